@@ -38,11 +38,11 @@ def tiny_sdxl() -> StableDiffusionXLPipeline:
             addition_embed_type="text_time",
             addition_time_embed_dim=8,
             transformer_layers_per_block=(1, 1),
-            projection_class_embeddings_input_dim=6 * 8 + 16,
-            cross_attention_dim=16 + 16,
+            projection_class_embeddings_input_dim=6 * 8 + 24,
+            cross_attention_dim=16 + 24,
         )
-        text_encoder = _text_encoder(CLIPTextModel)
-        text_encoder_2 = _text_encoder(CLIPTextModelWithProjection)
+        text_encoder = _text_encoder(CLIPTextModel, 16)
+        text_encoder_2 = _text_encoder(CLIPTextModelWithProjection, 24)
         vae = _image_vae()
     pipeline = StableDiffusionXLPipeline(
         vae=vae,
@@ -133,16 +133,16 @@ def _image_vae() -> AutoencoderKL:
     ).eval()
 
 
-def _text_encoder(kind: type[CLIPTextModel] | type[CLIPTextModelWithProjection]) -> torch.nn.Module:
+def _text_encoder(kind: type[CLIPTextModel] | type[CLIPTextModelWithProjection], width: int) -> torch.nn.Module:
     from transformers import CLIPTextConfig
 
     tokens = len(_tokenizer())
     return kind(
         CLIPTextConfig(
             vocab_size=tokens,
-            hidden_size=16,
+            hidden_size=width,
             intermediate_size=32,
-            projection_dim=16,
+            projection_dim=width,
             num_hidden_layers=2,
             num_attention_heads=2,
             max_position_embeddings=24,
