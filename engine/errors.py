@@ -1,0 +1,111 @@
+"""Everything that Kinograph raises on purpose, and the exit code each leads to.
+
+KinographError           1    whatever else the engine refuses
+├── UsageError           2    the command was called wrongly
+├── WorkflowError        3    the workflow is invalid; `problems` lists all that is wrong with it
+├── MissingError         4    a model or a file is missing
+├── NodeError            5    a node failed
+│   └── InputError       5    a node found, while running, that an input is bad
+└── Cancelled          130    the run was cancelled
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong: what was found and expected, where, and what might help."""
+
+    message: str
+    node: str | None = None
+    input: str | None = None
+    hint: str | None = None
+
+    def __str__(self) -> str:
+        where = [f"node {self.node}"] if self.node is not None else []
+        where += [f"input {self.input}"] if self.input is not None else []
+        text = f"{', '.join(where)}: {self.message}" if where else self.message
+        return f"{text} ({self.hint})" if self.hint else text
+
+
+class KinographError(Exception):
+    """A refusal with a message fit to be shown, the node and input it concerns, and a hint."""
+
+    exit_code: ClassVar[int] = 1
+    problems: tuple[Problem, ...]
+
+    def __init__(
+        self, message: str, *, node: str | None = None, input: str | None = None, hint: str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.problems = (Problem(message, node, input, hint),)
+
+    @classmethod
+    def of(cls, problems: Iterable[Problem]) -> Self:
+        """One error for several problems; there must be at least one."""
+        problems = tuple(problems)
+        error = cls(problems[0].message)
+        error.problems = problems
+        return error
+
+    @property
+    def message(self) -> str:
+        return self.problems[0].message
+
+    @property
+    def node(self) -> str | None:
+        return self.problems[0].node
+
+    @property
+    def input(self) -> str | None:
+        return self.problems[0].input
+
+    @property
+    def hint(self) -> str | None:
+        return self.problems[0].hint
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.problems))
+
+
+class UsageError(KinographError):
+    """The command was called wrongly."""
+
+    exit_code = 2
+
+
+class WorkflowError(KinographError):
+    """The workflow is invalid; `problems` lists all that is wrong with it."""
+
+    exit_code = 3
+
+
+class MissingError(KinographError):
+    """A model or a file is missing."""
+
+    exit_code = 4
+
+
+class NodeError(KinographError):
+    """A node failed."""
+
+    exit_code = 5
+
+
+class InputError(NodeError):
+    """A node found, while running, that an input is bad."""
+
+
+class Cancelled(KinographError):
+    """The run was cancelled."""
+
+    exit_code = 130
+
+    def __init__(
+        self, message: str = "cancelled", *, node: str | None = None, input: str | None = None, hint: str | None = None
+    ) -> None:
+        super().__init__(message, node=node, input=input, hint=hint)

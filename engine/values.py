@@ -1,0 +1,284 @@
+"""What flows on links, besides plain `str`, `int`, `float` and `bool`.
+
+Each value knows how many bytes it holds and, where it can be stored, its safetensors form. Values are shared by
+reference between nodes and the cache: whoever receives one must not change it in place.
+"""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic_core import CoreSchema, core_schema
+
+from engine.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+    Array = Tensor | np.ndarray[Any, Any]
+
+Words = Mapping[str, tuple[str, ...]]
+"""Words by vocabulary slot, such as {"subject": ("snail",)}."""
+
+REFERENCE_BYTES = 1024
+"""What a value without arrays is taken to weigh."""
+
+
+class Value(ABC):
+    """Base of all values: frozen dataclasses, equal only to themselves."""
+
+    __slots__ = ()
+
+    storable: ClassVar[bool] = True
+    """Whether the value can be written to disk; others live in memory only."""
+    framework: ClassVar[Literal["pt", "np"]] = "pt"
+    """What `from_tensors` wants its arrays to be: torch tensors, or numpy arrays where torch isn't needed."""
+
+    @property
+    @abstractmethod
+    def nbytes(self) -> int:
+        """Bytes held in memory."""
+
+    def to_tensors(self) -> tuple[Mapping[str, Array], dict[str, str]]:
+        """The safetensors form: arrays by name, and the header's metadata."""
+        raise NotImplementedError(f"{type(self).__name__} is not storable")
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Any], metadata: Mapping[str, str]) -> Self:
+        """The value whose `to_tensors` gave these."""
+        raise NotImplementedError(f"{cls.__name__} is not storable")
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.is_instance_schema(cls)
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {"socket": cls.__name__}
+
+
+def _check_pictures(what: str, pixels: Tensor) -> None:
+    if pixels.ndim != 4 or pixels.shape[1] != 3 or str(pixels.dtype) != "torch.float32":
+        found = f"{tuple(pixels.shape)} {pixels.dtype}"
+        raise InputError(f"{what} must be a float32 tensor of shape (N, 3, H, W), not {found}")
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Image(Value):
+    """A batch of N pictures: float32 (N, 3, H, W), RGB in [0, 1]."""
+
+    pixels: Tensor
+
+    def __post_init__(self) -> None:
+        _check_pictures("an image", self.pixels)
+
+    @property
+    def nbytes(self) -> int:
+        return self.pixels.nbytes
+
+    def to_tensors(self) -> tuple[Mapping[str, Array], dict[str, str]]:
+        return {"pixels": self.pixels}, {}
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Any], metadata: Mapping[str, str]) -> Self:
+        return cls(tensors["pixels"])
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Video(Value):
+    """T frames at `fps` frames a second: float32 (T, 3, H, W), RGB in [0, 1]."""
+
+    frames: Tensor
+    fps: float
+
+    def __post_init__(self) -> None:
+        _check_pictures("a video", self.frames)
+
+    @property
+    def nbytes(self) -> int:
+        return self.frames.nbytes
+
+    def to_tensors(self) -> tuple[Mapping[str, Array], dict[str, str]]:
+        return {"frames": self.frames}, {"fps": repr(self.fps)}
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Any], metadata: Mapping[str, str]) -> Self:
+        return cls(tensors["frames"], float(metadata["fps"]))
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Latents(Value):
+    """What a diffusion model works on: (N, C, h, w), or (N, T, C, h, w) for a video."""
+
+    samples: Tensor
+
+    @property
+    def nbytes(self) -> int:
+        return self.samples.nbytes
+
+    def to_tensors(self) -> tuple[Mapping[str, Array], dict[str, str]]:
+        return {"samples": self.samples}, {}
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Any], metadata: Mapping[str, str]) -> Self:
+        return cls(tensors["samples"])
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class LoRA(Value):
+    """A low-rank update of a model's weights: ΔW = strength · up @ down, by module.
+
+    Keys are diffusers' module paths behind their component: `unet.down_blocks.1.attentions.0…to_q`. A linear layer has
+    `down` (r, in) and `up` (out, r), a convolution `down` (r, in, k, k) and `up` (out, r, 1, 1); alpha/r is folded in.
+    """
+
+    up: Mapping[str, Tensor]
+    down: Mapping[str, Tensor]
+    name: str
+    words: Words = field(default_factory=dict)
+    """Trigger words by vocabulary slot."""
+    strength: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.up.keys() != self.down.keys():
+            odd = min(self.up.keys() ^ self.down.keys())
+            raise InputError(f"LoRA {self.name}: {odd} has only one of its two matrices")
+
+    @property
+    def nbytes(self) -> int:
+        return sum(t.nbytes for part in (self.up, self.down) for t in part.values())
+
+    def to_tensors(self) -> tuple[Mapping[str, Array], dict[str, str]]:
+        tensors = {f"up.{path}": t for path, t in self.up.items()} | {
+            f"down.{path}": t for path, t in self.down.items()
+        }
+        return tensors, {"name": self.name, "words": json.dumps(dict(self.words)), "strength": repr(self.strength)}
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Any], metadata: Mapping[str, str]) -> Self:
+        up, down = (
+            {name.removeprefix(part): t for name, t in tensors.items() if name.startswith(part)}
+            for part in ("up.", "down.")
+        )
+        return cls(up, down, metadata["name"], _words(metadata["words"]), float(metadata["strength"]))
+
+
+def _words(text: str) -> Words:
+    return {slot: tuple(words) for slot, words in json.loads(text).items()}
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Vocabulary(Value):
+    """The words that an image model knows, by slot ("subject", "colour", "background", "style")."""
+
+    slots: Words = field(default_factory=dict)
+    required: Words = field(default_factory=dict)
+    """Words that a prompt must contain, by slot: those of the adapters applied."""
+
+    @property
+    def nbytes(self) -> int:
+        return REFERENCE_BYTES
+
+    def to_tensors(self) -> tuple[Mapping[str, Array], dict[str, str]]:
+        return {}, {"slots": json.dumps(dict(self.slots)), "required": json.dumps(dict(self.required))}
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Any], metadata: Mapping[str, str]) -> Self:
+        return cls(_words(metadata["slots"]), _words(metadata["required"]))
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class ModelReference(Value):
+    """A light reference to a model; the heavy one is fetched from `ctx.models` by the node that uses it."""
+
+    storable: ClassVar[bool] = False
+
+    source: str
+    """As written in the workflow: a folder, a file, `hf:…`, `pypi:…`."""
+    path: str
+    """Where it lies on this machine."""
+    identity: str
+    """Digest of its contents."""
+    dtype: str
+    """Name of a torch dtype, such as "float32"."""
+
+    @property
+    def nbytes(self) -> int:
+        return REFERENCE_BYTES
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class ImageModel(ModelReference):
+    """A text-to-image pipeline, with the adapters to apply while it samples and the words it knows."""
+
+    adapters: tuple[LoRA, ...] = ()
+    vocabulary: Vocabulary = field(default_factory=Vocabulary)
+
+    @property
+    def nbytes(self) -> int:
+        return REFERENCE_BYTES + sum(adapter.nbytes for adapter in self.adapters)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class VideoModel(ModelReference):
+    """An image-to-video pipeline."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class LanguageModel(ModelReference):
+    """A causal language model with its tokenizer."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Media(Value):
+    """An encoded file. Every run writes it anew, so what it holds is independent of the run."""
+
+    framework: ClassVar[Literal["pt", "np"]] = "np"
+
+    data: bytes
+    extension: str
+    """"png", "mp4" or "txt"."""
+    prefix: str
+    """What the file's name starts with; may name folders below the output folder."""
+
+    @property
+    def nbytes(self) -> int:
+        return len(self.data)
+
+    def to_tensors(self) -> tuple[Mapping[str, Array], dict[str, str]]:
+        import numpy as np
+
+        return {"data": np.frombuffer(self.data, np.uint8)}, {"extension": self.extension, "prefix": self.prefix}
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Any], metadata: Mapping[str, str]) -> Self:
+        return cls(tensors["data"].tobytes(), metadata["extension"], metadata["prefix"])
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Files(Value):
+    """Several encoded files, in order."""
+
+    framework: ClassVar[Literal["pt", "np"]] = "np"
+
+    items: tuple[Media, ...]
+
+    @property
+    def nbytes(self) -> int:
+        return sum(item.nbytes for item in self.items)
+
+    def to_tensors(self) -> tuple[Mapping[str, Array], dict[str, str]]:
+        forms = [item.to_tensors() for item in self.items]
+        tensors = {str(i): arrays["data"] for i, (arrays, _) in enumerate(forms)}
+        return tensors, {"items": json.dumps([metadata for _, metadata in forms])}
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Any], metadata: Mapping[str, str]) -> Self:
+        headers = json.loads(metadata["items"])
+        return cls(tuple(Media.from_tensors({"data": tensors[str(i)]}, header) for i, header in enumerate(headers)))
