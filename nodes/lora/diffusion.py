@@ -1,0 +1,78 @@
+"""Noising a latent and predicting from it, as an SDXL pipeline's own model was trained to.
+
+Used where gradients are needed: to train adapters and to merge them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor
+
+from engine.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from diffusers import DDPMScheduler, StableDiffusionXLPipeline
+
+
+class Conditioning(NamedTuple):
+    """What the UNet sees of n captions: token embeddings (n, tokens, width) and pooled embeddings (n, width_2)."""
+
+    embeds: Tensor
+    pooled: Tensor
+
+    def take(self, rows: Tensor) -> Conditioning:
+        return Conditioning(self.embeds[rows], self.pooled[rows])
+
+
+def encode_captions(pipeline: StableDiffusionXLPipeline, captions: Sequence[str]) -> Conditioning:
+    """Encode captions with both text encoders. Differentiable."""
+    embeds, _, pooled, _ = pipeline.encode_prompt(list(captions), do_classifier_free_guidance=False)
+    return Conditioning(embeds, pooled)
+
+
+def encode_nothing(pipeline: StableDiffusionXLPipeline) -> Conditioning:
+    """What guidance uses for "no caption" (n = 1): zeros or the empty caption, as the pipeline is configured."""
+    empty = encode_captions(pipeline, [""])
+    if pipeline.config.force_zeros_for_empty_prompt:
+        return Conditioning(torch.zeros_like(empty.embeds), torch.zeros_like(empty.pooled))
+    return empty
+
+
+def noise_schedule(pipeline: StableDiffusionXLPipeline) -> DDPMScheduler:
+    """The discrete noise schedule behind the pipeline's sampler.
+
+    Raises InputError unless the model predicts noise (epsilon) or velocity (v_prediction).
+    """
+    from diffusers import DDPMScheduler
+
+    prediction = pipeline.scheduler.config.get("prediction_type")
+    if prediction not in ("epsilon", "v_prediction"):
+        raise InputError(
+            f"the model's scheduler ({type(pipeline.scheduler).__name__}) has prediction type {prediction!r}",
+            input="model",
+            hint="Only models that predict epsilon or v_prediction can be trained.",
+        )
+    return DDPMScheduler.from_config(pipeline.scheduler.config)
+
+
+def predict(
+    pipeline: StableDiffusionXLPipeline, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning
+) -> Tensor:
+    """The UNet's prediction for noisy latents (n, C, h, w) at integer timesteps (n,). Full size, uncropped."""
+    unet = pipeline.unet
+    height, width = (side * pipeline.vae_scale_factor for side in noisy.shape[-2:])
+    time_ids = torch.tensor([[height, width, 0, 0, height, width]], dtype=unet.dtype, device=noisy.device)
+    prediction: Tensor = unet(
+        noisy.to(unet.dtype),
+        timesteps,
+        encoder_hidden_states=conditioning.embeds.to(unet.dtype),
+        added_cond_kwargs={
+            "text_embeds": conditioning.pooled.to(unet.dtype),
+            "time_ids": time_ids.expand(len(noisy), -1),
+        },
+    ).sample
+    return prediction.float()

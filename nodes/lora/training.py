@@ -1,0 +1,297 @@
+"""Training a LoRA on a handful of captioned pictures.
+
+The UNet learns to denoise the pictures from their captions while its own weights stay frozen (Hu et al. 2021, used as
+in DreamBooth, Ruiz et al. 2022). Pictures are encoded once and captions too, unless the text encoders are adapted.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from engine.errors import InputError
+from engine.values import LoRA
+from nodes.lora.apply import Factors, frozen, patched
+from nodes.lora.diffusion import Conditioning, encode_captions, encode_nothing, noise_schedule, predict
+from nodes.lora.layers import layers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from diffusers import DDPMScheduler, StableDiffusionXLPipeline
+
+ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
+FEED_FORWARD = ("ff.net.0.proj", "ff.net.2")
+PROJECTIONS = ("proj_in", "proj_out")
+CONVOLUTIONS = ("conv1", "conv2", "conv_shortcut", "downsamplers.0.conv", "upsamplers.0.conv", "time_emb_proj")
+TEXT_ATTENTION = ("q_proj", "k_proj", "v_proj", "out_proj")
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A picture, (3, H, W) in [0, 1], and its caption."""
+
+    pixels: Tensor
+    caption: str
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSettings:
+    """How a LoRA is trained; the defaults are for SDXL at 1024 pixels."""
+
+    rank: int = 16
+    alpha: float | None = None
+    """ΔW = alpha/rank · up @ down; None means the rank, a scale of 1."""
+    targets: tuple[str, ...] = ATTENTION
+    """Layers of the UNet, by the end of their name."""
+    text_targets: tuple[str, ...] = ()
+    """Layers of both text encoders, by the end of their name; none leaves the encoders alone."""
+    steps: int = 500
+    batch: int = 1
+    learning_rate: float = 1e-4
+    text_learning_rate: float = 5e-6
+    schedule: Literal["constant", "cosine", "linear"] = "constant"
+    """What the learning rate does after the warm-up."""
+    warmup: int = 0
+    """Steps over which the learning rate rises from 0."""
+    weight_decay: float = 1e-4
+    max_gradient_norm: float = 1.0
+    caption_dropout: float = 0.0
+    """Share of captions left out, so that guidance keeps working."""
+    snr_gamma: float | None = None
+    """Limit of the signal-to-noise weighting (min-SNR, Hang et al. 2023); 5 is usual, None weighs all noise alike."""
+    prior_weight: float = 1.0
+    """Weight of the prior-preservation loss, where there are prior pictures."""
+    ema_decay: float | None = None
+    """Average the weights over steps; 0.99 suits a few hundred steps, None keeps the last ones."""
+    gradient_checkpointing: bool = False
+    """Compute activations twice rather than keep them: slower, in much less memory."""
+    seed: int = 0
+
+
+def train_lora(
+    pipeline: StableDiffusionXLPipeline,
+    examples: Sequence[Example],
+    settings: TrainingSettings,
+    *,
+    name: str,
+    words: Mapping[str, tuple[str, ...]] | None = None,
+    prior: Sequence[Example] = (),
+    progress: Callable[[int, int, float], None] | None = None,
+) -> LoRA:
+    """Train a LoRA for `pipeline` on `examples`; the pipeline is left as it was.
+
+    `prior` are pictures of the subject's class made by the base model, trained on in equal number so that the class is
+    not forgotten. `progress(step, steps, loss)` is called after each step and may raise to stop. Random numbers are
+    drawn on the CPU, so a seed means the same on every device.
+
+    Raises InputError for pictures of unequal or unsuitable size, targets that match nothing, half-precision models.
+    """
+    _check(pipeline, [*examples, *prior], settings)
+    schedule = noise_schedule(pipeline)
+    generator = torch.Generator().manual_seed(settings.seed)
+    trained = _initial_factors(pipeline, settings, generator)
+    with frozen(pipeline), patched(pipeline, trained), _checkpointing(pipeline, settings.gradient_checkpointing):
+        own = _Pictures(pipeline, examples, settings, generator)
+        kept = _Pictures(pipeline, prior, settings, generator) if prior else None
+        optimiser = _Optimiser(trained, settings)
+        for step in range(1, settings.steps + 1):
+            loss = _denoising_loss(pipeline, schedule, own, settings, generator)
+            if kept is not None:
+                loss = loss + settings.prior_weight * _denoising_loss(pipeline, schedule, kept, settings, generator)
+            optimiser.step(loss)
+            if progress is not None:
+                progress(step, settings.steps, loss.item())
+        optimiser.finish()
+    return LoRA(
+        up={layer: factors.up.detach().cpu() * factors.scale for layer, factors in trained.items()},
+        down={layer: factors.down.detach().cpu() for layer, factors in trained.items()},
+        name=name,
+        words=dict(words or {}),
+    )
+
+
+def _check(pipeline: StableDiffusionXLPipeline, examples: Sequence[Example], settings: TrainingSettings) -> None:
+    if not examples:
+        raise InputError("there are no pictures to train on", input="examples")
+    if pipeline.unet.dtype == torch.float16:
+        hint = "Load the model as bfloat16 or float32."
+        raise InputError("gradients vanish in a float16 model", input="model", hint=hint)
+    sizes = {tuple(example.pixels.shape) for example in examples}
+    if len(sizes) > 1:
+        raise InputError(f"the pictures have different shapes: {sorted(sizes)}", input="examples", hint="Resize them.")
+    (shape,) = sizes
+    # The UNet halves the latents once per downsampling block.
+    multiple = pipeline.vae_scale_factor * 2 ** (len(pipeline.unet.config.block_out_channels) - 1)
+    if len(shape) != 3 or shape[0] != 3 or shape[1] % multiple or shape[2] % multiple:
+        message = f"pictures of shape {shape}, where (3, H, W) with H and W multiples of {multiple} is needed"
+        raise InputError(message, input="examples")
+    if settings.rank < 1 or settings.batch < 1 or settings.steps < 1:
+        raise InputError("rank, batch and steps must be at least 1", input="settings")
+
+
+def _initial_factors(
+    pipeline: StableDiffusionXLPipeline, settings: TrainingSettings, generator: torch.Generator
+) -> dict[str, Factors]:
+    """Factors of each targeted layer, in float32: `down` random, `up` zero, so that training starts from ΔW = 0."""
+    found = {
+        name: module
+        for name, module in layers(pipeline).items()
+        if _is_target(name, "unet.", settings.targets) or _is_target(name, "text_encoder", settings.text_targets)
+    }
+    for target in (*settings.targets, *settings.text_targets):
+        if not any(name.endswith(f".{target}") for name in found):
+            raise InputError(f"no layer of the model is called {target!r}", input="targets")
+    scale = 1.0 if settings.alpha is None else settings.alpha / settings.rank
+    return {name: _factors(module, settings.rank, scale, generator) for name, module in found.items()}
+
+
+def _is_target(name: str, component: str, ends: tuple[str, ...]) -> bool:
+    return name.startswith(component) and name.endswith(tuple(f".{end}" for end in ends))
+
+
+def _factors(module: nn.Linear | nn.Conv2d, rank: int, scale: float, generator: torch.Generator) -> Factors:
+    out, *inputs = module.weight.shape
+    down = nn.init.kaiming_uniform_(torch.empty(rank, *inputs), a=5**0.5, generator=generator)
+    up = torch.zeros(out, rank, *(1 for _ in inputs[1:]))
+    device = module.weight.device
+    return Factors(nn.Parameter(up.to(device)), nn.Parameter(down.to(device)), scale)
+
+
+@contextmanager
+def _checkpointing(pipeline: StableDiffusionXLPipeline, wanted: bool) -> Iterator[None]:
+    """Gradient checkpointing of the UNet, if wanted; switched off again afterwards if it was off before."""
+    unet = pipeline.unet
+    switched = wanted and not unet.is_gradient_checkpointing
+    if switched:
+        unet.enable_gradient_checkpointing()
+    try:
+        yield
+    finally:
+        if switched:
+            unet.disable_gradient_checkpointing()
+
+
+class _Pictures:
+    """Encoded pictures and captions, drawn in batches: all once, in a new order, before any comes again."""
+
+    def __init__(
+        self,
+        pipeline: StableDiffusionXLPipeline,
+        examples: Sequence[Example],
+        settings: TrainingSettings,
+        generator: torch.Generator,
+    ) -> None:
+        self.pipeline = pipeline
+        self.settings = settings
+        self.generator = generator
+        self.captions = [example.caption for example in examples]
+        self.order = self._endless_order(len(examples))
+        with torch.no_grad():
+            self.mean, self.deviation = _encode_pictures(pipeline, [example.pixels for example in examples])
+            self.conditioning = None if settings.text_targets else encode_captions(pipeline, self.captions)
+            self.nothing = encode_nothing(pipeline)
+
+    def batch(self) -> tuple[Tensor, Conditioning]:
+        """Latents sampled anew from the encoder's posterior, and what the captions mean."""
+        rows = torch.tensor([next(self.order) for _ in range(self.settings.batch)])
+        mean, deviation = self.mean[rows], self.deviation[rows]
+        latents = mean + deviation * torch.randn(mean.shape, generator=self.generator).to(mean)
+        if self.conditioning is None:
+            conditioning = encode_captions(self.pipeline, [self.captions[row] for row in rows])
+        else:
+            conditioning = self.conditioning.take(rows)
+        return latents, self._drop_captions(conditioning)
+
+    def _drop_captions(self, conditioning: Conditioning) -> Conditioning:
+        chance = torch.rand(len(conditioning.pooled), generator=self.generator)
+        dropped = (chance < self.settings.caption_dropout).to(conditioning.pooled.device)
+        embeds = torch.where(dropped[:, None, None], self.nothing.embeds, conditioning.embeds)
+        return Conditioning(embeds, torch.where(dropped[:, None], self.nothing.pooled, conditioning.pooled))
+
+    def _endless_order(self, count: int) -> Iterator[int]:
+        while True:
+            yield from torch.randperm(count, generator=self.generator).tolist()
+
+
+def _encode_pictures(pipeline: StableDiffusionXLPipeline, pictures: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of the pictures' latents, float32 (n, C, h, w), in the UNet's units."""
+    vae = pipeline.vae
+    posteriors = [
+        vae.encode((pixels[None] * 2 - 1).to(device=vae.device, dtype=vae.dtype)).latent_dist for pixels in pictures
+    ]
+    mean = torch.cat([posterior.mean for posterior in posteriors]).float()
+    deviation = torch.cat([posterior.std for posterior in posteriors]).float()
+    return mean * vae.config.scaling_factor, deviation * vae.config.scaling_factor
+
+
+def _denoising_loss(
+    pipeline: StableDiffusionXLPipeline,
+    schedule: DDPMScheduler,
+    pictures: _Pictures,
+    settings: TrainingSettings,
+    generator: torch.Generator,
+) -> Tensor:
+    """Mean squared error of the prediction at random noise levels, weighted by min-SNR if asked for."""
+    latents, conditioning = pictures.batch()
+    noise = torch.randn(latents.shape, generator=generator).to(latents)
+    timesteps = torch.randint(schedule.config.num_train_timesteps, (len(latents),), generator=generator)
+    timesteps = timesteps.to(latents.device)
+    noisy = schedule.add_noise(latents, noise, timesteps)
+    velocity = schedule.config.prediction_type == "v_prediction"
+    target = schedule.get_velocity(latents, noise, timesteps) if velocity else noise
+    error = F.mse_loss(predict(pipeline, noisy, timesteps, conditioning), target, reduction="none").mean((1, 2, 3))
+    return (error * _snr_weights(schedule, timesteps, settings.snr_gamma)).mean()
+
+
+def _snr_weights(schedule: DDPMScheduler, timesteps: Tensor, gamma: float | None) -> Tensor:
+    """min(SNR, γ) / SNR for noise prediction, min(SNR, γ) / (SNR + 1) for velocity (Hang et al. 2023, section 3.4)."""
+    if gamma is None:
+        return torch.ones(len(timesteps), device=timesteps.device)
+    signal = schedule.alphas_cumprod.to(timesteps.device)[timesteps]
+    snr = signal / (1 - signal)
+    weights: Tensor = snr.clamp(max=gamma) / (snr + 1 if schedule.config.prediction_type == "v_prediction" else snr)
+    return weights
+
+
+class _Optimiser:
+    """AdamW with a learning-rate schedule, gradient clipping and, if asked for, an average of the weights."""
+
+    def __init__(self, trained: Mapping[str, Factors], settings: TrainingSettings) -> None:
+        from diffusers.optimization import get_scheduler
+        from diffusers.training_utils import EMAModel
+
+        def parameters(component: str) -> list[nn.Parameter]:
+            chosen = [factors for name, factors in trained.items() if name.startswith(component)]
+            return [p for factors in chosen for p in (factors.up, factors.down) if isinstance(p, nn.Parameter)]
+
+        unet, text = parameters("unet."), parameters("text_encoder")
+        groups = [{"params": unet, "lr": settings.learning_rate}, {"params": text, "lr": settings.text_learning_rate}]
+        self.parameters = unet + text
+        self.max_norm = settings.max_gradient_norm
+        self.adam = torch.optim.AdamW([g for g in groups if g["params"]], weight_decay=settings.weight_decay)
+        self.rate = get_scheduler(
+            settings.schedule if settings.schedule != "constant" else "constant_with_warmup",
+            self.adam,
+            num_warmup_steps=settings.warmup,
+            num_training_steps=settings.steps,
+        )
+        self.average = None if settings.ema_decay is None else EMAModel(self.parameters, decay=settings.ema_decay)
+
+    def step(self, loss: Tensor) -> None:
+        torch.autograd.backward([loss])
+        nn.utils.clip_grad_norm_(self.parameters, self.max_norm, error_if_nonfinite=True)
+        self.adam.step()
+        self.rate.step()
+        self.adam.zero_grad()
+        if self.average is not None:
+            self.average.step(self.parameters)
+
+    def finish(self) -> None:
+        if self.average is not None:
+            self.average.copy_to(self.parameters)
