@@ -1,0 +1,58 @@
+"""Reading picture files as float32 RGB, whatever their depth, orientation or transparency."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from engine.errors import InputError, MissingError
+
+# A small file can unpack to any size: beyond this many pixels it is refused before it does.
+MAX_PIXELS = 64 * 1024 * 1024
+
+
+def read(path: Path) -> torch.Tensor:
+    """The picture in a file, or the first of several: (1, 3, H, W) in [0, 1].
+
+    The orientation that EXIF tells is applied, transparency is laid on black, and 16 bits of grey stay 16 bits.
+
+    Raises:
+        MissingError: there is no such file.
+        InputError: it isn't a picture, is damaged or too large.
+    """
+    try:
+        with Image.open(path) as picture:
+            width, height = picture.size
+            if width * height > MAX_PIXELS:
+                raise _too_large(path, f"{width} × {height}")
+            pixels = _to_rgb(ImageOps.exif_transpose(picture))
+    except FileNotFoundError as error:
+        raise MissingError(
+            f"there is no file {path}", input="image", hint=f"put it into {path.absolute().parent}"
+        ) from error
+    except UnidentifiedImageError as error:
+        hint = "give a PNG, JPEG, WebP, GIF, BMP or TIFF file"
+        raise InputError(f"{path} is not a picture", input="image", hint=hint) from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise _too_large(path, "far too many") from error
+    except (OSError, ValueError, SyntaxError) as error:  # Pillow's ways to call a file damaged
+        raise InputError(f"{path} can't be read: {error}", input="image", hint="the file may be damaged") from error
+    return torch.from_numpy(pixels).movedim(-1, 0)[None].contiguous()
+
+
+def _to_rgb(picture: Image.Image) -> np.ndarray:
+    """(H, W, 3) float32 in [0, 1]."""
+    if picture.mode.startswith("I") or picture.mode == "F":  # 16 or 32 bits of grey
+        grey = np.asarray(picture, dtype=np.float32) / np.float32(1 if picture.mode == "F" else 65535)
+        return np.repeat(grey.clip(0, 1)[..., None], 3, axis=-1)
+    if picture.has_transparency_data:
+        rgba = np.asarray(picture.convert("RGBA"), dtype=np.float32) / 255
+        return rgba[..., :3] * rgba[..., 3:]
+    return np.asarray(picture.convert("RGB"), dtype=np.float32) / 255
+
+
+def _too_large(path: Path, size: str) -> InputError:
+    return InputError(f"{path} has {size} pixels, more than {MAX_PIXELS:,}", input="image", hint="scale it down first")

@@ -1,0 +1,68 @@
+"""Sampling pictures from an SDXL pipeline (Podell et al. 2023, arXiv 2307.01952)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+
+from engine.errors import NodeError
+from engine.values import Image
+from nodes.image.preview import Steps
+from nodes.lora.apply import applied
+
+if TYPE_CHECKING:
+    from diffusers import StableDiffusionXLPipeline
+    from torch import Tensor
+
+    from engine.node import Context
+    from engine.values import ImageModel
+
+
+def sample(
+    ctx: Context,
+    pipeline: StableDiffusionXLPipeline,
+    model: ImageModel,
+    *,
+    prompt: str,
+    negative_prompt: str,
+    seeds: Sequence[int],
+    steps: int,
+    guidance_scale: float,
+    width: int | None,
+    height: int | None,
+) -> Image:
+    """Draw a picture per seed, with the model's adapters applied meanwhile.
+
+    Pictures are drawn one after the other, not as a batch: memory stays that of one, and no picture depends on which
+    others were asked for, not even by the rounding of batched kernels.
+
+    Raises:
+        Cancelled: the run was cancelled; no further step is taken.
+        NodeError: the result is not finite.
+    """
+    pictures: list[Tensor] = []
+    with applied(pipeline, model.adapters):
+        for index, seed in enumerate(seeds):
+            (picture,) = pipeline(
+                prompt=prompt,
+                negative_prompt=negative_prompt,
+                num_inference_steps=steps,
+                guidance_scale=guidance_scale,
+                width=width,
+                height=height,
+                generator=torch.Generator().manual_seed(seed),
+                output_type="pt",
+                callback_on_step_end=Steps(ctx, model, steps, index=index, count=len(seeds)),
+            ).images
+            pictures.append(picture.float().cpu())
+    return Image(finite(torch.stack(pictures), model.dtype))
+
+
+def finite(pixels: Tensor, dtype: str) -> Tensor:
+    """The pixels themselves; raises NodeError if some of them are not numbers."""
+    if not torch.isfinite(pixels).all():
+        hint = "load the model in float32 or bfloat16" if dtype == "float16" else None
+        raise NodeError(f"the model gave values that are not numbers in {dtype}", hint=hint)
+    return pixels

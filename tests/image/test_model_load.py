@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from engine.errors import InputError, MissingError
+from engine.node import Context
+from engine.values import ImageModel
+from nodes.image.nodes import ImageModelLoad, ModelVocabulary
+from nodes.image.pipelines import image_pipeline
+
+
+def load(source: Path) -> ImageModel:
+    return ImageModelLoad(source=str(source)).run(Context())
+
+
+def test_a_folder_becomes_a_light_reference(folder: Path) -> None:
+    model = load(folder)
+    assert (model.source, model.path, model.dtype, model.adapters) == (str(folder), str(folder), "float32", ())
+    assert model.vocabulary.slots == {}
+
+
+def test_the_card_tells_the_vocabulary(tmp_path: Path) -> None:
+    write(tmp_path / "model_index.json", {"_class_name": "StableDiffusionXLPipeline"})
+    write(tmp_path / "card.json", {"size": 64, "vocabulary": {"subject": ["cat", "dog"], "colour": ["red"]}})
+    vocabulary = ModelVocabulary(model=load(tmp_path)).run(Context())
+    assert vocabulary.slots == {"subject": ("cat", "dog"), "colour": ("red",)}
+    assert vocabulary.required == {}
+
+
+@pytest.mark.parametrize("card", [{"vocabulary": ["cat"]}, {"vocabulary": {"subject": "cat"}}, ["cat"], "{"])
+def test_a_malformed_card_is_named(tmp_path: Path, card: object) -> None:
+    write(tmp_path / "model_index.json", {"_class_name": "StableDiffusionXLPipeline"})
+    (tmp_path / "card.json").write_text(card if isinstance(card, str) else json.dumps(card))
+    with pytest.raises(InputError, match=r"card\.json"):
+        load(tmp_path)
+
+
+def test_a_video_model_is_sent_to_its_own_node(tmp_path: Path) -> None:
+    write(tmp_path / "model_index.json", {"_class_name": "StableVideoDiffusionPipeline"})
+    with pytest.raises(InputError, match="holds a StableVideoDiffusionPipeline") as caught:
+        load(tmp_path)
+    assert caught.value.input == "source"
+    assert caught.value.hint == "VideoModelLoad loads it"
+
+
+def test_another_pipeline_is_refused_by_class(tmp_path: Path) -> None:
+    write(tmp_path / "model_index.json", {"_class_name": "FluxPipeline"})
+    with pytest.raises(InputError, match="holds a FluxPipeline, not a StableDiffusionXLPipeline"):
+        load(tmp_path)
+
+
+def test_a_folder_that_is_no_pipeline_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no model_index\.json"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("tensor", "hint"),
+    [
+        ("unet.mid_block.attentions.0.lora_A.weight", "LoRALoad loads it"),
+        ("model.diffusion_model.input_blocks.0.0.weight", "SDXL is the one supported"),
+        ("transformer.weight", "give an SDXL folder or checkpoint"),
+    ],
+)
+def test_a_file_of_another_kind_is_recognised(tmp_path: Path, tensor: str, hint: str) -> None:
+    file = tmp_path / "some.safetensors"
+    save_file({tensor: torch.zeros(1)}, file)
+    with pytest.raises(InputError) as caught:
+        load(file)
+    assert caught.value.hint == hint
+
+
+def test_pickles_are_never_read(tmp_path: Path) -> None:
+    file = tmp_path / "old.ckpt"
+    torch.save({"weight": torch.zeros(1)}, file)
+    with pytest.raises(InputError, match=r"is a \.ckpt file") as caught:
+        load(file)
+    assert "safetensors" in str(caught.value)
+
+
+def test_a_damaged_file_is_called_damaged(tmp_path: Path) -> None:
+    file = tmp_path / "cut.safetensors"
+    file.write_bytes(b"\xff" * 64)
+    with pytest.raises(InputError, match="damaged"):
+        load(file)
+
+
+def test_missing_components_are_named(tmp_path: Path, folder: Path) -> None:
+    copy = shutil.copytree(folder, tmp_path / "copy", ignore=shutil.ignore_patterns("unet", "vae"))
+    with pytest.raises(MissingError, match="lacks unet, vae"):
+        load(copy)
+
+
+def test_missing_weights_are_named(tmp_path: Path, folder: Path) -> None:
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    (copy / "unet" / "diffusion_pytorch_model.safetensors").unlink()
+    with pytest.raises(MissingError, match=r"diffusion_pytorch_model\.safetensors"):
+        image_pipeline(Context(), load(copy))
+
+
+def test_damaged_weights_are_a_clear_error(tmp_path: Path, folder: Path) -> None:
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    (copy / "unet" / "diffusion_pytorch_model.safetensors").write_bytes(b"\xff" * 64)
+    with pytest.raises(MissingError, match="can't be loaded"):
+        image_pipeline(Context(), load(copy))
+
+
+def test_a_checkpoint_without_settings_asks_for_them(tmp_path: Path) -> None:
+    file = tmp_path / "sdxl.safetensors"
+    save_file({"conditioner.embedders.1.model.ln_final.weight": torch.zeros(1)}, file)
+    with pytest.raises(MissingError, match=r"settings of .* are not on this machine") as caught:
+        image_pipeline(Context(), load(file))
+    assert "model_index.json" in str(caught.value)
+
+
+def test_precision_is_part_of_what_is_resident(folder: Path) -> None:
+    ctx, model = Context(), load(folder)
+    half = image_pipeline(ctx, dataclasses.replace(model, dtype="bfloat16"))
+    assert half.vae.dtype == torch.bfloat16
+    assert image_pipeline(ctx, model) is not half
+
+
+def write(file: Path, content: object) -> None:
+    file.write_text(json.dumps(content))

@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+import torch
+
+from nodes.image.preview import denoised, fit_colours, paint
+
+
+class FlatVAE(torch.nn.Module):
+    """A VAE whose latents are an affine image of the colours, so that the right answer is known."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mix = torch.nn.Conv2d(3, 4, 1).requires_grad_(False)
+        self.config = type("Config", (), {"block_out_channels": (8, 8, 8), "scaling_factor": 0.5})
+
+    def encode(self, pictures: torch.Tensor) -> object:
+        latents = self.mix(torch.nn.functional.avg_pool2d(pictures, 4))
+        mode = type("Distribution", (), {"mode": lambda self: latents})()
+        return type("Output", (), {"latent_dist": mode})()
+
+
+def test_colours_are_recovered_where_latents_are_linear_in_them() -> None:
+    torch.manual_seed(0)
+    vae = FlatVAE()
+    colours = torch.rand(2, 3, 5, 7)
+    latents = vae.mix(colours * 2 - 1) * vae.config.scaling_factor
+    torch.testing.assert_close(paint(latents, fit_colours(vae)), colours, atol=1e-4, rtol=0)
+
+
+def test_a_euler_step_points_at_the_clean_latents() -> None:
+    clean, noise = torch.rand(1, 4, 8, 8), torch.randn(1, 4, 8, 8)
+    before, after = clean + 3.0 * noise, clean + 1.0 * noise
+    torch.testing.assert_close(denoised(before, after, 3.0, 1.0), clean, atol=1e-5, rtol=0)
+
+
+def test_the_last_step_is_its_own_result() -> None:
+    before, after = torch.randn(1, 4, 8, 8), torch.randn(1, 4, 8, 8)
+    torch.testing.assert_close(denoised(before, after, 0.5, 0.0), after, atol=1e-5, rtol=0)
