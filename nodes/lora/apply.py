@@ -53,7 +53,8 @@ def applied(pipeline: DiffusionPipeline, adapters: Sequence[LoRA]) -> Iterator[N
     modules = layers(pipeline)
     for adapter in adapters:
         check_fits(modules, adapter)
-    placed = {name: factors.to(modules[name].weight) for name, factors in total(adapters).items()}
+    update = summed([factors_of(adapter) for adapter in adapters])
+    placed = {name: factors.to(modules[name].weight) for name, factors in update.items()}
     with patched(pipeline, placed):
         yield
 
@@ -86,15 +87,20 @@ def frozen(pipeline: DiffusionPipeline) -> Iterator[None]:
                 parameter.requires_grad_(True)
 
 
-def total(adapters: Sequence[LoRA]) -> dict[str, Factors]:
-    """The sum of the adapters as one update per layer: factors concatenated along the rank, strengths folded in."""
-    parts: dict[str, list[Factors]] = {}
-    for adapter in adapters:
-        for name, up in adapter.up.items():
-            parts.setdefault(name, []).append(Factors(up * adapter.strength, adapter.down[name]))
+def factors_of(adapter: LoRA) -> dict[str, Factors]:
+    """The adapter's factors by layer, its strength folded in."""
+    return {name: Factors(up * adapter.strength, adapter.down[name]) for name, up in adapter.up.items()}
+
+
+def summed(updates: Sequence[Mapping[str, Factors]]) -> dict[str, Factors]:
+    """The sum of several updates as one: [B₁ B₂] [A₁; A₂] = B₁A₁ + B₂A₂, layer by layer. Scales must be 1."""
+    terms: dict[str, list[Factors]] = {}
+    for update in updates:
+        for name, factors in update.items():
+            terms.setdefault(name, []).append(factors)
     return {
-        name: Factors(torch.cat([term.up for term in terms], dim=1), torch.cat([term.down for term in terms]))
-        for name, terms in parts.items()
+        name: Factors(torch.cat([term.up for term in parts], dim=1), torch.cat([term.down for term in parts]))
+        for name, parts in terms.items()
     }
 
 

@@ -5,6 +5,7 @@ Used where gradients are needed: to train adapters and to merge them.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 from engine.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from diffusers import DDPMScheduler, StableDiffusionXLPipeline
 
@@ -45,9 +46,14 @@ def encode_nothing(pipeline: StableDiffusionXLPipeline) -> Conditioning:
 def noise_schedule(pipeline: StableDiffusionXLPipeline) -> DDPMScheduler:
     """The discrete noise schedule behind the pipeline's sampler.
 
-    Raises InputError unless the model predicts noise (epsilon) or velocity (v_prediction).
+    Raises InputError unless gradients can be had: the model predicts noise (epsilon) or velocity (v_prediction), and
+    not in float16.
     """
     from diffusers import DDPMScheduler
+
+    if pipeline.unet.dtype == torch.float16:
+        hint = "Load the model as bfloat16 or float32."
+        raise InputError("gradients vanish in a float16 model", input="model", hint=hint)
 
     prediction = pipeline.scheduler.config.get("prediction_type")
     if prediction not in ("epsilon", "v_prediction"):
@@ -76,3 +82,17 @@ def predict(
         },
     ).sample
     return prediction.float()
+
+
+@contextmanager
+def checkpointing(pipeline: StableDiffusionXLPipeline, wanted: bool) -> Iterator[None]:
+    """Gradient checkpointing of the UNet, if wanted; switched off again afterwards if it was off before."""
+    unet = pipeline.unet
+    switched = wanted and not unet.is_gradientcheckpointing
+    if switched:
+        unet.enable_gradientcheckpointing()
+    try:
+        yield
+    finally:
+        if switched:
+            unet.disable_gradientcheckpointing()

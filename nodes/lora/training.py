@@ -6,7 +6,6 @@ in DreamBooth, Ruiz et al. 2022). Pictures are encoded once and captions too, un
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -17,7 +16,14 @@ from torch import Tensor, nn
 from engine.errors import InputError
 from engine.values import LoRA
 from nodes.lora.apply import Factors, frozen, patched
-from nodes.lora.diffusion import Conditioning, encode_captions, encode_nothing, noise_schedule, predict
+from nodes.lora.diffusion import (
+    Conditioning,
+    checkpointing,
+    encode_captions,
+    encode_nothing,
+    noise_schedule,
+    predict,
+)
 from nodes.lora.layers import layers
 
 if TYPE_CHECKING:
@@ -90,13 +96,14 @@ def train_lora(
     not forgotten. `progress(step, steps, loss)` is called after each step and may raise to stop. Random numbers are
     drawn on the CPU, so a seed means the same on every device.
 
-    Raises InputError for pictures of unequal or unsuitable size, targets that match nothing, half-precision models.
+    Raises InputError for pictures of unequal or unsuitable size, targets that match nothing and models that can't be
+    trained.
     """
     _check(pipeline, [*examples, *prior], settings)
     schedule = noise_schedule(pipeline)
     generator = torch.Generator().manual_seed(settings.seed)
     trained = _initial_factors(pipeline, settings, generator)
-    with frozen(pipeline), patched(pipeline, trained), _checkpointing(pipeline, settings.gradient_checkpointing):
+    with frozen(pipeline), patched(pipeline, trained), checkpointing(pipeline, settings.gradient_checkpointing):
         own = _Pictures(pipeline, examples, settings, generator)
         kept = _Pictures(pipeline, prior, settings, generator) if prior else None
         optimiser = _Optimiser(trained, settings)
@@ -119,9 +126,6 @@ def train_lora(
 def _check(pipeline: StableDiffusionXLPipeline, examples: Sequence[Example], settings: TrainingSettings) -> None:
     if not examples:
         raise InputError("there are no pictures to train on", input="examples")
-    if pipeline.unet.dtype == torch.float16:
-        hint = "Load the model as bfloat16 or float32."
-        raise InputError("gradients vanish in a float16 model", input="model", hint=hint)
     sizes = {tuple(example.pixels.shape) for example in examples}
     if len(sizes) > 1:
         raise InputError(f"the pictures have different shapes: {sorted(sizes)}", input="examples", hint="Resize them.")
@@ -161,20 +165,6 @@ def _factors(module: nn.Linear | nn.Conv2d, rank: int, scale: float, generator: 
     up = torch.zeros(out, rank, *(1 for _ in inputs[1:]))
     device = module.weight.device
     return Factors(nn.Parameter(up.to(device)), nn.Parameter(down.to(device)), scale)
-
-
-@contextmanager
-def _checkpointing(pipeline: StableDiffusionXLPipeline, wanted: bool) -> Iterator[None]:
-    """Gradient checkpointing of the UNet, if wanted; switched off again afterwards if it was off before."""
-    unet = pipeline.unet
-    switched = wanted and not unet.is_gradient_checkpointing
-    if switched:
-        unet.enable_gradient_checkpointing()
-    try:
-        yield
-    finally:
-        if switched:
-            unet.disable_gradient_checkpointing()
 
 
 class _Pictures:
