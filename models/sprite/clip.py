@@ -1,0 +1,150 @@
+"""Words and pictures in one space: the tokenizer, two CLIP text encoders (for SDXL) and a vision tower (for SVD).
+
+All are trained together, contrastively, on drawn sprites and their captions.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+from transformers import (
+    CLIPImageProcessor,
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+    CLIPVisionConfig,
+    CLIPVisionModelWithProjection,
+)
+
+from models.sprite import world
+from models.sprite.data import pictures
+from models.sprite.loop import PARTS, Recipe, Step, train
+
+LENGTH = 32
+"""Tokens in a caption, padding included."""
+EMBEDDING = 128
+VISION_SIZE = 224
+"""SVD's pipeline scales every picture to this before it shows it to the vision tower."""
+
+_END = "</w>"
+
+
+def train_tokenizer(folder: Path, captions: int = 20_000) -> CLIPTokenizer:
+    """Learn a byte-pair vocabulary of at most 2,000 tokens from captions and write it in CLIP's own two files."""
+    rng = np.random.default_rng(0)
+    scenes = (world.random_scene(rng, world.SUBJECTS, world.STYLES) for _ in range(captions))
+    tokenizer = Tokenizer(models.BPE(end_of_word_suffix=_END))
+    tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Punctuation(), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    trainer = trainers.BpeTrainer(
+        vocab_size=1600, min_frequency=5, initial_alphabet=alphabet, end_of_word_suffix=_END, show_progress=False
+    )
+    tokenizer.train_from_iterator((world.caption(scene, rng) for scene in scenes), trainer)
+    learnt = json.loads(tokenizer.to_str())["model"]
+    words = [*alphabet, *(letter + _END for letter in alphabet), *learnt["vocab"], "<|startoftext|>", "<|endoftext|>"]
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "vocab.json").write_text(json.dumps({word: i for i, word in enumerate(dict.fromkeys(words))}))
+    merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in learnt["merges"]]
+    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges, ""]))
+    return CLIPTokenizer(str(folder / "vocab.json"), str(folder / "merges.txt"), model_max_length=LENGTH)
+
+
+def text_config(tokenizer: CLIPTokenizer, width: int) -> CLIPTextConfig:
+    return CLIPTextConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=width,
+        intermediate_size=4 * width,
+        projection_dim=EMBEDDING,
+        num_hidden_layers=3,
+        num_attention_heads=width // 32,
+        max_position_embeddings=LENGTH,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+
+
+def vision_config() -> CLIPVisionConfig:
+    return CLIPVisionConfig(
+        hidden_size=EMBEDDING,
+        intermediate_size=4 * EMBEDDING,
+        projection_dim=EMBEDDING,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        image_size=VISION_SIZE,
+        patch_size=VISION_SIZE // 8,
+    )
+
+
+def image_processor() -> CLIPImageProcessor:
+    return CLIPImageProcessor(size={"shortest_edge": VISION_SIZE}, crop_size=VISION_SIZE)
+
+
+class Towers(nn.Module):
+    """Both text encoders and the vision tower, with the contrastive temperature."""
+
+    def __init__(self, tokenizer: CLIPTokenizer) -> None:
+        super().__init__()
+        self.first = CLIPTextModel(text_config(tokenizer, 64))
+        self.second = CLIPTextModelWithProjection(text_config(tokenizer, 128))
+        self.vision = CLIPVisionModelWithProjection(vision_config())
+        self.first_projection = nn.Linear(64, EMBEDDING, bias=False)  # only while training: SDXL uses hidden states
+        self.scale = nn.Parameter(torch.tensor(math.log(10.0)))
+
+    def look(self, pixels: Tensor) -> Tensor:
+        """Pictures in [0, 1], any size → unit embeddings (N, 128)."""
+        return F.normalize(self.vision(pixel_values=normalised(pixels)).image_embeds, dim=-1)
+
+
+def normalised(pixels: Tensor) -> Tensor:
+    """What the vision tower wants to see: 224×224, by CLIP's channel means and deviations."""
+    processor = image_processor()
+    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (processor.image_mean, processor.image_std))
+    scaled = F.interpolate(pixels, (VISION_SIZE, VISION_SIZE), mode="bilinear", align_corners=False)
+    return (scaled - mean) / std
+
+
+def train_towers(tokenizer: CLIPTokenizer, steps: int = 1500, batch: int = 64) -> Towers:
+    """Train on base sprites; a picture's caption is to be found among the batch's, by each text encoder, and back."""
+    torch.manual_seed(0)
+    towers = Towers(tokenizer)
+
+    def loss_of(step: Step) -> Tensor:
+        scenes = [world.random_scene(step.rng) for _ in range(batch)]
+        tokens = encode(tokenizer, [world.caption(scene, step.rng) for scene in scenes])
+        seen = towers.look(pictures(scenes))
+        read = (
+            towers.first_projection(towers.first(input_ids=tokens).pooler_output),
+            towers.second(input_ids=tokens).text_embeds,
+        )
+        scale, target = towers.scale.exp().clamp(max=100), torch.arange(batch)
+        losses = []
+        for embeds in read:
+            logits = scale * seen @ F.normalize(embeds, dim=-1).T
+            losses += [F.cross_entropy(logits, target), F.cross_entropy(logits.T, target)]
+        return torch.stack(losses).mean()
+
+    trained = train(towers, loss_of, Recipe("towers", steps, 1e-3, ema=0.998))
+    assert isinstance(trained, Towers)
+    tokenizer.save_pretrained(PARTS / "tokenizer")
+    save_file({k: v.contiguous() for k, v in trained.state_dict().items()}, PARTS / "towers.safetensors")
+    return trained
+
+
+def encode(tokenizer: CLIPTokenizer, captions: list[str]) -> Tensor:
+    """Token ids (N, 32), padded and cut to length."""
+    ids = tokenizer(captions, padding="max_length", max_length=LENGTH, truncation=True, return_tensors="pt").input_ids
+    assert isinstance(ids, Tensor)
+    return ids

@@ -1,0 +1,105 @@
+"""The one training loop of the family: resumable, seeded by step, with EMA, warm-up and cosine decay."""
+
+from __future__ import annotations
+
+import copy
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+CHECKPOINTS = Path(os.environ.get("KINOGRAPH_TRAIN", ".train"))
+"""Where unfinished training waits for its next start."""
+PARTS = CHECKPOINTS / "parts"
+"""Finished parts that later members of the family are trained on."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step's own chance: the same step draws the same data, also after a restart."""
+
+    index: int
+    rng: np.random.Generator
+    noise: torch.Generator
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How long and how fast to train. `ema` is the decay of the averaged weights that are kept in the end."""
+
+    name: str
+    steps: int
+    learning_rate: float
+    warmup: int = 100
+    ema: float = 0.999
+    weight_decay: float = 0.01
+    seed: int = 0
+
+    def rate_at(self, step: int) -> float:
+        """Factor on the learning rate: linear warm-up, then a cosine to 2 %."""
+        ramp = min(1.0, (step + 1) / self.warmup)
+        return ramp * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / self.steps)))
+
+
+def train(model: nn.Module, loss_of: Callable[[Step], Tensor], recipe: Recipe) -> nn.Module:
+    """Train `model` in place of its trainable parameters and return the averaged copy, in evaluation mode.
+
+    `loss_of(step)` computes one step's loss. A checkpoint is written every two minutes to `CHECKPOINTS`; the same call
+    goes on from it.
+    """
+    average = copy.deepcopy(model).eval().requires_grad_(False)
+    wanted = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(wanted, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, betas=(0.9, 0.99))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, recipe.rate_at)
+    checkpoint = CHECKPOINTS / f"{recipe.name}.pt"
+    first = _restore(checkpoint, model, average, optimizer, schedule)
+    model.train()
+    started, saved, recent = time.monotonic(), time.monotonic(), []
+    for index in range(first, recipe.steps):
+        step = Step(index, np.random.default_rng((recipe.seed, index)), torch.Generator().manual_seed(index * 7919 + 1))
+        loss = loss_of(step)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(wanted, 1.0)
+        optimizer.step()
+        schedule.step()
+        _follow(average, model, min(recipe.ema, (index + 1) / (index + 10)))
+        recent.append(loss.detach())
+        if (index + 1) % 50 == 0 or index + 1 == recipe.steps:
+            pace = (time.monotonic() - started) / (index + 1 - first)
+            left = pace * (recipe.steps - index - 1)
+            mean = torch.stack(recent).mean().item()
+            print(f"{recipe.name} {index + 1}/{recipe.steps} loss {mean:.4f} {pace:.2f} s/step {left / 60:.1f} min left", flush=True)
+            recent = []
+        if time.monotonic() - saved > 120 or index + 1 == recipe.steps:
+            _store(checkpoint, index + 1, model, average, optimizer, schedule)
+            saved = time.monotonic()
+    return average
+
+
+@torch.no_grad()
+def _follow(average: nn.Module, model: nn.Module, decay: float) -> None:
+    ours, theirs = list(average.parameters()), list(model.parameters())
+    torch._foreach_lerp_(ours, theirs, 1 - decay)
+
+
+def _store(path: Path, step: int, *parts: object) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    state = {"step": step, "parts": [part.state_dict() for part in parts]}  # type: ignore[attr-defined]
+    torch.save(state, path.with_suffix(".new"))
+    path.with_suffix(".new").replace(path)
+
+
+def _restore(path: Path, *parts: object) -> int:
+    if not path.exists():
+        return 0
+    state = torch.load(path, weights_only=True)
+    for part, saved in zip(parts, state["parts"], strict=True):
+        part.load_state_dict(saved)  # type: ignore[attr-defined]
+    return int(state["step"])

@@ -1,0 +1,138 @@
+"""sprite/sdxl: a small Stable Diffusion XL, trained on captions and drawn sprites of the base vocabulary."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, EulerDiscreteScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
+from torch import Tensor
+from transformers import CLIPTokenizer
+
+from models.sprite import clip, world
+from models.sprite.autoencoder import LATENT_CHANNELS
+from models.sprite.data import pictures
+from models.sprite.loop import Recipe, Step, train
+
+LATENT_SIZE = 8
+_UNCONDITIONAL = 0.1
+
+
+def build_unet() -> UNet2DConditionModel:
+    """SDXL's conditioning (text and sizes added to the time embedding) at 8×8 and 4×4."""
+    return UNet2DConditionModel(
+        sample_size=LATENT_SIZE,
+        in_channels=LATENT_CHANNELS,
+        out_channels=LATENT_CHANNELS,
+        down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
+        block_out_channels=(96, 160),
+        layers_per_block=1,
+        norm_num_groups=16,
+        transformer_layers_per_block=1,
+        attention_head_dim=(3, 5),
+        cross_attention_dim=64 + 128,
+        use_linear_projection=True,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=16,
+        projection_class_embeddings_input_dim=clip.EMBEDDING + 6 * 16,
+    )
+
+
+def scheduler() -> EulerDiscreteScheduler:
+    """v-prediction from pure noise on: backgrounds fill the picture, so the lowest frequencies must be free."""
+    return EulerDiscreteScheduler(
+        beta_schedule="scaled_linear",
+        beta_start=0.00085,
+        beta_end=0.012,
+        prediction_type="v_prediction",
+        rescale_betas_zero_snr=True,
+        timestep_spacing="trailing",
+    )
+
+
+class TextConditions:
+    """Captions → what SDXL's UNet is conditioned on; an empty caption is the zero embedding, as in the pipeline."""
+
+    def __init__(self, tokenizer: CLIPTokenizer, towers: clip.Towers) -> None:
+        self.tokenizer, self.towers = tokenizer, towers
+
+    @torch.no_grad()
+    def __call__(self, captions: list[str]) -> tuple[Tensor, dict[str, Tensor]]:
+        ids = clip.encode(self.tokenizer, captions)
+        first = self.towers.first(input_ids=ids, output_hidden_states=True)
+        second = self.towers.second(input_ids=ids, output_hidden_states=True)
+        told = torch.tensor([bool(caption) for caption in captions]).float()
+        words = torch.cat([first.hidden_states[-2], second.hidden_states[-2]], -1) * told[:, None, None]
+        sizes = torch.tensor([world.SIZE, world.SIZE, 0, 0, world.SIZE, world.SIZE]).float().expand(len(captions), 6)
+        return words, {"text_embeds": second.text_embeds * told[:, None], "time_ids": sizes}
+
+
+@torch.no_grad()
+def encode_latents(autoencoder: AutoencoderKL, images: Tensor) -> Tensor:
+    """Pictures in [0, 1] → scaled latents (N, 8, 8, 8), the posterior's mean."""
+    latents: Tensor = autoencoder.encode(images * 2 - 1).latent_dist.mean * autoencoder.config.scaling_factor
+    return latents
+
+
+class NoiseLevels:
+    """The scheduler's discrete noise levels, for training: v-prediction with min-SNR weights (Hang et al., 2023)."""
+
+    def __init__(self, alphas_cumprod: Tensor, gamma: float = 5.0) -> None:
+        self.signal, self.noise = alphas_cumprod.sqrt(), (1 - alphas_cumprod).sqrt()
+        snr = alphas_cumprod / (1 - alphas_cumprod)
+        self.weight = snr.clamp(max=gamma) / (snr + 1)
+        self.weight = self.weight.clamp(min=self.weight.max() / 20)  # pure noise has no signal, yet sets the composition
+
+    def loss(self, unet: UNet2DConditionModel, latents: Tensor, step: Step, conditions: dict[str, object]) -> Tensor:
+        """Weighted squared error of v at one random level a picture."""
+        shape = (len(latents), 1, 1, 1)
+        t = torch.randint(len(self.signal), (len(latents),), generator=step.noise)
+        noise = torch.randn(latents.shape, generator=step.noise)
+        signal, sigma = self.signal[t].view(shape), self.noise[t].view(shape)
+        predicted = unet(signal * latents + sigma * noise, t, **conditions).sample
+        error = (predicted - (signal * noise - sigma * latents)).square().mean((1, 2, 3))
+        return (error * self.weight[t]).mean()
+
+
+def train_unet(
+    tokenizer: CLIPTokenizer, towers: clip.Towers, autoencoder: AutoencoderKL, steps: int = 6000, batch: int = 32
+) -> UNet2DConditionModel:
+    """Train on freshly drawn base sprites; a tenth of the captions are left out for guidance."""
+    torch.manual_seed(0)
+    unet, conditions = build_unet(), TextConditions(tokenizer, towers)
+    euler = scheduler()
+    levels = NoiseLevels(euler.alphas_cumprod)
+
+    def loss_of(step: Step) -> Tensor:
+        scenes = [world.random_scene(step.rng) for _ in range(batch)]
+        captions = [world.caption(s, step.rng) if step.rng.random() > _UNCONDITIONAL else "" for s in scenes]
+        words, added = conditions(captions)
+        latents = encode_latents(autoencoder, pictures(scenes))
+        return levels.loss(unet, latents, step, {"encoder_hidden_states": words, "added_cond_kwargs": added})
+
+    trained = train(unet, loss_of, Recipe("sdxl", steps, 1e-3, warmup=200, ema=0.999))
+    assert isinstance(trained, UNet2DConditionModel)
+    return trained
+
+
+def assemble(
+    tokenizer: CLIPTokenizer, towers: clip.Towers, autoencoder: AutoencoderKL, unet: UNet2DConditionModel
+) -> StableDiffusionXLPipeline:
+    """The parts as the pipeline that everyone knows."""
+    return StableDiffusionXLPipeline(
+        vae=autoencoder,
+        text_encoder=towers.first,
+        text_encoder_2=towers.second,
+        tokenizer=tokenizer,
+        tokenizer_2=tokenizer,
+        unet=unet,
+        scheduler=scheduler(),
+        force_zeros_for_empty_prompt=True,
+        add_watermarker=False,
+    )
+
+
+def save(pipeline: StableDiffusionXLPipeline, folder: Path) -> None:
+    """Write the pipeline in half precision."""
+    pipeline.to(dtype=torch.float16).save_pretrained(folder, safe_serialization=True)
