@@ -6,6 +6,7 @@ import hashlib
 import os
 import tempfile
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -34,12 +35,14 @@ def _folder(folder: Path) -> str:
     return total.hexdigest()
 
 
-def _visible(folder: Path) -> list[Path]:
-    found: list[Path] = []
-    for root, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [Path(root, name) for name in files if not name.startswith(".")]
-    return found
+def _visible(folder: Path) -> Iterator[Path]:
+    for root, folders, files in os.walk(folder, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(".") and not _loops(Path(root), name)]
+        yield from (path for name in files if not name.startswith(".") and (path := Path(root, name)).is_file())
+
+
+def _loops(root: Path, name: str) -> bool:
+    return root.resolve().is_relative_to((root / name).resolve())
 
 
 def _file(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -103,8 +104,8 @@ def _bar(progress: Progress) -> type[Any]:
     from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
     class Bar(tqdm):  # type: ignore[misc]
-        def display(self, *args: Any, **kwargs: Any) -> None:
-            pass
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs | {"file": io.StringIO()})
 
         def update(self, n: float | None = 1) -> None:
             super().update(n)
