@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 from transformers import (
     CLIPImageProcessor,
     CLIPTextConfig,
@@ -35,17 +35,23 @@ EMBEDDING = 128
 VISION_SIZE = 224
 """SVD's pipeline scales every picture to this before it shows it to the vision tower."""
 
+TOKENIZER = PARTS / "bpe"
+_WEIGHTS = PARTS / "towers.safetensors"
 _END = "</w>"
 
 
-def train_tokenizer(folder: Path, captions: int = 20_000) -> CLIPTokenizer:
+def train_tokenizer(folder: Path = TOKENIZER, captions: int = 20_000) -> CLIPTokenizer:
     """Learn a byte-pair vocabulary of at most 2,000 tokens from captions and write it in CLIP's own two files."""
     rng = np.random.default_rng(0)
     scenes = (world.random_scene(rng, world.SUBJECTS, world.STYLES) for _ in range(captions))
     tokenizer = Tokenizer(models.BPE(end_of_word_suffix=_END))
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Punctuation(), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+        [
+            pre_tokenizers.WhitespaceSplit(),
+            pre_tokenizers.Punctuation(),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ]
     )
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     trainer = trainers.BpeTrainer(
@@ -58,6 +64,11 @@ def train_tokenizer(folder: Path, captions: int = 20_000) -> CLIPTokenizer:
     (folder / "vocab.json").write_text(json.dumps({word: i for i, word in enumerate(dict.fromkeys(words))}))
     merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in learnt["merges"]]
     (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges, ""]))
+    return load_tokenizer(folder)
+
+
+def load_tokenizer(folder: Path = TOKENIZER) -> CLIPTokenizer:
+    """The tokenizer that `train_tokenizer` learnt."""
     return CLIPTokenizer(str(folder / "vocab.json"), str(folder / "merges.txt"), model_max_length=LENGTH)
 
 
@@ -138,9 +149,15 @@ def train_towers(tokenizer: CLIPTokenizer, steps: int = 1500, batch: int = 64) -
 
     trained = train(towers, loss_of, Recipe("towers", steps, 1e-3, ema=0.998))
     assert isinstance(trained, Towers)
-    tokenizer.save_pretrained(PARTS / "tokenizer")
-    save_file({k: v.contiguous() for k, v in trained.state_dict().items()}, PARTS / "towers.safetensors")
+    save_file({name: weight.contiguous() for name, weight in trained.state_dict().items()}, _WEIGHTS)
     return trained
+
+
+def load_towers() -> Towers:
+    """The trained towers, in evaluation mode."""
+    towers = Towers(load_tokenizer())
+    towers.load_state_dict(load_file(_WEIGHTS))
+    return towers.eval().requires_grad_(False)
 
 
 def encode(tokenizer: CLIPTokenizer, captions: list[str]) -> Tensor:

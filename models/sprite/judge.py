@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 from models.sprite import world
 from models.sprite.data import pictures
@@ -45,7 +46,7 @@ class Judge(nn.Module):
         super().__init__()
         widths = (width, 2 * width, 4 * width, 6 * width)
         self.stem = nn.Conv2d(3, width, 5, stride=2, padding=2)
-        self.blocks = nn.Sequential(*(_Block(a, b) for a, b in zip(widths, widths[1:], strict=False)))
+        self.blocks = nn.Sequential(*(_Block(a, b) for a, b in pairwise(widths)))
         self.norm = nn.GroupNorm(8, widths[-1])
         self.heads = nn.ModuleDict({slot: nn.Linear(2 * widths[-1], len(names)) for slot, names in ANSWERS.items()})
 

@@ -75,7 +75,10 @@ def train(model: nn.Module, loss_of: Callable[[Step], Tensor], recipe: Recipe) -
             pace = (time.monotonic() - started) / (index + 1 - first)
             left = pace * (recipe.steps - index - 1)
             mean = torch.stack(recent).mean().item()
-            print(f"{recipe.name} {index + 1}/{recipe.steps} loss {mean:.4f} {pace:.2f} s/step {left / 60:.1f} min left", flush=True)
+            print(
+                f"{recipe.name} {index + 1}/{recipe.steps} loss {mean:.4f} {pace:.2f} s/step {left / 60:.1f} min left",
+                flush=True,
+            )
             recent = []
         if time.monotonic() - saved > 120 or index + 1 == recipe.steps:
             _store(checkpoint, index + 1, model, average, optimizer, schedule)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
 import torch
 from diffusers import AutoencoderKL, EulerDiscreteScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
 from torch import Tensor
@@ -26,11 +28,11 @@ def build_unet() -> UNet2DConditionModel:
         out_channels=LATENT_CHANNELS,
         down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
-        block_out_channels=(96, 160),
+        block_out_channels=(64, 128),
         layers_per_block=1,
         norm_num_groups=16,
         transformer_layers_per_block=1,
-        attention_head_dim=(3, 5),
+        attention_head_dim=(2, 4),
         cross_attention_dim=64 + 128,
         use_linear_projection=True,
         addition_embed_type="text_time",
@@ -75,6 +77,26 @@ def encode_latents(autoencoder: AutoencoderKL, images: Tensor) -> Tensor:
     return latents
 
 
+class Drawn:
+    """Drawn base scenes and their latents; `kept` different ones, since drawing and encoding cost half a step."""
+
+    def __init__(self, autoencoder: AutoencoderKL, kept: int = 30_000) -> None:
+        self.autoencoder, self.kept = autoencoder, kept
+        self._memory: dict[int, tuple[world.Scene, Tensor]] = {}
+
+    def batch(self, indices: Iterable[int]) -> tuple[list[world.Scene], Tensor]:
+        """Scenes and their scaled latents (N, 8, 8, 8)."""
+        wanted = [int(i) % self.kept for i in indices]
+        new = [i for i in dict.fromkeys(wanted) if i not in self._memory]
+        if new:
+            scenes = [world.random_scene(np.random.default_rng((33, i))) for i in new]
+            self._memory.update(
+                zip(new, zip(scenes, encode_latents(self.autoencoder, pictures(scenes)), strict=True), strict=True)
+            )
+        found = [self._memory[i] for i in wanted]
+        return [scene for scene, _ in found], torch.stack([latents for _, latents in found])
+
+
 class NoiseLevels:
     """The scheduler's discrete noise levels, for training: v-prediction with min-SNR weights (Hang et al., 2023)."""
 
@@ -82,7 +104,9 @@ class NoiseLevels:
         self.signal, self.noise = alphas_cumprod.sqrt(), (1 - alphas_cumprod).sqrt()
         snr = alphas_cumprod / (1 - alphas_cumprod)
         self.weight = snr.clamp(max=gamma) / (snr + 1)
-        self.weight = self.weight.clamp(min=self.weight.max() / 20)  # pure noise has no signal, yet sets the composition
+        self.weight = self.weight.clamp(
+            min=self.weight.max() / 20
+        )  # pure noise has no signal, yet sets the composition
 
     def loss(self, unet: UNet2DConditionModel, latents: Tensor, step: Step, conditions: dict[str, object]) -> Tensor:
         """Weighted squared error of v at one random level a picture."""
@@ -96,19 +120,17 @@ class NoiseLevels:
 
 
 def train_unet(
-    tokenizer: CLIPTokenizer, towers: clip.Towers, autoencoder: AutoencoderKL, steps: int = 6000, batch: int = 32
+    tokenizer: CLIPTokenizer, towers: clip.Towers, autoencoder: AutoencoderKL, steps: int = 5000, batch: int = 32
 ) -> UNet2DConditionModel:
-    """Train on freshly drawn base sprites; a tenth of the captions are left out for guidance."""
+    """Train on drawn base sprites; a tenth of the captions are left out for guidance."""
     torch.manual_seed(0)
-    unet, conditions = build_unet(), TextConditions(tokenizer, towers)
-    euler = scheduler()
-    levels = NoiseLevels(euler.alphas_cumprod)
+    unet, conditions, drawn = build_unet(), TextConditions(tokenizer, towers), Drawn(autoencoder)
+    levels = NoiseLevels(scheduler().alphas_cumprod)
 
     def loss_of(step: Step) -> Tensor:
-        scenes = [world.random_scene(step.rng) for _ in range(batch)]
+        scenes, latents = drawn.batch(step.rng.integers(2**31, size=batch))
         captions = [world.caption(s, step.rng) if step.rng.random() > _UNCONDITIONAL else "" for s in scenes]
         words, added = conditions(captions)
-        latents = encode_latents(autoencoder, pictures(scenes))
         return levels.loss(unet, latents, step, {"encoder_hidden_states": words, "added_cond_kwargs": added})
 
     trained = train(unet, loss_of, Recipe("sdxl", steps, 1e-3, warmup=200, ema=0.999))

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from diffusers import (
     AutoencoderKL,
-    AutoencoderKLTemporalDecoder,
     EulerDiscreteScheduler,
     StableVideoDiffusionPipeline,
     UNetSpatioTemporalConditionModel,
@@ -111,7 +110,9 @@ def _loss(unet: UNetSpatioTemporalConditionModel, autoencoder: AutoencoderKL, cl
     told = (torch.rand(count, generator=step.noise) >= _UNCONDITIONAL).float()
     key = (key * told.view(-1, 1, 1, 1))[:, None].expand_as(latents)
     seen = torch.stack([c.embedding for c in clips]) * told.view(-1, 1, 1)
-    ids = torch.tensor([[c.fps - 1.0, c.bucket, a] for c, a in zip(clips, augmentation.flatten().tolist(), strict=True)])
+    ids = torch.tensor(
+        [[c.fps - 1.0, c.bucket, a] for c, a in zip(clips, augmentation.flatten().tolist(), strict=True)]
+    )
 
     sigma = (normal(count) * 1.6 + 0.7).exp()
     signal = (1 / (sigma**2 + 1).sqrt()).view(-1, 1, 1, 1, 1)
@@ -138,7 +139,7 @@ def train_unet(
 
 
 def assemble(
-    towers: clip.Towers, autoencoder: AutoencoderKLTemporalDecoder, unet: UNetSpatioTemporalConditionModel
+    towers: clip.Towers, autoencoder: AutoencoderKL, unet: UNetSpatioTemporalConditionModel
 ) -> StableVideoDiffusionPipeline:
     """The parts as the pipeline that everyone knows."""
     return StableVideoDiffusionPipeline(

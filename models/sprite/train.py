@@ -1,21 +1,72 @@
-"""Train a member of the sprite family: `python -m models.sprite.train NAME`."""
+"""Train the sprite family from a seed: `python -m models.sprite.train all`, or one member by its name.
+
+A member that needs another takes it from `.train/parts`. Interrupted training goes on where it was.
+"""
+
+from __future__ import annotations
+
 import argparse
+from collections.abc import Callable
+from pathlib import Path
 
 import torch
+from diffusers import AutoencoderKL
+
+from models.sprite import autoencoder, clip, judge, loras, sdxl, svd, world
+from models.sprite.card import write_card
+from models.sprite.loop import PARTS
+
+FAMILY = Path(__file__).parent
 
 
-def main():
-    from models.sprite import autoencoder, judge, clip
-    from models.sprite.loop import PARTS
-    parser = argparse.ArgumentParser()
-    parser.add_argument("what")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--steps", type=int)
-    a = parser.parse_args()
-    torch.set_num_threads(a.threads)
-    kw = {"steps": a.steps} if a.steps else {}
-    def towers(**kw):
-        clip.train_towers(clip.train_tokenizer(PARTS / "bpe"), **kw)
-    {"judge": judge.train_judge, "autoencoder": autoencoder.train_autoencoder, "towers": towers}[a.what](**kw)
+def _autoencoder() -> AutoencoderKL:
+    return AutoencoderKL.from_pretrained(PARTS / "autoencoder").eval().requires_grad_(False)
 
-main()
+
+def train_towers(**length: int) -> None:
+    clip.train_towers(clip.train_tokenizer(), **length)
+
+
+def train_sdxl(**length: int) -> None:
+    tokenizer, towers, pictures = clip.load_tokenizer(), clip.load_towers(), _autoencoder()
+    unet = sdxl.train_unet(tokenizer, towers, pictures, **length)
+    sdxl.save(sdxl.assemble(tokenizer, towers, pictures, unet), FAMILY / "sdxl")
+    write_card(FAMILY / "sdxl", "A small Stable Diffusion XL of the sprite world", dict(length), vocabulary=True)
+
+
+def train_svd(**length: int) -> None:
+    towers, pictures = clip.load_towers(), _autoencoder()
+    unet = svd.train_unet(towers, pictures, **length)
+    svd.save(svd.assemble(towers, pictures, unet), FAMILY / "svd")
+    write_card(FAMILY / "svd", "A small Stable Video Diffusion of the sprite world", dict(length))
+
+
+def train_loras(**length: int) -> None:
+    for concept in (*world.HELD_OUT_SUBJECTS, *world.HELD_OUT_STYLES):
+        loras.train_concept(FAMILY / "sdxl", concept, FAMILY / "loras", **length)
+
+
+MEMBERS: dict[str, Callable[..., object]] = {
+    "judge": judge.train_judge,
+    "autoencoder": autoencoder.train_autoencoder,
+    "towers": train_towers,
+    "sdxl": train_sdxl,
+    "svd": train_svd,
+    "loras": train_loras,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("member", choices=[*MEMBERS, "all"])
+    parser.add_argument("--steps", type=int, help="train for another number of steps")
+    parser.add_argument("--threads", type=int, default=2, help="torch threads")
+    chosen = parser.parse_args()
+    torch.set_num_threads(chosen.threads)
+    length = {"steps": chosen.steps} if chosen.steps else {}
+    for member in MEMBERS if chosen.member == "all" else [chosen.member]:
+        MEMBERS[member](**length)
+
+
+if __name__ == "__main__":
+    main()
