@@ -75,7 +75,7 @@ def tiny_svd() -> StableVideoDiffusionPipeline:
             sample_size=16,
             down_block_types=("DownBlockSpatioTemporal", "CrossAttnDownBlockSpatioTemporal"),
             up_block_types=("CrossAttnUpBlockSpatioTemporal", "UpBlockSpatioTemporal"),
-            block_out_channels=(32, 32),  # its group norms are fixed at 32 groups
+            block_out_channels=(32, 64),  # its group norms have 32 groups: fewer channels would hide the time embedding
             layers_per_block=1,
             addition_time_embed_dim=8,
             projection_class_embeddings_input_dim=3 * 8,

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from engine.errors import InputError
+from engine.node import Context
+from engine.values import Video
+from nodes.video.nodes import JoinVideos, VideoModelLoad
+
+
+def test_a_folder_becomes_a_light_reference(folder: Path) -> None:
+    model = VideoModelLoad(source=str(folder), dtype="bfloat16").run(Context())
+    assert (model.source, model.path, model.dtype) == (str(folder), str(folder), "bfloat16")
+
+
+def test_an_image_model_is_sent_to_its_own_node(tmp_path: Path) -> None:
+    (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": "StableDiffusionXLPipeline"}))
+    with pytest.raises(InputError, match="holds a StableDiffusionXLPipeline") as caught:
+        VideoModelLoad(source=str(tmp_path)).run(Context())
+    assert caught.value.hint == "ImageModelLoad loads it"
+
+
+def test_a_single_file_is_not_a_video_model(tmp_path: Path) -> None:
+    file = tmp_path / "svd.safetensors"
+    file.write_bytes(b"")
+    with pytest.raises(InputError, match=r"no model_index\.json"):
+        VideoModelLoad(source=str(file)).run(Context())
+
+
+def test_videos_are_joined_in_order() -> None:
+    first, second = Video(torch.rand(3, 3, 8, 8), 7.0), Video(torch.rand(2, 3, 8, 8), 7.0)
+    joined = JoinVideos(first=first, second=second).run(Context())
+    assert joined.fps == 7.0
+    assert torch.equal(joined.frames[:3], first.frames)
+    assert torch.equal(joined.frames[3:], second.frames)
+
+
+@pytest.mark.parametrize(
+    ("second", "described"),
+    [
+        (Video(torch.rand(2, 3, 8, 16), 7.0), "16 × 8 pixels at 7 frames"),
+        (Video(torch.rand(2, 3, 8, 8), 12.5), "8 × 8 pixels at 12.5 frames"),
+    ],
+)
+def test_videos_that_differ_are_not_joined(second: Video, described: str) -> None:
+    with pytest.raises(InputError, match="first video has 8 × 8 pixels at 7 frames") as caught:
+        JoinVideos(first=Video(torch.rand(2, 3, 8, 8), 7.0), second=second).run(Context())
+    assert caught.value.input == "second"
+    assert described in str(caught.value)

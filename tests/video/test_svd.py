@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from unittest.mock import patch
+
+import PIL.Image
+import pytest
+import torch
+from diffusers import StableVideoDiffusionPipeline
+
+from engine.errors import Cancelled, InputError
+from engine.node import Context
+from engine.values import Image, Video, VideoModel
+from nodes.video.nodes import SVDSampler
+from nodes.video.svd import video_pipeline
+
+LEVELS = torch.randint(0, 256, (64, 64, 3), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
+PICTURE = Image(LEVELS.movedim(-1, 0)[None] / 255)
+
+
+def animate(ctx: Context, model: VideoModel, image: Image = PICTURE, **inputs: object) -> Video:
+    settings = {"steps": 2, "frames": 3, "seed": 7} | inputs
+    return SVDSampler(model=model, image=image, **settings).run(ctx)
+
+
+Reference = Callable[..., torch.Tensor]
+
+
+@pytest.fixture(scope="module")
+def expected(folder: Path) -> Reference:
+    """What diffusers makes by itself of the same picture."""
+    pipeline = StableVideoDiffusionPipeline.from_pretrained(folder)
+    pipeline.set_progress_bar_config(disable=True)
+    picture = PIL.Image.fromarray(LEVELS.numpy())
+
+    @cache
+    def run(seed: int = 7, **options: object) -> torch.Tensor:
+        settings = {"num_inference_steps": 2, "num_frames": 3, "height": 64, "width": 64} | options
+        return pipeline(picture, generator=torch.Generator().manual_seed(seed), output_type="pt", **settings).frames[0]
+
+    return run
+
+
+def test_videos_are_those_of_diffusers(ctx: Context, model: VideoModel, expected: Reference) -> None:
+    video = animate(ctx, model)
+    assert video.frames.shape == (3, 3, 64, 64)
+    assert video.frames.dtype == torch.float32
+    assert video.fps == 7
+    torch.testing.assert_close(video.frames, expected(), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "options"),
+    [
+        ({"fps": 12}, {"fps": 12}),
+        ({"motion_bucket": 20}, {"motion_bucket_id": 20}),
+        ({"augmentation": 0.5}, {"noise_aug_strength": 0.5}),
+        ({"augmentation": 0.0}, {"noise_aug_strength": 0.0}),
+        ({"min_guidance": 2.0, "max_guidance": 6.0}, {"min_guidance_scale": 2.0, "max_guidance_scale": 6.0}),
+        ({"max_guidance": 1.0}, {"max_guidance_scale": 1.0}),
+        ({"decode_chunk": 2}, {"decode_chunk_size": 2}),
+        ({"frames": 0}, {"num_frames": 14}),
+        ({"steps": 1}, {"num_inference_steps": 1}),
+        ({"width": 48, "height": 32}, {"width": 48, "height": 32}),
+        ({"seed": 8}, {"seed": 8}),
+    ],
+)
+def test_every_setting_does_what_it_does_in_diffusers(
+    ctx: Context,
+    model: VideoModel,
+    expected: Reference,
+    inputs: dict[str, object],
+    options: dict[str, object],
+) -> None:
+    frames = animate(ctx, model, **inputs).frames
+    torch.testing.assert_close(frames, expected(**options), atol=1e-5, rtol=0)
+    default = expected()
+    assert frames.shape != default.shape or (frames - default).abs().max() > 1e-3
+
+
+def test_the_model_is_told_the_frame_rate_less_one(ctx: Context, model: VideoModel) -> None:
+    with _unet_calls(ctx, model) as calls:
+        animate(ctx, model, fps=7, motion_bucket=100, augmentation=0.25)
+    assert calls[0]["added_time_ids"].tolist() == [[6.0, 100.0, 0.25]] * 2
+
+
+def test_without_guidance_the_unconditional_pass_is_left_out(ctx: Context, model: VideoModel) -> None:
+    with _unet_calls(ctx, model) as calls:
+        animate(ctx, model, min_guidance=1.0, max_guidance=1.0)
+    assert [len(call["sample"]) for call in calls] == [1, 1]
+    with _unet_calls(ctx, model) as calls:
+        animate(ctx, model, min_guidance=1.0, max_guidance=1.5)
+    assert [len(call["sample"]) for call in calls] == [2, 2]
+
+
+@contextmanager
+def _unet_calls(ctx: Context, model: VideoModel) -> Iterator[list[dict[str, torch.Tensor]]]:
+    """The arguments of the UNet's calls."""
+    calls: list[dict[str, torch.Tensor]] = []
+    unet = video_pipeline(ctx, model).unet
+    forward = unet.forward
+
+    def record(sample: torch.Tensor, timestep: torch.Tensor, **arguments: torch.Tensor) -> object:
+        calls.append({"sample": sample, "timestep": timestep} | arguments)
+        return forward(sample, timestep, **arguments)
+
+    with patch.object(unet, "forward", record):
+        yield calls
+
+
+def test_a_picture_in_memory_gives_the_video_of_the_picture_in_a_file(ctx: Context, model: VideoModel) -> None:
+    between_levels = Image((PICTURE.pixels + 0.4 / 255).clamp(0, 1))
+    assert torch.equal(animate(ctx, model, between_levels).frames, animate(ctx, model).frames)
+
+
+def test_steps_and_decoded_frames_are_reported(ctx: Context, model: VideoModel) -> None:
+    reports: list[tuple[int, int, str]] = []
+    previews: list[Callable[[], Image]] = []
+
+    def listen(done: int, total: int, unit: str, preview: Callable[[], Image] | None) -> None:
+        reports.append((done, total, unit))
+        if preview:
+            previews.append(preview)
+
+    animate(dataclasses.replace(ctx, on_progress=listen), model, decode_chunk=2)
+
+    steps, frames = reports[:3], reports[3:]
+    assert steps == [(done, 2, "step") for done in range(3)]
+    assert frames == [(done, 3, "frame") for done in (0, 2, 3)]
+    assert [preview().pixels.shape for preview in previews] == [(3, 3, 16, 16)] * 2
+
+
+@pytest.mark.parametrize("steps_allowed", [0, 1])
+def test_a_cancel_prevents_the_next_step_and_leaves_no_trace(
+    ctx: Context, model: VideoModel, expected: Reference, steps_allowed: int
+) -> None:
+    asked = iter(range(100))
+    cancelled = dataclasses.replace(ctx, cancelled=lambda: next(asked) >= steps_allowed)
+    with _unet_calls(ctx, model) as calls, pytest.raises(Cancelled):
+        animate(cancelled, model)
+    assert len(calls) == steps_allowed
+    torch.testing.assert_close(animate(ctx, model).frames, expected(), atol=1e-5, rtol=0)
+
+
+def test_a_cancel_prevents_the_next_chunk_from_being_decoded(ctx: Context, model: VideoModel) -> None:
+    units: list[str] = []
+
+    def listen(done: int, total: int, unit: str, preview: object) -> None:
+        units.append(unit)
+
+    cancelled = dataclasses.replace(ctx, on_progress=listen, cancelled=lambda: units.count("frame") == 2)
+    with pytest.raises(Cancelled):
+        animate(cancelled, model, decode_chunk=1)
+
+
+def test_a_batch_of_pictures_is_sent_to_pick_image(ctx: Context, model: VideoModel) -> None:
+    with pytest.raises(InputError, match="not a batch of 2") as caught:
+        animate(ctx, model, Image(torch.rand(2, 3, 64, 64)))
+    assert caught.value.input == "image"
+    assert "PickImage" in str(caught.value)
+
+
+def test_a_size_that_does_not_suit_the_model_comes_with_one_that_does(ctx: Context, model: VideoModel) -> None:
+    with pytest.raises(InputError, match="61 × 100 pixels") as caught:
+        animate(ctx, model, Image(torch.rand(1, 3, 100, 61)))
+    assert "64 × 96" in str(caught.value)
+    assert animate(ctx, model, Image(torch.rand(1, 3, 100, 61)), width=64, height=96).frames.shape == (3, 3, 96, 64)
+
+
+def test_guidance_that_falls_along_the_frames_is_refused(ctx: Context, model: VideoModel) -> None:
+    with pytest.raises(InputError, match="3, is above the last's, 2") as caught:
+        animate(ctx, model, min_guidance=3.0, max_guidance=2.0)
+    assert caught.value.input == "min_guidance"
+
+
+def test_a_single_frame_is_refused(ctx: Context, model: VideoModel) -> None:
+    with pytest.raises(InputError, match="more than one frame"):
+        animate(ctx, model, frames=1)
