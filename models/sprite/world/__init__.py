@@ -1,0 +1,41 @@
+"""The sprite world: a seeded, procedural world of simple figures, and the ground truth of what is in each picture.
+
+A `Scene` says what is to be seen: a subject in a colour, before a background, in a drawing style. `draw` renders it,
+`film` sets it moving, `caption` describes it. Everything is a pure function of its arguments; the same scene gives the
+same bytes.
+
+`HELD_OUT_SUBJECTS` and `HELD_OUT_STYLES` are known to the judge and to the LoRAs only; no base model ever sees them.
+"""
+
+from models.sprite.world.backgrounds import BACKGROUNDS
+from models.sprite.world.motion import MOTIONS, SPEED_PER_BUCKET, Motion, at_time, film, random_motion
+from models.sprite.world.scenes import SIZE, Scene, Sprite, abstract, draw, random_scene
+from models.sprite.world.styles import BASE_STYLES, COLOURS, HELD_OUT_STYLES, STYLES
+from models.sprite.world.subjects import BASE_SUBJECTS, HELD_OUT_SUBJECTS, SUBJECTS
+from models.sprite.world.words import VOCABULARY, caption, plain_caption
+
+__all__ = [
+    "BACKGROUNDS",
+    "BASE_STYLES",
+    "BASE_SUBJECTS",
+    "COLOURS",
+    "HELD_OUT_STYLES",
+    "HELD_OUT_SUBJECTS",
+    "MOTIONS",
+    "SIZE",
+    "SPEED_PER_BUCKET",
+    "STYLES",
+    "SUBJECTS",
+    "VOCABULARY",
+    "Motion",
+    "Scene",
+    "Sprite",
+    "abstract",
+    "at_time",
+    "caption",
+    "draw",
+    "film",
+    "plain_caption",
+    "random_motion",
+    "random_scene",
+]

@@ -1,0 +1,141 @@
+"""The drawing styles, and the colours that sprites come in.
+
+A style paints from distances: an outline is a band around zero, a neon glow decays with the distance. Textures are
+fixed to the picture, with periods that divide 8 pixels.
+"""
+
+from __future__ import annotations
+
+import colorsys
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from models.sprite.world.shapes import Array, cover, mix, rgb, union
+
+HUES: dict[str, tuple[float, float, float]] = {  # hue in degrees, saturation, value
+    "red": (0, 0.88, 0.86),
+    "orange": (27, 0.95, 0.98),
+    "yellow": (53, 0.9, 0.98),
+    "green": (125, 0.75, 0.62),
+    "teal": (175, 0.8, 0.78),
+    "blue": (222, 0.85, 0.9),
+    "purple": (275, 0.72, 0.76),
+    "pink": (328, 0.5, 1.0),
+}
+COLOURS = tuple(HUES)
+
+
+@dataclass(frozen=True)
+class Layers:
+    """What a style paints with: distances in pixels, the scenery, the sprite's colour, pixel coordinates."""
+
+    body: Array
+    detail: Array
+    scenery: Array
+    colour: Array
+    px: Array
+    py: Array
+
+    @property
+    def light(self) -> Array:
+        return self.colour + (1 - self.colour) * np.float32(0.72)
+
+    @property
+    def dark(self) -> Array:
+        return self.colour * np.float32(0.35)
+
+
+def _flat(at: Layers) -> Array:
+    picture = mix(at.scenery, at.dark, cover(at.body - 1))
+    picture = mix(picture, at.colour, cover(at.body))
+    return mix(picture, at.light, cover(np.maximum(at.detail, at.body)))
+
+
+def _outline(at: Layers) -> Array:
+    paper = rgb(0.98, 0.97, 0.94)
+    picture = mix(at.scenery, paper, 0.68)
+    picture = mix(picture, paper, cover(at.body))
+    line = union(np.abs(at.body) - 1.3, np.maximum(np.abs(at.detail) - 0.7, at.body))
+    return mix(picture, at.colour, cover(line))
+
+
+def _watercolour(at: Layers) -> Array:
+    paper = rgb(1, 0.98, 0.94)
+    grain = 0.5 + 0.25 * np.sin(at.px / 5.1 + 0.7 * np.sin(at.py / 6.3)) + 0.25 * np.sin(at.py / 4.3)
+    picture = mix(at.scenery, paper, 0.2 + 0.35 * grain)
+    wash = mix(at.colour, at.light, 0.15 + 0.35 * grain)
+    picture = mix(picture, wash, cover(at.body, 6) * 0.95)
+    rim = np.exp(-np.square(at.body + 1.5) / 3).astype(np.float32)
+    picture = mix(picture, at.colour, rim * 0.6)
+    return mix(picture, paper, cover(np.maximum(at.detail, at.body), 4) * 0.7)
+
+
+def _crayon(at: Layers) -> Array:
+    paper = rgb(0.97, 0.94, 0.86)
+    stroke = np.abs(np.mod(at.px + at.py, 4) - 2) < 1
+    back = np.abs(np.mod(at.px - at.py, 8) - 4) < 2.5
+    picture = mix(paper, at.scenery, np.where(back, 0.85, 0.35))
+    picture = mix(picture, paper, cover(at.body))
+    picture = mix(picture, at.colour, cover(at.body) * np.where(stroke, 1.0, 0.3))
+    picture = mix(picture, at.dark, cover(np.abs(at.body) - 0.8) * 0.85)
+    return mix(picture, at.dark, cover(np.maximum(np.abs(at.detail) - 0.6, at.body)) * 0.7)
+
+
+def _neon(at: Layers) -> Array:
+    picture = at.scenery * np.float32(0.28)
+    glow = np.exp(-np.maximum(at.body, 0) / 4) * 0.75 * cover(-at.body) + 0.25 * cover(at.body)
+    picture = picture + glow[..., None].astype(np.float32) * at.colour
+    tube = union(np.abs(at.body) - 1.0, np.maximum(np.abs(at.detail) - 0.6, at.body))
+    picture = mix(picture, at.colour + (1 - at.colour) * np.float32(0.25), cover(tube))
+    return np.minimum(picture, 1)
+
+
+def _pixel(at: Layers) -> Array:
+    """Hard edges and few shades; `draw` asks for the same point all over a block."""
+    picture = np.where((at.body < 0)[..., None], at.colour, at.scenery)
+    picture = np.where((np.abs(at.body) < 1.2)[..., None], at.dark, picture)
+    picture = np.where((np.maximum(at.detail, at.body + 1.2) < 0)[..., None], at.light, picture)
+    return np.round(picture * 5) / 5
+
+
+def _halftone(at: Layers) -> Array:
+    painted = _flat(at)
+    ink = 1 - painted.mean(axis=-1)
+    cell = np.hypot(np.mod(at.px, 4) - 2, np.mod(at.py, 4) - 2)
+    dots = cover(cell - (0.6 + 2.2 * ink))
+    return mix(rgb(1, 0.99, 0.93), painted * np.float32(0.82), dots)
+
+
+def _mosaic(at: Layers) -> Array:
+    picture = mix(at.scenery, at.colour, cover(at.body))
+    picture = mix(picture, at.light, cover(np.maximum(at.detail, at.body)))
+    tile_x, tile_y = np.floor((at.px + at.py) / 8), np.floor((at.px - at.py) / 8)
+    tint = np.mod(np.sin(tile_x * 12.9 + tile_y * 78.2) * 43.7, 1).astype(np.float32) - 0.5
+    picture = np.clip(picture * (1 + 0.4 * tint[..., None]), 0, 1)
+    grout = np.minimum(np.mod(at.px + at.py, 8), np.mod(at.px - at.py, 8)) < 1
+    return mix(picture, rgb(0.12, 0.1, 0.12), grout * 0.8)
+
+
+STYLE_PAINTERS: dict[str, Callable[[Layers], Array]] = {
+    "flat": _flat,
+    "outline": _outline,
+    "pixel": _pixel,
+    "watercolour": _watercolour,
+    "crayon": _crayon,
+    "neon": _neon,
+    "halftone": _halftone,
+    "mosaic": _mosaic,
+}
+HELD_OUT_STYLES = ("neon", "halftone", "mosaic")
+BASE_STYLES = tuple(name for name in STYLE_PAINTERS if name not in HELD_OUT_STYLES)
+STYLES = tuple(STYLE_PAINTERS)
+PIXEL = 2
+"""Side of a block in pixel style."""
+
+
+def colour(name: str, tint: float) -> Array:
+    """RGB in [0, 1] of a colour, its hue turned by `tint` degrees."""
+    hue, saturation, value = HUES[name]
+    return rgb(*colorsys.hsv_to_rgb(((hue + tint) % 360) / 360, saturation, value))
