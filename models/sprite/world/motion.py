@@ -50,7 +50,7 @@ def at_time(scene: Scene, motion: Motion, seconds: float) -> Scene:
             y=top + _swing(y, dy * distance, min(-reach, y), max(reach, y)),
         )
     elif motion.kind == "bounce":
-        height = 14.0
+        height = min(max(reach + y, 4.0), 14.0)  # no higher than the picture
         moved = replace(hero, y=hero.y - _swing(0, 1.4 * distance, 0, height))
     elif motion.kind == "spin":
         moved = replace(hero, angle=hero.angle + (np.sign(dx) or 1) * distance / hero.radius)
