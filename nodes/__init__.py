@@ -1,1 +1,14 @@
 """The nodes that come with Kinograph, a package per field."""
+
+from __future__ import annotations
+
+from engine.registry import Registry
+
+
+def registry() -> Registry:
+    """All kinds of node that come with Kinograph. Nothing heavy is imported until one of them runs."""
+    from nodes.files import nodes as files
+    from nodes.image import nodes as image
+    from nodes.video import nodes as video
+
+    return Registry.of_modules(files, image, video)

@@ -14,6 +14,8 @@ from engine.node import Context
 from engine.values import ImageModel
 from nodes.image.nodes import ImageModelLoad, ModelVocabulary
 from nodes.image.pipelines import image_pipeline
+from tests.image.checkpoint import save_checkpoint
+from tests.tiny import tiny_sdxl
 
 
 def load(source: Path) -> ImageModel:
@@ -110,6 +112,19 @@ def test_damaged_weights_are_a_clear_error(tmp_path: Path, folder: Path) -> None
     (copy / "unet" / "diffusion_pytorch_model.safetensors").write_bytes(b"\xff" * 64)
     with pytest.raises(MissingError, match="can't be loaded"):
         image_pipeline(Context(), load(copy))
+
+
+def test_a_checkpoint_beside_its_settings_is_the_same_model(tmp_path: Path, folder: Path) -> None:
+    weights = shutil.ignore_patterns("*.safetensors")
+    file = Path(shutil.copytree(folder, tmp_path / "settings", ignore=weights)) / "all.safetensors"
+    save_checkpoint(tiny_sdxl(), file)
+
+    pipeline = image_pipeline(Context(), load(file))
+
+    for name in ("unet", "vae", "text_encoder", "text_encoder_2"):
+        read, written = (p.components[name].state_dict() for p in (pipeline, tiny_sdxl()))
+        assert read.keys() == written.keys()
+        assert all(torch.equal(read[key], written[key]) for key in read)
 
 
 def test_a_checkpoint_without_settings_asks_for_them(tmp_path: Path) -> None:
