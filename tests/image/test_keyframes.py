@@ -95,12 +95,24 @@ def test_each_step_is_reported_with_a_preview(ctx: Context, model: ImageModel) -
 
     # Once before the first step of each picture, once after every step.
     assert reports == [(done, 6, "step") for done in (0, 1, 2, 3, 3, 4, 5, 6)]
-    assert len(previews) == 6
+    shown = [preview().pixels for preview in previews]
+    assert [tuple(picture.shape) for picture in shown] == [(1, 3, 64, 64)] * 6
+    torch.testing.assert_close(torch.cat([shown[2], shown[5]]), pixels, atol=1e-5, rtol=0)
+
+
+def test_previews_of_large_pictures_have_a_pixel_per_latent_cell(ctx: Context, model: ImageModel) -> None:
+    previews: list[Callable[[], Image]] = []
+
+    def listen(done: int, total: int, unit: str, preview: Callable[[], Image] | None) -> None:
+        if preview:
+            previews.append(preview)
+
+    draw(dataclasses.replace(ctx, on_progress=listen), model, width=128, height=96, steps=2)
+
     for preview in previews:
-        assert preview().pixels.shape == (1, 3, 16, 16)
-        assert preview().pixels.min() >= 0
-        assert preview().pixels.max() <= 1
-    assert pixels.shape == (2, 3, 64, 64)
+        pixels = preview().pixels
+        assert pixels.shape == (1, 3, 24, 32)
+        assert 0 <= pixels.min() <= pixels.max() <= 1
 
 
 @pytest.mark.parametrize("steps_allowed", [0, 1, 2])
