@@ -11,8 +11,9 @@ KinographError           1    whatever else the engine refuses
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import ClassVar, Self
 
 
@@ -109,3 +110,13 @@ class Cancelled(KinographError):
         self, message: str = "cancelled", *, node: str | None = None, input: str | None = None, hint: str | None = None
     ) -> None:
         super().__init__(message, node=node, input=input, hint=hint)
+
+
+def suggestion(name: str, names: Collection[str]) -> str | None:
+    """A hint for a name that isn't among `names`: the nearest of them, or all if they are few."""
+    if len(names) > 1000:  # comparing takes its time, and a file may be wrong in thousands of places
+        return None
+    by_lower = {other.lower(): other for other in names}
+    if near := get_close_matches(name.lower(), by_lower, n=1):
+        return f"did you mean '{by_lower[near[0]]}'?"
+    return f"there is {', '.join(sorted(names))}" if 0 < len(names) <= 8 else None

@@ -23,16 +23,16 @@ import types
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
-from pydantic_core import CoreSchema, to_json
+from pydantic_core import CoreSchema, from_json, to_json
 
 from engine.errors import Cancelled
 from engine.models import Models
-from engine.values import Image
+from engine.values import Files, Image, Media
 
 Uses = Literal["device", "cpu", "io"]
 Preview = Callable[[], Image]
@@ -124,22 +124,34 @@ class Input:
         constrained: Any = Annotated[self.field.annotation, Field(), *self.field.metadata]
         return TypeAdapter(constrained, config=Node.model_config)
 
-    def validate(self, literal: Any) -> Any:
-        """The literal as this input takes it (1 as 1.0, a list as a tuple); raises pydantic's ValidationError."""
-        if isinstance(literal, list | dict):
-            return self._adapter.validate_json(to_json(literal))
-        return self._adapter.validate_python(literal)
+    def validate(self, constant: Any) -> Any:
+        """The constant as this input takes it (1 as 1.0, a list as a tuple); raises pydantic's ValidationError."""
+        if isinstance(constant, list | dict):
+            return self._adapter.validate_json(to_json(constant))
+        return self._adapter.validate_python(constant)
+
+    def parse(self, text: str) -> Any:
+        """The constant that a text on a command line means: the text itself for a string, else JSON."""
+        try:
+            return self._adapter.validate_python(text)
+        except ValidationError:
+            return self.validate(from_json(text))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Output:
     """One output of a kind of node."""
 
     name: str
     type: Any
 
+    @cached_property
+    def validate(self) -> Callable[[Any], Any]:
+        """Returns a value of this output's type (an int as a float); raises pydantic's ValidationError."""
+        return TypeAdapter(self.type, config=Node.model_config).validator.validate_python
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True)
 class Spec:
     """All that is known of a kind of node without running it."""
 
@@ -153,6 +165,39 @@ class Spec:
     help: str
     inputs: Mapping[str, Input]
     outputs: tuple[Output, ...]
+    named: bool
+    """Whether `run` returns a NamedTuple of its outputs, instead of the one output itself."""
+
+    @cached_property
+    def required(self) -> tuple[str, ...]:
+        """The inputs that must be given."""
+        return tuple(name for name, socket in self.inputs.items() if socket.required)
+
+
+def name_of(annotation: Any) -> str:
+    """A type as messages and sockets name it: "Image", "int or None"."""
+    if get_origin(annotation) in (Union, types.UnionType):
+        return " or ".join(map(name_of, get_args(annotation)))
+    if annotation is types.NoneType:
+        return "None"
+    return annotation.__name__ if type(annotation) is type else str(annotation).replace("typing.", "")
+
+
+@cache
+def fits(output: Any, input: Any) -> bool:
+    """Whether an input of one type may be linked to an output of another; both are bare annotations."""
+    if Any in (output, input):
+        return True
+    if get_origin(output) in (Union, types.UnionType):
+        return all(fits(member, input) for member in get_args(output))
+    if get_origin(input) in (Union, types.UnionType):
+        return any(fits(output, member) for member in get_args(input))
+    if get_origin(input) is Literal:
+        return type(get_args(input)[0]) is output
+    if isinstance(output, type) and isinstance(input, type):
+        is_number = output is bool and input is not bool  # to Python, but not to anyone who draws a link
+        return (issubclass(output, input) and not is_number) or (output, input) == (int, float)
+    return bool(output == input)
 
 
 class Node(BaseModel):
@@ -172,18 +217,21 @@ class Node(BaseModel):
     ) -> None:
         inputs = {name: Input(name, _bare(info.annotation), info) for name, info in cls.model_fields.items()}
         about = inspect.cleandoc(cls.__doc__ or "")
-        cls.spec = Spec(cls.__name__, version, category, uses, saves, about, inputs, _outputs(cls))
+        outputs, named = _outputs(cls)
+        if saves and any(output.type not in (Media, Files) for output in outputs[:1]):
+            raise TypeError(f"{cls.__name__} saves, so it must return Media or Files, not {name_of(outputs[0].type)}")
+        cls.spec = Spec(cls.__name__, version, category, uses, saves, about, inputs, outputs, named)
 
     @abstractmethod
     def run(self, ctx: Context) -> Any:
         """Make the outputs. Equal inputs must give equal outputs, and nothing received may be changed in place."""
 
 
-def _outputs(cls: type[Node]) -> tuple[Output, ...]:
+def _outputs(cls: type[Node]) -> tuple[tuple[Output, ...], bool]:
     returned = get_type_hints(cls.run)["return"]
     if isinstance(returned, type) and issubclass(returned, tuple) and hasattr(returned, "_fields"):
-        return tuple(Output(name, hint) for name, hint in get_type_hints(returned).items())
-    return (Output("out", returned),)
+        return tuple(Output(name, hint) for name, hint in get_type_hints(returned).items()), True
+    return (Output("out", returned),), False
 
 
 def _metadata(annotation: Any) -> Iterator[Any]:

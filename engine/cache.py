@@ -1,0 +1,168 @@
+"""What nodes gave, by key, in memory and on disk; `docs/engine.md` gives the reasons.
+
+Entries leave by GreedyDual-Size (Cao and Irani 1997): each has the priority L + seconds it took / bytes, the lowest
+goes first, and L is the priority of the last that went, so that what is used again stays and what is not ages.
+"""
+
+from __future__ import annotations
+
+import heapq
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from threading import Lock
+from types import TracebackType
+from typing import Any, Self
+
+from engine.disk import Disk, read_seconds
+from engine.keys import Key
+from engine.stored import storable
+from engine.values import Value
+
+OVERHEAD = 400
+"""Bytes that an entry takes beside its values."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One node's outputs, in order, and what they cost."""
+
+    outputs: tuple[Any, ...]
+    nbytes: int
+    seconds: float
+    """What `run` took."""
+    restore: float
+    """Seconds to have the outputs again without this entry in memory: read back, or computed from what is stored."""
+
+
+class Cache:
+    """A memory tier over a disk tier. Safe to use from several threads, and the disk from several processes.
+
+    Args:
+        memory: bytes that values may take in memory; a quarter of the machine's if None.
+        disk: where storable values are kept between processes, or None.
+    """
+
+    def __init__(self, memory: int | None = None, disk: Disk | None = None) -> None:
+        self.memory = Memory(_quarter_of_memory() if memory is None else memory)
+        self.disk = disk
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Finish what is being written to disk."""
+        if self.disk:
+            self.disk.close()
+
+    def refresh(self) -> None:
+        """Notice what other processes have stored since."""
+        if self.disk:
+            self.disk.refresh()
+
+    def held(self, key: Key) -> bool:
+        """Whether `get` is likely to give something; a file may still prove torn, or gone."""
+        return key in self.memory or (self.disk is not None and key in self.disk)
+
+    def get(self, key: Key) -> Entry | None:
+        if (entry := self.memory.get(key)) or self.disk is None:
+            return entry
+        if stored := self.disk.read(key):
+            outputs, seconds = stored
+            nbytes = sum(map(size, outputs))
+            entry = Entry(outputs, nbytes, seconds, read_seconds(nbytes))
+            self.memory.put(key, entry)
+        return entry
+
+    def put(self, key: Key, outputs: tuple[Any, ...], seconds: float, *, upstream: float, keep: bool = False) -> Entry:
+        """Hold a node's outputs, as far as the budgets allow.
+
+        Args:
+            key: what decides the outputs.
+            outputs: the node's outputs, in order.
+            seconds: what `run` took.
+            upstream: the sum of its sources' `restore`.
+            keep: whether to store it even if computing it again is cheaper than reading it back.
+        """
+        nbytes = sum(map(size, outputs))
+        restore, reading = seconds + upstream, read_seconds(nbytes)
+        if self.disk and (keep or restore > reading) and storable(outputs):
+            self.disk.write(key, outputs, seconds)
+            restore = reading
+        entry = Entry(outputs, nbytes, seconds, restore)
+        self.memory.put(key, entry)
+        return entry
+
+
+class Memory:
+    """The memory tier: entries by key within a budget of bytes."""
+
+    def __init__(self, budget: int) -> None:
+        self.budget = budget
+        self.nbytes = 0
+        self._entries: dict[Key, Entry] = {}
+        self._priorities: dict[Key, float] = {}
+        # What the heap says of a key is stale unless `_priorities` says the same.
+        self._heap: list[tuple[float, Key]] = []
+        self._inflation = 0.0
+        self._lock = Lock()
+
+    def __contains__(self, key: Key) -> bool:
+        return key in self._entries
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def get(self, key: Key) -> Entry | None:
+        with self._lock:
+            if entry := self._entries.get(key):
+                self._rank(key, entry)
+            return entry
+
+    def put(self, key: Key, entry: Entry) -> None:
+        """Hold the entry and let the least valuable go until the budget is kept; that may be the entry itself."""
+        with self._lock:
+            if key in self._entries:
+                self._drop(key)
+            self._entries[key] = entry
+            self.nbytes += entry.nbytes + OVERHEAD
+            self._rank(key, entry)
+            while self.nbytes > self.budget:
+                priority, least = heapq.heappop(self._heap)
+                if self._priorities.get(least) == priority:
+                    self._inflation = priority
+                    self._drop(least)
+
+    def clear(self) -> None:
+        with self._lock:
+            self._entries.clear()
+            self._priorities.clear()
+            self._heap.clear()
+            self.nbytes = 0
+
+    def _rank(self, key: Key, entry: Entry) -> None:
+        priority = self._inflation + entry.seconds / (entry.nbytes + OVERHEAD)
+        if self._priorities.get(key) != priority:
+            self._priorities[key] = priority
+            heapq.heappush(self._heap, (priority, key))
+
+    def _drop(self, key: Key) -> None:
+        del self._priorities[key]
+        self.nbytes -= self._entries.pop(key).nbytes + OVERHEAD
+
+
+def size(value: Any) -> int:
+    """Bytes that an output holds."""
+    if isinstance(value, Value):
+        return value.nbytes
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        return sum(map(size, value))
+    return sys.getsizeof(value)
+
+
+def _quarter_of_memory() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4

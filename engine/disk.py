@@ -1,0 +1,163 @@
+"""The disk tier: a file per entry, in one folder.
+
+A file is called `<key>.<priority>.safetensors`: the folder's listing is the whole index, so that no index can be lost
+or disagree with the files. It is written under another name and renamed when complete.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import time
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+from engine.keys import Key
+from engine.stored import Outputs, TornError, load, save
+
+NAME = re.compile(r"[0-9a-f]{64}\.[0-9.e+-]+\.safetensors")
+UNFINISHED = ".part"
+ABANDONED_SECONDS = 3600
+"""An unfinished file of this age is taken to be of a process that was killed."""
+
+log = logging.getLogger(__name__)
+
+
+def read_seconds(nbytes: int) -> float:
+    """What reading an entry back is taken to cost: a file opened and parsed, and a gigabyte a second checked."""
+    return 5e-4 + nbytes / 1e9
+
+
+class Disk:
+    """Entries in a folder within a budget of bytes. Writing happens in a thread of its own.
+
+    Several processes may share the folder: each sees the others' files from its next `refresh` on, and a file that
+    another has removed is a miss.
+    """
+
+    def __init__(self, folder: Path, budget: int = 16 << 30) -> None:
+        self.folder = folder
+        self.budget = budget
+        self._names: dict[Key, str] = {}
+        self._pending: set[Key] = set()
+        self._listed_at = -1
+        self._nbytes: int | None = None  # not known before the first write
+        # No file's priority is below that of the last that was evicted, so the lowest stands in for it.
+        self._inflation = 0.0
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="kinograph-disk")
+        folder.mkdir(parents=True, exist_ok=True)
+        self.refresh()
+
+    def __contains__(self, key: Key) -> bool:
+        return key in self._names
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def close(self) -> None:
+        """Wait until all is written."""
+        self._writer.shutdown()
+
+    def refresh(self) -> None:
+        """List the folder anew if it has changed."""
+        changed_at = self.folder.stat().st_mtime_ns
+        if changed_at != self._listed_at:
+            self._listed_at = changed_at
+            names = (path.name for path in self.folder.iterdir())
+            self._names = {_key(name): name for name in names if NAME.fullmatch(name)}
+            self._inflation = min(map(_priority, self._names.values()), default=0.0)
+            self._nbytes = None
+
+    def read(self, key: Key) -> tuple[Outputs, float] | None:
+        """The outputs of that key and the seconds they took, or None if they are not there or not sound."""
+        for _ in range(2):  # another process may have renamed the file: look again once
+            if (name := self._names.get(key)) is None:
+                return None
+            path = self.folder / name
+            try:
+                outputs, seconds = load(path)
+                self._touch(key, path, seconds)
+                return outputs, seconds
+            except FileNotFoundError:
+                self._names.pop(key, None)
+                self._listed_at = -1
+                self.refresh()
+            except TornError as error:
+                log.warning("%s is not sound and is dropped: %s", path, error)
+                self._names.pop(key, None)
+                path.unlink(missing_ok=True)
+        return None
+
+    def write(self, key: Key, outputs: Outputs, seconds: float) -> None:
+        """Store outputs that are `storable`, soon and in the background."""
+        if key not in self._names and key not in self._pending:
+            self._pending.add(key)
+            self._writer.submit(self._write, key, outputs, seconds)
+
+    def _write(self, key: Key, outputs: Outputs, seconds: float) -> None:
+        unfinished = self.folder / f"{uuid.uuid4().hex}{UNFINISHED}"
+        try:
+            save(unfinished, outputs, seconds)
+            nbytes = unfinished.stat().st_size
+            if nbytes <= self.budget:
+                if self._nbytes is None or self._nbytes + nbytes > self.budget:
+                    self._nbytes = self._make_room(nbytes)
+                self._nbytes += nbytes
+                name = _name(key, self._inflation + seconds / nbytes)
+                unfinished.rename(self.folder / name)
+                self._names[key] = name
+        except (OSError, SafetensorError) as error:  # such as a full disk: the run goes on without the entry
+            log.warning("%s could not be stored: %s", key, error)
+        finally:
+            unfinished.unlink(missing_ok=True)
+            self._pending.discard(key)
+
+    def _make_room(self, nbytes: int) -> int:
+        """Evict what is worth least until `nbytes` more fit the budget; returns the bytes that stay."""
+        files = sorted((_priority(name), name, size) for name, size in self._sizes().items())
+        total = sum(size for _, _, size in files)
+        for priority, name, size in files:
+            if total + nbytes <= self.budget:
+                break
+            (self.folder / name).unlink(missing_ok=True)
+            self._names.pop(_key(name), None)
+            self._inflation = priority
+            total -= size
+        return total
+
+    def _sizes(self) -> dict[str, int]:
+        """The bytes of each file; unfinished ones that nobody works on any more are removed on the way."""
+        sizes: dict[str, int] = {}
+        with os.scandir(self.folder) as entries:
+            for entry in entries:
+                with suppress(FileNotFoundError):  # another process may remove any of them meanwhile
+                    if NAME.fullmatch(entry.name):
+                        sizes[entry.name] = entry.stat().st_size
+                    elif entry.name.endswith(UNFINISHED) and time.time() - entry.stat().st_mtime > ABANDONED_SECONDS:
+                        Path(entry.path).unlink()
+        return sizes
+
+    def _touch(self, key: Key, path: Path, seconds: float) -> None:
+        """Raise the priority of what was used."""
+        with suppress(FileNotFoundError):
+            name = _name(key, self._inflation + seconds / path.stat().st_size)
+            if _priority(name) > _priority(path.name):
+                path.rename(self.folder / name)
+                self._names[key] = name
+
+
+def _name(key: Key, priority: float) -> str:
+    return f"{key}.{priority:.9e}.safetensors"
+
+
+def _key(name: str) -> Key:
+    return name.partition(".")[0]
+
+
+def _priority(name: str) -> float:
+    return float(name.partition(".")[2].removesuffix(".safetensors"))

@@ -1,0 +1,132 @@
+"""What a run tells, in order, to whoever iterates over it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic_core import to_jsonable_python
+
+from engine.errors import Problem
+from engine.node import Preview
+
+Status = Literal["done", "failed", "cancelled"]
+
+
+@dataclass(frozen=True, slots=True)
+class RunStarted:
+    """The plan is made: of `nodes` in the workflow, those in `pending` are to run; the rest is held or not needed."""
+
+    nodes: int
+    pending: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStarted:
+    node: str
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class NodeProgress:
+    """`done` of `total` units; `preview`, if there is one, makes a picture of the state when called."""
+
+    node: str
+    done: int
+    total: int
+    unit: str
+    preview: Preview | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NodeText:
+    """A piece of the text that a node is writing."""
+
+    node: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSaved:
+    """A node's files, as this run wrote them."""
+
+    node: str
+    files: tuple[Path, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NodeCached:
+    """A node's outputs were held: neither it nor what leads only to it is run."""
+
+    node: str
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class NodeFinished:
+    node: str
+    kind: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class NodeFailed:
+    """A node failed; whatever depends on it is skipped, all else goes on."""
+
+    node: str
+    kind: str
+    problem: Problem
+    exit_code: int
+    trace: str
+    """The Python traceback, for the log."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSkipped:
+    """A node can't run because the node `because` failed."""
+
+    node: str
+    kind: str
+    because: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunFinished:
+    """The last event of every run."""
+
+    status: Status
+    seconds: float
+    cached: int
+    """How many nodes' outputs were taken from the cache."""
+    timings: Mapping[str, float]
+    """Seconds in `run`, by node, of all that ran to its end."""
+    failures: tuple[NodeFailed, ...]
+
+    @property
+    def exit_code(self) -> int:
+        if self.status == "cancelled":
+            return 130
+        return self.failures[0].exit_code if self.failures else 0
+
+
+Event = (
+    RunStarted
+    | NodeStarted
+    | NodeProgress
+    | NodeText
+    | NodeSaved
+    | NodeCached
+    | NodeFinished
+    | NodeFailed
+    | NodeSkipped
+    | RunFinished
+)
+
+
+def to_json(event: Event) -> dict[str, Any]:
+    """The event as JSON data, named `node_started` and so on under "event"; previews are left out."""
+    name = re.sub(r"(?<!^)(?=[A-Z])", "_", type(event).__name__).lower()
+    return {"event": name, **to_jsonable_python(event, exclude={"preview"})}

@@ -1,0 +1,250 @@
+"""Running a checked graph: a plan is carried out by threads and told as a stream of events.
+
+    registry = nodes.registry()
+    workflow = Workflow.parse(Path("snail.json").read_text())
+    graph = check(workflow, registry, base=Path("."))
+    with Cache(disk=Disk(home() / "cache")) as cache:
+        run = Execution(graph, cache=cache, out=Path("output"), device="cpu", models=Models())
+        for event in run:  # from another thread or a signal handler, run.cancel() ends it at the next step
+            print(to_json(event))
+        # the last event is RunFinished, whose exit_code is that of the command
+
+Heavy nodes take turns on the device's one slot; light ones and those that wait for something run beside them.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from queue import SimpleQueue
+from threading import Event as Flag
+from threading import Lock, Thread
+from time import perf_counter
+from typing import Any
+
+from pydantic import ValidationError
+
+from engine.cache import Cache, Entry
+from engine.errors import Cancelled, InputError, KinographError, NodeError, Problem
+from engine.events import (
+    Event,
+    NodeCached,
+    NodeFailed,
+    NodeFinished,
+    NodeProgress,
+    NodeSaved,
+    NodeSkipped,
+    NodeStarted,
+    NodeText,
+    RunFinished,
+    RunStarted,
+    Status,
+)
+from engine.graph import Graph, Step
+from engine.keys import Key, node_keys
+from engine.models import Models
+from engine.node import Context, Preview, Uses
+from engine.outputs import Outputs
+from engine.plan import make_plan
+from engine.schedule import Schedule, Task
+
+
+class Execution:
+    """One run of a graph. Iterating over it runs it and yields its events, the last of which is `RunFinished`.
+
+    Args:
+        graph: what `check` returned.
+        cache: where values are held; share it between the runs of a process.
+        out: the folder that media are written to.
+        device: a torch device, "cpu" or "cuda:0".
+        models: the resident models; share them between the runs of a process.
+    """
+
+    def __init__(
+        self, graph: Graph, *, cache: Cache, out: Path, device: str = "cpu", models: Models | None = None
+    ) -> None:
+        self.graph = graph
+        self.cache = cache
+        self.device = device
+        self.models = models or Models()
+        self.results: dict[str, tuple[Any, ...]] = {}
+        """The outputs, by node, of targets that don't save files."""
+        self._outputs = Outputs(out, graph.workflow)
+        self._slots: dict[Uses, int] = {"device": 1, "cpu": cores(), "io": 8}
+        self._schedule = Schedule(self._slots, self._add_thread)
+        self._events: SimpleQueue[Event | None] = SimpleQueue()
+        self._cancelled = Flag()
+        self._lock = Lock()
+        self._threads: list[Thread] = []
+        self._working = 0
+        self._cached = 0
+        self._timings: dict[str, float] = {}
+        self._failures: list[NodeFailed] = []
+
+    def cancel(self) -> None:
+        """End the run: nothing more starts, and running nodes end at their next step."""
+        self._cancelled.set()
+        self._schedule.stop()
+
+    def __iter__(self) -> Iterator[Event]:
+        started = perf_counter()
+        self.cache.refresh()
+        self._keys = node_keys(self.graph, self.device)
+        self._targets: dict[Key, list[Step]] = {}
+        for node in self.graph.targets:
+            self._targets.setdefault(self._keys[node], []).append(self.graph.step(node))
+        plan = make_plan(self.graph, self._keys, self.cache.held)
+        yield RunStarted(len(self.graph.order), tuple(step.id for step in plan.runs.values()))
+        self._schedule.add(plan)
+        self._add_thread()
+        try:
+            while event := self._events.get():
+                yield event
+            status = self._status()
+        finally:
+            self.cancel()
+            for thread in self._threads:
+                thread.join()
+        seconds = perf_counter() - started
+        yield RunFinished(status, seconds, self._cached, self._timings, tuple(self._failures))
+
+    def _status(self) -> Status:
+        if self._cancelled.is_set():
+            return "cancelled"
+        return "failed" if self._failures else "done"
+
+    def _add_thread(self) -> None:
+        with self._lock:
+            if len(self._threads) < sum(self._slots.values()):
+                self._working += 1
+                thread = Thread(target=self._work, name="kinograph-node", daemon=True)
+                self._threads.append(thread)
+                thread.start()
+
+    def _work(self) -> None:
+        """What each thread does: one task after another, until there is none left; the last thread ends the stream."""
+        try:
+            while task := self._schedule.take():
+                self._do(task)
+        finally:
+            with self._lock:
+                self._working -= 1
+                if not self._working:
+                    self._events.put(None)
+
+    def _do(self, task: Task) -> None:
+        step, kind = task.step, task.step.kind.spec.kind
+        try:
+            if not task.fetch:
+                self._events.put(NodeStarted(step.id, kind))
+                entry = self._run(task)
+                finished: Event = NodeFinished(step.id, kind, entry.seconds)
+            elif held := self.cache.get(task.key):
+                entry = held
+                finished = NodeCached(step.id, kind)
+            else:
+                self._recover(task)
+                return
+            self._deliver(task.key, entry)
+        except BaseException as error:  # noqa: BLE001 - whatever a node raises, the run ends in order
+            self._fail(task, error)
+            return
+        with self._lock:
+            if task.fetch:
+                self._cached += 1
+            else:
+                self._timings[step.id] = entry.seconds
+        self._events.put(finished)
+        self._schedule.done(task, entry)
+
+    def _run(self, task: Task) -> Entry:
+        """Run a node whose sources are there, and put what it gives into the cache."""
+        step, spec = task.step, task.step.kind.spec
+        linked = {
+            name: self._schedule.entry(self._keys[source]).outputs[index]
+            for name, (source, index) in step.links.items()
+        }
+        progress, text = partial(self._progress, step.id), partial(self._text, step.id)
+        ctx = Context(self.device, self.models, progress, text, self._cancelled.is_set)
+        try:
+            node = step.kind(**step.constants, **linked)
+        except ValidationError as error:
+            raise _input_error(error) from error
+        _set_torch_threads(cores() if spec.uses == "device" else 1)
+        started = perf_counter()
+        returned = node.run(ctx)
+        seconds = perf_counter() - started
+        try:
+            values = returned if spec.named else (returned,)
+            outputs = tuple(output.validate(value) for output, value in zip(spec.outputs, values, strict=True))
+        except (ValidationError, ValueError, TypeError) as error:
+            raise NodeError(f"{spec.kind} returned what it does not declare: {error}") from error
+        upstream = sum(self._schedule.entry(self._keys[source]).restore for source, _ in step.links.values())
+        return self.cache.put(task.key, outputs, seconds, upstream=upstream, keep=task.key in self._targets)
+
+    def _deliver(self, key: Key, entry: Entry) -> None:
+        """Write the files of the targets that have that key, or keep their outputs for the caller."""
+        for step in self._targets.get(key, ()):
+            if step.kind.spec.saves:
+                self._events.put(NodeSaved(step.id, self._outputs.write(entry.outputs[0])))
+            else:
+                self.results[step.id] = entry.outputs
+
+    def _recover(self, task: Task) -> None:
+        """What was held is gone: plan anew for it alone, on what is here by now."""
+
+        def here(key: Key) -> bool:
+            return key != task.key and (self._schedule.alive(key) or self.cache.held(key))
+
+        plan = make_plan(self.graph, self._keys, here, targets=[task.step.id])
+        self._skip(self._schedule.lost(task, plan))
+
+    def _fail(self, task: Task, error: BaseException) -> None:
+        if not (isinstance(error, Cancelled) and self._cancelled.is_set()):
+            step = task.step
+            if isinstance(error, KinographError):
+                problem = Problem(error.message, step.id, error.input, error.hint)
+            else:
+                problem = Problem(f"{type(error).__name__}: {error}", step.id)
+            exit_code = error.exit_code if isinstance(error, KinographError) else NodeError.exit_code
+            trace = "".join(traceback.format_exception(error))
+            failure = NodeFailed(step.id, step.kind.spec.kind, problem, exit_code, trace)
+            with self._lock:
+                self._failures.append(failure)
+            self._events.put(failure)
+        self._skip(self._schedule.fail(task))
+
+    def _skip(self, tasks: list[Task]) -> None:
+        for task in tasks:
+            self._events.put(NodeSkipped(task.step.id, task.step.kind.spec.kind, task.blame))
+
+    def _progress(self, node: str, done: int, total: int, unit: str, preview: Preview | None) -> None:
+        self._events.put(NodeProgress(node, done, total, unit, preview))
+
+    def _text(self, node: str, text: str) -> None:
+        self._events.put(NodeText(node, text))
+
+
+def cores() -> int:
+    """How many threads may compute at a time: OMP_NUM_THREADS, or the cores that this process may use."""
+    if (wanted := os.environ.get("OMP_NUM_THREADS", "")).isdigit():
+        return max(1, int(wanted))
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _set_torch_threads(number: int) -> None:
+    """Give this thread's torch operations that many cores, so that two branches don't fight for the same ones.
+
+    Never by the machine's load: the number of threads can change a sum's last digits.
+    """
+    if set_num_threads := getattr(sys.modules.get("torch"), "set_num_threads", None):
+        set_num_threads(number)
+
+
+def _input_error(error: ValidationError) -> InputError:
+    first = error.errors(include_url=False)[0]
+    return InputError(first["msg"].removeprefix("Input "), input=".".join(map(str, first["loc"])) or None)

@@ -1,0 +1,220 @@
+"""A workflow checked against a registry: every node known, every input there and in range, every link sound.
+
+`check` reports all that is wrong in one error, so that a file is put right in one go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, get_args
+
+import networkx as nx
+from pydantic import ValidationError
+
+from engine.contents import Contents
+from engine.errors import MissingError, Problem, WorkflowError, suggestion
+from engine.node import Input, Node, Output, fits, name_of
+from engine.registry import Registry
+from engine.workflow import Link, NodeEntry, Workflow, as_constant, as_link
+
+
+class Source(NamedTuple):
+    """Where a checked input comes from: a node, and the index of one of its outputs."""
+
+    node: str
+    output: int
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A checked node."""
+
+    id: str
+    kind: type[Node]
+    constants: Mapping[str, Any]
+    """The constants given, as the node takes them; local files by a path that holds wherever it is run."""
+    links: Mapping[str, Source]
+    contents: Mapping[str, str]
+    """What the files that inputs name hold: a digest, by input."""
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A checked workflow."""
+
+    workflow: Workflow
+    dag: nx.DiGraph[str]
+    """Node ids, with edges from producer to consumer; each node's data holds its `step`."""
+    order: tuple[str, ...]
+    """All nodes, each after those it depends on."""
+    targets: tuple[str, ...]
+    """The nodes whose outputs a run is for."""
+
+    def step(self, node: str) -> Step:
+        step: Step = self.dag.nodes[node]["step"]
+        return step
+
+
+def check(
+    workflow: Workflow, registry: Registry, *, base: Path | None = None, targets: Collection[str] | None = None
+) -> Graph:
+    """The workflow as a graph that can be planned.
+
+    Args:
+        workflow: the file as read.
+        registry: the kinds of node that it may use.
+        base: the folder to which the files it names are relative (the workflow file's), before the working folder.
+        targets: the nodes whose outputs are wanted; those that save files if None.
+
+    Raises:
+        WorkflowError: with every problem found.
+        MissingError: if all that is wrong is that models or files are missing.
+    """
+    checker = _Checker(workflow, registry, Contents(base))
+    steps = {node: checker.step(node, entry) for node, entry in workflow.graph.items()}
+    checker.exposed()
+    if targets is None:
+        targets = [node for node, step in steps.items() if step and step.kind.spec.saves]
+    if targets or None not in steps.values():  # an unknown kind might have been one that saves
+        checker.targets(targets)
+
+    dag: nx.DiGraph[str] = nx.DiGraph()
+    dag.add_nodes_from((node, {"step": step}) for node, step in steps.items())
+    dag.add_edges_from((source.node, node) for node, step in steps.items() if step for source in step.links.values())
+    order: tuple[str, ...] = ()
+    try:
+        order = tuple(nx.topological_sort(dag))
+    except nx.NetworkXUnfeasible:
+        checker.problems += _cycles(dag)
+    if checker.problems:
+        raise WorkflowError.of(checker.problems + checker.missing)
+    if checker.missing:
+        raise MissingError.of(checker.missing)
+    return Graph(workflow, dag, order, tuple(targets))
+
+
+class _Checker:
+    """Collects what is wrong while it turns a workflow's entries into steps."""
+
+    def __init__(self, workflow: Workflow, registry: Registry, files: Contents) -> None:
+        self.workflow = workflow
+        self.registry = registry
+        self.files = files
+        self.problems: list[Problem] = []
+        self.missing: list[Problem] = []
+
+    def step(self, node: str, entry: NodeEntry) -> Step | None:
+        """The entry checked, without the inputs that are wrong; None if its kind is unknown."""
+        kind = self.registry.get(entry.class_type)
+        if kind is None:
+            hint = suggestion(entry.class_type, self.registry)
+            self.problems.append(Problem(f"no kind of node is called '{entry.class_type}'", node, hint=hint))
+            return None
+        constants: dict[str, Any] = {}
+        links: dict[str, Source] = {}
+        contents: dict[str, str] = {}
+        sockets = kind.spec.inputs
+        for name, value in entry.inputs.items():
+            if (socket := sockets.get(name)) is None:
+                hint = suggestion(name, sockets)
+                self.problems.append(Problem(f"{entry.class_type} has no such input", node, name, hint))
+            elif link := as_link(value):
+                if source := self._source(node, socket, link):
+                    links[name] = source
+            else:
+                self._constant(node, socket, as_constant(value), constants, contents)
+        for name in kind.spec.required:
+            if name not in entry.inputs:
+                message = f"is missing: {entry.class_type} needs a value of type {name_of(sockets[name].type)}"
+                self.problems.append(Problem(message, node, name))
+        return Step(node, kind, constants, links, contents)
+
+    def _source(self, node: str, socket: Input, link: Link) -> Source | None:
+        """Where a link leads; None if nowhere, which is then reported."""
+        producer = self.workflow.graph.get(link.node)
+        kind = self.registry.get(producer.class_type) if producer else None
+        index = _slot(kind.spec.outputs, link.slot) if kind else None
+        if kind and index is not None and not socket.holds and fits(kind.spec.outputs[index].type, socket.type):
+            return Source(link.node, index)
+
+        hint = None
+        if producer is None:
+            message = f"links to node {link.node}, which isn't there"
+            hint = suggestion(link.node, self.workflow.graph)
+        elif kind is None:
+            return None  # reported with that node
+        elif index is None:
+            message = f"node {link.node} ({producer.class_type}) has no output {link.slot}"
+            hint = suggestion(str(link.slot), [output.name for output in kind.spec.outputs])
+        elif socket.holds:
+            message = "can't be linked: what the file holds must be known before the run"
+            hint = "write the file's name here"
+        else:
+            output = kind.spec.outputs[index]
+            message = f"takes {name_of(socket.type)}, but '{output.name}' of node {link.node} is {name_of(output.type)}"
+        self.problems.append(Problem(message, node, socket.name, hint))
+        return None
+
+    def _constant(
+        self, node: str, socket: Input, value: Any, constants: dict[str, Any], contents: dict[str, str]
+    ) -> None:
+        try:
+            value = socket.validate(value)
+            if socket.holds and value is not None:
+                value, contents[socket.name] = self.files.of(socket.holds, value)
+            constants[socket.name] = value
+        except ValidationError as error:
+            self.problems += _constant_problems(node, socket, error)
+        except MissingError as error:
+            self.missing.append(Problem(error.message, node, socket.name, error.hint))
+
+    def exposed(self) -> None:
+        """Check that what the workflow exposes is there."""
+        for name, path in self.workflow.inputs.items():
+            node, _, socket = path.rpartition(".")
+            entry = self.workflow.graph.get(node)
+            kind = self.registry.get(entry.class_type) if entry else None
+            if entry is None or (kind and socket not in kind.spec.inputs):
+                self.problems.append(Problem(f"the exposed input '{name}' leads to '{path}', which isn't there"))
+
+    def targets(self, targets: Collection[str]) -> None:
+        """Check that there is something to run, and that it is there."""
+        for node in targets:
+            if node not in self.workflow.graph:
+                hint = suggestion(node, self.workflow.graph)
+                self.problems.append(Problem(f"no node is called '{node}', so it can't be run", hint=hint))
+        if not targets:
+            savers = [name for name, kind in self.registry.items() if kind.spec.saves]
+            hint = f"add one of {', '.join(savers)}" if savers else None
+            self.problems.append(Problem("there is nothing to run: no node saves anything", hint=hint))
+
+
+def _slot(outputs: Sequence[Output], slot: int | str) -> int | None:
+    """The index of the output that a link names, or None if there is no such output."""
+    if isinstance(slot, int):
+        return slot if 0 <= slot < len(outputs) else None
+    return next((index for index, output in enumerate(outputs) if output.name == slot), None)
+
+
+def _constant_problems(node: str, socket: Input, error: ValidationError) -> Iterator[Problem]:
+    for detail in error.errors(include_url=False):
+        where = "".join(f"[{part!r}]" for part in detail["loc"])
+        message, hint = detail["msg"].removeprefix("Input "), None
+        if detail["type"] == "is_instance_of":
+            message, hint = f"takes {name_of(socket.type)}", "link it to an output that gives one"
+        elif detail["type"] == "literal_error":
+            hint = suggestion(str(detail["input"]), [str(choice) for choice in get_args(socket.type)])
+        found = repr(detail["input"])
+        found = found if len(found) <= 60 else f"{found[:57]}…"
+        yield Problem(f"{where} {message}, not {found}".strip(), node, socket.name, hint)
+
+
+def _cycles(dag: nx.DiGraph[str]) -> Iterator[Problem]:
+    """One cycle, as a path, for each knot of nodes that depend on one another."""
+    for knot in nx.strongly_connected_components(dag):
+        start = next(iter(knot))
+        if len(knot) > 1 or dag.has_edge(start, start):
+            path = [edge[0] for edge in nx.find_cycle(dag.subgraph(knot), start)]
+            yield Problem(f"the nodes form a cycle: {' → '.join([*path, path[0]])}", path[0])

@@ -1,0 +1,100 @@
+"""Writing what a run saves: numbered files in the output folder, each with the workflow that made it inside.
+
+PNG files carry it in the text chunks `prompt` (the API-format graph) and `workflow` (the whole document), MP4 files in
+container tags of the same names.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import struct
+import uuid
+import zlib
+from collections.abc import Mapping
+from functools import cached_property
+from io import BytesIO
+from pathlib import Path
+
+from engine.errors import InputError
+from engine.values import Files, Media
+from engine.workflow import Workflow
+
+PNG_START = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
+PNG_HEADER = 33
+"""Bytes of a PNG's signature and IHDR chunk, behind which text may stand."""
+
+
+class Outputs:
+    """Writes the media that one workflow makes into a folder, never over a file that is there."""
+
+    def __init__(self, folder: Path, workflow: Workflow) -> None:
+        self.folder = folder
+        self.workflow = workflow
+
+    def write(self, saved: Media | Files) -> tuple[Path, ...]:
+        """Write `<prefix>_<number>.<extension>` for each; raises InputError if a prefix leads out of the folder."""
+        return tuple(self._write(media) for media in (saved.items if isinstance(saved, Files) else (saved,)))
+
+    def _write(self, media: Media) -> Path:
+        path = self.folder / f"{media.prefix}_00001.{media.extension}"
+        if ".." in path.parts or not path.is_relative_to(self.folder):
+            raise InputError(
+                f"'{media.prefix}' leads out of the output folder", hint="give a relative path without '..'"
+            )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = path.parent / f".{uuid.uuid4().hex}.{media.extension}"
+        try:
+            embed = {"png": _write_png, "mp4": _write_mp4}.get(media.extension, _write_plain)
+            embed(media.data, unfinished, self._tags)
+            return unfinished.rename(_claim(path.parent, Path(media.prefix).name, media.extension))
+        finally:
+            unfinished.unlink(missing_ok=True)
+
+    @cached_property
+    def _tags(self) -> Mapping[str, str]:
+        return {"prompt": json.dumps(self.workflow.api()), "workflow": json.dumps(self.workflow.document())}
+
+
+def _claim(folder: Path, stem: str, extension: str) -> Path:
+    """An empty file by the next free number, made in such a way that no two processes get the same."""
+    pattern = re.compile(rf"{re.escape(stem)}_(\d+)\.{re.escape(extension)}")
+    taken = (int(match[1]) for other in folder.iterdir() if (match := pattern.fullmatch(other.name)))
+    number = max(taken, default=0) + 1
+    while True:
+        path = folder / f"{stem}_{number:05}.{extension}"
+        try:
+            path.touch(exist_ok=False)
+            return path
+        except FileExistsError:
+            number += 1
+
+
+def _write_plain(data: bytes, path: Path, tags: Mapping[str, str]) -> None:
+    path.write_bytes(data)
+
+
+def _write_png(data: bytes, path: Path, tags: Mapping[str, str]) -> None:
+    """PNG specification, 11.3.3.2: a tEXt chunk is a Latin-1 keyword, a zero byte and Latin-1 text."""
+    if not data.startswith(PNG_START):
+        raise InputError("what was to be saved as PNG is none")
+    texts = b"".join(_png_chunk(b"tEXt", f"{name}\0{text}".encode("latin-1")) for name, text in tags.items())
+    path.write_bytes(data[:PNG_HEADER] + texts + data[PNG_HEADER:])
+
+
+def _png_chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def _write_mp4(data: bytes, path: Path, tags: Mapping[str, str]) -> None:
+    """The same packets in a new container, with its index in front so that playing can start at once."""
+    import av
+
+    options = {"movflags": "use_metadata_tags+faststart"}
+    with av.open(BytesIO(data), "r") as source, av.open(str(path), "w", format="mp4", options=options) as target:
+        target.metadata.update(tags)
+        streams = {stream.index: target.add_stream_from_template(stream) for stream in source.streams}
+        for packet in source.demux():
+            if packet.dts is not None:  # the last, empty one of a stream
+                packet.stream = streams[packet.stream.index]
+                target.mux(packet)

@@ -1,0 +1,50 @@
+"""What a run has to do: a pure function of the graph, its keys and what is held."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from engine.graph import Graph, Step
+from engine.keys import Key
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The steps of a run, by key: nodes with equal keys are one step, named by the first of them."""
+
+    runs: Mapping[Key, Step]
+    """What must run, each after what it depends on, branch by branch so that few values are alive at a time."""
+    hits: Mapping[Key, Step]
+    """What is held and needed by these or as a target."""
+    sources: Mapping[Key, tuple[Key, ...]]
+    """Whose outputs each of `runs` takes."""
+    uses: Mapping[Key, int]
+    """How many of `runs` take a step's outputs: after the last its value can be let go."""
+
+
+def make_plan(
+    graph: Graph, keys: Mapping[str, Key], held: Callable[[Key], bool], targets: Sequence[str] | None = None
+) -> Plan:
+    """The plan that gives the targets (the graph's own if None). What lies above a hit is neither loaded nor run."""
+    runs: dict[Key, Step] = {}
+    hits: dict[Key, Step] = {}
+    sources: dict[Key, tuple[Key, ...]] = {}
+    uses: dict[Key, int] = {}
+    # Depth first, without recursion: a step stays on the stack, and is ordered when it is met again below its sources.
+    stack = list(reversed(graph.targets if targets is None else targets))
+    while stack:
+        key = keys[stack[-1]]
+        if key in runs or key in hits:
+            stack.pop()
+        elif key in sources:
+            runs[key] = graph.step(stack.pop())
+            for source in sources[key]:
+                uses[source] = uses.get(source, 0) + 1
+        elif held(key):
+            hits[key] = graph.step(stack.pop())
+        else:
+            below = {keys[source.node]: source.node for source in graph.step(stack[-1]).links.values()}
+            sources[key] = tuple(below)
+            stack += reversed(below.values())
+    return Plan(runs, hits, sources, uses)

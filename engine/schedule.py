@@ -1,0 +1,224 @@
+"""The bookkeeping of a run: which step may start, what waits for what, and whose value can be let go.
+
+Threads take steps from here and hand them back; nothing here computes, stores or reports.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from heapq import heappop, heappush
+from itertools import count
+from threading import Condition
+
+from engine.cache import Entry
+from engine.graph import Step
+from engine.keys import Key
+from engine.node import Uses
+from engine.plan import Plan
+
+
+class State(Enum):
+    WAITING = auto()
+    RUNNING = auto()
+    HELD = auto()
+    """Its outputs are in `entry`."""
+    FREED = auto()
+    """It was done, and all who used its outputs are too."""
+    FAILED = auto()
+    """It failed, or something did that it depends on."""
+
+
+@dataclass(slots=True, eq=False)
+class Task:
+    """A step of the run: to be fetched from the cache, or to be run when its sources are there."""
+
+    key: Key
+    step: Step
+    rank: int
+    """Among those that may start, the lowest does: the order of the plan."""
+    fetch: bool
+    uses: int = 0
+    """How many tasks are still to use its outputs."""
+    waits: int = 0
+    """For how many sources it waits."""
+    state: State = State.WAITING
+    entry: Entry | None = None
+    blame: str = ""
+    """The node whose failure stopped it."""
+    sources: tuple[Task, ...] = ()
+    consumers: list[Task] = field(default_factory=list)
+
+    @property
+    def lane(self) -> Uses:
+        return "io" if self.fetch else self.step.kind.spec.uses
+
+
+class Schedule:
+    """Hands out tasks to threads, as many at a time in each lane as it has slots.
+
+    Args:
+        slots: how many tasks of each kind of use may run at the same time.
+        more_threads: called when a task may start and no thread waits for one.
+    """
+
+    def __init__(self, slots: Mapping[Uses, int], more_threads: Callable[[], None]) -> None:
+        self._free = dict(slots)
+        self._ready: dict[Uses, list[tuple[int, Task]]] = {lane: [] for lane in slots}
+        self._tasks: dict[Key, Task] = {}
+        self._ranks = count()
+        self._more_threads = more_threads
+        self._idle = 0
+        self._open = 0
+        self._stopped = False
+        self._changed = Condition()
+
+    def add(self, plan: Plan) -> list[Task]:
+        """Take up the steps of a plan; those that are here already, unless their value was freed, stay as they are.
+
+        Returns the tasks that can't run because they depend on one that has failed.
+        """
+        with self._changed:
+            hits = [self._add(key, step, fetch=True) for key, step in plan.hits.items() if not self._alive(key)]
+            runs = [self._add(key, step, fetch=False) for key, step in plan.runs.items() if not self._alive(key)]
+            for key, uses in plan.uses.items():
+                self._tasks[key].uses += uses
+            return [stuck for task in hits + runs for stuck in self._connect(task, plan.sources.get(task.key, ()))]
+
+    def alive(self, key: Key) -> bool:
+        """Whether that key's outputs are here or being made."""
+        with self._changed:
+            return self._alive(key)
+
+    def entry(self, key: Key) -> Entry:
+        """The outputs of a source of a running task."""
+        entry = self._tasks[key].entry
+        assert entry is not None
+        return entry
+
+    def take(self) -> Task | None:
+        """The next task to do, waiting for one if need be; None if the run is over or stopped."""
+        with self._changed:
+            while self._open and not self._stopped:
+                if lane := self._next_lane():
+                    self._free[lane] -= 1
+                    task = heappop(self._ready[lane])[1]
+                    task.state = State.RUNNING
+                    if self._next_lane():
+                        self._wake()
+                    return task
+                self._idle += 1
+                self._changed.wait()
+                self._idle -= 1
+            return None
+
+    def done(self, task: Task, entry: Entry) -> None:
+        """Hand back a task with its outputs: those who wait for them may start, values that no one waits for go."""
+        with self._changed:
+            self._leave(task)
+            task.state, task.entry = State.HELD, entry
+            for consumer in task.consumers:
+                consumer.waits -= 1
+                if not consumer.waits and consumer.state is State.WAITING:
+                    self._offer(consumer)
+            task.consumers.clear()
+            self._let_go(task)
+
+    def fail(self, task: Task) -> list[Task]:
+        """Hand back a task that failed; returns those that now can't run."""
+        with self._changed:
+            self._leave(task)
+            return self._fail(task, task.step.id)
+
+    def lost(self, task: Task, plan: Plan) -> list[Task]:
+        """Hand back a task that was to be fetched and wasn't there, with a plan to make it; returns as `fail` does."""
+        with self._changed:
+            self._leave(task)
+            task.state = State.FREED
+            return self.add(plan)
+
+    def stop(self) -> None:
+        """Let no further task start."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
+
+    def _alive(self, key: Key) -> bool:
+        task = self._tasks.get(key)
+        return task is not None and task.state is not State.FREED
+
+    def _add(self, key: Key, step: Step, *, fetch: bool) -> Task:
+        task = self._tasks.get(key)
+        if task is None:
+            task = self._tasks[key] = Task(key, step, next(self._ranks), fetch)
+        else:
+            task.state, task.rank, task.fetch = State.WAITING, next(self._ranks), fetch
+        self._open += 1
+        return task
+
+    def _connect(self, task: Task, sources: Iterable[Key]) -> list[Task]:
+        """Let a new task wait for its sources; returns the tasks that can't run because a source has failed."""
+        task.sources = tuple(self._tasks[key] for key in sources)
+        waiting = [source for source in task.sources if source.state is not State.HELD]
+        task.waits = len(waiting)
+        for source in waiting:
+            source.consumers.append(task)
+        for source in waiting:
+            if source.state is State.FAILED:
+                self._open -= 1
+                return [task, *self._fail(task, source.blame)]
+        if not waiting:
+            self._offer(task)
+        return []
+
+    def _fail(self, failed: Task, blame: str) -> list[Task]:
+        failed.state = State.FAILED
+        reached = [failed]
+        for task in reached:  # grows while it is walked
+            task.blame = blame
+            for consumer in task.consumers:
+                if consumer.state is State.WAITING:
+                    consumer.state = State.FAILED
+                    self._open -= 1
+                    reached.append(consumer)
+            task.consumers.clear()
+            self._let_go(task)
+        return reached[1:]
+
+    def _let_go(self, task: Task) -> None:
+        """A task has come to its end: it uses its sources no more."""
+        for source in task.sources:
+            source.uses -= 1
+            if not source.uses:
+                self._free_value(source)
+        task.sources = ()
+        if not task.uses:
+            self._free_value(task)
+        if not self._open:
+            self._changed.notify_all()
+
+    def _free_value(self, task: Task) -> None:
+        if task.state is State.HELD:
+            task.state, task.entry = State.FREED, None
+
+    def _leave(self, task: Task) -> None:
+        self._free[task.lane] += 1
+        self._open -= 1
+
+    def _offer(self, task: Task) -> None:
+        heappush(self._ready[task.lane], (task.rank, task))
+
+    def _next_lane(self) -> Uses | None:
+        """The lane of the lowest rank among those that have a slot free."""
+        best: Uses | None = None
+        for lane, ready in self._ready.items():
+            if ready and self._free[lane] and (best is None or ready[0][0] < self._ready[best][0][0]):
+                best = lane
+        return best
+
+    def _wake(self) -> None:
+        if self._idle:
+            self._changed.notify()
+        else:
+            self._more_threads()

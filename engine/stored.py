@@ -1,0 +1,130 @@
+"""A node's outputs as one safetensors file: arrays as they are, all else as JSON in the header.
+
+Every array has an xxh3 checksum in the header, and the header's text has one too: a file that was torn or altered is
+told from a sound one. Nothing is pickled.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safetensors import SafetensorError, TensorSpec, safe_open, serialize_file
+from xxhash import xxh3_64_hexdigest
+
+from engine.values import Value
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from engine.values import Array
+
+Outputs = tuple[Any, ...]
+
+
+class TornError(Exception):
+    """The file does not hold what was written."""
+
+
+def storable(outputs: Outputs) -> bool:
+    """Whether `save` can take these."""
+    return all(value.storable if isinstance(value, Value) else _is_plain(value) for value in outputs)
+
+
+def save(path: Path, outputs: Outputs, seconds: float) -> None:
+    """Write outputs, and the seconds they took to compute, without copying arrays that lie in host memory."""
+    arrays: dict[str, _Raw] = {}
+    described = []
+    for index, value in enumerate(outputs):
+        if isinstance(value, Value):
+            tensors, metadata = value.to_tensors()
+            own = {f"{index}.{name}": _Raw.of(array) for name, array in tensors.items()}
+            checksums = {name: raw.checksum() for name, raw in own.items()}
+            described.append({"type": _type_name(type(value)), "metadata": metadata, "checksums": checksums})
+            arrays |= own
+        else:
+            described.append({"constant": value})
+    text = json.dumps({"outputs": described, "seconds": seconds})
+    specs = {name: raw.spec() for name, raw in arrays.items()}
+    serialize_file(specs, path, {"kinograph": text, "xxh3": xxh3_64_hexdigest(text.encode())})
+
+
+def load(path: Path) -> tuple[Outputs, float]:
+    """What `save` wrote; torch tensors are mapped, not read.
+
+    Raises:
+        TornError: the file does not hold what was written.
+        FileNotFoundError: there is none.
+    """
+    try:
+        with safe_open(path, framework="np") as file:
+            header = file.metadata() or {}
+        text = header.get("kinograph", "")
+        if xxh3_64_hexdigest(text.encode()) != header.get("xxh3"):
+            raise TornError("its header was altered")
+        content = json.loads(text)
+        return tuple(_output(path, index, about) for index, about in enumerate(content["outputs"])), content["seconds"]
+    except SafetensorError as error:
+        raise TornError(str(error)) from error
+
+
+def _output(path: Path, index: int, about: Mapping[str, Any]) -> Any:
+    if "constant" in about:
+        return about["constant"]
+    kind = _type_named(about["type"])
+    tensors = {}
+    with safe_open(path, framework=kind.framework) as file:
+        for name, checksum in about["checksums"].items():
+            array = file.get_tensor(name)
+            if _Raw.of(array).checksum() != checksum:
+                raise TornError(f"{name} was altered")
+            tensors[name.removeprefix(f"{index}.")] = array
+    return kind.from_tensors(tensors, about["metadata"])
+
+
+@dataclass(frozen=True, slots=True)
+class _Raw:
+    """An array as bytes in host memory."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    data: np.ndarray[Any, np.dtype[np.uint8]]
+
+    @classmethod
+    def of(cls, array: Array) -> _Raw:
+        import numpy as np
+
+        if isinstance(array, np.ndarray):
+            return cls(array.dtype.name, array.shape, np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+        import torch
+
+        data = array.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+        return cls(str(array.dtype).removeprefix("torch."), tuple(array.shape), data)
+
+    def checksum(self) -> str:
+        about = f"{self.dtype} {self.shape}"
+        return f"{about} {xxh3_64_hexdigest(self.data.data)}"
+
+    def spec(self) -> TensorSpec:
+        return TensorSpec(dtype=self.dtype, shape=self.shape, data_ptr=self.data.ctypes.data, data_len=self.data.nbytes)
+
+
+def _is_plain(value: Any) -> bool:
+    return value is None or type(value) in (str, int, float, bool)
+
+
+def _type_name(kind: type[Value]) -> str:
+    return f"{kind.__module__}:{kind.__qualname__}"
+
+
+def _type_named(name: str) -> type[Value]:
+    """The value class of that name; its module has been imported, or its values could not be asked for."""
+    module, _, qualname = name.partition(":")
+    kind = getattr(sys.modules.get(module), qualname, None)
+    if not (isinstance(kind, type) and issubclass(kind, Value)):
+        raise TornError(f"there is no value class {name}")
+    return kind

@@ -1,0 +1,121 @@
+"""A workflow file: the ecosystem's API-format graph, in a document with a title, exposed inputs and a layout.
+
+    {"kinograph": 1, "title": "Snail", "inputs": {"theme": "1.text"}, "layout": …,
+     "graph": {"1": {"class_type": "Text", "inputs": {"text": "a snail"}, "_meta": {"title": "Theme"}},
+               "2": {"class_type": "Repeat", "inputs": {"text": ["1", 0], "times": 2}}}}
+
+A bare graph is read as well. An input is a constant or a link `[node, slot]`, where the slot is the index or the name
+of an output; a constant list that could be taken for a link is written `{"__value__": […]}`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails, from_json
+
+from engine.errors import Problem, WorkflowError
+
+
+class Link(NamedTuple):
+    """Where an input comes from: a node, and the index or the name of one of its outputs."""
+
+    node: str
+    slot: int | str
+
+
+def as_link(value: Any) -> Link | None:
+    """The link that an input's JSON stands for, or None if it is a constant."""
+    if type(value) is list and len(value) == 2 and type(value[0]) is str and type(value[1]) in (int, str):
+        return Link(*value)
+    return None
+
+
+def as_constant(value: Any) -> Any:
+    """The constant that an input's JSON stands for."""
+    return value["__value__"] if type(value) is dict and value.keys() == {"__value__"} else value
+
+
+class NodeEntry(BaseModel):
+    """One node of the graph, as written."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    class_type: str
+    inputs: dict[str, Any] = {}
+    meta: dict[str, Any] = Field({}, alias="_meta")
+
+
+class Workflow(BaseModel):
+    """A workflow document. Whether its nodes exist and fit together is for `engine.graph` to say."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    kinograph: Literal[1] = 1
+    title: str = ""
+    description: str = ""
+    inputs: dict[str, str] = {}
+    """The inputs that the workflow exposes: a name for "node.input"."""
+    graph: dict[str, NodeEntry]
+    layout: Any = None
+    """The editor's; kept, not looked at."""
+
+    @classmethod
+    def parse(cls, text: str | bytes) -> Workflow:
+        """Read a workflow file's text; raises `WorkflowError`."""
+        try:
+            data = from_json(text, allow_inf_nan=False)
+        except ValueError as error:
+            raise WorkflowError(f"the workflow is not JSON: {error}") from None
+        return cls.read(data)
+
+    @classmethod
+    def read(cls, data: Any) -> Workflow:
+        """Read a workflow's JSON data, a document or a bare graph; raises `WorkflowError`."""
+        if not isinstance(data, dict):
+            raise WorkflowError("a workflow is a JSON object")
+        if isinstance(data.get("nodes"), list):
+            raise WorkflowError(
+                "this is a workflow in an editor's own format", hint="export it in the API format from that editor"
+            )
+        bare = not data.keys() & {"kinograph", "graph"}
+        try:
+            return cls.model_validate({"graph": data} if bare else data)
+        except ValidationError as error:
+            raise WorkflowError.of(map(_problem, error.errors())) from None
+
+    def with_input(self, node: str, input: str, value: Any) -> Workflow:
+        """The same workflow with another constant or link for one input."""
+        entry = self.graph[node]
+        entry = entry.model_copy(update={"inputs": {**entry.inputs, input: value}})
+        return self.model_copy(update={"graph": {**self.graph, node: entry}})
+
+    def api(self) -> dict[str, Any]:
+        """The graph alone, as JSON data."""
+        return {
+            node: {"class_type": entry.class_type, "inputs": entry.inputs}
+            | ({"_meta": entry.meta} if entry.meta else {})
+            for node, entry in self.graph.items()
+        }
+
+    def document(self) -> dict[str, Any]:
+        """The whole document, as JSON data."""
+        about = {name: getattr(self, name) for name in ("title", "description", "inputs")}
+        return (
+            {"kinograph": self.kinograph}
+            | {name: value for name, value in about.items() if value}
+            | {"graph": self.api()}
+            | ({} if self.layout is None else {"layout": self.layout})
+        )
+
+
+def _problem(error: ErrorDetails) -> Problem:
+    message = error["msg"].removeprefix("Input ")
+    match error["loc"]:
+        case ("graph", node):
+            return Problem(message, node=str(node))
+        case ("graph", node, *rest):
+            return Problem(f"{'.'.join(map(str, rest))}: {message}", node=str(node))
+        case rest:
+            return Problem(f"the workflow's {'.'.join(map(str, rest))}: {message}")
