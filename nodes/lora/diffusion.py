@@ -28,6 +28,10 @@ class Conditioning(NamedTuple):
     def take(self, rows: Tensor) -> Conditioning:
         return Conditioning(self.embeds[rows], self.pooled[rows])
 
+    def repeated(self, times: int) -> Conditioning:
+        """A single caption's, for a batch."""
+        return Conditioning(self.embeds.expand(times, -1, -1), self.pooled.expand(times, -1))
+
 
 def encode_captions(pipeline: StableDiffusionXLPipeline, captions: Sequence[str]) -> Conditioning:
     """Encode captions with both text encoders. Differentiable."""
@@ -69,15 +73,15 @@ def predict(
     pipeline: StableDiffusionXLPipeline, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning
 ) -> Tensor:
     """The UNet's prediction for noisy latents (n, C, h, w) at integer timesteps (n,). Full size, uncropped."""
-    unet = pipeline.unet
+    dtype = pipeline.unet.dtype
     height, width = (side * pipeline.vae_scale_factor for side in noisy.shape[-2:])
-    time_ids = torch.tensor([[height, width, 0, 0, height, width]], dtype=unet.dtype, device=noisy.device)
-    prediction: Tensor = unet(
-        noisy.to(unet.dtype),
+    time_ids = torch.tensor([[height, width, 0, 0, height, width]], dtype=dtype, device=noisy.device)
+    prediction: Tensor = pipeline.unet(
+        noisy.to(dtype),
         timesteps,
-        encoder_hidden_states=conditioning.embeds.to(unet.dtype),
+        encoder_hidden_states=conditioning.embeds.to(dtype),
         added_cond_kwargs={
-            "text_embeds": conditioning.pooled.to(unet.dtype),
+            "text_embeds": conditioning.pooled.to(dtype),
             "time_ids": time_ids.expand(len(noisy), -1),
         },
     ).sample

@@ -1,0 +1,279 @@
+"""Merging a subject LoRA and a style LoRA into one (ZipLoRA, Shah et al. 2023, arXiv 2311.13600).
+
+Each layer's updates are scaled column by column and added, ΔW_m = m_c ⊗ ΔW_c + m_s ⊗ ΔW_s: element j of a merger
+scales column j of ΔW, that is the layer's input feature j (in a convolution its input channel j). The mergers minimise
+
+    L = ‖(D⊕L_m)(x_c, p_c) − (D⊕L_c)(x_c, p_c)‖² + ‖(D⊕L_m)(x_s, p_s) − (D⊕L_s)(x_s, p_s)‖² + λ Σᵢ |m_c⁽ⁱ⁾ · m_s⁽ⁱ⁾|
+
+where D⊕L is the model with a LoRA, p_c and p_s are the prompts that the LoRAs were trained for, and x_c, x_s are noisy
+latents of pictures which each LoRA's own model draws from its prompt. The reduction is the mean throughout: of the
+squared errors over all elements, and of |m_c m_s| over the columns of a layer and then over layers. The first two terms
+are divided by what they are for the model without LoRAs, so that λ weighs the same whatever the size of the model and
+of the updates. At the mergers' usual start, ones, the last term is λ.
+
+Scaling the columns of B A is scaling those of A: a merged layer is [B_c B_s] [A_c diag(m_c); A_s diag(m_s)], of rank
+r_c + r_s exactly. No dense ΔW is ever formed, and gradients are taken with respect to the mergers only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import count
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from engine.errors import InputError
+from engine.values import LoRA
+from nodes.lora.apply import Factors, factors_of, frozen, patched, summed
+from nodes.lora.closed_form import closed_form_mergers
+from nodes.lora.diffusion import Conditioning, checkpointing, encode_captions, noise_schedule, predict
+from nodes.lora.references import Draw, Draws, Side, draw_side
+
+if TYPE_CHECKING:
+    from diffusers import StableDiffusionXLPipeline
+
+Mergers = Sequence[Mapping[str, Tensor]]
+"""m_c and m_s: for each LoRA, a float32 vector (in,) for each of its layers."""
+
+HELD_OUT = 4
+"""Noisy latents of each side, never trained on, by which merges are compared."""
+STATISTICS = 8
+"""Noisy latents of each side from which the closed form takes its statistics."""
+
+
+@dataclass(frozen=True, slots=True)
+class ZipSettings:
+    """How mergers are found; the defaults are the paper's."""
+
+    steps: int = 100
+    learning_rate: float = 0.01
+    """Of Adam."""
+    penalty: float = 0.01
+    """λ."""
+    batch: int = 1
+    """Noisy latents of each side in a step."""
+    start: Literal["ones", "closed-form"] = "ones"
+    """What the mergers start from: the direct sum, or the layer-wise least-squares fit of `closed_form`."""
+    pictures: int = 4
+    """Pictures drawn with each LoRA."""
+    sampling_steps: int = 20
+    guidance_scale: float = 5.0
+    gradient_checkpointing: bool = False
+    """Compute activations twice rather than keep them: slower, in much less memory."""
+    seed: int = 0
+
+
+class ZipReport(NamedTuple):
+    """Held-out reconstruction loss (the first two terms) of merges, each divided by that of the model without LoRAs."""
+
+    direct: float
+    """The plain sum ΔW_c + ΔW_s."""
+    scaled: float
+    """The best a·ΔW_c + b·ΔW_s on a grid: the baseline to beat."""
+    scalars: tuple[float, float]
+    """a and b."""
+    start: float
+    """The mergers before the first step."""
+    merged: float
+    """The result."""
+    overlap: float
+    """Mean |m_c m_s| of the result."""
+
+
+def zip_loras(
+    pipeline: StableDiffusionXLPipeline,
+    subject: LoRA,
+    style: LoRA,
+    settings: ZipSettings,
+    *,
+    subject_prompt: str,
+    style_prompt: str,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[LoRA, ZipReport]:
+    """Merge two LoRAs for `pipeline`, which is left as it was.
+
+    Layers that only one LoRA changes have a merger for that one. Both strengths are folded into the result, and its
+    words are those of both. `progress(done, total)` counts sampling steps, gradient steps and evaluations, and may
+    raise to stop. Raises InputError when a LoRA does not fit the model, neither changes anything, or gradients can't be
+    had.
+    """
+    schedule = noise_schedule(pipeline)
+    generator = torch.Generator().manual_seed(settings.seed)
+    sampling = 2 * settings.pictures * settings.sampling_steps
+    tick = _ticking(sampling + settings.steps + _Losses.evaluations, progress)
+    with frozen(pipeline), checkpointing(pipeline, settings.gradient_checkpointing):
+        sides = [
+            draw_side(
+                pipeline,
+                lora,
+                prompt,
+                pictures=settings.pictures,
+                sampling_steps=settings.sampling_steps,
+                guidance_scale=settings.guidance_scale,
+                generator=generator,
+                after_step=tick,
+            )
+            for lora, prompt in ((subject, subject_prompt), (style, style_prompt))
+        ]
+        draw = Draws(pipeline, schedule, sides, generator)
+        held_out = draw.spread(HELD_OUT)
+        mergers = _start(pipeline, sides, draw, settings)
+        losses = _Losses(pipeline, sides, held_out, tick)
+        at_start = losses.of(mergers)
+        _descend(pipeline, sides, draw, mergers, settings, losses.unit, tick)
+        scaled, scalars = losses.best_scalars()
+        report = ZipReport(
+            direct=losses.of(_constant(sides, 1, 1)),
+            scaled=scaled,
+            scalars=scalars,
+            start=at_start,
+            merged=losses.of(mergers),
+            overlap=overlap(mergers).item(),
+        )
+    return merged_lora(subject, style, mergers), report
+
+
+def merged_lora(subject: LoRA, style: LoRA, mergers: Mergers) -> LoRA:
+    """The LoRA that two LoRAs make with these mergers, in float32 on the CPU."""
+    factors = merged([factors_of(subject), factors_of(style)], mergers)
+    slots = sorted({*subject.words, *style.words})
+    return LoRA(
+        up={name: layer.up.detach().float().cpu() for name, layer in factors.items()},
+        down={name: layer.down.detach().float().cpu() for name, layer in factors.items()},
+        name=f"{subject.name}+{style.name}",
+        words={
+            slot: tuple(dict.fromkeys((*subject.words.get(slot, ()), *style.words.get(slot, ())))) for slot in slots
+        },
+    )
+
+
+def merged(updates: Sequence[Mapping[str, Factors]], mergers: Mergers) -> dict[str, Factors]:
+    """m_c ⊗ ΔW_c + m_s ⊗ ΔW_s as one update, differentiable in the mergers."""
+    scaled = [
+        {name: Factors(up, down * _along_inputs(columns[name], down)) for name, (up, down, _) in update.items()}
+        for update, columns in zip(updates, mergers, strict=True)
+    ]
+    return summed(scaled)
+
+
+def reconstruction(pipeline: StableDiffusionXLPipeline, sides: Sequence[Side], draws: Sequence[Draw]) -> Tensor:
+    """The first two terms of L, for the update that is in force while this is called."""
+    adapts_text = any(name.startswith("text_encoder") for side in sides for name in side.factors)
+    counts = [len(draw.noisy) for draw in draws]
+    conditionings = [
+        (encode_captions(pipeline, [side.prompt]) if adapts_text else side.conditioning).repeated(count)
+        for side, count in zip(sides, counts, strict=True)
+    ]
+    prediction = predict(
+        pipeline,
+        torch.cat([draw.noisy for draw in draws]),
+        torch.cat([draw.timesteps for draw in draws]),
+        Conditioning(*(torch.cat(parts) for parts in zip(*conditionings, strict=True))),
+    )
+    errors = [F.mse_loss(part, draw.target) for part, draw in zip(torch.split(prediction, counts), draws, strict=True)]
+    return torch.stack(errors).sum()
+
+
+def overlap(mergers: Mergers) -> Tensor:
+    """Σᵢ |m_c⁽ⁱ⁾ · m_s⁽ⁱ⁾| as a mean: over the columns of a layer, then over the layers that both LoRAs change."""
+    subject, style = mergers
+    shared = [(subject[name] * style[name]).abs().mean() for name in subject if name in style]
+    return torch.stack(shared).mean() if shared else torch.zeros(())
+
+
+def _start(pipeline: StableDiffusionXLPipeline, sides: Sequence[Side], draw: Draws, settings: ZipSettings) -> Mergers:
+    if settings.start == "ones":
+        return _constant(sides, 1, 1)
+    return closed_form_mergers(pipeline, sides, draw.spread(STATISTICS))
+
+
+def _constant(sides: Sequence[Side], *values: float) -> Mergers:
+    """Mergers that scale every column of a LoRA alike."""
+    return [
+        {
+            name: torch.full((layer.down.shape[1],), float(value), device=layer.down.device)
+            for name, layer in side.factors.items()
+        }
+        for side, value in zip(sides, values, strict=True)
+    ]
+
+
+def _descend(
+    pipeline: StableDiffusionXLPipeline,
+    sides: Sequence[Side],
+    draw: Draws,
+    mergers: Mergers,
+    settings: ZipSettings,
+    unit: float,
+    tick: Callable[[], None],
+) -> None:
+    """Minimise L over the mergers, in place, with Adam."""
+    parameters = [columns.requires_grad_() for side in mergers for columns in side.values()]
+    adam = torch.optim.Adam(parameters, lr=settings.learning_rate)
+    for _ in range(settings.steps):
+        draws = draw.random(settings.batch)
+        update = merged([side.factors for side in sides], mergers)
+        with patched(pipeline, update):
+            loss = reconstruction(pipeline, sides, draws) / unit + settings.penalty * overlap(mergers)
+            torch.autograd.backward([loss])
+        adam.step()
+        adam.zero_grad()
+        tick()
+    for columns in parameters:
+        columns.requires_grad_(False)
+
+
+class _Losses:
+    """Reconstruction losses on the same draws, in units of the model's without LoRAs."""
+
+    evaluations = 28
+    """How often the loss is computed for a report."""
+
+    def __init__(
+        self,
+        pipeline: StableDiffusionXLPipeline,
+        sides: Sequence[Side],
+        draws: Sequence[Sequence[Draw]],
+        tick: Callable[[], None],
+    ) -> None:
+        self.pipeline = pipeline
+        self.sides = sides
+        self.draws = draws
+        self.tick = tick
+        self.unit = self._mean({})
+        if self.unit == 0:
+            raise InputError("neither LoRA changes what the model predicts from its prompt", input="subject")
+
+    def of(self, mergers: Mergers) -> float:
+        self.tick()
+        return self._mean(merged([side.factors for side in self.sides], mergers)) / self.unit
+
+    def best_scalars(self) -> tuple[float, tuple[float, float]]:
+        """The least loss of a·ΔW_c + b·ΔW_s, with (a, b): on a grid of quarters, then on eighths around its best."""
+        quarters = (0.25, 0.5, 0.75, 1.0)
+        _, (a, b) = min((self._of_scalars(a, b), (a, b)) for a in quarters for b in quarters)
+        eighths = (-0.125, 0.0, 0.125)
+        return min((self._of_scalars(a + i, b + j), (a + i, b + j)) for i in eighths for j in eighths)
+
+    def _of_scalars(self, a: float, b: float) -> float:
+        return self.of(_constant(self.sides, a, b))
+
+    @torch.no_grad()
+    def _mean(self, update: Mapping[str, Factors]) -> float:
+        with patched(self.pipeline, update):
+            losses = [reconstruction(self.pipeline, self.sides, draws) for draws in self.draws]
+        return torch.stack(losses).mean().item()
+
+
+def _along_inputs(columns: Tensor, down: Tensor) -> Tensor:
+    """A merger in a shape that scales the inputs of `down`: (1, in) or (1, in, 1, 1)."""
+    return columns.view(1, -1, *(1 for _ in down.shape[2:]))
+
+
+def _ticking(total: int, progress: Callable[[int, int], None] | None) -> Callable[[], None]:
+    done = count(1)
+    return lambda: progress(next(done), total) if progress is not None else None
