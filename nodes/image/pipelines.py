@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +12,10 @@ import torch
 
 from engine.errors import MissingError
 from engine.models import find
+from nodes.image.layout import SDXL
 
 if TYPE_CHECKING:
-    from diffusers import DiffusionPipeline, StableDiffusionXLPipeline
+    from diffusers import StableDiffusionXLPipeline
 
     from engine.node import Context
     from engine.values import ImageModel, ModelReference
@@ -23,53 +25,47 @@ _SDXL_SETTINGS = "hf:stabilityai/stable-diffusion-xl-base-1.0"
 
 
 def image_pipeline(ctx: Context, model: ImageModel) -> StableDiffusionXLPipeline:
-    """The pipeline of an image model without its adapters, shared by all who ask.
+    """The pipeline of an image model without its adapters, shared by all who ask; raises MissingError."""
+    key = (model.identity, model.dtype, ctx.device)
+    pipeline: StableDiffusionXLPipeline = ctx.models.get(
+        key, lambda: load(SDXL, model, ctx.device, add_watermarker=False)
+    )
+    return pipeline
+
+
+def load(kind: str, model: ModelReference, device: str, **options: Any) -> Any:
+    """A pipeline of diffusers' class `kind` from its folder or a single checkpoint, on `device`.
 
     Raises:
         MissingError: files that it needs are not there or can't be read.
     """
-    key = (model.identity, model.dtype, ctx.device)
-    pipeline: StableDiffusionXLPipeline = ctx.models.get(key, lambda: _load_image_pipeline(ctx, model))
-    return pipeline
-
-
-def _load_image_pipeline(ctx: Context, model: ImageModel) -> StableDiffusionXLPipeline:
-    with _quiet():
-        from diffusers import StableDiffusionXLPipeline
-    path = Path(model.path)
-    if path.is_dir():
-        return load_folder(StableDiffusionXLPipeline, model, ctx.device, add_watermarker=False)
-    settings = path.parent if (path.parent / "model_index.json").is_file() else find(_SDXL_SETTINGS)
-    if settings is None:
-        raise MissingError(
-            f"the settings of {model.source} are not on this machine",
-            hint=f"put it beside model_index.json and the components' configurations, or fetch {_SDXL_SETTINGS}",
-        )
-    return _load(
-        StableDiffusionXLPipeline.from_single_file,
-        model,
-        ctx.device,
-        config=str(settings),
-        add_watermarker=False,
-    )
-
-
-def load_folder(kind: type[DiffusionPipeline], model: ModelReference, device: str, **options: Any) -> Any:
-    """A pipeline of the class `kind` from its folder, on `device`; raises MissingError."""
-    return _load(kind.from_pretrained, model, device, use_safetensors=True, **options)
-
-
-def _load(loader: Any, model: ModelReference, device: str, **options: Any) -> Any:
     from safetensors import SafetensorError
 
+    if Path(model.path).is_dir():
+        method, options = "from_pretrained", options | {"use_safetensors": True}
+    else:
+        method, options = "from_single_file", options | {"config": str(_settings(model))}
     try:
         with _quiet():
+            loader = getattr(getattr(import_module("diffusers"), kind), method)
             pipeline = loader(model.path, dtype=getattr(torch, model.dtype), local_files_only=True, **options)
     except (OSError, ValueError, KeyError, AttributeError, SafetensorError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise MissingError(f"{model.source} can't be loaded: {reason}", hint="fetch or copy the model again") from error
     pipeline.set_progress_bar_config(disable=True)
     return pipeline.to(device)
+
+
+def _settings(model: ModelReference) -> Path:
+    """The folder with the components' settings for a single checkpoint."""
+    beside = Path(model.path).parent
+    settings = beside if (beside / "model_index.json").is_file() else find(_SDXL_SETTINGS)
+    if settings is None:
+        raise MissingError(
+            f"the settings of {model.source} are not on this machine",
+            hint=f"put it beside model_index.json and the components' configurations, or fetch {_SDXL_SETTINGS}",
+        )
+    return settings
 
 
 @contextmanager

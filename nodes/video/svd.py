@@ -15,7 +15,8 @@ import torch
 from engine.errors import InputError
 from engine.values import Video
 from nodes.image.keyframes import finite
-from nodes.image.pipelines import load_folder
+from nodes.image.layout import SVD
+from nodes.image.pipelines import load
 from nodes.image.pixels import to_pillow
 from nodes.image.preview import Steps
 
@@ -29,12 +30,8 @@ if TYPE_CHECKING:
 
 def video_pipeline(ctx: Context, model: VideoModel) -> StableVideoDiffusionPipeline:
     """The pipeline of a video model, shared by all who ask; raises MissingError if it can't be loaded."""
-    from diffusers import StableVideoDiffusionPipeline
-
     key = (model.identity, model.dtype, ctx.device)
-    pipeline: StableVideoDiffusionPipeline = ctx.models.get(
-        key, lambda: load_folder(StableVideoDiffusionPipeline, model, ctx.device)
-    )
+    pipeline: StableVideoDiffusionPipeline = ctx.models.get(key, lambda: load(SVD, model, ctx.device))
     return pipeline
 
 

@@ -135,6 +135,11 @@ def test_a_checkpoint_without_settings_asks_for_them(tmp_path: Path) -> None:
     assert "model_index.json" in str(caught.value)
 
 
+def test_loading_writes_nothing_to_the_terminal(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    image_pipeline(Context(), load(folder))
+    assert capfd.readouterr() == ("", "")
+
+
 def test_precision_is_part_of_what_is_resident(folder: Path) -> None:
     ctx, model = Context(), load(folder)
     half = image_pipeline(ctx, dataclasses.replace(model, dtype="bfloat16"))
