@@ -9,6 +9,7 @@ def registry() -> Registry:
     """All kinds of node that come with Kinograph. Nothing heavy is imported until one of them runs."""
     from nodes.files import nodes as files
     from nodes.image import nodes as image
+    from nodes.lora import nodes as lora
     from nodes.video import nodes as video
 
-    return Registry.of_modules(files, image, video)
+    return Registry.of_modules(files, image, lora, video)

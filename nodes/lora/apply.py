@@ -110,13 +110,13 @@ def check_fits(modules: Mapping[str, nn.Linear | nn.Conv2d], adapter: LoRA) -> N
     missing = [name for name in adapter.up if name not in modules]
     if missing:
         message = f"the LoRA {adapter.name!r} has {_some(missing)}, which this model does not have"
-        raise InputError(message, input="lora", hint=hint)
+        raise InputError(message, hint=hint)
     for name, up in adapter.up.items():
         update = (up.shape[0], *adapter.down[name].shape[1:])
         weight = tuple(modules[name].weight.shape)
         if update != weight:
             message = f"the LoRA {adapter.name!r} changes {name} by {update} where this model's weight is {weight}"
-            raise InputError(message, input="lora", hint=hint)
+            raise InputError(message, hint=hint)
 
 
 def _some(names: Sequence[str]) -> str:

@@ -32,6 +32,7 @@ from nodes.lora.apply import Factors, factors_of, frozen, patched, summed
 from nodes.lora.closed_form import closed_form_mergers
 from nodes.lora.diffusion import Conditioning, checkpointing, encode_captions, noise_schedule, predict
 from nodes.lora.references import Draw, Draws, Side, draw_side
+from nodes.lora.words import joined
 
 if TYPE_CHECKING:
     from diffusers import StableDiffusionXLPipeline
@@ -140,14 +141,11 @@ def zip_loras(
 def merged_lora(subject: LoRA, style: LoRA, mergers: Mergers) -> LoRA:
     """The LoRA that two LoRAs make with these mergers, in float32 on the CPU."""
     factors = merged([factors_of(subject), factors_of(style)], mergers)
-    slots = sorted({*subject.words, *style.words})
     return LoRA(
         up={name: layer.up.detach().float().cpu() for name, layer in factors.items()},
         down={name: layer.down.detach().float().cpu() for name, layer in factors.items()},
         name=f"{subject.name}+{style.name}",
-        words={
-            slot: tuple(dict.fromkeys((*subject.words.get(slot, ()), *style.words.get(slot, ())))) for slot in slots
-        },
+        words=joined(subject.words, style.words),
     )
 
 
@@ -246,7 +244,7 @@ class _Losses:
         self.tick = tick
         self.unit = self._mean({})
         if self.unit == 0:
-            raise InputError("neither LoRA changes what the model predicts from its prompt", input="subject")
+            raise InputError("neither LoRA changes what the model predicts from its prompt")
 
     def of(self, mergers: Mergers) -> float:
         self.tick()

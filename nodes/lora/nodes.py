@@ -1,0 +1,169 @@
+"""Nodes that load, apply, merge and save LoRAs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Literal, NamedTuple
+
+from pydantic import Field
+
+from engine.errors import InputError
+from engine.models import resolve
+from engine.node import Context, ModelFile, Node
+from engine.values import Files, ImageModel, LoRA, Media, Vocabulary
+from nodes.files.nodes import Prefix
+from nodes.image.nodes import Seed
+from nodes.lora.words import joined
+
+Strength = Annotated[float, Field(ge=-4, le=4)]
+Prompt = Annotated[str, Field(min_length=1, json_schema_extra={"widget": "multiline"})]
+
+
+class LoRALoad(Node, version=1, category="lora", uses="io"):
+    """Load a LoRA from a safetensors file, as written by kohya's trainers, diffusers or PEFT.
+
+    Its trigger words are read from the file's header, where Kinograph writes them.
+    """
+
+    file: ModelFile
+    """Where the adapter is, or a folder that holds just this one; its contents, not its name, enter the cache key."""
+    strength: Strength = 1.0
+    """Scale of the update; negative values subtract the concept."""
+    words: dict[str, tuple[str, ...]] = {}  # noqa: RUF012
+    """Trigger words by vocabulary slot, such as {"subject": ["snail"]}, instead of the file's."""
+
+    def run(self, ctx: Context) -> LoRA:
+        from nodes.lora.formats import read_lora
+
+        path = resolve(self.file, progress=lambda done, total: ctx.progress(done, total, unit="B"))
+        lora = read_lora(_single_file(path))
+        return replace(lora, strength=self.strength, words=self.words or lora.words)
+
+
+class LoRAApply(Node, version=1, category="lora", uses="io"):
+    """Add a LoRA to an image model, after any that it has already.
+
+    This only notes the adapter down; it is in force while something samples from the model, so one base model in memory
+    serves any number of adapted ones. The LoRA's words join the model's vocabulary, and prompts must contain them.
+    """
+
+    model: ImageModel
+    """The model to adapt."""
+    lora: LoRA
+    """The adapter."""
+    strength: Strength = 1.0
+    """Scale of the update, on top of the LoRA's own strength."""
+
+    def run(self, ctx: Context) -> ImageModel:
+        adapter = replace(self.lora, strength=self.lora.strength * self.strength)
+        known = self.model.vocabulary
+        vocabulary = Vocabulary(joined(known.slots, adapter.words), joined(known.required, adapter.words))
+        return replace(self.model, adapters=(*self.model.adapters, adapter), vocabulary=vocabulary)
+
+
+class Zipped(NamedTuple):
+    """A merged LoRA, and reconstruction losses on held-out noise in units of the model's without LoRAs."""
+
+    lora: LoRA
+    loss: float
+    direct_loss: float
+    """Of the plain sum of both."""
+    scaled_loss: float
+    """Of the best weighted sum of both."""
+
+
+class ZipLoRAMerge(Node, version=1, category="lora", uses="device"):
+    """Merge a subject LoRA and a style LoRA into one that draws the subject in the style.
+
+    ZipLoRA (arXiv 2311.13600) learns a scale for each column of both updates, so that the merged model predicts what
+    each LoRA's own model predicts from its prompt, and the two get in each other's way as little as possible. It looks
+    at pictures that each LoRA draws from its prompt.
+    """
+
+    model: ImageModel
+    """The base model of both LoRAs; adapters applied to it stay in force meanwhile."""
+    subject: LoRA
+    """The LoRA of a subject."""
+    style: LoRA
+    """The LoRA of a style."""
+    subject_prompt: Prompt
+    """A prompt for the subject, with its trigger word and without the style's: "a photo of a snail"."""
+    style_prompt: Prompt
+    """A prompt for the style, with its trigger word and without the subject's: "a house in mosaic style"."""
+    steps: Annotated[int, Field(ge=0, le=1000)] = 100
+    """Gradient steps; the paper takes at most 100. After a closed-form start 20 do."""
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = 0.01
+    """Of Adam."""
+    penalty: Annotated[float, Field(ge=0, le=100)] = 0.01
+    """Weight of the overlap between the two sets of scales; 0 only reconstructs."""
+    start: Literal["ones", "closed-form"] = "ones"
+    """Where the scales start: at 1 as in the paper, or at each layer's least-squares fit, which needs fewer steps."""
+    batch: Annotated[int, Field(ge=1, le=64)] = 1
+    """Noisy latents of each LoRA in a step."""
+    pictures: Annotated[int, Field(ge=1, le=64)] = 4
+    """How many pictures each LoRA draws to be held against."""
+    sampling_steps: Annotated[int, Field(ge=1, le=1000)] = 20
+    """Denoising steps for each of these pictures."""
+    guidance_scale: Annotated[float, Field(ge=1, le=50)] = 5.0
+    """Weight of the prompt in these pictures."""
+    gradient_checkpointing: bool = False
+    """Compute activations twice rather than keep them: slower, in much less memory."""
+    seed: Seed = 0
+    """Seed of the pictures and of the noise."""
+
+    def run(self, ctx: Context) -> Zipped:
+        from nodes.image.pipelines import image_pipeline
+        from nodes.lora.apply import applied
+        from nodes.lora.ziplora import ZipSettings, zip_loras
+
+        settings = ZipSettings(
+            steps=self.steps,
+            learning_rate=self.learning_rate,
+            penalty=self.penalty,
+            batch=self.batch,
+            start=self.start,
+            pictures=self.pictures,
+            sampling_steps=self.sampling_steps,
+            guidance_scale=self.guidance_scale,
+            gradient_checkpointing=self.gradient_checkpointing,
+            seed=self.seed,
+        )
+        pipeline = image_pipeline(ctx, self.model)
+        with applied(pipeline, self.model.adapters):
+            lora, report = zip_loras(
+                pipeline,
+                self.subject,
+                self.style,
+                settings,
+                subject_prompt=self.subject_prompt,
+                style_prompt=self.style_prompt,
+                progress=ctx.progress,
+            )
+        return Zipped(lora, report.merged, report.direct, report.scaled)
+
+
+class LoRASave(Node, version=1, category="lora", uses="io", saves=True):
+    """Save a LoRA, with its strength folded in and its trigger words in the header."""
+
+    lora: LoRA
+    """The adapter."""
+    filename_prefix: Prefix = "lora"
+    """What the file's name starts with; `folder/name` saves into a folder below the output folder."""
+    format: Literal["kohya", "peft"] = "kohya"
+    """Spelling of the layers' names: kohya's is read by ComfyUI, A1111 and diffusers, PEFT's by diffusers."""
+
+    def run(self, ctx: Context) -> Files:
+        from nodes.lora.formats import write_lora
+
+        return Files((Media(write_lora(self.lora, self.format), "safetensors", self.filename_prefix),))
+
+
+def _single_file(path: Path) -> Path:
+    if not path.is_dir():
+        return path
+    files = sorted(path.glob("*.safetensors"))
+    if len(files) != 1:
+        message = f"the folder {path.name} holds {len(files)} safetensors files, where one is needed"
+        raise InputError(message, input="file", hint="Give the file itself.")
+    return files[0]
