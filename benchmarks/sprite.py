@@ -20,8 +20,8 @@ from rich.table import Table
 from torch import Tensor
 
 from models.sprite import world
-from models.sprite.data import pictures
-from models.sprite.judge import ANSWERS, Judge, load_judge
+from models.sprite.judging import ANSWERS, Judge, load_judge
+from models.sprite.training.data import pictures
 from nodes.lora.apply import applied
 from nodes.lora.formats import read_lora
 

@@ -12,9 +12,10 @@ from pathlib import Path
 import torch
 from diffusers import AutoencoderKL
 
-from models.sprite import autoencoder, clip, judge, loras, sdxl, svd, world
-from models.sprite.card import write_card
-from models.sprite.loop import PARTS
+from models.sprite import judging, world
+from models.sprite.training import autoencoder, clip, loras, sdxl, svd
+from models.sprite.training.card import write_card
+from models.sprite.training.loop import PARTS
 
 FAMILY = Path(__file__).parent
 
@@ -47,7 +48,7 @@ def train_loras(**length: int) -> None:
 
 
 MEMBERS: dict[str, Callable[..., object]] = {
-    "judge": judge.train_judge,
+    "judge": judging.train_judge,
     "autoencoder": autoencoder.train_autoencoder,
     "towers": train_towers,
     "sdxl": train_sdxl,

@@ -11,10 +11,11 @@ from diffusers import AutoencoderKL, EulerDiscreteScheduler, StableDiffusionXLPi
 from torch import Tensor
 from transformers import CLIPTokenizer
 
-from models.sprite import clip, world
-from models.sprite.autoencoder import LATENT_CHANNELS
-from models.sprite.data import pictures
-from models.sprite.loop import Recipe, Step, train
+from models.sprite import world
+from models.sprite.training import clip
+from models.sprite.training.autoencoder import LATENT_CHANNELS
+from models.sprite.training.data import pictures
+from models.sprite.training.loop import Recipe, Step, train
 
 LATENT_SIZE = 8
 _UNCONDITIONAL = 0.1
@@ -72,7 +73,7 @@ class TextConditions:
 
 @torch.no_grad()
 def encode_latents(autoencoder: AutoencoderKL, images: Tensor) -> Tensor:
-    """Pictures in [0, 1] → scaled latents (N, 8, 8, 8), the posterior's mean."""
+    """Pictures in [0, 1] → scaled latents (N, 16, 8, 8), the posterior's mean."""
     latents: Tensor = autoencoder.encode(images * 2 - 1).latent_dist.mean * autoencoder.config.scaling_factor
     return latents
 
@@ -85,7 +86,7 @@ class Drawn:
         self._memory: dict[int, tuple[world.Scene, Tensor]] = {}
 
     def batch(self, indices: Iterable[int]) -> tuple[list[world.Scene], Tensor]:
-        """Scenes and their scaled latents (N, 8, 8, 8)."""
+        """Scenes and their scaled latents (N, 16, 8, 8)."""
         wanted = [int(i) % self.kept for i in indices]
         new = [i for i in dict.fromkeys(wanted) if i not in self._memory]
         if new:

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.sprite import world
-from models.sprite.data import pictures
-from models.sprite.loop import Recipe, Step, train
+from models.sprite.training.data import pictures
+from models.sprite.training.loop import Recipe, Step, train
 
 ANSWERS: Mapping[str, tuple[str, ...]] = {
     "subject": world.SUBJECTS,

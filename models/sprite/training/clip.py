@@ -26,8 +26,8 @@ from transformers import (
 )
 
 from models.sprite import world
-from models.sprite.data import pictures
-from models.sprite.loop import PARTS, Recipe, Step, train
+from models.sprite.training.data import pictures
+from models.sprite.training.loop import PARTS, Recipe, Step, train
 
 LENGTH = 32
 """Tokens in a caption, padding included."""

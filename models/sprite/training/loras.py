@@ -9,7 +9,7 @@ import torch
 from diffusers import StableDiffusionXLPipeline
 
 from models.sprite import world
-from models.sprite.data import pictures
+from models.sprite.training.data import pictures
 from nodes.lora.formats import write_lora
 from nodes.lora.training import (
     ATTENTION,

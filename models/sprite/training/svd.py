@@ -15,11 +15,12 @@ from diffusers import (
 )
 from torch import Tensor
 
-from models.sprite import clip, world
-from models.sprite.autoencoder import LATENT_CHANNELS
-from models.sprite.data import tensor
-from models.sprite.loop import Recipe, Step, train
-from models.sprite.sdxl import LATENT_SIZE, encode_latents
+from models.sprite import world
+from models.sprite.training import clip
+from models.sprite.training.autoencoder import LATENT_CHANNELS
+from models.sprite.training.data import tensor
+from models.sprite.training.loop import Recipe, Step, train
+from models.sprite.training.sdxl import LATENT_SIZE, encode_latents
 
 FRAMES = 14
 FPS = (4, 20)
@@ -65,7 +66,7 @@ def scheduler() -> EulerDiscreteScheduler:
 class Clip:
     """A drawn clip as training sees it."""
 
-    latents: Tensor  # (14, 8, 8, 8), scaled
+    latents: Tensor  # (14, 16, 8, 8), scaled
     key_frame: Tensor  # (3, 64, 64) in [0, 1]
     embedding: Tensor  # (1, 128)
     fps: int

@@ -1,0 +1,1 @@
+"""How the sprite family is trained, a module per member; `models.sprite.train` is the command."""
