@@ -59,7 +59,7 @@ class KeyframeSampler(Node, version=1, category="image", uses="device"):
     model: ImageModel
     """The model that draws; its adapters are in force only meanwhile."""
     prompt: Annotated[str, Field(json_schema_extra={"widget": "multiline"})]
-    """What to draw."""
+    """What to draw. The model's text encoders read the beginning only: 77 tokens in SDXL."""
     negative_prompt: Annotated[str, Field(json_schema_extra={"widget": "multiline"})] = ""
     """What to stay away from; it has an effect where the guidance scale is above 1."""
     count: Annotated[int, Field(ge=1, le=64)] = 1
