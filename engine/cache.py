@@ -9,11 +9,9 @@ from __future__ import annotations
 import heapq
 import os
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
 from threading import Lock
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from engine.disk import Disk, read_seconds
 from engine.keys import Key
@@ -24,8 +22,7 @@ OVERHEAD = 400
 """Bytes that an entry takes beside its values."""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One node's outputs, in order, and what they cost."""
 
     outputs: tuple[Any, ...]
@@ -159,7 +156,7 @@ def size(value: Any) -> int:
     """Bytes that an output holds."""
     if isinstance(value, Value):
         return value.nbytes
-    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
+    if isinstance(value, tuple | list):
         return sum(map(size, value))
     return sys.getsizeof(value)
 

@@ -96,13 +96,14 @@ class Execution:
         self._keys = node_keys(self.graph, self.device)
         self._targets: dict[Key, list[Step]] = {}
         for node in self.graph.targets:
-            self._targets.setdefault(self._keys[node], []).append(self.graph.step(node))
+            self._targets.setdefault(self._keys[node], []).append(self.graph.steps[node])
         plan = make_plan(self.graph, self._keys, self.cache.held)
         yield RunStarted(len(self.graph.order), tuple(step.id for step in plan.runs.values()))
         self._schedule.add(plan)
         self._add_thread()
         try:
             while event := self._events.get():
+                self._count(event)
                 yield event
             status = self._status()
         finally:
@@ -111,6 +112,14 @@ class Execution:
                 thread.join()
         seconds = perf_counter() - started
         yield RunFinished(status, seconds, self._cached, self._timings, tuple(self._failures))
+
+    def _count(self, event: Event) -> None:
+        if isinstance(event, NodeFinished):
+            self._timings[event.node] = event.seconds
+        elif isinstance(event, NodeCached):
+            self._cached += 1
+        elif isinstance(event, NodeFailed):
+            self._failures.append(event)
 
     def _status(self) -> Status:
         if self._cancelled.is_set():
@@ -153,11 +162,6 @@ class Execution:
         except BaseException as error:  # noqa: BLE001 - whatever a node raises, the run ends in order
             self._fail(task, error)
             return
-        with self._lock:
-            if task.fetch:
-                self._cached += 1
-            else:
-                self._timings[step.id] = entry.seconds
         self._events.put(finished)
         self._schedule.done(task, entry)
 
@@ -179,11 +183,10 @@ class Execution:
         returned = node.run(ctx)
         seconds = perf_counter() - started
         try:
-            values = returned if spec.named else (returned,)
-            outputs = tuple(output.validate(value) for output, value in zip(spec.outputs, values, strict=True))
-        except (ValidationError, ValueError, TypeError) as error:
+            outputs = spec.outputs_of(returned)
+        except ValidationError as error:
             raise NodeError(f"{spec.kind} returned what it does not declare: {error}") from error
-        upstream = sum(self._schedule.entry(self._keys[source]).restore for source, _ in step.links.values())
+        upstream = sum([source.entry.restore for source in task.sources if source.entry])
         return self.cache.put(task.key, outputs, seconds, upstream=upstream, keep=task.key in self._targets)
 
     def _deliver(self, key: Key, entry: Entry) -> None:
@@ -213,8 +216,6 @@ class Execution:
             exit_code = error.exit_code if isinstance(error, KinographError) else NodeError.exit_code
             trace = "".join(traceback.format_exception(error))
             failure = NodeFailed(step.id, step.kind.spec.kind, problem, exit_code, trace)
-            with self._lock:
-                self._failures.append(failure)
             self._events.put(failure)
         self._skip(self._schedule.fail(task))
 

@@ -27,8 +27,7 @@ class Source(NamedTuple):
     output: int
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):
     """A checked node."""
 
     id: str
@@ -45,16 +44,13 @@ class Graph:
     """A checked workflow."""
 
     workflow: Workflow
+    steps: Mapping[str, Step]
     dag: nx.DiGraph[str]
-    """Node ids, with edges from producer to consumer; each node's data holds its `step`."""
+    """Node ids, with edges from producer to consumer."""
     order: tuple[str, ...]
     """All nodes, each after those it depends on."""
     targets: tuple[str, ...]
     """The nodes whose outputs a run is for."""
-
-    def step(self, node: str) -> Step:
-        step: Step = self.dag.nodes[node]["step"]
-        return step
 
 
 def check(
@@ -73,16 +69,16 @@ def check(
         MissingError: if all that is wrong is that models or files are missing.
     """
     checker = _Checker(workflow, registry, Contents(base))
-    steps = {node: checker.step(node, entry) for node, entry in workflow.graph.items()}
+    steps = {node: step for node, entry in workflow.graph.items() if (step := checker.step(node, entry))}
     checker.exposed()
     if targets is None:
-        targets = [node for node, step in steps.items() if step and step.kind.spec.saves]
-    if targets or None not in steps.values():  # an unknown kind might have been one that saves
+        targets = [node for node, step in steps.items() if step.kind.spec.saves]
+    if targets or len(steps) == len(workflow.graph):  # a node of unknown kind might have been one that saves
         checker.targets(targets)
 
     dag: nx.DiGraph[str] = nx.DiGraph()
-    dag.add_nodes_from((node, {"step": step}) for node, step in steps.items())
-    dag.add_edges_from((source.node, node) for node, step in steps.items() if step for source in step.links.values())
+    dag.add_nodes_from(steps)
+    dag.add_edges_from((source.node, step.id) for step in steps.values() for source in step.links.values())
     order: tuple[str, ...] = ()
     try:
         order = tuple(nx.topological_sort(dag))
@@ -92,7 +88,7 @@ def check(
         raise WorkflowError.of(checker.problems + checker.missing)
     if checker.missing:
         raise MissingError.of(checker.missing)
-    return Graph(workflow, dag, order, tuple(targets))
+    return Graph(workflow, steps, dag, order, tuple(targets))
 
 
 class _Checker:
@@ -100,16 +96,16 @@ class _Checker:
 
     def __init__(self, workflow: Workflow, registry: Registry, files: Contents) -> None:
         self.workflow = workflow
-        self.registry = registry
+        self.kinds = dict(registry)
         self.files = files
         self.problems: list[Problem] = []
         self.missing: list[Problem] = []
 
     def step(self, node: str, entry: NodeEntry) -> Step | None:
         """The entry checked, without the inputs that are wrong; None if its kind is unknown."""
-        kind = self.registry.get(entry.class_type)
+        kind = self.kinds.get(entry.class_type)
         if kind is None:
-            hint = suggestion(entry.class_type, self.registry)
+            hint = suggestion(entry.class_type, self.kinds)
             self.problems.append(Problem(f"no kind of node is called '{entry.class_type}'", node, hint=hint))
             return None
         constants: dict[str, Any] = {}
@@ -134,7 +130,7 @@ class _Checker:
     def _source(self, node: str, socket: Input, link: Link) -> Source | None:
         """Where a link leads; None if nowhere, which is then reported."""
         producer = self.workflow.graph.get(link.node)
-        kind = self.registry.get(producer.class_type) if producer else None
+        kind = self.kinds.get(producer.class_type) if producer else None
         index = _slot(kind.spec.outputs, link.slot) if kind else None
         if kind and index is not None and not socket.holds and fits(kind.spec.outputs[index].type, socket.type):
             return Source(link.node, index)
@@ -175,7 +171,7 @@ class _Checker:
         for name, path in self.workflow.inputs.items():
             node, _, socket = path.rpartition(".")
             entry = self.workflow.graph.get(node)
-            kind = self.registry.get(entry.class_type) if entry else None
+            kind = self.kinds.get(entry.class_type) if entry else None
             if entry is None or (kind and socket not in kind.spec.inputs):
                 self.problems.append(Problem(f"the exposed input '{name}' leads to '{path}', which isn't there"))
 
@@ -186,7 +182,7 @@ class _Checker:
                 hint = suggestion(node, self.workflow.graph)
                 self.problems.append(Problem(f"no node is called '{node}', so it can't be run", hint=hint))
         if not targets:
-            savers = [name for name, kind in self.registry.items() if kind.spec.saves]
+            savers = [name for name, kind in self.kinds.items() if kind.spec.saves]
             hint = f"add one of {', '.join(savers)}" if savers else None
             self.problems.append(Problem("there is nothing to run: no node saves anything", hint=hint))
 

@@ -32,7 +32,7 @@ def node_keys(graph: Graph, device: str) -> dict[str, Key]:
     """The key of every node, by id, for a run on that device ("cpu", "cuda:0")."""
     keys: dict[str, Key] = {}
     for node in graph.order:
-        keys[node] = step_key(graph.step(node), keys, device)
+        keys[node] = step_key(graph.steps[node], keys, device)
     return keys
 
 

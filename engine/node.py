@@ -65,7 +65,7 @@ def _never() -> bool:
     return False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Context:
     """What a running node may use of the world. `Context()` serves tests: the CPU, models of its own, no listener."""
 
@@ -172,6 +172,12 @@ class Spec:
     def required(self) -> tuple[str, ...]:
         """The inputs that must be given."""
         return tuple(name for name, socket in self.inputs.items() if socket.required)
+
+    def outputs_of(self, returned: Any) -> tuple[Any, ...]:
+        """What `run` returned, as one value for each output; raises pydantic's ValidationError."""
+        if not self.named:
+            return (self.outputs[0].validate(returned),)
+        return tuple(output.validate(getattr(returned, output.name)) for output in self.outputs)
 
 
 def name_of(annotation: Any) -> str:

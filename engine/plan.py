@@ -38,13 +38,13 @@ def make_plan(
         if key in runs or key in hits:
             stack.pop()
         elif key in sources:
-            runs[key] = graph.step(stack.pop())
+            runs[key] = graph.steps[stack.pop()]
             for source in sources[key]:
                 uses[source] = uses.get(source, 0) + 1
         elif held(key):
-            hits[key] = graph.step(stack.pop())
+            hits[key] = graph.steps[stack.pop()]
         else:
-            below = {keys[source.node]: source.node for source in graph.step(stack[-1]).links.values()}
+            below = {keys[source.node]: source.node for source in graph.steps[stack[-1]].links.values()}
             sources[key] = tuple(below)
             stack += reversed(below.values())
     return Plan(runs, hits, sources, uses)

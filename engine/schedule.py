@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from heapq import heappop, heappush
 from itertools import count
-from threading import Condition
+from threading import Condition, RLock
 
 from engine.cache import Entry
 from engine.graph import Step
@@ -39,6 +39,7 @@ class Task:
     rank: int
     """Among those that may start, the lowest does: the order of the plan."""
     fetch: bool
+    lane: Uses
     uses: int = 0
     """How many tasks are still to use its outputs."""
     waits: int = 0
@@ -49,10 +50,6 @@ class Task:
     """The node whose failure stopped it."""
     sources: tuple[Task, ...] = ()
     consumers: list[Task] = field(default_factory=list)
-
-    @property
-    def lane(self) -> Uses:
-        return "io" if self.fetch else self.step.kind.spec.uses
 
 
 class Schedule:
@@ -72,14 +69,15 @@ class Schedule:
         self._idle = 0
         self._open = 0
         self._stopped = False
-        self._changed = Condition()
+        self._lock = RLock()
+        self._changed = Condition(self._lock)
 
     def add(self, plan: Plan) -> list[Task]:
         """Take up the steps of a plan; those that are here already, unless their value was freed, stay as they are.
 
         Returns the tasks that can't run because they depend on one that has failed.
         """
-        with self._changed:
+        with self._lock:
             hits = [self._add(key, step, fetch=True) for key, step in plan.hits.items() if not self._alive(key)]
             runs = [self._add(key, step, fetch=False) for key, step in plan.runs.items() if not self._alive(key)]
             for key, uses in plan.uses.items():
@@ -88,7 +86,7 @@ class Schedule:
 
     def alive(self, key: Key) -> bool:
         """Whether that key's outputs are here or being made."""
-        with self._changed:
+        with self._lock:
             return self._alive(key)
 
     def entry(self, key: Key) -> Entry:
@@ -99,7 +97,7 @@ class Schedule:
 
     def take(self) -> Task | None:
         """The next task to do, waiting for one if need be; None if the run is over or stopped."""
-        with self._changed:
+        with self._lock:
             while self._open and not self._stopped:
                 if lane := self._next_lane():
                     self._free[lane] -= 1
@@ -115,7 +113,7 @@ class Schedule:
 
     def done(self, task: Task, entry: Entry) -> None:
         """Hand back a task with its outputs: those who wait for them may start, values that no one waits for go."""
-        with self._changed:
+        with self._lock:
             self._leave(task)
             task.state, task.entry = State.HELD, entry
             for consumer in task.consumers:
@@ -127,20 +125,20 @@ class Schedule:
 
     def fail(self, task: Task) -> list[Task]:
         """Hand back a task that failed; returns those that now can't run."""
-        with self._changed:
+        with self._lock:
             self._leave(task)
             return self._fail(task, task.step.id)
 
     def lost(self, task: Task, plan: Plan) -> list[Task]:
         """Hand back a task that was to be fetched and wasn't there, with a plan to make it; returns as `fail` does."""
-        with self._changed:
+        with self._lock:
             self._leave(task)
             task.state = State.FREED
             return self.add(plan)
 
     def stop(self) -> None:
         """Let no further task start."""
-        with self._changed:
+        with self._lock:
             self._stopped = True
             self._changed.notify_all()
 
@@ -149,11 +147,12 @@ class Schedule:
         return task is not None and task.state is not State.FREED
 
     def _add(self, key: Key, step: Step, *, fetch: bool) -> Task:
+        lane: Uses = "io" if fetch else step.kind.spec.uses
         task = self._tasks.get(key)
         if task is None:
-            task = self._tasks[key] = Task(key, step, next(self._ranks), fetch)
+            task = self._tasks[key] = Task(key, step, next(self._ranks), fetch, lane)
         else:
-            task.state, task.rank, task.fetch = State.WAITING, next(self._ranks), fetch
+            task.state, task.rank, task.fetch, task.lane = State.WAITING, next(self._ranks), fetch, lane
         self._open += 1
         return task
 

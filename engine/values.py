@@ -7,7 +7,6 @@ reference between nodes and the cache: whoever receives one must not change it i
 from __future__ import annotations
 
 import json
-from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
@@ -30,7 +29,7 @@ REFERENCE_BYTES = 1024
 """What a value without arrays is taken to weigh."""
 
 
-class Value(ABC):
+class Value:
     """Base of all values: frozen dataclasses, equal only to themselves."""
 
     __slots__ = ()
@@ -41,9 +40,9 @@ class Value(ABC):
     """What `from_tensors` wants its arrays to be: torch tensors, or numpy arrays where torch isn't needed."""
 
     @property
-    @abstractmethod
     def nbytes(self) -> int:
         """Bytes held in memory."""
+        raise NotImplementedError
 
     def to_tensors(self) -> tuple[Mapping[str, Array], dict[str, str]]:
         """The safetensors form: arrays by name, and the header's metadata."""
