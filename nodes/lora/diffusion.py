@@ -72,7 +72,10 @@ def noise_schedule(pipeline: StableDiffusionXLPipeline) -> DDPMScheduler:
 def predict(
     pipeline: StableDiffusionXLPipeline, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning
 ) -> Tensor:
-    """The UNet's prediction for noisy latents (n, C, h, w) at integer timesteps (n,). Full size, uncropped."""
+    """The UNet's prediction for noisy latents (n, C, h, w) at integer timesteps (n,), in float32 at least.
+
+    The picture's size is told as original and uncropped.
+    """
     dtype = pipeline.unet.dtype
     height, width = (side * pipeline.vae_scale_factor for side in noisy.shape[-2:])
     time_ids = torch.tensor([[height, width, 0, 0, height, width]], dtype=dtype, device=noisy.device)
@@ -85,7 +88,7 @@ def predict(
             "time_ids": time_ids.expand(len(noisy), -1),
         },
     ).sample
-    return prediction.float()
+    return prediction.to(torch.promote_types(dtype, torch.float32))
 
 
 @contextmanager

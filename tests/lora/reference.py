@@ -1,0 +1,66 @@
+"""What the tests of LoRAs are held against: dense updates, and the pipeline's state."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import torch
+from diffusers import StableDiffusionXLPipeline
+from torch import Tensor
+
+from engine.values import LoRA
+from nodes.lora.apply import factors_of
+from nodes.lora.diffusion import encode_captions, predict
+from nodes.lora.layers import layers
+
+Make = Callable[..., LoRA]
+Names = dict[str, list[str]]
+
+
+def output(pipeline: StableDiffusionXLPipeline, caption: str = "a red snail") -> Tensor:
+    """What the pipeline's text encoders and UNet make of a caption and fixed noise."""
+    noise = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(5))
+    with torch.no_grad():
+        return predict(pipeline, noise, torch.tensor([400]), encode_captions(pipeline, [caption]))
+
+
+def with_dense(pipeline: StableDiffusionXLPipeline, *deltas: dict[str, Tensor]) -> StableDiffusionXLPipeline:
+    """A copy of the pipeline with dense updates added to its weights."""
+    changed = StableDiffusionXLPipeline(**copy.deepcopy(pipeline.components), add_watermarker=False)
+    modules = layers(changed)
+    with torch.no_grad():
+        for delta in deltas:
+            for name, update in delta.items():
+                modules[name].weight += update
+    return changed
+
+
+def dense(lora: LoRA) -> dict[str, Tensor]:
+    """ΔW of each layer by the definition, in float64 and in the shape of the weight."""
+    deltas = {}
+    for name, (up, down, _) in factors_of(lora).items():
+        product = up.double().flatten(1) @ down.double().flatten(1)
+        deltas[name] = product.reshape(up.shape[0], *down.shape[1:])
+    return deltas
+
+
+def state(pipeline: StableDiffusionXLPipeline) -> dict[str, Tensor]:
+    """A copy of all weights of the pipeline."""
+    return {
+        f"{component}.{name}": weight.clone()
+        for component in ("unet", "text_encoder", "text_encoder_2", "vae")
+        for name, weight in getattr(pipeline, component).state_dict().items()
+    }
+
+
+def untouched(pipeline: StableDiffusionXLPipeline, before: dict[str, Tensor]) -> bool:
+    """Whether weights are bit for bit as before, none is frozen, none has a gradient, and no hook is left."""
+    now = state(pipeline)
+    models = [pipeline.unet, pipeline.text_encoder, pipeline.text_encoder_2, pipeline.vae]
+    return (
+        now.keys() == before.keys()
+        and all(torch.equal(now[name], before[name]) for name in now)
+        and all(parameter.requires_grad and parameter.grad is None for m in models for parameter in m.parameters())
+        and not any(layer._forward_hooks or layer._forward_pre_hooks for layer in layers(pipeline).values())
+    )
