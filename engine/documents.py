@@ -1,0 +1,147 @@
+"""The workflow that a command is about: found, read, given other inputs, and what models it needs.
+
+It may be a file, standard input, one that ships with Kinograph, or what a PNG or MP4 carries.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engine.errors import MissingError, UsageError, WorkflowError, suggestion
+from engine.node import fits
+from engine.registry import Registry
+from engine.workflow import Workflow, as_constant
+
+SHIPPED = Path(__file__).resolve().parents[1] / "workflows"
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A workflow and where it was found."""
+
+    workflow: Workflow
+    name: str
+    base: Path | None
+    """The folder to which the files it names are relative; None for standard input."""
+
+
+def shipped() -> dict[str, Path]:
+    """The workflows that come with Kinograph, by name."""
+    return {path.stem: path for path in sorted(SHIPPED.glob("*.json"))}
+
+
+def read(name: str) -> Document:
+    """The document that a command line names: a path, `-` for standard input, or the name of a shipped workflow.
+
+    Raises:
+        MissingError: there is none of that name.
+        UsageError: it is there but cannot be read.
+        WorkflowError: it holds no workflow.
+    """
+    if name == "-":
+        return Document(Workflow.parse(sys.stdin.buffer.read()), "standard input", None)
+    path = Path(name).expanduser()
+    if not path.exists():
+        path = shipped().get(name, path)
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise MissingError(f"there is no workflow '{name}'", hint=_near(path)) from None
+    except OSError as error:
+        raise UsageError(f"can't read '{name}': {error.strerror}") from None
+    return Document(_parse(data, path), path.stem, path.parent)
+
+
+def _near(path: Path) -> str | None:
+    beside = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
+    return suggestion(path.name, [*shipped(), *(name for name in beside if not name.startswith("."))])
+
+
+def _parse(data: bytes, path: Path) -> Workflow:
+    if data.startswith(PNG):
+        return _embedded(_png_tags(path), path)
+    if data[4:8] == b"ftyp":
+        return _embedded(_mp4_tags(path), path)
+    return Workflow.parse(data)
+
+
+def _embedded(tags: dict[str, str], path: Path) -> Workflow:
+    """The document a file carries; other programs put an editor's format in `workflow`, the graph in `prompt`."""
+    for name in ("workflow", "prompt"):
+        if name in tags:
+            data = json.loads(tags[name])
+            if not isinstance(data, dict) or "nodes" not in data:
+                return Workflow.read(data)
+    raise WorkflowError(
+        f"{path.name} carries no workflow", hint="files that Kinograph saves carry the one that made them"
+    )
+
+
+def _png_tags(path: Path) -> dict[str, str]:
+    from PIL import Image
+
+    with Image.open(path) as picture:
+        return {name: str(text) for name, text in picture.info.items() if name in ("workflow", "prompt")}
+
+
+def _mp4_tags(path: Path) -> dict[str, str]:
+    import av
+
+    with av.open(path) as container:
+        return dict(container.metadata)
+
+
+def with_setting(workflow: Workflow, registry: Registry, setting: str) -> Workflow:
+    """The workflow with one input changed.
+
+    Args:
+        workflow: the workflow.
+        registry: the kinds of node, which tell what an input takes.
+        setting: `node.input=value`, or `name=value` for a name that the workflow exposes. The value is JSON, unless the
+            input takes a text or the value is not JSON.
+
+    Raises:
+        UsageError: the workflow has no such input.
+    """
+    name, equals, text = setting.partition("=")
+    if not equals:
+        raise UsageError(f"--set {setting}: there is no '='", hint="write --set node.input=value")
+    node, _, socket = workflow.inputs.get(name, name).rpartition(".")
+    entry = workflow.graph.get(node)
+    kind = registry.get(entry.class_type) if entry else None
+    if entry is None or (kind and socket not in kind.spec.inputs):
+        raise UsageError(f"--set {name}: the workflow has no such input", hint=_near_input(name, workflow, registry))
+    takes_text = kind is not None and fits(str, kind.spec.inputs[socket].type)
+    return workflow.with_input(node, socket, text if takes_text else _json_or_text(text))
+
+
+def _json_or_text(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _near_input(name: str, workflow: Workflow, registry: Registry) -> str | None:
+    known = list(workflow.inputs)
+    for node, entry in workflow.graph.items():
+        if kind := registry.get(entry.class_type):
+            known += [f"{node}.{socket}" for socket in kind.spec.inputs]
+    return suggestion(name, known)
+
+
+def models_of(workflow: Workflow, registry: Registry) -> list[str]:
+    """The model sources that a workflow names, each once."""
+    sources = dict[str, None]()
+    for entry in workflow.graph.values():
+        kind = registry.get(entry.class_type)
+        for socket in kind.spec.inputs.values() if kind else ():
+            value = as_constant(entry.inputs.get(socket.name, None if socket.required else socket.default))
+            if socket.holds == "model" and isinstance(value, str):
+                sources[value] = None
+    return list(sources)

