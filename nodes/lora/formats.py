@@ -87,8 +87,9 @@ def write_lora(lora: LoRA, format: Format = "kohya") -> bytes:
             tensors[f"{name}.alpha"] = torch.tensor(float(alpha))
         else:
             tensors |= {f"{layer}.lora_B.weight": up, f"{layer}.lora_A.weight": down}
-    contiguous = {key: tensor.contiguous() for key, tensor in tensors.items()}
-    return _with_sorted_header(save(contiguous, _header(lora, alpha)))
+    # The library refuses views and tensors that share memory.
+    apart = {key: tensor.clone(memory_format=torch.contiguous_format) for key, tensor in tensors.items()}
+    return _with_sorted_header(save(apart, _header(lora, alpha)))
 
 
 def _entry(file: str, header: Mapping[str, str], key: str, kind: type[T]) -> T:

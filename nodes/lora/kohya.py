@@ -25,7 +25,7 @@ _WORDS = (
     "emb_layers skip_connection op out time_embed label_emb "
     "text_model encoder layers self_attn q_proj k_proj v_proj out_proj mlp fc1 fc2 text_projection"
 )
-_STEP = re.compile(rf"({'|'.join(sorted(_WORDS.split(), key=len, reverse=True))}|\d+)(?:_|$)")
+_STEP = re.compile(rf"({'|'.join(sorted(_WORDS.split(), key=len, reverse=True))}|\d+)(?:_(?!$)|$)")
 
 _SGM_RESNET = {
     ("in_layers", "2"): "conv1",
