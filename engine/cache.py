@@ -53,12 +53,12 @@ class Cache:
 
     def close(self) -> None:
         """Finish what is being written to disk."""
-        if self.disk:
+        if self.disk is not None:
             self.disk.close()
 
     def refresh(self) -> None:
         """Notice what other processes have stored since."""
-        if self.disk:
+        if self.disk is not None:
             self.disk.refresh()
 
     def held(self, key: Key) -> bool:
@@ -87,7 +87,8 @@ class Cache:
         """
         nbytes = sum(map(size, outputs))
         restore, reading = seconds + upstream, read_seconds(nbytes)
-        if self.disk and (keep or restore > reading) and storable(outputs):
+        worthwhile = restore > 2 * reading  # it is to be written as well
+        if self.disk is not None and (keep or worthwhile) and storable(outputs):
             self.disk.write(key, outputs, seconds)
             restore = reading
         entry = Entry(outputs, nbytes, seconds, restore)

@@ -34,7 +34,7 @@ class Step(NamedTuple):
     kind: type[Node]
     constants: Mapping[str, Any]
     """The constants given, as the node takes them; local files by a path that holds wherever it is run."""
-    links: Mapping[str, Source]
+    links: dict[str, Source]
     contents: Mapping[str, str]
     """What the files that inputs name hold: a digest, by input."""
 
@@ -112,7 +112,7 @@ class _Checker:
         links: dict[str, Source] = {}
         contents: dict[str, str] = {}
         sockets = kind.spec.inputs
-        for name, value in entry.inputs.items():
+        for name, value in (kind.spec.named_files | entry.inputs).items():
             if (socket := sockets.get(name)) is None:
                 hint = suggestion(name, sockets)
                 self.problems.append(Problem(f"{entry.class_type} has no such input", node, name, hint))

@@ -26,9 +26,9 @@ from dataclasses import dataclass, field
 from functools import cache, cached_property
 from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, TypeAdapter
 from pydantic.fields import FieldInfo
-from pydantic_core import CoreSchema, from_json, to_json
+from pydantic_core import CoreSchema, to_json
 
 from engine.errors import Cancelled
 from engine.models import Models
@@ -130,13 +130,6 @@ class Input:
             return self._adapter.validate_json(to_json(constant))
         return self._adapter.validate_python(constant)
 
-    def parse(self, text: str) -> Any:
-        """The constant that a text on a command line means: the text itself for a string, else JSON."""
-        try:
-            return self._adapter.validate_python(text)
-        except ValidationError:
-            return self.validate(from_json(text))
-
 
 @dataclass(frozen=True)
 class Output:
@@ -172,6 +165,12 @@ class Spec:
     def required(self) -> tuple[str, ...]:
         """The inputs that must be given."""
         return tuple(name for name, socket in self.inputs.items() if socket.required)
+
+    @cached_property
+    def named_files(self) -> dict[str, str]:
+        """The files that are used if none is given, by input."""
+        files = {name: socket.default for name, socket in self.inputs.items() if socket.holds and not socket.required}
+        return {name: file for name, file in files.items() if file is not None}
 
     def outputs_of(self, returned: Any) -> tuple[Any, ...]:
         """What `run` returned, as one value for each output; raises pydantic's ValidationError."""

@@ -44,7 +44,8 @@ def make_plan(
         elif held(key):
             hits[key] = graph.steps[stack.pop()]
         else:
-            below = {keys[source.node]: source.node for source in graph.steps[stack[-1]].links.values()}
+            links = reversed(graph.steps[stack[-1]].links.values())
+            below = {keys[source.node]: source.node for source in links}
             sources[key] = tuple(below)
-            stack += reversed(below.values())
+            stack += below.values()  # the first input's branch on top
     return Plan(runs, hits, sources, uses)

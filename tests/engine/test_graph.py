@@ -1,0 +1,153 @@
+"""Checking a workflow: what is wrong is told all at once, with node, input, what was expected and a hint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.errors import MissingError, Problem, WorkflowError
+from engine.graph import Source, check
+from engine.workflow import Workflow
+from tests.engine.toys import REGISTRY, chain, checked, node
+
+
+def problems(graph: dict[str, Any], **more: Any) -> tuple[Problem, ...]:
+    with pytest.raises(WorkflowError) as caught:
+        checked(graph, **more)
+    return caught.value.problems
+
+
+def only(graph: dict[str, Any]) -> str:
+    """The one problem there is, as it is shown."""
+    (problem,) = problems(graph)
+    return str(problem)
+
+
+SAVE = {"9": node("SaveNumber", number=1)}
+
+
+def test_a_sound_workflow_becomes_steps_in_order() -> None:
+    graph = checked(
+        {
+            "save": node("SaveNumber", number=["divide", "remainder"]),
+            "divide": node("Divide", a=["number", 0], by=7),
+            "number": node("Number", value=5),
+        }
+    )
+    assert graph.order == ("number", "divide", "save")
+    assert graph.targets == ("save",)
+    assert graph.steps["save"].links == {"number": Source("divide", 1)}
+    assert graph.steps["divide"].constants == {"by": 7}
+    assert list(graph.dag.predecessors("save")) == ["divide"]
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        (node("Nmber"), "node 1: no kind of node is called 'Nmber' (did you mean 'Number'?)"),
+        (node("Number", valu=3), "node 1, input valu: Number has no such input (did you mean 'value'?)"),
+        (node("Mix"), "node 1, input a: is missing: Mix needs a value of type int"),
+        (node("Number", value="x"), "node 1, input value: should be a valid integer, not 'x'"),
+        (node("Number", value=-1), "node 1, input value: should be greater than or equal to 0, not -1"),
+        (node("Number", value=None), "node 1, input value: should be a valid integer, not None"),
+        (
+            node("Style", style="crayons"),
+            "node 1, input style: should be 'crayon' or 'pencil', not 'crayons' (did you mean 'crayon'?)",
+        ),
+        (node("Style", weights=[1, "x"]), "node 1, input weights: [1] should be a valid number, not 'x'"),
+        (node("Use", handle=5), "node 1, input handle: takes Handle, not 5 (link it to an output that gives one)"),
+        (node("Use", handle=["9", 0]), "node 1, input handle: takes Handle, but 'out' of node 9 is Media"),
+        (node("Mix", a=["7", 0]), "node 1, input a: links to node 7, which isn't there (there is 1, 9)"),
+        (node("Mix", a=["9", 1]), "node 1, input a: node 9 (SaveNumber) has no output 1 (there is out)"),
+        (node("Mix", a=["9", "ut"]), "node 1, input a: node 9 (SaveNumber) has no output ut (did you mean 'out'?)"),
+        (
+            node("ReadFile", file=["9", 0]),
+            "node 1, input file: can't be linked: what the file holds must be known before the run "
+            "(write the file's name here)",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_node(entry: dict[str, Any], message: str) -> None:
+    assert only({"1": entry} | SAVE) == message
+
+
+def test_all_problems_are_told_at_once() -> None:
+    found = problems(
+        {
+            "1": node("Nmber"),
+            "2": node("Mix", a=["1", 0], b="x", c=1),
+            "3": node("Mix", a=["4", 0], b=["3", 0]),
+            "5": node("ReadFile", file="nowhere.txt"),
+        }
+    )
+    assert [(problem.node, problem.input) for problem in found] == [
+        ("1", None),
+        ("2", "b"),
+        ("2", "c"),
+        ("3", "a"),
+        ("3", None),
+        ("5", "file"),
+    ]
+
+
+def test_a_cycle_is_named_as_a_path() -> None:
+    graph = {
+        "1": node("Mix", a=["3", 0]),
+        "2": node("Mix", a=["1", 0]),
+        "3": node("Mix", a=["2", 0]),
+        "4": node("Mix", a=["4", 0]),
+    }
+    knot, loop = problems(graph | SAVE)
+    assert knot.message.split(": ")[1] in ("1 → 2 → 3 → 1", "2 → 3 → 1 → 2", "3 → 1 → 2 → 3")
+    assert loop.message == "the nodes form a cycle: 4 → 4"
+
+
+def test_something_must_be_saved() -> None:
+    assert only({"1": node("Number")}) == "there is nothing to run: no node saves anything (add one of SaveNumber)"
+    assert only({}).startswith("there is nothing to run")
+
+
+def test_a_target_must_be_there() -> None:
+    (problem,) = problems({"number": node("Number")}, targets=["numbr"])
+    assert str(problem) == "no node is called 'numbr', so it can't be run (did you mean 'number'?)"
+
+
+def test_what_a_workflow_exposes_must_be_there() -> None:
+    document = {"graph": {"1.5": node("SaveNumber", number=1)}, "inputs": {"n": "1.5.number", "x": "1.5.numbr"}}
+    with pytest.raises(WorkflowError, match=r"the exposed input 'x' leads to '1.5.numbr', which isn't there$"):
+        check(Workflow.read(document), REGISTRY)
+
+
+def test_a_missing_file_is_told_apart_from_a_wrong_workflow(tmp_path: Path) -> None:
+    (tmp_path / "theme.txt").write_text("snail")
+    with pytest.raises(MissingError) as caught:
+        checked({"1": node("ReadFile", file="thme.txt")} | SAVE, base=tmp_path)
+    (problem,) = caught.value.problems
+    assert (problem.node, problem.input) == ("1", "file")
+    assert problem.hint == "did you mean 'theme.txt'?"
+    assert str(tmp_path) in problem.message
+
+
+def test_a_file_is_sought_beside_the_workflow_then_in_the_working_folder(tmp_path: Path) -> None:
+    beside = tmp_path / "workflows"
+    beside.mkdir()
+    (tmp_path / "here.txt").write_text("working folder")
+    (beside / "there.txt").write_text("beside")
+    graph = checked(
+        {"1": node("ReadFile", file="here.txt"), "2": node("ReadFile", file="there.txt")} | SAVE, base=beside
+    )
+    assert graph.steps["1"].constants["file"] == str(tmp_path / "here.txt")
+    assert graph.steps["2"].constants["file"] == str(beside / "there.txt")
+
+
+def test_long_chains_are_checked_without_recursion() -> None:
+    assert len(checked(chain(5000), targets=["4999"]).order) == 5000
+
+
+def test_a_long_cycle_is_found_without_recursion() -> None:
+    graph = chain(5000)
+    graph["0"] = node("Mix", a=["4999", 0])
+    (problem,) = problems(graph, targets=["1"])
+    assert problem.message.count("→") == 5000

@@ -1,0 +1,123 @@
+"""What decides a key, and what does not."""
+
+from __future__ import annotations
+
+import os
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine import keys
+from engine.keys import node_keys
+from engine.node import Context, InputFile, Node
+from engine.registry import Registry
+from engine.graph import check
+from engine.workflow import Workflow
+from tests.engine.graphs import graphs
+from tests.engine.toys import checked, node
+
+
+def key(entry: dict[str, Any], device: str = "cpu", **others: Any) -> str:
+    return node_keys(checked({"it": entry} | others, targets=["it"]), device)["it"]
+
+
+@given(graphs(), st.randoms())
+def test_names_order_and_positions_never_enter(graph: dict[str, Any], chance: random.Random) -> None:
+    names = list(graph)
+    new = dict(zip(names, chance.sample([f"node {i}" for i in range(len(names))], len(names)), strict=True))
+    renamed = {}
+    for name in chance.sample(names, len(names)):
+        inputs = {
+            socket: [new[value[0]], value[1]] if isinstance(value, list) else value
+            for socket, value in chance.sample(sorted(graph[name]["inputs"].items()), len(graph[name]["inputs"]))
+        }
+        renamed[new[name]] = node(graph[name]["class_type"], **inputs) | {"_meta": {"title": name, "position": [1, 2]}}
+    before = node_keys(checked(graph, targets=names), "cpu")
+    after = node_keys(checked(renamed, targets=list(renamed)), "cpu")
+    assert {new[name]: key for name, key in before.items()} == after
+
+
+def test_defaults_are_filled_in() -> None:
+    assert key(node("Number")) == key(node("Number", value=0)) != key(node("Number", value=1))
+
+
+def test_a_constant_enters_as_the_node_takes_it() -> None:
+    assert key(node("Mix", a=1, scale=2)) == key(node("Mix", a=1, scale=2.0))
+    assert key(node("Style", weights=[1])) == key(node("Style", weights={"__value__": [1.0]}))
+
+
+def test_an_output_may_be_named_or_counted() -> None:
+    divide = node("Divide", a=5)
+    assert key(node("Mix", a=["d", 1]), d=divide) == key(node("Mix", a=["d", "remainder"]), d=divide)
+    assert key(node("Mix", a=["d", 1]), d=divide) != key(node("Mix", a=["d", 0]), d=divide)
+
+
+def test_what_lies_upstream_enters() -> None:
+    link = node("Mix", a=["n", 0])
+    assert key(link, n=node("Number", value=1)) != key(link, n=node("Number", value=2))
+    assert key(node("Mix", a=["n", 0], b=2), n=node("Number")) != key(node("Mix", a=2, b=["n", 0]), n=node("Number"))
+
+
+def test_the_version_enters() -> None:
+    def keyed(version: int) -> str:
+        class Kind(Node, version=version):
+            def run(self, ctx: Context) -> int: ...
+
+        return node_keys(check(Workflow.read({"1": node("Kind")}), Registry([Kind]), targets=["1"]), "cpu")["1"]
+
+    assert keyed(1) == keyed(1) != keyed(2)
+
+
+def test_only_what_runs_on_a_device_depends_on_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = node("Open")
+    assert key(node("Number"), "cpu") == key(node("Number"), "cuda:0")
+    on_cpu = key(node("Use", handle=["o", 0]), "cpu", o=opened)
+    assert on_cpu != key(node("Use", handle=["o", 0]), "cuda:0", o=opened)
+    assert key(node("Use", handle=["o", 0]), "cuda:1", o=opened) == key(node("Use", handle=["o", 0]), "cuda", o=opened)
+    monkeypatch.setattr(keys, "version", lambda library: "99")
+    keys._libraries.cache_clear()
+    keys._head.cache_clear()
+    assert on_cpu != key(node("Use", handle=["o", 0]), "cpu", o=opened)
+    monkeypatch.undo()
+    keys._libraries.cache_clear()
+    keys._head.cache_clear()
+
+
+def test_a_file_enters_by_what_it_holds(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("same")
+    (tmp_path / "b.txt").write_text("same")
+    (tmp_path / "c.txt").write_text("different")
+    a, b, c = (key(node("ReadFile", file=f"{name}.txt")) for name in "abc")
+    assert a == b != c
+
+
+@pytest.mark.parametrize("size", [10, 1_000_000])
+def test_a_replaced_file_is_noticed_with_the_same_name_size_and_time(tmp_path: Path, size: int) -> None:
+    path = tmp_path / "file.txt"
+    path.write_bytes(b"a" * size)
+    os.utime(path, ns=(10**18, 10**18))
+    before = key(node("ReadFile", file=str(path)))
+    assert key(node("ReadFile", file=str(path))) == before
+    path.write_bytes(b"b" * size)
+    os.utime(path, ns=(10**18, 10**18))
+    assert key(node("ReadFile", file=str(path))) != before
+
+
+def test_a_file_that_is_the_default_enters_too(tmp_path: Path) -> None:
+    class Default(Node, version=1):
+        file: InputFile = "default.txt"
+
+        def run(self, ctx: Context) -> str: ...
+
+    def keyed() -> str:
+        graph = check(Workflow.read({"1": node("Default")}), Registry([Default]), targets=["1"])
+        return node_keys(graph, "cpu")["1"]
+
+    (tmp_path / "default.txt").write_text("one")
+    before = keyed()
+    (tmp_path / "default.txt").write_text("two")
+    assert keyed() != before

@@ -1,0 +1,127 @@
+"""What a node's class says of it."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import pytest
+from pydantic import ValidationError
+
+from engine.errors import Cancelled
+from engine.node import Context, InputFile, Node, fits, name_of
+from engine.registry import Registry
+from engine.values import Image, ImageModel, Media, ModelReference, VideoModel
+from tests.engine import toys
+from tests.engine.toys import Divide, Mix, Number, ReadFile, Style
+
+
+def test_a_node_is_run_by_building_it() -> None:
+    assert Divide(a=17).run(Context()) == (1, 7)
+
+
+def test_docstrings_are_the_help() -> None:
+    assert Number.spec.help == "A number."
+    assert Number.spec.inputs["value"].help == "Which."
+
+
+def test_annotations_are_the_sockets() -> None:
+    assert [(socket.name, socket.type, socket.required) for socket in Mix.spec.inputs.values()] == [
+        ("a", int, True),
+        ("b", int, False),
+        ("scale", float, False),
+    ]
+    assert [(output.name, output.type) for output in Mix.spec.outputs] == [("out", int)]
+    assert [output.name for output in Divide.spec.outputs] == ["quotient", "remainder"]
+
+
+def test_a_file_is_known_by_its_annotation_even_if_it_may_be_none() -> None:
+    class Maybe(Node, version=1):
+        file: InputFile | None = None
+
+        def run(self, ctx: Context) -> str: ...
+
+    assert ReadFile.spec.inputs["file"].holds == Maybe.spec.inputs["file"].holds == "media"
+    assert Mix.spec.inputs["a"].holds is None
+
+
+def test_constants_are_taken_as_json_means_them() -> None:
+    assert repr(Mix.spec.inputs["scale"].validate(1)) == "1.0"
+    assert Style.spec.inputs["weights"].validate([1, 2.5]) == (1.0, 2.5)
+    for wrong in ("1", 1.5, True, None, [1]):
+        with pytest.raises(ValidationError):
+            Mix.spec.inputs["a"].validate(wrong)
+
+
+def test_a_node_can_not_be_changed_or_given_what_it_does_not_know() -> None:
+    with pytest.raises(ValidationError):
+        Number(value=1).value = 2  # type: ignore[misc]
+    with pytest.raises(ValidationError):
+        Number(valu=1)  # type: ignore[call-arg]
+
+
+def test_a_kind_states_its_version() -> None:
+    with pytest.raises(TypeError, match="version"):
+        type("Unversioned", (Node,), {})
+
+
+def test_what_saves_returns_media() -> None:
+    with pytest.raises(TypeError, match="must return Media or Files, not int"):
+
+        class SaveNothing(Node, version=1, saves=True):
+            def run(self, ctx: Context) -> int: ...
+
+    assert toys.SaveNumber.spec.outputs[0].type is Media
+
+
+
+
+@pytest.mark.parametrize(
+    ("output", "input", "fit"),
+    [
+        (int, int, True),
+        (int, float, True),
+        (float, int, False),
+        (bool, int, False),
+        (bool, bool, True),
+        (str, Literal["a", "b"], True),
+        (int, Literal["a", "b"], False),
+        (Image, Image, True),
+        (ImageModel, ModelReference, True),
+        (ModelReference, ImageModel, False),
+        (ImageModel, ImageModel | VideoModel, True),
+        (ImageModel | VideoModel, ImageModel, False),
+        (Image | None, Image, False),
+        (Image, Image | None, True),
+        (tuple[int, ...], tuple[int, ...], True),
+        (tuple[int, ...], tuple[str, ...], False),
+        (Any, Image, True),
+        (Image, Any, True),
+    ],
+)
+def test_which_outputs_fit_which_inputs(output: Any, input: Any, fit: bool) -> None:
+    assert fits(output, input) is fit
+
+
+def test_types_are_named_as_people_do() -> None:
+    assert name_of(Image | None) == "Image or None"
+    assert name_of(int) == "int"
+    assert name_of(Literal["a"]) == "Literal['a']"
+
+
+def test_context_reports_and_ends_a_cancelled_run() -> None:
+    told: list[Any] = []
+    ctx = Context(on_progress=lambda *step: told.append(step), on_text=told.append)
+    ctx.progress(1, 2, unit="token")
+    ctx.text("hello")
+    assert told == [(1, 2, "token", None), "hello"]
+    with pytest.raises(Cancelled):
+        Context(cancelled=lambda: True).progress(0, 1)
+    with pytest.raises(Cancelled):
+        Context(cancelled=lambda: True).text("")
+
+
+def test_a_registry_holds_each_name_once() -> None:
+    assert Registry.of_modules(toys)["Mix"] is Mix
+    twin = type("Mix", (Number,), {"__module__": __name__}, version=1)
+    with pytest.raises(ValueError, match="two kinds of node are called Mix"):
+        Registry([Mix, twin])

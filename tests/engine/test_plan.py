@@ -1,0 +1,69 @@
+"""What a run has to do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.keys import node_keys
+from engine.plan import Plan, make_plan
+from tests.engine.graphs import graphs
+from tests.engine.toys import chain, checked, node
+
+
+def planned(graph: dict[str, Any], targets: list[str], held: set[str]) -> tuple[Plan, dict[str, str]]:
+    """The plan if the outputs of the nodes named in `held` are, and the keys."""
+    checked_graph = checked(graph, targets=targets)
+    keys = node_keys(checked_graph, "cpu")
+    return make_plan(checked_graph, keys, {keys[name] for name in held}.__contains__), keys
+
+
+@given(graphs(), st.data())
+def test_a_plan_is_whole_ordered_and_counts_uses(graph: dict[str, Any], data: st.DataObject) -> None:
+    names = st.sampled_from(sorted(graph))
+    targets = data.draw(st.lists(names, min_size=1, unique=True))
+    held = data.draw(st.sets(names))
+    plan, keys = planned(graph, targets, held)
+
+    done = set(plan.hits)
+    for key in plan.runs:
+        assert set(plan.sources[key]) <= done, "a step comes after its sources"
+        done.add(key)
+    assert {keys[name] for name in targets} <= done
+    assert set(plan.hits) <= {keys[name] for name in held}
+    assert not set(plan.runs) & {keys[name] for name in held}, "what is held is not run"
+    used = [source for key in plan.runs for source in plan.sources[key]]
+    assert plan.uses == {key: used.count(key) for key in used}
+    assert done == set(used) | {keys[name] for name in targets}, "nothing is run or loaded for nothing"
+
+
+def test_what_lies_above_a_hit_is_neither_run_nor_loaded() -> None:
+    plan, keys = planned(chain(5), ["4"], {"0", "1", "2"})
+    assert [step.id for step in plan.runs.values()] == ["3", "4"]
+    assert list(plan.hits) == [keys["2"]]
+
+
+def test_equal_nodes_are_one_step() -> None:
+    twins = {"1": node("Number", value=1), "2": node("Number", value=1), "3": node("Mix", a=["1", 0], b=["2", 0])}
+    plan, keys = planned(twins, ["3"], set())
+    assert [step.id for step in plan.runs.values()] == ["1", "3"]
+    assert plan.uses == {keys["1"]: 1}
+
+
+def test_branches_are_run_one_by_one_so_that_few_values_are_alive() -> None:
+    graph = {
+        "a": node("Number", value=1),
+        "a2": node("Mix", a=["a", 0]),
+        "b": node("Number", value=2),
+        "b2": node("Mix", a=["b", 0]),
+        "end": node("Mix", a=["a2", 0], b=["b2", 0]),
+    }
+    plan, _ = planned(graph, ["end"], set())
+    assert [step.id for step in plan.runs.values()] == ["a", "a2", "b", "b2", "end"]
+
+
+def test_long_chains_are_planned_without_recursion() -> None:
+    plan, _ = planned(chain(5000), ["4999"], set())
+    assert len(plan.runs) == 5000

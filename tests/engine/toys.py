@@ -1,0 +1,225 @@
+"""Kinds of node that need no model, for tests of the engine alone, and short ways to run them."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import Field
+
+from engine.cache import Cache
+from engine.events import Event, RunFinished
+from engine.execute import Execution
+from engine.graph import Graph, check
+from engine.node import Context, InputFile, Node
+from engine.registry import Registry
+from engine.values import Media, Value
+from engine.workflow import Workflow
+
+RAN: Counter[str] = Counter()
+"""How often each kind has run; `tests.engine.conftest` clears it before each test."""
+
+MODULUS = 1_000_003
+
+
+class Number(Node, version=1):
+    """A number."""
+
+    value: Annotated[int, Field(ge=0, le=10**6)] = 0
+    """Which."""
+
+    def run(self, ctx: Context) -> int:
+        RAN["Number"] += 1
+        return self.value
+
+
+class Mix(Node, version=1):
+    """Two numbers made into one, the order of which matters."""
+
+    a: int
+    b: int = 1
+    scale: float = 1.0
+
+    def run(self, ctx: Context) -> int:
+        RAN["Mix"] += 1
+        return (self.a * 31 + self.b * 7 + int(self.scale * 3) + 1) % MODULUS
+
+
+class Parts(NamedTuple):
+    quotient: int
+    remainder: int
+
+
+class Divide(Node, version=1):
+    """A division with two outputs."""
+
+    a: int
+    by: Annotated[int, Field(ge=1)] = 10
+
+    def run(self, ctx: Context) -> Parts:
+        RAN["Divide"] += 1
+        return Parts(*divmod(self.a, self.by))
+
+
+class Handle(Value):
+    """A value that can't be stored, as a loaded model."""
+
+    storable = False
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    @property
+    def nbytes(self) -> int:
+        return 100
+
+
+class Open(Node, version=1):
+    """Makes a handle."""
+
+    number: int = 1
+
+    def run(self, ctx: Context) -> Handle:
+        RAN["Open"] += 1
+        return Handle(self.number)
+
+
+class Use(Node, version=1, uses="device"):
+    """Reads a handle, on the device."""
+
+    handle: Handle
+    times: int = 1
+
+    def run(self, ctx: Context) -> int:
+        RAN["Use"] += 1
+        for done in range(self.times):
+            ctx.progress(done, self.times)
+        return self.handle.number * self.times
+
+
+class ReadFile(Node, version=1, uses="io"):
+    """The length of a file."""
+
+    file: InputFile
+
+    def run(self, ctx: Context) -> str:
+        RAN["ReadFile"] += 1
+        return Path(self.file).read_text()
+
+
+class Style(Node, version=1):
+    """Takes one of several words, and a list of numbers."""
+
+    style: Literal["crayon", "pencil"] = "crayon"
+    weights: tuple[float, ...] = ()
+
+    def run(self, ctx: Context) -> str:
+        RAN["Style"] += 1
+        return f"{self.style} {self.weights}"
+
+
+class Fail(Node, version=1):
+    """Raises."""
+
+    a: int = 0
+
+    def run(self, ctx: Context) -> int:
+        RAN["Fail"] += 1
+        raise ZeroDivisionError("by design")
+
+
+class Meet(Node, version=1, uses="io"):
+    """Ends only if as many run at the same time as the barrier wants."""
+
+    a: int = 0
+    seconds: int = 10
+
+    def run(self, ctx: Context) -> int:
+        RAN["Meet"] += 1
+        BARRIER[0].wait(self.seconds)
+        return self.a
+
+
+class MeetOnDevice(Meet, version=1, uses="device"):
+    """The same, but on the device's one slot."""
+
+
+BARRIER = [threading.Barrier(1)]
+
+
+class Steps(Node, version=1, uses="device"):
+    """Takes many steps and says so."""
+
+    steps: int = 1000
+
+    def run(self, ctx: Context) -> int:
+        RAN["Steps"] += 1
+        for done in range(self.steps):
+            ctx.progress(done, self.steps)
+            ctx.text(f"{done} ")
+            RAN["step"] += 1
+        return self.steps
+
+
+class SaveNumber(Node, version=1, saves=True):
+    """Saves a number as a text file."""
+
+    number: int
+    prefix: str = "number"
+
+    def run(self, ctx: Context) -> Media:
+        RAN["SaveNumber"] += 1
+        return Media(str(self.number).encode(), "txt", self.prefix)
+
+
+REGISTRY = Registry(
+    [Number, Mix, Divide, Open, Use, ReadFile, Style, Fail, Meet, MeetOnDevice, Steps, SaveNumber]
+)
+
+
+def node(kind: str, **inputs: Any) -> dict[str, Any]:
+    """An entry of a graph."""
+    return {"class_type": kind, "inputs": inputs}
+
+
+def checked(graph: dict[str, Any], targets: Sequence[str] | None = None, base: Path | None = None) -> Graph:
+    return check(Workflow.read(graph), REGISTRY, targets=targets, base=base)
+
+
+class Run:
+    """A run that has ended."""
+
+    def __init__(
+        self,
+        graph: dict[str, Any],
+        targets: Sequence[str] | None = None,
+        *,
+        cache: Cache | None = None,
+        out: Path = Path("output"),
+        base: Path | None = None,
+    ) -> None:
+        RAN.clear()
+        execution = Execution(checked(graph, targets, base), cache=cache or Cache(), out=out)
+        self.events: list[Event] = list(execution)
+        self.results = {name: outputs[0] for name, outputs in execution.results.items()}
+        self.ran = Counter(RAN)
+
+    @property
+    def end(self) -> RunFinished:
+        assert isinstance(self.events[-1], RunFinished)
+        return self.events[-1]
+
+    def of(self, kind: type[Event]) -> list[Any]:
+        """The events of one kind."""
+        return [event for event in self.events if isinstance(event, kind)]
+
+
+def chain(length: int) -> dict[str, Any]:
+    """A number passed through nodes "1", "2", …, each of which mixes what the one before gave."""
+    graph = {"0": node("Number", value=5)}
+    for index in range(1, length):
+        graph[str(index)] = node("Mix", a=[str(index - 1), 0])
+    return graph
