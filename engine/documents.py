@@ -73,10 +73,8 @@ def _parse(data: bytes, path: Path) -> Workflow:
 def _embedded(tags: dict[str, str], path: Path) -> Workflow:
     """The document a file carries; other programs put an editor's format in `workflow`, the graph in `prompt`."""
     for name in ("workflow", "prompt"):
-        if name in tags:
-            data = json.loads(tags[name])
-            if not isinstance(data, dict) or "nodes" not in data:
-                return Workflow.read(data)
+        if (text := tags.get(name)) and "nodes" not in (data := json.loads(text)):
+            return Workflow.read(data)
     raise WorkflowError(
         f"{path.name} carries no workflow", hint="files that Kinograph saves carry the one that made them"
     )
@@ -85,15 +83,21 @@ def _embedded(tags: dict[str, str], path: Path) -> Workflow:
 def _png_tags(path: Path) -> dict[str, str]:
     from PIL import Image
 
-    with Image.open(path) as picture:
-        return {name: str(text) for name, text in picture.info.items() if name in ("workflow", "prompt")}
+    try:
+        with Image.open(path) as picture:
+            return {name: text for name, text in picture.info.items() if isinstance(text, str)}
+    except (OSError, SyntaxError) as error:  # Pillow's words for a damaged file
+        raise WorkflowError(f"{path.name} is not a sound PNG") from error
 
 
 def _mp4_tags(path: Path) -> dict[str, str]:
     import av
 
-    with av.open(path) as container:
-        return dict(container.metadata)
+    try:
+        with av.open(path) as container:
+            return dict(container.metadata)
+    except av.FFmpegError as error:
+        raise WorkflowError(f"{path.name} is not a sound MP4: {error.strerror}") from error
 
 
 def with_setting(workflow: Workflow, registry: Registry, setting: str) -> Workflow:

@@ -43,7 +43,7 @@ def build_wheel(folder: Path, package: str, version: str, files: Mapping[str, by
 
 
 class Index(ThreadingHTTPServer):
-    """A package index on this machine; it counts the wheels that it hands out, and can break off in the middle."""
+    """A package index on this machine; it counts the wheels it hands out, and can break off or stall in the middle."""
 
     daemon_threads = True
 
@@ -51,6 +51,7 @@ class Index(ThreadingHTTPServer):
         self.folder = folder
         self.downloads = 0
         self.breaks_off = False
+        self.stalls = False
         super().__init__(("127.0.0.1", 0), partial(_Handler, directory=str(folder)))
 
     @property
@@ -76,7 +77,12 @@ class _Handler(SimpleHTTPRequestHandler):
         self.send_header("Content-Type", "application/octet-stream")
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
-        self.wfile.write(data[: len(data) // 2] if self.server.breaks_off else data)
+        half = len(data) // 2
+        self.wfile.write(data[:half])
+        if self.server.stalls:
+            self.rfile.read(1)  # until the other side closes the connection
+        elif not self.server.breaks_off:
+            self.wfile.write(data[half:])
         return None
 
 

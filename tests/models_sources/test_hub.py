@@ -15,6 +15,7 @@ from huggingface_hub import constants
 
 from engine.errors import MissingError
 from engine.models import find, identity, resolve
+from engine.models.listing import here
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 PIPELINE = {
@@ -153,6 +154,11 @@ def test_the_identity_is_the_commit_that_a_revision_stands_for(hub: Hub) -> None
         identity("hf:owner/pipeline")
     resolve("hf:owner/pipeline")
     assert identity("hf:owner/pipeline") == identity("hf:owner/pipeline@main") == f"hf:owner/pipeline@{COMMIT}"
+
+
+def test_what_is_here_is_listed(hub: Hub) -> None:
+    folder = resolve("hf:owner/text")
+    assert here()["hf:owner/text@main"] == folder
 
 
 def test_progress_counts_bytes(hub: Hub) -> None:

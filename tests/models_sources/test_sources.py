@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from engine.errors import MissingError
-from engine.models import digest, find, home, identity, resolve, sources
+from engine.models import digest, find, home, identity, listing, resolve, sources
 
 
 def test_a_local_path_is_found_from_the_workflow_folder_and_then_from_here(
@@ -67,6 +67,21 @@ def test_sprite_names_what_ships_and_a_dot_what_lies_here(tmp_path: Path, monkey
 
     assert resolve("sprite/sdxl") == tmp_path / "shipped" / "sprite" / "sdxl"
     assert resolve("./sprite/sdxl").resolve() == tmp_path / "sprite" / "sdxl"
+
+
+def test_of_what_ships_pipelines_and_files_of_weights_are_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("sdxl/model_index.json", "sdxl/unet/config.json", "loras/snail.safetensors", "train.py"):
+        path = tmp_path / "sprite" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    monkeypatch.setattr(listing, "SHIPPED", tmp_path)
+    shipped = {source: path for source, path in listing.here().items() if source.startswith("sprite/")}
+    assert shipped == {
+        "sprite/sdxl": tmp_path / "sprite" / "sdxl",
+        "sprite/loras/snail.safetensors": tmp_path / "sprite" / "loras" / "snail.safetensors",
+    }
 
 
 def test_the_identity_of_a_folder_follows_names_and_bytes_and_nothing_else(tmp_path: Path) -> None:

