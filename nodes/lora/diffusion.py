@@ -95,11 +95,11 @@ def predict(
 def checkpointing(pipeline: StableDiffusionXLPipeline, wanted: bool) -> Iterator[None]:
     """Gradient checkpointing of the UNet, if wanted; switched off again afterwards if it was off before."""
     unet = pipeline.unet
-    switched = wanted and not unet.is_gradientcheckpointing
+    switched = wanted and not unet.is_gradient_checkpointing
     if switched:
-        unet.enable_gradientcheckpointing()
+        unet.enable_gradient_checkpointing()
     try:
         yield
     finally:
         if switched:
-            unet.disable_gradientcheckpointing()
+            unet.disable_gradient_checkpointing()

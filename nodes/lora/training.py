@@ -151,6 +151,8 @@ def _initial_factors(
     for target in (*settings.targets, *settings.text_targets):
         if not any(name.endswith(f".{target}") for name in found):
             raise InputError(f"no layer of the model is called {target!r}", input="targets")
+    if not found:
+        raise InputError("there are no layers to train", input="targets")
     scale = 1.0 if settings.alpha is None else settings.alpha / settings.rank
     return {name: _factors(module, settings.rank, scale, generator) for name, module in found.items()}
 
@@ -236,10 +238,10 @@ def _denoising_loss(
     velocity = schedule.config.prediction_type == "v_prediction"
     target = schedule.get_velocity(latents, noise, timesteps) if velocity else noise
     error = F.mse_loss(predict(pipeline, noisy, timesteps, conditioning), target, reduction="none").mean((1, 2, 3))
-    return (error * _snr_weights(schedule, timesteps, settings.snr_gamma)).mean()
+    return (error * snr_weights(schedule, timesteps, settings.snr_gamma)).mean()
 
 
-def _snr_weights(schedule: DDPMScheduler, timesteps: Tensor, gamma: float | None) -> Tensor:
+def snr_weights(schedule: DDPMScheduler, timesteps: Tensor, gamma: float | None) -> Tensor:
     """min(SNR, γ) / SNR for noise prediction, min(SNR, γ) / (SNR + 1) for velocity (Hang et al. 2023, section 3.4)."""
     if gamma is None:
         return torch.ones(len(timesteps), device=timesteps.device)
