@@ -85,7 +85,7 @@ def _png_tags(path: Path) -> dict[str, str]:
 
     try:
         with Image.open(path) as picture:
-            return {name: text for name, text in picture.info.items() if isinstance(text, str)}
+            return {str(name): text for name, text in picture.info.items() if isinstance(text, str)}
     except (OSError, SyntaxError) as error:  # Pillow's words for a damaged file
         raise WorkflowError(f"{path.name} is not a sound PNG") from error
 

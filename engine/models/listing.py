@@ -37,10 +37,10 @@ def _wheels() -> Iterator[tuple[str, Path]]:
 
 
 def _hub() -> Iterator[tuple[str, Path]]:
-    from huggingface_hub import CacheNotFound, scan_cache_dir
+    from huggingface_hub import CacheNotFound, constants, scan_cache_dir
 
     try:
-        repositories = scan_cache_dir().repos
+        repositories = scan_cache_dir(constants.HF_HUB_CACHE).repos
     except CacheNotFound:
         return
     for repository in sorted(repositories, key=lambda repository: repository.repo_id):

@@ -132,9 +132,10 @@ class PyPI:
     def _not_downloaded(self, said: list[str]) -> MissingError:
         errors = [line.removeprefix("ERROR: ") for line in said if line.startswith("ERROR:")] or said[-1:]
         text = " ".join(errors)
-        if "No module named pip" in text:
+        if "No module named pip" in text or "option --progress-bar" in text:
             return MissingError(
-                f"'{self.source}' cannot be downloaded: this Python has no pip", hint=f"{sys.executable} -m ensurepip"
+                f"'{self.source}' cannot be downloaded: this Python has no pip, or one before 25.2",
+                hint=f"{sys.executable} -m ensurepip; {sys.executable} -m pip install --upgrade pip",
             )
         if offered := re.search(r"\(from versions: (.+?)\)", text):
             known = offered[1]

@@ -179,6 +179,15 @@ def test_what_cannot_be_had_is_named_with_a_hint(tiny: Index, source: str, messa
     assert hint is None or hint in str(error.value.hint)
 
 
+def test_a_pip_that_is_too_old_is_named(tiny: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "old" / "pip").mkdir(parents=True)
+    main = tmp_path / "old" / "pip" / "__main__.py"
+    main.write_text("raise SystemExit('option --progress-bar: invalid choice: \\'raw\\' (choose from on, off)')")
+    monkeypatch.setenv("PYTHONPATH", str(main.parents[1]))
+    with pytest.raises(MissingError, match="has no pip, or one before 25.2"):
+        resolve(SOURCE)
+
+
 def test_members_never_leave_their_folder(index: Index, tmp_path: Path) -> None:
     index.add("evil", "1.0", {"model/good.bin": b"good", "model/../../../../escape.bin": b"evil"})
 
