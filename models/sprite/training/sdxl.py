@@ -134,7 +134,7 @@ def train_unet(
         words, added = conditions(captions)
         return levels.loss(unet, latents, step, {"encoder_hidden_states": words, "added_cond_kwargs": added})
 
-    trained = train(unet, loss_of, Recipe("sdxl", steps, 1e-3, warmup=200, ema=0.999))
+    trained = train(unet, loss_of, Recipe("sdxl", steps, 6e-4, warmup=200, ema=0.998))
     assert isinstance(trained, UNet2DConditionModel)
     return trained
 

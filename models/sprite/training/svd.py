@@ -134,7 +134,7 @@ def train_unet(
     def loss_of(step: Step) -> Tensor:
         return _loss(unet, autoencoder, [clips[int(i)] for i in step.rng.integers(2**31, size=batch)], step)
 
-    trained = train(unet, loss_of, Recipe("svd", steps, 1e-3, warmup=200, ema=0.998))
+    trained = train(unet, loss_of, Recipe("svd", steps, 6e-4, warmup=200, ema=0.998))
     assert isinstance(trained, UNetSpatioTemporalConditionModel)
     return trained
 
