@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import unquote
 
 from engine.models.home import home
+from engine.models.pypi import PART
 from engine.models.sources import SHIPPED
 
 
@@ -28,12 +30,10 @@ def _shipped() -> Iterator[tuple[str, Path]]:
 
 
 def _wheels() -> Iterator[tuple[str, Path]]:
-    for folder in sorted((home() / "pypi").glob("*-*")):
-        if folder.is_dir() and folder.suffix != ".part":
-            package, _, version = folder.name.rpartition("-")
-            for path in sorted(folder.rglob("*")):
-                if path.is_file():
-                    yield f"pypi:{package}=={version}/{path.relative_to(folder).as_posix()}", path
+    for path in sorted((home() / "pypi").glob("*-*/*")):
+        if PART not in path.parent.name:
+            package, _, version = path.parent.name.rpartition("-")
+            yield f"pypi:{package}=={version}/{unquote(path.name)}", path
 
 
 def _hub() -> Iterator[tuple[str, Path]]:

