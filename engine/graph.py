@@ -198,7 +198,7 @@ def _constant_problems(node: str, socket: Input, error: ValidationError) -> Iter
     for detail in error.errors(include_url=False):
         where = "".join(f"[{part!r}]" for part in detail["loc"])
         message, hint = detail["msg"].removeprefix("Input "), None
-        if detail["type"] == "is_instance_of":
+        if detail["type"] in ("is_instance_of", "needs_python_object"):
             message, hint = f"takes {name_of(socket.type)}", "link it to an output that gives one"
         elif detail["type"] == "literal_error":
             hint = suggestion(str(detail["input"]), [str(choice) for choice in get_args(socket.type)])

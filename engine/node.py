@@ -23,7 +23,7 @@ import types
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, TypeAdapter
@@ -122,13 +122,13 @@ class Input:
     @cached_property
     def _adapter(self) -> TypeAdapter[Any]:
         constrained: Any = Annotated[self.field.annotation, Field(), *self.field.metadata]
-        return TypeAdapter(constrained, config=Node.model_config)
+        return TypeAdapter(constrained)
 
     def validate(self, constant: Any) -> Any:
         """The constant as this input takes it (1 as 1.0, a list as a tuple); raises pydantic's ValidationError."""
         if isinstance(constant, list | dict):
-            return self._adapter.validate_json(to_json(constant))
-        return self._adapter.validate_python(constant)
+            return self._adapter.validate_json(to_json(constant), strict=True)
+        return self._adapter.validate_python(constant, strict=True)
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ class Output:
     @cached_property
     def validate(self) -> Callable[[Any], Any]:
         """Returns a value of this output's type (an int as a float); raises pydantic's ValidationError."""
-        return TypeAdapter(self.type, config=Node.model_config).validator.validate_python
+        return partial(TypeAdapter(self.type).validator.validate_python, strict=True)
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,7 @@ class Outputs:
         try:
             embed = {"png": _write_png, "mp4": _write_mp4}.get(media.extension, _write_plain)
             embed(media.data, unfinished, self._tags)
-            return unfinished.rename(_claim(path.parent, Path(media.prefix).name, media.extension))
+            return unfinished.rename(_claim(path))
         finally:
             unfinished.unlink(missing_ok=True)
 
@@ -56,13 +56,14 @@ class Outputs:
         return {"prompt": json.dumps(self.workflow.api()), "workflow": json.dumps(self.workflow.document())}
 
 
-def _claim(folder: Path, stem: str, extension: str) -> Path:
-    """An empty file by the next free number, made in such a way that no two processes get the same."""
-    pattern = re.compile(rf"{re.escape(stem)}_(\d+)\.{re.escape(extension)}")
-    taken = (int(match[1]) for other in folder.iterdir() if (match := pattern.fullmatch(other.name)))
+def _claim(first: Path) -> Path:
+    """An empty file by the next free number after `first`, made so that no two processes get the same."""
+    stem = first.stem.rpartition("_")[0]
+    pattern = re.compile(rf"{re.escape(stem)}_(\d+){re.escape(first.suffix)}")
+    taken = (int(match[1]) for other in first.parent.iterdir() if (match := pattern.fullmatch(other.name)))
     number = max(taken, default=0) + 1
     while True:
-        path = folder / f"{stem}_{number:05}.{extension}"
+        path = first.with_name(f"{stem}_{number:05}{first.suffix}")
         try:
             path.touch(exist_ok=False)
             return path

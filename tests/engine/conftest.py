@@ -2,11 +2,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Event
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from engine.cache import Cache
 from engine.disk import Disk
+from tests.engine import toys
+
+# A loaded machine takes its time; that says nothing about the code.
+settings.register_profile("unhurried", max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")
 
 
 @pytest.fixture(autouse=True)
@@ -14,6 +21,14 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tests run in a folder and with a home of their own."""
     monkeypatch.setenv("KINOGRAPH_HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def gate(monkeypatch: pytest.MonkeyPatch) -> Event:
+    """What `Steps` waits for in the middle."""
+    gate = Event()
+    monkeypatch.setattr(toys, "GATE", [gate])
+    return gate
 
 
 @pytest.fixture

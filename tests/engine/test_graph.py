@@ -58,6 +58,7 @@ def test_a_sound_workflow_becomes_steps_in_order() -> None:
         ),
         (node("Style", weights=[1, "x"]), "node 1, input weights: [1] should be a valid number, not 'x'"),
         (node("Use", handle=5), "node 1, input handle: takes Handle, not 5 (link it to an output that gives one)"),
+        (node("Use", handle={}), "node 1, input handle: takes Handle, not {} (link it to an output that gives one)"),
         (node("Use", handle=["9", 0]), "node 1, input handle: takes Handle, but 'out' of node 9 is Media"),
         (node("Mix", a=["7", 0]), "node 1, input a: links to node 7, which isn't there (there is 1, 9)"),
         (node("Mix", a=["9", 1]), "node 1, input a: node 9 (SaveNumber) has no output 1 (there is out)"),

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine import keys
+from engine.graph import check
 from engine.keys import node_keys
 from engine.node import Context, InputFile, Node
 from engine.registry import Registry
-from engine.graph import check
 from engine.workflow import Workflow
 from tests.engine.graphs import graphs
 from tests.engine.toys import checked, node

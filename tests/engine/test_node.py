@@ -52,6 +52,19 @@ def test_constants_are_taken_as_json_means_them() -> None:
             Mix.spec.inputs["a"].validate(wrong)
 
 
+def test_a_value_is_no_constant() -> None:
+    class Look(Node, version=1):
+        image: Image
+
+        def run(self, ctx: Context) -> Image: ...
+
+    for constant in ("picture", {"pixels": []}):
+        with pytest.raises(ValidationError):
+            Look.spec.inputs["image"].validate(constant)
+    with pytest.raises(ValidationError, match="instance of Image"):
+        Look.spec.outputs[0].validate("picture")
+
+
 def test_a_node_can_not_be_changed_or_given_what_it_does_not_know() -> None:
     with pytest.raises(ValidationError):
         Number(value=1).value = 2  # type: ignore[misc]
@@ -71,8 +84,6 @@ def test_what_saves_returns_media() -> None:
             def run(self, ctx: Context) -> int: ...
 
     assert toys.SaveNumber.spec.outputs[0].type is Media
-
-
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -121,6 +123,18 @@ class Style(Node, version=1):
         return f"{self.style} {self.weights}"
 
 
+class Slow(Node, version=1):
+    """Takes long enough to be worth storing."""
+
+    a: int
+    seconds: float = 0.01
+
+    def run(self, ctx: Context) -> int:
+        time.sleep(self.seconds)
+        RAN["Slow"] += 1
+        return self.a + 1
+
+
 class Fail(Node, version=1):
     """Raises."""
 
@@ -151,17 +165,22 @@ BARRIER = [threading.Barrier(1)]
 
 
 class Steps(Node, version=1, uses="device"):
-    """Takes many steps and says so."""
+    """Takes steps and says so; after the third it waits at the gate."""
 
-    steps: int = 1000
+    steps: int = 10
 
     def run(self, ctx: Context) -> int:
-        RAN["Steps"] += 1
         for done in range(self.steps):
             ctx.progress(done, self.steps)
             ctx.text(f"{done} ")
             RAN["step"] += 1
+            if done == 2:
+                assert GATE[0].wait(10)
+        RAN["Steps"] += 1
         return self.steps
+
+
+GATE = [threading.Event()]
 
 
 class SaveNumber(Node, version=1, saves=True):
@@ -175,9 +194,7 @@ class SaveNumber(Node, version=1, saves=True):
         return Media(str(self.number).encode(), "txt", self.prefix)
 
 
-REGISTRY = Registry(
-    [Number, Mix, Divide, Open, Use, ReadFile, Style, Fail, Meet, MeetOnDevice, Steps, SaveNumber]
-)
+REGISTRY = Registry.of_modules(sys.modules[__name__])
 
 
 def node(kind: str, **inputs: Any) -> dict[str, Any]:

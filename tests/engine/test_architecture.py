@@ -1,0 +1,77 @@
+"""Imports run one way, and heavy libraries wait for the code that runs: the design, kept true."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+LAYERS = (
+    *("errors", "values", "models", "node", "events", "workflow", "registry", "contents", "graph", "keys", "plan"),
+    *("stored", "disk", "cache", "outputs", "schedule", "execute"),
+    *("documents", "describe", "console", "devices", "cli"),
+)
+"""The modules of the engine: each imports only those before it."""
+
+KNOW_NODES = {"cli"}
+"""What of the engine may import `nodes`."""
+
+FOR_NODES = {"node", "values", "errors", "models"}
+"""What of the engine `nodes` may import; only the gathering of all nodes needs `registry` too."""
+
+HEAVY = {"torch", "diffusers", "transformers", "av", "PIL"}
+
+
+def modules(package: str) -> list[Path]:
+    return sorted((ROOT / package).rglob("*.py"))
+
+
+def imports(path: Path) -> Iterator[tuple[str, ...]]:
+    """The dotted names that a module imports anywhere, as parts: ("engine", "node", "Node") for a `from` import."""
+    for statement in ast.walk(ast.parse(path.read_text())):
+        if isinstance(statement, ast.Import):
+            yield from (tuple(alias.name.split(".")) for alias in statement.names)
+        elif isinstance(statement, ast.ImportFrom):
+            assert statement.level == 0, f"{path} imports relatively"
+            assert statement.module
+            yield from ((*statement.module.split("."), alias.name) for alias in statement.names)
+
+
+def layer(path: Path) -> str:
+    return path.relative_to(ROOT / "engine").parts[0].removesuffix(".py")
+
+
+def name(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("path", [path for path in modules("engine") if layer(path) != "__init__"], ids=name)
+def test_the_engine_imports_only_what_comes_before(path: Path) -> None:
+    assert layer(path) in LAYERS, "a new module of the engine has its place in LAYERS"
+    for top, *rest in imports(path):
+        if top == "engine" and rest[0] != layer(path):
+            assert LAYERS.index(rest[0]) < LAYERS.index(layer(path)), f"{name(path)} imports engine.{rest[0]}"
+        assert top != "nodes" or layer(path) in KNOW_NODES, f"{name(path)} imports nodes"
+
+
+@pytest.mark.parametrize("path", modules("nodes"), ids=name)
+def test_nodes_know_little_of_the_engine(path: Path) -> None:
+    allowed = FOR_NODES | ({"registry"} if path == ROOT / "nodes" / "__init__.py" else set())
+    for top, *rest in imports(path):
+        assert top != "engine" or rest[0] in allowed, f"{name(path)} imports engine.{rest[0]}"
+
+
+def test_importing_the_engine_and_the_nodes_imports_nothing_heavy() -> None:
+    engine = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in modules("engine")]
+    nodes = ["nodes", *(f"nodes.{path.parent.name}.nodes" for path in (ROOT / "nodes").glob("*/nodes.py"))]
+    names = [name.removesuffix(".__init__") for name in engine + nodes]
+    code = f"import importlib, json, sys; [*map(importlib.import_module, {names})]; print(json.dumps([*sys.modules]))"
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert not HEAVY & set(json.loads(answer.stdout))

@@ -1,0 +1,96 @@
+"""Files carry the workflow that made them, in the form the ecosystem's tools read."""
+
+from __future__ import annotations
+
+import json
+from io import BytesIO
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from engine.errors import InputError
+from engine.outputs import Outputs
+from engine.values import Files, Media
+from engine.workflow import Workflow
+
+WORKFLOW = Workflow.read(
+    {"title": "Schnecke 🐌", "graph": {"1": {"class_type": "Text", "inputs": {"text": "é\n\0"}}}, "layout": [1]}
+)
+
+
+def png() -> bytes:
+    buffer = BytesIO()
+    Image.fromarray(np.arange(48, dtype=np.uint8).reshape(4, 4, 3)).save(buffer, "png")
+    return buffer.getvalue()
+
+
+def mp4() -> bytes:
+    buffer = BytesIO()
+    with av.open(buffer, "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=7)
+        stream.width = stream.height = 32
+        stream.pix_fmt = "yuv420p"
+        for shade in (0, 100, 200):
+            frame = av.VideoFrame.from_ndarray(np.full((32, 32, 3), shade, np.uint8), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return buffer.getvalue()
+
+
+def test_a_png_carries_graph_and_document_and_keeps_its_pixels(tmp_path: Path) -> None:
+    (path,) = Outputs(tmp_path, WORKFLOW).write(Media(png(), "png", "snail"))
+    with Image.open(path) as image, Image.open(BytesIO(png())) as original:
+        assert json.loads(image.text["prompt"]) == WORKFLOW.api()
+        assert Workflow.parse(image.text["workflow"]) == WORKFLOW
+        assert np.array_equal(np.asarray(image), np.asarray(original))
+
+
+def test_an_mp4_carries_graph_and_document_and_keeps_its_packets(tmp_path: Path) -> None:
+    (path,) = Outputs(tmp_path, WORKFLOW).write(Media(mp4(), "mp4", "snail"))
+
+    def packets(container: av.container.InputContainer) -> list[tuple[int | None, bytes]]:
+        return [(packet.pts, bytes(packet)) for packet in container.demux(video=0) if packet.dts is not None]
+
+    with av.open(path) as container, av.open(BytesIO(mp4())) as original:
+        assert json.loads(container.metadata["prompt"]) == WORKFLOW.api()
+        assert Workflow.parse(container.metadata["workflow"]) == WORKFLOW
+        assert container.streams.video[0].average_rate == 7
+        assert packets(container) == packets(original)
+    data = path.read_bytes()
+    assert data.index(b"moov") < data.index(b"mdat"), "a browser can start before it has all"
+
+
+def test_text_is_written_as_it_is(tmp_path: Path) -> None:
+    (path,) = Outputs(tmp_path, WORKFLOW).write(Media(b"a snail", "txt", "theme"))
+    assert path.read_bytes() == b"a snail"
+
+
+def test_files_are_numbered_on_and_never_overwritten(tmp_path: Path) -> None:
+    outputs = Outputs(tmp_path, WORKFLOW)
+    (tmp_path / "a_00007.txt").write_text("old")
+    (tmp_path / "a_x.txt").write_text("another's")
+    written = outputs.write(Files((Media(b"1", "txt", "a"), Media(b"2", "txt", "a"), Media(b"3", "txt", "b"))))
+    assert [path.name for path in written] == ["a_00008.txt", "a_00009.txt", "b_00001.txt"]
+    assert [path.read_bytes() for path in written] == [b"1", b"2", b"3"]
+
+
+def test_a_prefix_may_name_folders(tmp_path: Path) -> None:
+    (path,) = Outputs(tmp_path, WORKFLOW).write(Media(b"1", "txt", "shots/one/a"))
+    assert path == tmp_path / "shots" / "one" / "a_00001.txt"
+    assert [other.name for other in path.parent.iterdir()] == ["a_00001.txt"], "nothing unfinished is left"
+
+
+@pytest.mark.parametrize("prefix", ["../a", "/tmp/a", "a/../../b"])
+def test_a_prefix_never_leads_out_of_the_folder(prefix: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="leads out of the output folder"):
+        Outputs(tmp_path / "out", WORKFLOW).write(Media(b"1", "txt", prefix))
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_no_png_is_not_saved_as_one(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is none"):
+        Outputs(tmp_path, WORKFLOW).write(Media(b"GIF89a", "png", "a"))
+    assert not list(tmp_path.iterdir())
