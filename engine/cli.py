@@ -325,7 +325,7 @@ def _fetch(sources: list[str], base: Path | None, shown: Reporter, interrupts: _
 
         try:
             if find(source, base=base) is None:
-                resolve(source, base=base, progress=progress)
+                shown.downloaded(source, resolve(source, base=base, progress=progress))
         except MissingError as error:
             problems += error.problems
     if problems:

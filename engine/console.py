@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any, Protocol, Self
 
 from rich.console import Console, RenderableType
@@ -42,6 +43,9 @@ class Reporter(Protocol):
     def download(self, source: str, done: int, total: int) -> None:
         """Bytes of a model fetched, and in all (0 while unknown)."""
 
+    def downloaded(self, source: str, path: Path) -> None:
+        """The model is here."""
+
     def event(self, event: Event) -> None: ...
 
 
@@ -74,8 +78,11 @@ class Json:
         pass
 
     def download(self, source: str, done: int, total: int) -> None:
-        if self._throttle.passes(source, last=done == total > 0):
+        if self._throttle.passes(source):
             _print_json({"event": "download", "source": source, "done": done, "total": total})
+
+    def downloaded(self, source: str, path: Path) -> None:
+        _print_json({"event": "downloaded", "source": source, "path": str(path)})
 
     def event(self, event: Event) -> None:
         _print_json(to_json(event))
@@ -99,6 +106,9 @@ class Lines:
 
     def download(self, source: str, done: int, total: int) -> None:
         self._progress(source, done, total, "B", f"fetching {source}")
+
+    def downloaded(self, source: str, path: Path) -> None:
+        self._print(f"fetched {source}")
 
     def event(self, event: Event) -> None:
         match event:
@@ -151,8 +161,11 @@ class Board:
         if source not in self._rows:
             self._add(source, f"fetching {source}")
         self._update(source, done, total, "B")
-        if done == total > 0:
+
+    def downloaded(self, source: str, path: Path) -> None:
+        if source in self._rows:
             self._remove(source)
+        self._progress.console.print(Text(f"fetched {source}"))
 
     def event(self, event: Event) -> None:
         match event:
@@ -243,9 +256,9 @@ class Throttle:
         self._seconds = seconds
         self._last: dict[str, float] = {}
 
-    def passes(self, name: str, *, last: bool = False) -> bool:
+    def passes(self, name: str) -> bool:
         now = time.monotonic()
-        if last or now - self._last.get(name, -self._seconds) >= self._seconds:
+        if now - self._last.get(name, -self._seconds) >= self._seconds:
             self._last[name] = now
             return True
         return False

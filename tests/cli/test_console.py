@@ -73,10 +73,10 @@ def test_the_board_leaves_the_same_lines_on_a_terminal() -> None:
             board._progress.refresh()
         board.download("hf:owner/name", 5_000_000, 10_000_000)
         board._progress.refresh()
-        board.download("hf:owner/name", 10_000_000, 10_000_000)
+        board.downloaded("hf:owner/name", Path("snapshot"))
 
     shown = screen.getvalue()
-    for line in [*TOLD, "Traceback", "20/20 steps", "fetching hf:owner/name", "5.0/10.0 MB"]:
+    for line in [*TOLD, "Traceback", "20/20 steps", "fetching hf:owner/name", "5.0/10.0 MB", "fetched hf:owner/name"]:
         assert line in shown
 
 

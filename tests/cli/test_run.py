@@ -143,7 +143,7 @@ def test_models_are_fetched_before_the_run(kinograph: Command, index: Index) -> 
 
     assert result.exit_code == 0
     assert Path(result.stdout.strip()).read_text() == "4"
-    assert result.stderr.index(f"fetching {source}") < result.stderr.index("Weigh (weigh): started")
+    assert result.stderr.index(f"fetched {source}\n") < result.stderr.index("Weigh (weigh): started")
 
 
 def test_an_invalid_workflow_fetches_nothing(kinograph: Command, index: Index) -> None:
