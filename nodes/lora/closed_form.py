@@ -39,14 +39,14 @@ MEMORY = 2**30
 
 @torch.no_grad()
 def closed_form_mergers(
-    pipeline: StableDiffusionXLPipeline, sides: Sequence[Side], draws: Sequence[Sequence[Draw]]
+    pipeline: StableDiffusionXLPipeline, sides: Sequence[Side], draws: Sequence[Draw]
 ) -> list[dict[str, Tensor]]:
-    """A float32 vector (in,) for each layer of each LoRA, from statistics on `draws` (one of each side at a time)."""
+    """A float32 vector (in,) for each layer of each LoRA, from statistics on `draws`, one of each side."""
     modules = layers(pipeline)
     names = list(dict.fromkeys(name for side in sides for name in side.factors))
     mergers: list[dict[str, Tensor]] = [{} for _ in sides]
     for group in _groups({name: modules[name] for name in names}):
-        moments = [_second_moments(pipeline, side, [draw[i] for draw in draws], group) for i, side in enumerate(sides)]
+        moments = [_second_moments(pipeline, side, draw, group) for side, draw in zip(sides, draws, strict=True)]
         for name in group:
             solution = solve_layer([of[name] for of in moments], [side.factors.get(name) for side in sides])
             for columns, merger in zip(solution, mergers, strict=True):
@@ -93,7 +93,7 @@ def _quadratic(moments: Tensor, present: Sequence[Factors]) -> Tensor:
 
 
 def _second_moments(
-    pipeline: StableDiffusionXLPipeline, side: Side, draws: Sequence[Draw], modules: Mapping[str, nn.Module]
+    pipeline: StableDiffusionXLPipeline, side: Side, draw: Draw, modules: Mapping[str, nn.Module]
 ) -> dict[str, Tensor]:
     """S = E[x xᵀ] of the modules' inputs in the model with this side's LoRA, in float32."""
     sums: dict[str, Tensor] = {}
@@ -109,8 +109,8 @@ def _second_moments(
             stack.callback(module.register_forward_pre_hook(partial(watch, name)).remove)
         stack.enter_context(patched(pipeline, side.factors))
         conditioning = encode_captions(pipeline, [side.prompt])
-        for draw in draws:
-            predict(pipeline, draw.noisy, draw.timesteps, conditioning.repeated(len(draw.noisy)))
+        for noisy, timestep, _ in zip(*draw, strict=True):  # one at a time, as a convolution's inputs are large
+            predict(pipeline, noisy[None], timestep[None], conditioning)
     return {name: total / counts[name] for name, total in sums.items()}
 
 

@@ -99,11 +99,11 @@ class Draws:
         steps: int = self.schedule.config.num_train_timesteps
         return [self._draw(side, torch.randint(steps, (count,), generator=self.generator)) for side in self.sides]
 
-    def spread(self, count: int) -> list[list[Draw]]:
-        """`count` times one latent of each side, at timesteps spread evenly."""
+    def spread(self, count: int) -> list[Draw]:
+        """`count` latents of each side, at timesteps spread evenly."""
         steps: int = self.schedule.config.num_train_timesteps
         middles = ((torch.arange(count) + 0.5) * steps / count).long()
-        return [[self._draw(side, middle[None]) for side in self.sides] for middle in middles]
+        return [self._draw(side, middles) for side in self.sides]
 
     def _draw(self, side: Side, timesteps: Tensor) -> Draw:
         rows = torch.randint(len(side.latents), timesteps.shape, generator=self.generator)

@@ -42,6 +42,8 @@ Mergers = Sequence[Mapping[str, Tensor]]
 
 HELD_OUT = 4
 """Noisy latents of each side, never trained on, by which merges are compared."""
+ROUNDING = 1e-12
+"""Squared relative difference that float32 arithmetic alone can make."""
 STATISTICS = 8
 """Noisy latents of each side from which the closed form takes its statistics."""
 
@@ -235,20 +237,20 @@ class _Losses:
         self,
         pipeline: StableDiffusionXLPipeline,
         sides: Sequence[Side],
-        draws: Sequence[Sequence[Draw]],
+        draws: Sequence[Draw],
         tick: Callable[[], None],
     ) -> None:
         self.pipeline = pipeline
         self.sides = sides
         self.draws = draws
         self.tick = tick
-        self.unit = self._mean({})
-        if self.unit == 0:
+        self.unit = self._in_force({})
+        if self.unit <= ROUNDING * sum(draw.target.square().mean().item() for draw in draws):
             raise InputError("neither LoRA changes what the model predicts from its prompt")
 
     def of(self, mergers: Mergers) -> float:
         self.tick()
-        return self._mean(merged([side.factors for side in self.sides], mergers)) / self.unit
+        return self._in_force(merged([side.factors for side in self.sides], mergers)) / self.unit
 
     def best_scalars(self) -> tuple[float, tuple[float, float]]:
         """The least loss of a·ΔW_c + b·ΔW_s, with (a, b): on a grid of quarters, then on eighths around its best."""
@@ -261,10 +263,9 @@ class _Losses:
         return self.of(_constant(self.sides, a, b))
 
     @torch.no_grad()
-    def _mean(self, update: Mapping[str, Factors]) -> float:
+    def _in_force(self, update: Mapping[str, Factors]) -> float:
         with patched(self.pipeline, update):
-            losses = [reconstruction(self.pipeline, self.sides, draws) for draws in self.draws]
-        return torch.stack(losses).mean().item()
+            return reconstruction(self.pipeline, self.sides, self.draws).item()
 
 
 def _along_inputs(columns: Tensor, down: Tensor) -> Tensor:

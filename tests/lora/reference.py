@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from diffusers import StableDiffusionXLPipeline
 from torch import Tensor
 
 from engine.values import LoRA
-from nodes.lora.apply import factors_of
+from nodes.lora.apply import Factors, factors_of
 from nodes.lora.diffusion import encode_captions, predict
 from nodes.lora.layers import layers
 
@@ -36,13 +36,13 @@ def with_dense(pipeline: StableDiffusionXLPipeline, *deltas: dict[str, Tensor]) 
     return changed
 
 
-def dense(lora: LoRA) -> dict[str, Tensor]:
+def dense(update: LoRA | Mapping[str, Factors]) -> dict[str, Tensor]:
     """ΔW of each layer by the definition, in float64 and in the shape of the weight."""
-    deltas = {}
-    for name, (up, down, _) in factors_of(lora).items():
-        product = up.double().flatten(1) @ down.double().flatten(1)
-        deltas[name] = product.reshape(up.shape[0], *down.shape[1:])
-    return deltas
+    factors = factors_of(update) if isinstance(update, LoRA) else update
+    return {
+        name: (up.double().flatten(1) @ down.double().flatten(1)).reshape(up.shape[0], *down.shape[1:])
+        for name, (up, down, _) in factors.items()
+    }
 
 
 def state(pipeline: StableDiffusionXLPipeline) -> dict[str, Tensor]:

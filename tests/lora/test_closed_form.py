@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+import torch
+from diffusers import StableDiffusionXLPipeline
+from torch import Tensor
+
+from nodes.lora import closed_form
+from nodes.lora.apply import Factors, applied, factors_of
+from nodes.lora.closed_form import closed_form_mergers, solve_layer
+from nodes.lora.diffusion import encode_captions
+from nodes.lora.layers import layers
+from nodes.lora.references import Draw, Side
+from tests.lora.reference import Make, Names, dense
+
+OUT, IN, SAMPLES = 5, 4, 60
+
+
+def least_squares(deltas: list[Tensor], inputs: list[Tensor], present: tuple[bool, ...]) -> Tensor:
+    """The columns' scales that best give each LoRA's own outputs on its own inputs, from the whole dense problem.
+
+    A LoRA that leaves the layer alone has ΔW = 0 as its target. deltas (out, in, …), inputs (samples, in, …).
+    """
+    rows, targets = [], []
+    for x, own, here in zip(inputs, deltas, present, strict=True):
+        by_column = [
+            torch.einsum("oj...,nj...->noj", delta, x).flatten(0, 1)
+            for delta, shown in zip(deltas, present, strict=True)
+            if shown
+        ]
+        rows.append(torch.cat(by_column, dim=1))
+        targets.append(torch.einsum("oj...,nj...->no", own, x).flatten() * here)
+    return torch.linalg.lstsq(torch.cat(rows), torch.cat(targets)).solution
+
+
+@pytest.mark.parametrize("kernel", [(), (3, 3)])
+@pytest.mark.parametrize("present", [(True, True), (True, False), (False, True)])
+def test_it_minimises_the_layers_own_error(kernel: tuple[int, ...], present: tuple[bool, ...]) -> None:
+    random = partial(torch.randn, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    factors = [Factors(random(OUT, rank, *(1 for _ in kernel)), random(rank, IN, *kernel)) for rank in (2, 3)]
+    inputs = [random(SAMPLES, IN, *kernel) for _ in factors]
+    moments = [x.flatten(1).T @ x.flatten(1) / SAMPLES for x in inputs]
+    given = [layer if here else None for layer, here in zip(factors, present, strict=True)]
+    solution = solve_layer(moments, given, ridge=1e-12)
+    assert [columns is not None for columns in solution] == list(present)
+    found = torch.cat([columns for columns in solution if columns is not None])
+    deltas = list(dense(dict(enumerate(factors))).values())
+    torch.testing.assert_close(found, least_squares(deltas, inputs, present), rtol=1e-5, atol=1e-6)
+
+
+def test_columns_that_no_input_reaches_take_the_best_scalars() -> None:
+    up, down = torch.ones(2, 1), torch.ones(1, 3)
+    seen = torch.diag(torch.tensor([1.0, 0.0, 0.0]))
+    mergers = solve_layer([seen, seen], [Factors(up, down), Factors(2 * up, down)])
+    # Targets are 1 and 2 on equal inputs, reached as one output a + 2 b = 1.5 of the scalars.
+    assert all(columns is not None for columns in mergers)
+    (a, *rest_a), (b, *rest_b) = (columns.tolist() for columns in mergers if columns is not None)
+    assert a + 2 * b == pytest.approx(1.5, abs=1e-3)
+    assert rest_a == pytest.approx([0.3, 0.3], abs=1e-3)
+    assert rest_b == pytest.approx([0.6, 0.6], abs=1e-3)
+
+
+def test_a_lora_without_effect_gives_finite_mergers() -> None:
+    nothing = Factors(torch.zeros(2, 1), torch.ones(1, 3))
+    mergers = solve_layer([torch.eye(3), torch.eye(3)], [nothing, nothing])
+    assert all(columns is not None and torch.isfinite(columns).all() for columns in mergers)
+
+
+@pytest.fixture
+def sides(pipeline: StableDiffusionXLPipeline, make: Make, names: Names) -> list[Side]:
+    chosen = [*names["attention"], *names["convolutions"], *names["text"]]
+    return [_side(pipeline, make, chosen[1:], 1), _side(pipeline, make, chosen[:-1], 2)]
+
+
+def _side(pipeline: StableDiffusionXLPipeline, make: Make, names: list[str], seed: int) -> Side:
+    lora = make(names, seed)
+    with torch.no_grad(), applied(pipeline, [lora]):
+        conditioning = encode_captions(pipeline, ["a red snail"])
+    return Side(factors_of(lora), "a red snail", torch.zeros(1, 4, 16, 16), conditioning)
+
+
+def _draws(count: int) -> list[Draw]:
+    noise = torch.randn(2, count, 4, 16, 16, generator=torch.Generator().manual_seed(0))
+    return [Draw(noisy, torch.arange(count) * 300 + 200, noisy) for noisy in noise]
+
+
+def test_every_layer_of_each_lora_gets_its_mergers(pipeline: StableDiffusionXLPipeline, sides: list[Side]) -> None:
+    mergers = closed_form_mergers(pipeline, sides, _draws(2))
+    modules = layers(pipeline)
+    for side, columns in zip(sides, mergers, strict=True):
+        assert columns.keys() == side.factors.keys()
+        assert all(len(m) == modules[name].weight.shape[1] and torch.isfinite(m).all() for name, m in columns.items())
+
+
+def test_little_memory_takes_more_passes_to_the_same_mergers(
+    pipeline: StableDiffusionXLPipeline, sides: list[Side], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_once = closed_form_mergers(pipeline, sides, _draws(1))
+    monkeypatch.setattr(closed_form, "MEMORY", 1_000_000)
+    in_groups = closed_form_mergers(pipeline, sides, _draws(1))
+    for one, other in zip(at_once, in_groups, strict=True):
+        assert all(torch.equal(one[name], other[name]) for name in one)
