@@ -12,6 +12,7 @@ from typing import Any, Protocol, Self
 from rich.console import Console, RenderableType
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, TaskID, TextColumn
+from rich.table import Column
 from rich.text import Text
 
 from engine.events import (
@@ -143,11 +144,12 @@ class Board:
         self._progress = _Rows(
             self._texts,
             SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            TextColumn("{task.fields[pace]}", markup=False),
+            TextColumn("{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis", max_width=36)),
+            BarColumn(bar_width=None, table_column=Column(ratio=1)),
+            TextColumn("{task.fields[pace]}", markup=False, table_column=Column(no_wrap=True)),
             console=console,
             transient=True,
+            expand=True,
         )
 
     def __enter__(self) -> Self:
@@ -159,7 +161,7 @@ class Board:
 
     def download(self, source: str, done: int, total: int) -> None:
         if source not in self._rows:
-            self._add(source, f"fetching {source}")
+            self._add(source, f"fetching {source.rpartition('/')[2]}")
         self._update(source, done, total, "B")
 
     def downloaded(self, source: str, path: Path) -> None:

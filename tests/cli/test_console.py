@@ -66,7 +66,7 @@ def test_plain_lines_tell_what_begins_goes_on_and_ends(capsys: pytest.CaptureFix
 
 def test_the_board_leaves_the_same_lines_on_a_terminal() -> None:
     screen = io.StringIO()
-    console = Console(file=screen, force_terminal=True, width=100, color_system=None, highlight=False)
+    console = Console(file=screen, force_terminal=True, width=80, color_system=None, highlight=False)
     with Board(console, LABELS, debug=True) as board:
         for event in EVENTS:
             board.event(event)
@@ -76,7 +76,7 @@ def test_the_board_leaves_the_same_lines_on_a_terminal() -> None:
         board.downloaded("hf:owner/name", Path("snapshot"))
 
     shown = screen.getvalue()
-    for line in [*TOLD, "Traceback", "20/20 steps", "fetching hf:owner/name", "5.0/10.0 MB", "fetched hf:owner/name"]:
+    for line in [*TOLD, "Traceback", "20/20 steps", "fetching name", "5.0/10.0 MB", "fetched hf:owner/name"]:
         assert line in shown
 
 
