@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import StableDiffusionXLPipeline
+from pydantic import ValidationError
+
+from engine.errors import InputError, MissingError
+from engine.node import Context
+from engine.values import ImageModel, LoRA, Vocabulary
+from nodes.image.pipelines import image_pipeline
+from nodes.lora.apply import applied
+from nodes.lora.formats import write_lora
+from nodes.lora.nodes import LoRAApply, LoRALoad, LoRASave, ZipLoRAMerge
+from tests.lora.reference import Make, Names, output
+
+PROMPTS = {"subject_prompt": "a red snail", "style_prompt": "a robot in watercolour style"}
+QUICK = {"steps": 2, "pictures": 1, "sampling_steps": 1}
+
+
+@pytest.fixture
+def snail(make: Make, names: Names) -> LoRA:
+    return make(names["attention"], 1, name="snail", words={"subject": ("snail",)})
+
+
+@pytest.fixture
+def mosaic(make: Make, names: Names) -> LoRA:
+    return make(names["attention"], 2, name="mosaic", words={"style": ("mosaic",)})
+
+
+@pytest.fixture
+def file(snail: LoRA, tmp_path: Path) -> Path:
+    path = tmp_path / "snail.safetensors"
+    path.write_bytes(write_lora(snail))
+    return path
+
+
+@pytest.fixture(scope="module")
+def model(pipeline: StableDiffusionXLPipeline, tmp_path_factory: pytest.TempPathFactory) -> ImageModel:
+    path = tmp_path_factory.mktemp("sdxl")
+    pipeline.save_pretrained(path)
+    words = Vocabulary({"subject": ("robot",), "colour": ("red", "blue")})
+    return ImageModel(str(path), str(path), "tiny", "float32", (), words)
+
+
+@pytest.fixture(scope="module")
+def ctx() -> Context:
+    return Context()
+
+
+def test_a_lora_is_loaded_with_its_words(file: Path, snail: LoRA) -> None:
+    lora = LoRALoad(file=str(file), strength=-0.5).run(Context())
+    assert (lora.name, lora.words, lora.strength) == ("snail", {"subject": ("snail",)}, -0.5)
+    assert lora.up.keys() == snail.up.keys()
+
+
+def test_words_can_be_given_for_a_file_that_has_none(file: Path) -> None:
+    words = {"subject": ("snail", "slug")}
+    assert LoRALoad(file=str(file), words=words).run(Context()).words == words
+
+
+def test_a_folder_with_a_single_lora_will_do(file: Path) -> None:
+    assert LoRALoad(file=str(file.parent)).run(Context()).name == "snail"
+    (file.parent / "other.safetensors").touch()
+    with pytest.raises(InputError, match="holds 2 safetensors files"):
+        LoRALoad(file=str(file.parent)).run(Context())
+
+
+def test_a_missing_lora_is_reported_with_a_near_name(file: Path) -> None:
+    with pytest.raises(MissingError, match="snall") as refusal:
+        LoRALoad(file=str(file.with_name("snall.safetensors"))).run(Context())
+    assert "snail.safetensors" in (refusal.value.hint or "")
+
+
+@pytest.mark.parametrize("strength", [-4.1, 5, float("nan")])
+def test_strengths_have_bounds(file: Path, strength: float) -> None:
+    with pytest.raises(ValidationError):
+        LoRALoad(file=str(file), strength=strength)
+
+
+def test_applying_records_the_adapter_and_its_words(model: ImageModel, snail: LoRA, mosaic: LoRA) -> None:
+    once = LoRAApply(model=model, lora=replace(snail, strength=0.5), strength=2.0).run(Context())
+    twice = LoRAApply(model=once, lora=mosaic).run(Context())
+    assert [(adapter.name, adapter.strength) for adapter in twice.adapters] == [("snail", 1.0), ("mosaic", 1.0)]
+    assert twice.vocabulary.slots == {"subject": ("robot", "snail"), "colour": ("red", "blue"), "style": ("mosaic",)}
+    assert twice.vocabulary.required == {"subject": ("snail",), "style": ("mosaic",)}
+    assert (model.adapters, model.vocabulary.required) == ((), {})
+    assert twice.identity == model.identity
+
+
+def test_a_merge_is_applied_like_any_lora(ctx: Context, model: ImageModel, snail: LoRA, mosaic: LoRA) -> None:
+    steps: list[tuple[int, int]] = []
+    watched = replace(ctx, on_progress=lambda done, total, unit, preview: steps.append((done, total)))
+    zipped = ZipLoRAMerge(model=model, subject=snail, style=mosaic, **PROMPTS, **QUICK).run(watched)
+    assert steps[-1] == (len(steps), len(steps))
+    assert 0 < zipped.scaled_loss < zipped.direct_loss
+    adapted = LoRAApply(model=model, lora=zipped.lora).run(ctx)
+    assert adapted.vocabulary.required == {"subject": ("snail",), "style": ("mosaic",)}
+    pipeline = image_pipeline(ctx, model)
+    with applied(pipeline, adapted.adapters):
+        merged = output(pipeline)
+    with applied(pipeline, [snail, mosaic]):
+        summed = output(pipeline)
+    # After two steps of 0.01 the mergers are still near one.
+    assert 0 < (merged - summed).abs().max() < (summed - output(pipeline)).abs().max()
+
+
+def test_adapters_of_the_model_are_in_force_while_merging(
+    ctx: Context, model: ImageModel, snail: LoRA, mosaic: LoRA, make: Make, names: Names
+) -> None:
+    base = LoRAApply(model=model, lora=make(names["convolutions"], 3)).run(ctx)
+    plain = ZipLoRAMerge(model=model, subject=snail, style=mosaic, **PROMPTS, **QUICK).run(ctx)
+    on_base = ZipLoRAMerge(model=base, subject=snail, style=mosaic, **PROMPTS, **QUICK).run(ctx)
+    assert plain.direct_loss != on_base.direct_loss
+
+
+@pytest.mark.parametrize("format", ["kohya", "peft"])
+def test_a_saved_lora_is_the_lora(snail: LoRA, tmp_path: Path, format: str) -> None:
+    (media,) = LoRASave(lora=snail, filename_prefix="loras/snail", format=format).run(Context()).items
+    assert (media.extension, media.prefix) == ("safetensors", "loras/snail")
+    (tmp_path / "saved.safetensors").write_bytes(media.data)
+    back = LoRALoad(file=str(tmp_path / "saved.safetensors")).run(Context())
+    assert (back.name, back.words) == ("snail", {"subject": ("snail",)})
+    assert all(torch.equal(back.up[name], snail.up[name]) for name in snail.up)
