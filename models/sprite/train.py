@@ -28,17 +28,21 @@ def train_towers(**length: int) -> None:
     clip.train_towers(clip.train_tokenizer(), **length)
 
 
+def train_decoder(**length: int) -> None:
+    autoencoder.train_decoder(_autoencoder(), **length)
+
+
 def train_sdxl(**length: int) -> None:
-    tokenizer, towers, pictures = clip.load_tokenizer(), clip.load_towers(), _autoencoder()
-    unet = sdxl.train_unet(tokenizer, towers, pictures, **length)
-    sdxl.save(sdxl.assemble(tokenizer, towers, pictures, unet), FAMILY / "sdxl")
+    tokenizer, towers = clip.load_tokenizer(), clip.load_towers()
+    unet = sdxl.train_unet(tokenizer, towers, _autoencoder(), **length)
+    sdxl.save(sdxl.assemble(tokenizer, towers, _autoencoder(), unet), FAMILY / "sdxl")
     write_card(FAMILY / "sdxl", "A small Stable Diffusion XL of the sprite world", dict(length), vocabulary=True)
 
 
 def train_svd(**length: int) -> None:
-    towers, pictures = clip.load_towers(), _autoencoder()
-    unet = svd.train_unet(towers, pictures, **length)
-    svd.save(svd.assemble(towers, pictures, unet), FAMILY / "svd")
+    towers = clip.load_towers()
+    unet = svd.train_unet(towers, _autoencoder(), **length)
+    svd.save(svd.assemble(towers, _autoencoder(), unet), FAMILY / "svd")
     write_card(FAMILY / "svd", "A small Stable Video Diffusion of the sprite world", dict(length))
 
 
@@ -50,6 +54,7 @@ def train_loras(**length: int) -> None:
 MEMBERS: dict[str, Callable[..., object]] = {
     "judge": judging.train_judge,
     "autoencoder": autoencoder.train_autoencoder,
+    "decoder": train_decoder,
     "towers": train_towers,
     "sdxl": train_sdxl,
     "svd": train_svd,

@@ -90,6 +90,25 @@ def train_autoencoder(steps: int = 5400, batch: int = 4) -> AutoencoderKL:
     return trained
 
 
+def train_decoder(model: AutoencoderKL, steps: int = 6000, batch: int = 4) -> AutoencoderKL:
+    """Go on with the decoder alone: the latents stay what they are, so UNets can be trained on them meanwhile."""
+    torch.manual_seed(0)
+    model.requires_grad_(False)
+    model.decoder.requires_grad_(True)
+    model.post_quant_conv.requires_grad_(True)
+
+    def loss_of(step: Step) -> Tensor:
+        pictures = _batch(step, batch)
+        with torch.no_grad():
+            latents = model.encode(pictures).latent_dist.sample(generator=step.noise)
+        return reconstruction_loss(model.decode(latents).sample - pictures)
+
+    trained = train(model, loss_of, Recipe("decoder", steps, 8e-4, ema=0.998, seed=1))
+    assert isinstance(trained, AutoencoderKL)
+    trained.save_pretrained(PARTS / "autoencoder")
+    return trained
+
+
 @torch.no_grad()
 def _spread(model: AutoencoderKL) -> float:
     """Standard deviation of the latents of 256 scenes."""
