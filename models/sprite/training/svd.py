@@ -29,13 +29,13 @@ _UNCONDITIONAL = 0.1
 
 
 def build_unet() -> UNetSpatioTemporalConditionModel:
-    """SVD's factorised UNet; its input is the noisy latents beside the key frame's."""
+    """SVD's factorised UNet, attention at 4×4 only; its input is the noisy latents beside the key frame's."""
     return UNetSpatioTemporalConditionModel(
         sample_size=LATENT_SIZE,
         in_channels=2 * LATENT_CHANNELS,
         out_channels=LATENT_CHANNELS,
-        down_block_types=("CrossAttnDownBlockSpatioTemporal",) * 2,
-        up_block_types=("CrossAttnUpBlockSpatioTemporal",) * 2,
+        down_block_types=("DownBlockSpatioTemporal", "CrossAttnDownBlockSpatioTemporal"),
+        up_block_types=("CrossAttnUpBlockSpatioTemporal", "UpBlockSpatioTemporal"),
         block_out_channels=(64, 96),
         layers_per_block=1,
         addition_time_embed_dim=32,
@@ -76,7 +76,7 @@ class Clip:
 class Clips:
     """Endless drawn clips; the first `kept` are kept as latents, since drawing and encoding cost as much as a step."""
 
-    def __init__(self, autoencoder: AutoencoderKL, towers: clip.Towers, kept: int = 2000) -> None:
+    def __init__(self, autoencoder: AutoencoderKL, towers: clip.Towers, kept: int = 1200) -> None:
         self.autoencoder, self.towers, self.kept = autoencoder, towers, kept
         self._memory: dict[int, Clip] = {}
 
@@ -125,7 +125,7 @@ def _loss(unet: UNetSpatioTemporalConditionModel, autoencoder: AutoencoderKL, cl
 
 
 def train_unet(
-    towers: clip.Towers, autoencoder: AutoencoderKL, steps: int = 4500, batch: int = 2
+    towers: clip.Towers, autoencoder: AutoencoderKL, steps: int = 5000, batch: int = 2
 ) -> UNetSpatioTemporalConditionModel:
     """Train on drawn clips of every motion, motion bucket and frame rate."""
     torch.manual_seed(0)
