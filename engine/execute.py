@@ -14,8 +14,6 @@ Heavy nodes take turns on the device's one slot; light ones and those that wait 
 
 from __future__ import annotations
 
-import os
-import sys
 import traceback
 from collections.abc import Iterator
 from functools import partial
@@ -51,6 +49,7 @@ from engine.node import Context, Preview, Uses
 from engine.outputs import Outputs
 from engine.plan import make_plan
 from engine.schedule import Schedule, Task
+from engine.threads import cores, set_torch_threads
 
 
 class Execution:
@@ -178,7 +177,7 @@ class Execution:
             node = step.kind(**step.constants, **linked)
         except ValidationError as error:
             raise _input_error(error) from error
-        _set_torch_threads(cores() if spec.uses == "device" else 1)
+        set_torch_threads(cores() if spec.uses == "device" else 1)
         started = perf_counter()
         returned = node.run(ctx)
         seconds = perf_counter() - started
@@ -228,22 +227,6 @@ class Execution:
 
     def _text(self, node: str, text: str) -> None:
         self._events.put(NodeText(node, text))
-
-
-def cores() -> int:
-    """How many threads may compute at a time: OMP_NUM_THREADS, or the cores that this process may use."""
-    if (wanted := os.environ.get("OMP_NUM_THREADS", "")).isdigit():
-        return max(1, int(wanted))
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _set_torch_threads(number: int) -> None:
-    """Give this thread's torch operations that many cores, so that two branches don't fight for the same ones.
-
-    Never by the machine's load: the number of threads can change a sum's last digits.
-    """
-    if set_num_threads := getattr(sys.modules.get("torch"), "set_num_threads", None):
-        set_num_threads(number)
 
 
 def _input_error(error: ValidationError) -> InputError:

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 
 LAYERS = (
     *("errors", "values", "models", "node", "events", "workflow", "registry", "contents", "graph", "keys", "plan"),
-    *("stored", "disk", "cache", "outputs", "schedule", "execute"),
+    *("stored", "disk", "cache", "outputs", "schedule", "threads", "execute"),
     *("documents", "describe", "console", "devices", "cli"),
 )
 """The modules of the engine: each imports only those before it."""

@@ -1,0 +1,62 @@
+"""The engine's say on threads."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from engine.cache import Cache
+from engine.execute import Execution
+from engine.graph import check
+from engine.node import Context, Node
+from engine.registry import Registry
+from engine.threads import cores
+from engine.workflow import Workflow
+from tests.engine.toys import node
+
+
+class Light(Node, version=1):
+    def run(self, ctx: Context) -> int:
+        return torch.get_num_threads()
+
+
+class Heavy(Light, version=1, uses="device"):
+    """The same on the device."""
+
+
+def test_only_what_has_the_device_computes_on_all_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = torch.get_num_threads()
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    graph = check(
+        Workflow.read({"light": node("Light"), "heavy": node("Heavy")}),
+        Registry([Light, Heavy]),
+        targets=["light", "heavy"],
+    )
+    execution = Execution(graph, cache=Cache(), out=Path("out"))
+    assert list(execution)
+    torch.set_num_threads(before)
+    assert execution.results == {"light": (1,), "heavy": (3,)}
+
+
+@pytest.mark.parametrize("wanted", ["", "0", "all"])
+def test_there_is_always_a_core(wanted: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", wanted)
+    assert cores() >= 1
+
+
+def test_waiting_threads_leave_their_core_to_others_unless_the_user_says_otherwise() -> None:
+    code = "import os, engine.execute; print(os.environ['OMP_WAIT_POLICY'])"
+    for given, expected in (({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")):
+        answer = subprocess.run(
+            [sys.executable, "-c", code],
+            capture_output=True,
+            text=True,
+            check=True,
+            cwd=Path(__file__).parents[2],
+            env={"PATH": "/usr/bin", **given},
+        )
+        assert answer.stdout.strip() == expected
