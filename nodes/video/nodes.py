@@ -121,3 +121,19 @@ class JoinVideos(Node, version=1, category="video"):
 def _describe(video: Video) -> str:
     _, _, height, width = video.frames.shape
     return f"{width} × {height} pixels at {video.fps:g} frames a second"
+
+
+class ContactSheet(Node, version=1, category="video"):
+    """Lay the frames of a video out in one picture, row by row."""
+
+    video: Video
+    """The video."""
+    columns: Annotated[int, Field(ge=1, le=256)] = 7
+    """Frames in a row."""
+    gap: Annotated[int, Field(ge=0, le=256)] = 1
+    """Pixels of white between frames."""
+
+    def run(self, ctx: Context) -> Image:
+        from nodes.video.sheet import contact_sheet
+
+        return Image(contact_sheet(self.video.frames, self.columns, self.gap))
