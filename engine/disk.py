@@ -15,8 +15,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
-from safetensors import SafetensorError
-
 from engine.keys import Key
 from engine.stored import Outputs, TornError, load, save
 
@@ -111,8 +109,8 @@ class Disk:
                 name = _name(key, self._inflation + seconds / nbytes)
                 unfinished.rename(self.folder / name)
                 self._names[key] = name
-        except (OSError, SafetensorError) as error:  # such as a full disk: the run goes on without the entry
-            log.warning("%s could not be stored: %s", key, error)
+        except Exception as error:  # noqa: BLE001 - such as a full disk: it costs the entry, not the run
+            log.warning("%s could not be stored: %r", key, error)
         finally:
             unfinished.unlink(missing_ok=True)
             self._pending.discard(key)

@@ -53,7 +53,7 @@ from engine.threads import cores, set_torch_threads
 
 
 class Execution:
-    """One run of a graph. Iterating over it runs it and yields its events, the last of which is `RunFinished`.
+    """One run of a graph. Iterating over it, once, runs it and yields its events, the last of which is `RunFinished`.
 
     Args:
         graph: what `check` returned.
@@ -69,7 +69,7 @@ class Execution:
         self.graph = graph
         self.cache = cache
         self.device = device
-        self.models = models or Models()
+        self.models = Models() if models is None else models
         self.results: dict[str, tuple[Any, ...]] = {}
         """The outputs, by node, of targets that don't save files."""
         self._outputs = Outputs(out, graph.workflow)
@@ -80,6 +80,7 @@ class Execution:
         self._lock = Lock()
         self._threads: list[Thread] = []
         self._working = 0
+        self._fault: BaseException | None = None
         self._cached = 0
         self._timings: dict[str, float] = {}
         self._failures: list[NodeFailed] = []
@@ -109,6 +110,8 @@ class Execution:
             self.cancel()
             for thread in self._threads:
                 thread.join()
+        if self._fault:
+            raise self._fault
         seconds = perf_counter() - started
         yield RunFinished(status, seconds, self._cached, self._timings, tuple(self._failures))
 
@@ -138,6 +141,9 @@ class Execution:
         try:
             while task := self._schedule.take():
                 self._do(task)
+        except BaseException as error:  # noqa: BLE001 - no node's fault but the engine's: `__iter__` raises it
+            self._fault = error
+            self._schedule.stop()
         finally:
             with self._lock:
                 self._working -= 1
@@ -211,7 +217,7 @@ class Execution:
             if isinstance(error, KinographError):
                 problem = Problem(error.message, step.id, error.input, error.hint)
             else:
-                problem = Problem(f"{type(error).__name__}: {error}", step.id)
+                problem = Problem("".join(traceback.format_exception_only(error)).strip(), step.id)
             exit_code = error.exit_code if isinstance(error, KinographError) else NodeError.exit_code
             trace = "".join(traceback.format_exception(error))
             failure = NodeFailed(step.id, step.kind.spec.kind, problem, exit_code, trace)

@@ -26,7 +26,13 @@ from engine.events import (
     to_json,
 )
 from engine.execute import Execution
+from engine.graph import check
 from engine.keys import node_keys
+from engine.models import Models
+from engine.node import Context, Node
+from engine.registry import Registry
+from engine.schedule import Schedule
+from engine.workflow import Workflow
 from tests.engine import toys
 from tests.engine.graphs import graphs, oracle
 from tests.engine.toys import RAN, Run, chain, checked, node
@@ -169,6 +175,11 @@ class TestFailure:
         ]
         assert [event.node for event in run.of(NodeSaved)] == ["b"]
 
+    def test_an_engine_at_fault_says_so_instead_of_hanging(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(Schedule, "done", lambda self, task, entry: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            Run(SUM)
+
     def test_even_an_exit_does_not_hang_the_run(self, monkeypatch: pytest.MonkeyPatch) -> None:
         def leave(self: object, ctx: object) -> None:
             raise SystemExit(3)
@@ -293,6 +304,18 @@ def test_cached_and_parallel_runs_give_what_plain_calls_give(graph: dict[str, An
     for _ in range(2):
         assert Run(graph, list(graph), cache=cache).results == truth
     assert not Run(graph, list(graph), cache=cache).ran
+
+
+def test_nodes_share_the_models_they_are_given() -> None:
+    class Load(Node, version=1):
+        def run(self, ctx: Context) -> int:
+            return ctx.models.get("model", lambda: 7)
+
+    models = Models()
+    graph = check(Workflow.read({"load": node("Load")}), Registry([Load]), targets=["load"])
+    execution = Execution(graph, cache=Cache(), out=Path("out"), models=models)
+    assert list(execution)
+    assert (execution.results, len(models)) == ({"load": (7,)}, 1)
 
 
 def test_long_chains_run_without_recursion() -> None:
