@@ -123,8 +123,10 @@ class _Checker:
                 self._constant(node, socket, as_constant(value), constants, contents)
         for name in kind.spec.required:
             if name not in entry.inputs:
-                message = f"is missing: {entry.class_type} needs a value of type {name_of(sockets[name].type)}"
-                self.problems.append(Problem(message, node, name))
+                wanted = f"a value of type {name_of(sockets[name].type)}"
+                if holds := sockets[name].holds:
+                    wanted = f"the name of a {holds} file"
+                self.problems.append(Problem(f"is missing: {entry.class_type} needs {wanted}", node, name))
         return Step(node, kind, constants, links, contents)
 
     def _source(self, node: str, socket: Input, link: Link) -> Source | None:

@@ -49,6 +49,7 @@ def test_a_sound_workflow_becomes_steps_in_order() -> None:
         (node("Nmber"), "node 1: no kind of node is called 'Nmber' (did you mean 'Number'?)"),
         (node("Number", valu=3), "node 1, input valu: Number has no such input (did you mean 'value'?)"),
         (node("Mix"), "node 1, input a: is missing: Mix needs a value of type int"),
+        (node("ReadFile"), "node 1, input file: is missing: ReadFile needs the name of a media file"),
         (node("Number", value="x"), "node 1, input value: should be a valid integer, not 'x'"),
         (node("Number", value=-1), "node 1, input value: should be greater than or equal to 0, not -1"),
         (node("Number", value=None), "node 1, input value: should be a valid integer, not None"),
