@@ -90,7 +90,7 @@ def train_autoencoder(steps: int = 5400, batch: int = 4) -> AutoencoderKL:
     return trained
 
 
-def train_decoder(model: AutoencoderKL, steps: int = 6000, batch: int = 4) -> AutoencoderKL:
+def train_decoder(model: AutoencoderKL, steps: int = 3000, batch: int = 4) -> AutoencoderKL:
     """Go on with the decoder alone: the latents stay what they are, so UNets can be trained on them meanwhile."""
     torch.manual_seed(0)
     model.requires_grad_(False)

@@ -99,15 +99,14 @@ class Drawn:
 
 
 class NoiseLevels:
-    """The scheduler's discrete noise levels, for training: v-prediction with min-SNR weights (Hang et al., 2023)."""
+    """The scheduler's discrete noise levels, for training by v-prediction.
+
+    Every level above the signal-to-noise ratio `gamma` weighs less, so that steps go to what decides the picture.
+    """
 
     def __init__(self, alphas_cumprod: Tensor, gamma: float = 5.0) -> None:
         self.signal, self.noise = alphas_cumprod.sqrt(), (1 - alphas_cumprod).sqrt()
-        snr = alphas_cumprod / (1 - alphas_cumprod)
-        self.weight = snr.clamp(max=gamma) / (snr + 1)
-        self.weight = self.weight.clamp(
-            min=self.weight.max() / 20
-        )  # pure noise has no signal, yet sets the composition
+        self.weight = (gamma * (1 - alphas_cumprod) / alphas_cumprod).clamp(max=1)
 
     def loss(self, unet: UNet2DConditionModel, latents: Tensor, step: Step, conditions: dict[str, object]) -> Tensor:
         """Weighted squared error of v at one random level a picture."""
@@ -121,7 +120,7 @@ class NoiseLevels:
 
 
 def train_unet(
-    tokenizer: CLIPTokenizer, towers: clip.Towers, autoencoder: AutoencoderKL, steps: int = 5000, batch: int = 32
+    tokenizer: CLIPTokenizer, towers: clip.Towers, autoencoder: AutoencoderKL, steps: int = 4600, batch: int = 32
 ) -> UNet2DConditionModel:
     """Train on drawn base sprites; a tenth of the captions are left out for guidance."""
     torch.manual_seed(0)
