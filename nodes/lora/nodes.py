@@ -102,7 +102,7 @@ class ZipLoRAMerge(Node, version=1, category="lora", uses="device"):
     batch: Annotated[int, Field(ge=1, le=64)] = 1
     """Noisy latents of each LoRA in a step."""
     pictures: Annotated[int, Field(ge=1, le=64)] = 4
-    """How many pictures each LoRA draws to be held against."""
+    """How many pictures each LoRA draws to be held against; they are drawn at once, so fewer take less memory."""
     sampling_steps: Annotated[int, Field(ge=1, le=1000)] = 20
     """Denoising steps for each of these pictures."""
     guidance_scale: Annotated[float, Field(ge=1, le=50)] = 5.0

@@ -5,7 +5,7 @@ The pictures are drawn with the LoRA from its prompt; their noisy latents are th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from diffusers import DDPMScheduler, StableDiffusionXLPipeline
 
     from engine.values import LoRA
+
+AHEAD = 4
+"""Draws whose targets are predicted at once, since a small model takes hardly longer for several."""
 
 
 class Draw(NamedTuple):
@@ -62,21 +65,19 @@ def draw_side(
         return {}
 
     with torch.no_grad(), applied(pipeline, [lora]):
-        latents = [
-            pipeline(
-                prompt,
-                num_inference_steps=sampling_steps,
-                guidance_scale=guidance_scale,
-                generator=generator,
-                output_type="latent",
-                callback_on_step_end=on_step_end,
-            ).images
-            for _ in range(pictures)
-        ]
+        latents = pipeline(
+            prompt,
+            num_images_per_prompt=pictures,
+            num_inference_steps=sampling_steps,
+            guidance_scale=guidance_scale,
+            generator=generator,
+            output_type="latent",
+            callback_on_step_end=on_step_end,
+        ).images
         conditioning = encode_captions(pipeline, [prompt])
     like = torch.zeros((), device=pipeline.unet.device)
     factors = {name: layer.to(like) for name, layer in factors_of(lora).items()}
-    return Side(factors, prompt, torch.cat(latents).float(), conditioning)
+    return Side(factors, prompt, latents.float(), conditioning)
 
 
 class Draws:
@@ -94,10 +95,17 @@ class Draws:
         self.sides = sides
         self.generator = generator
 
-    def random(self, count: int) -> list[Draw]:
-        """`count` latents of each side, at timesteps drawn uniformly."""
+    def random(self, times: int, count: int) -> Iterator[list[Draw]]:
+        """`times` over, `count` latents of each side at timesteps drawn uniformly."""
         steps: int = self.schedule.config.num_train_timesteps
-        return [self._draw(side, torch.randint(steps, (count,), generator=self.generator)) for side in self.sides]
+        for first in range(0, times, AHEAD):
+            now = min(AHEAD, times - first)
+            some = [
+                self._draw(side, torch.randint(steps, (now * count,), generator=self.generator)) for side in self.sides
+            ]
+            for i in range(now):
+                rows = slice(i * count, (i + 1) * count)
+                yield [Draw(draw.noisy[rows], draw.timesteps[rows], draw.target[rows]) for draw in some]
 
     def spread(self, count: int) -> list[Draw]:
         """`count` latents of each side, at timesteps spread evenly."""

@@ -62,7 +62,7 @@ class ZipSettings:
     start: Literal["ones", "closed-form"] = "ones"
     """What the mergers start from: the direct sum, or the layer-wise least-squares fit of `closed_form`."""
     pictures: int = 4
-    """Pictures drawn with each LoRA."""
+    """Pictures drawn with each LoRA, as one batch."""
     sampling_steps: int = 20
     guidance_scale: float = 5.0
     gradient_checkpointing: bool = False
@@ -106,8 +106,7 @@ def zip_loras(
     """
     schedule = noise_schedule(pipeline)
     generator = torch.Generator().manual_seed(settings.seed)
-    sampling = 2 * settings.pictures * settings.sampling_steps
-    tick = _ticking(sampling + settings.steps + _Losses.evaluations, progress)
+    tick = _ticking(2 * settings.sampling_steps + settings.steps + _Losses.evaluations, progress)
     with frozen(pipeline), checkpointing(pipeline, settings.gradient_checkpointing):
         sides = [
             draw_side(
@@ -214,8 +213,7 @@ def _descend(
     """Minimise L over the mergers, in place, with Adam."""
     parameters = [columns.requires_grad_() for side in mergers for columns in side.values()]
     adam = torch.optim.Adam(parameters, lr=settings.learning_rate)
-    for _ in range(settings.steps):
-        draws = draw.random(settings.batch)
+    for draws in draw.random(settings.steps, settings.batch):
         update = merged([side.factors for side in sides], mergers)
         with patched(pipeline, update):
             loss = reconstruction(pipeline, sides, draws) / unit + settings.penalty * overlap(mergers)
