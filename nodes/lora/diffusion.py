@@ -59,14 +59,16 @@ def noise_schedule(pipeline: StableDiffusionXLPipeline) -> DDPMScheduler:
         hint = "Load the model as bfloat16 or float32."
         raise InputError("gradients vanish in a float16 model", input="model", hint=hint)
 
-    prediction = pipeline.scheduler.config.get("prediction_type")
-    if prediction not in ("epsilon", "v_prediction"):
+    settings = pipeline.scheduler.config
+    prediction = settings.get("prediction_type")
+    # EDM's schedulers (Karras et al. 2022) share the names of predictions, but scale inputs and outputs.
+    if prediction not in ("epsilon", "v_prediction") or "sigma_data" in settings:
         raise InputError(
-            f"the model's scheduler ({type(pipeline.scheduler).__name__}) has prediction type {prediction!r}",
+            f"the model's scheduler is {type(pipeline.scheduler).__name__} with prediction type {prediction!r}",
             input="model",
-            hint="Only models that predict epsilon or v_prediction can be trained.",
+            hint="Gradients are had of models that predict epsilon or v_prediction at discrete noise levels.",
         )
-    return DDPMScheduler.from_config(pipeline.scheduler.config)
+    return DDPMScheduler.from_config(settings)
 
 
 def predict(

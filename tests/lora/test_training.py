@@ -5,7 +5,12 @@ from dataclasses import replace
 
 import pytest
 import torch
-from diffusers import EulerDiscreteScheduler, FlowMatchEulerDiscreteScheduler, StableDiffusionXLPipeline
+from diffusers import (
+    EDMEulerScheduler,
+    EulerDiscreteScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    StableDiffusionXLPipeline,
+)
 from diffusers.training_utils import compute_snr
 from torch import Tensor
 
@@ -202,6 +207,6 @@ def test_models_without_usable_gradients_are_refused(pipeline: StableDiffusionXL
     half = components | {"unet": copy.deepcopy(pipeline.unet).half()}
     with pytest.raises(InputError, match="float16"):
         train(StableDiffusionXLPipeline(**half, add_watermarker=False))
-    flow = components | {"scheduler": FlowMatchEulerDiscreteScheduler()}
-    with pytest.raises(InputError, match="prediction type None"):
-        train(StableDiffusionXLPipeline(**flow, add_watermarker=False))
+    for scheduler in (FlowMatchEulerDiscreteScheduler(), EDMEulerScheduler(prediction_type="v_prediction")):
+        with pytest.raises(InputError, match=f"scheduler is {type(scheduler).__name__}"):
+            train(StableDiffusionXLPipeline(**components | {"scheduler": scheduler}, add_watermarker=False))
