@@ -16,6 +16,8 @@ from torch import Tensor, nn
 
 CHECKPOINTS = Path(os.environ.get("KINOGRAPH_TRAIN", ".train"))
 """Where unfinished training waits for its next start."""
+CHECKPOINT_SECONDS = 120.0
+"""How much work a stop may cost."""
 PARTS = CHECKPOINTS / "parts"
 """Finished parts that later members of the family are trained on."""
 
@@ -50,8 +52,8 @@ class Recipe:
 def train(model: nn.Module, loss_of: Callable[[Step], Tensor], recipe: Recipe) -> nn.Module:
     """Train `model` in place of its trainable parameters and return the averaged copy, in evaluation mode.
 
-    `loss_of(step)` computes one step's loss. A checkpoint is written every two minutes to `CHECKPOINTS`; the same call
-    goes on from it.
+    `loss_of(step)` computes one step's loss. A checkpoint goes to `CHECKPOINTS` now and then; the same call goes on
+    from it.
     """
     average = copy.deepcopy(model).eval().requires_grad_(False)
     wanted = [p for p in model.parameters() if p.requires_grad]
@@ -80,7 +82,7 @@ def train(model: nn.Module, loss_of: Callable[[Step], Tensor], recipe: Recipe) -
                 flush=True,
             )
             recent = []
-        if time.monotonic() - saved > 120 or index + 1 == recipe.steps:
+        if time.monotonic() - saved > CHECKPOINT_SECONDS or index + 1 == recipe.steps:
             _store(checkpoint, index + 1, model, average, optimizer, schedule)
             saved = time.monotonic()
     return average
