@@ -46,7 +46,7 @@ def load(kind: str, model: ModelReference, device: str, **options: Any) -> Any:
     else:
         method, options = "from_single_file", options | {"config": str(_settings(model))}
     try:
-        with _quiet():
+        with quiet():
             loader = getattr(getattr(import_module("diffusers"), kind), method)
             pipeline = loader(model.path, dtype=getattr(torch, model.dtype), local_files_only=True, **options)
     except (OSError, ValueError, KeyError, AttributeError, SafetensorError) as error:
@@ -69,7 +69,7 @@ def _settings(model: ModelReference) -> Path:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Hold back the bars and the advice with which libraries accompany loading; errors still come as exceptions."""
     from diffusers.utils import logging as diffusers_logging
     from transformers.utils import logging as transformers_logging
