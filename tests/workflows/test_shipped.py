@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+import av
+import numpy as np
+import PIL.Image
+import pytest
+
+from engine import documents
+from engine.cache import Cache
+from engine.errors import MissingError
+from engine.events import NodeSaved
+from engine.execute import Execution
+from engine.graph import check
+from engine.workflow import Workflow
+from nodes import registry
+from tests.tiny import tiny_sdxl, tiny_svd
+
+SHIPPED = documents.shipped()
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_workflow_is_sound_and_tells_what_it_is(name: str) -> None:
+    document = documents.read(name)
+    assert document.workflow.title
+    assert document.workflow.description
+    assert document.workflow.inputs
+    with suppress(MissingError):  # a model not yet downloaded doesn't make a workflow unsound
+        check(document.workflow, registry(), base=document.base)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_node_has_a_title(name: str) -> None:
+    graph = documents.read(name).workflow.graph
+    assert [node for node, entry in graph.items() if not entry.meta.get("title")] == []
+
+
+def test_key_frames_are_drawn_and_saved(tmp_path: Path) -> None:
+    tiny_sdxl().save_pretrained(tmp_path / "sdxl")
+    settings = {
+        "image_model.source": str(tmp_path / "sdxl"),
+        "keyframes.prompt": "a red snail",
+        "keyframes.count": 2,
+        "keyframes.steps": 2,
+    }
+    saved = run("keyframes", settings, tmp_path)
+    assert [path.name for path in saved] == ["keyframe_00001.png", "keyframe_00002.png"]
+    for path in saved:
+        with PIL.Image.open(path) as picture:
+            assert picture.size == (256, 256)
+            assert Workflow.parse(picture.info["workflow"]).graph["keyframes"].inputs["prompt"] == "a red snail"
+
+
+def test_a_picture_is_set_moving_and_saved(tmp_path: Path) -> None:
+    tiny_svd().save_pretrained(tmp_path / "svd")
+    (path,) = run("image_to_video", {"video_model.source": str(tmp_path / "svd"), "video.steps": 2}, tmp_path)
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(stream)]
+        assert stream.average_rate == 7
+        assert Workflow.parse(container.metadata["workflow"]).graph["video"].inputs["steps"] == 2
+    assert np.stack(frames).shape == (14, 256, 256, 3)
+
+
+def run(name: str, settings: dict[str, object], folder: Path) -> list[Path]:
+    """Run a shipped workflow with some of its inputs changed; the files that it saved."""
+    document = documents.read(name)
+    workflow = document.workflow
+    for place, value in settings.items():
+        node, _, name = place.partition(".")
+        workflow = workflow.with_input(node, name, value)
+    graph = check(workflow, registry(), base=document.base)
+    with Cache() as cache:
+        events = list(Execution(graph, cache=cache, out=folder / "out"))
+    return [path for event in events if isinstance(event, NodeSaved) for path in event.files]
