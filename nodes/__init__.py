@@ -10,6 +10,7 @@ def registry() -> Registry:
     from nodes.files import nodes as files
     from nodes.image import nodes as image
     from nodes.lora import nodes as lora
+    from nodes.text import nodes as text
     from nodes.video import nodes as video
 
-    return Registry.of_modules(files, image, lora, video)
+    return Registry.of_modules(files, image, lora, text, video)

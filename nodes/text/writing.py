@@ -1,0 +1,153 @@
+"""Writing text with a language model, by lookahead decoding."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from engine.errors import InputError
+from nodes.text.lookahead import lookahead_decode, unfit
+from nodes.text.prompts import Message, conversation, faults, objection
+
+if TYPE_CHECKING:
+    from engine.node import Context
+    from engine.values import Vocabulary
+    from nodes.text.models import LoadedModel
+
+RETRY_TEMPERATURE = 0.7
+"""Least temperature of a second try: the same words again would help nobody."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How a text is decoded; the names are the paper's (arXiv 2402.02057)."""
+
+    max_new_tokens: int = 64
+    temperature: float = 0.0
+    """0 always takes the likeliest token."""
+    top_p: float = 0.95
+    seed: int = 0
+    window: int = 5
+    ngram: int = 4
+    candidates: int = 5
+    stop: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class Count:
+    """Tokens written, and the forward passes that they took."""
+
+    tokens: int = 0
+    passes: int = 0
+
+
+def write(ctx: Context, llm: LoadedModel, chat: Sequence[Message], settings: Settings, count: Count) -> str:
+    """Answer a chat; the text streams through the context as it is written, and `count` is added to.
+
+    Raises:
+        InputError: the model can't be decoded so, or the chat does not fit into its context.
+    """
+    if reason := unfit(llm.model):
+        raise InputError(reason, input="llm")
+    ids = _encode(llm, chat)
+    _check_room(llm, ids.shape[1], settings.max_new_tokens)
+    written: list[int] = []
+
+    def on_tokens(tokens: list[int]) -> None:
+        before = llm.tokenizer.decode(written, skip_special_tokens=True)
+        written.extend(tokens)
+        count.tokens, count.passes = count.tokens + len(tokens), count.passes + 1
+        after = llm.tokenizer.decode(written, skip_special_tokens=True)
+        ctx.text(after[len(before) :])
+        ctx.progress(len(written), settings.max_new_tokens, unit="token")
+
+    sampling: dict[str, Any] = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
+    if settings.temperature > 0:
+        sampling = {"do_sample": True, "temperature": settings.temperature, "top_p": settings.top_p, "top_k": 0}
+    with torch.inference_mode():
+        llm.model.generate(
+            ids.to(llm.model.device),
+            custom_generate=lookahead_decode,
+            max_new_tokens=settings.max_new_tokens,
+            stopping_criteria=_stopping(llm, settings.stop),
+            pad_token_id=llm.tokenizer.pad_token_id or llm.tokenizer.eos_token_id,
+            window=settings.window,
+            ngram=settings.ngram,
+            candidates=settings.candidates,
+            window_seed=settings.seed,
+            generator=torch.Generator(llm.model.device).manual_seed(settings.seed),
+            on_tokens=on_tokens,
+            **sampling,
+        )
+    return _until(llm.tokenizer.decode(written, skip_special_tokens=True), settings.stop).strip()
+
+
+def write_prompt(
+    ctx: Context,
+    llm: LoadedModel,
+    theme: str,
+    vocabulary: Vocabulary,
+    settings: Settings,
+    attempts: int,
+    count: Count,
+) -> str:
+    """Have a picture prompt written on a theme; what the image model can't draw is asked for again, with the reason.
+
+    Raises:
+        InputError: after so many attempts there was still something wrong.
+    """
+    text, reasons = "", ["nothing was written"]
+    for attempt in range(attempts):
+        chat = conversation(theme, vocabulary, settings.seed)
+        if attempt:
+            chat += objection(text, reasons, theme)
+        text = write(ctx, llm, chat, _for_attempt(settings, attempt), count)
+        reasons = faults(text, vocabulary)
+        if not reasons:
+            return text
+        ctx.text(f"\n({'; '.join(reasons)})\n")
+    raise InputError(
+        f"after {attempts} attempts the model still wrote “{text}”: {'; '.join(reasons)}",
+        input="prompt",
+        hint="try another seed, another theme, more attempts or a larger language model",
+    )
+
+
+def _for_attempt(settings: Settings, attempt: int) -> Settings:
+    temperature = max(settings.temperature, RETRY_TEMPERATURE) if attempt else settings.temperature
+    return replace(settings, temperature=temperature, seed=settings.seed + attempt, stop=(*settings.stop, "\n"))
+
+
+def _encode(llm: LoadedModel, chat: Sequence[Message]) -> torch.Tensor:
+    if llm.tokenizer.chat_template:
+        text = llm.tokenizer.apply_chat_template(list(chat), add_generation_prompt=True, tokenize=False)
+        ids = llm.tokenizer(text, add_special_tokens=False, return_tensors="pt").input_ids
+    else:  # a model without a chat format goes on with the text
+        ids = llm.tokenizer("\n".join(message["content"] for message in chat) + "\n", return_tensors="pt").input_ids
+    assert isinstance(ids, torch.Tensor)
+    return ids
+
+
+def _stopping(llm: LoadedModel, stops: Sequence[str]) -> Any:
+    """Criteria that end at a stop string; `generate` would not hand the tokenizer for them to our own decoding."""
+    from transformers.generation import StoppingCriteriaList, StopStringCriteria
+
+    return StoppingCriteriaList([StopStringCriteria(llm.tokenizer, list(stops))] if stops else [])
+
+
+def _check_room(llm: LoadedModel, length: int, new: int) -> None:
+    room = getattr(llm.model.config, "max_position_embeddings", None)
+    if room is not None and length + new > room:
+        raise InputError(
+            f"{length} tokens and {new} new ones don't fit into the model's {room}",
+            input="prompt",
+            hint="shorten the text or lower max_new_tokens",
+        )
+
+
+def _until(text: str, stops: Sequence[str]) -> str:
+    """The text up to the first stop string."""
+    return text[: min((at for stop in stops if (at := text.find(stop)) >= 0), default=len(text))]
