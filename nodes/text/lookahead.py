@@ -288,14 +288,15 @@ class _Writer:
     def result(self, cache: Any) -> Any:
         if not self.config.return_dict_in_generate:
             return self.ids
-        from transformers.generation import GenerateDecoderOnlyOutput
+        from transformers.generation.utils import GenerateDecoderOnlyOutput
 
-        return GenerateDecoderOnlyOutput(
-            sequences=self.ids,
-            scores=tuple(self.scores) if self.config.output_scores else None,
-            logits=tuple(self.logits) if self.config.output_logits else None,
-            past_key_values=cache,
-        )
+        fields: dict[str, Any] = {
+            "sequences": self.ids,
+            "scores": tuple(self.scores) if self.config.output_scores else None,
+            "logits": tuple(self.logits) if self.config.output_logits else None,
+            "past_key_values": cache,
+        }
+        return GenerateDecoderOnlyOutput(**fields)
 
 
 def unfit(model: Any) -> str | None:

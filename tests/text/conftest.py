@@ -1,0 +1,62 @@
+"""Tiny random language models in the real transformers classes; weights are scaled up so that the argmax is clear."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+import pytest
+import torch
+
+VOCABULARY = 48
+SETTINGS = {
+    "llama": {"intermediate_size": 48, "num_key_value_heads": 2},
+    "qwen2": {"intermediate_size": 48, "num_key_value_heads": 2},
+    "gpt2": {"n_inner": 48},
+    "opt": {"ffn_dim": 48, "word_embed_proj_dim": 32},
+    "mistral": {"intermediate_size": 48, "num_key_value_heads": 2, "sliding_window": 16},
+    "bloom": {},
+    "t5": {"d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 2, "num_heads": 4, "decoder_start_token_id": 0},
+}
+
+
+@pytest.fixture(autouse=True)
+def _offline_on_one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@cache
+def tiny(kind: str, dtype: torch.dtype = torch.float32, seed: int = 0, **changes: Any) -> Any:
+    """A model of two layers, 48 tokens and 128 positions; shared by all tests, so leave it as you found it."""
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
+
+    settings = {
+        "vocab_size": VOCABULARY,
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "max_position_embeddings": 128,
+        "bos_token_id": 1,
+        "eos_token_id": None,
+        "pad_token_id": 0,
+    }
+    config = AutoConfig.for_model(kind, **settings | SETTINGS[kind] | changes)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        family = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+        model = family.from_config(config, dtype=dtype).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                parameter.mul_(4)
+    return model
+
+
+def prompt(seed: int = 0, length: int = 12) -> torch.Tensor:
+    """Random token ids, (1, length)."""
+    return torch.randint(2, VOCABULARY, (1, length), generator=torch.Generator().manual_seed(seed))
