@@ -16,7 +16,7 @@ def contact_sheet(frames: Tensor, columns: int, gap: int) -> Tensor:
     missing = -len(frames) % columns
     filled = torch.cat([frames, frames.new_ones(missing, *frames.shape[1:])])
     framed = F.pad(filled, (0, gap, 0, gap), value=1.0)
-    rows = framed.unflatten(0, (-1, columns))  # (rows, columns, 3, H + gap, W + gap)
-    _, _, _, height, width = rows.shape
-    sheet = rows.permute(2, 0, 3, 1, 4).reshape(1, 3, len(rows) * height, columns * width)
+    _, _, height, width = framed.shape
+    rows = framed.reshape(-1, columns, 3, height, width)
+    sheet: Tensor = rows.permute(2, 0, 3, 1, 4).reshape(1, 3, len(rows) * height, columns * width)
     return sheet[..., : sheet.shape[-2] - gap, : sheet.shape[-1] - gap].contiguous()
