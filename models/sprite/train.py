@@ -28,6 +28,10 @@ def train_towers(**length: int) -> None:
     clip.train_towers(clip.train_tokenizer(), **length)
 
 
+def train_words(**length: int) -> None:
+    clip.train_words(clip.load_tokenizer(), clip.load_towers(), **length)
+
+
 def train_decoder(**length: int) -> None:
     autoencoder.train_decoder(_autoencoder(), **length)
 
@@ -56,6 +60,7 @@ MEMBERS: dict[str, Callable[..., object]] = {
     "autoencoder": autoencoder.train_autoencoder,
     "decoder": train_decoder,
     "towers": train_towers,
+    "words": train_words,
     "sdxl": train_sdxl,
     "svd": train_svd,
     "loras": train_loras,

@@ -1,0 +1,90 @@
+"""Are pictures from a language model's prompts as right as from prompts by hand? `python -m benchmarks.prompts`.
+
+On 30 themes SmolLM2 writes a prompt for the adapted model of the main workflow; beside each stands a prompt written by
+hand, as in the world's captions. The judge looks for the prompt's subject and colour in the key frames of both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from benchmarks.sprite import share
+from engine.errors import InputError
+from engine.node import Context
+from engine.values import ImageModel
+from models.sprite import world
+from models.sprite.judging import Judge, load_judge
+from nodes.image.nodes import ImageModelLoad, KeyframeSampler, ModelVocabulary
+from nodes.lora.nodes import LoRAApply, LoRALoad, ZipLoRAMerge
+from nodes.text.nodes import LLMLoad, LookaheadDecode
+
+WORKFLOW = Path(__file__).parent.parent / "workflows" / "prompt_to_video.json"
+PICTURES = 2
+THEMES = """a quiet evening by the sea; a storm is coming; the first snow of winter; a picnic in summer; lost in space;
+my grandmother's garden; city streets after rain; a birthday party; a lazy Sunday morning; the long journey home;
+a secret in the forest; spring is here; loneliness; a holiday at the ocean; a midnight adventure; above the clouds;
+an old brick house; slow life; the colours of autumn; a love story; ice and silence; a story for a small child;
+fireworks; the deep blue; desert heat; a hero who never gives up; music and dancing; fresh grass in the morning;
+graffiti; a dream about tomorrow""".replace("\n", " ").split("; ")
+
+
+def adapted(ctx: Context, settings: dict[str, dict[str, object]]) -> ImageModel:
+    """The image model of the main workflow, with the zipped LoRA that it samples with."""
+
+    def constants(node: str) -> dict[str, object]:
+        return {name: value for name, value in settings[node]["inputs"].items() if not isinstance(value, list)}  # type: ignore[attr-defined]
+
+    model = ImageModelLoad(**constants("image_model")).run(ctx)
+    subject, style = (LoRALoad(**constants(node)).run(ctx) for node in ("subject", "style"))
+    zipped = ZipLoRAMerge(model=model, subject=subject, style=style, **constants("zipped")).run(ctx)
+    return LoRAApply(model=model, lora=zipped.lora).run(ctx)
+
+
+def right(ctx: Context, judge: Judge, model: ImageModel, prompt: str, subject: str, seed: int) -> dict[str, list[bool]]:
+    """Whether each key frame shows the subject and the colour that the prompt names."""
+    colour = next(colour for colour in world.COLOURS if colour in prompt.split())
+    sampler = KeyframeSampler(model=model, prompt=prompt, count=PICTURES, steps=20, guidance_scale=4.0, seed=seed)
+    answers = judge.answers(sampler.run(ctx).pixels)
+    return {"subject": [a["subject"] == subject for a in answers], "colour": [a["colour"] == colour for a in answers]}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--themes", type=int, default=len(THEMES), help="how many of the 30 themes")
+    chosen = parser.parse_args()
+    settings, ctx, judge = json.loads(WORKFLOW.read_text())["graph"], Context(), load_judge()
+    model = adapted(ctx, settings)
+    vocabulary = ModelVocabulary(model=model).run(ctx)
+    (subject,), (style,) = vocabulary.required["subject"], vocabulary.required["style"]
+    llm = LLMLoad(source=settings["llm"]["inputs"]["source"]).run(ctx)
+    hits: dict[str, dict[str, list[bool]]] = {who: {"subject": [], "colour": []} for who in ("SmolLM2", "by hand")}
+    refused = []
+    rng = np.random.default_rng(30)
+    for index, theme in enumerate(track(THEMES[: chosen.themes], "themes", console=Console(stderr=True))):
+        scene = world.random_scene(rng, subjects=(subject,), styles=(style,))
+        prompts = {"by hand": world.plain_caption(scene)}
+        try:
+            prompts["SmolLM2"] = LookaheadDecode(llm=llm, prompt=theme, vocabulary=vocabulary).run(ctx).text
+        except InputError as error:
+            refused.append(theme)
+            Console(stderr=True).print(f"{theme}: {error}")
+        for who, prompt in prompts.items():
+            Console(stderr=True).print(f"{theme}: {who}: {prompt}")
+            for slot, found in right(ctx, judge, model, prompt, subject, 100 * index).items():
+                hits[who][slot] += found
+    table = Table("prompts", "themes", "subject right", "colour right")
+    for who, slots in hits.items():
+        themes = chosen.themes - (len(refused) if who == "SmolLM2" else 0)
+        table.add_row(who, str(themes), share(slots["subject"]), share(slots["colour"]))
+    Console(width=120).print(table)
+
+
+if __name__ == "__main__":
+    main()
