@@ -127,7 +127,7 @@ def normalised(pixels: Tensor) -> Tensor:
     return (scaled - mean) / std
 
 
-def train_towers(tokenizer: CLIPTokenizer, steps: int = 1500, batch: int = 64) -> Towers:
+def train_towers(tokenizer: CLIPTokenizer, steps: int = 800, batch: int = 64) -> Towers:
     """Train on base sprites; a picture's caption is to be found among the batch's, by each text encoder, and back."""
     torch.manual_seed(0)
     towers = Towers(tokenizer)
@@ -180,7 +180,7 @@ class Readings(nn.Module):
         return [{slot: head(x) for slot, head in heads.items()} for heads, x in zip(self.heads, given, strict=True)]
 
 
-def train_words(tokenizer: CLIPTokenizer, towers: Towers, steps: int = 1500, batch: int = 64) -> Towers:
+def train_words(tokenizer: CLIPTokenizer, towers: Towers, steps: int = 480, batch: int = 64) -> Towers:
     """Go on with the text encoders alone, until every attribute that a caption names can be read off linearly.
 
     Contrast teaches colours and places first and shapes last; a UNet that starts from embeddings without shapes learns

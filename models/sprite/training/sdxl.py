@@ -120,7 +120,7 @@ class NoiseLevels:
 
 
 def train_unet(
-    tokenizer: CLIPTokenizer, towers: clip.Towers, autoencoder: AutoencoderKL, steps: int = 4600, batch: int = 32
+    tokenizer: CLIPTokenizer, towers: clip.Towers, autoencoder: AutoencoderKL, steps: int = 8000, batch: int = 32
 ) -> UNet2DConditionModel:
     """Train on drawn base sprites; a tenth of the captions are left out for guidance."""
     torch.manual_seed(0)
