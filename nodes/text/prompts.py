@@ -57,9 +57,10 @@ def faults(text: str, vocabulary: Vocabulary) -> list[str]:
 def conversation(theme: str, vocabulary: Vocabulary, seed: int) -> list[Message]:
     """The chat that asks for a prompt on a theme: the words by slot, a few examples made of them, the theme.
 
-    `seed` orders the words, so that the examples don't always favour the same ones.
+    Theme and `seed` order the words: a small model leans towards the examples' first ones, which should not always be
+    the same.
     """
-    draw = random.Random(seed)
+    draw = random.Random(f"{seed} {theme}")
     choices = {
         slot: tuple(vocabulary.required.get(slot) or draw.sample(words, len(words)))
         for slot, words in _slots(vocabulary).items()

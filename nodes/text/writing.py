@@ -102,7 +102,7 @@ def write_prompt(
     text, reasons = "", ["nothing was written"]
     for attempt in range(attempts):
         chat = conversation(theme, vocabulary, settings.seed + attempt)
-        if attempt:
+        if attempt % 2:  # every other attempt starts afresh: a small model can get stuck on what it wrote
             chat += objection(text, reasons, theme)
         text = write(ctx, llm, chat, _for_attempt(settings, attempt), count)
         reasons = faults(text, vocabulary)
