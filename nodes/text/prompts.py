@@ -1,4 +1,8 @@
-"""Asking a language model for picture prompts in the words that an image model knows, and checking what it wrote."""
+"""Asking a language model for picture prompts in the words that an image model knows, and checking what it wrote.
+
+Small models wander off when they have to mind a theme and several lists of words at once. So the model is first asked
+for a word of each list, then for the sentence that says them all.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +24,11 @@ _THEMES = (
     "the end of the day",
     "a good surprise",
     "thinking of nothing",
+    "something new",
+    "the smallest thing in the world",
 )
+_SENTENCES = 4
+"""Examples of sentences; words get as many as there are themes."""
 _GLUE = frozenset(
     word
     for words in ("a an and as at before by in is near of on one over the there under with", "drawing drawn painting")
@@ -36,7 +44,7 @@ def faults(text: str, vocabulary: Vocabulary) -> list[str]:
     slots = _slots(vocabulary)
     reasons: list[str] = []
     for slot, known in slots.items():
-        found = [word for word in known if re.search(rf"\b{re.escape(word.lower())}\b", text.lower())]
+        found = named(text, known)
         required = vocabulary.required.get(slot, ())
         missing = [word for word in required if word not in found]
         others = [word for word in found if word not in required]
@@ -49,52 +57,63 @@ def faults(text: str, vocabulary: Vocabulary) -> list[str]:
         elif not required and len(found) > 1:
             reasons.append(f"it names {len(found)} {slot}s ({', '.join(found)}): choose one")
     drawable = _GLUE.union(*(_words(word) for known in slots.values() for word in known))
-    if strange := [word for word in _words(text) if word not in drawable]:
+    strange = [word for word in _words(text) if word not in drawable]
+    if vocabulary.slots and strange:
         reasons.append(f"{', '.join(strange)} cannot be drawn")
     return reasons
 
 
-def conversation(theme: str, vocabulary: Vocabulary, seed: int) -> list[Message]:
-    """The chat that asks for a prompt on a theme: the words by slot, a few examples made of them, the theme.
+def named(text: str, known: Sequence[str]) -> list[str]:
+    """The known words, or phrases, that a text contains as whole words, as often as it does."""
+    counts = {word: len(re.findall(rf"\b{re.escape(word)}\b", text, re.IGNORECASE)) for word in known}
+    return [word for word, count in counts.items() for _ in range(count)]
 
-    Theme and `seed` order the words: a small model leans towards the examples' first ones, which should not always be
-    the same.
+
+def open_slots(vocabulary: Vocabulary) -> dict[str, tuple[str, ...]]:
+    """The slots that a word is to be chosen for, with their words: those that require none."""
+    return {slot: words for slot, words in _slots(vocabulary).items() if not vocabulary.required.get(slot)}
+
+
+def choosing(theme: str, slot: str, words: Sequence[str], seed: int, *, listed: bool = False) -> list[Message]:
+    """The chat that asks which of a slot's words fits a theme, after an example for each.
+
+    Theme and `seed` order the examples: a small model leans towards some places, which should not always have the
+    same word. With the words `listed` in each question it minds them more and the theme less.
     """
-    draw = random.Random(f"{seed} {theme}")
-    choices = {
-        slot: tuple(vocabulary.required.get(slot) or draw.sample(words, len(words)))
-        for slot, words in _slots(vocabulary).items()
-    }
-    lists = "\n".join(f"{slot}: {', '.join(words)}" for slot, words in choices.items() if len(words) > 1)
-    system = f"You choose what to draw for a theme. Use only words of these lists.\n{lists}"
-    messages = [{"role": "system", "content": system}]
-    for index, example in enumerate(_THEMES):
-        words = {
-            slot: " ".join(known) if slot in vocabulary.required else known[index % len(known)]
-            for slot, known in choices.items()
-        }
-        messages += [
-            {"role": "user", "content": f"Theme: {example}"},
-            {"role": "assistant", "content": _sentence(words)},
-        ]
-    return [*messages, {"role": "user", "content": f"Theme: {theme}"}]
+    ask = f"Which {slot}: {_listed(words, 'or')}?" if listed else f"{slot}:"
+    shown = random.Random(f"{seed} {slot} {theme}").sample(words, min(len(words), len(_THEMES)))
+    chat = [_system(f"You choose the {slot} of a picture. Answer with one of: {', '.join(words)}.")]
+    for example, word in zip(_THEMES, shown, strict=False):
+        chat += [_user(f"{example}\n{ask}"), _assistant(word)]
+    return [*chat, _user(f"{theme}\n{ask}")]
 
 
-def objection(text: str, reasons: Sequence[str], theme: str) -> list[Message]:
-    """What to add to the chat when `text` won't do: the text, and why."""
-    because = f"That cannot be drawn: {'; '.join(reasons)}.\nTheme: {theme}"
-    return [{"role": "assistant", "content": text}, {"role": "user", "content": because}]
+def writing(chosen: Mapping[str, str], vocabulary: Vocabulary, seed: int) -> list[Message]:
+    """The chat that asks for the prompt which says the chosen words, one for each slot that requires none."""
+    draw = random.Random(seed)
+    orders = {slot: draw.sample(words, len(words)) for slot, words in open_slots(vocabulary).items()}
+    chat = [_system("You describe a picture in one line, with the given words.")]
+    for index in range(_SENTENCES):
+        words = _complete({slot: order[index % len(order)] for slot, order in orders.items()}, vocabulary)
+        chat += [_user(_notes(words)), _assistant(_sentence(words))]
+    return [*chat, _user(_notes(_complete(chosen, vocabulary)))]
 
 
-def _slots(vocabulary: Vocabulary) -> Mapping[str, tuple[str, ...]]:
-    """All words by slot, in the order of a sentence; the slots that it has no place for come last."""
-    slots = {slot: tuple(words) for slot, words in vocabulary.slots.items() if words}
-    return {slot: slots[slot] for slot in (*(s for s in _ORDER if s in slots), *(s for s in slots if s not in _ORDER))}
+def again(chat: Sequence[Message], answer: str, reasons: Sequence[str]) -> list[Message]:
+    """The chat with the answer that its question got, why it won't do, and the question once more."""
+    *before, question = chat
+    because = f"That cannot be drawn: {'; '.join(reasons)}.\n{question['content']}"
+    return [*before, question, _assistant(answer), _user(because)]
 
 
-def _words(text: str) -> list[str]:
-    """The words of a text in lower case, each once."""
-    return list(dict.fromkeys(re.findall(r"[^\W\d_]+", text.lower())))
+def _complete(chosen: Mapping[str, str], vocabulary: Vocabulary) -> dict[str, str]:
+    """The chosen words and the required ones, by slot."""
+    required = {slot: _listed(words, "and") for slot, words in vocabulary.required.items() if words}
+    return {slot: required.get(slot) or chosen[slot] for slot in _slots(vocabulary)}
+
+
+def _notes(words: Mapping[str, str]) -> str:
+    return "\n".join(f"{slot}: {word}" for slot, word in words.items())
 
 
 def _sentence(words: Mapping[str, str]) -> str:
@@ -103,5 +122,32 @@ def _sentence(words: Mapping[str, str]) -> str:
     return f"a drawing of {article} {told}"
 
 
+def _slots(vocabulary: Vocabulary) -> Mapping[str, tuple[str, ...]]:
+    """All words by slot, in the order of a sentence; the slots that it has no place for come last."""
+    slots = {
+        slot: tuple(dict.fromkeys((*vocabulary.slots.get(slot, ()), *vocabulary.required.get(slot, ()))))
+        for slot in (*vocabulary.slots, *vocabulary.required)
+    }
+    order = (*(slot for slot in _ORDER if slot in slots), *(slot for slot in slots if slot not in _ORDER))
+    return {slot: slots[slot] for slot in order if slots[slot]}
+
+
+def _words(text: str) -> list[str]:
+    """The words of a text in lower case, each once."""
+    return list(dict.fromkeys(re.findall(r"[^\W\d_]+", text.lower())))
+
+
 def _listed(words: Sequence[str], last: str) -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} {last} {words[-1]}"
+
+
+def _system(content: str) -> Message:
+    return {"role": "system", "content": content}
+
+
+def _user(content: str) -> Message:
+    return {"role": "user", "content": content}
+
+
+def _assistant(content: str) -> Message:
+    return {"role": "assistant", "content": content}

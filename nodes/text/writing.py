@@ -9,16 +9,20 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from engine.errors import InputError
+from engine.values import Vocabulary
 from nodes.text.lookahead import lookahead_decode, unfit
-from nodes.text.prompts import Message, conversation, faults, objection
+from nodes.text.prompts import Message, again, choosing, faults, named, open_slots, writing
 
 if TYPE_CHECKING:
     from engine.node import Context
-    from engine.values import Vocabulary
     from nodes.text.models import LoadedModel
 
 RETRY_TEMPERATURE = 0.7
 """Least temperature of a second try: the same words again would help nobody."""
+
+
+WORD_TOKENS = 12
+"""Most tokens of an answer that is one word."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +59,18 @@ def write(ctx: Context, llm: LoadedModel, chat: Sequence[Message], settings: Set
     ids = _encode(llm, chat)
     _check_room(llm, ids.shape[1], settings.max_new_tokens)
     written: list[int] = []
+    told = 0
+
+    def so_far() -> str:
+        return _until(llm.tokenizer.decode(written, skip_special_tokens=True), settings.stop)
 
     def on_tokens(tokens: list[int]) -> None:
-        before = llm.tokenizer.decode(written, skip_special_tokens=True)
+        nonlocal told
         written.extend(tokens)
         count.tokens, count.passes = count.tokens + len(tokens), count.passes + 1
-        after = llm.tokenizer.decode(written, skip_special_tokens=True)
-        ctx.text(after[len(before) :])
+        text = so_far().rstrip("\N{REPLACEMENT CHARACTER}")  # stands for a character of which a part is yet to come
+        ctx.text(text[told:])
+        told = len(text)
         ctx.progress(len(written), settings.max_new_tokens, unit="token")
 
     sampling: dict[str, Any] = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
@@ -82,7 +91,7 @@ def write(ctx: Context, llm: LoadedModel, chat: Sequence[Message], settings: Set
             on_tokens=on_tokens,
             **sampling,
         )
-    return _until(llm.tokenizer.decode(written, skip_special_tokens=True), settings.stop).strip()
+    return so_far().strip()
 
 
 def write_prompt(
@@ -94,23 +103,46 @@ def write_prompt(
     attempts: int,
     count: Count,
 ) -> str:
-    """Have a picture prompt written on a theme; what the image model can't draw is asked for again, with the reason.
+    """Have a picture prompt written on a theme: first a word of each slot that requires none, then the sentence.
+
+    An answer that the image model can't draw is asked for again, with the reason.
 
     Raises:
-        InputError: after so many attempts there was still something wrong.
+        InputError: after so many attempts at an answer there was still something wrong with it.
     """
-    text, reasons = "", ["nothing was written"]
-    for attempt in range(attempts):
-        chat = conversation(theme, vocabulary, settings.seed + attempt)
-        if attempt % 2:  # every other attempt starts afresh: a small model can get stuck on what it wrote
-            chat += objection(text, reasons, theme)
-        text = write(ctx, llm, chat, _for_attempt(settings, attempt), count)
+    chosen: dict[str, str] = {}
+    for slot, words in open_slots(vocabulary).items():
+        chats = [choosing(theme, slot, words, settings.seed + turn, listed=turn > 0) for turn in range(attempts)]
+        short = replace(settings, max_new_tokens=min(settings.max_new_tokens, WORD_TOKENS))
+        (chosen[slot],) = named(_ask(ctx, llm, chats, Vocabulary({slot: words}), short, count), words)
+    chats = [writing(chosen, vocabulary, settings.seed + turn) for turn in range(attempts)]
+    return _ask(ctx, llm, chats, vocabulary, settings, count)
+
+
+def _ask(
+    ctx: Context,
+    llm: LoadedModel,
+    chats: Sequence[list[Message]],
+    vocabulary: Vocabulary,
+    settings: Settings,
+    count: Count,
+) -> str:
+    """The first answer without faults, asked for in one chat after the other.
+
+    Every other chat goes on with the last answer and what is wrong with it; the rest start afresh, for a small model
+    can get stuck on what it wrote.
+    """
+    text, reasons = "", [""]
+    for attempt, chat in enumerate(chats):
+        turns = again(chat, text, reasons) if attempt % 2 else chat
+        text = write(ctx, llm, turns, _for_attempt(settings, attempt), count)
         reasons = faults(text, vocabulary)
         if not reasons:
+            ctx.text("\n")
             return text
         ctx.text(f"\n({'; '.join(reasons)})\n")
     raise InputError(
-        f"after {attempts} attempts the model still wrote “{text}”: {'; '.join(reasons)}",
+        f"after {len(chats)} attempts the model still wrote “{text}”: {'; '.join(reasons)}",
         input="prompt",
         hint="try another seed, another theme, more attempts or a larger language model",
     )
@@ -133,7 +165,7 @@ def _encode(llm: LoadedModel, chat: Sequence[Message]) -> torch.Tensor:
 
 def _stopping(llm: LoadedModel, stops: Sequence[str]) -> Any:
     """Criteria that end at a stop string; `generate` would not hand the tokenizer for them to our own decoding."""
-    from transformers.generation import StoppingCriteriaList, StopStringCriteria
+    from transformers.generation.stopping_criteria import StoppingCriteriaList, StopStringCriteria
 
     return StoppingCriteriaList([StopStringCriteria(llm.tokenizer, list(stops))] if stops else [])
 

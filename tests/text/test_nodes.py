@@ -107,13 +107,35 @@ def test_too_long_a_prompt_is_refused_before_anything_is_computed(ctx: Context, 
 
 
 def test_what_cannot_be_drawn_is_asked_for_again_and_then_refused_with_the_reason(ctx: Context, folder: Path) -> None:
-    vocabulary = Vocabulary({"subject": ("fish", "cat"), "colour": ("red",)}, {"subject": ("snail",)})
+    vocabulary = Vocabulary({"subject": ("fish", "cat")}, {"subject": ("snail",)})
     heard: list[str] = []
     with pytest.raises(InputError, match=r"after 2 attempts the model still wrote .* it lacks the subject snail"):
         decode(
             Context(models=ctx.models, on_text=heard.append), folder, vocabulary=vocabulary, attempts=2, prompt="sea"
         )
     assert "".join(heard).count("it lacks the subject snail") == 2
+
+
+def test_words_are_chosen_before_the_sentence_is_written(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model that gives these answers in turn, and what it is asked each time."""
+    answers = iter(["purple", "It is red.", "the red", "cat", "a red dog", "a red cat"])
+    asked: list[tuple[str, float]] = []
+
+    def answer(ctx: Any, llm: Any, chat: Any, settings: Any, count: Any) -> str:
+        asked.append((chat[-1]["content"], settings.temperature))
+        return next(answers)
+
+    monkeypatch.setattr("nodes.text.writing.write", answer)
+    vocabulary = Vocabulary({"subject": ("fish", "cat"), "colour": ("red", "teal")})
+    assert decode(Context(), folder, prompt="a storm", vocabulary=vocabulary).text == "a red cat"
+    said, temperatures = zip(*asked, strict=True)
+    assert said[0] == "a storm\ncolour:"
+    assert said[1].startswith("That cannot be drawn: it names no colour: choose red or teal; purple cannot be drawn.")
+    assert said[1].endswith("a storm\nWhich colour: red or teal?")
+    assert said[2] == "a storm\nWhich colour: red or teal?"  # every other attempt is afresh
+    assert said[3:5] == ("a storm\nsubject:", "colour: red\nsubject: cat")
+    assert said[5].startswith("That cannot be drawn: it names no subject: choose fish or cat; dog cannot be drawn.")
+    assert temperatures == (0.0, 0.7, 0.7, 0.0, 0.0, 0.7)
 
 
 def test_a_folder_without_a_model_is_named(tmp_path: Path) -> None:
@@ -124,12 +146,80 @@ def test_a_folder_without_a_model_is_named(tmp_path: Path) -> None:
         LLMLoad(source=str(tmp_path / "model.bin")).run(Context())
 
 
+@pytest.fixture(scope="module")
+def gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny Llama as a GGUF file."""
+    from gguf import MODEL_ARCH, GGUFWriter, get_tensor_name_map
+
+    path = tmp_path_factory.mktemp("gguf") / "tiny.gguf"
+    writer = GGUFWriter(path, "llama")
+    writer.add_context_length(128)
+    writer.add_embedding_length(32)
+    writer.add_block_count(2)
+    writer.add_feed_forward_length(48)
+    writer.add_head_count(4)
+    writer.add_head_count_kv(2)
+    writer.add_layer_norm_rms_eps(1e-6)
+    writer.add_vocab_size(48)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_token_list(["<pad>", "<s>", "</s>", "<unk>", *map(chr, range(65, 108)), "AB"])
+    writer.add_token_types([3, 3, 3, 3, *[1] * 44])
+    writer.add_token_merges(["A B"])
+    writer.add_pad_token_id(0)
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(2)
+    writer.add_unk_token_id(3)
+    writer.add_chat_template(CHAT)
+    names = get_tensor_name_map(MODEL_ARCH.LLAMA, 2)
+    for name, weight in tiny("llama").state_dict().items():
+        writer.add_tensor(names.get_name(name, (".weight",)), _interleaved(name, weight).numpy())
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def _interleaved(name: str, weight: torch.Tensor) -> torch.Tensor:
+    """GGUF has the halves of each head's rotary dimensions interleaved, in queries and keys."""
+    heads = 4 if "q_proj" in name else 2 if "k_proj" in name else 0
+    if not heads:
+        return weight
+    return weight.unflatten(0, (heads, 2, -1)).transpose(1, 2).flatten(0, 2).contiguous()
+
+
+def test_a_gguf_file_is_unpacked_once(
+    ctx: Context, gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KINOGRAPH_HOME", str(tmp_path))
+    waits: list[str] = []
+    llm = LLMLoad(source=str(gguf)).run(Context(on_progress=lambda done, total, unit, _: waits.append(unit)))
+    assert set(waits) == {"model unpacked"}
+    (unpacked,) = (tmp_path / "unpacked").glob("*/")
+    assert llm.path == str(unpacked)
+    model, tokenizer = language_model(ctx, llm)
+    assert tokenizer.chat_template == CHAT
+    assert (tokenizer.bos_token, tokenizer.eos_token, tokenizer.pad_token) == ("<s>", "</s>", "<pad>")
+    assert tokenizer.tokenize("ABBA</s>") == ["AB", "B", "A", "</s>"]
+    for name, weight in model.state_dict().items():
+        torch.testing.assert_close(weight, tiny("llama").state_dict()[name].half().float())
+    waits.clear()
+    assert LLMLoad(source=str(gguf)).run(Context(on_progress=lambda *_: waits.append(""))).path == llm.path
+    assert waits == []
+
+
+def test_unpacking_ends_with_a_cancel(gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KINOGRAPH_HOME", str(tmp_path))
+    with pytest.raises(Cancelled):
+        LLMLoad(source=str(gguf)).run(Context(cancelled=lambda: True))
+    assert not list((tmp_path / "unpacked").glob("*/config.json"))
+
+
 def test_a_broken_file_is_a_missing_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KINOGRAPH_HOME", str(tmp_path / "home"))
     (tmp_path / "torn.gguf").write_bytes(b"GGUF" + bytes(20))
-    llm = LLMLoad(source=str(tmp_path / "torn.gguf")).run(Context())
-    with pytest.raises(MissingError, match=r"torn\.gguf can't be loaded"):
-        LookaheadDecode(llm=llm, prompt="hello").run(Context())
+    with pytest.raises(MissingError, match=r"torn\.gguf can't be unpacked"):
+        LLMLoad(source=str(tmp_path / "torn.gguf")).run(Context())
     assert not list((tmp_path / "home" / "unpacked").glob("*/config.json"))
 
 

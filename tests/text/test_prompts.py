@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from engine.values import Vocabulary
-from nodes.text.prompts import conversation, faults, objection
+from nodes.text.prompts import again, choosing, faults, open_slots, writing
 
 SLOTS = {
     "subject": ("fish", "cat", "snail"),
@@ -57,23 +57,54 @@ def test_required_words_are_required(text: str, reason: str) -> None:
     assert faults("a red snail on the beach in neon style", BOUND) == []
 
 
-@pytest.mark.parametrize("vocabulary", [FREE, BOUND])
+def test_a_word_said_twice_is_told() -> None:
+    text = "a red fish on the beach in the beach in crayon style"
+    assert faults(text, FREE) == ["it names 2 backgrounds (beach, beach): choose one"]
+
+
+def test_without_lists_of_words_only_the_required_ones_matter() -> None:
+    bound = Vocabulary({}, {"subject": ("sks dog",)})
+    assert faults("a photograph of a sks dog surfing", bound) == []
+    assert faults("a photograph of a sks", bound) == ["it lacks the subject sks dog"]
+
+
+def test_words_are_chosen_for_the_slots_that_require_none() -> None:
+    assert list(open_slots(FREE)) == ["colour", "subject", "background", "style"]
+    assert open_slots(BOUND) == {"colour": ("red", "teal"), "background": ("beach", "starry night")}
+
+
+@pytest.mark.parametrize("listed", [False, True])
+def test_the_question_for_a_word_follows_an_example_for_each(listed: bool) -> None:
+    system, *examples, question = choosing("a storm", "subject", SLOTS["subject"], 0, listed=listed)
+    assert "fish, cat, snail" in system["content"]
+    assert {turn["content"] for turn in examples if turn["role"] == "assistant"} == {"fish", "cat", "snail"}
+    assert question["content"].startswith("a storm\n")
+    assert ("fish, cat or snail?" in question["content"]) == listed
+
+
+@pytest.mark.parametrize("vocabulary", [FREE, BOUND, Vocabulary({}, {"subject": ("snail", "cat")})])
 @pytest.mark.parametrize("seed", range(5))
 def test_the_examples_obey_the_rules_that_they_teach(vocabulary: Vocabulary, seed: int) -> None:
-    system, *turns, last = conversation("a storm", vocabulary, seed)
+    chosen = {slot: words[0] for slot, words in open_slots(vocabulary).items()}
+    system, *turns, last = writing(chosen, vocabulary, seed)
     assert system["role"] == "system"
-    assert last == {"role": "user", "content": "Theme: a storm"}
+    assert all(word in last["content"] for word in chosen.values())
     answers = [turn["content"] for turn in turns if turn["role"] == "assistant"]
-    assert len(answers) >= 5
+    assert len(answers) >= 4
     assert all(faults(answer, vocabulary) == [] for answer in answers)
 
 
-def test_another_seed_shows_other_examples() -> None:
-    assert conversation("a storm", FREE, 0) == conversation("a storm", FREE, 0)
-    assert conversation("a storm", FREE, 0) != conversation("a storm", FREE, 1)
+def test_theme_and_seed_order_the_examples() -> None:
+    words = ("red", "teal", "blue", "pink", "green")
+    chat = choosing("a storm", "colour", words, 0)
+    assert chat == choosing("a storm", "colour", words, 0)
+    assert chat != choosing("a storm", "colour", words, 1)
+    assert chat[:-1] != choosing("a calm", "colour", words, 0)[:-1]
 
 
-def test_a_refused_text_is_answered_with_the_reason_and_the_theme() -> None:
-    refused, answer = objection("a cat", ["it names no colour: choose red or teal"], "a storm")
+def test_a_refused_answer_is_followed_by_the_reason_and_the_question() -> None:
+    chat = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Which?"}]
+    *before, refused, more = again(chat, "a cat", ["it names no colour: choose red or teal"])
+    assert before == chat
     assert refused == {"role": "assistant", "content": "a cat"}
-    assert answer["content"] == "That cannot be drawn: it names no colour: choose red or teal.\nTheme: a storm"
+    assert more["content"] == "That cannot be drawn: it names no colour: choose red or teal.\nWhich?"

@@ -1,0 +1,81 @@
+"""GGUF files, unpacked once to a transformers folder: reading GGUF takes 20 s each time, the folder half a second.
+
+Unpacking is plain Python for most of that time, so it has a process of its own and holds up nothing else:
+`python -P nodes/text/unpack.py FILE FOLDER`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+TICK = 0.25  # seconds between two calls of `waiting`
+
+
+def unpacked(file: Path, identity: str, home: Path, waiting: Callable[[], None]) -> Path:
+    """The folder below `home` that holds a GGUF file's model and tokenizer, made if it is not there.
+
+    Weights are in half precision, whatever they were quantised to: GGUF's own scales are.
+
+    Args:
+        identity: what the file's bytes are; equal files share a folder.
+        waiting: called several times a second; what it raises ends the unpacking.
+
+    Raises:
+        ValueError: transformers can't read the file; the message is its own.
+    """
+    from filelock import FileLock, Timeout
+
+    folder = home / "unpacked" / hashlib.sha256(identity.encode()).hexdigest()[:32]
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    while not folder.is_dir():
+        try:
+            with FileLock(f"{folder}.lock", timeout=TICK):
+                if not folder.is_dir():
+                    _unpack_apart(file, folder, waiting)
+        except Timeout:  # another process is at it
+            waiting()
+    return folder
+
+
+def _unpack_apart(file: Path, folder: Path, waiting: Callable[[], None]) -> None:
+    """Unpack in another process, beside the folder's place, and move the result there."""
+    unfinished = folder.with_name(f".{folder.name}")
+    shutil.rmtree(unfinished, ignore_errors=True)  # left by a process that was killed
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as complaints:
+        process = subprocess.Popen([sys.executable, "-P", __file__, file, unfinished], stderr=complaints)
+        try:
+            while process.poll() is None:
+                waiting()
+                time.sleep(TICK)
+        finally:
+            process.kill()
+            process.wait()
+        if process.returncode:
+            complaints.seek(0)
+            raise ValueError((complaints.read().strip() or "nothing was said").splitlines()[-1])
+    unfinished.rename(folder)
+
+
+def _unpack(file: Path, folder: Path) -> None:
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    place = {"gguf_file": file.name, "local_files_only": True}
+    config = AutoConfig.from_pretrained(file.parent, **place)  # given to the others, so that they don't read it again
+    tokenizer = AutoTokenizer.from_pretrained(file.parent, config=config, **place)
+    model = AutoModelForCausalLM.from_pretrained(
+        file.parent, config=config, quantization_config=GgufConfig(dequantize=True), dtype=torch.float16, **place
+    )
+    tokenizer.save_pretrained(folder)
+    model.save_pretrained(folder)
+
+
+if __name__ == "__main__":
+    _unpack(Path(sys.argv[1]), Path(sys.argv[2]))
