@@ -6,7 +6,7 @@ A member that needs another takes it from `.train/parts`. Interrupted training g
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -18,6 +18,7 @@ from models.sprite.training.card import write_card
 from models.sprite.training.loop import PARTS
 
 FAMILY = Path(__file__).parent
+CONCEPTS = (*world.HELD_OUT_SUBJECTS, *world.HELD_OUT_STYLES)
 
 
 def _autoencoder() -> AutoencoderKL:
@@ -50,8 +51,8 @@ def train_svd(**length: int) -> None:
     write_card(FAMILY / "svd", "A small Stable Video Diffusion of the sprite world", dict(length))
 
 
-def train_loras(**length: int) -> None:
-    for concept in (*world.HELD_OUT_SUBJECTS, *world.HELD_OUT_STYLES):
+def train_loras(concepts: Sequence[str] = CONCEPTS, **length: int) -> None:
+    for concept in concepts:
         loras.train_concept(FAMILY / "sdxl", concept, FAMILY / "loras", **length)
 
 
@@ -72,11 +73,15 @@ def main() -> None:
     parser.add_argument("member", choices=[*MEMBERS, "all"])
     parser.add_argument("--steps", type=int, help="train for another number of steps")
     parser.add_argument("--threads", type=int, default=2, help="torch threads")
+    parser.add_argument("--only", nargs="+", choices=CONCEPTS, help="loras: train these concepts alone")
     chosen = parser.parse_args()
+    if chosen.only and chosen.member != "loras":
+        parser.error("--only goes with the member loras")
     torch.set_num_threads(chosen.threads)
-    length = {"steps": chosen.steps} if chosen.steps else {}
+    options = {"steps": chosen.steps, "concepts": chosen.only}
+    given = {name: value for name, value in options.items() if value}
     for member in MEMBERS if chosen.member == "all" else [chosen.member]:
-        MEMBERS[member](**length)
+        MEMBERS[member](**given)
 
 
 if __name__ == "__main__":

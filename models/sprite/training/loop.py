@@ -57,7 +57,9 @@ def train(model: nn.Module, loss_of: Callable[[Step], Tensor], recipe: Recipe) -
     """
     average = copy.deepcopy(model).eval().requires_grad_(False)
     wanted = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(wanted, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, betas=(0.9, 0.99))
+    optimizer = torch.optim.AdamW(
+        wanted, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, betas=(0.9, 0.99), fused=True
+    )
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, recipe.rate_at)
     checkpoint = CHECKPOINTS / f"{recipe.name}.pt"
     first = _restore(checkpoint, model, average, optimizer, schedule)

@@ -10,6 +10,7 @@ from diffusers import StableDiffusionXLPipeline
 
 from models.sprite import world
 from models.sprite.training.data import pictures
+from models.sprite.training.sdxl import VARIETY
 from nodes.lora.formats import write_lora
 from nodes.lora.training import (
     ATTENTION,
@@ -35,7 +36,7 @@ def examples(concept: str) -> list[Example]:
     styles = world.BASE_STYLES if is_subject else (concept,)
     scenes: list[world.Scene] = []
     while len(scenes) < count:  # no colour, background, and no base subject or style, twice
-        scene = world.random_scene(rng, subjects, styles)
+        scene = world.random_scene(rng, subjects, styles, variety=VARIETY)
         other = (scene.colour, scene.background, scene.style if is_subject else scene.subject)
         if all(
             mine != theirs
@@ -68,7 +69,7 @@ def train_concept(base: Path, concept: str, folder: Path, steps: int = 400) -> P
         schedule="cosine",
         warmup=20,
         caption_dropout=0.1,
-        snr_gamma=5.0,
+        snr_gamma=None,
         ema_decay=0.98,
     )
 

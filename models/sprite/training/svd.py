@@ -76,7 +76,7 @@ class Clip:
 class Clips:
     """Endless drawn clips; the first `kept` are kept as latents, since drawing and encoding cost as much as a step."""
 
-    def __init__(self, autoencoder: AutoencoderKL, towers: clip.Towers, kept: int = 1200) -> None:
+    def __init__(self, autoencoder: AutoencoderKL, towers: clip.Towers, kept: int = 2400) -> None:
         self.autoencoder, self.towers, self.kept = autoencoder, towers, kept
         self._memory: dict[int, Clip] = {}
 
@@ -125,7 +125,7 @@ def _loss(unet: UNetSpatioTemporalConditionModel, autoencoder: AutoencoderKL, cl
 
 
 def train_unet(
-    towers: clip.Towers, autoencoder: AutoencoderKL, steps: int = 5000, batch: int = 2
+    towers: clip.Towers, autoencoder: AutoencoderKL, steps: int = 10_000, batch: int = 4
 ) -> UNetSpatioTemporalConditionModel:
     """Train on drawn clips of every motion, motion bucket and frame rate."""
     torch.manual_seed(0)

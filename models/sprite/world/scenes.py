@@ -87,17 +87,21 @@ def random_scene(
     subjects: Sequence[str] = BASE_SUBJECTS,
     styles: Sequence[str] = BASE_STYLES,
     companions: float = 0.0,
+    variety: float = 1.0,
 ) -> Scene:
-    """A scene with every attribute drawn uniformly; with probability `companions` a second, smaller sprite in it."""
-    radius = float(rng.uniform(14, 20))
-    reach = SIZE / 2 - radius
+    """A scene with every attribute drawn uniformly; with probability `companions` a second, smaller sprite in it.
+
+    `variety` scales how much place, size and tilt differ: at 0 the sprite is always in the middle.
+    """
+    radius = 17 + variety * float(rng.uniform(-3, 3))
+    reach = variety * 0.8 * (SIZE / 2 - radius)
     hero = Sprite(
         subject=pick(rng, subjects),
         colour=pick(rng, COLOURS),
-        x=float(rng.uniform(-reach, reach)) * 0.8,
-        y=float(rng.uniform(-reach, reach)) * 0.8,
+        x=float(rng.uniform(-reach, reach)),
+        y=float(rng.uniform(-reach, reach)),
         radius=radius,
-        angle=float(rng.normal(0, 0.12)),
+        angle=variety * float(rng.normal(0, 0.12)),
     )
     sprites = [hero]
     if rng.random() < companions:
