@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -105,12 +105,15 @@ def run(
             raise UsageError(f"--out {out} is not a folder")
         document, registry = _document(file, set, nodes)
         device = devices.checked(device) if device else devices.best()
-        with reporter(_labels(document.workflow), as_json=as_json, debug=debug) as shown:
-            graph = _ready(document, registry, shown, interrupts)
-            with _cache(cache_dir, no_cache) as cache:
-                code, saved = _execute(graph, cache, out, device, shown, interrupts)
-        if not as_json:
-            print(*saved, sep="\n", end="\n" if saved else "")
+        saved: list[Path] = []
+        try:
+            with reporter(_labels(document.workflow), as_json=as_json, debug=debug) as shown:
+                graph = _ready(document, registry, shown, interrupts)
+                with _cache(cache_dir, no_cache) as cache:
+                    code = _execute(graph, cache, out, device, shown, interrupts, saved)
+        finally:
+            if not as_json:
+                print(*saved, sep="\n", end="\n" if saved else "")
         raise typer.Exit(code)
 
 
@@ -158,31 +161,35 @@ def nodes(
 
 @app.command()
 def models(
-    file: Annotated[str, typer.Argument(metavar="[FILE]", help="A workflow: list what it needs.")] = "",
-    fetch: Annotated[bool, typer.Option("--fetch", help="Fetch what the workflow needs and is not here.")] = False,
+    file: Annotated[
+        str, typer.Argument(metavar="[FILE]", help="A workflow, to list what it needs, or a model's source.")
+    ] = "",
+    fetch: Annotated[bool, typer.Option("--fetch", help="Fetch what is not here.")] = False,
     set: Set = [],  # noqa: B006
     nodes: Nodes = [],  # noqa: B006
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """List the models that are here, or those that a workflow needs."""
+    """List the models that are here, or those that a workflow needs, and fetch them."""
     with _answering(as_json, debug), _Interrupts() as interrupts:
         from engine.console import reporter
         from engine.documents import models_of
-        from engine.models import find
+        from engine.models import can_fetch, find
         from engine.models.listing import here
 
         if not file:
             if fetch:
-                raise UsageError("--fetch needs a workflow", hint="kinograph models FILE --fetch")
+                raise UsageError("--fetch needs a workflow or a model", hint="kinograph models FILE --fetch")
             found: Mapping[str, Path | None] = here()
         else:
-            document, registry = _document(file, set, nodes)
-            needed = models_of(document.workflow, registry)
+            base, needed = None, {file: list[tuple[str, str]]()}
+            if not can_fetch(file):
+                document, registry = _document(file, set, nodes)
+                base, needed = document.base, models_of(document.workflow, registry)
             if fetch:
                 with reporter({}, as_json=as_json, debug=debug) as shown:
-                    _fetch(needed, document.base, shown, interrupts)
-            found = {source: find(source, base=document.base) for source in needed}
+                    _fetch(needed, base, shown, interrupts)
+            found = {source: find(source, base=base) for source in needed}
         for source, path in found.items():
             state = str(path) if path else "not here"
             print(json.dumps({"source": source, "path": path and str(path)}) if as_json else f"{source}\t{state}")
@@ -249,6 +256,8 @@ class _Interrupts:
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
         if self.stopped:
+            if sys.stderr.isatty():
+                os.write(2, b"\x1b[?25h")  # the progress board has hidden the cursor
             os._exit(Cancelled.exit_code)
         self.stopped = True
         if self.execution is None:
@@ -268,54 +277,43 @@ def _document(file: str, settings: list[str], nodes: list[Path]) -> tuple[Docume
 
 
 def _registry(files: list[Path]) -> Registry:
-    from engine.registry import Registry
+    from engine.registry import Registry, load_file
     from nodes import registry
 
     if not files:
         return registry()
-    added = Registry.of_modules(*map(_module, files))
+    added = Registry.of_modules(*map(load_file, files))
     return Registry([*registry().values(), *added.values()])
-
-
-def _module(path: Path) -> Any:
-    from importlib.util import module_from_spec, spec_from_file_location
-
-    if not path.is_file():
-        raise MissingError(f"there is no file '{path}'")
-    spec = spec_from_file_location(path.stem, path)
-    if spec is None or spec.loader is None:
-        raise UsageError(f"'{path}' is not a Python file")
-    module = module_from_spec(spec)
-    sys.modules[spec.name] = module  # where pydantic looks up what annotations name
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        raise UsageError(f"'{path}' fails: {type(error).__name__}: {error}", hint="--debug shows where") from error
-    return module
 
 
 def _ready(document: Document, registry: Registry, shown: Reporter, interrupts: _Interrupts) -> Graph:
     """The checked graph, with its models fetched."""
     from engine.documents import models_of
     from engine.graph import check
+    from engine.models import can_fetch
 
-    sources = models_of(document.workflow, registry)
+    needed = models_of(document.workflow, registry)
     try:
         graph = check(document.workflow, registry, base=document.base)
-    except MissingError:  # all else is sound: it is worth fetching what can be had
-        _fetch(sources, document.base, shown, interrupts)
+    except MissingError as error:
+        fetchable = {place for source, places in needed.items() if can_fetch(source) for place in places}
+        if any((problem.node, problem.input) not in fetchable for problem in error.problems):
+            raise  # nothing is fetched for a run that can't be
+        _fetch(needed, document.base, shown, interrupts)
         return check(document.workflow, registry, base=document.base)
-    _fetch(sources, document.base, shown, interrupts)
+    _fetch(needed, document.base, shown, interrupts)
     return graph
 
 
-def _fetch(sources: list[str], base: Path | None, shown: Reporter, interrupts: _Interrupts) -> None:
-    """Fetch the models that are not here; raises MissingError with all that cannot be had."""
+def _fetch(
+    needed: Mapping[str, list[tuple[str, str]]], base: Path | None, shown: Reporter, interrupts: _Interrupts
+) -> None:
+    """Fetch the models that are not here; raises MissingError with all that cannot be had, and who needs them."""
     from engine.models import find, resolve
 
     one_at_a_time = threading.Lock()
     problems: list[Problem] = []
-    for source in sources:
+    for source, places in needed.items():
 
         def progress(done: int, total: int, source: str = source) -> None:
             if interrupts.stopped:
@@ -327,21 +325,23 @@ def _fetch(sources: list[str], base: Path | None, shown: Reporter, interrupts: _
             if find(source, base=base) is None:
                 shown.downloaded(source, resolve(source, base=base, progress=progress))
         except MissingError as error:
-            problems += error.problems
+            named = places or [(None, None)]
+            problems += [replace(p, node=node, input=socket) for p in error.problems for node, socket in named]
     if problems:
         raise MissingError.of(problems)
 
 
 def _execute(
-    graph: Graph, cache: Cache, out: Path, device: str, shown: Reporter, interrupts: _Interrupts
-) -> tuple[int, list[Path]]:
-    """Run the graph; returns the exit code and the files saved."""
+    graph: Graph, cache: Cache, out: Path, device: str, shown: Reporter, interrupts: _Interrupts, saved: list[Path]
+) -> int:
+    """Run the graph; returns the exit code, and adds the files to `saved` as they are written."""
     from engine.events import NodeSaved, RunFinished
     from engine.execute import Execution
 
     execution = Execution(graph, cache=cache, out=out, device=device)
     interrupts.execution = execution
-    saved: list[Path] = []
+    if interrupts.stopped:  # by a signal that a library took for an error of its own
+        raise Cancelled
     code = 0
     for event in execution:
         shown.event(event)
@@ -351,7 +351,7 @@ def _execute(
             case RunFinished():
                 code = event.exit_code
     interrupts.execution = None
-    return code, saved
+    return code
 
 
 def _cache(folder: Path | None, no_cache: bool) -> Cache:

@@ -177,7 +177,7 @@ class Board:
                 self._update(node, done, total, unit)
             case NodeText(node, text):
                 self._texts[node] = self._texts.get(node, "") + text
-            case NodeFinished(node) | NodeFailed(node):
+            case NodeFinished(node) | NodeFailed(node) if node in self._rows:  # what is fetched has no row
                 self._remove(node)
         for line in told(event, self._labels, self._texts, self._debug):
             self._progress.console.print(Text(line, style=_style(event)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from engine.errors import MissingError, suggestion
+from engine.errors import MissingError, naming, suggestion
 from engine.models.digest import digest
 from engine.models.sources import Local, parse
 
@@ -35,10 +35,8 @@ class Contents:
             MissingError: there is none, or it can't be read.
         """
         if (holds, name) not in self._seen:
-            try:
+            with naming(name):
                 self._seen[holds, name] = self._model(name) if holds == "model" else self._media(name)
-            except OSError as error:
-                raise MissingError(f"'{name}' can't be read: {error.strerror}") from error
         return self._seen[holds, name]
 
     def _model(self, source: str) -> Content:

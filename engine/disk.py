@@ -14,6 +14,7 @@ import uuid
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from threading import Lock
 
 from engine.keys import Key
 from engine.stored import Outputs, TornError, load, save
@@ -47,6 +48,7 @@ class Disk:
         self._nbytes: int | None = None  # not known before the first write
         # No file's priority is below that of the last that was evicted, so the lowest stands in for it.
         self._inflation = 0.0
+        self._lock = Lock()  # of the listing and the count, which the writer keeps too
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="kinograph-disk")
         folder.mkdir(parents=True, exist_ok=True)
         self.refresh()
@@ -64,12 +66,13 @@ class Disk:
     def refresh(self) -> None:
         """List the folder anew if it has changed."""
         changed_at = self.folder.stat().st_mtime_ns
-        if changed_at != self._listed_at:
-            self._listed_at = changed_at
-            names = (path.name for path in self.folder.iterdir())
-            self._names = {_key(name): name for name in names if NAME.fullmatch(name)}
-            self._inflation = min(map(_priority, self._names.values()), default=0.0)
-            self._nbytes = None
+        with self._lock:
+            if changed_at != self._listed_at:
+                self._listed_at = changed_at
+                names = (path.name for path in self.folder.iterdir())
+                self._names = {_key(name): name for name in names if NAME.fullmatch(name)}
+                self._inflation = min(map(_priority, self._names.values()), default=0.0)
+                self._nbytes = None
 
     def read(self, key: Key) -> tuple[Outputs, float] | None:
         """The outputs of that key and the seconds they took, or None if they are not there or not sound."""
@@ -88,7 +91,11 @@ class Disk:
             except TornError as error:
                 log.warning("%s is not sound and is dropped: %s", path, error)
                 self._names.pop(key, None)
-                path.unlink(missing_ok=True)
+                with suppress(OSError):
+                    path.unlink(missing_ok=True)
+            except OSError as error:
+                log.warning("%s can't be read: %s", path, error)
+                self._names.pop(key, None)
         return None
 
     def write(self, key: Key, outputs: Outputs, seconds: float) -> None:
@@ -103,12 +110,13 @@ class Disk:
             save(unfinished, outputs, seconds)
             nbytes = unfinished.stat().st_size
             if nbytes <= self.budget:
-                if self._nbytes is None or self._nbytes + nbytes > self.budget:
-                    self._nbytes = self._make_room(nbytes)
-                self._nbytes += nbytes
-                name = _name(key, self._inflation + seconds / nbytes)
-                unfinished.rename(self.folder / name)
-                self._names[key] = name
+                with self._lock:
+                    if self._nbytes is None or self._nbytes + nbytes > self.budget:
+                        self._nbytes = self._make_room(nbytes)
+                    self._nbytes += nbytes
+                    name = _name(key, self._inflation + seconds / nbytes)
+                    unfinished.rename(self.folder / name)
+                    self._names[key] = name
         except Exception as error:  # noqa: BLE001 - such as a full disk: it costs the entry, not the run
             log.warning("%s could not be stored: %r", key, error)
         finally:
@@ -141,8 +149,8 @@ class Disk:
         return sizes
 
     def _touch(self, key: Key, path: Path, seconds: float) -> None:
-        """Raise the priority of what was used."""
-        with suppress(FileNotFoundError):
+        """Raise the priority of what was used; a folder that can't be written keeps it as it was."""
+        with suppress(OSError):
             name = _name(key, self._inflation + seconds / path.stat().st_size)
             if _priority(name) > _priority(path.name):
                 path.rename(self.folder / name)

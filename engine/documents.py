@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.errors import MissingError, UsageError, WorkflowError, suggestion
+from engine.errors import MissingError, UsageError, WorkflowError, naming, suggestion
 from engine.node import fits
 from engine.registry import Registry
 from engine.workflow import Workflow, as_constant
@@ -45,9 +45,10 @@ def read(name: str) -> Document:
     """
     if name == "-":
         return Document(Workflow.parse(sys.stdin.buffer.read()), "standard input", None)
-    path = Path(name).expanduser()
-    if not path.exists():
-        path = shipped().get(name, path)
+    with naming(name):
+        path = Path(name).expanduser()
+        if not path.exists():
+            path = shipped().get(name, path)
     try:
         data = path.read_bytes()
     except FileNotFoundError:
@@ -73,8 +74,13 @@ def _parse(data: bytes, path: Path) -> Workflow:
 def _embedded(tags: dict[str, str], path: Path) -> Workflow:
     """The document a file carries; other programs put an editor's format in `workflow`, the graph in `prompt`."""
     for name in ("workflow", "prompt"):
-        if (text := tags.get(name)) and "nodes" not in (data := json.loads(text)):
-            return Workflow.read(data)
+        if text := tags.get(name):
+            try:
+                data = json.loads(text)
+            except ValueError as error:
+                raise WorkflowError(f"what {path.name} carries as its workflow is not JSON: {error}") from None
+            if not (isinstance(data, dict) and "nodes" in data):
+                return Workflow.read(data)
     raise WorkflowError(
         f"{path.name} carries no workflow", hint="files that Kinograph saves carry the one that made them"
     )
@@ -86,7 +92,7 @@ def _png_tags(path: Path) -> dict[str, str]:
     try:
         with Image.open(path) as picture:
             return {str(name): text for name, text in picture.info.items() if isinstance(text, str)}
-    except (OSError, SyntaxError) as error:  # Pillow's words for a damaged file
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # Pillow's for a damaged file
         raise WorkflowError(f"{path.name} is not a sound PNG") from error
 
 
@@ -120,8 +126,17 @@ def with_setting(workflow: Workflow, registry: Registry, setting: str) -> Workfl
     kind = registry.get(entry.class_type) if entry else None
     if entry is None or (kind and socket not in kind.spec.inputs):
         raise UsageError(f"--set {name}: the workflow has no such input", hint=_near_input(name, workflow, registry))
+    if kind and kind.spec.inputs[socket].holds:
+        return workflow.with_input(node, socket, _from_here(text))
     takes_text = kind is not None and fits(str, kind.spec.inputs[socket].type)
     return workflow.with_input(node, socket, text if takes_text else _json_or_text(text))
+
+
+def _from_here(name: str) -> str:
+    """A file that is named on the command line is sought where people are, before the workflow's folder."""
+    with naming(name):
+        path = Path(name).expanduser().absolute()
+        return str(path) if name and path.exists() else name
 
 
 def _json_or_text(text: str) -> Any:
@@ -139,13 +154,13 @@ def _near_input(name: str, workflow: Workflow, registry: Registry) -> str | None
     return suggestion(name, known)
 
 
-def models_of(workflow: Workflow, registry: Registry) -> list[str]:
-    """The model sources that a workflow names, each once."""
-    sources = dict[str, None]()
-    for entry in workflow.graph.values():
+def models_of(workflow: Workflow, registry: Registry) -> dict[str, list[tuple[str, str]]]:
+    """The model sources that a workflow names, with the nodes and inputs that do."""
+    sources: dict[str, list[tuple[str, str]]] = {}
+    for node, entry in workflow.graph.items():
         kind = registry.get(entry.class_type)
         for socket in kind.spec.inputs.values() if kind else ():
             value = as_constant(entry.inputs.get(socket.name, None if socket.required else socket.default))
             if socket.holds == "model" and isinstance(value, str):
-                sources[value] = None
-    return list(sources)
+                sources.setdefault(value, []).append((node, socket.name))
+    return sources

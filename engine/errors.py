@@ -11,7 +11,8 @@ KinographError           1    whatever else the engine refuses
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import ClassVar, Self
@@ -110,6 +111,17 @@ class Cancelled(KinographError):
         self, message: str = "cancelled", *, node: str | None = None, input: str | None = None, hint: str | None = None
     ) -> None:
         super().__init__(message, node=node, input=input, hint=hint)
+
+
+@contextmanager
+def naming(name: str) -> Iterator[None]:
+    """Where a path is made of a name: raises MissingError for one that no file can have."""
+    try:
+        yield
+    except (RuntimeError, ValueError) as error:  # of a `~user` that isn't there, or a zero byte
+        raise MissingError(f"'{name}' can't be the name of a file: {error}") from None
+    except OSError as error:
+        raise MissingError(f"'{name}' can't be read: {error.strerror}") from None
 
 
 def suggestion(name: str, names: Collection[str]) -> str | None:

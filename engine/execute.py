@@ -72,7 +72,7 @@ class Execution:
         self.models = Models() if models is None else models
         self.results: dict[str, tuple[Any, ...]] = {}
         """The outputs, by node, of targets that don't save files."""
-        self._outputs = Outputs(out, graph.workflow)
+        self._outputs = Outputs(out, graph.workflow, graph.local_files)
         self._slots: dict[Uses, int] = {"device": 1, "cpu": cores(), "io": 8}
         self._schedule = Schedule(self._slots, self._add_thread)
         self._events: SimpleQueue[Event | None] = SimpleQueue()
@@ -222,7 +222,9 @@ class Execution:
             trace = "".join(traceback.format_exception(error))
             failure = NodeFailed(step.id, step.kind.spec.kind, problem, exit_code, trace)
             self._events.put(failure)
-        self._skip(self._schedule.fail(task))
+        skipped = self._schedule.fail(task)
+        if not self._cancelled.is_set():
+            self._skip(skipped)
 
     def _skip(self, tasks: list[Task]) -> None:
         for task in tasks:

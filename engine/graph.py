@@ -52,6 +52,12 @@ class Graph:
     targets: tuple[str, ...]
     """The nodes whose outputs a run is for."""
 
+    @property
+    def local_files(self) -> dict[tuple[str, str], str]:
+        """The absolute paths of the files that nodes name, by node and input."""
+        named = {(step.id, name): step.constants[name] for step in self.steps.values() for name in step.contents}
+        return {place: name for place, name in named.items() if Path(name).is_absolute()}
+
 
 def check(
     workflow: Workflow, registry: Registry, *, base: Path | None = None, targets: Collection[str] | None = None

@@ -1,7 +1,8 @@
 """The key of what a node gives: a digest of all that decides it, and of nothing else.
 
     sha256(format, kind, version, constants with defaults filled in, files' contents, {input: (producer's key, output)},
-           and for what runs on a device: its kind and the versions of the libraries that compute there)
+           for a kind that a file defines: what is in the file,
+           for what runs on a device: its kind and the versions of the libraries that compute there)
 
 Node ids, titles and positions never enter. Tensors are never hashed: a value is named by how it is made.
 """
@@ -16,11 +17,12 @@ from importlib.metadata import PackageNotFoundError, version
 
 from engine.graph import Graph, Step
 from engine.node import Node
+from engine.registry import FILE_MODULE
 
 FORMAT = 1
 """Raised when keys, or the values stored under them, change their meaning."""
 
-LIBRARIES = ("torch", "diffusers")
+LIBRARIES = ("torch", "diffusers", "transformers")
 
 Key = str
 """64 hexadecimal digits."""
@@ -57,7 +59,8 @@ def step_key(step: Step, keys: Mapping[str, Key], device: str) -> Key:
 def _head(kind: type[Node], device: str) -> str:
     spec = kind.spec
     runtime = f" {device.partition(':')[0]} {_libraries()}" if spec.uses == "device" else ""
-    return f"{FORMAT} {spec.kind} {spec.version}{runtime}"
+    file = f" {kind.__module__}" if kind.__module__.startswith(FILE_MODULE) else ""  # people edit, and forget versions
+    return f"{FORMAT} {spec.kind} {spec.version}{file}{runtime}"
 
 
 @cache

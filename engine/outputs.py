@@ -1,20 +1,22 @@
 """Writing what a run saves: numbered files in the output folder, each with the workflow that made it inside.
 
 PNG files carry it in the text chunks `prompt` (the API-format graph) and `workflow` (the whole document), MP4 files in
-container tags of the same names.
+container tags of the same names. Local files are named in it as seen from the saved file, so that it can be run again
+from there and tells nobody the folders of this machine.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import re
 import struct
 import uuid
 import zlib
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cache
 from io import BytesIO
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from engine.errors import InputError
 from engine.values import Files, Media
@@ -26,11 +28,19 @@ PNG_HEADER = 33
 
 
 class Outputs:
-    """Writes the media that one workflow makes into a folder, never over a file that is there."""
+    """Writes the media that one workflow makes into a folder, never over a file that is there.
 
-    def __init__(self, folder: Path, workflow: Workflow) -> None:
+    Args:
+        folder: where to.
+        workflow: what is embedded.
+        files: where the local files are that the workflow names: absolute paths by node and input.
+    """
+
+    def __init__(self, folder: Path, workflow: Workflow, files: Mapping[tuple[str, str], str] | None = None) -> None:
         self.folder = folder
         self.workflow = workflow
+        self.files = files or {}
+        self._tags = cache(self._tags_in)
 
     def write(self, saved: Media | Files) -> tuple[Path, ...]:
         """Write `<prefix>_<number>.<extension>` for each; raises InputError if a prefix leads out of the folder."""
@@ -38,7 +48,7 @@ class Outputs:
 
     def _write(self, media: Media) -> Path:
         path = self.folder / f"{media.prefix}_00001.{media.extension}"
-        if ".." in path.parts or not path.is_relative_to(self.folder):
+        if ".." in PurePath(media.prefix).parts or not path.is_relative_to(self.folder):
             raise InputError(
                 f"'{media.prefix}' leads out of the output folder", hint="give a relative path without '..'"
             )
@@ -46,14 +56,16 @@ class Outputs:
         unfinished = path.parent / f".{uuid.uuid4().hex}.{media.extension}"
         try:
             embed = {"png": _write_png, "mp4": _write_mp4}.get(media.extension, _write_plain)
-            embed(media.data, unfinished, self._tags)
+            embed(media.data, unfinished, self._tags(path.parent))
             return unfinished.rename(_claim(path))
         finally:
             unfinished.unlink(missing_ok=True)
 
-    @cached_property
-    def _tags(self) -> Mapping[str, str]:
-        return {"prompt": json.dumps(self.workflow.api()), "workflow": json.dumps(self.workflow.document())}
+    def _tags_in(self, folder: Path) -> Mapping[str, str]:
+        workflow = self.workflow
+        for (node, socket), file in self.files.items():
+            workflow = workflow.with_input(node, socket, os.path.relpath(file, folder))
+        return {"prompt": json.dumps(workflow.api()), "workflow": json.dumps(workflow.document())}
 
 
 def _claim(first: Path) -> Path:

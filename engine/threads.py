@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib import import_module
 
 # By default OpenMP's threads spin while they wait for one another. Where other processes want the cores, that keeps the
 # one waited for from running: on a loaded machine of two cores, ten convolutions took 2.4 s so, and 0.17 s without.
@@ -19,9 +20,10 @@ def cores() -> int:
 
 
 def set_torch_threads(number: int) -> None:
-    """Give this thread's torch operations that many cores; without torch there is nothing to do.
+    """Give this thread's torch operations that many cores; where torch is not imported, one is not worth importing it.
 
     Never by the machine's load: the number of threads can change a sum's last digits.
     """
-    if set_num_threads := getattr(sys.modules.get("torch"), "set_num_threads", None):
+    torch = import_module("torch") if number > 1 else sys.modules.get("torch")
+    if set_num_threads := getattr(torch, "set_num_threads", None):
         set_num_threads(number)

@@ -6,10 +6,11 @@ import difflib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Protocol
 
-from engine.errors import MissingError
+from engine.errors import MissingError, naming
 from engine.models.digest import digest
 
 Progress = Callable[[int, int], None]
@@ -65,6 +66,14 @@ def identity(source: str, *, base: Path | None = None) -> str:
     return parse(source, base).identity()
 
 
+def can_fetch(source: str) -> bool:
+    """Whether that is a place beyond this machine, rather than a local path or a string that names nothing."""
+    try:
+        return not isinstance(parse(source), Local)
+    except MissingError:
+        return False
+
+
 def parse(source: str, base: Path | None = None) -> Source:
     """The place that a source string names."""
     scheme, colon, rest = source.partition(":")
@@ -80,10 +89,12 @@ def parse(source: str, base: Path | None = None) -> Source:
         return _shipped(source)
     if not source.strip():
         raise MissingError("no model is named", hint=KINDS)
-    path = Path(source).expanduser()
-    if base is not None and (base / path).exists():
-        path = base / path
-    if colon and re.fullmatch(r"[a-z][a-z0-9+.-]+", scheme) and not path.exists():
+    with naming(source):
+        path = Path(source).expanduser()
+        if base is not None and (base / path).exists():
+            path = base / path
+        here = path.exists()
+    if colon and re.fullmatch(r"[a-z][a-z0-9+.-]+", scheme) and not here:
         raise MissingError(f"'{source}': '{scheme}:' is not a kind of model source", hint=_scheme_hint(scheme))
     return Local(source, path)
 
@@ -119,7 +130,7 @@ class Local:
         if not self.path.exists():
             raise self._missing()
         try:
-            return digest(self.path)
+            return _with_settings(self.path) if self.path.is_file() else digest(self.path)
         except OSError as error:
             raise MissingError(f"'{self.source}' cannot be read: {error.strerror}") from error
 
@@ -138,3 +149,13 @@ class Local:
         if re.fullmatch(r"[\w-]+/[\w.-]+", self.source) and not self.source.startswith("sprite/"):
             return f"write 'hf:{self.source}' to take it from the Hugging Face hub"
         return KINDS
+
+
+def _with_settings(checkpoint: Path) -> str:
+    """A file's digest, together with that of the settings beside it where it lies in the folder of a pipeline."""
+    folder = checkpoint.parent
+    if not any((folder / name).is_file() for name in ("card.json", "model_index.json")):
+        return digest(checkpoint)
+    settings = sorted(path for path in folder.rglob("*") if path.suffix in (".json", ".txt"))
+    told = [f"{path.relative_to(folder).as_posix()} {digest(path)}\n" for path in settings]
+    return f"sha256:{sha256(''.join([digest(checkpoint), *told]).encode()).hexdigest()}"

@@ -33,10 +33,6 @@ def train_words(**length: int) -> None:
     clip.train_words(clip.load_tokenizer(), clip.load_towers(), **length)
 
 
-def train_decoder(**length: int) -> None:
-    autoencoder.train_decoder(_autoencoder(), **length)
-
-
 def train_sdxl(**length: int) -> None:
     tokenizer, towers = clip.load_tokenizer(), clip.load_towers()
     unet = sdxl.train_unet(tokenizer, towers, _autoencoder(), **length)
@@ -59,7 +55,6 @@ def train_loras(concepts: Sequence[str] = CONCEPTS, **length: int) -> None:
 MEMBERS: dict[str, Callable[..., object]] = {
     "judge": judging.train_judge,
     "autoencoder": autoencoder.train_autoencoder,
-    "decoder": train_decoder,
     "towers": train_towers,
     "words": train_words,
     "sdxl": train_sdxl,

@@ -14,7 +14,7 @@ from av.codec.codec import UnknownCodecError
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, Interpolation
 from PIL import Image
 
-from engine.errors import MissingError
+from engine.errors import InputError, MissingError
 from nodes.image.pixels import to_bytes
 
 if TYPE_CHECKING:
@@ -59,6 +59,8 @@ def encode_mp4(frames: Tensor, fps: float, *, crf: int = 18, scale: int = 1) -> 
 
 def _add_h264(container: av.container.OutputContainer, width: int, height: int, fps: float, crf: int) -> av.VideoStream:
     rate = Fraction(fps).limit_denominator(1001)
+    if not rate:
+        raise InputError(f"{fps} frames a second can't be written", input="fps", hint="give 0.001 or more")
     # Without B-frames files are stored in the order they are shown, so no player has to heed an edit list.
     options = {"crf": str(crf), "preset": "medium", "profile": "high", "threads": str(_THREADS), "bf": "0"}
     try:

@@ -47,7 +47,7 @@ def sample(
         for index, seed in enumerate(seeds):
             (picture,) = pipeline(
                 prompt=prompt,
-                negative_prompt=negative_prompt,
+                negative_prompt=negative_prompt or None,  # as the model was trained to be told nothing
                 num_inference_steps=steps,
                 guidance_scale=guidance_scale,
                 width=width,

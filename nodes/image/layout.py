@@ -73,12 +73,12 @@ def read_vocabulary(path: Path) -> Vocabulary:
         return Vocabulary({}, {})
     slots = read_object(card).get("vocabulary", {})
     if not isinstance(slots, dict) or not all(_are_words(words) for words in slots.values()):
-        raise InputError(f"{card}: 'vocabulary' must map each slot to a list of words", input="source")
+        raise InputError(f"{card}: 'vocabulary' must map each slot to a list of words, at least one", input="source")
     return Vocabulary({slot: tuple(words) for slot, words in slots.items()}, {})
 
 
 def _are_words(words: object) -> bool:
-    return isinstance(words, list) and all(isinstance(word, str) and word for word in words)
+    return isinstance(words, list) and bool(words) and all(isinstance(word, str) and word for word in words)
 
 
 def read_object(path: Path) -> dict[str, Any]:

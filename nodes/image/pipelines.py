@@ -63,7 +63,7 @@ def _settings(model: ModelReference) -> Path:
     if settings is None:
         raise MissingError(
             f"the settings of {model.source} are not on this machine",
-            hint=f"put it beside model_index.json and the components' configurations, or fetch {_SDXL_SETTINGS}",
+            hint="put it beside SDXL's model_index.json and its components' configurations",
         )
     return settings
 

@@ -13,9 +13,10 @@ by least squares is also what IterIS does (Chen et al. 2024, arXiv 2411.15231), 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import torch
@@ -39,20 +40,26 @@ MEMORY = 2**30
 
 @torch.no_grad()
 def closed_form_mergers(
-    pipeline: StableDiffusionXLPipeline, sides: Sequence[Side], draws: Sequence[Draw]
+    pipeline: StableDiffusionXLPipeline, sides: Sequence[Side], draws: Sequence[Draw], tick: Callable[[], None]
 ) -> list[dict[str, Tensor]]:
-    """A float32 vector (in,) for each layer of each LoRA, from statistics on `draws`, one of each side."""
-    modules = layers(pipeline)
-    names = list(dict.fromkeys(name for side in sides for name in side.factors))
+    """A float32 vector (in,) for each layer of each LoRA, from statistics on `draws`, one of each side.
+
+    `tick` is called after each of `closed_form_passes` forward passes and may raise to stop.
+    """
     mergers: list[dict[str, Tensor]] = [{} for _ in sides]
-    for group in _groups({name: modules[name] for name in names}):
-        moments = [_second_moments(pipeline, side, draw, group) for side, draw in zip(sides, draws, strict=True)]
+    for group in _groups(pipeline, [side.factors for side in sides]):
+        moments = [_second_moments(pipeline, side, draw, group, tick) for side, draw in zip(sides, draws, strict=True)]
         for name in group:
             solution = solve_layer([of[name] for of in moments], [side.factors.get(name) for side in sides])
             for columns, merger in zip(solution, mergers, strict=True):
                 if columns is not None:
                     merger[name] = columns
     return mergers
+
+
+def closed_form_passes(pipeline: StableDiffusionXLPipeline, updates: Sequence[Iterable[str]], draws: int) -> int:
+    """How many forward passes it takes for LoRAs of layers with those names, with so many draws of each."""
+    return sum(len(updates) * draws for _ in _groups(pipeline, updates))
 
 
 def solve_layer(
@@ -93,7 +100,11 @@ def _quadratic(moments: Tensor, present: Sequence[Factors]) -> Tensor:
 
 
 def _second_moments(
-    pipeline: StableDiffusionXLPipeline, side: Side, draw: Draw, modules: Mapping[str, nn.Module]
+    pipeline: StableDiffusionXLPipeline,
+    side: Side,
+    draw: Draw,
+    modules: Mapping[str, nn.Module],
+    tick: Callable[[], None],
 ) -> dict[str, Tensor]:
     """S = E[x xᵀ] of the modules' inputs in the model with this side's LoRA, in float32."""
     sums: dict[str, Tensor] = {}
@@ -111,6 +122,7 @@ def _second_moments(
         conditioning = encode_captions(pipeline, [side.prompt])
         for noisy, timestep, _ in zip(*draw, strict=True):  # one at a time, as a convolution's inputs are large
             predict(pipeline, noisy[None], timestep[None], conditioning)
+            tick()
     return {name: total / counts[name] for name, total in sums.items()}
 
 
@@ -123,11 +135,13 @@ def _input_rows(module: nn.Module, x: Tensor) -> Tensor:
     return x.float().flatten(0, -2)
 
 
-def _groups(modules: Mapping[str, nn.Linear | nn.Conv2d]) -> Iterator[dict[str, nn.Module]]:
-    """Consecutive layers whose second moments fit in memory together."""
+def _groups(pipeline: StableDiffusionXLPipeline, updates: Iterable[Iterable[str]]) -> Iterator[dict[str, nn.Module]]:
+    """The layers of some LoRAs, in consecutive groups whose second moments fit in memory together."""
+    modules = layers(pipeline)
     group: dict[str, nn.Module] = {}
     used = 0
-    for name, module in modules.items():
+    for name in dict.fromkeys(chain.from_iterable(updates)):
+        module = modules[name]
         needed = 4 * module.weight[0].numel() ** 2
         if group and used + needed > MEMORY:
             yield group

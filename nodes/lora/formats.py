@@ -48,7 +48,7 @@ _TEXT_PROJECTIONS = {"to_q": "q_proj", "to_k": "k_proj", "to_v": "v_proj", "to_o
 
 
 def read_lora(path: Path) -> LoRA:
-    """Read a LoRA file. Its name and trigger words come from the header, or else the name is the file's.
+    """Read a LoRA file. Its name and trigger words come from the header.
 
     alpha/r is folded into `up`; where a file gives no alpha the scale is 1. Raises InputError for a file that is no
     safetensors file, holds another kind of adapter, or has a key that isn't understood.
@@ -67,7 +67,7 @@ def read_lora(path: Path) -> LoRA:
         scale = _scale(layer, len(down[layer]), alphas, rules)
         up[layer] = up[layer] if scale == 1 else up[layer].float() * scale
     words = _entry(path.name, header, WORDS_KEY, dict[str, tuple[str, ...]])
-    return LoRA(up, down, header.get("ss_output_name", path.stem), words)
+    return LoRA(up, down, header.get("ss_output_name", "lora"), words)
 
 
 def write_lora(lora: LoRA, format: Format = "kohya") -> bytes:

@@ -29,7 +29,7 @@ from torch import Tensor
 from engine.errors import InputError
 from engine.values import LoRA
 from nodes.lora.apply import Factors, factors_of, frozen, patched, summed
-from nodes.lora.closed_form import closed_form_mergers
+from nodes.lora.closed_form import closed_form_mergers, closed_form_passes
 from nodes.lora.diffusion import Conditioning, checkpointing, encode_captions, noise_schedule, predict
 from nodes.lora.references import Draw, Draws, Side, draw_side
 from nodes.lora.words import joined
@@ -100,13 +100,15 @@ def zip_loras(
     """Merge two LoRAs for `pipeline`, which is left as it was.
 
     Layers that only one LoRA changes have a merger for that one. Both strengths are folded into the result, and its
-    words are those of both. `progress(done, total)` counts sampling steps, gradient steps and evaluations, and may
-    raise to stop. Raises InputError when a LoRA does not fit the model, neither changes anything, or gradients can't be
-    had.
+    words are those of both. `progress(done, total)` counts sampling steps, passes of the fit, gradient steps and
+    evaluations, and may raise to stop. Raises InputError when a LoRA does not fit the model, neither changes anything,
+    or gradients can't be had.
     """
     schedule = noise_schedule(pipeline)
     generator = torch.Generator().manual_seed(settings.seed)
-    tick = _ticking(2 * settings.sampling_steps + settings.steps + _Losses.evaluations, progress)
+    fitted = settings.start == "closed-form"
+    fitting = closed_form_passes(pipeline, [subject.up, style.up], STATISTICS) if fitted else 0
+    tick = _ticking(2 * settings.sampling_steps + fitting + settings.steps + _Losses.evaluations, progress)
     with frozen(pipeline), checkpointing(pipeline, settings.gradient_checkpointing):
         sides = [
             draw_side(
@@ -123,7 +125,10 @@ def zip_loras(
         ]
         draw = Draws(pipeline, schedule, sides, generator)
         held_out = draw.spread(HELD_OUT)
-        mergers = _start(pipeline, sides, draw, settings)
+        if fitted:
+            mergers = closed_form_mergers(pipeline, sides, draw.spread(STATISTICS), tick)
+        else:
+            mergers = _constant(sides, 1, 1)
         losses = _Losses(pipeline, sides, held_out, tick)
         at_start = losses.of(mergers)
         _descend(pipeline, sides, draw, mergers, settings, losses.unit, tick)
@@ -182,12 +187,6 @@ def overlap(mergers: Mergers) -> Tensor:
     subject, style = mergers
     shared = [(subject[name] * style[name]).abs().mean() for name in subject if name in style]
     return torch.stack(shared).mean() if shared else torch.zeros(())
-
-
-def _start(pipeline: StableDiffusionXLPipeline, sides: Sequence[Side], draw: Draws, settings: ZipSettings) -> Mergers:
-    if settings.start == "ones":
-        return _constant(sides, 1, 1)
-    return closed_form_mergers(pipeline, sides, draw.spread(STATISTICS))
 
 
 def _constant(sides: Sequence[Side], *values: float) -> Mergers:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 
@@ -46,8 +47,9 @@ def unpacked(file: Path, identity: str, home: Path, waiting: Callable[[], None])
 
 def _unpack_apart(file: Path, folder: Path, waiting: Callable[[], None]) -> None:
     """Unpack in another process, beside the folder's place, and move the result there."""
-    unfinished = folder.with_name(f".{folder.name}")
-    shutil.rmtree(unfinished, ignore_errors=True)  # left by a process that was killed
+    for left in folder.parent.glob(f".{folder.name}.*"):  # by a process that was killed, whose child may still write
+        shutil.rmtree(left, ignore_errors=True)
+    unfinished = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
     with tempfile.TemporaryFile("w+", encoding="utf-8") as complaints:
         process = subprocess.Popen([sys.executable, "-P", __file__, file, unfinished], stderr=complaints)
         try:

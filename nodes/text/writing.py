@@ -150,7 +150,9 @@ def _ask(
 
 def _for_attempt(settings: Settings, attempt: int) -> Settings:
     temperature = max(settings.temperature, RETRY_TEMPERATURE) if attempt else settings.temperature
-    return replace(settings, temperature=temperature, seed=settings.seed + attempt, stop=(*settings.stop, "\n"))
+    return replace(
+        settings, temperature=temperature, seed=(settings.seed + attempt) % 2**64, stop=(*settings.stop, "\n")
+    )
 
 
 def _encode(llm: LoadedModel, chat: Sequence[Message]) -> torch.Tensor:

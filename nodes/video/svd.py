@@ -2,7 +2,8 @@
 
 The loop is diffusers' own, so results are its results: the picture in 8 bits, the augmentation noise drawn before the
 latents, the frame rate lowered by one where the model is conditioned on it. With guidance 1 on all frames it leaves out
-the unconditional pass. Decoding happens here, chunk by chunk, so that it can be cancelled.
+the unconditional pass. Decoding happens here, in chunks of the size asked for, so that it can be cancelled between
+them.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import pytest
 from pydantic import ValidationError
 
-from engine.errors import Cancelled
+from engine.errors import Cancelled, UsageError
 from engine.node import Context, InputFile, Node, fits, name_of
 from engine.registry import Registry
 from engine.values import Image, ImageModel, Media, ModelReference, VideoModel
@@ -134,5 +134,5 @@ def test_context_reports_and_ends_a_cancelled_run() -> None:
 def test_a_registry_holds_each_name_once() -> None:
     assert Registry.of_modules(toys)["Mix"] is Mix
     twin = type("Mix", (Number,), {"__module__": __name__}, version=1)
-    with pytest.raises(ValueError, match="two kinds of node are called Mix"):
+    with pytest.raises(UsageError, match="two kinds of node are called Mix"):
         Registry([Mix, twin])

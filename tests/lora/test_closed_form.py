@@ -87,7 +87,7 @@ def _draws(count: int) -> list[Draw]:
 
 
 def test_every_layer_of_each_lora_gets_its_mergers(pipeline: StableDiffusionXLPipeline, sides: list[Side]) -> None:
-    mergers = closed_form_mergers(pipeline, sides, _draws(2))
+    mergers = closed_form_mergers(pipeline, sides, _draws(2), lambda: None)
     modules = layers(pipeline)
     for side, columns in zip(sides, mergers, strict=True):
         assert columns.keys() == side.factors.keys()
@@ -97,8 +97,8 @@ def test_every_layer_of_each_lora_gets_its_mergers(pipeline: StableDiffusionXLPi
 def test_little_memory_takes_more_passes_to_the_same_mergers(
     pipeline: StableDiffusionXLPipeline, sides: list[Side], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    at_once = closed_form_mergers(pipeline, sides, _draws(1))
+    at_once = closed_form_mergers(pipeline, sides, _draws(1), lambda: None)
     monkeypatch.setattr(closed_form, "MEMORY", 1_000_000)
-    in_groups = closed_form_mergers(pipeline, sides, _draws(1))
+    in_groups = closed_form_mergers(pipeline, sides, _draws(1), lambda: None)
     for one, other in zip(at_once, in_groups, strict=True):
         assert all(torch.equal(one[name], other[name]) for name in one)

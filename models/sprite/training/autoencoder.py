@@ -9,109 +9,122 @@ from __future__ import annotations
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
-from numpy.typing import NDArray
-from torch import Tensor
+from diffusers.models.autoencoders.vae import Decoder
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.sprite import world
-from models.sprite.training.data import tensor
+from models.sprite.training.data import pictures, tensor
 from models.sprite.training.loop import PARTS, Recipe, Step, train
+from models.sprite.training.principal import lay_components
 
-CHANNELS = (24, 32, 64, 96)
+CHANNELS = (16, 32, 64, 96)
 LATENT_CHANNELS = 16
+_CELL = 0.25
+"""How much the place told at a latent differs from its neighbour's."""
 
 
 def build() -> AutoencoderKL:
-    """Its posterior starts narrow: what is learnt first is to reconstruct."""
-    model = AutoencoderKL(
+    return AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * 4,
         up_block_types=("UpDecoderBlock2D",) * 4,
         block_out_channels=CHANNELS,
         layers_per_block=1,
         latent_channels=LATENT_CHANNELS,
-        norm_num_groups=8,
+        norm_num_groups=4,
         sample_size=world.SIZE,
         mid_block_add_attention=False,
     )
-    with torch.no_grad():
-        model.quant_conv.weight[LATENT_CHANNELS:] = 0
-        model.quant_conv.bias[LATENT_CHANNELS:] = -6
-    return model
 
 
-def reconstruction_loss(error: Tensor) -> Tensor:
-    """Absolute and squared error at full size and in ever larger blocks, so that colours come as soon as lines."""
-    blocks = [error, *(F.avg_pool2d(error, side) for side in (2, 4, 8))]
-    return torch.stack([block.abs().mean() + block.square().mean() for block in blocks]).sum()
+def train_autoencoder(steps: int = 4000, batch: int = 8) -> AutoencoderKL:
+    """Lay the encoder and train the decoder; the model is written before that too, for UNets to be trained on."""
+    torch.manual_seed(0)
+    model = build()
+    lay_components(model, _sample(np.random.default_rng(1)))
+    model.requires_grad_(False).save_pretrained(PARTS / "autoencoder")
+    model.decoder.load_state_dict(_told_places(model.decoder).state_dict())
+    model.decoder.requires_grad_(True)
+
+    def loss_of(step: Step) -> Tensor:
+        shown = _batch(step, batch)
+        return reconstruction_loss(model.decode(model.encode(shown).latent_dist.mode()).sample - shown)
+
+    trained = train(model, loss_of, Recipe("autoencoder", steps, 1e-3, ema=0.998))
+    assert isinstance(trained, AutoencoderKL)
+    trained.save_pretrained(PARTS / "autoencoder")
+    return trained
+
+
+def _sample(rng: np.random.Generator) -> Tensor:
+    """Pictures in [−1, 1] to take the components of: base sprites and a few abstract ones."""
+    drawn = pictures([world.random_scene(rng) for _ in range(1000)])
+    return torch.cat([drawn, tensor(world.abstract(rng) for _ in range(100))]) * 2 - 1
 
 
 def _batch(step: Step, batch: int) -> Tensor:
-    """Pictures in [−1, 1]: whole ones in even steps, four times as many quarters around the sprite in odd ones.
+    """Pictures in [−1, 1]. In half of them the colour channels change places.
 
-    In half of them the colour channels change places. The world's large areas are blue or sand; without this the
-    colours of small things would be the last that is learnt.
+    The world's large areas are blue or sand; without this the colours of small things would be the last that is learnt.
     """
-    count = batch * 4 if step.index % 2 else batch
-    scenes = [world.random_scene(step.rng, companions=0.3) for _ in range(count)]
-    drawn = [world.draw(scene) for scene in scenes]
+    drawn = [world.draw(world.random_scene(step.rng, companions=0.3)) for _ in range(batch)]
     if step.index % 4 == 0:
         drawn[0] = world.abstract(step.rng)
-    if step.index % 2:
-        drawn = [_quarter(picture, scene) for picture, scene in zip(drawn, scenes, strict=True)]
     drawn = [p[..., step.rng.permutation(3)] if step.rng.random() < 0.5 else p for p in drawn]
     return tensor(drawn) * 2 - 1
 
 
-def _quarter(picture: NDArray[np.uint8], scene: world.Scene) -> NDArray[np.uint8]:
-    """The 32×32 piece nearest to the first sprite, on the latents' grid."""
-    hero, half = scene.sprites[0], world.SIZE // 2
-    left, top = (
-        int(np.clip(round((place + half / 2) / 8) * 8, 0, half))
-        for place in (hero.x - scene.camera[0], hero.y - scene.camera[1])
-    )
-    return picture[top : top + half, left : left + half]
+def reconstruction_loss(error: Tensor) -> Tensor:
+    """Absolute and squared error at full size and in ever larger blocks, so that colours come as soon as lines."""
+    blocks = [error, *(F.avg_pool2d(error, side) for side in (2, 4))]
+    return torch.stack([block.abs().mean() + block.square().mean() for block in blocks]).sum()
 
 
-def train_autoencoder(steps: int = 5400, batch: int = 4) -> AutoencoderKL:
-    """Train on base sprites and a few abstract pictures; scaled latents have a standard deviation near 1."""
-    torch.manual_seed(0)
-    model = build()
+def _told_places(decoder: Decoder) -> Decoder:
+    """The decoder, with channels that tell each pixel where in its 8×8 block it lies.
 
-    def loss_of(step: Step) -> Tensor:
-        pictures = _batch(step, batch)
-        posterior = model.encode(pictures).latent_dist
-        decoded = model.decode(posterior.sample(generator=step.noise)).sample
-        return reconstruction_loss(decoded - pictures) + 1e-6 * posterior.kl().mean()
-
-    trained = train(model, loss_of, Recipe("autoencoder", steps, 8e-4, ema=0.998))
-    assert isinstance(trained, AutoencoderKL)
-    trained.register_to_config(scaling_factor=round(1 / _spread(trained), 4))
-    trained.save_pretrained(PARTS / "autoencoder")
-    return trained
-
-
-def train_decoder(model: AutoencoderKL, steps: int = 3000, batch: int = 4) -> AutoencoderKL:
-    """Go on with the decoder alone: the latents stay what they are, so UNets can be trained on them meanwhile."""
-    torch.manual_seed(0)
-    model.requires_grad_(False)
-    model.decoder.requires_grad_(True)
-    model.post_quant_conv.requires_grad_(True)
+    Convolutions after repeating upsampling treat all pixels of a block alike, so that a pattern finer than a block
+    could not be decoded. The zeros around a picture tell where its borders are: the lowest level learns from them a
+    ramp down and one across, and at each level above second differences of the ramps are +1 in one half of a cell and
+    −1 in the other.
+    """
+    size = world.SIZE // 2 ** (len(CHANNELS) - 1)
+    ramp = (torch.arange(size) - (size - 1) / 2) * _CELL
+    places = torch.stack([ramp[:, None].expand(size, size), ramp[None].expand(size, size)])
 
     def loss_of(step: Step) -> Tensor:
-        pictures = _batch(step, batch)
-        with torch.no_grad():
-            latents = model.encode(pictures).latent_dist.sample(generator=step.noise)
-        return reconstruction_loss(model.decode(latents).sample - pictures)
+        features = decoder.conv_in(torch.randn(16, LATENT_CHANNELS, size, size, generator=step.noise))
+        features = decoder.mid_block(features)
+        for block in decoder.up_blocks[0].resnets:
+            features = block(features, None)
+        return (features[:, -2:] - places).square().mean()
 
-    trained = train(model, loss_of, Recipe("decoder", steps, 8e-4, ema=0.998, seed=1))
-    assert isinstance(trained, AutoencoderKL)
-    trained.save_pretrained(PARTS / "autoencoder")
-    return trained
+    decoder.requires_grad_(True)
+    told = train(decoder, loss_of, Recipe("places", 400, 2e-3, warmup=20, ema=0.98, weight_decay=0))
+    assert isinstance(told, Decoder)
+    with torch.no_grad():
+        for level, (below, above) in enumerate(zip(told.up_blocks, told.up_blocks[1:], strict=False)):
+            ramps = (-2, -1) if level == 0 else (-4, -3)
+            _tell_halves(below.upsamplers[0].conv, ramps, _CELL / 2**level)
+            for block in above.resnets:
+                _let_through(block)
+    return told
 
 
-@torch.no_grad()
-def _spread(model: AutoencoderKL) -> float:
-    """Standard deviation of the latents of 256 scenes."""
-    rng = np.random.default_rng(1)
-    pictures = tensor(world.draw(world.random_scene(rng)) for _ in range(256)) * 2 - 1
-    return float(model.encode(pictures).latent_dist.mean.std())
+def _tell_halves(conv: nn.Conv2d, ramps: tuple[int, int], cell: float) -> None:
+    """From the ramps down and across in those channels, finer ramps (channels −4, −3) and halves (−2, −1)."""
+    for channel in (-4, -3, -2, -1):
+        conv.weight[channel], conv.bias[channel] = 0, 0
+    lines = ((slice(None), 1), (1, slice(None)))
+    for axis, (ramp, line) in enumerate(zip(ramps, lines, strict=True)):
+        conv.weight[axis - 4, ramp][line] = torch.tensor([0.25, 0.5, 0.25])
+        conv.weight[axis - 2, ramp][line] = torch.tensor([1.0, -2.0, 1.0]) / cell
+
+
+def _let_through(block: nn.Module) -> None:
+    """Have a residual block hand on its last four channels as they are."""
+    block.conv2.weight[-4:], block.conv2.bias[-4:] = 0, 0
+    if block.conv_shortcut is not None:
+        block.conv_shortcut.weight[-4:], block.conv_shortcut.bias[-4:] = 0, 0
+        for channel in (-4, -3, -2, -1):
+            block.conv_shortcut.weight[channel, channel] = 1

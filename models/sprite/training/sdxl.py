@@ -123,7 +123,7 @@ class NoiseLevels:
 
 
 def train_unet(
-    tokenizer: CLIPTokenizer, towers: clip.Towers, autoencoder: AutoencoderKL, steps: int = 10_000, batch: int = 32
+    tokenizer: CLIPTokenizer, towers: clip.Towers, autoencoder: AutoencoderKL, steps: int = 5000, batch: int = 32
 ) -> UNet2DConditionModel:
     """Train on drawn base sprites; a tenth of the captions are left out for guidance."""
     torch.manual_seed(0)

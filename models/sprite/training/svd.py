@@ -125,7 +125,7 @@ def _loss(unet: UNetSpatioTemporalConditionModel, autoencoder: AutoencoderKL, cl
 
 
 def train_unet(
-    towers: clip.Towers, autoencoder: AutoencoderKL, steps: int = 10_000, batch: int = 4
+    towers: clip.Towers, autoencoder: AutoencoderKL, steps: int = 6000, batch: int = 4
 ) -> UNetSpatioTemporalConditionModel:
     """Train on drawn clips of every motion, motion bucket and frame rate."""
     torch.manual_seed(0)
@@ -134,7 +134,7 @@ def train_unet(
     def loss_of(step: Step) -> Tensor:
         return _loss(unet, autoencoder, [clips[int(i)] for i in step.rng.integers(2**31, size=batch)], step)
 
-    trained = train(unet, loss_of, Recipe("svd", steps, 6e-4, warmup=200, ema=0.998))
+    trained = train(unet, loss_of, Recipe("svd", steps, 8e-4, warmup=200, ema=0.998))
     assert isinstance(trained, UNetSpatioTemporalConditionModel)
     return trained
 
