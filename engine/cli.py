@@ -325,8 +325,8 @@ def _fetch(
             if find(source, base=base) is None:
                 shown.downloaded(source, resolve(source, base=base, progress=progress))
         except MissingError as error:
-            named = places or [(None, None)]
-            problems += [replace(p, node=node, input=socket) for p in error.problems for node, socket in named]
+            named = [replace(p, node=node, input=socket) for p in error.problems for node, socket in places]
+            problems += named or error.problems
     if problems:
         raise MissingError.of(problems)
 

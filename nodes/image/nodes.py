@@ -50,7 +50,7 @@ class ModelVocabulary(Node, version=1, category="image", uses="io"):
         return self.model.vocabulary
 
 
-class KeyframeSampler(Node, version=1, category="image", uses="device"):
+class KeyframeSampler(Node, version=2, category="image", uses="device"):
     """Draw pictures from a prompt.
 
     Picture i is drawn from the noise of seed + i alone, so it stays the same whatever the count.

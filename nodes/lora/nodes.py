@@ -20,7 +20,7 @@ Strength = Annotated[float, Field(ge=-4, le=4)]
 Prompt = Annotated[str, Field(min_length=1, json_schema_extra={"widget": "multiline"})]
 
 
-class LoRALoad(Node, version=1, category="lora", uses="io"):
+class LoRALoad(Node, version=2, category="lora", uses="io"):
     """Load a LoRA from a safetensors file, as written by kohya's trainers, diffusers or PEFT.
 
     Its trigger words are read from the file's header, where Kinograph writes them.

@@ -125,10 +125,9 @@ def zip_loras(
         ]
         draw = Draws(pipeline, schedule, sides, generator)
         held_out = draw.spread(HELD_OUT)
+        mergers = _constant(sides, 1, 1)
         if fitted:
             mergers = closed_form_mergers(pipeline, sides, draw.spread(STATISTICS), tick)
-        else:
-            mergers = _constant(sides, 1, 1)
         losses = _Losses(pipeline, sides, held_out, tick)
         at_start = losses.of(mergers)
         _descend(pipeline, sides, draw, mergers, settings, losses.unit, tick)

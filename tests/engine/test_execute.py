@@ -202,6 +202,17 @@ class TestCancel:
         assert isinstance(events[-1], RunFinished)
         assert (events[-1].status, events[-1].exit_code, events[-1].failures) == ("cancelled", 130, ())
 
+    def test_nothing_is_said_to_be_skipped(self, gate: threading.Event) -> None:
+        graph = {"1": node("Steps"), "2": node("Mix", a=["1", 0])}
+        execution = Execution(checked(graph, ["2"]), cache=Cache(), out=Path("out"))
+        events = []
+        for event in execution:
+            events.append(event)
+            if isinstance(event, NodeProgress):
+                execution.cancel()
+                gate.set()
+        assert not [event for event in events if isinstance(event, NodeSkipped)]
+
     def test_what_was_done_is_held(self, gate: threading.Event) -> None:
         cache = Cache()
         graph = {"1": node("Number", value=2), "2": node("Mix", a=["1", 0], b=["3", 0]), "3": node("Steps")}

@@ -9,7 +9,7 @@ import PIL.Image
 import pytest
 import torch
 
-from engine.errors import MissingError
+from engine.errors import InputError, MissingError
 from nodes.files import media
 from nodes.files.media import encode_mp4, encode_png
 
@@ -125,3 +125,8 @@ def test_a_missing_encoder_comes_with_a_remedy(monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(MissingError, match=r"no H\.264 encoder") as caught:
         encode_mp4(gradient(1), 7)
     assert "pip install" in str(caught.value)
+
+
+def test_a_video_can_not_stand_still() -> None:
+    with pytest.raises(InputError, match="frames a second"):
+        encode_mp4(gradient(2), 0.0004)

@@ -36,7 +36,9 @@ def test_the_card_tells_the_vocabulary(tmp_path: Path) -> None:
     assert vocabulary.required == {}
 
 
-@pytest.mark.parametrize("card", [{"vocabulary": ["cat"]}, {"vocabulary": {"subject": "cat"}}, ["cat"], "{"])
+@pytest.mark.parametrize(
+    "card", [{"vocabulary": ["cat"]}, {"vocabulary": {"subject": "cat"}}, {"vocabulary": {"subject": []}}, ["cat"], "{"]
+)
 def test_a_malformed_card_is_named(tmp_path: Path, card: object) -> None:
     write(tmp_path / "model_index.json", {"_class_name": "StableDiffusionXLPipeline"})
     (tmp_path / "card.json").write_text(card if isinstance(card, str) else json.dumps(card))

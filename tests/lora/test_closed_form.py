@@ -9,7 +9,7 @@ from torch import Tensor
 
 from nodes.lora import closed_form
 from nodes.lora.apply import Factors, applied, factors_of
-from nodes.lora.closed_form import closed_form_mergers, solve_layer
+from nodes.lora.closed_form import closed_form_mergers, closed_form_passes, solve_layer
 from nodes.lora.diffusion import encode_captions
 from nodes.lora.layers import layers
 from nodes.lora.references import Draw, Side
@@ -99,6 +99,8 @@ def test_little_memory_takes_more_passes_to_the_same_mergers(
 ) -> None:
     at_once = closed_form_mergers(pipeline, sides, _draws(1), lambda: None)
     monkeypatch.setattr(closed_form, "MEMORY", 1_000_000)
-    in_groups = closed_form_mergers(pipeline, sides, _draws(1), lambda: None)
+    ticks: list[None] = []
+    in_groups = closed_form_mergers(pipeline, sides, _draws(1), lambda: ticks.append(None))
+    assert len(ticks) == closed_form_passes(pipeline, [side.factors for side in sides], 1) > 2
     for one, other in zip(at_once, in_groups, strict=True):
         assert all(torch.equal(one[name], other[name]) for name in one)

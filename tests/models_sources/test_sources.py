@@ -169,3 +169,17 @@ def test_home_is_where_the_user_says(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert home() == tmp_path / "kinograph"
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert home() == Path.home() / ".cache" / "kinograph"
+
+
+def test_the_settings_beside_a_checkpoint_are_part_of_it(tmp_path: Path) -> None:
+    checkpoint = tmp_path / "model.safetensors"
+    checkpoint.write_bytes(b"weights")
+    alone = identity(str(checkpoint))
+    (tmp_path / "notes.json").write_text("{}")
+    assert identity(str(checkpoint)) == alone, "what lies beside a file that is in no pipeline's folder does not count"
+
+    (tmp_path / "model_index.json").write_text("{}")
+    told = identity(str(checkpoint))
+    (tmp_path / "scheduler").mkdir()
+    (tmp_path / "scheduler" / "scheduler_config.json").write_text("{}")
+    assert len({alone, told, identity(str(checkpoint))}) == 3
