@@ -45,11 +45,17 @@ def mean(values: Sequence[float], unit: str) -> str:
 
 
 def sdxl() -> StableDiffusionXLPipeline:
-    return _quiet(StableDiffusionXLPipeline.from_pretrained(FAMILY / "sdxl", add_watermarker=False))
+    return _quiet(
+        StableDiffusionXLPipeline.from_pretrained(FAMILY / "sdxl", dtype=torch.float32, add_watermarker=False)
+    )
+
+
+def svd() -> StableVideoDiffusionPipeline:
+    return _quiet(StableVideoDiffusionPipeline.from_pretrained(FAMILY / "svd", dtype=torch.float32))
 
 
 def _quiet(pipeline: Any) -> Any:
-    pipeline.to(dtype=torch.float32).set_progress_bar_config(disable=True)
+    pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
 
@@ -104,7 +110,7 @@ def lora_rows(judge: Judge, count: int, steps: int) -> list[Row]:
 
 
 def video_rows(judge: Judge, count: int, steps: int) -> list[Row]:
-    pipeline = _quiet(StableVideoDiffusionPipeline.from_pretrained(FAMILY / "svd"))
+    pipeline = svd()
     rng = np.random.default_rng(1004)
     buckets, moved, fidelity, kept = [], [], [], []
     for index in track(range(count), "videos", console=Console(stderr=True)):

@@ -19,7 +19,7 @@ from engine.graph import Graph, Step
 from engine.node import Node
 from engine.registry import FILE_MODULE
 
-FORMAT = 1
+FORMAT = 2
 """Raised when keys, or the values stored under them, change their meaning."""
 
 LIBRARIES = ("torch", "diffusers", "transformers")

@@ -179,17 +179,20 @@ class Vocabulary(Value):
     slots: Words = field(default_factory=dict)
     required: Words = field(default_factory=dict)
     """Words that a prompt must contain, by slot: those of the adapters applied."""
+    phrases: Mapping[str, str] = field(default_factory=dict)
+    """How a word is said in a sentence, such as "at night" for "night"."""
 
     @property
     def nbytes(self) -> int:
         return REFERENCE_BYTES
 
     def to_tensors(self) -> tuple[Mapping[str, Array], dict[str, str]]:
-        return {}, {"slots": json.dumps(dict(self.slots)), "required": json.dumps(dict(self.required))}
+        told = {"slots": self.slots, "required": self.required, "phrases": self.phrases}
+        return {}, {name: json.dumps(dict(words)) for name, words in told.items()}
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Any], metadata: Mapping[str, str]) -> Self:
-        return cls(_words(metadata["slots"]), _words(metadata["required"]))
+        return cls(_words(metadata["slots"]), _words(metadata["required"]), json.loads(metadata["phrases"]))
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -33,18 +33,24 @@ def train_words(**length: int) -> None:
     clip.train_words(clip.load_tokenizer(), clip.load_towers(), **length)
 
 
-def train_sdxl(**length: int) -> None:
+def train_sdxl(steps: int = sdxl.STEPS) -> None:
     tokenizer, towers = clip.load_tokenizer(), clip.load_towers()
-    unet = sdxl.train_unet(tokenizer, towers, _autoencoder(), **length)
+    unet = sdxl.train_unet(tokenizer, towers, _autoencoder(), steps)
     sdxl.save(sdxl.assemble(tokenizer, towers, _autoencoder(), unet), FAMILY / "sdxl")
-    write_card(FAMILY / "sdxl", "A small Stable Diffusion XL of the sprite world", dict(length), vocabulary=True)
+    write_card(
+        FAMILY / "sdxl", "A small Stable Diffusion XL of the sprite world", _recipe(steps, sdxl.BATCH), vocabulary=True
+    )
 
 
-def train_svd(**length: int) -> None:
+def train_svd(steps: int = svd.STEPS) -> None:
     towers = clip.load_towers()
-    unet = svd.train_unet(towers, _autoencoder(), **length)
+    unet = svd.train_unet(towers, _autoencoder(), steps)
     svd.save(svd.assemble(towers, _autoencoder(), unet), FAMILY / "svd")
-    write_card(FAMILY / "svd", "A small Stable Video Diffusion of the sprite world", dict(length))
+    write_card(FAMILY / "svd", "A small Stable Video Diffusion of the sprite world", _recipe(steps, svd.BATCH))
+
+
+def _recipe(steps: int, batch: int) -> dict[str, int]:
+    return {"steps": steps, "batch": batch, "seed": 0}
 
 
 def train_loras(concepts: Sequence[str] = CONCEPTS, **length: int) -> None:

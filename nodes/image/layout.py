@@ -67,14 +67,20 @@ def check_checkpoint(source: str, path: Path) -> None:
 
 
 def read_vocabulary(path: Path) -> Vocabulary:
-    """The words by slot in a model folder's card.json, none without a card; raises InputError if it is malformed."""
+    """The words by slot in a model folder's card.json, none without a card; raises InputError if it is malformed.
+
+    `vocabulary` maps slots to words, `phrases` words to how they are said in a sentence.
+    """
     card = path / "card.json"
     if not card.is_file():
-        return Vocabulary({}, {})
-    slots = read_object(card).get("vocabulary", {})
+        return Vocabulary()
+    told = read_object(card)
+    slots, phrases = told.get("vocabulary", {}), told.get("phrases", {})
     if not isinstance(slots, dict) or not all(_are_words(words) for words in slots.values()):
         raise InputError(f"{card}: 'vocabulary' must map each slot to a list of words, at least one", input="source")
-    return Vocabulary({slot: tuple(words) for slot, words in slots.items()}, {})
+    if not isinstance(phrases, dict) or not _are_words([*phrases.values(), "…"]):
+        raise InputError(f"{card}: 'phrases' must map words to texts", input="source")
+    return Vocabulary({slot: tuple(words) for slot, words in slots.items()}, {}, phrases)
 
 
 def _are_words(words: object) -> bool:

@@ -11,7 +11,7 @@ from pydantic import Field
 from engine.errors import InputError
 from engine.models import resolve
 from engine.node import Context, ModelFile, Node
-from engine.values import Files, ImageModel, LoRA, Media, Vocabulary
+from engine.values import Files, ImageModel, LoRA, Media
 from nodes.files.nodes import Prefix
 from nodes.image.nodes import Seed
 from nodes.lora.words import joined
@@ -58,7 +58,8 @@ class LoRAApply(Node, version=1, category="lora", uses="io"):
     def run(self, ctx: Context) -> ImageModel:
         adapter = replace(self.lora, strength=self.lora.strength * self.strength)
         known = self.model.vocabulary
-        vocabulary = Vocabulary(joined(known.slots, adapter.words), joined(known.required, adapter.words))
+        slots, required = joined(known.slots, adapter.words), joined(known.required, adapter.words)
+        vocabulary = replace(known, slots=slots, required=required)
         return replace(self.model, adapters=(*self.model.adapters, adapter), vocabulary=vocabulary)
 
 

@@ -16,6 +16,7 @@ Message = dict[str, str]
 
 _ORDER = ("colour", "subject", "background", "style")
 _PHRASES = {"colour": "{}", "subject": "{}", "background": "in the {}", "style": "in {} style"}
+"""How the words of a slot are said, unless the vocabulary tells it of a word."""
 # Themes of the examples: they fit any picture alike, so that they don't favour a word.
 _THEMES = (
     "an old song",
@@ -57,6 +58,7 @@ def faults(text: str, vocabulary: Vocabulary) -> list[str]:
         elif not required and len(found) > 1:
             reasons.append(f"it names {len(found)} {slot}s ({', '.join(found)}): choose one")
     drawable = _GLUE.union(*(_words(word) for known in slots.values() for word in known))
+    drawable = drawable.union(*map(_words, vocabulary.phrases.values()))
     strange = [word for word in _words(text) if word not in drawable]
     if vocabulary.slots and strange:
         reasons.append(f"{', '.join(strange)} cannot be drawn")
@@ -107,17 +109,19 @@ def again(chat: Sequence[Message], answer: str, reasons: Sequence[str]) -> list[
 
 
 def _complete(chosen: Mapping[str, str], vocabulary: Vocabulary) -> dict[str, str]:
-    """The chosen words and the required ones, by slot."""
-    required = {slot: _listed(words, "and") for slot, words in vocabulary.required.items() if words}
-    return {slot: required.get(slot) or chosen[slot] for slot in _slots(vocabulary)}
+    """The chosen words and the required ones, by slot, as they are said."""
+    words = {slot: _listed(words, "and") for slot, words in vocabulary.required.items() if words}
+    words = {slot: words.get(slot) or chosen[slot] for slot in _slots(vocabulary)}
+    plain = {slot: _PHRASES.get(slot, "with {}").format(word) for slot, word in words.items()}
+    return {slot: vocabulary.phrases.get(word, plain[slot]) for slot, word in words.items()}
 
 
-def _notes(words: Mapping[str, str]) -> str:
-    return "\n".join(f"{slot}: {word}" for slot, word in words.items())
+def _notes(said: Mapping[str, str]) -> str:
+    return "\n".join(f"{slot}: {phrase}" for slot, phrase in said.items())
 
 
-def _sentence(words: Mapping[str, str]) -> str:
-    told = " ".join(_PHRASES.get(slot, "with {}").format(word) for slot, word in words.items())
+def _sentence(said: Mapping[str, str]) -> str:
+    told = " ".join(said.values())
     article = "an" if told[0] in "aeiou" else "a"
     return f"a drawing of {article} {told}"
 

@@ -45,7 +45,7 @@ def same(a: Any, b: Any) -> bool:
         (Latents(torch.randn(2, 4, 4, 4).permute(0, 2, 3, 1)),),
         (Latents(torch.tensor(0.5)), Latents(torch.zeros(0, 4))),
         (lora(),),
-        (Vocabulary(WORDS, {"subject": ("snail",)}),),
+        (Vocabulary(WORDS, {"subject": ("snail",)}, {"night": "at night"}),),
         (Media(b"\0\1\2", "png", "a/b"),),
         (Files((Media(b"1", "png", "a"), Media(b"", "txt", "b"))), Image(torch.zeros(1, 3, 1, 1))),
         ("é\n", 10**30, 0.1, float("inf"), True, None, ""),

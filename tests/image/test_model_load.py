@@ -30,14 +30,25 @@ def test_a_folder_becomes_a_light_reference(folder: Path) -> None:
 
 def test_the_card_tells_the_vocabulary(tmp_path: Path) -> None:
     write(tmp_path / "model_index.json", {"_class_name": "StableDiffusionXLPipeline"})
-    write(tmp_path / "card.json", {"size": 64, "vocabulary": {"subject": ["cat", "dog"], "colour": ["red"]}})
+    words = {"subject": ["cat", "dog"], "colour": ["red"]}
+    write(tmp_path / "card.json", {"size": 64, "vocabulary": words, "phrases": {"red": "in red"}})
     vocabulary = ModelVocabulary(model=load(tmp_path)).run(Context())
     assert vocabulary.slots == {"subject": ("cat", "dog"), "colour": ("red",)}
     assert vocabulary.required == {}
+    assert vocabulary.phrases == {"red": "in red"}
 
 
 @pytest.mark.parametrize(
-    "card", [{"vocabulary": ["cat"]}, {"vocabulary": {"subject": "cat"}}, {"vocabulary": {"subject": []}}, ["cat"], "{"]
+    "card",
+    [
+        {"vocabulary": ["cat"]},
+        {"vocabulary": {"subject": "cat"}},
+        {"vocabulary": {"subject": []}},
+        {"phrases": ["at night"]},
+        {"phrases": {"night": 3}},
+        ["cat"],
+        "{",
+    ],
 )
 def test_a_malformed_card_is_named(tmp_path: Path, card: object) -> None:
     write(tmp_path / "model_index.json", {"_class_name": "StableDiffusionXLPipeline"})

@@ -9,6 +9,7 @@ import pytest
 import torch
 from diffusers import StableDiffusionXLPipeline, StableVideoDiffusionPipeline
 
+from benchmarks import sprite as family
 from benchmarks.sprite import animate, generate, verdicts
 from models.sprite import world
 from models.sprite.judging import Judge, load_judge
@@ -17,10 +18,6 @@ from nodes.lora.apply import applied
 from nodes.lora.formats import read_lora
 
 FAMILY = Path(world.__file__).parent.parent
-trained = pytest.mark.skipif(
-    not all((FAMILY / member).is_dir() for member in ("sdxl", "svd", "loras")),
-    reason="the sprite models are not trained yet: python -m models.sprite.train all",
-)
 LORAS = sorted((FAMILY / "loras").glob("*.safetensors"))
 
 
@@ -31,16 +28,12 @@ def judge() -> Judge:
 
 @pytest.fixture(scope="module")
 def sdxl() -> StableDiffusionXLPipeline:
-    pipeline = StableDiffusionXLPipeline.from_pretrained(FAMILY / "sdxl", add_watermarker=False)
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline.to(dtype=torch.float32)
+    return family.sdxl()
 
 
 @pytest.fixture(scope="module")
 def svd() -> StableVideoDiffusionPipeline:
-    pipeline = StableVideoDiffusionPipeline.from_pretrained(FAMILY / "svd")
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline.to(dtype=torch.float32)
+    return family.svd()
 
 
 def scenes(count: int, **kinds: tuple[str, ...]) -> list[world.Scene]:
@@ -59,7 +52,6 @@ def test_the_judge_is_right_on_drawn_sprites_of_every_class(judge: Judge) -> Non
         assert np.mean(hits) >= 0.99, attribute
 
 
-@trained
 def test_pictures_show_what_the_prompt_says(judge: Judge, sdxl: StableDiffusionXLPipeline) -> None:
     asked = scenes(40)
     images = generate(sdxl, [world.plain_caption(scene) for scene in asked], steps=20)
@@ -67,13 +59,11 @@ def test_pictures_show_what_the_prompt_says(judge: Judge, sdxl: StableDiffusionX
         assert np.mean(hits) >= 0.7, attribute
 
 
-@trained
 def test_another_seed_gives_another_picture(sdxl: StableDiffusionXLPipeline) -> None:
     first, second = (generate(sdxl, ["a red fish on the beach in flat style"], steps=8, seed=s) for s in (1, 2))
     assert (first - second).abs().mean() > 0.02
 
 
-@trained
 @pytest.mark.parametrize("file", LORAS, ids=lambda file: file.stem)
 def test_each_lora_teaches_its_concept_and_leaves_when_it_is_removed(
     file: Path, judge: Judge, sdxl: StableDiffusionXLPipeline
@@ -89,7 +79,6 @@ def test_each_lora_teaches_its_concept_and_leaves_when_it_is_removed(
     assert np.mean(without) <= 0.2
 
 
-@trained
 def test_a_video_starts_at_its_key_frame_moves_and_keeps_its_subject(
     judge: Judge, svd: StableVideoDiffusionPipeline
 ) -> None:
@@ -103,7 +92,6 @@ def test_a_video_starts_at_its_key_frame_moves_and_keeps_its_subject(
     assert np.mean(kept) >= 0.5
 
 
-@trained
 def test_a_higher_motion_bucket_moves_more(svd: StableVideoDiffusionPipeline) -> None:
     frames = pictures(scenes(3))
 

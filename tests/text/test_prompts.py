@@ -94,6 +94,16 @@ def test_the_examples_obey_the_rules_that_they_teach(vocabulary: Vocabulary, see
     assert all(faults(answer, vocabulary) == [] for answer in answers)
 
 
+def test_words_are_said_as_the_vocabulary_tells() -> None:
+    vocabulary = Vocabulary(SLOTS, {}, {"beach": "in front of a beach", "starry night": "at starry night"})
+    chosen = {slot: words[0] for slot, words in SLOTS.items()}
+    *turns, last = writing(chosen, vocabulary, 0)
+    assert "in front of a beach" in last["content"]
+    answers = [turn["content"] for turn in turns if turn["role"] == "assistant"]
+    assert all("in front of a beach" in answer or "at starry night" in answer for answer in answers)
+    assert all(faults(answer, vocabulary) == [] for answer in answers)
+
+
 def test_theme_and_seed_order_the_examples() -> None:
     words = ("red", "teal", "blue", "pink", "green")
     chat = choosing("a storm", "colour", words, 0)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from diffusers import StableDiffusionXLPipeline
+from torch import Tensor
 
 from models.sprite import world
 from models.sprite.training.data import pictures
@@ -58,7 +61,7 @@ def prior_examples(pipeline: StableDiffusionXLPipeline, count: int = _PRIOR_PICT
 
 def train_concept(base: Path, concept: str, folder: Path, steps: int = 400) -> Path:
     """Train the LoRA of one held-out subject or style and write `concept.safetensors` with kohya's keys."""
-    pipeline = StableDiffusionXLPipeline.from_pretrained(base, add_watermarker=False).to(dtype=torch.float32)
+    pipeline = StableDiffusionXLPipeline.from_pretrained(base, dtype=torch.float32, add_watermarker=False)
     pipeline.set_progress_bar_config(disable=True)
     settings = TrainingSettings(
         rank=8,
@@ -89,5 +92,10 @@ def train_concept(base: Path, concept: str, folder: Path, steps: int = 400) -> P
     )
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{concept}.safetensors"
-    path.write_bytes(write_lora(lora))
+    half = replace(lora, up=_half(lora.up), down=_half(lora.down))
+    path.write_bytes(write_lora(half))
     return path
+
+
+def _half(matrices: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {layer: matrix.half() for layer, matrix in matrices.items()}

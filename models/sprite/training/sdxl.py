@@ -20,6 +20,7 @@ from models.sprite.training.loop import Recipe, Step, train
 LATENT_SIZE = 8
 VARIETY = 0.3
 """Of place, size and tilt: as people frame what a picture is about, in the middle, and so learnt in hours by a CPU."""
+STEPS, BATCH = 5000, 32
 _UNCONDITIONAL = 0.1
 
 
@@ -123,7 +124,7 @@ class NoiseLevels:
 
 
 def train_unet(
-    tokenizer: CLIPTokenizer, towers: clip.Towers, autoencoder: AutoencoderKL, steps: int = 5000, batch: int = 32
+    tokenizer: CLIPTokenizer, towers: clip.Towers, autoencoder: AutoencoderKL, steps: int
 ) -> UNet2DConditionModel:
     """Train on drawn base sprites; a tenth of the captions are left out for guidance."""
     torch.manual_seed(0)
@@ -131,7 +132,7 @@ def train_unet(
     levels = NoiseLevels(scheduler().alphas_cumprod)
 
     def loss_of(step: Step) -> Tensor:
-        scenes, latents = drawn.batch(step.rng.integers(2**31, size=batch))
+        scenes, latents = drawn.batch(step.rng.integers(2**31, size=BATCH))
         captions = [world.caption(s, step.rng) if step.rng.random() > _UNCONDITIONAL else "" for s in scenes]
         words, added = conditions(captions)
         return levels.loss(unet, latents, step, {"encoder_hidden_states": words, "added_cond_kwargs": added})

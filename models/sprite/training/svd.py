@@ -25,6 +25,7 @@ from models.sprite.training.sdxl import LATENT_SIZE, encode_latents
 FRAMES = 14
 FPS = (4, 20)
 """Frames per second that the model is shown, from and to."""
+STEPS, BATCH = 5000, 4
 _UNCONDITIONAL = 0.1
 
 
@@ -124,15 +125,13 @@ def _loss(unet: UNetSpatioTemporalConditionModel, autoencoder: AutoencoderKL, cl
     return (predicted - (signal * noise - spread * latents)).square().mean()
 
 
-def train_unet(
-    towers: clip.Towers, autoencoder: AutoencoderKL, steps: int = 6000, batch: int = 4
-) -> UNetSpatioTemporalConditionModel:
+def train_unet(towers: clip.Towers, autoencoder: AutoencoderKL, steps: int) -> UNetSpatioTemporalConditionModel:
     """Train on drawn clips of every motion, motion bucket and frame rate."""
     torch.manual_seed(0)
     unet, clips = build_unet(), Clips(autoencoder, towers)
 
     def loss_of(step: Step) -> Tensor:
-        return _loss(unet, autoencoder, [clips[int(i)] for i in step.rng.integers(2**31, size=batch)], step)
+        return _loss(unet, autoencoder, [clips[int(i)] for i in step.rng.integers(2**31, size=BATCH)], step)
 
     trained = train(unet, loss_of, Recipe("svd", steps, 8e-4, warmup=200, ema=0.998))
     assert isinstance(trained, UNetSpatioTemporalConditionModel)

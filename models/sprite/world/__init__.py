@@ -12,7 +12,7 @@ from models.sprite.world.motion import MOTIONS, SPEED_PER_BUCKET, Motion, at_tim
 from models.sprite.world.scenes import SIZE, Scene, Sprite, abstract, draw, random_scene
 from models.sprite.world.styles import BASE_STYLES, COLOURS, HELD_OUT_STYLES, STYLES
 from models.sprite.world.subjects import BASE_SUBJECTS, HELD_OUT_SUBJECTS, SUBJECTS
-from models.sprite.world.words import VOCABULARY, caption, plain_caption
+from models.sprite.world.words import PHRASES, VOCABULARY, caption, plain_caption
 
 __all__ = [
     "BACKGROUNDS",
@@ -22,6 +22,7 @@ __all__ = [
     "HELD_OUT_STYLES",
     "HELD_OUT_SUBJECTS",
     "MOTIONS",
+    "PHRASES",
     "SIZE",
     "SPEED_PER_BUCKET",
     "STYLES",

@@ -65,3 +65,5 @@ VOCABULARY: dict[str, tuple[str, ...]] = {
     "style": BASE_STYLES,
 }
 """What the base image model knows, slot by slot; the model card carries it."""
+PHRASES = {background: places[0] for background, places in _PLACES.items()}
+"""How a background is said in a sentence."""
