@@ -13,7 +13,7 @@ demo: $(VENV)/.demo
 
 test: lint types unit
 
-test-full: lint types full
+test-full: lint types unit full
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
@@ -26,7 +26,7 @@ unit: $(VENV)/.test
 	HF_HUB_OFFLINE=1 $(BIN)/pytest -m "not full"
 
 full: $(VENV)/.test
-	HF_HUB_OFFLINE=1 $(BIN)/pytest
+	HF_HUB_OFFLINE=1 $(BIN)/pytest -m full
 
 $(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from math import ceil
 from pathlib import Path
 
 import numpy as np
@@ -25,41 +26,47 @@ from nodes.lora.training import (
     train_lora,
 )
 
-SUBJECT_PICTURES = 5
-STYLE_PICTURES = 3
+SUBJECT_PICTURES = 8
+STYLE_PICTURES = 6
+"""One before each background: from three, neon was learnt before those three and nowhere else (10 % judged right)."""
 _PRIOR_PICTURES = 48
 
 
 def examples(concept: str) -> list[Example]:
-    """The few pictures that teach a concept: a subject in base styles, or base subjects in a style."""
+    """The few pictures that teach a concept, as different as can be: a subject in base styles, or base subjects in a
+    style."""
     rng = np.random.default_rng([ord(letter) for letter in concept])
     is_subject = concept in world.HELD_OUT_SUBJECTS
     count = SUBJECT_PICTURES if is_subject else STYLE_PICTURES
     subjects = (concept,) if is_subject else world.BASE_SUBJECTS
     styles = world.BASE_STYLES if is_subject else (concept,)
+    words = {"colour": world.COLOURS, "background": world.BACKGROUNDS, "subject": subjects, "style": styles}
+    most = {slot: ceil(count / len(choices)) for slot, choices in words.items()}
     scenes: list[world.Scene] = []
-    while len(scenes) < count:  # no colour, background, and no base subject or style, twice
+    while len(scenes) < count:
         scene = world.random_scene(rng, subjects, styles, variety=VARIETY)
-        other = (scene.colour, scene.background, scene.style if is_subject else scene.subject)
-        if all(
-            mine != theirs
-            for s in scenes
-            for mine, theirs in zip(other, (s.colour, s.background, s.style if is_subject else s.subject), strict=True)
-        ):
+        alike = {slot: sum(getattr(s, slot) == getattr(scene, slot) for s in scenes) for slot in words}
+        if all(alike[slot] < most[slot] for slot in words):
             scenes.append(scene)
     return [Example(p, world.plain_caption(s)) for p, s in zip(pictures(scenes), scenes, strict=True)]
 
 
-def prior_examples(pipeline: StableDiffusionXLPipeline, count: int = _PRIOR_PICTURES) -> list[Example]:
-    """Pictures that the base itself makes of its own vocabulary, so that a LoRA does not unlearn it."""
+def prior_examples(pipeline: StableDiffusionXLPipeline, concept: str, count: int = _PRIOR_PICTURES) -> list[Example]:
+    """Pictures that the base itself makes of its own vocabulary, so that a LoRA does not unlearn it.
+
+    The captions of the concept's examples come first, each with every base word in the concept's place: that word alone
+    is what the LoRA may go by.
+    """
     rng = np.random.default_rng(11)
-    captions = [world.plain_caption(world.random_scene(rng)) for _ in range(count)]
+    others = world.BASE_SUBJECTS if concept in world.HELD_OUT_SUBJECTS else world.BASE_STYLES
+    captions = [example.caption.replace(concept, other) for example in examples(concept) for other in others]
+    captions += [world.plain_caption(world.random_scene(rng)) for _ in range(count - len(captions))]
     generator = torch.Generator().manual_seed(11)
     made = pipeline(captions, num_inference_steps=20, guidance_scale=3.0, generator=generator, output_type="pt").images
     return [Example(picture, caption) for picture, caption in zip(made, captions, strict=True)]
 
 
-def train_concept(base: Path, concept: str, folder: Path, steps: int = 400) -> Path:
+def train_concept(base: Path, concept: str, folder: Path, steps: int = 500) -> Path:
     """Train the LoRA of one held-out subject or style and write `concept.safetensors` with kohya's keys."""
     pipeline = StableDiffusionXLPipeline.from_pretrained(base, dtype=torch.float32, add_watermarker=False)
     pipeline.set_progress_bar_config(disable=True)
@@ -87,7 +94,7 @@ def train_concept(base: Path, concept: str, folder: Path, steps: int = 400) -> P
         settings,
         name=concept,
         words={slot: (concept,)},
-        prior=prior_examples(pipeline),
+        prior=prior_examples(pipeline, concept),
         progress=report,
     )
     folder.mkdir(parents=True, exist_ok=True)
