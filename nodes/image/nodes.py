@@ -16,7 +16,7 @@ Side = Annotated[int, Field(ge=0, le=8192, multiple_of=8)]
 Seed = Annotated[int, Field(ge=0, lt=2**64, json_schema_extra={"widget": "seed"})]
 
 
-class ImageModelLoad(Node, version=1, category="image", uses="io"):
+class ImageModelLoad(Node, version=2, category="image", uses="io"):
     """Choose a text-to-image model: an SDXL pipeline in diffusers' layout, or a single SDXL checkpoint.
 
     A `card.json` beside the model's index tells which words the model knows. A single checkpoint needs its settings
