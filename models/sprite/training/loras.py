@@ -33,8 +33,10 @@ _PRIOR_PICTURES = 48
 
 
 def examples(concept: str) -> list[Example]:
-    """The few pictures that teach a concept, as different as can be: a subject in base styles, or base subjects in a
-    style."""
+    """The few pictures that teach a concept, as different as can be.
+
+    They show a subject in base styles, or base subjects in a style.
+    """
     rng = np.random.default_rng([ord(letter) for letter in concept])
     is_subject = concept in world.HELD_OUT_SUBJECTS
     count = SUBJECT_PICTURES if is_subject else STYLE_PICTURES

@@ -71,22 +71,25 @@ def _lay_down_path(model: AutoencoderKL, pictures: Tensor, analysis: Tensor, off
 
 def _lay_pairs(model: AutoencoderKL, shortcut: nn.Conv2d, latents: int) -> None:
     """Each latent beside its negative, and large constants of both signs in every group of the norm to come."""
-    groups = model.encoder.conv_norm_out.num_groups
-    size, share = shortcut.out_channels // groups, latents // groups
-    for latent in range(latents):
-        place = (latent // share) * size + 2 * (latent % share)
-        shortcut.weight[place, latent], shortcut.weight[place + 1, latent] = 1, -1
-    constants = shortcut.bias.view(groups, size)[:, 2 * share :]
+    pairs = _pairs(model.encoder.conv_norm_out, latents)
+    for latent, (plus, minus) in enumerate(pairs.flatten(0, 1)):
+        shortcut.weight[plus, latent], shortcut.weight[minus, latent] = 1, -1
+    constants = shortcut.bias.view(len(pairs), -1)[:, pairs[0].numel() :]
     constants[:, ::2], constants[:, 1::2] = _CONSTANT, -_CONSTANT
 
 
 def _lay_end(model: AutoencoderKL, latents: int) -> None:
     norm, out = model.encoder.conv_norm_out, model.encoder.conv_out
-    groups = norm.num_groups
-    size, share = norm.num_channels // groups, latents // groups
-    norm.weight.view(groups, size)[:, : 2 * share] = _CONSTANT * (1 - 2 * share / size) ** 0.5
-    for latent in range(latents):
-        place = (latent // share) * size + 2 * (latent % share)
-        out.weight[latent, place, 1, 1], out.weight[latent, place + 1, 1, 1] = 1, -1
+    pairs = _pairs(norm, latents)
+    constant_share = 1 - pairs.numel() / norm.num_channels
+    norm.weight[pairs] = _CONSTANT * constant_share**0.5
+    for latent, (plus, minus) in enumerate(pairs.flatten(0, 1)):
+        out.weight[latent, plus, 1, 1], out.weight[latent, minus, 1, 1] = 1, -1
     nn.init.dirac_(model.quant_conv.weight)
     model.quant_conv.bias[latents:] = -12  # the posterior's logarithmic variance: next to none
+
+
+def _pairs(norm: nn.GroupNorm, latents: int) -> Tensor:
+    """The channels of each latent and its negative, (groups, latents of a group, 2): the first of every group."""
+    first = torch.arange(norm.num_groups) * (norm.num_channels // norm.num_groups)
+    return first[:, None, None] + torch.arange(2 * latents // norm.num_groups).view(-1, 2)
