@@ -77,6 +77,35 @@ def test_an_orange_thing_takes_the_right_article() -> None:
     assert world.plain_caption(scene(sprites=(Sprite("cat", "orange"),))) == "an orange cat in the sky in flat style"
 
 
+def test_every_made_up_word_has_a_figure_and_a_style_of_its_own() -> None:
+    def drawn(word: str, style: str) -> np.ndarray:
+        return world.draw(scene(sprites=(Sprite(word, "red"),), style=style)).astype(int)
+
+    assert np.array_equal(drawn("zaduko", "flat"), drawn("zaduko", "flat"))
+    assert np.abs(drawn("zaduko", "flat") - drawn("mirefa", "flat")).mean() > 2
+    assert np.array_equal(drawn("fish", "zaduko"), drawn("fish", "zaduko"))
+    assert np.abs(drawn("fish", "zaduko") - drawn("fish", "mirefa")).mean() > 2
+
+
+def test_made_up_figures_in_made_up_styles_stand_out_and_are_named_in_the_caption() -> None:
+    rng = chance(3)
+    for _ in range(60):
+        made_up = world.random_scene(rng, variety=0.3, invented=1.0)
+        assert made_up.subject not in world.SUBJECTS
+        assert made_up.style not in world.STYLES
+        assert made_up.subject in world.caption(made_up, rng)
+        alone = replace(made_up, sprites=(replace(made_up.sprites[0], x=500),))
+        changed = np.abs(world.draw(made_up).astype(int) - world.draw(alone)).max(axis=-1) > 24
+        assert changed.mean() > 0.02, made_up
+
+
+def test_scenes_are_made_up_as_often_as_asked() -> None:
+    rng = chance()
+    scenes = [world.random_scene(rng, invented=0.4) for _ in range(500)]
+    assert 0.3 < np.mean([s.subject not in world.BASE_SUBJECTS for s in scenes]) < 0.5
+    assert 0.3 < np.mean([s.style not in world.BASE_STYLES for s in scenes]) < 0.5
+
+
 @pytest.mark.parametrize("kind", world.MOTIONS)
 def test_motion_starts_at_the_scene_and_faster_means_more_change(kind: str) -> None:
     start = scene(background="wall", sprites=(Sprite("star", "blue", x=6, y=8),))

@@ -9,10 +9,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+M = TypeVar("M", bound=nn.Module)
 
 CHECKPOINTS = Path(os.environ.get("KINOGRAPH_TRAIN", ".train"))
 """Where unfinished training waits for its next start."""
@@ -49,7 +52,7 @@ class Recipe:
         return ramp * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / self.steps)))
 
 
-def train(model: nn.Module, loss_of: Callable[[Step], Tensor], recipe: Recipe) -> nn.Module:
+def train(model: M, loss_of: Callable[[Step], Tensor], recipe: Recipe) -> M:
     """Train `model` in place of its trainable parameters and return the averaged copy, in evaluation mode.
 
     `loss_of(step)` computes one step's loss. A checkpoint goes to `CHECKPOINTS` now and then; the same call goes on

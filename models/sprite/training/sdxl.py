@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,11 @@ from models.sprite.training.loop import Recipe, Step, train
 LATENT_SIZE = 8
 VARIETY = 0.3
 """Of place, size and tilt: as people frame what a picture is about, in the middle, and so learnt in hours by a CPU."""
+COURSES = (0.0, 0.4)
+"""How often the subject is a made-up one, and the style, in the first course of training and in the second. From eight
+subjects in five styles alone a model learns to draw just these, and a LoRA can't teach it a ninth."""
 STEPS, BATCH = 5000, 32
+"""Steps of each course."""
 _UNCONDITIONAL = 0.1
 
 
@@ -84,8 +89,8 @@ def encode_latents(autoencoder: AutoencoderKL, images: Tensor) -> Tensor:
 class Drawn:
     """Drawn base scenes and their latents; `kept` different ones, since drawing and encoding cost half a step."""
 
-    def __init__(self, autoencoder: AutoencoderKL, kept: int = 30_000) -> None:
-        self.autoencoder, self.kept = autoencoder, kept
+    def __init__(self, autoencoder: AutoencoderKL, invented: float, kept: int = 30_000) -> None:
+        self.autoencoder, self.invented, self.kept = autoencoder, invented, kept
         self._memory: dict[int, tuple[world.Scene, Tensor]] = {}
 
     def batch(self, indices: Iterable[int]) -> tuple[list[world.Scene], Tensor]:
@@ -93,12 +98,15 @@ class Drawn:
         wanted = [int(i) % self.kept for i in indices]
         new = [i for i in dict.fromkeys(wanted) if i not in self._memory]
         if new:
-            scenes = [world.random_scene(np.random.default_rng((33, i)), variety=VARIETY) for i in new]
+            scenes = [self._scene(np.random.default_rng((33, i))) for i in new]
             self._memory.update(
                 zip(new, zip(scenes, encode_latents(self.autoencoder, pictures(scenes)), strict=True), strict=True)
             )
         found = [self._memory[i] for i in wanted]
         return [scene for scene, _ in found], torch.stack([latents for _, latents in found])
+
+    def _scene(self, rng: np.random.Generator) -> world.Scene:
+        return world.random_scene(rng, variety=VARIETY, invented=self.invented)
 
 
 class NoiseLevels:
@@ -126,20 +134,22 @@ class NoiseLevels:
 def train_unet(
     tokenizer: CLIPTokenizer, towers: clip.Towers, autoencoder: AutoencoderKL, steps: int
 ) -> UNet2DConditionModel:
-    """Train on drawn base sprites; a tenth of the captions are left out for guidance."""
+    """Train on drawn sprites, in two courses; a tenth of the captions are left out for guidance."""
     torch.manual_seed(0)
-    unet, conditions, drawn = build_unet(), TextConditions(tokenizer, towers), Drawn(autoencoder)
+    unet, conditions = build_unet(), TextConditions(tokenizer, towers)
     levels = NoiseLevels(scheduler().alphas_cumprod)
 
-    def loss_of(step: Step) -> Tensor:
+    def loss_of(step: Step, drawn: Drawn) -> Tensor:
         scenes, latents = drawn.batch(step.rng.integers(2**31, size=BATCH))
         captions = [world.caption(s, step.rng) if step.rng.random() > _UNCONDITIONAL else "" for s in scenes]
         words, added = conditions(captions)
         return levels.loss(unet, latents, step, {"encoder_hidden_states": words, "added_cond_kwargs": added})
 
-    trained = train(unet, loss_of, Recipe("sdxl", steps, 8e-4, warmup=200, ema=0.998))
-    assert isinstance(trained, UNet2DConditionModel)
-    return trained
+    for course, invented in enumerate(COURSES, 1):
+        drawn = Drawn(autoencoder, invented)
+        recipe = Recipe(f"sdxl-{course}", steps, 8e-4, warmup=200, ema=0.998)
+        unet = train(unet.requires_grad_(True), partial(loss_of, drawn=drawn), recipe)
+    return unet
 
 
 def assemble(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,12 +21,13 @@ from models.sprite.training import clip
 from models.sprite.training.autoencoder import LATENT_CHANNELS
 from models.sprite.training.data import tensor
 from models.sprite.training.loop import Recipe, Step, train
-from models.sprite.training.sdxl import LATENT_SIZE, encode_latents
+from models.sprite.training.sdxl import COURSES, LATENT_SIZE, encode_latents
 
 FRAMES = 14
 FPS = (4, 20)
 """Frames per second that the model is shown, from and to."""
 STEPS, BATCH = 5000, 4
+"""Steps of each course of training, on the scenes of `sdxl.COURSES`."""
 _UNCONDITIONAL = 0.1
 
 
@@ -77,8 +79,8 @@ class Clip:
 class Clips:
     """Endless drawn clips; the first `kept` are kept as latents, since drawing and encoding cost as much as a step."""
 
-    def __init__(self, autoencoder: AutoencoderKL, towers: clip.Towers, kept: int = 2400) -> None:
-        self.autoencoder, self.towers, self.kept = autoencoder, towers, kept
+    def __init__(self, autoencoder: AutoencoderKL, towers: clip.Towers, invented: float, kept: int = 2400) -> None:
+        self.autoencoder, self.towers, self.invented, self.kept = autoencoder, towers, invented, kept
         self._memory: dict[int, Clip] = {}
 
     def __getitem__(self, index: int) -> Clip:
@@ -91,7 +93,7 @@ class Clips:
     def _film(self, index: int) -> Clip:
         rng = np.random.default_rng((77, index))
         fps, bucket = int(rng.integers(FPS[0], FPS[1] + 1)), float(rng.uniform(0, 255))
-        scene, motion = world.random_scene(rng), world.random_motion(rng, bucket)
+        scene, motion = world.random_scene(rng, invented=self.invented), world.random_motion(rng, bucket)
         frames = tensor(world.film(scene, motion, FRAMES, fps))
         embedding = self.towers.vision(pixel_values=clip.normalised(frames[:1])).image_embeds
         return Clip(encode_latents(self.autoencoder, frames), frames[0], embedding, fps, bucket)
@@ -128,14 +130,16 @@ def _loss(unet: UNetSpatioTemporalConditionModel, autoencoder: AutoencoderKL, cl
 def train_unet(towers: clip.Towers, autoencoder: AutoencoderKL, steps: int) -> UNetSpatioTemporalConditionModel:
     """Train on drawn clips of every motion, motion bucket and frame rate."""
     torch.manual_seed(0)
-    unet, clips = build_unet(), Clips(autoencoder, towers)
+    unet = build_unet()
 
-    def loss_of(step: Step) -> Tensor:
+    def loss_of(step: Step, clips: Clips) -> Tensor:
         return _loss(unet, autoencoder, [clips[int(i)] for i in step.rng.integers(2**31, size=BATCH)], step)
 
-    trained = train(unet, loss_of, Recipe("svd", steps, 8e-4, warmup=200, ema=0.998))
-    assert isinstance(trained, UNetSpatioTemporalConditionModel)
-    return trained
+    for course, invented in enumerate(COURSES, 1):
+        clips = Clips(autoencoder, towers, invented)
+        recipe = Recipe(f"svd-{course}", steps, 8e-4, warmup=200, ema=0.998)
+        unet = train(unet.requires_grad_(True), partial(loss_of, clips=clips), recipe)
+    return unet
 
 
 def assemble(

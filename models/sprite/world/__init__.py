@@ -4,7 +4,8 @@ A `Scene` says what is to be seen: a subject in a colour, before a background, i
 `film` sets it moving, `caption` describes it. Everything is a pure function of its arguments; the same scene gives the
 same bytes.
 
-`HELD_OUT_SUBJECTS` and `HELD_OUT_STYLES` are known to the judge and to the LoRAs only; no base model ever sees them.
+Made-up words name figures and styles composed by chance, each its own. `HELD_OUT_SUBJECTS` and `HELD_OUT_STYLES` are
+known to the judge and to the LoRAs only; no base model ever sees them.
 """
 
 from models.sprite.world.backgrounds import BACKGROUNDS

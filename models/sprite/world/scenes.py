@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.sprite.world.backgrounds import BACKGROUNDS, SCENERIES
+from models.sprite.world.invented import figure, invented_word, painter
 from models.sprite.world.shapes import Array, cover, disc, mix
-from models.sprite.world.styles import BASE_STYLES, COLOURS, PIXEL, STYLE_PAINTERS, Layers, colour
-from models.sprite.world.subjects import BASE_SUBJECTS, FIGURES
+from models.sprite.world.styles import BASE_STYLES, COLOURS, PIXEL, Layers, colour
+from models.sprite.world.subjects import BASE_SUBJECTS
 
 SIZE = 64
 """Side of a picture in pixels."""
@@ -58,7 +59,7 @@ def draw(scene: Scene) -> NDArray[np.uint8]:
     x = px - SIZE / 2 + np.float32(scene.camera[0])
     y = py - SIZE / 2 + np.float32(scene.camera[1])
     scenery = SCENERIES[scene.background](x, y)
-    paint = STYLE_PAINTERS[scene.style]
+    paint = painter(scene.style)
     picture: Array | None = None
     for sprite in reversed(scene.sprites):
         body, detail = _distances(sprite, x, y)
@@ -73,7 +74,7 @@ def _distances(sprite: Sprite, x: Array, y: Array) -> tuple[Array, Array]:
     cos, sin = np.float32(np.cos(sprite.angle)), np.float32(np.sin(sprite.angle))
     scale = np.float32(sprite.radius)
     u, v = (x - np.float32(sprite.x)) / scale, -(y - np.float32(sprite.y)) / scale
-    body, detail = FIGURES[sprite.subject](cos * u + sin * v, cos * v - sin * u)
+    body, detail = figure(sprite.subject)(cos * u + sin * v, cos * v - sin * u)
     return (body * scale).astype(np.float32), (detail * scale).astype(np.float32)
 
 
@@ -88,10 +89,12 @@ def random_scene(
     styles: Sequence[str] = BASE_STYLES,
     companions: float = 0.0,
     variety: float = 1.0,
+    invented: float = 0.0,
 ) -> Scene:
     """A scene with every attribute drawn uniformly; with probability `companions` a second, smaller sprite in it.
 
     `variety` scales how much place, size and tilt differ: at 0 the sprite is always in the middle.
+    `invented` is the probability that the subject is none of `subjects` but a made-up one, and likewise the style.
     """
     radius = 17 + variety * float(rng.uniform(-3, 3))
     reach = variety * 0.8 * (SIZE / 2 - radius)
@@ -118,6 +121,10 @@ def random_scene(
         )
     camera = (float(rng.uniform(-40, 40)), float(rng.uniform(-4, 4)))
     scene = Scene(tuple(sprites), pick(rng, BACKGROUNDS), pick(rng, styles), tint=float(rng.uniform(-5, 5)))
+    if invented and rng.random() < invented:
+        scene = replace(scene, sprites=(replace(hero, subject=invented_word(rng)), *sprites[1:]))
+    if invented and rng.random() < invented:
+        scene = replace(scene, style=invented_word(rng))
     return _look_from(scene, camera)
 
 

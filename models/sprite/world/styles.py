@@ -118,7 +118,8 @@ def _mosaic(at: Layers) -> Array:
     return mix(picture, rgb(0.12, 0.1, 0.12), grout * 0.8)
 
 
-STYLE_PAINTERS: dict[str, Callable[[Layers], Array]] = {
+Painter = Callable[[Layers], Array]
+STYLE_PAINTERS: dict[str, Painter] = {
     "flat": _flat,
     "outline": _outline,
     "pixel": _pixel,

@@ -30,6 +30,10 @@ _MANNERS = {
 _OPENINGS = ("a {} {}", "one {} {}", "a picture of a {} {}", "a drawing of a {} {}", "there is a {} {}", "the {} {}")
 
 
+def _manners(style: str) -> tuple[str, ...]:
+    return _MANNERS.get(style, (f"in {style} style", f"{style} style"))
+
+
 def _articled(text: str) -> str:
     return text.replace("a orange", "an orange")
 
@@ -37,7 +41,7 @@ def _articled(text: str) -> str:
 def caption(scene: Scene, rng: np.random.Generator) -> str:
     """Describe a scene in one of many ways; now and then the place or the style is left out."""
     subject = _articled(pick(rng, _OPENINGS).format(scene.colour, scene.subject))
-    place, manner = pick(rng, _PLACES[scene.background]), pick(rng, _MANNERS[scene.style])
+    place, manner = pick(rng, _PLACES[scene.background]), pick(rng, _manners(scene.style))
     parts = [subject]
     if rng.random() < 0.94:
         parts.append(place)
@@ -54,7 +58,7 @@ def caption(scene: Scene, rng: np.random.Generator) -> str:
 def plain_caption(scene: Scene) -> str:
     """The one caption that names everything, as a person would type it."""
     return (
-        _articled(f"a {scene.colour} {scene.subject}") + f" {_PLACES[scene.background][0]} {_MANNERS[scene.style][0]}"
+        _articled(f"a {scene.colour} {scene.subject}") + f" {_PLACES[scene.background][0]} {_manners(scene.style)[0]}"
     )
 
 
