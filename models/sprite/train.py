@@ -50,7 +50,7 @@ def train_svd(steps: int = svd.STEPS) -> None:
 
 
 def _recipe(steps: int, batch: int) -> dict[str, int]:
-    return {"steps": steps, "batch": batch, "seed": 0}
+    return {"courses": len(sdxl.COURSES), "steps": steps, "batch": batch, "seed": 0}
 
 
 def train_loras(concepts: Sequence[str] = CONCEPTS, **length: int) -> None:
