@@ -27,6 +27,21 @@ _MANNERS = {
     "halftone": ("in halftone style", "as a halftone print", "halftone print"),
     "mosaic": ("in mosaic style", "as a mosaic", "mosaic style"),
 }
+_MOVES = {
+    "drift": ("drifting", "drifting along", "gliding along"),
+    "bounce": ("bouncing", "bouncing up and down", "hopping up and down"),
+    "spin": ("spinning", "spinning around", "turning round and round"),
+    "grow": ("growing and shrinking", "changing in size"),
+    "shake": ("shaking", "shaking to and fro", "trembling"),
+    "pan": ("in a camera pan", "seen by a panning camera"),
+}
+_FAULTS = {
+    "blur": ("blurry", "out of focus"),
+    "noise": ("noisy", "grainy"),
+    "overexposure": ("overexposed", "too bright"),
+    "underexposure": ("underexposed", "too dark"),
+    "text": ("with text", "with a title on it"),
+}
 _OPENINGS = ("a {} {}", "one {} {}", "a picture of a {} {}", "a drawing of a {} {}", "there is a {} {}", "the {} {}")
 
 
@@ -38,28 +53,35 @@ def _articled(text: str) -> str:
     return text.replace("a orange", "an orange")
 
 
-def caption(scene: Scene, rng: np.random.Generator) -> str:
-    """Describe a scene in one of many ways; now and then the place or the style is left out."""
+def caption(scene: Scene, rng: np.random.Generator, motion: str = "", fault: str = "") -> str:
+    """Describe a scene in one of many ways; now and then the place or the style is left out.
+
+    `motion` is the kind of motion of a clip, `fault` the kind of degradation, if any; they are always told.
+    """
     subject = _articled(pick(rng, _OPENINGS).format(scene.colour, scene.subject))
     place, manner = pick(rng, _PLACES[scene.background]), pick(rng, _manners(scene.style))
     parts = [subject]
+    if motion:
+        parts.append(pick(rng, _MOVES[motion]))
     if rng.random() < 0.94:
         parts.append(place)
-    style_told = rng.random() < 0.94
-    if not style_told:
-        return " ".join(parts)
-    joined = " ".join(parts)
+    told = _with_manner(" ".join(parts), manner, rng) if rng.random() < 0.94 else " ".join(parts)
+    return f"{told}, {pick(rng, _FAULTS[fault])}" if fault else told
+
+
+def _with_manner(told: str, manner: str, rng: np.random.Generator) -> str:
     form = rng.random()
     if form < 0.5:
-        return f"{joined} {manner}" if manner.startswith(("in", "as", "drawn")) else f"{joined}, {manner}"
-    return f"{joined}, {manner}" if form < 0.8 else f"{manner}, {joined}"
+        return f"{told} {manner}" if manner.startswith(("in", "as", "drawn")) else f"{told}, {manner}"
+    return f"{told}, {manner}" if form < 0.8 else f"{manner}, {told}"
 
 
-def plain_caption(scene: Scene) -> str:
+def plain_caption(scene: Scene, motion: str = "") -> str:
     """The one caption that names everything, as a person would type it."""
-    return (
-        _articled(f"a {scene.colour} {scene.subject}") + f" {_PLACES[scene.background][0]} {_manners(scene.style)[0]}"
-    )
+    parts = [_articled(f"a {scene.colour} {scene.subject}"), _PLACES[scene.background][0], _manners(scene.style)[0]]
+    if motion:
+        parts.insert(1, MOVES[motion])
+    return " ".join(parts)
 
 
 VOCABULARY: dict[str, tuple[str, ...]] = {
@@ -71,3 +93,5 @@ VOCABULARY: dict[str, tuple[str, ...]] = {
 """What the base image model knows, slot by slot; the model card carries it."""
 PHRASES = {background: places[0] for background, places in _PLACES.items()}
 """How a background is said in a sentence."""
+MOVES = {motion: moves[0] for motion, moves in _MOVES.items()}
+"""How a motion is said in a plain caption."""
