@@ -11,9 +11,10 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL
+from transformers import CLIPModel
 
 from models.sprite import judging, world
-from models.sprite.training import autoencoder, clip, loras, sdxl, svd
+from models.sprite.training import autoencoder, captioner, clip, encoders, loras, sdxl, svd
 from models.sprite.training.card import write_card
 from models.sprite.training.loop import PARTS
 
@@ -26,15 +27,15 @@ def _autoencoder() -> AutoencoderKL:
 
 
 def train_towers(**length: int) -> None:
-    clip.train_towers(clip.train_tokenizer(), **length)
+    encoders.train_towers(encoders.train_tokenizer(), **length)
 
 
 def train_words(**length: int) -> None:
-    clip.train_words(clip.load_tokenizer(), clip.load_towers(), **length)
+    encoders.train_words(encoders.load_tokenizer(), encoders.load_towers(), **length)
 
 
 def train_sdxl(steps: int = sdxl.STEPS) -> None:
-    tokenizer, towers = clip.load_tokenizer(), clip.load_towers()
+    tokenizer, towers = encoders.load_tokenizer(), encoders.load_towers()
     unet = sdxl.train_unet(tokenizer, towers, _autoencoder(), steps)
     sdxl.save(sdxl.assemble(tokenizer, towers, _autoencoder(), unet), FAMILY / "sdxl")
     write_card(
@@ -43,14 +44,28 @@ def train_sdxl(steps: int = sdxl.STEPS) -> None:
 
 
 def train_svd(steps: int = svd.STEPS) -> None:
-    towers = clip.load_towers()
+    towers = encoders.load_towers()
     unet = svd.train_unet(towers, _autoencoder(), steps)
     svd.save(svd.assemble(towers, _autoencoder(), unet), FAMILY / "svd")
     write_card(FAMILY / "svd", "A small Stable Video Diffusion of the sprite world", _recipe(steps, svd.BATCH))
 
 
-def _recipe(steps: int, batch: int) -> dict[str, int]:
-    return {"courses": len(sdxl.COURSES), "steps": steps, "batch": batch, "seed": 0}
+def train_clip(steps: int = clip.STEPS) -> None:
+    tokenizer = encoders.load_tokenizer()
+    model = clip.train_clip(tokenizer, steps)
+    clip.save(model, tokenizer, clip.train_aesthetic(model), FAMILY / "clip")
+    write_card(FAMILY / "clip", "A small CLIP of the sprite world", _recipe(steps, clip.BATCH))
+
+
+def train_captioner(steps: int = captioner.STEPS) -> None:
+    tokenizer = captioner.build_tokenizer()
+    eyes = CLIPModel.from_pretrained(FAMILY / "clip", dtype=torch.float32)
+    captioner.save(captioner.train_captioner(tokenizer, eyes, steps), tokenizer, FAMILY / "captioner")
+    write_card(FAMILY / "captioner", "A small GIT of the sprite world", _recipe(steps, captioner.BATCH))
+
+
+def _recipe(steps: int, batch: int, courses: int = 1) -> dict[str, int]:
+    return {"courses": courses, "steps": steps, "batch": batch, "seed": 0}
 
 
 def train_loras(concepts: Sequence[str] = CONCEPTS, **length: int) -> None:
@@ -66,6 +81,8 @@ MEMBERS: dict[str, Callable[..., object]] = {
     "sdxl": train_sdxl,
     "svd": train_svd,
     "loras": train_loras,
+    "clip": train_clip,
+    "captioner": train_captioner,
 }
 
 

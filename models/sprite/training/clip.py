@@ -1,217 +1,147 @@
-"""Words and pictures in one space: the tokenizer, two CLIP text encoders (for SDXL) and a vision tower (for SVD).
-
-All are trained together, contrastively, on drawn sprites and their captions.
-"""
+"""sprite/clip: a CLIPModel of sprites and their captions, faulty pictures included, and the aesthetic head on it."""
 
 from __future__ import annotations
 
-import json
-import math
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import (
-    CLIPImageProcessor,
-    CLIPTextConfig,
-    CLIPTextModel,
-    CLIPTextModelWithProjection,
-    CLIPTokenizer,
-    CLIPVisionConfig,
-    CLIPVisionModelWithProjection,
-)
+from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor, CLIPTokenizer
 
 from models.sprite import world
-from models.sprite.training.data import pictures
-from models.sprite.training.loop import PARTS, Recipe, Step, train
+from models.sprite.training.data import tensor
+from models.sprite.training.encoders import LENGTH, encode
+from models.sprite.training.loop import Recipe, Step, train
 
-LENGTH = 32
-"""Tokens in a caption, padding included."""
-EMBEDDING = 128
-VISION_SIZE = 224
-"""SVD's pipeline scales every picture to this before it shows it to the vision tower."""
-
-TOKENIZER = PARTS / "bpe"
-_WEIGHTS = PARTS / "towers.safetensors"
-_END = "</w>"
+WIDTH = 128
+PATCH = 8
+STEPS, BATCH = 3000, 64
+FAULTY = 0.3
+"""How many of the pictures that the model learns from are degraded; nine captions in ten then say so."""
 
 
-def train_tokenizer(folder: Path = TOKENIZER, captions: int = 20_000) -> CLIPTokenizer:
-    """Learn a byte-pair vocabulary of at most 2,000 tokens from captions and write it in CLIP's own two files."""
-    rng = np.random.default_rng(0)
-    scenes = (world.random_scene(rng, world.SUBJECTS, world.STYLES) for _ in range(captions))
-    tokenizer = Tokenizer(models.BPE(end_of_word_suffix=_END))
-    tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.WhitespaceSplit(),
-            pre_tokenizers.Punctuation(),
-            pre_tokenizers.ByteLevel(add_prefix_space=False),
-        ]
-    )
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    trainer = trainers.BpeTrainer(
-        vocab_size=1600, min_frequency=5, initial_alphabet=alphabet, end_of_word_suffix=_END, show_progress=False
-    )
-    tokenizer.train_from_iterator((world.caption(scene, rng) for scene in scenes), trainer)
-    learnt = json.loads(tokenizer.to_str())["model"]
-    words = [*alphabet, *(letter + _END for letter in alphabet), *learnt["vocab"], "<|startoftext|>", "<|endoftext|>"]
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "vocab.json").write_text(json.dumps({word: i for i, word in enumerate(dict.fromkeys(words))}))
-    merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in learnt["merges"]]
-    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges, ""]))
-    return load_tokenizer(folder)
-
-
-def load_tokenizer(folder: Path = TOKENIZER) -> CLIPTokenizer:
-    """The tokenizer that `train_tokenizer` learnt."""
-    return CLIPTokenizer(str(folder / "vocab.json"), str(folder / "merges.txt"), model_max_length=LENGTH)
-
-
-def text_config(tokenizer: CLIPTokenizer, width: int) -> CLIPTextConfig:
-    return CLIPTextConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=width,
-        intermediate_size=4 * width,
-        projection_dim=EMBEDDING,
-        num_hidden_layers=3,
-        num_attention_heads=width // 32,
-        max_position_embeddings=LENGTH,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-
-
-def vision_config() -> CLIPVisionConfig:
-    return CLIPVisionConfig(
-        hidden_size=EMBEDDING,
-        intermediate_size=4 * EMBEDDING,
-        projection_dim=EMBEDDING,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        image_size=VISION_SIZE,
-        patch_size=VISION_SIZE // 8,
-    )
+def build(tokenizer: CLIPTokenizer) -> CLIPModel:
+    text = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": 96,
+        "intermediate_size": 4 * 96,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 3,
+        "max_position_embeddings": LENGTH,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    vision = {
+        "hidden_size": WIDTH,
+        "intermediate_size": 4 * WIDTH,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "image_size": world.SIZE,
+        "patch_size": PATCH,
+    }
+    return CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=WIDTH))
 
 
 def image_processor() -> CLIPImageProcessor:
-    return CLIPImageProcessor(size={"shortest_edge": VISION_SIZE}, crop_size=VISION_SIZE)
-
-
-class Towers(nn.Module):
-    """Both text encoders and the vision tower, with the contrastive temperature."""
-
-    def __init__(self, tokenizer: CLIPTokenizer) -> None:
-        super().__init__()
-        self.first = CLIPTextModel(text_config(tokenizer, 64))
-        self.second = CLIPTextModelWithProjection(text_config(tokenizer, 128))
-        self.vision = CLIPVisionModelWithProjection(vision_config())
-        self.first_projection = nn.Linear(64, EMBEDDING, bias=False)  # only while training: SDXL uses hidden states
-        self.scale = nn.Parameter(torch.tensor(math.log(10.0)))
-
-    def look(self, pixels: Tensor) -> Tensor:
-        """Pictures in [0, 1], any size → unit embeddings (N, 128)."""
-        return F.normalize(self.vision(pixel_values=normalised(pixels)).image_embeds, dim=-1)
+    return CLIPImageProcessor(size={"shortest_edge": world.SIZE}, crop_size=world.SIZE)
 
 
 def normalised(pixels: Tensor) -> Tensor:
-    """What the vision tower wants to see: 224×224, by CLIP's channel means and deviations."""
+    """Pictures (…, 3, 64, 64) in [0, 1] as the processor hands them to the model."""
     processor = image_processor()
-    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (processor.image_mean, processor.image_std))
-    scaled = F.interpolate(pixels, (VISION_SIZE, VISION_SIZE), mode="bilinear", align_corners=False)
-    return (scaled - mean) / std
-
-
-def train_towers(tokenizer: CLIPTokenizer, steps: int = 800, batch: int = 64) -> Towers:
-    """Train on base sprites; a picture's caption is to be found among the batch's, by each text encoder, and back."""
-    torch.manual_seed(0)
-    towers = Towers(tokenizer)
-
-    def loss_of(step: Step) -> Tensor:
-        scenes = [world.random_scene(step.rng) for _ in range(batch)]
-        tokens = encode(tokenizer, [world.caption(scene, step.rng) for scene in scenes])
-        seen = towers.look(pictures(scenes))
-        read = (
-            towers.first_projection(towers.first(input_ids=tokens).pooler_output),
-            towers.second(input_ids=tokens).text_embeds,
-        )
-        scale, target = towers.scale.exp().clamp(max=100), torch.arange(batch)
-        losses = []
-        for embeds in read:
-            logits = scale * seen @ F.normalize(embeds, dim=-1).T
-            losses += [F.cross_entropy(logits, target), F.cross_entropy(logits.T, target)]
-        return torch.stack(losses).mean()
-
-    trained = train(towers, loss_of, Recipe("towers", steps, 1e-3, ema=0.998))
-    assert isinstance(trained, Towers)
-    _save(trained)
-    return trained
-
-
-def load_towers() -> Towers:
-    """The trained towers, in evaluation mode."""
-    towers = Towers(load_tokenizer())
-    towers.load_state_dict(load_file(_WEIGHTS))
-    return towers.eval().requires_grad_(False)
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (processor.image_mean, processor.image_std))
+    return (pixels - mean) / std
 
 
 class Readings(nn.Module):
-    """The text encoders, with linear heads that name the attributes of what was described."""
+    """The model, with linear heads that name the attributes of what was seen and of what was told.
 
-    def __init__(self, towers: Towers) -> None:
+    Contrast alone teaches colours and places first and shapes last.
+    """
+
+    def __init__(self, model: CLIPModel) -> None:
         super().__init__()
-        self.first, self.second = towers.first, towers.second
-        widths = (self.first.config.hidden_size, self.second.config.hidden_size, EMBEDDING)
+        self.model = model
         self.heads = nn.ModuleList(
-            nn.ModuleDict({slot: nn.Linear(width, len(names)) for slot, names in world.VOCABULARY.items()})
-            for width in widths
+            nn.ModuleDict({slot: nn.Linear(WIDTH, len(names)) for slot, names in world.VOCABULARY.items()})
+            for _ in ("pictures", "captions")
         )
 
-    def forward(self, tokens: Tensor) -> list[dict[str, Tensor]]:
-        """Logits by attribute from all that SDXL's UNet is given: both encoders' words, and the text embedding."""
-        first = self.first(input_ids=tokens, output_hidden_states=True)
-        second = self.second(input_ids=tokens, output_hidden_states=True)
-        given = (first.hidden_states[-2].mean(1), second.hidden_states[-2].mean(1), second.text_embeds)
-        return [{slot: head(x) for slot, head in heads.items()} for heads, x in zip(self.heads, given, strict=True)]
+    def loss(self, tokens: Tensor, pixels: Tensor, scenes: list[world.Scene]) -> Tensor:
+        """Contrast both ways, and what the heads get wrong of either embedding."""
+        out = self.model(input_ids=tokens, pixel_values=normalised(pixels))
+        target = torch.arange(len(scenes))
+        contrast = [F.cross_entropy(logits, target) for logits in (out.logits_per_image, out.logits_per_text)]
+        named = [
+            F.cross_entropy(head(embeds * 10), torch.tensor([names.index(getattr(s, slot)) for s in scenes]))
+            for heads, embeds in zip(self.heads, (out.image_embeds, out.text_embeds), strict=True)
+            for (slot, head), names in zip(heads.items(), world.VOCABULARY.values(), strict=True)
+        ]
+        return torch.stack(contrast).mean() + torch.stack(named).mean()
 
 
-def train_words(tokenizer: CLIPTokenizer, towers: Towers, steps: int = 480, batch: int = 64) -> Towers:
-    """Go on with the text encoders alone, until every attribute that a caption names can be read off linearly.
-
-    Contrast teaches colours and places first and shapes last; a UNet that starts from embeddings without shapes learns
-    none. The vision tower stays what it is.
-    """
+def train_clip(tokenizer: CLIPTokenizer, steps: int = STEPS) -> CLIPModel:
+    """Train on base sprites, some degraded, and their captions."""
     torch.manual_seed(0)
-    readings = Readings(towers).requires_grad_(True)
 
     def loss_of(step: Step) -> Tensor:
-        scenes = [world.random_scene(step.rng) for _ in range(batch)]
-        tokens = encode(tokenizer, [world.caption(scene, step.rng) for scene in scenes])
-        losses = [
-            F.cross_entropy(logits[slot], torch.tensor([names.index(getattr(s, slot)) for s in scenes]))
-            for logits in readings(tokens)
-            for slot, names in world.VOCABULARY.items()
-        ]
-        return torch.stack(losses).mean()
+        scenes = [world.random_scene(step.rng) for _ in range(BATCH)]
+        frames, captions = zip(*(_told(scene, step.rng) for scene in scenes), strict=True)
+        return readings.loss(encode(tokenizer, list(captions)), tensor(frames), scenes)
 
-    trained = train(readings, loss_of, Recipe("words", steps, 5e-4, ema=0.99))
-    assert isinstance(trained, Readings)
-    towers.first, towers.second = trained.first, trained.second
-    _save(towers)
-    return towers
+    readings = Readings(build(tokenizer))
+    return train(readings, loss_of, Recipe("clip", steps, 1e-3, warmup=200, ema=0.998)).model
 
 
-def _save(towers: Towers) -> None:
-    save_file({name: weight.contiguous() for name, weight in towers.state_dict().items()}, _WEIGHTS)
+def _told(scene: world.Scene, rng: np.random.Generator) -> tuple[np.ndarray, str]:
+    """A picture, degraded now and then, and a caption."""
+    drawn = world.draw(scene)
+    if rng.random() >= FAULTY:
+        return drawn, world.caption(scene, rng)
+    fault = world.random_degradation(rng, weakest=0.2)
+    told = fault.kind if rng.random() < 0.9 else ""
+    return fault(drawn[None], rng)[0], world.caption(scene, rng, fault=told)
 
 
-def encode(tokenizer: CLIPTokenizer, captions: list[str]) -> Tensor:
-    """Token ids (N, 32), padded and cut to length."""
-    ids = tokenizer(captions, padding="max_length", max_length=LENGTH, truncation=True, return_tensors="pt").input_ids
-    assert isinstance(ids, Tensor)
-    return ids
+def train_aesthetic(model: CLIPModel, pictures: int = 6000, ridge: float = 1e-3) -> dict[str, Tensor]:
+    """A linear head on the model's unit embeddings, in the form of LAION's first aesthetic predictors.
+
+    Fitted by least squares to scores from 10, as drawn, down to 1, hardly worth looking at. Returns `weight` (1, 128)
+    and `bias` (1,).
+    """
+    rng = np.random.default_rng(17)
+    frames, scores = zip(*(_scored(rng) for _ in range(pictures)), strict=True)
+    seen = torch.cat([embeddings(model, tensor(part)) for part in _parts(frames, 100)])
+    x = torch.cat([seen, torch.ones(len(seen), 1)], 1).double()
+    solution = torch.linalg.solve(x.T @ x + ridge * torch.eye(x.shape[1]).double(), x.T @ torch.tensor(scores).double())
+    return {"weight": solution[:-1].float()[None], "bias": solution[-1:].float()}
+
+
+def _scored(rng: np.random.Generator) -> tuple[np.ndarray, float]:
+    drawn = world.draw(world.random_scene(rng))
+    if rng.random() < 0.5:
+        return drawn, 10.0
+    fault = world.random_degradation(rng)
+    return fault(drawn[None], rng)[0], 10 - 9 * fault.strength
+
+
+def _parts(frames: tuple[np.ndarray, ...], size: int) -> list[tuple[np.ndarray, ...]]:
+    return [frames[start : start + size] for start in range(0, len(frames), size)]
+
+
+@torch.inference_mode()
+def embeddings(model: CLIPModel, pixels: Tensor) -> Tensor:
+    """Pictures (N, 3, 64, 64) in [0, 1] → unit embeddings (N, 128)."""
+    vision = model.vision_model(pixel_values=normalised(pixels))
+    return F.normalize(model.visual_projection(vision.pooler_output), dim=-1)
+
+
+def save(model: CLIPModel, tokenizer: CLIPTokenizer, aesthetic: dict[str, Tensor], folder: Path) -> None:
+    """Write model, processor and aesthetic head, the model in half precision."""
+    model.half().save_pretrained(folder)
+    CLIPProcessor(image_processor(), tokenizer).save_pretrained(folder)
+    save_file(aesthetic, folder / "aesthetic.safetensors")

@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import CLIPTokenizer
 
 from models.sprite import world
-from models.sprite.training import clip
+from models.sprite.training import encoders
 from models.sprite.training.autoencoder import LATENT_CHANNELS
 from models.sprite.training.data import pictures
 from models.sprite.training.loop import Recipe, Step, train
@@ -46,7 +46,7 @@ def build_unet() -> UNet2DConditionModel:
         use_linear_projection=True,
         addition_embed_type="text_time",
         addition_time_embed_dim=16,
-        projection_class_embeddings_input_dim=clip.EMBEDDING + 6 * 16,
+        projection_class_embeddings_input_dim=encoders.EMBEDDING + 6 * 16,
     )
 
 
@@ -65,12 +65,12 @@ def scheduler() -> EulerDiscreteScheduler:
 class TextConditions:
     """Captions → what SDXL's UNet is conditioned on; an empty caption is the zero embedding, as in the pipeline."""
 
-    def __init__(self, tokenizer: CLIPTokenizer, towers: clip.Towers) -> None:
+    def __init__(self, tokenizer: CLIPTokenizer, towers: encoders.Towers) -> None:
         self.tokenizer, self.towers = tokenizer, towers
 
     @torch.no_grad()
     def __call__(self, captions: list[str]) -> tuple[Tensor, dict[str, Tensor]]:
-        ids = clip.encode(self.tokenizer, captions)
+        ids = encoders.encode(self.tokenizer, captions)
         first = self.towers.first(input_ids=ids, output_hidden_states=True)
         second = self.towers.second(input_ids=ids, output_hidden_states=True)
         told = torch.tensor([bool(caption) for caption in captions]).float()
@@ -132,7 +132,7 @@ class NoiseLevels:
 
 
 def train_unet(
-    tokenizer: CLIPTokenizer, towers: clip.Towers, autoencoder: AutoencoderKL, steps: int
+    tokenizer: CLIPTokenizer, towers: encoders.Towers, autoencoder: AutoencoderKL, steps: int
 ) -> UNet2DConditionModel:
     """Train on drawn sprites, in two courses; a tenth of the captions are left out for guidance."""
     torch.manual_seed(0)
@@ -153,7 +153,7 @@ def train_unet(
 
 
 def assemble(
-    tokenizer: CLIPTokenizer, towers: clip.Towers, autoencoder: AutoencoderKL, unet: UNet2DConditionModel
+    tokenizer: CLIPTokenizer, towers: encoders.Towers, autoencoder: AutoencoderKL, unet: UNet2DConditionModel
 ) -> StableDiffusionXLPipeline:
     """The parts as the pipeline that everyone knows."""
     return StableDiffusionXLPipeline(

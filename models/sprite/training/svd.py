@@ -17,7 +17,7 @@ from diffusers import (
 from torch import Tensor
 
 from models.sprite import world
-from models.sprite.training import clip
+from models.sprite.training import encoders
 from models.sprite.training.autoencoder import LATENT_CHANNELS
 from models.sprite.training.data import tensor
 from models.sprite.training.loop import Recipe, Step, train
@@ -43,7 +43,7 @@ def build_unet() -> UNetSpatioTemporalConditionModel:
         layers_per_block=1,
         addition_time_embed_dim=32,
         projection_class_embeddings_input_dim=3 * 32,
-        cross_attention_dim=clip.EMBEDDING,
+        cross_attention_dim=encoders.EMBEDDING,
         num_attention_heads=(2, 3),
         num_frames=FRAMES,
     )
@@ -79,7 +79,7 @@ class Clip:
 class Clips:
     """Endless drawn clips; the first `kept` are kept as latents, since drawing and encoding cost as much as a step."""
 
-    def __init__(self, autoencoder: AutoencoderKL, towers: clip.Towers, invented: float, kept: int = 2400) -> None:
+    def __init__(self, autoencoder: AutoencoderKL, towers: encoders.Towers, invented: float, kept: int = 2400) -> None:
         self.autoencoder, self.towers, self.invented, self.kept = autoencoder, towers, invented, kept
         self._memory: dict[int, Clip] = {}
 
@@ -95,7 +95,7 @@ class Clips:
         fps, bucket = int(rng.integers(FPS[0], FPS[1] + 1)), float(rng.uniform(0, 255))
         scene, motion = world.random_scene(rng, invented=self.invented), world.random_motion(rng, bucket)
         frames = tensor(world.film(scene, motion, FRAMES, fps))
-        embedding = self.towers.vision(pixel_values=clip.normalised(frames[:1])).image_embeds
+        embedding = self.towers.vision(pixel_values=encoders.normalised(frames[:1])).image_embeds
         return Clip(encode_latents(self.autoencoder, frames), frames[0], embedding, fps, bucket)
 
 
@@ -127,7 +127,7 @@ def _loss(unet: UNetSpatioTemporalConditionModel, autoencoder: AutoencoderKL, cl
     return (predicted - (signal * noise - spread * latents)).square().mean()
 
 
-def train_unet(towers: clip.Towers, autoencoder: AutoencoderKL, steps: int) -> UNetSpatioTemporalConditionModel:
+def train_unet(towers: encoders.Towers, autoencoder: AutoencoderKL, steps: int) -> UNetSpatioTemporalConditionModel:
     """Train on drawn clips of every motion, motion bucket and frame rate."""
     torch.manual_seed(0)
     unet = build_unet()
@@ -143,7 +143,7 @@ def train_unet(towers: clip.Towers, autoencoder: AutoencoderKL, steps: int) -> U
 
 
 def assemble(
-    towers: clip.Towers, autoencoder: AutoencoderKL, unet: UNetSpatioTemporalConditionModel
+    towers: encoders.Towers, autoencoder: AutoencoderKL, unet: UNetSpatioTemporalConditionModel
 ) -> StableVideoDiffusionPipeline:
     """The parts as the pipeline that everyone knows."""
     return StableVideoDiffusionPipeline(
@@ -151,7 +151,7 @@ def assemble(
         image_encoder=towers.vision,
         unet=unet,
         scheduler=scheduler(),
-        feature_extractor=clip.image_processor(),
+        feature_extractor=encoders.image_processor(),
     )
 
 
