@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -81,13 +82,21 @@ def _worn(x: Tensor, noise: torch.Generator) -> Tensor:
     return x + torch.randn(x.shape, generator=noise) * 0.06 * torch.rand(len(x), 1, 1, 1, generator=noise)
 
 
-def train_judge(steps: int = 3000) -> None:
+def _scene(rng: np.random.Generator) -> world.Scene:
+    """A scene of any class, in half of the cases after up to three seconds of motion: turned, small or at the edge."""
+    scene = world.random_scene(rng, world.SUBJECTS, world.STYLES)
+    if rng.random() < 0.5:
+        return scene
+    return world.at_time(scene, world.random_motion(rng, rng.uniform(0, 255)), rng.uniform(0, 3))
+
+
+def train_judge(steps: int = 5000) -> None:
     """Train on freshly drawn sprites of every class and write `WEIGHTS`."""
     torch.manual_seed(0)
     judge = Judge()
 
     def loss_of(step: Step) -> Tensor:
-        scenes = [world.random_scene(step.rng, world.SUBJECTS, world.STYLES) for _ in range(48)]
+        scenes = [_scene(step.rng) for _ in range(48)]
         logits = judge(_worn(pictures(scenes), step.noise))
         losses = [
             F.cross_entropy(logits[slot], torch.tensor([names.index(getattr(s, slot)) for s in scenes]))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import colorsys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -25,6 +25,8 @@ HUES: dict[str, tuple[float, float, float]] = {  # hue in degrees, saturation, v
     "pink": (328, 0.5, 1.0),
 }
 COLOURS = tuple(HUES)
+_CELL = 8
+"""Side of a halftone cell and of a mosaic tile in pixels: what the autoencoder sees as one."""
 
 
 @dataclass(frozen=True)
@@ -101,21 +103,21 @@ def _pixel(at: Layers) -> Array:
 
 
 def _halftone(at: Layers) -> Array:
-    painted = _flat(at)
-    ink = 1 - painted.mean(axis=-1)
-    cell = np.hypot(np.mod(at.px, 4) - 2, np.mod(at.py, 4) - 2)
-    dots = cover(cell - (0.6 + 2.2 * ink))
-    return mix(rgb(1, 0.99, 0.93), painted * np.float32(0.82), dots)
+    """The scenery as dots of ink on paper, larger where it is darker, and the figure printed over them."""
+    ink = 1 - at.scenery.mean(axis=-1)
+    cell = np.hypot(np.mod(at.px, _CELL) - _CELL / 2, np.mod(at.py, _CELL) - _CELL / 2)
+    dots = cover(cell - (1.2 + 4 * ink), 1.5)
+    return _flat(replace(at, scenery=mix(rgb(1, 0.99, 0.93), at.scenery * np.float32(0.82), dots)))
 
 
 def _mosaic(at: Layers) -> Array:
+    """Square tiles, some lighter and some darker, and a dark line around the figure."""
     picture = mix(at.scenery, at.colour, cover(at.body))
     picture = mix(picture, at.light, cover(np.maximum(at.detail, at.body)))
-    tile_x, tile_y = np.floor((at.px + at.py) / 8), np.floor((at.px - at.py) / 8)
-    tint = np.mod(np.sin(tile_x * 12.9 + tile_y * 78.2) * 43.7, 1).astype(np.float32) - 0.5
-    picture = np.clip(picture * (1 + 0.4 * tint[..., None]), 0, 1)
-    grout = np.minimum(np.mod(at.px + at.py, 8), np.mod(at.px - at.py, 8)) < 1
-    return mix(picture, rgb(0.12, 0.1, 0.12), grout * 0.8)
+    column, row = np.floor(at.px / _CELL), np.floor(at.py / _CELL)
+    tint = np.mod(np.sin(column * 12.9 + row * 78.2) * 43.7, 1).astype(np.float32) - 0.5
+    tiled = mix(mix(picture, rgb(1, 1, 1), np.maximum(tint, 0)), rgb(0, 0, 0), np.maximum(-tint, 0))
+    return mix(tiled, at.dark, cover(np.abs(at.body) - 1.2))
 
 
 Painter = Callable[[Layers], Array]
