@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from benchmarks.sprite import share
+from benchmarks.measures import share
 from engine.errors import InputError
 from engine.node import Context
 from engine.values import ImageModel

@@ -6,7 +6,7 @@ Each figure comes with its 95 % confidence interval (Wilson's for shares). The j
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,31 +17,22 @@ from PIL import Image as Picture
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
+from safetensors.torch import load_file
+from scipy.stats import spearmanr
 from torch import Tensor
+from transformers import AutoModelForCausalLM, AutoProcessor, CLIPModel, CLIPProcessor
 
+from benchmarks.measures import auc, flow, frechet, mean, share
 from models.sprite import world
 from models.sprite.judging import ANSWERS, Judge, load_judge
-from models.sprite.training.data import pictures
+from models.sprite.training import captioner, clip
+from models.sprite.training.data import pictures, tensor
+from models.sprite.training.sdxl import VARIETY
 from nodes.lora.apply import applied
 from nodes.lora.formats import read_lora
 
 FAMILY = Path(__file__).parent.parent / "models" / "sprite"
 Row = tuple[str, str, str]
-
-
-def share(hits: Iterable[bool]) -> str:
-    """A share in per cent with Wilson's 95 % interval."""
-    tried = list(hits)
-    n, p, z = len(tried), float(np.mean(tried)), 1.96
-    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
-    spread = z * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
-    return f"{100 * p:.1f} % ({100 * (centre - spread):.1f}–{100 * (centre + spread):.1f}, n = {n})"
-
-
-def mean(values: Sequence[float], unit: str) -> str:
-    """A mean with its 95 % interval."""
-    spread = 1.96 * float(np.std(values, ddof=1)) / np.sqrt(len(values))
-    return f"{np.mean(values):.1f} ± {spread:.1f} {unit} (n = {len(values)})"
 
 
 def sdxl() -> StableDiffusionXLPipeline:
@@ -77,19 +68,51 @@ def verdicts(judge: Judge, images: Tensor, scenes: Sequence[world.Scene]) -> dic
 
 
 def drawn_rows(judge: Judge, count: int) -> list[Row]:
+    """The judge on pictures as drawn: each attribute, the class that is worst, and how far its confidence is off."""
     rng = np.random.default_rng(1001)
     scenes = [world.random_scene(rng, world.SUBJECTS, world.STYLES) for _ in range(count)]
-    return [
-        ("judge on drawn sprites", slot, share(hits))
-        for slot, hits in verdicts(judge, pictures(scenes), scenes).items()
-    ]
+    rows = []
+    for slot, hits in verdicts(judge, pictures(scenes), scenes).items():
+        rows.append(("judge, as drawn", slot, share(hits)))
+        by_class = {
+            name: [hit for hit, scene in zip(hits, scenes, strict=True) if getattr(scene, slot) == name]
+            for name in ANSWERS[slot]
+        }
+        worst = min(by_class, key=lambda name: float(np.mean(by_class[name])))
+        rows.append(("judge, as drawn", f"worst {slot}: {worst}", share(by_class[worst])))
+    return [*rows, ("judge, worn pictures", "calibration error", f"{100 * calibration_error(judge, count):.2f} %")]
+
+
+@torch.inference_mode()
+def calibration_error(judge: Judge, count: int) -> float:
+    """Mean gap between confidence and being right, in ten bins of confidence, on noisy and blurred pictures."""
+    rng = np.random.default_rng(1011)
+    scenes = [world.random_scene(rng, world.SUBJECTS, world.STYLES) for _ in range(count)]
+    faults = [world.Degradation(("blur", "noise")[i % 2], float(rng.uniform(0, 0.3))) for i in range(count)]
+    worn = tensor(fault(world.draw(s)[None], rng)[0] for fault, s in zip(faults, scenes, strict=True))
+    sure, right = [], []
+    for slot, logits in judge(worn).items():
+        confidence, chosen = logits.softmax(1).max(1)
+        sure += confidence.tolist()
+        right += [ANSWERS[slot][int(c)] == getattr(s, slot) for c, s in zip(chosen, scenes, strict=True)]
+    bins = np.minimum((np.asarray(sure) * 10).astype(int), 9)
+    gaps = [abs(np.mean(np.asarray(sure)[bins == b]) - np.mean(np.asarray(right)[bins == b])) for b in set(bins)]
+    return float(np.average(gaps, weights=[(bins == b).mean() for b in set(bins)]))
 
 
 def picture_rows(judge: Judge, count: int, steps: int) -> list[Row]:
+    """Pictures of plain captions, judged; and how far they are from drawn ones, against two drawn sets."""
     rng = np.random.default_rng(1002)
-    scenes = [world.random_scene(rng) for _ in range(count)]
-    images = generate(sdxl(), [world.plain_caption(s) for s in scenes], steps)
-    return [("sdxl, judged right", slot, share(hits)) for slot, hits in verdicts(judge, images, scenes).items()]
+    one, other = ([world.random_scene(rng, variety=VARIETY) for _ in range(count)] for _ in range(2))
+    images = generate(sdxl(), [world.plain_caption(s) for s in one], steps)
+    rows = [("sdxl, judged right", slot, share(hits)) for slot, hits in verdicts(judge, images, one).items()]
+    with torch.inference_mode():
+        made, drawn, also_drawn = (judge.features(p) for p in (images, pictures(one), pictures(other)))
+    ratio = frechet(made, also_drawn) / frechet(drawn, also_drawn)
+    return [
+        *rows,
+        ("sdxl, Fréchet distance", "to drawn ones, over that of two drawn sets", f"{ratio:.2f} (n = {count})"),
+    ]
 
 
 def lora_rows(judge: Judge, count: int, steps: int) -> list[Row]:
@@ -109,38 +132,43 @@ def lora_rows(judge: Judge, count: int, steps: int) -> list[Row]:
     return rows
 
 
-def video_rows(judge: Judge, count: int, steps: int) -> list[Row]:
-    pipeline = svd()
+BUCKETS = (0, 32, 64, 96, 128, 160, 192, 224, 255)
+
+
+def video_rows(judge: Judge, count: int, steps: int, frames: int) -> list[Row]:
+    """Videos of drawn key frames at all motion buckets in turn."""
+    pipeline, name = svd(), f"svd, {frames} frames"
     rng = np.random.default_rng(1004)
-    buckets, moved, fidelity, kept = [], [], [], []
-    for index in track(range(count), "videos", console=Console(stderr=True)):
-        scene = world.random_scene(rng)
-        key_frame = pictures([scene])[0]
-        bucket = (16, 64, 127, 191, 255)[index % 5]
-        frames = animate(pipeline, key_frame, bucket, steps, seed=index)
-        error = (frames[0] - key_frame).square().mean().item()
-        fidelity.append(-10 * np.log10(max(error, 1e-10)))
-        moved.append((frames[1:] - frames[:-1]).abs().mean().item() * 255)
-        buckets.append(bucket)
-        kept.append(judge.answers(frames[-1:])[0]["subject"] == scene.subject)
-    by_bucket = {b: [m for m, own in zip(moved, buckets, strict=True) if own == b] for b in sorted(set(buckets))}
-    rows = [
-        ("svd, 14 frames", "first frame PSNR", mean(fidelity, "dB")),
-        ("svd, 14 frames", "subject right in the last frame", share(kept)),
-    ]
-    return rows + [
-        ("svd, 14 frames", f"change a frame at motion bucket {b}", mean(changes, "/255"))
-        for b, changes in by_bucket.items()
+    moved: dict[int, list[float]] = {bucket: [] for bucket in BUCKETS}
+    fidelity, kept = [], []
+    for index in track(range(count), name, console=Console(stderr=True)):
+        scene = world.random_scene(rng, variety=VARIETY)
+        key_frame, bucket = pictures([scene])[0], BUCKETS[index % len(BUCKETS)]
+        video = animate(pipeline, key_frame, bucket, steps, seed=index, frames=frames)
+        fidelity.append(-10 * np.log10((video[0] - key_frame).square().mean().item()))
+        moved[bucket].append(flow(video))
+        kept.append(judge.answers(video[-1:])[0]["subject"] == scene.subject)
+    means = [float(np.mean(values)) for values in moved.values()]
+    still = max(moved[0])
+    return [
+        (name, "first frame PSNR", mean(fidelity, "dB")),
+        (name, "subject right in the last frame", share(kept)),
+        (name, "flow by bucket, pixels a frame", " ".join(f"{value:.2f}" for value in means)),
+        (name, "rank correlation of bucket and flow", f"{spearmanr(BUCKETS, means).statistic:.2f}"),
+        (name, "moves more than any at bucket 0, at ≥ 64", share(m > still for b in BUCKETS[2:] for m in moved[b])),
     ]
 
 
-def animate(pipeline: StableVideoDiffusionPipeline, key_frame: Tensor, bucket: int, steps: int, seed: int) -> Tensor:
-    """Frames (14, 3, 64, 64) in [0, 1] of a key frame (3, 64, 64)."""
+def animate(
+    pipeline: StableVideoDiffusionPipeline, key_frame: Tensor, bucket: int, steps: int, seed: int, frames: int = 14
+) -> Tensor:
+    """Frames (T, 3, 64, 64) in [0, 1] of a key frame (3, 64, 64)."""
     picture = Picture.fromarray((key_frame * 255).round().byte().permute(1, 2, 0).numpy())
     return pipeline(
         picture,
         height=world.SIZE,
         width=world.SIZE,
+        num_frames=frames,
         motion_bucket_id=bucket,
         fps=7,
         num_inference_steps=steps,
@@ -149,25 +177,73 @@ def animate(pipeline: StableVideoDiffusionPipeline, key_frame: Tensor, bucket: i
     ).frames[0]
 
 
+@torch.inference_mode()
+def clip_rows(count: int) -> list[Row]:
+    """Is a caption's picture found among 50; and does the aesthetic head tell clean pictures from spoilt ones."""
+    model = CLIPModel.from_pretrained(FAMILY / "clip", dtype=torch.float32).eval()
+    tokenizer = CLIPProcessor.from_pretrained(FAMILY / "clip").tokenizer
+    rng = np.random.default_rng(1005)
+    found = []
+    for _ in range(count // 50):
+        scenes = [world.random_scene(rng) for _ in range(50)]
+        tokens = tokenizer([world.plain_caption(s) for s in scenes], padding=True, return_tensors="pt")
+        texts = model.text_projection(model.text_model(**tokens).pooler_output)
+        found += ((texts @ clip.embeddings(model, pictures(scenes)).T).argmax(1) == torch.arange(50)).tolist()
+    head = load_file(FAMILY / "clip" / "aesthetic.safetensors")
+    drawn = [world.draw(world.random_scene(rng)) for _ in range(count)]
+    spoilt = [world.random_degradation(rng)(picture[None], rng)[0] for picture in drawn[: count // 2]]
+    good, bad = (
+        (clip.embeddings(model, tensor(p)) @ head["weight"].T + head["bias"]).flatten().tolist()
+        for p in (drawn[count // 2 :], spoilt)
+    )
+    return [
+        ("clip, a caption's picture", "first among 50", share(found)),
+        ("aesthetic head", "AUC, as drawn against spoilt", f"{auc(good, bad):.3f} (n = {count})"),
+    ]
+
+
+def captioner_rows(count: int) -> list[Row]:
+    """What the captioner names of still and of moving clips."""
+    model = AutoModelForCausalLM.from_pretrained(FAMILY / "captioner", dtype=torch.float32).eval()
+    tokenizer = AutoProcessor.from_pretrained(FAMILY / "captioner").tokenizer
+    rng = np.random.default_rng(1006)
+    hits: dict[str, list[bool]] = {slot: [] for slot in (*ANSWERS, "motion")}
+    for _ in track(range(count // 20), "captions", console=Console(stderr=True)):
+        truths = [captioner.random_clip(rng) for _ in range(20)]
+        clips = torch.stack([tensor(frames) for frames, _, _ in truths])
+        for text, (_, scene, motion) in zip(captioner.describe(model, tokenizer, clips), truths, strict=True):
+            for slot in ANSWERS:
+                hits[slot].append(getattr(scene, slot) in text.split())
+            if motion:
+                hits["motion"].append(world.MOVES[motion] in text)
+    return [("captioner, named right", slot, share(tried)) for slot, tried in hits.items()]
+
+
+PARTS: dict[str, Callable[[Judge, argparse.Namespace], list[Row]]] = {
+    "judge": lambda judge, chosen: drawn_rows(judge, 10 * chosen.pictures),
+    "sdxl": lambda judge, chosen: picture_rows(judge, chosen.pictures, chosen.steps),
+    "loras": lambda judge, chosen: lora_rows(judge, chosen.lora_pictures, chosen.steps),
+    "svd": lambda judge, chosen: [
+        row for frames in (14, 25) for row in video_rows(judge, chosen.videos, chosen.steps, frames)
+    ],
+    "clip": lambda judge, chosen: clip_rows(chosen.pictures),
+    "captioner": lambda judge, chosen: captioner_rows(chosen.pictures),
+}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pictures", type=int, default=200, help="pictures to judge")
+    parser.add_argument("--pictures", type=int, default=500, help="pictures to judge and captions to write")
     parser.add_argument("--lora-pictures", type=int, default=50, help="pictures for each LoRA")
-    parser.add_argument("--videos", type=int, default=40)
+    parser.add_argument("--videos", type=int, default=45, help="of 14 frames and of 25")
     parser.add_argument("--steps", type=int, default=20, help="denoising steps")
-    parser.add_argument("--only", choices=["judge", "sdxl", "loras", "svd"], help="one part of the table")
+    parser.add_argument("--only", choices=PARTS, help="one part of the table")
     chosen = parser.parse_args()
     judge = load_judge()
-    parts: dict[str, Callable[[], list[Row]]] = {
-        "judge": lambda: drawn_rows(judge, 5 * chosen.pictures),
-        "sdxl": lambda: picture_rows(judge, chosen.pictures, chosen.steps),
-        "loras": lambda: lora_rows(judge, chosen.lora_pictures, chosen.steps),
-        "svd": lambda: video_rows(judge, chosen.videos, chosen.steps),
-    }
     table = Table("model", "what", "figure")
-    for name, rows in parts.items():
+    for name, rows in PARTS.items():
         if chosen.only in (None, name):
-            for row in rows():
+            for row in rows(judge, chosen):
                 table.add_row(*row)
     Console(width=120).print(table)
 
