@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -43,9 +44,10 @@ def train_sdxl(steps: int = sdxl.STEPS) -> None:
     )
 
 
-def train_svd(steps: int = svd.STEPS) -> None:
+def train_svd(steps: int | None = None) -> None:
     towers = encoders.load_towers()
-    unet = svd.train_unet(towers, _autoencoder(), steps)
+    courses = [replace(course, steps=steps or course.steps) for course in svd.COURSES]
+    unet = svd.train_unet(towers, _autoencoder(), courses)
     svd.save(svd.assemble(towers, _autoencoder(), unet), FAMILY / "svd")
     write_card(FAMILY / "svd", "A small Stable Video Diffusion of the sprite world", _recipe(steps, svd.BATCH))
 

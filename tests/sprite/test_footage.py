@@ -58,12 +58,18 @@ def test_titles_lie_where_their_boxes_say_and_nowhere_else(height: int) -> None:
     for seed in range(20):
         titled, boxes = world.overlaid(blank, 0.12, chance(seed))
         changed = (titled != blank).any(axis=(0, 3))
+        assert boxes
         inside = np.zeros_like(changed)
         for left, top, right, bottom in boxes:
             inside[top:bottom, left:right] = True
             assert changed[top:bottom, left:right].mean() > 0.1
         assert not (changed & ~inside).any()
         assert world.text_area(boxes, blank) == pytest.approx(inside.mean())
+
+
+def test_letters_too_large_for_the_picture_are_refused() -> None:
+    with pytest.raises(ValueError, match="letters of 90% of the height are too large for a picture of 64×64 pixels"):
+        world.overlaid(grey(30), 0.9, chance())
 
 
 def test_a_still_clip_is_its_first_frame() -> None:

@@ -73,6 +73,14 @@ def test_captions_vary_and_always_name_subject_and_colour() -> None:
     assert all("red" in caption and "fish" in caption for caption in captions)
 
 
+def test_a_caption_tells_of_every_sprite() -> None:
+    rng = chance()
+    both = scene(sprites=(Sprite("fish", "red"), Sprite("star", "orange", x=20, radius=8)))
+    captions = [world.caption(both, rng) for _ in range(100)]
+    assert all("red fish" in caption and "orange star" in caption for caption in captions)
+    assert not any("a orange" in caption for caption in captions)
+
+
 def test_an_orange_thing_takes_the_right_article() -> None:
     assert world.plain_caption(scene(sprites=(Sprite("cat", "orange"),))) == "an orange cat in the sky in flat style"
 

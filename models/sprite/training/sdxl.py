@@ -21,9 +21,9 @@ from models.sprite.training.loop import Recipe, Step, train
 LATENT_SIZE = 8
 VARIETY = 0.3
 """Of place, size and tilt: as people frame what a picture is about, in the middle, and so learnt in hours by a CPU."""
-COURSES = (0.0, 0.4)
-"""How often the subject is a made-up one, and the style, in the first course of training and in the second. From eight
-subjects in five styles alone a model learns to draw just these, and a LoRA can't teach it a ninth."""
+COURSES = (0.0, 0.4, 0.5)
+"""How often the subject is a made-up one, and the style, in each course of training. From eight subjects in five styles
+alone a model learns to draw just these, and a LoRA can't teach it a ninth."""
 STEPS, BATCH = 5000, 32
 """Steps of each course."""
 _UNCONDITIONAL = 0.1
@@ -89,7 +89,7 @@ def encode_latents(autoencoder: AutoencoderKL, images: Tensor) -> Tensor:
 class Drawn:
     """Drawn base scenes and their latents; `kept` different ones, since drawing and encoding cost half a step."""
 
-    def __init__(self, autoencoder: AutoencoderKL, invented: float, kept: int = 30_000) -> None:
+    def __init__(self, autoencoder: AutoencoderKL, invented: float, kept: int = 60_000) -> None:
         self.autoencoder, self.invented, self.kept = autoencoder, invented, kept
         self._memory: dict[int, tuple[world.Scene, Tensor]] = {}
 

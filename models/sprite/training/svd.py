@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,13 +22,12 @@ from models.sprite.training import encoders
 from models.sprite.training.autoencoder import LATENT_CHANNELS
 from models.sprite.training.data import tensor
 from models.sprite.training.loop import Recipe, Step, train
-from models.sprite.training.sdxl import COURSES, LATENT_SIZE, encode_latents
+from models.sprite.training.sdxl import LATENT_SIZE, encode_latents
 
 FRAMES = 14
 FPS = (4, 20)
 """Frames per second that the model is shown, from and to."""
-STEPS, BATCH = 5000, 4
-"""Steps of each course of training, on the scenes of `sdxl.COURSES`."""
+BATCH = 4
 _UNCONDITIONAL = 0.1
 
 
@@ -66,10 +66,26 @@ def scheduler() -> EulerDiscreteScheduler:
 
 
 @dataclass(frozen=True)
+class Course:
+    """One stretch of training. `invented` is how often subject and style are made-up ones, as in `sdxl.COURSES`."""
+
+    steps: int
+    invented: float
+    lengths: tuple[int, ...] = (FRAMES,)
+    """Frames of the clips, in turns from step to step."""
+    noise: float = 0.7
+    """Mean of the logarithm of the noise levels; more noise is where the motion is decided."""
+
+
+COURSES = (Course(5000, 0.0), Course(5000, 0.4), Course(2500, 0.4, lengths=(FRAMES, 25), noise=1.0))
+"""At last on 25 frames too, as SVD-XT was made from SVD."""
+
+
+@dataclass(frozen=True)
 class Clip:
     """A drawn clip as training sees it."""
 
-    latents: Tensor  # (14, 16, 8, 8), scaled
+    latents: Tensor  # (frames, 16, 8, 8), scaled
     key_frame: Tensor  # (3, 64, 64) in [0, 1]
     embedding: Tensor  # (1, 128)
     fps: int
@@ -79,8 +95,11 @@ class Clip:
 class Clips:
     """Endless drawn clips; the first `kept` are kept as latents, since drawing and encoding cost as much as a step."""
 
-    def __init__(self, autoencoder: AutoencoderKL, towers: encoders.Towers, invented: float, kept: int = 2400) -> None:
-        self.autoencoder, self.towers, self.invented, self.kept = autoencoder, towers, invented, kept
+    def __init__(
+        self, autoencoder: AutoencoderKL, towers: encoders.Towers, invented: float, frames: int, kept: int = 2400
+    ) -> None:
+        self.autoencoder, self.towers, self.kept = autoencoder, towers, kept
+        self.invented, self.frames = invented, frames
         self._memory: dict[int, Clip] = {}
 
     def __getitem__(self, index: int) -> Clip:
@@ -94,13 +113,15 @@ class Clips:
         rng = np.random.default_rng((77, index))
         fps, bucket = int(rng.integers(FPS[0], FPS[1] + 1)), float(rng.uniform(0, 255))
         scene, motion = world.random_scene(rng, invented=self.invented), world.random_motion(rng, bucket)
-        frames = tensor(world.film(scene, motion, FRAMES, fps))
+        frames = tensor(world.film(scene, motion, self.frames, fps))
         embedding = self.towers.vision(pixel_values=encoders.normalised(frames[:1])).image_embeds
         return Clip(encode_latents(self.autoencoder, frames), frames[0], embedding, fps, bucket)
 
 
-def _loss(unet: UNetSpatioTemporalConditionModel, autoencoder: AutoencoderKL, clips: list[Clip], step: Step) -> Tensor:
-    """Squared error of v at log-normal noise levels (Blattmann et al., 2023, appendix D)."""
+def _loss(
+    unet: UNetSpatioTemporalConditionModel, autoencoder: AutoencoderKL, clips: list[Clip], step: Step, mean: float
+) -> Tensor:
+    """Squared error of v at log-normal noise levels (Blattmann et al., 2023, appendix D), e^`mean` in the middle."""
 
     def normal(*shape: int) -> Tensor:
         return torch.randn(shape, generator=step.noise)
@@ -118,7 +139,7 @@ def _loss(unet: UNetSpatioTemporalConditionModel, autoencoder: AutoencoderKL, cl
         [[c.fps - 1.0, c.bucket, a] for c, a in zip(clips, augmentation.flatten().tolist(), strict=True)]
     )
 
-    sigma = (normal(count) * 1.6 + 0.7).exp()
+    sigma = (normal(count) * 1.6 + mean).exp()
     signal = (1 / (sigma**2 + 1).sqrt()).view(-1, 1, 1, 1, 1)
     spread = (sigma / (sigma**2 + 1).sqrt()).view(-1, 1, 1, 1, 1)
     noise = normal(*latents.shape)
@@ -127,18 +148,22 @@ def _loss(unet: UNetSpatioTemporalConditionModel, autoencoder: AutoencoderKL, cl
     return (predicted - (signal * noise - spread * latents)).square().mean()
 
 
-def train_unet(towers: encoders.Towers, autoencoder: AutoencoderKL, steps: int) -> UNetSpatioTemporalConditionModel:
+def train_unet(
+    towers: encoders.Towers, autoencoder: AutoencoderKL, courses: Sequence[Course] = COURSES
+) -> UNetSpatioTemporalConditionModel:
     """Train on drawn clips of every motion, motion bucket and frame rate."""
     torch.manual_seed(0)
     unet = build_unet()
 
-    def loss_of(step: Step, clips: Clips) -> Tensor:
-        return _loss(unet, autoencoder, [clips[int(i)] for i in step.rng.integers(2**31, size=BATCH)], step)
+    def loss_of(step: Step, pools: Sequence[Clips], noise: float) -> Tensor:
+        clips = pools[step.index % len(pools)]
+        count = BATCH * FRAMES // clips.frames  # so that a step costs the same, however long the clips
+        return _loss(unet, autoencoder, [clips[int(i)] for i in step.rng.integers(2**31, size=count)], step, noise)
 
-    for course, invented in enumerate(COURSES, 1):
-        clips = Clips(autoencoder, towers, invented)
-        recipe = Recipe(f"svd-{course}", steps, 8e-4, warmup=200, ema=0.998)
-        unet = train(unet.requires_grad_(True), partial(loss_of, clips=clips), recipe)
+    for number, course in enumerate(courses, 1):
+        pools = [Clips(autoencoder, towers, course.invented, frames) for frames in course.lengths]
+        recipe = Recipe(f"svd-{number}", course.steps, 8e-4, warmup=200, ema=0.998)
+        unet = train(unet.requires_grad_(True), partial(loss_of, pools=pools, noise=course.noise), recipe)
     return unet
 
 

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
-from models.sprite.world.scenes import SIZE, pick
+from models.sprite.world.chance import pick
+from models.sprite.world.scenes import SIZE
 
 Frames = NDArray[np.uint8]
 Box = tuple[int, int, int, int]
@@ -40,26 +41,29 @@ def exposed(frames: Frames, stops: float) -> Frames:
 
 
 def overlaid(frames: Frames, size: float, rng: np.random.Generator) -> tuple[Frames, tuple[Box, ...]]:
-    """Titles burnt in: one to three lines of text whose letters are `size` of the picture's height.
+    """Titles burnt in: one to three lines of white or black text whose letters are `size` of the picture's height.
 
-    Returns the frames and a box around the ink of each line; a line that finds no room is left out.
+    Returns the frames and a box around the ink of each line; one that would cover another is left out. Raises
+    ValueError where no word fits in the picture.
     """
     height, width = frames.shape[1:3]
     font = ImageFont.load_default(max(6, size * height))
     plate, boxes = Image.new("L", (width, height)), list[Box]()
     brush = ImageDraw.Draw(plate)
+    extents = {text: brush.textbbox((0, 0), text, font=font) for text in _WORDS}
+    fitting = [text for text, (x0, y0, x1, y1) in extents.items() if x1 - x0 <= width and y1 - y0 <= height]
+    if not fitting:
+        raise ValueError(f"letters of {size:.0%} of the height are too large for a picture of {width}×{height} pixels")
     for _ in range(rng.integers(1, 4)):
-        text = pick(rng, _WORDS)
-        left, top, right, bottom = brush.textbbox((0, 0), text, font=font)
-        if right - left > width or bottom - top > height:
-            continue
+        text = pick(rng, fitting)
+        left, top, right, bottom = extents[text]
         x, y = int(rng.integers(width - (right - left) + 1)), int(rng.integers(height - (bottom - top) + 1))
         box = (x, y, x + right - left, y + bottom - top)
         if not any(_overlap(box, other) for other in boxes):
             brush.text((x - left, y - top), text, fill=255, font=font)
             boxes.append(box)
     ink = np.asarray(plate, np.float32)[..., None] / 255
-    light = 255.0 if frames.mean() < 128 or rng.random() < 0.5 else 0.0
+    light = 255.0 if (frames * ink).sum() < 128 * len(frames) * 3 * ink.sum() else 0.0  # to be read, it must stand out
     return np.rint(frames + (light - frames) * ink).astype(np.uint8), tuple(boxes)
 
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from models.sprite.world.chance import pick
 from models.sprite.world.degradations import Frames
 from models.sprite.world.motion import film, random_motion
-from models.sprite.world.scenes import pick, random_scene
+from models.sprite.world.scenes import random_scene
 
 TRANSITIONS = ("cut", "dissolve", "fade")
 

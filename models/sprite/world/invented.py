@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from models.sprite.world.chance import pick
 from models.sprite.world.shapes import Array, box, cover, cut, disc, ellipse, mix, polygon, segment, union
 from models.sprite.world.styles import STYLE_PAINTERS, Layers, Painter
 from models.sprite.world.subjects import FIGURES, Figure
@@ -41,11 +42,11 @@ def _chance(word: str) -> np.random.Generator:
 
 
 def _composed(rng: np.random.Generator) -> Figure:
-    """Two to four simple shapes for the body, one or two for the detail, often the same on both sides."""
+    """Two to five simple shapes for the body, one to three for the detail, often the same on both sides."""
     mirrored = rng.random() < 0.6
-    body = [_part(rng, 0.45, 0.25, 0.7), *(_part(rng, 0.7, 0.12, 0.5) for _ in range(rng.integers(1, 4)))]
+    body = [_part(rng, 0.45, 0.25, 0.7), *(_part(rng, 0.7, 0.1, 0.5) for _ in range(rng.integers(1, 5)))]
     holes = [_part(rng, 0.4, 0.08, 0.2) for _ in range(rng.integers(0, 2))]
-    detail = [_part(rng, 0.45, 0.08, 0.26) for _ in range(rng.integers(1, 3))]
+    detail = [_part(rng, 0.45, 0.07, 0.26) for _ in range(rng.integers(1, 4))]
 
     def distances(x: Array, y: Array) -> tuple[Array, Array]:
         side = np.abs(x) if mirrored else x
@@ -73,7 +74,7 @@ def _fitted(shape: Figure) -> Figure:
 
 
 def _part(rng: np.random.Generator, reach: float, smallest: float, largest: float) -> Callable[[Array, Array], Array]:
-    """A disc, ellipse, box, triangle or bar, at most `reach` from the middle."""
+    """A disc, ellipse, box, triangle or bar at most `reach` from the middle, now and then cut off straight."""
     cx, cy = rng.uniform(-reach, reach, 2)
     rx, ry = rng.uniform(smallest, largest, 2)
     turn = rng.uniform(0, 2 * np.pi)
@@ -86,70 +87,123 @@ def _part(rng: np.random.Generator, reach: float, smallest: float, largest: floa
         lambda x, y: polygon(x, y, *corners),
         lambda x, y: segment(x, y, (cx, cy), end, max(0.08, ry / 3)),
     )
-    return shapes[int(rng.integers(len(shapes)))]
+    shape = shapes[int(rng.integers(len(shapes)))]
+    if rng.random() >= 0.3:
+        return shape
+    side = rng.integers(4) * np.pi / 2 if rng.random() < 0.7 else turn
+    nx, ny, offset = np.cos(side), np.sin(side), rng.uniform(-0.2, 0.5) * min(rx, ry)
+    return lambda x, y: np.maximum(shape(x, y), (x - cx) * nx + (y - cy) * ny - offset)
+
+
+_TEXTURES: dict[str, Callable[[Array, Array, float], Array]] = {
+    "stripes": lambda x, y, period: (np.mod(y, period) < period / 2).astype(np.float32),
+    "columns": lambda x, y, period: (np.mod(x, period) < period / 2).astype(np.float32),
+    "hatching": lambda x, y, period: (np.mod(x + y, period) < period / 2).astype(np.float32),
+    "dots": lambda x, y, period: cover(
+        np.hypot(np.mod(x, period) - period / 2, np.mod(y, period) - period / 2) - period / 3
+    ),
+    "checks": lambda x, y, period: (np.mod(x, period) < period / 2) ^ (np.mod(y, period) < period / 2),
+    "waves": lambda x, y, period: (0.5 + 0.5 * np.sin(2 * np.pi * (y + 2 * np.sin(x / 4)) / period)).astype(np.float32),
+    "grain": lambda x, y, period: (0.5 + 0.5 * np.sin(x / 3.1 + np.sin(y / 4.3))).astype(np.float32),
+}
+"""Patterns from 0 to 1 that repeat all over a picture, by pixel and period."""
+
+
+@dataclass(frozen=True)
+class _Texture:
+    """A pattern, laid on with an ink."""
+
+    pattern: str
+    period: float
+    depth: float
+    ink: str
+
+    @classmethod
+    def by_chance(cls, rng: np.random.Generator) -> _Texture:
+        return cls(
+            pattern=pick(rng, tuple(_TEXTURES)),
+            period=float(rng.choice([4.0, 8.0, 8.0, 16.0])),
+            depth=float(rng.uniform(0.25, 0.8)),
+            ink=pick(rng, ("paper", "light", "dark", "black", "white")),
+        )
+
+    def __call__(self, picture: Array, at: Layers, inks: dict[str, Array]) -> Array:
+        return mix(picture, inks[self.ink], self.depth * _TEXTURES[self.pattern](at.px, at.py, self.period))
 
 
 @dataclass(frozen=True)
 class _Manner:
-    """A style composed by chance: what becomes of the scenery, the fill, its texture, the line and the glow.
+    """A style composed by chance: what becomes of the scenery, the fill, their textures, the line and the glow.
 
-    Dark scenery and a glow never meet, for that is neon, which is held out.
+    Dark scenery and a glow never meet, for that is neon; no pattern follows the light of the scenery, as halftone
+    does, or differs from cell to cell, as mosaic does: those are held out.
     """
 
     paper: Array
+    tone: str
     veil: float
+    ground: _Texture | None
     fill: str
     fill_cover: float
     softness: float
-    texture: str
-    depth: float
+    texture: _Texture | None
     line: str
     line_width: float
     glow: float
     detail: str
+    over_all: _Texture | None
 
     @classmethod
     def by_chance(cls, rng: np.random.Generator) -> _Manner:
         dark = rng.random() < 0.35
-        light = rng.uniform(0.85, 1, 3).astype(np.float32)
-        fill, line = (str(rng.choice(["colour", "light", "dark", "paper"])) for _ in range(2))
+        light = rng.uniform(0.8, 1, 3).astype(np.float32)
+        fill, line = (pick(rng, ("colour", "light", "dark", "paper")) for _ in range(2))
         if fill != "colour":  # the colour is to be seen
             line = "colour"
         return cls(
             paper=light * np.float32(rng.uniform(0.05, 0.2)) if dark else light,
+            tone=pick(rng, ("own", "own", "grey", "stark", "flat")),
             veil=float(rng.uniform(0, 0.8)),
+            ground=_Texture.by_chance(rng) if rng.random() < 0.5 else None,
             fill=fill,
-            fill_cover=float(rng.choice([0.6, 0.8, 1.0] if fill == "colour" else [0.0, 0.4, 0.8, 1.0])),
-            softness=float(rng.choice([1.0, 3.0, 6.0])),
-            texture=str(rng.choice(["none", "none", "stripes", "hatching", "dots", "grain"])),
-            depth=float(rng.uniform(0.3, 0.8)),
+            fill_cover=float(rng.choice([0.7, 0.9, 1.0] if fill == "colour" else [0.0, 0.4, 0.8, 1.0])),
+            softness=float(rng.choice([1.0, 1.0, 3.0, 6.0])),
+            texture=_Texture.by_chance(rng) if rng.random() < 0.4 else None,
             line=line,
             line_width=float(rng.choice([0.8, 1.3, 2.0, 0.0] if fill == "colour" else [0.8, 1.3, 2.0])),
             glow=0.0 if dark or rng.random() < 0.6 else float(rng.uniform(2, 5)),
-            detail=str(rng.choice(["colour", "light", "dark", "paper"])),
+            detail=pick(rng, ("colour", "light", "dark", "paper")),
+            over_all=_Texture.by_chance(rng) if rng.random() < 0.15 else None,
         )
 
     def __call__(self, at: Layers) -> Array:
-        inks = {"colour": at.colour, "light": at.light, "dark": at.dark, "paper": self.paper}
-        picture = mix(at.scenery, self.paper, self.veil)
+        inks = {"colour": at.colour, "light": at.light, "dark": at.dark, "paper": self.paper, **_INKS}
+        picture = mix(_toned(at.scenery, self.tone), self.paper, self.veil)
+        if self.ground:
+            picture = self.ground(picture, at, inks)
         if self.glow:
             picture = mix(picture, at.light, np.exp(-np.maximum(at.body, 0) / self.glow) * 0.8)
-        texture = 1 - self.depth * self._texture(at)
-        picture = mix(picture, inks[self.fill], cover(at.body, self.softness) * self.fill_cover * texture)
+        filling = np.broadcast_to(inks[self.fill], picture.shape)
+        if self.texture:
+            filling = self.texture(filling, at, inks)
+        picture = mix(picture, filling, cover(at.body, self.softness) * self.fill_cover)
         picture = mix(picture, inks[self.detail], cover(np.maximum(at.detail, at.body)))
         if self.line_width:
             picture = mix(picture, inks[self.line], cover(np.abs(at.body) - self.line_width))
-        return picture
+        return self.over_all(picture, at, inks) if self.over_all else picture
 
-    def _texture(self, at: Layers) -> Array:
-        match self.texture:
-            case "stripes":
-                return (np.mod(at.py, 4) < 2).astype(np.float32)
-            case "hatching":
-                return (np.mod(at.px + at.py, 8) < 4).astype(np.float32)
-            case "dots":
-                return cover(np.hypot(np.mod(at.px, 8) - 4, np.mod(at.py, 8) - 4) - 2.5)
-            case "grain":
-                return (0.5 + 0.5 * np.sin(at.px / 3.1 + np.sin(at.py / 4.3))).astype(np.float32)
-            case _:
-                return np.zeros_like(at.px)
+
+_INKS = {"black": np.zeros(3, np.float32), "white": np.ones(3, np.float32)}
+
+
+def _toned(scenery: Array, tone: str) -> Array:
+    """The scenery in its own colours, in greys, in few and stark ones, or with little contrast."""
+    match tone:
+        case "grey":
+            return np.broadcast_to(scenery.mean(-1, keepdims=True), scenery.shape)
+        case "stark":
+            return np.round(scenery * 2) / np.float32(2)
+        case "flat":
+            return np.float32(0.35) * scenery + np.float32(0.65) * scenery.mean((0, 1))
+        case _:
+            return scenery

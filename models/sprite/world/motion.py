@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from models.sprite.world.scenes import SIZE, Scene, draw, pick
+from models.sprite.world.chance import pick
+from models.sprite.world.scenes import SIZE, Scene, draw
 
 MOTIONS = ("drift", "bounce", "spin", "grow", "shake", "pan")
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.sprite.world.backgrounds import BACKGROUNDS, SCENERIES
+from models.sprite.world.chance import pick
 from models.sprite.world.invented import figure, invented_word, painter
 from models.sprite.world.shapes import Array, cover, disc, mix
 from models.sprite.world.styles import BASE_STYLES, COLOURS, PIXEL, Layers, colour
@@ -76,11 +77,6 @@ def _distances(sprite: Sprite, x: Array, y: Array) -> tuple[Array, Array]:
     u, v = (x - np.float32(sprite.x)) / scale, -(y - np.float32(sprite.y)) / scale
     body, detail = figure(sprite.subject)(cos * u + sin * v, cos * v - sin * u)
     return (body * scale).astype(np.float32), (detail * scale).astype(np.float32)
-
-
-def pick(rng: np.random.Generator, names: Sequence[str]) -> str:
-    """One of `names`, each as likely."""
-    return names[int(rng.integers(len(names)))]
 
 
 def random_scene(

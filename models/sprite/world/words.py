@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from models.sprite.world.backgrounds import BACKGROUNDS
-from models.sprite.world.scenes import Scene, pick
+from models.sprite.world.chance import pick
+from models.sprite.world.scenes import Scene
 from models.sprite.world.styles import BASE_STYLES, COLOURS
 from models.sprite.world.subjects import BASE_SUBJECTS
 
@@ -44,6 +45,8 @@ _FAULTS = {
 }
 _OPENINGS = ("a {} {}", "one {} {}", "a picture of a {} {}", "a drawing of a {} {}", "there is a {} {}", "the {} {}")
 
+_COMPANIES = (" and a small {} {}", " with a little {} {}", " and a {} {} beside it")
+
 
 def _manners(style: str) -> tuple[str, ...]:
     return _MANNERS.get(style, (f"in {style} style", f"{style} style"))
@@ -54,11 +57,13 @@ def _articled(text: str) -> str:
 
 
 def caption(scene: Scene, rng: np.random.Generator, motion: str = "", fault: str = "") -> str:
-    """Describe a scene in one of many ways; now and then the place or the style is left out.
+    """Describe a scene in one of many ways, all of its sprites; now and then the place or the style is left out.
 
     `motion` is the kind of motion of a clip, `fault` the kind of degradation, if any; they are always told.
     """
     subject = _articled(pick(rng, _OPENINGS).format(scene.colour, scene.subject))
+    for other in scene.sprites[1:]:
+        subject += _articled(pick(rng, _COMPANIES).format(other.colour, other.subject))
     place, manner = pick(rng, _PLACES[scene.background]), pick(rng, _manners(scene.style))
     parts = [subject]
     if motion:

@@ -1,0 +1,12 @@
+"""Chance, always from a seeded generator."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def pick(rng: np.random.Generator, names: Sequence[str]) -> str:
+    """One of `names`, each as likely."""
+    return names[int(rng.integers(len(names)))]
