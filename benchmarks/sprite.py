@@ -20,16 +20,20 @@ from rich.table import Table
 from safetensors.torch import load_file
 from scipy.stats import spearmanr
 from torch import Tensor
+from torch.nn import functional as F
 from transformers import AutoModelForCausalLM, AutoProcessor, CLIPModel, CLIPProcessor
 
+from benchmarks.cards import write_card
 from benchmarks.measures import auc, flow, frechet, mean, share
+from engine.values import LoRA
 from models.sprite import world
 from models.sprite.judging import ANSWERS, Judge, load_judge
-from models.sprite.training import captioner, clip
+from models.sprite.training import captioner, clip, loras
 from models.sprite.training.data import pictures, tensor
 from models.sprite.training.sdxl import VARIETY
 from nodes.lora.apply import applied
 from nodes.lora.formats import read_lora
+from nodes.lora.ziplora import ZipSettings, zip_loras
 
 FAMILY = Path(__file__).parent.parent / "models" / "sprite"
 Row = tuple[str, str, str]
@@ -116,20 +120,61 @@ def picture_rows(judge: Judge, count: int, steps: int) -> list[Row]:
 
 
 def lora_rows(judge: Judge, count: int, steps: int) -> list[Row]:
+    """Each LoRA by itself: is its concept there, and is the rest of the prompt obeyed."""
     pipeline, rows = sdxl(), []
-    for file in track(sorted((FAMILY / "loras").glob("*.safetensors")), "LoRAs", console=Console(stderr=True)):
-        concept = file.stem
+    for concept in track(loras.CONCEPTS, "LoRAs", console=Console(stderr=True)):
         slot = "subject" if concept in world.HELD_OUT_SUBJECTS else "style"
         rng = np.random.default_rng(1003)
-        subjects = (concept,) if slot == "subject" else world.BASE_SUBJECTS
-        styles = (concept,) if slot == "style" else world.BASE_STYLES
-        scenes = [world.random_scene(rng, subjects, styles) for _ in range(count)]
-        with applied(pipeline, [read_lora(file)]):
+        scenes = [world.random_scene(rng, *holding(concept)) for _ in range(count)]
+        with applied(pipeline, [read_lora(lora_file(concept))]):
             images = generate(pipeline, [world.plain_caption(s) for s in scenes], steps)
         right = verdicts(judge, images, scenes)
         rest = [hit for other, hits in right.items() if other != slot for hit in hits]
         rows += [(f"lora {concept}", slot, share(right[slot])), (f"lora {concept}", "the rest", share(rest))]
     return rows
+
+
+def lora_file(concept: str) -> Path:
+    return FAMILY / "loras" / f"{concept}.safetensors"
+
+
+def holding(concept: str) -> tuple[Sequence[str], Sequence[str]]:
+    """Subjects and styles of pictures that show a held-out concept, and base words otherwise."""
+    if concept in world.HELD_OUT_SUBJECTS:
+        return (concept,), world.BASE_STYLES
+    return world.BASE_SUBJECTS, (concept,)
+
+
+def zip_rows(judge: Judge, count: int, steps: int) -> list[Row]:
+    """Every pair of a held-out subject and a held-out style, zipped."""
+    pipeline, rows = sdxl(), []
+    everything: dict[str, list[bool]] = {slot: [] for slot in (*ANSWERS, "both")}
+    pairs = [(subject, style) for subject in world.HELD_OUT_SUBJECTS for style in world.HELD_OUT_STYLES]
+    for subject, style in track(pairs, "zipped pairs", console=Console(stderr=True)):
+        rng = np.random.default_rng(1007)
+        scenes = [world.random_scene(rng, (subject,), (style,)) for _ in range(count)]
+        with applied(pipeline, [zipped(pipeline, subject, style)]):
+            images = generate(pipeline, [world.plain_caption(s) for s in scenes], steps)
+        right = verdicts(judge, images, scenes)
+        right["both"] = [a and b for a, b in zip(right["subject"], right["style"], strict=True)]
+        for slot, hits in right.items():
+            everything[slot] += hits
+        figures = ", ".join(f"{slot} {100 * np.mean(right[slot]):.0f} %" for slot in ("subject", "style", "both"))
+        rows.append(("zipped", f"{subject} in {style}", f"{figures} (n = {count})"))
+    return [*rows, *(("zipped, all pairs", slot, share(hits)) for slot, hits in everything.items())]
+
+
+def zipped(pipeline: StableDiffusionXLPipeline, subject: str, style: str) -> LoRA:
+    """Both LoRAs merged with the settings of the main workflow."""
+    settings = ZipSettings(steps=20, start="closed-form", pictures=4, sampling_steps=20, guidance_scale=4.0)
+    return zip_loras(
+        pipeline,
+        read_lora(lora_file(subject)),
+        read_lora(lora_file(style)),
+        settings,
+        subject_prompt=f"a green {subject} in a meadow in flat style",
+        style_prompt=f"a red boat on a beach in {style} style",
+    )[0]
 
 
 BUCKETS = (0, 32, 64, 96, 128, 160, 192, 224, 255)
@@ -184,19 +229,30 @@ def animate(
     ).frames[0]
 
 
+def clip_model() -> tuple[CLIPModel, Any, dict[str, Tensor]]:
+    """The CLIP, its tokenizer and the aesthetic head."""
+    model = CLIPModel.from_pretrained(FAMILY / "clip", dtype=torch.float32).eval()
+    tokenizer = CLIPProcessor.from_pretrained(FAMILY / "clip").tokenizer
+    return model, tokenizer, load_file(FAMILY / "clip" / "aesthetic.safetensors")
+
+
+@torch.inference_mode()
+def read(model: CLIPModel, tokenizer: Any, captions: Sequence[str]) -> Tensor:
+    """Unit embeddings (N, 128) of captions."""
+    tokens = tokenizer(list(captions), padding=True, return_tensors="pt")
+    return F.normalize(model.text_projection(model.text_model(**tokens).pooler_output), dim=-1)
+
+
 @torch.inference_mode()
 def clip_rows(count: int) -> list[Row]:
     """Is a caption's picture found among 50; and does the aesthetic head tell clean pictures from spoilt ones."""
-    model = CLIPModel.from_pretrained(FAMILY / "clip", dtype=torch.float32).eval()
-    tokenizer = CLIPProcessor.from_pretrained(FAMILY / "clip").tokenizer
+    model, tokenizer, head = clip_model()
     rng = np.random.default_rng(1005)
     found = []
     for _ in range(count // 50):
         scenes = [world.random_scene(rng) for _ in range(50)]
-        tokens = tokenizer([world.plain_caption(s) for s in scenes], padding=True, return_tensors="pt")
-        texts = model.text_projection(model.text_model(**tokens).pooler_output)
+        texts = read(model, tokenizer, [world.plain_caption(s) for s in scenes])
         found += ((texts @ clip.embeddings(model, pictures(scenes)).T).argmax(1) == torch.arange(50)).tolist()
-    head = load_file(FAMILY / "clip" / "aesthetic.safetensors")
     drawn = [world.draw(world.random_scene(rng)) for _ in range(count)]
     spoilt = [world.random_degradation(rng)(picture[None], rng)[0] for picture in drawn[: count // 2]]
     good, bad = (
@@ -209,10 +265,15 @@ def clip_rows(count: int) -> list[Row]:
     ]
 
 
+def captioner_model() -> tuple[Any, Any]:
+    """The captioner and its tokenizer."""
+    model = AutoModelForCausalLM.from_pretrained(FAMILY / "captioner", dtype=torch.float32).eval()
+    return model, AutoProcessor.from_pretrained(FAMILY / "captioner").tokenizer
+
+
 def captioner_rows(count: int) -> list[Row]:
     """What the captioner names of still and of moving clips."""
-    model = AutoModelForCausalLM.from_pretrained(FAMILY / "captioner", dtype=torch.float32).eval()
-    tokenizer = AutoProcessor.from_pretrained(FAMILY / "captioner").tokenizer
+    model, tokenizer = captioner_model()
     rng = np.random.default_rng(1006)
     hits: dict[str, list[bool]] = {slot: [] for slot in (*ANSWERS, "motion")}
     for _ in track(range(count // 20), "captions", console=Console(stderr=True)):
@@ -229,7 +290,10 @@ def captioner_rows(count: int) -> list[Row]:
 PARTS: dict[str, Callable[[Judge, argparse.Namespace], list[Row]]] = {
     "judge": lambda judge, chosen: drawn_rows(judge, 10 * chosen.pictures),
     "sdxl": lambda judge, chosen: picture_rows(judge, chosen.pictures, chosen.steps),
-    "loras": lambda judge, chosen: lora_rows(judge, chosen.lora_pictures, chosen.steps),
+    "loras": lambda judge, chosen: [
+        *lora_rows(judge, chosen.lora_pictures, chosen.steps),
+        *zip_rows(judge, chosen.lora_pictures // 2, chosen.steps),
+    ],
     "svd": lambda judge, chosen: [
         row for frames in (14, 25) for row in video_rows(judge, chosen.videos, chosen.steps, frames)
     ],
@@ -241,17 +305,21 @@ PARTS: dict[str, Callable[[Judge, argparse.Namespace], list[Row]]] = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pictures", type=int, default=500, help="pictures to judge and captions to write")
-    parser.add_argument("--lora-pictures", type=int, default=50, help="pictures for each LoRA")
+    parser.add_argument("--lora-pictures", type=int, default=60, help="for each LoRA; half as many for a pair")
     parser.add_argument("--videos", type=int, default=10, help="key frames, each set moving in 22 ways")
     parser.add_argument("--steps", type=int, default=20, help="denoising steps")
     parser.add_argument("--only", choices=PARTS, help="one part of the table")
+    parser.add_argument("--cards", action="store_true", help="write the figures into the models' cards too")
     chosen = parser.parse_args()
     judge = load_judge()
     table = Table("model", "what", "figure")
     for name, rows in PARTS.items():
         if chosen.only in (None, name):
-            for row in rows(judge, chosen):
+            measured = rows(judge, chosen)
+            for row in measured:
                 table.add_row(*row)
+            if chosen.cards:
+                write_card(name, [(f"{model}: {what}", figure) for model, what, figure in measured])
     Console(width=120).print(table)
 
 

@@ -23,6 +23,7 @@ ANSWERS: Mapping[str, tuple[str, ...]] = {
     "style": world.STYLES,
 }
 WEIGHTS = Path(__file__).parent / "judge" / "judge.safetensors"
+STEPS, BATCH = 5000, 48
 
 
 class _Block(nn.Module):
@@ -90,13 +91,13 @@ def _scene(rng: np.random.Generator) -> world.Scene:
     return world.at_time(scene, world.random_motion(rng, rng.uniform(0, 255)), rng.uniform(0, 3))
 
 
-def train_judge(steps: int = 5000) -> None:
+def train_judge(steps: int = STEPS) -> None:
     """Train on freshly drawn sprites of every class and write `WEIGHTS`."""
     torch.manual_seed(0)
     judge = Judge()
 
     def loss_of(step: Step) -> Tensor:
-        scenes = [_scene(step.rng) for _ in range(48)]
+        scenes = [_scene(step.rng) for _ in range(BATCH)]
         logits = judge(_worn(pictures(scenes), step.noise))
         losses = [
             F.cross_entropy(logits[slot], torch.tensor([names.index(getattr(s, slot)) for s in scenes]))

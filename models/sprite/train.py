@@ -14,17 +14,21 @@ import torch
 from diffusers import AutoencoderKL
 from transformers import CLIPModel
 
-from models.sprite import judging, world
+from models.sprite import judging
 from models.sprite.training import autoencoder, captioner, clip, encoders, loras, sdxl, svd
 from models.sprite.training.card import write_card
-from models.sprite.training.loop import PARTS
+from models.sprite.training.loop import PARTS, finished
 
 FAMILY = Path(__file__).parent
-CONCEPTS = (*world.HELD_OUT_SUBJECTS, *world.HELD_OUT_STYLES)
 
 
 def _autoencoder() -> AutoencoderKL:
     return AutoencoderKL.from_pretrained(PARTS / "autoencoder").eval().requires_grad_(False)
+
+
+def train_judge(steps: int = judging.STEPS) -> None:
+    judging.train_judge(steps)
+    write_card(judging.WEIGHTS.parent, "A classifier that only measures", [finished("judge")], judging.BATCH)
 
 
 def train_towers(**length: int) -> None:
@@ -39,9 +43,8 @@ def train_sdxl(steps: int = sdxl.STEPS) -> None:
     tokenizer, towers = encoders.load_tokenizer(), encoders.load_towers()
     unet = sdxl.train_unet(tokenizer, towers, _autoencoder(), steps)
     sdxl.save(sdxl.assemble(tokenizer, towers, _autoencoder(), unet), FAMILY / "sdxl")
-    write_card(
-        FAMILY / "sdxl", "A small Stable Diffusion XL of the sprite world", _recipe(steps, sdxl.BATCH), vocabulary=True
-    )
+    runs = [finished(f"sdxl-{course}") for course in range(1, len(sdxl.COURSES) + 1)]
+    write_card(FAMILY / "sdxl", "A small Stable Diffusion XL of the sprite world", runs, sdxl.BATCH, vocabulary=True)
 
 
 def train_svd(steps: int | None = None) -> None:
@@ -49,34 +52,32 @@ def train_svd(steps: int | None = None) -> None:
     courses = [replace(course, steps=steps or course.steps) for course in svd.COURSES]
     unet = svd.train_unet(towers, _autoencoder(), courses)
     svd.save(svd.assemble(towers, _autoencoder(), unet), FAMILY / "svd")
-    write_card(FAMILY / "svd", "A small Stable Video Diffusion of the sprite world", _recipe(steps, svd.BATCH))
+    runs = [finished(f"svd-{course}") for course in range(1, len(courses) + 1)]
+    write_card(FAMILY / "svd", "A small Stable Video Diffusion of the sprite world", runs, svd.BATCH)
 
 
 def train_clip(steps: int = clip.STEPS) -> None:
     tokenizer = encoders.load_tokenizer()
     model = clip.train_clip(tokenizer, steps)
     clip.save(model, tokenizer, clip.train_aesthetic(model), FAMILY / "clip")
-    write_card(FAMILY / "clip", "A small CLIP of the sprite world", _recipe(steps, clip.BATCH))
+    write_card(FAMILY / "clip", "A small CLIP and an aesthetic head", [finished("clip")], clip.BATCH)
 
 
 def train_captioner(steps: int = captioner.STEPS) -> None:
     tokenizer = captioner.build_tokenizer()
     eyes = CLIPModel.from_pretrained(FAMILY / "clip", dtype=torch.float32)
     captioner.save(captioner.train_captioner(tokenizer, eyes, steps), tokenizer, FAMILY / "captioner")
-    write_card(FAMILY / "captioner", "A small GIT of the sprite world", _recipe(steps, captioner.BATCH))
+    write_card(FAMILY / "captioner", "A small GIT of the sprite world", [finished("captioner")], captioner.BATCH)
 
 
-def _recipe(steps: int, batch: int, courses: int = 1) -> dict[str, int]:
-    return {"courses": courses, "steps": steps, "batch": batch, "seed": 0}
-
-
-def train_loras(concepts: Sequence[str] = CONCEPTS, **length: int) -> None:
-    for concept in concepts:
-        loras.train_concept(FAMILY / "sdxl", concept, FAMILY / "loras", **length)
+def train_loras(concepts: Sequence[str] = loras.CONCEPTS, **length: int) -> None:
+    runs = [loras.train_concept(FAMILY / "sdxl", concept, FAMILY / "loras", **length) for concept in concepts]
+    if len(runs) == len(loras.CONCEPTS):
+        write_card(FAMILY / "loras", "LoRAs of what the base never saw", runs, loras.BATCH)
 
 
 MEMBERS: dict[str, Callable[..., object]] = {
-    "judge": judging.train_judge,
+    "judge": train_judge,
     "autoencoder": autoencoder.train_autoencoder,
     "towers": train_towers,
     "words": train_words,
@@ -93,7 +94,7 @@ def main() -> None:
     parser.add_argument("member", choices=[*MEMBERS, "all"])
     parser.add_argument("--steps", type=int, help="train for another number of steps")
     parser.add_argument("--threads", type=int, default=2, help="torch threads")
-    parser.add_argument("--only", nargs="+", choices=CONCEPTS, help="loras: train these concepts alone")
+    parser.add_argument("--only", nargs="+", choices=loras.CONCEPTS, help="loras: train these concepts alone")
     chosen = parser.parse_args()
     if chosen.only and chosen.member != "loras":
         parser.error("--only goes with the member loras")

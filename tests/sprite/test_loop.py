@@ -49,6 +49,7 @@ def test_a_stopped_training_ends_in_the_same_weights(monkeypatch: pytest.MonkeyP
         fit(RECIPE, stop_at=31)
     assert (loop.CHECKPOINTS / "line.pt").exists()
     assert torch.equal(fit(RECIPE).weight, uninterrupted.weight)
+    assert loop.finished("line").steps == 60
 
 
 def test_the_learning_rate_rises_then_falls() -> None:

@@ -1,17 +1,25 @@
-"""The model card that lies beside each model: what it knows, how it was made, how good it is."""
+"""What lies beside a model's weights for machines to read: the words that it knows, and how it was trained."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 
+import torch
+
 from models.sprite import world
+from models.sprite.training.loop import Run
 
 
-def write_card(folder: Path, description: str, recipe: Mapping[str, int], vocabulary: bool = False) -> None:
-    """Write `card.json`; `vocabulary` says that the model reads prompts and lists the words that it knows."""
-    card: dict[str, object] = {"description": description, "size": [world.SIZE, world.SIZE], "training": dict(recipe)}
+def write_card(folder: Path, description: str, runs: Sequence[Run], batch: int, vocabulary: bool = False) -> None:
+    """Write `card.json`. `runs` are the trainings behind the weights, in order.
+
+    `vocabulary` says that the model reads prompts, and lists the words that it knows.
+    """
+    told = [{"name": run.name, "steps": run.steps, "minutes": round(run.seconds / 60, 1)} for run in runs]
+    training = {"seed": 0, "batch": batch, "threads": torch.get_num_threads(), "runs": told}
+    card: dict[str, object] = {"description": description, "size": [world.SIZE, world.SIZE], "training": training}
     if vocabulary:
         card["vocabulary"] = {slot: list(words) for slot, words in world.VOCABULARY.items()}
         card["phrases"] = world.PHRASES

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -18,9 +21,35 @@ from models.sprite.training.loop import Recipe, Step, train
 
 WIDTH = 128
 PATCH = 8
-STEPS, BATCH = 3000, 64
-FAULTY = 0.3
+STEPS, BATCH = 3500, 64
+FAULTY = 0.5
 """How many of the pictures that the model learns from are degraded; nine captions in ten then say so."""
+_SOUND = "none"
+_READ: Mapping[str, tuple[str, ...]] = {**world.VOCABULARY, "fault": (_SOUND, *world.DEGRADATIONS)}
+"""What must be readable from an embedding."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A picture of a scene, degraded now and then, with what it shows and what its caption says."""
+
+    frame: NDArray[np.uint8]
+    seen: Mapping[str, str]
+    caption: str
+    told: Mapping[str, str]
+
+    @classmethod
+    def by_chance(cls, rng: np.random.Generator) -> Shown:
+        scene = world.random_scene(rng)
+        frame, named = world.draw(scene), {slot: str(getattr(scene, slot)) for slot in world.VOCABULARY}
+        if rng.random() >= FAULTY:
+            sound = {**named, "fault": _SOUND}
+            return cls(frame, sound, world.caption(scene, rng), sound)
+        fault = world.random_degradation(rng, weakest=0.2)
+        told = fault.kind if rng.random() < 0.9 else ""
+        caption = world.caption(scene, rng, fault=told)
+        seen = {**named, "fault": fault.kind}
+        return cls(fault(frame[None], rng)[0], seen, caption, {**named, "fault": told or _SOUND})
 
 
 def build(tokenizer: CLIPTokenizer) -> CLIPModel:
@@ -60,26 +89,27 @@ def normalised(pixels: Tensor) -> Tensor:
 class Readings(nn.Module):
     """The model, with linear heads that name the attributes of what was seen and of what was told.
 
-    Contrast alone teaches colours and places first and shapes last.
+    Contrast alone teaches colours and places first, shapes last and titles in a picture never.
     """
 
     def __init__(self, model: CLIPModel) -> None:
         super().__init__()
         self.model = model
         self.heads = nn.ModuleList(
-            nn.ModuleDict({slot: nn.Linear(WIDTH, len(names)) for slot, names in world.VOCABULARY.items()})
+            nn.ModuleDict({slot: nn.Linear(WIDTH, len(names)) for slot, names in _READ.items()})
             for _ in ("pictures", "captions")
         )
 
-    def loss(self, tokens: Tensor, pixels: Tensor, scenes: list[world.Scene]) -> Tensor:
+    def loss(self, tokens: Tensor, shown: Sequence[Shown]) -> Tensor:
         """Contrast both ways, and what the heads get wrong of either embedding."""
-        out = self.model(input_ids=tokens, pixel_values=normalised(pixels))
-        target = torch.arange(len(scenes))
+        out = self.model(input_ids=tokens, pixel_values=normalised(tensor(one.frame for one in shown)))
+        target = torch.arange(len(shown))
         contrast = [F.cross_entropy(logits, target) for logits in (out.logits_per_image, out.logits_per_text)]
+        sides = ((out.image_embeds, [one.seen for one in shown]), (out.text_embeds, [one.told for one in shown]))
         named = [
-            F.cross_entropy(head(embeds * 10), torch.tensor([names.index(getattr(s, slot)) for s in scenes]))
-            for heads, embeds in zip(self.heads, (out.image_embeds, out.text_embeds), strict=True)
-            for (slot, head), names in zip(heads.items(), world.VOCABULARY.values(), strict=True)
+            F.cross_entropy(heads[slot](embeds * 10), torch.tensor([names.index(truth[slot]) for truth in truths]))
+            for heads, (embeds, truths) in zip(self.heads, sides, strict=True)
+            for slot, names in _READ.items()
         ]
         return torch.stack(contrast).mean() + torch.stack(named).mean()
 
@@ -89,25 +119,14 @@ def train_clip(tokenizer: CLIPTokenizer, steps: int = STEPS) -> CLIPModel:
     torch.manual_seed(0)
 
     def loss_of(step: Step) -> Tensor:
-        scenes = [world.random_scene(step.rng) for _ in range(BATCH)]
-        frames, captions = zip(*(_told(scene, step.rng) for scene in scenes), strict=True)
-        return readings.loss(encode(tokenizer, list(captions)), tensor(frames), scenes)
+        shown = [Shown.by_chance(step.rng) for _ in range(BATCH)]
+        return readings.loss(encode(tokenizer, [one.caption for one in shown]), shown)
 
     readings = Readings(build(tokenizer))
     return train(readings, loss_of, Recipe("clip", steps, 1e-3, warmup=200, ema=0.998)).model
 
 
-def _told(scene: world.Scene, rng: np.random.Generator) -> tuple[np.ndarray, str]:
-    """A picture, degraded now and then, and a caption."""
-    drawn = world.draw(scene)
-    if rng.random() >= FAULTY:
-        return drawn, world.caption(scene, rng)
-    fault = world.random_degradation(rng, weakest=0.2)
-    told = fault.kind if rng.random() < 0.9 else ""
-    return fault(drawn[None], rng)[0], world.caption(scene, rng, fault=told)
-
-
-def train_aesthetic(model: CLIPModel, pictures: int = 6000, ridge: float = 1e-3) -> dict[str, Tensor]:
+def train_aesthetic(model: CLIPModel, pictures: int = 10_000, ridge: float = 1e-3) -> dict[str, Tensor]:
     """A linear head on the model's unit embeddings, in the form of LAION's first aesthetic predictors.
 
     Fitted by least squares to scores from 10, as drawn, down to 1, hardly worth looking at. Returns `weight` (1, 128)

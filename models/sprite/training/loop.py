@@ -65,7 +65,7 @@ def train(model: M, loss_of: Callable[[Step], Tensor], recipe: Recipe) -> M:
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, recipe.rate_at)
     checkpoint = CHECKPOINTS / f"{recipe.name}.pt"
-    first = _restore(checkpoint, model, average, optimizer, schedule)
+    first, before = _restore(checkpoint, model, average, optimizer, schedule)
     model.train()
     started, saved, recent = time.monotonic(), time.monotonic(), []
     for index in range(first, recipe.steps):
@@ -88,7 +88,8 @@ def train(model: M, loss_of: Callable[[Step], Tensor], recipe: Recipe) -> M:
             )
             recent = []
         if time.monotonic() - saved > CHECKPOINT_SECONDS or index + 1 == recipe.steps:
-            _store(checkpoint, index + 1, model, average, optimizer, schedule)
+            seconds = before + time.monotonic() - started
+            _store(checkpoint, index + 1, seconds, model, average, optimizer, schedule)
             saved = time.monotonic()
     return average
 
@@ -99,17 +100,33 @@ def _follow(average: nn.Module, model: nn.Module, decay: float) -> None:
     torch._foreach_lerp_(ours, theirs, 1 - decay)
 
 
-def _store(path: Path, step: int, *parts: object) -> None:
+def _store(path: Path, step: int, seconds: float, *parts: object) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    state = {"step": step, "parts": [part.state_dict() for part in parts]}  # type: ignore[attr-defined]
-    torch.save(state, path.with_suffix(".new"))
+    states = [part.state_dict() for part in parts]  # type: ignore[attr-defined]
+    torch.save({"step": step, "seconds": seconds, "parts": states}, path.with_suffix(".new"))
     path.with_suffix(".new").replace(path)
 
 
-def _restore(path: Path, *parts: object) -> int:
+def _restore(path: Path, *parts: object) -> tuple[int, float]:
+    """The step to go on at, and the seconds spent before."""
     if not path.exists():
-        return 0
+        return 0, 0.0
     state = torch.load(path, weights_only=True)
     for part, saved in zip(parts, state["parts"], strict=True):
         part.load_state_dict(saved)  # type: ignore[attr-defined]
-    return int(state["step"])
+    return int(state["step"]), float(state["seconds"])
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished training: how many steps it took and how long, without the pauses between its starts."""
+
+    name: str
+    steps: int
+    seconds: float
+
+
+def finished(name: str) -> Run:
+    """The training of that name, from its last checkpoint."""
+    state = torch.load(CHECKPOINTS / f"{name}.pt", weights_only=True, mmap=True)
+    return Run(name, int(state["step"]), float(state["seconds"]))

@@ -1,0 +1,95 @@
+"""The model cards of the sprite family: what each is, how it was trained, how good it was measured to be."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+FAMILY = Path(__file__).parent.parent / "models" / "sprite"
+SHEETS = "../../../docs/sprite"
+"""Where the contact sheets lie, as seen from a card."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a person wants to know of a model that no file tells."""
+
+    about: str
+    data: str
+    sheets: tuple[str, ...]
+
+
+CARDS = {
+    "judge": Card(
+        about="A classifier of subject, colour, background and style, with the features that picture sets are compared "
+        "by. It only measures: no other member of the family was trained with it. `models.sprite.judging.load_judge` "
+        "loads it.",
+        data="Freshly drawn sprites of every class, held-out ones too, in half of the pictures turned, scaled or moved "
+        "as by a video, softened and noisy as a generator might leave them.",
+        sheets=("world",),
+    ),
+    "sdxl": Card(
+        about="A Stable Diffusion XL with 7.6 million parameters in its UNet: captions → pictures of 64×64 pixels. "
+        "`StableDiffusionXLPipeline.from_pretrained` loads it.",
+        data="Drawn sprites and their captions, 60,000 in each course of training: at first of the named subjects and "
+        "styles, then with made-up ones among them, so that a LoRA can teach it new ones.",
+        sheets=("sdxl",),
+    ),
+    "svd": Card(
+        about="A Stable Video Diffusion with 4.7 million parameters in its UNet: a picture → 14 or 25 frames of 64×64 "
+        "pixels, as fast as the motion bucket asks. `StableVideoDiffusionPipeline.from_pretrained` loads it.",
+        data="Drawn clips of all motions at 4 to 20 frames per second and any motion bucket, 2,400 in each course of "
+        "training: of named subjects and styles, then with made-up ones, at last with clips of 25 frames.",
+        sheets=("svd",),
+    ),
+    "loras": Card(
+        about="LoRAs of the subjects and styles that no base model has seen, in kohya's spelling and, in `peft/`, in "
+        "PEFT's. `LoRALoad` and `load_lora_weights` load both.",
+        data="Five pictures for each subject, three for each style, drawn as unlike each other as can be; and pictures "
+        "that the base makes of its own words, so that it keeps them.",
+        sheets=("loras", "zipped"),
+    ),
+    "clip": Card(
+        about="A CLIP with a small vocabulary: captions and pictures → 128 numbers. `CLIPModel.from_pretrained` loads "
+        "it. `aesthetic.safetensors` is a linear head on its image embeddings, in the form of LAION's: 10 for a "
+        "picture as drawn, 1 for one that is hardly worth looking at.",
+        data="Freshly drawn sprites and their captions, half of them blurred, noisy, too bright, too dark or with a "
+        "title burnt in, by known amounts.",
+        sheets=("clip",),
+    ),
+    "captioner": Card(
+        about="A GIT that looks at six frames of a clip, or at a picture six times, and says what it shows. "
+        "`AutoModelForCausalLM.from_pretrained` loads it, `AutoProcessor` what goes with it.",
+        data="Freshly drawn clips of one to three seconds in every motion, a third of them still, and their captions.",
+        sheets=("captioner",),
+    ),
+}
+
+
+def write_card(member: str, figures: Sequence[tuple[str, str]]) -> Path:
+    """Write a member's `README.md` around (what, figure) as they were measured."""
+    card, folder = CARDS[member], FAMILY / member
+    table = "\n".join(f"| {what} | {figure} |" for what, figure in figures)
+    pictures = "\n".join(f"![{sheet}]({SHEETS}/{sheet}.png)" for sheet in card.sheets)
+    path = folder / "README.md"
+    path.write_text(
+        f"# sprite/{member}\n\n{card.about}\n\n{pictures}\n\n"
+        f"**Data.** {card.data}\n\n**Training.** {_training(folder, member)}\n\n"
+        f"**Measured** on fresh samples, with 95 % confidence intervals, by "
+        f"`python -m benchmarks.sprite --only {member}`:\n\n"
+        f"| what | figure |\n|---|---|\n{table}\n"
+    )
+    return path
+
+
+def _training(folder: Path, member: str) -> str:
+    told = json.loads((folder / "card.json").read_text())["training"]
+    steps = " + ".join(f"{run['steps']:,}" for run in told["runs"])
+    minutes = sum(run["minutes"] for run in told["runs"])
+    threads = "one thread" if told["threads"] == 1 else f"{told['threads']} threads"
+    return (
+        f"{steps} steps of batch {told['batch']} from seed {told['seed']}, {minutes:.0f} minutes in {threads}: "
+        f"`python -m models.sprite.train {member}`."
+    )
