@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -10,15 +11,18 @@ import torch
 from diffusers import StableDiffusionXLPipeline, StableVideoDiffusionPipeline
 
 from benchmarks import sprite as family
+from benchmarks.measures import auc, flow
 from benchmarks.sprite import animate, generate, verdicts
 from models.sprite import world
 from models.sprite.judging import Judge, load_judge
-from models.sprite.training.data import pictures
+from models.sprite.training import captioner, clip
+from models.sprite.training.data import pictures, tensor
+from models.sprite.training.loras import CONCEPTS
+from models.sprite.training.sdxl import VARIETY
 from nodes.lora.apply import applied
 from nodes.lora.formats import read_lora
 
 FAMILY = Path(world.__file__).parent.parent
-LORAS = sorted((FAMILY / "loras").glob("*.safetensors"))
 
 
 @pytest.fixture(scope="module")
@@ -36,27 +40,27 @@ def svd() -> StableVideoDiffusionPipeline:
     return family.svd()
 
 
-def scenes(count: int, **kinds: tuple[str, ...]) -> list[world.Scene]:
+def scenes(count: int, **kinds: object) -> list[world.Scene]:
     rng = np.random.default_rng(2024)
     return [world.random_scene(rng, **kinds) for _ in range(count)]
 
 
 def test_the_family_stays_small() -> None:
-    weights = [path for path in FAMILY.rglob("*.safetensors") if ".train" not in path.parts]
-    assert sum(path.stat().st_size for path in weights) <= 40 * 2**20
+    files = {sha256(path.read_bytes()).digest(): path.stat().st_size for path in FAMILY.rglob("*.safetensors")}
+    assert sum(files.values()) <= 40e6  # what two members share, such as the autoencoder, git keeps once
 
 
 def test_the_judge_is_right_on_drawn_sprites_of_every_class(judge: Judge) -> None:
     drawn = scenes(400, subjects=world.SUBJECTS, styles=world.STYLES)
     for attribute, hits in verdicts(judge, pictures(drawn), drawn).items():
-        assert np.mean(hits) >= 0.99, attribute
+        assert np.mean(hits) >= 0.995, attribute
 
 
 def test_pictures_show_what_the_prompt_says(judge: Judge, sdxl: StableDiffusionXLPipeline) -> None:
     asked = scenes(40)
     images = generate(sdxl, [world.plain_caption(scene) for scene in asked], steps=20)
     for attribute, hits in verdicts(judge, images, asked).items():
-        assert np.mean(hits) >= 0.7, attribute
+        assert np.mean(hits) >= 0.85, attribute
 
 
 def test_another_seed_gives_another_picture(sdxl: StableDiffusionXLPipeline) -> None:
@@ -64,39 +68,93 @@ def test_another_seed_gives_another_picture(sdxl: StableDiffusionXLPipeline) -> 
     assert (first - second).abs().mean() > 0.02
 
 
-@pytest.mark.parametrize("file", LORAS, ids=lambda file: file.stem)
+@pytest.mark.parametrize("concept", CONCEPTS)
 def test_each_lora_teaches_its_concept_and_leaves_when_it_is_removed(
-    file: Path, judge: Judge, sdxl: StableDiffusionXLPipeline
+    concept: str, judge: Judge, sdxl: StableDiffusionXLPipeline
 ) -> None:
-    concept = file.stem
     slot = "subject" if concept in world.HELD_OUT_SUBJECTS else "style"
-    asked = scenes(20, subjects=(concept,)) if slot == "subject" else scenes(20, styles=(concept,))
+    subjects, styles = family.holding(concept)
+    asked = scenes(24, subjects=tuple(subjects), styles=tuple(styles))
     prompts = [world.plain_caption(scene) for scene in asked]
-    with applied(sdxl, [read_lora(file)]):
-        with_it = verdicts(judge, generate(sdxl, prompts, steps=15), asked)[slot]
-    without = verdicts(judge, generate(sdxl, prompts, steps=15), asked)[slot]
-    assert np.mean(with_it) >= 0.7
+    with applied(sdxl, [read_lora(family.lora_file(concept))]):
+        with_it = verdicts(judge, generate(sdxl, prompts, steps=15), asked)
+    without = verdicts(judge, generate(sdxl, prompts[:10], steps=15), asked[:10])[slot]
+    assert np.mean(with_it.pop(slot)) >= 0.75
+    assert np.mean([hit for hits in with_it.values() for hit in hits]) >= 0.8
     assert np.mean(without) <= 0.2
 
 
+@pytest.mark.parametrize("concept", CONCEPTS)
+def test_both_spellings_of_a_lora_are_the_same_update(concept: str) -> None:
+    file = family.lora_file(concept)
+    kohya, peft = read_lora(file), read_lora(file.parent / "peft" / file.name)
+    assert kohya.up.keys() == peft.up.keys()
+    for layer, up in kohya.up.items():
+        assert torch.equal(up.float(), peft.up[layer].float())
+        assert torch.equal(kohya.down[layer], peft.down[layer])
+    assert kohya.words == peft.words
+
+
+@pytest.mark.parametrize("frames", [14, 25])
 def test_a_video_starts_at_its_key_frame_moves_and_keeps_its_subject(
-    judge: Judge, svd: StableVideoDiffusionPipeline
+    judge: Judge, svd: StableVideoDiffusionPipeline, frames: int
 ) -> None:
-    shown = scenes(6)
-    clips = [animate(svd, frame, bucket=160, steps=15, seed=seed) for seed, frame in enumerate(pictures(shown))]
-    kept = verdicts(judge, torch.stack([clip[-1] for clip in clips]), shown)["subject"]
-    for clip, frame in zip(clips, pictures(shown), strict=True):
-        assert clip.shape == (14, 3, 64, 64)
-        assert -10 * torch.log10((clip[0] - frame).square().mean()) > 18
-        assert (clip[1:] - clip[:-1]).abs().mean() > 1 / 255
+    shown = scenes(6, variety=VARIETY)
+    key_frames = pictures(shown)
+    videos = [animate(svd, frame, 160, 15, seed, frames) for seed, frame in enumerate(key_frames)]
+    kept = verdicts(judge, torch.stack([video[-1] for video in videos]), shown)["subject"]
+    for video, frame in zip(videos, key_frames, strict=True):
+        assert video.shape == (frames, 3, 64, 64)
+        assert -10 * torch.log10((video[0] - frame).square().mean()) > 18
+        assert (video[1:] - video[:-1]).abs().mean() > 1 / 255
     assert np.mean(kept) >= 0.5
 
 
 def test_a_higher_motion_bucket_moves_more(svd: StableVideoDiffusionPipeline) -> None:
-    frames = pictures(scenes(3))
+    slow, fast = (movement(svd, bucket=bucket) for bucket in (16, 220))
+    assert slow < fast
 
-    def movement(bucket: int) -> float:
-        clips = [animate(svd, frame, bucket, steps=12, seed=7) for frame in frames]
-        return float(torch.stack([(clip[1:] - clip[:-1]).abs().mean() for clip in clips]).mean())
 
-    assert movement(16) < movement(220)
+def test_more_frames_a_second_move_less_from_one_to_the_next(svd: StableVideoDiffusionPipeline) -> None:
+    slow, fast = (movement(svd, bucket=200, fps=fps) for fps in (5, 15))
+    assert fast < slow
+
+
+def movement(svd: StableVideoDiffusionPipeline, bucket: int, fps: int = 7) -> float:
+    """Mean optical flow of a few clips."""
+    frames = pictures(scenes(3, variety=VARIETY))
+    return float(np.mean([flow(animate(svd, frame, bucket, 12, seed=7, fps=fps)) for frame in frames]))
+
+
+def test_the_clip_finds_the_picture_of_a_caption() -> None:
+    model, tokenizer, _ = family.clip_model()
+    told = scenes(50)
+    captions = family.read(model, tokenizer, [world.plain_caption(scene) for scene in told])
+    nearest = (captions @ clip.embeddings(model, pictures(told)).T).argmax(1)
+    assert (nearest == torch.arange(50)).float().mean() >= 0.8
+
+
+@pytest.mark.parametrize("kind", world.DEGRADATIONS)
+def test_the_aesthetic_head_tells_spoilt_pictures(kind: str) -> None:
+    model, _, head = family.clip_model()
+    rng = np.random.default_rng(5)
+    clean = np.stack([world.draw(scene) for scene in scenes(60)])
+    spoilt = np.concatenate([world.Degradation(kind, 0.7)(frame[None], rng) for frame in clean])
+
+    def scores(frames: np.ndarray) -> list[float]:
+        seen = clip.embeddings(model, tensor(frames))
+        return (seen @ head["weight"].T + head["bias"]).flatten().tolist()
+
+    assert auc(scores(clean), scores(spoilt)) >= 0.9
+
+
+def test_the_captioner_names_what_a_clip_shows() -> None:
+    model, tokenizer = family.captioner_model()
+    rng = np.random.default_rng(8)
+    truths = [captioner.random_clip(rng) for _ in range(40)]
+    said = captioner.describe(model, tokenizer, torch.stack([tensor(frames) for frames, _, _ in truths]))
+    for slot in world.VOCABULARY:
+        named = [getattr(scene, slot) in text.split() for text, (_, scene, _) in zip(said, truths, strict=True)]
+        assert np.mean(named) >= 0.75, slot
+    moves = [next((m for m, words in world.MOVES.items() if words in text), "") for text in said]
+    assert np.mean([move == motion for move, (*_, motion) in zip(moves, truths, strict=True)]) >= 0.75
