@@ -56,6 +56,12 @@ Set = Annotated[
 Nodes = Annotated[
     list[Path], typer.Option("--nodes", metavar="FILE.py", help="Add the nodes that a Python file defines.")
 ]
+Until = Annotated[
+    str, typer.Option("--until", metavar="NODE", help="Run this node and what it needs, and nothing else.")
+]
+Only = Annotated[
+    str, typer.Option("--only", metavar="NODE", help="Run this node alone, on what earlier runs have kept for it.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Write JSON on standard output, for programs.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the Python traceback of an error.")]
 
@@ -87,33 +93,44 @@ def run(
         Path | None, typer.Option(metavar="DIR", help="Where results are kept between runs.", show_default=False)
     ] = None,
     no_cache: Annotated[bool, typer.Option("--no-cache", help="Compute everything, and keep nothing.")] = False,
+    until: Until = "",
+    only: Only = "",
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
     """Run a workflow, save its files, and write their paths.
 
     What was computed before, by any run, is taken from the cache. Ctrl-C ends the run before its next step; all that is
-    finished by then is kept for the next one.
+    finished by then is kept for the next one. With --until or --only, what the node gives is written if it saves no
+    files.
     """
     with _answering(as_json, debug), _Interrupts() as interrupts:
         from engine import devices
         from engine.console import reporter
+        from engine.documents import up_to
+        from engine.execute import Execution
 
         if not debug:
             _quiet_libraries()
         if out.exists() and not out.is_dir():
             raise UsageError(f"--out {out} is not a folder")
+        if until and only:
+            raise UsageError("--until and --only exclude each other")
         document, registry = _document(file, set, nodes)
+        target = until or only
+        if target:
+            document = up_to(document, target)
         device = devices.checked(device) if device else devices.best()
-        saved: list[Path] = []
+        answers: list[str] = []
         try:
             with reporter(_labels(document.workflow), as_json=as_json, debug=debug) as shown:
-                graph = _ready(document, registry, shown, interrupts)
+                graph = _ready(document, registry, shown, interrupts, [target] if target else None)
                 with _cache(cache_dir, no_cache) as cache:
-                    code = _execute(graph, cache, out, device, shown, interrupts, saved)
+                    execution = Execution(graph, cache=cache, out=out, device=device, alone=bool(only))
+                    code = _execute(execution, shown, interrupts, answers)
         finally:
             if not as_json:
-                print(*saved, sep="\n", end="\n" if saved else "")
+                print(*answers, sep="\n", end="\n" if answers else "")
         raise typer.Exit(code)
 
 
@@ -286,7 +303,9 @@ def _registry(files: list[Path]) -> Registry:
     return Registry([*registry().values(), *added.values()])
 
 
-def _ready(document: Document, registry: Registry, shown: Reporter, interrupts: _Interrupts) -> Graph:
+def _ready(
+    document: Document, registry: Registry, shown: Reporter, interrupts: _Interrupts, targets: list[str] | None
+) -> Graph:
     """The checked graph, with its models fetched."""
     from engine.documents import models_of
     from engine.graph import check
@@ -294,13 +313,13 @@ def _ready(document: Document, registry: Registry, shown: Reporter, interrupts: 
 
     needed = models_of(document.workflow, registry)
     try:
-        graph = check(document.workflow, registry, base=document.base)
+        graph = check(document.workflow, registry, base=document.base, targets=targets)
     except MissingError as error:
         fetchable = {place for source, places in needed.items() if can_fetch(source) for place in places}
         if any((problem.node, problem.input) not in fetchable for problem in error.problems):
             raise  # nothing is fetched for a run that can't be
         _fetch(needed, document.base, shown, interrupts)
-        return check(document.workflow, registry, base=document.base)
+        return check(document.workflow, registry, base=document.base, targets=targets)
     _fetch(needed, document.base, shown, interrupts)
     return graph
 
@@ -331,14 +350,10 @@ def _fetch(
         raise MissingError.of(problems)
 
 
-def _execute(
-    graph: Graph, cache: Cache, out: Path, device: str, shown: Reporter, interrupts: _Interrupts, saved: list[Path]
-) -> int:
-    """Run the graph; returns the exit code, and adds the files to `saved` as they are written."""
+def _execute(execution: Execution, shown: Reporter, interrupts: _Interrupts, answers: list[str]) -> int:
+    """Run it; returns the exit code, and adds what goes to standard output to `answers` as it is there."""
     from engine.events import NodeSaved, RunFinished
-    from engine.execute import Execution
 
-    execution = Execution(graph, cache=cache, out=out, device=device)
     interrupts.execution = execution
     if interrupts.stopped:  # by a signal that a library took for an error of its own
         raise Cancelled
@@ -347,10 +362,11 @@ def _execute(
         shown.event(event)
         match event:
             case NodeSaved(_, files):
-                saved += files
+                answers += map(str, files)
             case RunFinished():
                 code = event.exit_code
     interrupts.execution = None
+    answers += [str(value) for outputs in execution.results.values() for value in outputs]
     return code
 
 

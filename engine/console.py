@@ -21,6 +21,7 @@ from engine.events import (
     NodeFailed,
     NodeFinished,
     NodeProgress,
+    NodeResult,
     NodeSkipped,
     NodeStarted,
     NodeText,
@@ -276,7 +277,11 @@ def told(event: Event, labels: Mapping[str, str], texts: dict[str, str], debug: 
             return [f"{labels[node]}: {duration(seconds)}", *(f"    {line}" for line in text.splitlines())]
         case NodeFailed(node):
             texts.pop(node, None)
-            return [*([event.trace.rstrip()] if debug else []), f"error: {event.problem}"]
+            given = ", ".join(f"{name}={text}" for name, text in event.inputs.items())
+            trace = [event.trace.rstrip()] if debug else []
+            return [*trace, f"error: {event.problem}", *([f"    it was given {given}"] if given else [])]
+        case NodeResult(node, outputs):
+            return [f"{labels[node]}: {name} is {text}" for name, text in outputs.items()]
         case NodeSkipped(node, _, because):
             return [f"{labels[node]}: skipped, as it needs {labels[because]}"]
         case RunFinished():

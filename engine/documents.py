@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from engine.errors import MissingError, UsageError, WorkflowError, naming, suggestion
+from engine.modes import active
 from engine.node import fits
 from engine.registry import Registry
 from engine.workflow import Workflow, as_constant
@@ -132,6 +133,14 @@ def with_setting(workflow: Workflow, registry: Registry, setting: str) -> Workfl
     return workflow.with_input(node, socket, text if takes_text else _json_or_text(text))
 
 
+def up_to(document: Document, node: str) -> Document:
+    """The part of a document that leads to one of its nodes; raises UsageError if there is no such node."""
+    graph = document.workflow.graph
+    if node not in graph:
+        raise UsageError(f"the workflow has no node '{node}'", hint=suggestion(node, graph))
+    return replace(document, workflow=document.workflow.up_to(node))
+
+
 def _from_here(name: str) -> str:
     """A file that is named on the command line is sought where people are, before the workflow's folder."""
     with naming(name):
@@ -155,9 +164,9 @@ def _near_input(name: str, workflow: Workflow, registry: Registry) -> str | None
 
 
 def models_of(workflow: Workflow, registry: Registry) -> dict[str, list[tuple[str, str]]]:
-    """The model sources that a workflow names, with the nodes and inputs that do."""
+    """The model sources that a workflow names where it isn't muted or bypassed, with the nodes and inputs that do."""
     sources: dict[str, list[tuple[str, str]]] = {}
-    for node, entry in workflow.graph.items():
+    for node, entry in active(workflow, registry).graph.items():
         kind = registry.get(entry.class_type)
         for socket in kind.spec.inputs.values() if kind else ():
             value = as_constant(entry.inputs.get(socket.name, None if socket.required else socket.default))

@@ -58,6 +58,14 @@ class NodeSaved:
 
 
 @dataclass(frozen=True, slots=True)
+class NodeResult:
+    """What a target gave that saves no files: its outputs by name, each in a few words."""
+
+    node: str
+    outputs: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class NodeCached:
     """A node's outputs were held: neither it nor what leads only to it is run."""
 
@@ -80,6 +88,8 @@ class NodeFailed:
     kind: str
     problem: Problem
     exit_code: int
+    inputs: Mapping[str, str]
+    """What it was given, each input in a few words."""
     trace: str
     """The Python traceback, for the log."""
 
@@ -118,6 +128,7 @@ Event = (
     | NodeProgress
     | NodeText
     | NodeSaved
+    | NodeResult
     | NodeCached
     | NodeFinished
     | NodeFailed

@@ -27,13 +27,14 @@ from typing import Any
 from pydantic import ValidationError
 
 from engine.cache import Cache, Entry
-from engine.errors import Cancelled, InputError, KinographError, NodeError, Problem
+from engine.errors import Cancelled, InputError, KinographError, MissingError, NodeError, Problem
 from engine.events import (
     Event,
     NodeCached,
     NodeFailed,
     NodeFinished,
     NodeProgress,
+    NodeResult,
     NodeSaved,
     NodeSkipped,
     NodeStarted,
@@ -47,9 +48,10 @@ from engine.keys import Key, node_keys
 from engine.models import Models
 from engine.node import Context, Preview, Uses
 from engine.outputs import Outputs
-from engine.plan import make_plan
+from engine.plan import Plan, make_plan
 from engine.schedule import Schedule, Task
 from engine.threads import cores, set_torch_threads
+from engine.values import brief
 
 
 class Execution:
@@ -61,12 +63,22 @@ class Execution:
         out: the folder that media are written to.
         device: a torch device, "cpu" or "cuda:0".
         models: the resident models; share them between the runs of a process.
+        alone: run nothing but the targets, on what is held; iterating raises MissingError if something isn't. What
+            can't be held between runs, such as references to models, is made anew all the same.
     """
 
     def __init__(
-        self, graph: Graph, *, cache: Cache, out: Path, device: str = "cpu", models: Models | None = None
+        self,
+        graph: Graph,
+        *,
+        cache: Cache,
+        out: Path,
+        device: str = "cpu",
+        models: Models | None = None,
+        alone: bool = False,
     ) -> None:
         self.graph = graph
+        self._alone = alone
         self.cache = cache
         self.device = device
         self.models = Models() if models is None else models
@@ -98,6 +110,8 @@ class Execution:
         for node in self.graph.targets:
             self._targets.setdefault(self._keys[node], []).append(self.graph.steps[node])
         plan = make_plan(self.graph, self._keys, self.cache.held)
+        if self._alone:
+            self._check_alone(plan)
         yield RunStarted(len(self.graph.order), tuple(step.id for step in plan.runs.values()))
         self._schedule.add(plan)
         self._add_thread()
@@ -114,6 +128,18 @@ class Execution:
             raise self._fault
         seconds = perf_counter() - started
         yield RunFinished(status, seconds, self._cached, self._timings, tuple(self._failures))
+
+    def _check_alone(self, plan: Plan) -> None:
+        """Raise MissingError for what the targets take, if need be by way of what is never held, and isn't held."""
+        anew = {key for key, step in plan.runs.items() if key in self._targets or not step.kind.spec.storable}
+        taken = {source for key in anew for source in plan.sources[key]}
+        missing = [
+            Problem("has not been computed, or is no longer kept", step.id, hint="--until computes what is needed too")
+            for key, step in plan.runs.items()
+            if key in taken - anew
+        ]
+        if missing:
+            raise MissingError.of(missing)
 
     def _count(self, event: Event) -> None:
         if isinstance(event, NodeFinished):
@@ -173,10 +199,7 @@ class Execution:
     def _run(self, task: Task) -> Entry:
         """Run a node whose sources are there, and put what it gives into the cache."""
         step, spec = task.step, task.step.kind.spec
-        linked = {
-            name: self._schedule.entry(self._keys[source]).outputs[index]
-            for name, (source, index) in step.links.items()
-        }
+        linked = self._linked(step)
         progress, text = partial(self._progress, step.id), partial(self._text, step.id)
         ctx = Context(self.device, self.models, progress, text, self._cancelled.is_set)
         try:
@@ -194,6 +217,13 @@ class Execution:
         upstream = sum([source.entry.restore for source in task.sources if source.entry])
         return self.cache.put(task.key, outputs, seconds, upstream=upstream, keep=task.key in self._targets)
 
+    def _linked(self, step: Step) -> dict[str, Any]:
+        """What the sources of a running node gave, by input."""
+        return {
+            name: self._schedule.entry(self._keys[source]).outputs[index]
+            for name, (source, index) in step.links.items()
+        }
+
     def _deliver(self, key: Key, entry: Entry) -> None:
         """Write the files of the targets that have that key, or keep their outputs for the caller."""
         for step in self._targets.get(key, ()):
@@ -201,6 +231,8 @@ class Execution:
                 self._events.put(NodeSaved(step.id, self._outputs.write(entry.outputs[0])))
             else:
                 self.results[step.id] = entry.outputs
+                named = zip(step.kind.spec.outputs, entry.outputs, strict=True)
+                self._events.put(NodeResult(step.id, {output.name: brief(value) for output, value in named}))
 
     def _recover(self, task: Task) -> None:
         """What was held is gone: plan anew for it alone, on what is here by now."""
@@ -220,7 +252,8 @@ class Execution:
                 problem = Problem("".join(traceback.format_exception_only(error)).strip(), step.id)
             exit_code = error.exit_code if isinstance(error, KinographError) else NodeError.exit_code
             trace = "".join(traceback.format_exception(error))
-            failure = NodeFailed(step.id, step.kind.spec.kind, problem, exit_code, trace)
+            inputs = {name: brief(value) for name, value in {**step.constants, **self._linked(step)}.items()}
+            failure = NodeFailed(step.id, step.kind.spec.kind, problem, exit_code, inputs, trace)
             self._events.put(failure)
         skipped = self._schedule.fail(task)
         if not self._cancelled.is_set():

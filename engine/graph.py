@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
@@ -15,7 +15,9 @@ from pydantic import ValidationError
 
 from engine.contents import Contents
 from engine.errors import MissingError, Problem, WorkflowError, suggestion
-from engine.node import Input, Node, Output, fits, name_of
+from engine.modes import active
+from engine.modes import problems as mode_problems
+from engine.node import Input, Node, fits, name_of
 from engine.registry import Registry
 from engine.workflow import Link, NodeEntry, Workflow, as_constant, as_link
 
@@ -74,13 +76,15 @@ def check(
         WorkflowError: with every problem found.
         MissingError: if all that is wrong is that models or files are missing.
     """
+    whole, workflow = workflow, active(workflow, registry)
     checker = _Checker(workflow, registry, Contents(base))
+    checker.problems += mode_problems(whole)
     steps = {node: step for node, entry in workflow.graph.items() if (step := checker.step(node, entry))}
-    checker.exposed()
+    checker.exposed(whole)
     if targets is None:
         targets = [node for node, step in steps.items() if step.kind.spec.saves]
     if targets or len(steps) == len(workflow.graph):  # a node of unknown kind might have been one that saves
-        checker.targets(targets)
+        checker.targets(targets, whole)
 
     dag: nx.DiGraph[str] = nx.DiGraph()
     dag.add_nodes_from(steps)
@@ -94,7 +98,7 @@ def check(
         raise WorkflowError.of(checker.problems + checker.missing)
     if checker.missing:
         raise MissingError.of(checker.missing)
-    return Graph(workflow, steps, dag, order, tuple(targets))
+    return Graph(whole, steps, dag, order, tuple(targets))
 
 
 class _Checker:
@@ -139,7 +143,7 @@ class _Checker:
         """Where a link leads; None if nowhere, which is then reported."""
         producer = self.workflow.graph.get(link.node)
         kind = self.kinds.get(producer.class_type) if producer else None
-        index = _slot(kind.spec.outputs, link.slot) if kind else None
+        index = kind.spec.slot(link.slot) if kind else None
         if kind and index is not None and not socket.holds and fits(kind.spec.outputs[index].type, socket.type):
             return Source(link.node, index)
 
@@ -174,32 +178,27 @@ class _Checker:
         except MissingError as error:
             self.missing.append(Problem(error.message, node, socket.name, error.hint))
 
-    def exposed(self) -> None:
-        """Check that what the workflow exposes is there."""
-        for name, path in self.workflow.inputs.items():
+    def exposed(self, whole: Workflow) -> None:
+        """Check that what the whole workflow exposes is there."""
+        for name, path in whole.inputs.items():
             node, _, socket = path.rpartition(".")
-            entry = self.workflow.graph.get(node)
+            entry = whole.graph.get(node)
             kind = self.kinds.get(entry.class_type) if entry else None
             if entry is None or (kind and socket not in kind.spec.inputs):
                 self.problems.append(Problem(f"the exposed input '{name}' leads to '{path}', which isn't there"))
 
-    def targets(self, targets: Collection[str]) -> None:
+    def targets(self, targets: Collection[str], whole: Workflow) -> None:
         """Check that there is something to run, and that it is there."""
         for node in targets:
-            if node not in self.workflow.graph:
+            if node in whole.graph and node not in self.workflow.graph:
+                self.problems.append(Problem("can't be run: it, or what it needs, is muted or bypassed", node))
+            elif node not in self.workflow.graph:
                 hint = suggestion(node, self.workflow.graph)
                 self.problems.append(Problem(f"no node is called '{node}', so it can't be run", hint=hint))
         if not targets:
             savers = [name for name, kind in self.kinds.items() if kind.spec.saves]
             hint = f"add one of {', '.join(savers)}" if savers else None
             self.problems.append(Problem("there is nothing to run: no node saves anything", hint=hint))
-
-
-def _slot(outputs: Sequence[Output], slot: int | str) -> int | None:
-    """The index of the output that a link names, or None if there is no such output."""
-    if isinstance(slot, int):
-        return slot if 0 <= slot < len(outputs) else None
-    return next((index for index, output in enumerate(outputs) if output.name == slot), None)
 
 
 def _constant_problems(node: str, socket: Input, error: ValidationError) -> Iterator[Problem]:

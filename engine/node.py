@@ -32,7 +32,7 @@ from pydantic_core import CoreSchema, to_json
 
 from engine.errors import Cancelled
 from engine.models import Models
-from engine.values import Files, Image, Media
+from engine.values import Files, Image, Media, Value
 
 Uses = Literal["device", "cpu", "io"]
 Preview = Callable[[], Image]
@@ -171,6 +171,18 @@ class Spec:
         """The files that are used if none is given, by input."""
         files = {name: socket.default for name, socket in self.inputs.items() if socket.holds and not socket.required}
         return {name: file for name, file in files.items() if file is not None}
+
+    @cached_property
+    def storable(self) -> bool:
+        """Whether what it gives can be kept on disk, as far as its types tell."""
+        values = [output.type for output in self.outputs if isinstance(output.type, type)]
+        return all(kind.storable for kind in values if issubclass(kind, Value))
+
+    def slot(self, slot: int | str) -> int | None:
+        """The index of the output that a link names, by index or name; None if there is no such output."""
+        if isinstance(slot, int):
+            return slot if 0 <= slot < len(self.outputs) else None
+        return next((index for index, output in enumerate(self.outputs) if output.name == slot), None)
 
     def outputs_of(self, returned: Any) -> tuple[Any, ...]:
         """What `run` returned, as one value for each output; raises pydantic's ValidationError."""

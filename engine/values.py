@@ -39,6 +39,10 @@ class Value:
     framework: ClassVar[Literal["pt", "np"]] = "pt"
     """What `from_tensors` wants its arrays to be: torch tensors, or numpy arrays where torch isn't needed."""
 
+    def __str__(self) -> str:
+        """The value in a few words."""
+        return f"{type(self).__name__} of {self.nbytes:,} bytes"
+
     @property
     def nbytes(self) -> int:
         """Bytes held in memory."""
@@ -62,6 +66,18 @@ class Value:
         return {"socket": cls.__name__}
 
 
+BRIEF = 80
+"""Characters of a constant that `brief` shows."""
+
+
+def brief(value: Any) -> str:
+    """A value or a constant in a few words, for messages."""
+    if isinstance(value, Value):
+        return str(value)
+    text = repr(value)
+    return text if len(text) <= BRIEF else f"{text[: BRIEF - 1]}…"
+
+
 def _check_pictures(what: str, pixels: Tensor) -> None:
     if pixels.ndim != 4 or pixels.shape[1] != 3 or str(pixels.dtype) != "torch.float32":
         found = f"{tuple(pixels.shape)} {pixels.dtype}"
@@ -76,6 +92,10 @@ class Image(Value):
 
     def __post_init__(self) -> None:
         _check_pictures("an image", self.pixels)
+
+    def __str__(self) -> str:
+        count, _, height, width = self.pixels.shape
+        return f"Image of {count} × {width}×{height}"
 
     @property
     def nbytes(self) -> int:
@@ -98,6 +118,10 @@ class Video(Value):
 
     def __post_init__(self) -> None:
         _check_pictures("a video", self.frames)
+
+    def __str__(self) -> str:
+        count, _, height, width = self.frames.shape
+        return f"Video of {count} frames of {width}×{height} at {self.fps:g} per second"
 
     @property
     def nbytes(self) -> int:
@@ -148,6 +172,9 @@ class LoRA(Value):
         if self.up.keys() != self.down.keys():
             odd = min(self.up.keys() ^ self.down.keys())
             raise InputError(f"LoRA {self.name}: {odd} has only one of its two matrices")
+
+    def __str__(self) -> str:
+        return f"LoRA '{self.name}' of {len(self.up)} layers, strength {self.strength:g}"
 
     @property
     def nbytes(self) -> int:
@@ -209,6 +236,9 @@ class ModelReference(Value):
     """Digest of its contents."""
     dtype: str
     """Name of a torch dtype, such as "float32"."""
+
+    def __str__(self) -> str:
+        return f"{type(self).__name__} {self.source} in {self.dtype}"
 
     @property
     def nbytes(self) -> int:

@@ -91,6 +91,17 @@ class Workflow(BaseModel):
         entry = entry.model_copy(update={"inputs": {**entry.inputs, input: value}})
         return self.model_copy(update={"graph": {**self.graph, node: entry}})
 
+    def up_to(self, node: str) -> Workflow:
+        """The part of the workflow that leads to a node of it, and the node."""
+        needed, waiting = set[str](), [node]
+        while waiting:
+            if (name := waiting.pop()) in self.graph and name not in needed:
+                needed.add(name)
+                waiting += [link.node for value in self.graph[name].inputs.values() if (link := as_link(value))]
+        graph = {name: entry for name, entry in self.graph.items() if name in needed}
+        exposed = {name: path for name, path in self.inputs.items() if path.rpartition(".")[0] in needed}
+        return self.model_copy(update={"graph": graph, "inputs": exposed})
+
     def api(self) -> dict[str, Any]:
         """The graph alone, as JSON data."""
         return {

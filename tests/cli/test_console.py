@@ -16,6 +16,7 @@ from engine.events import (
     NodeFailed,
     NodeFinished,
     NodeProgress,
+    NodeResult,
     NodeSaved,
     NodeSkipped,
     NodeStarted,
@@ -24,8 +25,8 @@ from engine.events import (
     RunStarted,
 )
 
-FAILED = NodeFailed("c", "Save", Problem("no space [left]", "c"), 5, "Traceback")
-UNSTARTED = NodeFailed("a", "Load", Problem("can't write", "a"), 5, "Traceback")  # its value came from the cache
+FAILED = NodeFailed("c", "Save", Problem("no space [left]", "c"), 5, {"text": "'a [b]'"}, "Traceback")
+UNSTARTED = NodeFailed("a", "Load", Problem("can't write", "a"), 5, {}, "Traceback")  # its value came from the cache
 EVENTS: list[Event] = [
     RunStarted(5, ("b", "c")),
     NodeCached("a", "Load"),
@@ -36,6 +37,7 @@ EVENTS: list[Event] = [
     NodeProgress("b", 20, 20, "step"),
     NodeFinished("b", "Draw", 3.25),
     NodeSaved("b", (Path("b.png"),)),
+    NodeResult("b", {"out": "Image of 2 × 64×64"}),
     NodeStarted("c", "Save"),
     FAILED,
     NodeSkipped("d", "Join", "c"),
@@ -47,7 +49,9 @@ TOLD = [
     "Load (a): from the cache",
     "[red] Draw (b): 3.2 s",
     "    a snail [bold] at sea",
+    "[red] Draw (b): out is Image of 2 × 64×64",
     "error: node c: no space [left]",
+    "    it was given text='a [b]'",
     "Join (d): skipped, as it needs Save (c)",
     "error: node a: can't write",
     "failed in 4.0 s: 1 node ran, 1 came from the cache",

@@ -14,7 +14,20 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 LAYERS = (
-    *("errors", "values", "models", "node", "events", "workflow", "registry", "contents", "graph", "keys", "plan"),
+    *(
+        "errors",
+        "values",
+        "models",
+        "node",
+        "events",
+        "workflow",
+        "registry",
+        "modes",
+        "contents",
+        "graph",
+        "keys",
+        "plan",
+    ),
     *("stored", "disk", "cache", "outputs", "schedule", "threads", "execute"),
     *("documents", "describe", "console", "devices", "cli"),
 )

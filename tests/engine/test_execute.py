@@ -12,11 +12,13 @@ from hypothesis import strategies as st
 
 from engine.cache import Cache
 from engine.disk import Disk
+from engine.errors import MissingError
 from engine.events import (
     NodeCached,
     NodeFailed,
     NodeFinished,
     NodeProgress,
+    NodeResult,
     NodeSaved,
     NodeSkipped,
     NodeStarted,
@@ -338,3 +340,42 @@ def test_values_are_let_go_after_their_last_use() -> None:
     execution = Execution(checked(chain(50), ["49"]), cache=Watched(memory=0), out=Path("out"))
     assert list(execution)[-1].status == "done"  # type: ignore[union-attr]
     assert max(alive) == 1
+
+
+def alone(graph: dict[str, Any], target: str, cache: Cache) -> Execution:
+    return Execution(checked(graph, [target]), cache=cache, out=Path("out"), alone=True)
+
+
+def test_a_target_runs_alone_on_what_is_held_and_on_what_never_is(cache: Cache) -> None:
+    graph = {
+        "0": node("Slow", a=1, seconds=0.02),
+        "1": node("Open", number=["0", 0]),
+        "2": node("Use", handle=["1", 0]),
+        "3": node("Use", handle=["1", 0], times=3),
+    }
+    Run(graph, ["0"], cache=cache)
+    execution = alone(graph, "3", cache)
+    assert list(execution)[-1].status == "done"  # type: ignore[union-attr]
+    assert execution.results == {"3": (6,)}
+
+
+def test_a_target_alone_is_refused_with_the_nearest_that_is_missing(cache: Cache) -> None:
+    graph = {
+        "0": node("Number", value=3),
+        "1": node("Slow", a=["0", 0]),
+        "2": node("Open", number=["1", 0]),
+        "3": node("Use", handle=["2", 0]),
+    }
+    with pytest.raises(MissingError) as caught:
+        list(alone(graph, "3", cache))
+    assert [problem.node for problem in caught.value.problems] == ["1"]
+
+
+def test_a_failure_tells_what_the_node_was_given() -> None:
+    run = Run({"0": node("Number", value=4), "1": node("Fail", a=["0", 0]), "2": node("Fail", a=9)}, ["1", "2"])
+    assert {failure.node: failure.inputs for failure in run.of(NodeFailed)} == {"1": {"a": "4"}, "2": {"a": "9"}}
+
+
+def test_a_target_that_saves_nothing_tells_what_it_gave() -> None:
+    run = Run({"0": node("Divide", a=47)}, ["0"])
+    assert run.of(NodeResult) == [NodeResult("0", {"quotient": "4", "remainder": "7"})]

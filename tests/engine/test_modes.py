@@ -1,0 +1,95 @@
+"""Muted nodes are as if they weren't there; bypassed ones hand on what they were given."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from engine.errors import WorkflowError
+from engine.workflow import Workflow
+from tests.engine.toys import Run, checked, node
+
+
+def moded(mode: str, kind: str, **inputs: Any) -> dict[str, Any]:
+    return node(kind, **inputs) | {"_meta": {"mode": mode}}
+
+
+NUMBERS = {"0": node("Number", value=5), "1": node("Number", value=8)}
+
+
+def result(graph: dict[str, Any], target: str) -> Any:
+    return Run(graph, [target]).results[target]
+
+
+def test_what_needs_a_muted_node_is_left_out_and_all_else_runs() -> None:
+    graph = NUMBERS | {
+        "2": moded("mute", "Slow", a=["0", 0]),
+        "3": node("Mix", a=["2", 0]),
+        "4": node("SaveNumber", number=["3", 0]),
+        "5": node("SaveNumber", number=["1", 0]),
+    }
+    assert checked(graph).targets == ("5",)
+    assert set(checked(graph).steps) == {"0", "1", "5"}
+
+
+def test_an_input_that_has_a_default_falls_back_to_it_when_its_source_is_muted() -> None:
+    graph = NUMBERS | {"2": node("Mix", a=["0", 0], b=["3", 0]), "3": moded("mute", "Number", value=9)}
+    without = NUMBERS | {"2": node("Mix", a=["0", 0])}
+    assert result(graph, "2") == result(without, "2")
+
+
+def test_a_bypassed_node_hands_on_its_first_link_that_fits() -> None:
+    graph = NUMBERS | {"2": moded("bypass", "Mix", a=["0", 0], b=["1", 0]), "3": node("Slow", a=["2", 0])}
+    assert result(graph, "3") == 6
+
+
+def test_bypassed_nodes_in_a_row_are_all_passed() -> None:
+    graph = NUMBERS | {
+        "2": moded("bypass", "Slow", a=["0", 0]),
+        "3": moded("bypass", "Slow", a=["2", 0]),
+        "4": node("Slow", a=["3", 0]),
+    }
+    assert result(graph, "4") == 6
+
+
+def test_what_a_bypassed_node_cannot_hand_on_is_missing_as_if_it_were_muted() -> None:
+    graph = NUMBERS | {
+        "2": moded("bypass", "Open", number=["0", 0]),
+        "3": node("Use", handle=["2", 0]),
+        "4": node("SaveNumber", number=["3", 0]),
+        "5": node("SaveNumber", number=["0", 0]),
+    }
+    assert set(checked(graph).steps) == {"0", "1", "5"}
+
+
+def test_a_whole_cycle_of_bypassed_nodes_leads_nowhere() -> None:
+    graph = NUMBERS | {
+        "2": moded("bypass", "Slow", a=["3", 0]),
+        "3": moded("bypass", "Slow", a=["2", 0]),
+        "4": node("Mix", a=["0", 0], b=["2", 0]),
+    }
+    assert result(graph, "4") == result(NUMBERS | {"4": node("Mix", a=["0", 0])}, "4")
+
+
+def test_a_muted_node_may_be_half_done() -> None:
+    graph = NUMBERS | {"2": moded("mute", "Mix"), "3": moded("mute", "NoSuchKind", x=1)}
+    assert set(checked(graph, ["0"]).steps) == {"0", "1"}
+
+
+def test_a_muted_node_can_be_no_target() -> None:
+    graph = NUMBERS | {"2": moded("mute", "Slow", a=["0", 0])}
+    with pytest.raises(WorkflowError, match="can't be run: it, or what it needs, is muted or bypassed"):
+        checked(graph, ["2"])
+
+
+def test_an_unknown_mode_is_named_with_those_there_are() -> None:
+    with pytest.raises(WorkflowError, match=r"there is no mode 'mutes': mute and bypass there are.*mute"):
+        checked(NUMBERS | {"2": moded("mutes", "Slow", a=["0", 0])}, ["0"])
+
+
+def test_files_keep_their_modes() -> None:
+    graph = NUMBERS | {"2": moded("mute", "Slow", a=["0", 0])}
+    document = checked(graph, ["0"]).workflow.document()
+    assert document == Workflow.read(graph).document()
+    assert document["graph"]["2"]["_meta"] == {"mode": "mute"}
