@@ -21,7 +21,7 @@ FRAMES = 6
 WIDTH = 128
 LENGTH = 24
 """Tokens in a caption, its ends included."""
-STEPS, BATCH = 2500, 16
+STEPS, BATCH = 2000, 16
 STILL = 0.3
 """How many of the clips don't move, and are described without a motion."""
 
