@@ -22,6 +22,7 @@ from engine.events import (
     NodeFinished,
     NodeProgress,
     NodeResult,
+    NodeRetried,
     NodeSkipped,
     NodeStarted,
     NodeText,
@@ -282,6 +283,9 @@ def told(event: Event, labels: Mapping[str, str], texts: dict[str, str], debug: 
             return [*trace, f"error: {event.problem}", *([f"    it was given {given}"] if given else [])]
         case NodeResult(node, outputs):
             return [f"{labels[node]}: {name} is {text}" for name, text in outputs.items()]
+        case NodeRetried(node, problem, attempt, attempts, seconds):
+            texts.pop(node, None)
+            return [f"{problem}", f"{labels[node]}: attempt {attempt} of {attempts} in {duration(seconds)}"]
         case NodeSkipped(node, _, because):
             return [f"{labels[node]}: skipped, as it needs {labels[because]}"]
         case RunFinished():

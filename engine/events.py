@@ -81,6 +81,17 @@ class NodeFinished:
 
 
 @dataclass(frozen=True, slots=True)
+class NodeRetried:
+    """A node failed and is run again after `seconds`: for the `attempt`-th time of at most `attempts`."""
+
+    node: str
+    problem: Problem
+    attempt: int
+    attempts: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class NodeFailed:
     """A node failed; whatever depends on it is skipped, all else goes on."""
 
@@ -131,6 +142,7 @@ Event = (
     | NodeResult
     | NodeCached
     | NodeFinished
+    | NodeRetried
     | NodeFailed
     | NodeSkipped
     | RunFinished

@@ -35,6 +35,7 @@ from engine.events import (
     NodeFinished,
     NodeProgress,
     NodeResult,
+    NodeRetried,
     NodeSaved,
     NodeSkipped,
     NodeStarted,
@@ -46,12 +47,15 @@ from engine.events import (
 from engine.graph import Graph, Step
 from engine.keys import Key, node_keys
 from engine.models import Models
-from engine.node import Context, Preview, Uses
+from engine.node import Context, Node, Preview, Uses
 from engine.outputs import Outputs
 from engine.plan import Plan, make_plan
 from engine.schedule import Schedule, Task
 from engine.threads import cores, set_torch_threads
 from engine.values import brief
+
+RETRY_SECONDS = 0.5
+"""The pause before a node's second attempt; each further one is twice as long."""
 
 
 class Execution:
@@ -208,7 +212,7 @@ class Execution:
             raise _input_error(error) from error
         set_torch_threads(cores() if spec.uses == "device" else 1)
         started = perf_counter()
-        returned = node.run(ctx)
+        returned = self._attempt(step, node, ctx)
         seconds = perf_counter() - started
         try:
             outputs = spec.outputs_of(returned)
@@ -216,6 +220,21 @@ class Execution:
             raise NodeError(f"{spec.kind} returned what it does not declare: {error}") from error
         upstream = sum([source.entry.restore for source in task.sources if source.entry])
         return self.cache.put(task.key, outputs, seconds, upstream=upstream, keep=task.key in self._targets)
+
+    def _attempt(self, step: Step, node: Node, ctx: Context) -> Any:
+        """What `run` returns, in as many attempts as the kind allows."""
+        attempts = step.kind.spec.retries + 1
+        for attempt in range(1, attempts):
+            try:
+                return node.run(ctx)
+            except KinographError:
+                raise
+            except Exception as error:
+                pause = RETRY_SECONDS * 2 ** (attempt - 1)
+                self._events.put(NodeRetried(step.id, _problem(step, error), attempt + 1, attempts, pause))
+                if self._cancelled.wait(pause):
+                    raise Cancelled from error
+        return node.run(ctx)
 
     def _linked(self, step: Step) -> dict[str, Any]:
         """What the sources of a running node gave, by input."""
@@ -246,10 +265,7 @@ class Execution:
     def _fail(self, task: Task, error: BaseException) -> None:
         if not (isinstance(error, Cancelled) and self._cancelled.is_set()):
             step = task.step
-            if isinstance(error, KinographError):
-                problem = Problem(error.message, step.id, error.input, error.hint)
-            else:
-                problem = Problem("".join(traceback.format_exception_only(error)).strip(), step.id)
+            problem = _problem(step, error)
             exit_code = error.exit_code if isinstance(error, KinographError) else NodeError.exit_code
             trace = "".join(traceback.format_exception(error))
             inputs = {name: brief(value) for name, value in {**step.constants, **self._linked(step)}.items()}
@@ -268,6 +284,12 @@ class Execution:
 
     def _text(self, node: str, text: str) -> None:
         self._events.put(NodeText(node, text))
+
+
+def _problem(step: Step, error: BaseException) -> Problem:
+    if isinstance(error, KinographError):
+        return Problem(error.message, step.id, error.input, error.hint)
+    return Problem("".join(traceback.format_exception_only(error)).strip(), step.id)
 
 
 def _input_error(error: ValidationError) -> InputError:

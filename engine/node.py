@@ -155,6 +155,8 @@ class Spec:
     """What it occupies while it runs: the device's one compute slot, a core, or only the wait for something."""
     saves: bool
     """Whether its output is written to the output folder, which makes it a target of a run."""
+    retries: int
+    """How often it is run again after an exception that is no `KinographError`, such as a lost connection."""
     help: str
     inputs: Mapping[str, Input]
     outputs: tuple[Output, ...]
@@ -225,19 +227,21 @@ class Node(BaseModel):
     )
     spec: ClassVar[Spec]
 
-    def __init_subclass__(cls, *, version: int, category: str = "", uses: Uses = "cpu", saves: bool = False) -> None:
+    def __init_subclass__(
+        cls, *, version: int, category: str = "", uses: Uses = "cpu", saves: bool = False, retries: int = 0
+    ) -> None:
         super().__init_subclass__()
 
     @classmethod
     def __pydantic_init_subclass__(  # type: ignore[override]
-        cls, *, version: int, category: str = "", uses: Uses = "cpu", saves: bool = False
+        cls, *, version: int, category: str = "", uses: Uses = "cpu", saves: bool = False, retries: int = 0
     ) -> None:
         inputs = {name: Input(name, _bare(info.annotation), info) for name, info in cls.model_fields.items()}
         about = inspect.cleandoc(cls.__doc__ or "")
         outputs, named = _outputs(cls)
         if saves and any(output.type not in (Media, Files) for output in outputs[:1]):
             raise TypeError(f"{cls.__name__} saves, so it must return Media or Files, not {name_of(outputs[0].type)}")
-        cls.spec = Spec(cls.__name__, version, category, uses, saves, about, inputs, outputs, named)
+        cls.spec = Spec(cls.__name__, version, category, uses, saves, retries, about, inputs, outputs, named)
 
     @abstractmethod
     def run(self, ctx: Context) -> Any:

@@ -17,6 +17,7 @@ from engine.events import (
     NodeFinished,
     NodeProgress,
     NodeResult,
+    NodeRetried,
     NodeSaved,
     NodeSkipped,
     NodeStarted,
@@ -31,6 +32,8 @@ EVENTS: list[Event] = [
     RunStarted(5, ("b", "c")),
     NodeCached("a", "Load"),
     NodeStarted("b", "Draw"),
+    NodeText("b", "half a "),
+    NodeRetried("b", Problem("ConnectionError: gone", "b"), 2, 3, 0.5),
     NodeText("b", "a snail "),
     NodeText("b", "[bold] at sea"),
     NodeProgress("b", 1, 20, "step"),
@@ -47,6 +50,8 @@ EVENTS: list[Event] = [
 LABELS = {"a": "Load (a)", "b": "[red] Draw (b)", "c": "Save (c)", "d": "Join (d)"}
 TOLD = [
     "Load (a): from the cache",
+    "node b: ConnectionError: gone",
+    "[red] Draw (b): attempt 2 of 3 in 0.5 s",
     "[red] Draw (b): 3.2 s",
     "    a snail [bold] at sea",
     "[red] Draw (b): out is Image of 2 × 64×64",

@@ -19,6 +19,7 @@ from engine.events import (
     NodeFinished,
     NodeProgress,
     NodeResult,
+    NodeRetried,
     NodeSaved,
     NodeSkipped,
     NodeStarted,
@@ -379,3 +380,37 @@ def test_a_failure_tells_what_the_node_was_given() -> None:
 def test_a_target_that_saves_nothing_tells_what_it_gave() -> None:
     run = Run({"0": node("Divide", a=47)}, ["0"])
     assert run.of(NodeResult) == [NodeResult("0", {"quotient": "4", "remainder": "7"})]
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.execute.RETRY_SECONDS", 0.001)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_kind_that_may_be_retried_is_run_again_and_says_why() -> None:
+    run = Run({"0": node("Flaky", failures=2)}, ["0"])
+    assert run.results == {"0": 3}
+    told = [(event.problem.message, event.attempt, event.attempts) for event in run.of(NodeRetried)]
+    assert told == [("ConnectionError: attempt 1", 2, 3), ("ConnectionError: attempt 2", 3, 3)]
+
+
+@pytest.mark.usefixtures("impatient")
+def test_when_no_attempt_is_left_the_node_has_failed() -> None:
+    run = Run({"0": node("Flaky", failures=9)}, ["0"])
+    assert (run.end.status, run.ran["Flaky"]) == ("failed", 3)
+    assert [failure.problem.message for failure in run.end.failures] == ["ConnectionError: attempt 3"]
+
+
+def test_a_kind_that_says_nothing_is_not_run_again() -> None:
+    assert Run({"0": node("Fail")}, ["0"]).ran["Fail"] == 1
+
+
+def test_cancel_does_not_wait_for_the_next_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.execute.RETRY_SECONDS", 60.0)
+    execution = Execution(checked({"0": node("Flaky")}, ["0"]), cache=Cache(), out=Path("out"))
+    for event in execution:
+        if isinstance(event, NodeRetried):
+            execution.cancel()
+    assert isinstance(event, RunFinished)
+    assert event.status == "cancelled"

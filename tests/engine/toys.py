@@ -145,6 +145,18 @@ class Fail(Node, version=1):
         raise ZeroDivisionError("by design")
 
 
+class Flaky(Node, version=1, retries=2):
+    """Raises in its first attempts."""
+
+    failures: int = 1
+
+    def run(self, ctx: Context) -> int:
+        RAN["Flaky"] += 1
+        if RAN["Flaky"] <= self.failures:
+            raise ConnectionError(f"attempt {RAN['Flaky']}")
+        return RAN["Flaky"]
+
+
 class Meet(Node, version=1, uses="io"):
     """Ends only if as many run at the same time as the barrier wants."""
 
