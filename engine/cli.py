@@ -26,6 +26,7 @@ from engine.errors import Cancelled, KinographError, MissingError, Problem, Usag
 if TYPE_CHECKING:
     from engine.cache import Cache
     from engine.console import Reporter
+    from engine.disk import Disk
     from engine.documents import Document
     from engine.execute import Execution
     from engine.graph import Graph
@@ -55,6 +56,10 @@ Set = Annotated[
 ]
 Nodes = Annotated[
     list[Path], typer.Option("--nodes", metavar="FILE.py", help="Add the nodes that a Python file defines.")
+]
+CacheDir = Annotated[
+    Path | None,
+    typer.Option("--cache-dir", metavar="DIR", help="Where results are kept between runs.", show_default=False),
 ]
 Until = Annotated[
     str, typer.Option("--until", metavar="NODE", help="Run this node and what it needs, and nothing else.")
@@ -89,9 +94,15 @@ def run(
         str, typer.Option(help="Where models compute: cpu, cuda, cuda:1, mps; by default the best there is.")
     ] = "",
     nodes: Nodes = [],  # noqa: B006
-    cache_dir: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where results are kept between runs.", show_default=False)
-    ] = None,
+    cache_dir: CacheDir = None,
+    cache_disk: Annotated[
+        str,
+        typer.Option(metavar="SIZE", help="What results may take on disk, such as 20GB; by default a quarter of it."),
+    ] = "",
+    cache_host: Annotated[
+        str,
+        typer.Option(metavar="SIZE", help="What they may take in memory; by default a quarter of the machine's."),
+    ] = "",
     no_cache: Annotated[bool, typer.Option("--no-cache", help="Compute everything, and keep nothing.")] = False,
     until: Until = "",
     only: Only = "",
@@ -125,7 +136,7 @@ def run(
         try:
             with reporter(_labels(document.workflow), as_json=as_json, debug=debug) as shown:
                 graph = _ready(document, registry, shown, interrupts, [target] if target else None)
-                with _cache(cache_dir, no_cache) as cache:
+                with _cache(cache_dir, no_cache, cache_disk, cache_host) as cache:
                     execution = Execution(graph, cache=cache, out=out, device=device, alone=bool(only))
                     code = _execute(execution, shown, interrupts, answers)
         finally:
@@ -212,6 +223,29 @@ def models(
             print(json.dumps({"source": source, "path": path and str(path)}) if as_json else f"{source}\t{state}")
         if None in found.values():
             raise typer.Exit(MissingError.exit_code)
+
+
+@app.command()
+def cache(
+    cache_dir: CacheDir = None,
+    trim: Annotated[str, typer.Option(metavar="SIZE", help="Remove what is worth least until the rest fits.")] = "",
+    clear: Annotated[bool, typer.Option("--clear", help="Remove everything.")] = False,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Show what is kept between runs, and remove some or all of it."""
+    with _answering(as_json, debug):
+        if trim and clear:
+            raise UsageError("--trim and --clear exclude each other")
+        disk = _disk(cache_dir)
+        files, nbytes = disk.trim(0 if clear else _size("--trim", trim)) if trim or clear else (0, 0)
+        about = {"folder": str(disk.folder), "results": len(disk), "bytes": disk.nbytes, "budget": disk.budget}
+        if as_json:
+            print(json.dumps(about | {"removed": files, "removed_bytes": nbytes}))
+        else:
+            if trim or clear:
+                print(f"removed {files} results, {_human(nbytes)}")
+            print(f"{len(disk)} results, {_human(disk.nbytes)} of at most {_human(disk.budget)}, in {disk.folder}")
 
 
 @app.command()
@@ -370,22 +404,44 @@ def _execute(execution: Execution, shown: Reporter, interrupts: _Interrupts, ans
     return code
 
 
-def _cache(folder: Path | None, no_cache: bool) -> Cache:
+def _cache(folder: Path | None, no_cache: bool, on_disk: str, in_memory: str) -> Cache:
     from engine.cache import Cache
+
+    memory = _size("--cache-host", in_memory) if in_memory else None
+    if no_cache:
+        if folder or on_disk:
+            raise UsageError(f"--no-cache and {'--cache-dir' if folder else '--cache-disk'} exclude each other")
+        return Cache(memory)
+    return Cache(memory, _disk(folder, _size("--cache-disk", on_disk) if on_disk else None))
+
+
+def _disk(folder: Path | None, budget: int | None = None) -> Disk:
     from engine.disk import Disk
     from engine.models import home
 
-    if no_cache:
-        if folder:
-            raise UsageError("--no-cache and --cache-dir exclude each other")
-        return Cache()
     folder = folder or home() / "cache"
     try:
-        return Cache(disk=Disk(folder))
+        return Disk(folder, budget)
     except OSError as error:
         raise UsageError(
             f"results can't be kept in {folder}: {error.strerror}", hint="--cache-dir or --no-cache"
         ) from error
+
+
+def _size(option: str, text: str) -> int:
+    """Bytes that a text such as "500MB" or "2GiB" stands for."""
+    from pydantic import ByteSize, TypeAdapter, ValidationError
+
+    try:
+        return TypeAdapter(ByteSize).validate_python(text)
+    except ValidationError:
+        raise UsageError(f"{option} {text}: that is no size", hint="such as 20GB, 500MB or 2GiB") from None
+
+
+def _human(nbytes: int) -> str:
+    from pydantic import ByteSize
+
+    return ByteSize(nbytes).human_readable(decimal=True, separator=" ")
 
 
 def _labels(workflow: Workflow) -> dict[str, str]:

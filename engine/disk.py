@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import shutil
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
@@ -37,11 +38,15 @@ class Disk:
 
     Several processes may share the folder: each sees the others' files from its next `refresh` on, and a file that
     another has removed is a miss.
+
+    Args:
+        folder: where the files are.
+        budget: bytes that they may take; a quarter of what the file system could give them if None.
     """
 
-    def __init__(self, folder: Path, budget: int = 16 << 30) -> None:
+    def __init__(self, folder: Path, budget: int | None = None) -> None:
         self.folder = folder
-        self.budget = budget
+        self._budget = budget
         self._names: dict[Key, str] = {}
         self._pending: set[Key] = set()
         self._listed_at = -1
@@ -58,6 +63,28 @@ class Disk:
 
     def __len__(self) -> int:
         return len(self._names)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the files take, as they are now."""
+        return sum(self._sizes().values())
+
+    @property
+    def budget(self) -> int:
+        if self._budget is None:
+            self._budget = (shutil.disk_usage(self.folder).free + self.nbytes) // 4
+        return self._budget
+
+    def trim(self, budget: int) -> tuple[int, int]:
+        """Remove what is worth least until the rest takes at most that many bytes; returns how many files and bytes.
+
+        A budget of 0 removes everything.
+        """
+        with self._lock:
+            before = self._sizes()
+            self._nbytes = self._make_room(0, budget)
+            left = self._sizes()
+        return len(before) - len(left), sum(before.values()) - sum(left.values())
 
     def close(self) -> None:
         """Wait until all is written."""
@@ -112,7 +139,7 @@ class Disk:
             if nbytes <= self.budget:
                 with self._lock:
                     if self._nbytes is None or self._nbytes + nbytes > self.budget:
-                        self._nbytes = self._make_room(nbytes)
+                        self._nbytes = self._make_room(nbytes, self.budget)
                     self._nbytes += nbytes
                     name = _name(key, self._inflation + seconds / nbytes)
                     unfinished.rename(self.folder / name)
@@ -123,12 +150,12 @@ class Disk:
             unfinished.unlink(missing_ok=True)
             self._pending.discard(key)
 
-    def _make_room(self, nbytes: int) -> int:
+    def _make_room(self, nbytes: int, budget: int) -> int:
         """Evict what is worth least until `nbytes` more fit the budget; returns the bytes that stay."""
         files = sorted((_priority(name), name, size) for name, size in self._sizes().items())
         total = sum(size for _, _, size in files)
         for priority, name, size in files:
-            if total + nbytes <= self.budget:
+            if total + nbytes <= budget:
                 break
             (self.folder / name).unlink(missing_ok=True)
             self._names.pop(_key(name), None)
