@@ -7,21 +7,16 @@ to import is imported by the command that needs it, so that `--help` is there at
 from __future__ import annotations
 
 import json
-import os
-import signal
-import sys
 import threading
-import traceback
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from engine.errors import Cancelled, KinographError, MissingError, Problem, UsageError, suggestion
+from engine.commands import Interrupts, answering, human_size, parsed_size, quiet_libraries
+from engine.errors import Cancelled, MissingError, Problem, UsageError, suggestion
 
 if TYPE_CHECKING:
     from engine.cache import Cache
@@ -115,14 +110,14 @@ def run(
     finished by then is kept for the next one. With --until or --only, what the node gives is written if it saves no
     files.
     """
-    with _answering(as_json, debug), _Interrupts() as interrupts:
+    with answering(as_json, debug), Interrupts() as interrupts:
         from engine import devices
         from engine.console import reporter
         from engine.documents import up_to
         from engine.execute import Execution
 
         if not debug:
-            _quiet_libraries()
+            quiet_libraries()
         if out.exists() and not out.is_dir():
             raise UsageError(f"--out {out} is not a folder")
         if until and only:
@@ -154,7 +149,7 @@ def validate(
     debug: Debug = False,
 ) -> None:
     """Check a workflow without running it; tells all that is wrong with it."""
-    with _answering(as_json, debug):
+    with answering(as_json, debug):
         from engine.graph import check
 
         document, registry = _document(file, set, nodes)
@@ -173,7 +168,7 @@ def nodes(
     debug: Debug = False,
 ) -> None:
     """List the kinds of node, or describe one: its help, inputs, outputs and JSON schema."""
-    with _answering(as_json, debug):
+    with answering(as_json, debug):
         from engine.describe import as_data, in_full, in_short
 
         registry = _registry(nodes)
@@ -199,7 +194,7 @@ def models(
     debug: Debug = False,
 ) -> None:
     """List the models that are here, or those that a workflow needs, and fetch them."""
-    with _answering(as_json, debug), _Interrupts() as interrupts:
+    with answering(as_json, debug), Interrupts() as interrupts:
         from engine.console import reporter
         from engine.documents import models_of
         from engine.models import can_fetch, find
@@ -234,87 +229,32 @@ def cache(
     debug: Debug = False,
 ) -> None:
     """Show what is kept between runs, and remove some or all of it."""
-    with _answering(as_json, debug):
+    with answering(as_json, debug):
         if trim and clear:
             raise UsageError("--trim and --clear exclude each other")
         disk = _disk(cache_dir)
-        files, nbytes = disk.trim(0 if clear else _size("--trim", trim)) if trim or clear else (0, 0)
+        files, nbytes = disk.trim(0 if clear else parsed_size("--trim", trim)) if trim or clear else (0, 0)
         about = {"folder": str(disk.folder), "results": len(disk), "bytes": disk.nbytes, "budget": disk.budget}
         if as_json:
             print(json.dumps(about | {"removed": files, "removed_bytes": nbytes}))
         else:
             if trim or clear:
-                print(f"removed {files} results, {_human(nbytes)}")
-            print(f"{len(disk)} results, {_human(disk.nbytes)} of at most {_human(disk.budget)}, in {disk.folder}")
+                print(f"removed {files} results, {human_size(nbytes)}")
+            print(
+                f"{len(disk)} results, {human_size(disk.nbytes)} of at most {human_size(disk.budget)}, in {disk.folder}"
+            )
 
 
 @app.command()
 def workflows(as_json: AsJson = False, debug: Debug = False) -> None:
     """List the workflows that come with Kinograph; `run` takes them by name."""
-    with _answering(as_json, debug):
+    with answering(as_json, debug):
         from engine.documents import read, shipped
 
         for name in shipped():
             about = read(name).workflow
             row = {"name": name, "title": about.title, "inputs": about.inputs}
             print(json.dumps(row) if as_json else f"{name}\t{about.title}")
-
-
-@contextmanager
-def _answering(as_json: bool, debug: bool) -> Iterator[None]:
-    """Turn errors into a message and an exit code."""
-    try:
-        yield
-    except KinographError as error:
-        if debug:
-            traceback.print_exc()
-        _show(error, as_json)
-        raise typer.Exit(error.exit_code) from None
-    except (typer.Exit, BrokenPipeError):
-        raise
-    except Exception as error:  # noqa: BLE001 - the last resort: a fault of Kinograph's own, or of a node file's
-        if debug:
-            traceback.print_exc()
-        wrapped = KinographError(f"{type(error).__name__}: {error}", hint="--debug shows where")
-        _show(wrapped, as_json)
-        raise typer.Exit(wrapped.exit_code) from None
-
-
-def _show(error: KinographError, as_json: bool) -> None:
-    """All of an error's problems, a line each: as JSON on standard output, else on standard error."""
-    if as_json:
-        problems = [asdict(problem) for problem in error.problems]
-        print(json.dumps({"event": "error", "exit_code": error.exit_code, "problems": problems}))
-    else:
-        for problem in error.problems:
-            print(f"error: {problem}", file=sys.stderr)
-
-
-class _Interrupts:
-    """What Ctrl-C does: the first ends what is under way in good order, the second ends the process."""
-
-    def __init__(self) -> None:
-        self.stopped = False
-        self.execution: Execution | None = None
-
-    def __enter__(self) -> _Interrupts:
-        self._before = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _stop(self, number: int, frame: FrameType | None) -> None:
-        if self.stopped:
-            if sys.stderr.isatty():
-                os.write(2, b"\x1b[?25h")  # the progress board has hidden the cursor
-            os._exit(Cancelled.exit_code)
-        self.stopped = True
-        if self.execution is None:
-            raise Cancelled
-        os.write(2, b"\nending the run; once more to end it at once\n")
-        self.execution.cancel()
 
 
 def _document(file: str, settings: list[str], nodes: list[Path]) -> tuple[Document, Registry]:
@@ -338,7 +278,7 @@ def _registry(files: list[Path]) -> Registry:
 
 
 def _ready(
-    document: Document, registry: Registry, shown: Reporter, interrupts: _Interrupts, targets: list[str] | None
+    document: Document, registry: Registry, shown: Reporter, interrupts: Interrupts, targets: list[str] | None
 ) -> Graph:
     """The checked graph, with its models fetched."""
     from engine.documents import models_of
@@ -359,7 +299,7 @@ def _ready(
 
 
 def _fetch(
-    needed: Mapping[str, list[tuple[str, str]]], base: Path | None, shown: Reporter, interrupts: _Interrupts
+    needed: Mapping[str, list[tuple[str, str]]], base: Path | None, shown: Reporter, interrupts: Interrupts
 ) -> None:
     """Fetch the models that are not here; raises MissingError with all that cannot be had, and who needs them."""
     from engine.models import find, resolve
@@ -384,7 +324,7 @@ def _fetch(
         raise MissingError.of(problems)
 
 
-def _execute(execution: Execution, shown: Reporter, interrupts: _Interrupts, answers: list[str]) -> int:
+def _execute(execution: Execution, shown: Reporter, interrupts: Interrupts, answers: list[str]) -> int:
     """Run it; returns the exit code, and adds what goes to standard output to `answers` as it is there."""
     from engine.events import NodeSaved, RunFinished
 
@@ -407,12 +347,12 @@ def _execute(execution: Execution, shown: Reporter, interrupts: _Interrupts, ans
 def _cache(folder: Path | None, no_cache: bool, on_disk: str, in_memory: str) -> Cache:
     from engine.cache import Cache
 
-    memory = _size("--cache-host", in_memory) if in_memory else None
+    memory = parsed_size("--cache-host", in_memory) if in_memory else None
     if no_cache:
         if folder or on_disk:
             raise UsageError(f"--no-cache and {'--cache-dir' if folder else '--cache-disk'} exclude each other")
         return Cache(memory)
-    return Cache(memory, _disk(folder, _size("--cache-disk", on_disk) if on_disk else None))
+    return Cache(memory, _disk(folder, parsed_size("--cache-disk", on_disk) if on_disk else None))
 
 
 def _disk(folder: Path | None, budget: int | None = None) -> Disk:
@@ -428,35 +368,9 @@ def _disk(folder: Path | None, budget: int | None = None) -> Disk:
         ) from error
 
 
-def _size(option: str, text: str) -> int:
-    """Bytes that a text such as "500MB" or "2GiB" stands for."""
-    from pydantic import ByteSize, TypeAdapter, ValidationError
-
-    try:
-        return TypeAdapter(ByteSize).validate_python(text)
-    except ValidationError:
-        raise UsageError(f"{option} {text}: that is no size", hint="such as 20GB, 500MB or 2GiB") from None
-
-
-def _human(nbytes: int) -> str:
-    from pydantic import ByteSize
-
-    return ByteSize(nbytes).human_readable(decimal=True, separator=" ")
-
-
 def _labels(workflow: Workflow) -> dict[str, str]:
     """What to call the nodes: their titles, or else their kinds, with the ids that `--set` takes."""
     return {node: f"{entry.meta.get('title') or entry.class_type} ({node})" for node, entry in workflow.graph.items()}
-
-
-def _quiet_libraries() -> None:
-    """Keep what libraries tell developers off the user's terminal."""
-    import warnings
-
-    warnings.simplefilter("ignore")
-    quiet = {"TRANSFORMERS_VERBOSITY": "error", "DIFFUSERS_VERBOSITY": "error", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
-    for name, value in quiet.items():
-        os.environ.setdefault(name, value)
 
 
 if __name__ == "__main__":
