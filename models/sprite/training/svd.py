@@ -77,7 +77,7 @@ class Course:
     """Mean of the logarithm of the noise levels; more noise is where the motion is decided."""
 
 
-COURSES = (Course(5000, 0.0), Course(5000, 0.4), Course(2500, 0.4, lengths=(FRAMES, 25), noise=1.0))
+COURSES = (Course(5000, 0.0), Course(5000, 0.4), Course(2000, 0.4, lengths=(FRAMES, 25), noise=1.0))
 """At last on 25 frames too, as SVD-XT was made from SVD."""
 
 
