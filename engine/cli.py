@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from engine.console import Reporter
     from engine.disk import Disk
     from engine.documents import Document
+    from engine.events import Event
     from engine.execute import Execution
     from engine.graph import Graph
     from engine.registry import Registry
@@ -48,6 +49,10 @@ Set = Annotated[
     typer.Option(
         "--set", metavar="INPUT=VALUE", help="Give an input a value: node.input, or a name that the workflow exposes."
     ),
+]
+Out = Annotated[Path, typer.Option(metavar="DIR", help="The folder that files are saved to.")]
+Device = Annotated[
+    str, typer.Option(help="Where models compute: cpu, cuda, cuda:1, mps; by default the best there is.")
 ]
 Nodes = Annotated[
     list[Path], typer.Option("--nodes", metavar="FILE.py", help="Add the nodes that a Python file defines.")
@@ -84,10 +89,8 @@ def about(version: Annotated[bool, typer.Option("--version", help="Show the vers
 def run(
     file: File,
     set: Set = [],  # noqa: B006
-    out: Annotated[Path, typer.Option(metavar="DIR", help="The folder that files are saved to.")] = Path("output"),
-    device: Annotated[
-        str, typer.Option(help="Where models compute: cpu, cuda, cuda:1, mps; by default the best there is.")
-    ] = "",
+    out: Out = Path("output"),
+    device: Device = "",
     nodes: Nodes = [],  # noqa: B006
     cache_dir: CacheDir = None,
     cache_disk: Annotated[
@@ -114,12 +117,12 @@ def run(
         from engine import devices
         from engine.console import reporter
         from engine.documents import up_to
+        from engine.events import NodeSaved
         from engine.execute import Execution
 
         if not debug:
             quiet_libraries()
-        if out.exists() and not out.is_dir():
-            raise UsageError(f"--out {out} is not a folder")
+        _check_folder(out)
         if until and only:
             raise UsageError("--until and --only exclude each other")
         document, registry = _document(file, set, nodes)
@@ -133,11 +136,71 @@ def run(
                 graph = _ready(document, registry, shown, interrupts, [target] if target else None)
                 with _cache(cache_dir, no_cache, cache_disk, cache_host) as cache:
                     execution = Execution(graph, cache=cache, out=out, device=device, alone=bool(only))
-                    code = _execute(execution, shown, interrupts, answers)
+                    for event in _events(execution, shown, interrupts):
+                        if isinstance(event, NodeSaved):
+                            answers += map(str, event.files)
+                answers += [str(value) for outputs in execution.results.values() for value in outputs]
         finally:
             if not as_json:
                 print(*answers, sep="\n", end="\n" if answers else "")
-        raise typer.Exit(code)
+        raise typer.Exit(execution.exit_code)
+
+
+@app.command()
+def sweep(
+    file: File,
+    axis: Annotated[
+        list[str],
+        typer.Option(
+            "--axis", metavar="INPUT=A,B,C", help="An input, and the values that it takes; give one or several axes."
+        ),
+    ],
+    set: Set = [],  # noqa: B006
+    out: Out = Path("output"),
+    device: Device = "",
+    nodes: Nodes = [],  # noqa: B006
+    cache_dir: CacheDir = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Run a workflow with every combination of several inputs' values.
+
+    What combinations share is computed once; one that fails costs no other. A labelled contact sheet and a table (CSV)
+    are saved with their files, and their paths written.
+    """
+    with answering(as_json, debug), Interrupts() as interrupts:
+        from engine import devices
+        from engine import sweep as grid
+        from engine.console import reporter
+        from engine.events import NodeSaved
+        from engine.execute import Execution
+
+        if not debug:
+            quiet_libraries()
+        _check_folder(out)
+        axes = [grid.Axis.parse(text) for text in axis]
+        document, registry = _document(file, set, nodes)
+        made = grid.combinations(document, registry, axes)
+        device = devices.checked(device) if device else devices.best()
+        names = {f"{part}:": grid.in_short(axes, values) for part, values in enumerate(made)}
+        labels = {
+            f"{part}{node}": f"{label}, {told}"
+            for part, told in names.items()
+            for node, label in _labels(document.workflow).items()
+        }
+        with reporter(labels, as_json=as_json, debug=debug) as shown:
+            graph = grid.joined([_ready(one, registry, shown, interrupts, None) for one in made.values()])
+            ends = grid.outcomes(graph, made)
+            with _cache(cache_dir, False, "", "") as cache:
+                execution = Execution(graph, cache=cache, out=out, device=device)
+                for event in _events(execution, shown, interrupts):
+                    if isinstance(event, NodeSaved):
+                        ends[int(event.node.partition(":")[0])].files[event.node] = event.files
+        sheet, table = grid.save(axes, ends, out)
+        print(
+            json.dumps({"event": "sweep", "sheet": str(sheet), "table": str(table)}) if as_json else f"{sheet}\n{table}"
+        )
+        raise typer.Exit(execution.exit_code)
 
 
 @app.command()
@@ -324,24 +387,20 @@ def _fetch(
         raise MissingError.of(problems)
 
 
-def _execute(execution: Execution, shown: Reporter, interrupts: Interrupts, answers: list[str]) -> int:
-    """Run it; returns the exit code, and adds what goes to standard output to `answers` as it is there."""
-    from engine.events import NodeSaved, RunFinished
-
+def _events(execution: Execution, shown: Reporter, interrupts: Interrupts) -> Iterator[Event]:
+    """Run it, and show and hand on its events."""
     interrupts.execution = execution
     if interrupts.stopped:  # by a signal that a library took for an error of its own
         raise Cancelled
-    code = 0
     for event in execution:
         shown.event(event)
-        match event:
-            case NodeSaved(_, files):
-                answers += map(str, files)
-            case RunFinished():
-                code = event.exit_code
+        yield event
     interrupts.execution = None
-    answers += [str(value) for outputs in execution.results.values() for value in outputs]
-    return code
+
+
+def _check_folder(out: Path) -> None:
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"--out {out} is not a folder")
 
 
 def _cache(folder: Path | None, no_cache: bool, on_disk: str, in_memory: str) -> Cache:

@@ -107,7 +107,7 @@ def _mp4_tags(path: Path) -> dict[str, str]:
         raise WorkflowError(f"{path.name} is not a sound MP4: {error.strerror}") from error
 
 
-def with_setting(workflow: Workflow, registry: Registry, setting: str) -> Workflow:
+def with_setting(workflow: Workflow, registry: Registry, setting: str, option: str = "--set") -> Workflow:
     """The workflow with one input changed.
 
     Args:
@@ -115,18 +115,20 @@ def with_setting(workflow: Workflow, registry: Registry, setting: str) -> Workfl
         registry: the kinds of node, which tell what an input takes.
         setting: `node.input=value`, or `name=value` for a name that the workflow exposes. The value is JSON, unless the
             input takes a text or the value is not JSON.
+        option: what it was given with, for the message.
 
     Raises:
         UsageError: the workflow has no such input.
     """
     name, equals, text = setting.partition("=")
     if not equals:
-        raise UsageError(f"--set {setting}: there is no '='", hint="write --set node.input=value")
+        raise UsageError(f"{option} {setting}: there is no '='", hint=f"write {option} node.input=value")
     node, _, socket = workflow.inputs.get(name, name).rpartition(".")
     entry = workflow.graph.get(node)
     kind = registry.get(entry.class_type) if entry else None
     if entry is None or (kind and socket not in kind.spec.inputs):
-        raise UsageError(f"--set {name}: the workflow has no such input", hint=_near_input(name, workflow, registry))
+        hint = _near_input(name, workflow, registry)
+        raise UsageError(f"{option} {name}: the workflow has no such input", hint=hint)
     if kind and kind.spec.inputs[socket].holds:
         return workflow.with_input(node, socket, _from_here(text))
     takes_text = kind is not None and fits(str, kind.spec.inputs[socket].type)

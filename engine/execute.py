@@ -88,7 +88,10 @@ class Execution:
         self.models = Models() if models is None else models
         self.results: dict[str, tuple[Any, ...]] = {}
         """The outputs, by node, of targets that don't save files."""
-        self._outputs = Outputs(out, graph.workflow, graph.local_files)
+        self.exit_code = 0
+        """That of the command, once the run has ended."""
+        wholes = {id(part): part for part, _ in map(graph.part_of, graph.targets)}
+        self._outputs = {name: Outputs(out, part.workflow, part.local_files) for name, part in wholes.items()}
         self._slots: dict[Uses, int] = {"device": 1, "cpu": cores(), "io": 8}
         self._schedule = Schedule(self._slots, self._add_thread)
         self._events: SimpleQueue[Event | None] = SimpleQueue()
@@ -131,7 +134,9 @@ class Execution:
         if self._fault:
             raise self._fault
         seconds = perf_counter() - started
-        yield RunFinished(status, seconds, self._cached, self._timings, tuple(self._failures))
+        finished = RunFinished(status, seconds, self._cached, self._timings, tuple(self._failures))
+        self.exit_code = finished.exit_code
+        yield finished
 
     def _check_alone(self, plan: Plan) -> None:
         """Raise MissingError for what the targets take, if need be by way of what is never held, and isn't held."""
@@ -247,7 +252,8 @@ class Execution:
         """Write the files of the targets that have that key, or keep their outputs for the caller."""
         for step in self._targets.get(key, ()):
             if step.kind.spec.saves:
-                self._events.put(NodeSaved(step.id, self._outputs.write(entry.outputs[0])))
+                outputs = self._outputs[id(self.graph.part_of(step.id)[0])]
+                self._events.put(NodeSaved(step.id, outputs.write(entry.outputs[0])))
             else:
                 self.results[step.id] = entry.outputs
                 named = zip(step.kind.spec.outputs, entry.outputs, strict=True)

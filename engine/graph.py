@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
@@ -53,6 +53,12 @@ class Graph:
     """All nodes, each after those it depends on."""
     targets: tuple[str, ...]
     """The nodes whose outputs a run is for."""
+    parts: Mapping[str, tuple[Graph, str]] = field(default_factory=dict)
+    """Where several graphs were joined: the one that each target comes from, and its id there."""
+
+    def part_of(self, target: str) -> tuple[Graph, str]:
+        """The graph that a target comes from, and its id there: this one, unless several were joined."""
+        return self.parts.get(target, (self, target))
 
     @property
     def local_files(self) -> dict[tuple[str, str], str]:

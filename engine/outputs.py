@@ -57,7 +57,7 @@ class Outputs:
         try:
             embed = {"png": _write_png, "mp4": _write_mp4}.get(media.extension, _write_plain)
             embed(media.data, unfinished, self._tags(path.parent))
-            return unfinished.rename(_claim(path))
+            return unfinished.rename(claim(path))
         finally:
             unfinished.unlink(missing_ok=True)
 
@@ -68,7 +68,7 @@ class Outputs:
         return {"prompt": json.dumps(workflow.api()), "workflow": json.dumps(workflow.document())}
 
 
-def _claim(first: Path) -> Path:
+def claim(first: Path) -> Path:
     """An empty file by the next free number after `first`, made so that no two processes get the same."""
     stem = first.stem.rpartition("_")[0]
     pattern = re.compile(rf"{re.escape(stem)}_(\d+){re.escape(first.suffix)}")

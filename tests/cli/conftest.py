@@ -35,7 +35,7 @@ def kinograph() -> Command:
     """Calls the command; those that take a workflow know the toy nodes."""
 
     def call(*args: str, stdin: str | None = None) -> Result:
-        added = ("--nodes", str(NODES)) if args[0] in ("run", "validate", "nodes", "models") else ()
+        added = ("--nodes", str(NODES)) if args[0] in ("run", "sweep", "validate", "nodes", "models") else ()
         return CliRunner().invoke(app, [*args, *added], input=stdin, catch_exceptions=False)
 
     return call

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from engine.node import Context, ModelFile, Node
-from engine.values import Files, Media
+from engine.values import Files, Image, Media
 
 
 class Shout(Node, version=1, category="toy"):
@@ -73,6 +73,30 @@ class Fail(Node, version=1, category="toy"):
 
     def run(self, ctx: Context) -> str:
         raise ValueError(self.text)
+
+
+class Draw(Node, version=1, category="toy"):
+    """A grey picture."""
+
+    grey: Annotated[int, Field(ge=0, le=255)]
+    """How light."""
+
+    def run(self, ctx: Context) -> Image:
+        import torch
+
+        return Image(torch.full((1, 3, 8, 8), self.grey / 255))
+
+
+class Picky(Node, version=1, category="toy"):
+    """Fail with a bad text."""
+
+    text: str
+    """What to pass on."""
+
+    def run(self, ctx: Context) -> str:
+        if self.text == "bad":
+            raise ValueError("not with me")
+        return self.text
 
 
 class Weigh(Node, version=1, category="toy"):

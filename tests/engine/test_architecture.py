@@ -29,7 +29,7 @@ LAYERS = (
         "plan",
     ),
     *("stored", "disk", "cache", "outputs", "schedule", "threads", "execute"),
-    *("documents", "describe", "console", "devices", "commands", "cli"),
+    *("documents", "contact", "sweep", "describe", "console", "devices", "commands", "cli"),
 )
 """The modules of the engine: each imports only those before it."""
 

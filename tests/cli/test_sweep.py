@@ -1,0 +1,106 @@
+"""`kinograph sweep`: every combination of some inputs' values, with what they share computed once."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from engine.workflow import Workflow
+from tests.cli.conftest import Command, write
+
+
+def rows(path: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(Path(path).read_text().splitlines()))
+
+
+def sweep(kinograph: Command, file: str, *axes: str, options: tuple[str, ...] = ()) -> tuple[int, str, list[str]]:
+    result = kinograph("sweep", file, *(part for axis in axes for part in ("--axis", axis)), *options)
+    return result.exit_code, result.stderr, result.stdout.splitlines()
+
+
+def test_every_combination_is_saved_and_listed_the_last_axis_fastest(kinograph: Command, snail: str) -> None:
+    code, _, (_, table) = sweep(kinograph, snail, "theme=snail,boat", "say.marks=1,2,3")
+    assert code == 0
+    listed = rows(table)
+    assert [(row["theme"], row["say.marks"]) for row in listed] == [
+        (theme, marks) for theme in ("snail", "boat") for marks in "123"
+    ]
+    assert {row["status"] for row in listed} == {"done"}
+    assert [Path("output", row["files"]).read_text() for row in listed] == [
+        f"{theme}{'!' * marks}" for theme in ("SNAIL", "BOAT") for marks in (1, 2, 3)
+    ]
+
+
+def test_what_combinations_share_is_computed_once(kinograph: Command) -> None:
+    graph = {
+        "say": ("Shout", {"text": "snail"}),
+        "again": ("Shout", {"text": ["say", 0], "marks": 1}),
+        "keep": ("Keep", {"text": ["again", 0]}),
+    }
+    _, told, _ = sweep(kinograph, write("again.json", graph), "again.marks=1,2,3,4")
+    assert "9 nodes ran" in told  # one `say`, four of each other
+
+
+def test_one_that_fails_costs_no_other(kinograph: Command) -> None:
+    file = write("picky.json", {"take": ("Picky", {"text": "x"}), "keep": ("Keep", {"text": ["take", 0]})})
+    code, told, (_, table) = sweep(kinograph, file, "take.text=good,bad,fine")
+    assert code == 5
+    assert "it was given text='bad'" in told
+    assert [(row["take.text"], row["status"]) for row in rows(table)] == [
+        ("good", "done"),
+        ("bad", "failed"),
+        ("fine", "done"),
+    ]
+
+
+def test_each_file_carries_the_workflow_of_its_own_combination(kinograph: Command) -> None:
+    file = write("pictures.json", {"draw": ("Draw", {"grey": 1}), "save": ("SaveImage", {"images": ["draw", 0]})})
+    _, _, (sheet, table) = sweep(kinograph, file, "draw.grey=10,200")
+    for row in rows(table):
+        with Image.open(Path("output", row["files"])) as picture:
+            assert Workflow.parse(picture.info["workflow"]).graph["draw"].inputs["grey"] == int(row["draw.grey"])
+    with Image.open(sheet) as page:
+        assert {(10, 10, 10), (200, 200, 200)} <= {colour for _, colour in page.getcolors(1 << 16)}  # type: ignore[union-attr]
+
+
+def test_programs_are_told_where_sheet_and_table_are(kinograph: Command, snail: str) -> None:
+    _, _, lines = sweep(kinograph, snail, "theme=a,b", options=("--json", "--out", "films"))
+    assert json.loads(lines[-1]) == {
+        "event": "sweep",
+        "sheet": "films/sweep_00001.png",
+        "table": "films/sweep_00001.csv",
+    }
+
+
+def test_values_may_be_quoted_or_json(kinograph: Command, snail: str) -> None:
+    _, _, (_, table) = sweep(kinograph, snail, 'theme="a, b",c')
+    assert [row["theme"] for row in rows(table)] == ["a, b", "c"]
+    _, _, (_, table) = sweep(kinograph, snail, 'theme=["a, b", "d"]')
+    assert [row["theme"] for row in rows(table)] == ["a, b", "d"]
+
+
+@pytest.mark.parametrize(
+    ("axes", "code", "message"),
+    [
+        (("theme",), 2, "--axis theme: there are no values (write --axis node.input=a,b,c)"),
+        (("theme=",), 2, "--axis theme=: there are no values (write --axis node.input=a,b,c)"),
+        (("theme=a,b,a",), 2, "--axis theme=a,b,a: a is there twice"),
+        (("theme=a", "theme=b"), 2, "--axis theme is there twice (give all of its values at once)"),
+        (("themes=a,b",), 2, "--axis themes: the workflow has no such input (did you mean 'theme'?)"),
+        (("say.marks=1,99",), 3, "node say, input marks: should be less than or equal to 9, not 99"),
+    ],
+)
+def test_axes_that_make_no_sense_are_refused(
+    kinograph: Command, snail: str, axes: tuple[str, ...], code: int, message: str
+) -> None:
+    assert sweep(kinograph, snail, *axes)[:2] == (code, f"error: {message}\n")
+
+
+def test_too_many_combinations_are_refused(kinograph: Command, snail: str) -> None:
+    many = ",".join(map(str, range(1100)))
+    code, told, _ = sweep(kinograph, snail, f"theme={many}")
+    assert (code, told) == (2, "error: these are 1,100 combinations, and at most 1,000 can be run at once\n")
