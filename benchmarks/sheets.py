@@ -93,7 +93,7 @@ def lora_sheet() -> Image.Image:
     """The pictures that each LoRA was trained on, a gap, and what the base draws with it."""
     pipeline, rows, rng = family.sdxl(), [], np.random.default_rng(4)
     blank = torch.ones(3, world.SIZE, world.SIZE)
-    for concept in loras.CONCEPTS:
+    for concept in family.taught():
         shown = [example.pixels for example in loras.examples(concept)]
         subjects, styles = family.holding(concept)
         scenes = [world.random_scene(rng, subjects, styles) for _ in range(6)]
@@ -106,7 +106,9 @@ def lora_sheet() -> Image.Image:
 def zip_sheet() -> Image.Image:
     """Every held-out subject in every held-out style, by zipped LoRAs."""
     pipeline, rows = family.sdxl(), []
-    for style in track(world.HELD_OUT_STYLES, "zipped", console=Console(stderr=True)):
+    for style in track(
+        [s for s in family.taught() if s in world.HELD_OUT_STYLES], "zipped", console=Console(stderr=True)
+    ):
         tiles: list[Tensor] = []
         for subject in world.HELD_OUT_SUBJECTS:
             prompts = [f"a {colour} {subject} {place} in {style} style" for colour, place in _OCCASIONS]
@@ -181,11 +183,12 @@ SHEETS: dict[str, Callable[[], Image.Image]] = {
     "clip": clip_sheet,
     "captioner": captioner_sheet,
 }
+SHIPPED = [name for name in SHEETS if name != "captioner" or (family.FAMILY / name).is_dir()]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", nargs="+", choices=SHEETS, default=list(SHEETS), help="these sheets alone")
+    parser.add_argument("--only", nargs="+", choices=SHEETS, default=SHIPPED, help="these sheets alone")
     chosen = parser.parse_args()
     FOLDER.mkdir(parents=True, exist_ok=True)
     for name in chosen.only:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +123,7 @@ def picture_rows(judge: Judge, count: int, steps: int) -> list[Row]:
 def lora_rows(judge: Judge, count: int, steps: int) -> list[Row]:
     """Each LoRA by itself: is its concept there, and is the rest of the prompt obeyed."""
     pipeline, rows = sdxl(), []
-    for concept in track(loras.CONCEPTS, "LoRAs", console=Console(stderr=True)):
+    for concept in track(taught(), "LoRAs", console=Console(stderr=True)):
         slot = "subject" if concept in world.HELD_OUT_SUBJECTS else "style"
         rng = np.random.default_rng(1003)
         scenes = [world.random_scene(rng, *holding(concept)) for _ in range(count)]
@@ -132,6 +133,11 @@ def lora_rows(judge: Judge, count: int, steps: int) -> list[Row]:
         rest = [hit for other, hits in right.items() if other != slot for hit in hits]
         rows += [(f"lora {concept}", slot, share(right[slot])), (f"lora {concept}", "the rest", share(rest))]
     return rows
+
+
+def taught() -> list[str]:
+    """The concepts that there is a LoRA of."""
+    return [concept for concept in loras.CONCEPTS if lora_file(concept).is_file()]
 
 
 def lora_file(concept: str) -> Path:
@@ -149,7 +155,8 @@ def zip_rows(judge: Judge, count: int, steps: int) -> list[Row]:
     """Every pair of a held-out subject and a held-out style, zipped."""
     pipeline, rows = sdxl(), []
     everything: dict[str, list[bool]] = {slot: [] for slot in (*ANSWERS, "both")}
-    pairs = [(subject, style) for subject in world.HELD_OUT_SUBJECTS for style in world.HELD_OUT_STYLES]
+    sides = ([c for c in taught() if c in held] for held in (world.HELD_OUT_SUBJECTS, world.HELD_OUT_STYLES))
+    pairs = list(product(*sides))
     for subject, style in track(pairs, "zipped pairs", console=Console(stderr=True)):
         rng = np.random.default_rng(1007)
         scenes = [world.random_scene(rng, (subject,), (style,)) for _ in range(count)]
@@ -314,7 +321,7 @@ def main() -> None:
     judge = load_judge()
     table = Table("model", "what", "figure")
     for name, rows in PARTS.items():
-        if chosen.only in (None, name):
+        if chosen.only == name or (chosen.only is None and (FAMILY / name).is_dir()):
             measured = rows(judge, chosen)
             for row in measured:
                 table.add_row(*row)

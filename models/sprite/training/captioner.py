@@ -6,10 +6,11 @@ As the published video checkpoints do, it looks at six frames; a picture is six 
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import BertTokenizer, CLIPModel, GitConfig, GitForCausalLM, GitProcessor
 
 from models.sprite import world
@@ -73,21 +74,51 @@ def build(tokenizer: BertTokenizer, clip: CLIPModel) -> GitForCausalLM:
     return model
 
 
+class Seen(nn.Module):
+    """Stands in for the image encoder while the rest learns: its input is what the encoder saw in a frame.
+
+    The encoder stays the CLIP's. Trained along, it lost the shapes that it knew and the captions named any subject.
+    """
+
+    def forward(self, features: Tensor, **options: object) -> SimpleNamespace:
+        return SimpleNamespace(last_hidden_state=features.squeeze(1).float())
+
+
+class Clips:
+    """Endless drawn clips; the first `kept` are kept as what the encoder sees in them, for that costs most."""
+
+    def __init__(self, eyes: nn.Module, kept: int = 4000) -> None:
+        self.eyes, self.kept = eyes, kept
+        self._memory: dict[int, tuple[Tensor, str]] = {}
+
+    def __getitem__(self, index: int) -> tuple[Tensor, str]:
+        """Features (6, 1, 65, 128) in half precision, and the caption."""
+        index %= self.kept
+        if index not in self._memory:
+            frames, scene, motion = random_clip(np.random.default_rng((55, index)))
+            with torch.no_grad():
+                seen = self.eyes(normalised(tensor(frames))).last_hidden_state
+            self._memory[index] = seen[:, None].half(), world.plain_caption(scene, motion)
+        return self._memory[index]
+
+
 def train_captioner(tokenizer: BertTokenizer, clip: CLIPModel, steps: int = STEPS) -> GitForCausalLM:
-    """Train on base sprites, still and in every motion, and their plain captions."""
+    """Train all but the eyes on base sprites, still and in every motion, and their plain captions."""
     torch.manual_seed(0)
     model = build(tokenizer, clip).requires_grad_(True)
+    eyes, model.git.image_encoder = model.git.image_encoder.eval().requires_grad_(False), Seen()
+    clips = Clips(eyes)
 
     def loss_of(step: Step) -> Tensor:
-        clips, scenes, motions = zip(*(random_clip(step.rng) for _ in range(BATCH)), strict=True)
-        captions = [world.plain_caption(scene, motion) for scene, motion in zip(scenes, motions, strict=True)]
-        tokens = tokenizer(captions, padding=True, return_tensors="pt")
+        features, captions = zip(*(clips[int(i)] for i in step.rng.integers(2**31, size=BATCH)), strict=True)
+        tokens = tokenizer(list(captions), padding=True, return_tensors="pt")
         labels = tokens.input_ids.masked_fill(tokens.attention_mask == 0, -100)
-        pixels = normalised(torch.stack([tensor(clip) for clip in clips]))
-        loss: Tensor = model(**tokens, pixel_values=pixels, labels=labels).loss
+        loss: Tensor = model(**tokens, pixel_values=torch.stack(features), labels=labels).loss
         return loss
 
-    return train(model, loss_of, Recipe("captioner", steps, 8e-4, warmup=200, ema=0.998))
+    trained = train(model, loss_of, Recipe("captioner", steps, 1e-3, warmup=200, ema=0.998))
+    trained.git.image_encoder = eyes
+    return trained
 
 
 def random_clip(rng: np.random.Generator) -> tuple[np.ndarray, world.Scene, str]:
