@@ -95,9 +95,8 @@ def lora_sheet() -> Image.Image:
     blank = torch.ones(3, world.SIZE, world.SIZE)
     for concept in family.taught():
         shown = [example.pixels for example in loras.examples(concept)]
-        subjects, styles = family.holding(concept)
-        scenes = [world.random_scene(rng, subjects, styles) for _ in range(6)]
-        with applied(pipeline, [read_lora(family.FAMILY / "loras" / f"{concept}.safetensors")]):
+        scenes = [world.random_scene(rng, *family.holding(concept)) for _ in range(6)]
+        with applied(pipeline, [read_lora(family.lora_file(concept))]):
             made = family.generate(pipeline, [world.plain_caption(s) for s in scenes], steps=20)
         rows.append((concept, [*shown, *[blank] * (6 - len(shown)), *made]))
     return sheet(rows, ["trained on", *[""] * 5, "drawn with it"])
@@ -106,16 +105,15 @@ def lora_sheet() -> Image.Image:
 def zip_sheet() -> Image.Image:
     """Every held-out subject in every held-out style, by zipped LoRAs."""
     pipeline, rows = family.sdxl(), []
-    for style in track(
-        [s for s in family.taught() if s in world.HELD_OUT_STYLES], "zipped", console=Console(stderr=True)
-    ):
+    subjects, styles = family.taught_sides()
+    for style in track(styles, "zipped", console=Console(stderr=True)):
         tiles: list[Tensor] = []
-        for subject in world.HELD_OUT_SUBJECTS:
+        for subject in subjects:
             prompts = [f"a {colour} {subject} {place} in {style} style" for colour, place in _OCCASIONS]
             with applied(pipeline, [family.zipped(pipeline, subject, style)]):
                 tiles += family.generate(pipeline, prompts, steps=20)
         rows.append((style, tiles))
-    return sheet(rows, [head for subject in world.HELD_OUT_SUBJECTS for head in (subject, "")])
+    return sheet(rows, [head for subject in subjects for head in (subject, "")])
 
 
 _OCCASIONS = (("red", "on a beach"), ("blue", "in the snow"))
@@ -142,9 +140,9 @@ def clip_sheet() -> Image.Image:
     drawn = pictures(scenes)
     seen = clip.embeddings(model, drawn)
     rows = []
-    for caption in ("a red house in the snow in pixel style", "a night in watercolour style", "a pink star"):
+    for caption in map(world.plain_caption, scenes[:3]):
         nearest = (family.read(model, tokenizer, [caption]) @ seen.T)[0].topk(8).indices
-        rows.append((caption.replace(" in the", "\nin the").replace(" in w", "\nin w"), drawn[nearest]))
+        rows.append((_broken(caption), drawn[nearest]))
     frames = [world.draw(scene) for scene in scenes[:24]]
     worn = tensor(
         world.random_degradation(rng)(frame[None], rng)[0] if i % 2 else frame for i, frame in enumerate(frames)

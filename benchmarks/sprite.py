@@ -140,6 +140,12 @@ def taught() -> list[str]:
     return [concept for concept in loras.CONCEPTS if lora_file(concept).is_file()]
 
 
+def taught_sides() -> tuple[list[str], list[str]]:
+    """The subjects and the styles among them."""
+    subjects, styles = ([c for c in taught() if c in held] for held in (world.HELD_OUT_SUBJECTS, world.HELD_OUT_STYLES))
+    return subjects, styles
+
+
 def lora_file(concept: str) -> Path:
     return FAMILY / "loras" / f"{concept}.safetensors"
 
@@ -155,8 +161,7 @@ def zip_rows(judge: Judge, count: int, steps: int) -> list[Row]:
     """Every pair of a held-out subject and a held-out style, zipped."""
     pipeline, rows = sdxl(), []
     everything: dict[str, list[bool]] = {slot: [] for slot in (*ANSWERS, "both")}
-    sides = ([c for c in taught() if c in held] for held in (world.HELD_OUT_SUBJECTS, world.HELD_OUT_STYLES))
-    pairs = list(product(*sides))
+    pairs = list(product(*taught_sides()))
     for subject, style in track(pairs, "zipped pairs", console=Console(stderr=True)):
         rng = np.random.default_rng(1007)
         scenes = [world.random_scene(rng, (subject,), (style,)) for _ in range(count)]

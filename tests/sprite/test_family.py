@@ -22,8 +22,6 @@ from nodes.lora.apply import applied
 from nodes.lora.formats import read_lora
 
 FAMILY = Path(world.__file__).parent.parent
-HARD = {"mushroom": 0.6, "halftone": 0.4}
-"""What LoRAs reach at least that fall short of the others; docs/sprite.md tells how far."""
 
 
 @pytest.fixture(scope="module")
@@ -79,8 +77,8 @@ def test_each_lora_teaches_its_concept_and_leaves_when_it_is_removed(
     prompts = [world.plain_caption(scene) for scene in asked]
     with applied(sdxl, [read_lora(family.lora_file(concept))]):
         with_it = verdicts(judge, generate(sdxl, prompts, steps=15), asked)
-    without = verdicts(judge, generate(sdxl, prompts[:10], steps=15), asked[:10])[slot]
-    assert np.mean(with_it.pop(slot)) >= HARD.get(concept, 0.75)
+    without = verdicts(judge, generate(sdxl, prompts, steps=15), asked)[slot]
+    assert np.mean(with_it.pop(slot)) >= 0.7
     assert np.mean([hit for hits in with_it.values() for hit in hits]) >= 0.75
     assert np.mean(without) <= 0.2
 
