@@ -46,9 +46,16 @@ def _picture(file: Path | None) -> Image.Image:
 
     if file is None or file.suffix not in (".png", ".mp4"):
         return Image.new("RGB", (SIDE // 4, SIDE // 4), "lightgrey")
-    picture = _middle_frame(file) if file.suffix == ".mp4" else Image.open(file).convert("RGB")
+    picture = _middle_frame(file) if file.suffix == ".mp4" else _opened(file)
     picture.thumbnail((SIDE, SIDE))
     return picture
+
+
+def _opened(file: Path) -> Image.Image:
+    from PIL import Image
+
+    with Image.open(file) as picture:
+        return picture.convert("RGB")
 
 
 def _middle_frame(file: Path) -> Image.Image:
