@@ -25,6 +25,13 @@ class RunStarted:
 
 
 @dataclass(frozen=True, slots=True)
+class RunExtended:
+    """A list or a choice is known by now: these nodes are to run as well."""
+
+    nodes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class NodeStarted:
     node: str
     kind: str
@@ -135,6 +142,7 @@ class RunFinished:
 
 Event = (
     RunStarted
+    | RunExtended
     | NodeStarted
     | NodeProgress
     | NodeText

@@ -27,7 +27,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from engine.cache import Cache, Entry
-from engine.errors import Cancelled, InputError, KinographError, MissingError, NodeError, Problem
+from engine.errors import Cancelled, InputError, KinographError, NodeError, Problem
 from engine.events import (
     Event,
     NodeCached,
@@ -40,16 +40,17 @@ from engine.events import (
     NodeSkipped,
     NodeStarted,
     NodeText,
+    RunExtended,
     RunFinished,
     RunStarted,
     Status,
 )
-from engine.graph import Graph, Step
-from engine.keys import Key, node_keys
+from engine.graph import Gathered, Graph, Source, Step
+from engine.keys import Key
 from engine.models import Models
 from engine.node import Context, Node, Preview, Uses
 from engine.outputs import Outputs
-from engine.plan import Plan, make_plan
+from engine.planner import Growth, Planner
 from engine.schedule import Schedule, Task
 from engine.threads import cores, set_torch_threads
 from engine.values import brief
@@ -94,6 +95,9 @@ class Execution:
         self._outputs = {name: Outputs(out, part.workflow, part.local_files) for name, part in wholes.items()}
         self._slots: dict[Uses, int] = {"device": 1, "cpu": cores(), "io": 8}
         self._schedule = Schedule(self._slots, self._add_thread)
+        self._planner = Planner(graph, device, cache, self._here)
+        self._planning = Lock()
+        self._announced: set[str] = set()
         self._events: SimpleQueue[Event | None] = SimpleQueue()
         self._cancelled = Flag()
         self._lock = Lock()
@@ -112,15 +116,12 @@ class Execution:
     def __iter__(self) -> Iterator[Event]:
         started = perf_counter()
         self.cache.refresh()
-        self._keys = node_keys(self.graph, self.device)
-        self._targets: dict[Key, list[Step]] = {}
-        for node in self.graph.targets:
-            self._targets.setdefault(self._keys[node], []).append(self.graph.steps[node])
-        plan = make_plan(self.graph, self._keys, self.cache.held)
+        growth = self._planner.grow()
         if self._alone:
-            self._check_alone(plan)
-        yield RunStarted(len(self.graph.order), tuple(step.id for step in plan.runs.values()))
-        self._schedule.add(plan)
+            self._planner.check_alone(growth.plan)
+        yield RunStarted(len(self._planner.graph.order), tuple(step.id for step in growth.plan.runs.values()))
+        self._announced.update(step.id for step in growth.plan.runs.values())
+        self._take_up(growth)
         self._add_thread()
         try:
             while event := self._events.get():
@@ -138,17 +139,25 @@ class Execution:
         self.exit_code = finished.exit_code
         yield finished
 
-    def _check_alone(self, plan: Plan) -> None:
-        """Raise MissingError for what the targets take, if need be by way of what is never held, and isn't held."""
-        anew = {key for key, step in plan.runs.items() if key in self._targets or not step.kind.spec.storable}
-        taken = {source for key in anew for source in plan.sources[key]}
-        missing = [
-            Problem("has not been computed, or is no longer kept", step.id, hint="--until computes what is needed too")
-            for key, step in plan.runs.items()
-            if key in taken - anew
-        ]
-        if missing:
-            raise MissingError.of(missing)
+    def _here(self, key: Key) -> bool:
+        return self._schedule.alive(key) or self.cache.held(key)
+
+    def _take_up(self, growth: Growth) -> None:
+        """Put what has come to the plan into the schedule, and tell it."""
+        more = [step.id for step in growth.plan.runs.values() if step.id not in self._announced]
+        if more:
+            self._announced.update(more)
+            self._events.put(RunExtended(tuple(more)))
+        for problem in growth.failures:
+            node = str(problem.node)
+            constants = self.graph.steps[node].constants.items()
+            inputs = {name: brief(value) for name, value in constants}
+            self._events.put(
+                NodeFailed(node, self._planner.kind_of(node), problem, InputError.exit_code, inputs, trace="")
+            )
+        for node, blame in growth.lost.items():
+            self._events.put(NodeSkipped(node, self._planner.kind_of(node), blame))
+        self._skip(self._schedule.add(growth.plan))
 
     def _count(self, event: Event) -> None:
         if isinstance(event, NodeFinished):
@@ -203,7 +212,18 @@ class Execution:
             self._fail(task, error)
             return
         self._events.put(finished)
+        if self._planner.awaits(task.key):
+            with self._planning:
+                self._planner.learn(task.key, entry.outputs, entry.seconds)
+                self._grow()
         self._schedule.done(task, entry)
+
+    def _grow(self) -> None:
+        """Plan on, before what was awaited is handed back: then what has come to need it keeps it from being freed."""
+        growth = self._planner.grow()
+        if self._alone:
+            self._planner.check_alone(growth.plan)
+        self._take_up(growth)
 
     def _run(self, task: Task) -> Entry:
         """Run a node whose sources are there, and put what it gives into the cache."""
@@ -224,7 +244,7 @@ class Execution:
         except ValidationError as error:
             raise NodeError(f"{spec.kind} returned what it does not declare: {error}") from error
         upstream = sum([source.entry.restore for source in task.sources if source.entry])
-        return self.cache.put(task.key, outputs, seconds, upstream=upstream, keep=task.key in self._targets)
+        return self.cache.put(task.key, outputs, seconds, upstream=upstream, keep=task.key in self._planner.targets)
 
     def _attempt(self, step: Step, node: Node, ctx: Context) -> Any:
         """What `run` returns, in as many attempts as the kind allows."""
@@ -243,16 +263,20 @@ class Execution:
 
     def _linked(self, step: Step) -> dict[str, Any]:
         """What the sources of a running node gave, by input."""
-        return {
-            name: self._schedule.entry(self._keys[source]).outputs[index]
-            for name, (source, index) in step.links.items()
-        }
+        return {name: self._given(link) for name, link in step.links.items()}
+
+    def _given(self, link: Source | Gathered) -> Any:
+        if isinstance(link, Gathered):
+            given = [self._given(source) for source in link.sources]
+            return tuple(item for one in given for item in (one if isinstance(one, tuple) else (one,)))
+        output = self._schedule.entry(self._planner.keys[link.node]).outputs[link.output]
+        return output if link.item is None else output[link.item]
 
     def _deliver(self, key: Key, entry: Entry) -> None:
         """Write the files of the targets that have that key, or keep their outputs for the caller."""
-        for step in self._targets.get(key, ()):
+        for step in self._planner.due(key):
             if step.kind.spec.saves:
-                outputs = self._outputs[id(self.graph.part_of(step.id)[0])]
+                outputs = self._outputs[id(self._planner.graph.part_of(step.id)[0])]
                 self._events.put(NodeSaved(step.id, outputs.write(entry.outputs[0])))
             else:
                 self.results[step.id] = entry.outputs
@@ -262,10 +286,7 @@ class Execution:
     def _recover(self, task: Task) -> None:
         """What was held is gone: plan anew for it alone, on what is here by now."""
 
-        def here(key: Key) -> bool:
-            return key != task.key and (self._schedule.alive(key) or self.cache.held(key))
-
-        plan = make_plan(self.graph, self._keys, here, targets=[task.step.id])
+        plan = self._planner.recover(task.step.id, task.key)
         self._skip(self._schedule.lost(task, plan))
 
     def _fail(self, task: Task, error: BaseException) -> None:
@@ -277,13 +298,17 @@ class Execution:
             inputs = {name: brief(value) for name, value in {**step.constants, **self._linked(step)}.items()}
             failure = NodeFailed(step.id, step.kind.spec.kind, problem, exit_code, inputs, trace)
             self._events.put(failure)
-        skipped = self._schedule.fail(task)
-        if not self._cancelled.is_set():
-            self._skip(skipped)
+        with self._planning:
+            self._planner.fail(task.key)
+            if self.graph.dynamic and not self._cancelled.is_set():
+                self._grow()
+        self._skip(self._schedule.fail(task))
 
     def _skip(self, tasks: list[Task]) -> None:
-        for task in tasks:
-            self._events.put(NodeSkipped(task.step.id, task.step.kind.spec.kind, task.blame))
+        if not self._cancelled.is_set():
+            blames = {task.step.id: task.blame for task in tasks}
+            for node in self._planner.skipped([(task.step.id, task.key) for task in tasks]):
+                self._events.put(NodeSkipped(node, self._planner.kind_of(node), blames[node]))
 
     def _progress(self, node: str, done: int, total: int, unit: str, preview: Preview | None) -> None:
         self._events.put(NodeProgress(node, done, total, unit, preview))

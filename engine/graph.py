@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
@@ -17,16 +18,23 @@ from engine.contents import Contents
 from engine.errors import MissingError, Problem, WorkflowError, suggestion
 from engine.modes import active
 from engine.modes import problems as mode_problems
-from engine.node import Input, Node, fits, name_of
+from engine.node import Input, Node, linkable, name_of
 from engine.registry import Registry
-from engine.workflow import Link, NodeEntry, Workflow, as_constant, as_link
+from engine.workflow import Link, NodeEntry, Workflow, as_constant, as_link, split_id
 
 
 class Source(NamedTuple):
-    """Where a checked input comes from: a node, and the index of one of its outputs."""
+    """Where a checked input comes from: a node, and the index of one of its outputs, or of an item of that list."""
 
     node: str
     output: int
+    item: int | None = None
+
+
+class Gathered(NamedTuple):
+    """A list put together from several sources; of a list all its items are taken."""
+
+    sources: tuple[Source, ...]
 
 
 class Step(NamedTuple):
@@ -36,9 +44,18 @@ class Step(NamedTuple):
     kind: type[Node]
     constants: Mapping[str, Any]
     """The constants given, as the node takes them; local files by a path that holds wherever it is run."""
-    links: dict[str, Source]
+    links: Mapping[str, Source | Gathered]
+    """A checked graph has sources only: lists are gathered where `engine.expand` writes them out."""
     contents: Mapping[str, str]
     """What the files that inputs name hold: a digest, by input."""
+
+    def sources(self) -> Iterator[Source]:
+        """All that it is linked to."""
+        for link in self.links.values():
+            if isinstance(link, Source):
+                yield link
+            else:
+                yield from link.sources
 
 
 @dataclass(frozen=True)
@@ -47,8 +64,6 @@ class Graph:
 
     workflow: Workflow
     steps: Mapping[str, Step]
-    dag: nx.DiGraph[str]
-    """Node ids, with edges from producer to consumer."""
     order: tuple[str, ...]
     """All nodes, each after those it depends on."""
     targets: tuple[str, ...]
@@ -59,6 +74,11 @@ class Graph:
     def part_of(self, target: str) -> tuple[Graph, str]:
         """The graph that a target comes from, and its id there: this one, unless several were joined."""
         return self.parts.get(target, (self, target))
+
+    @cached_property
+    def dynamic(self) -> bool:
+        """Whether it holds lists or choices."""
+        return any(step.kind.spec.dynamic for step in self.steps.values())
 
     @property
     def local_files(self) -> dict[tuple[str, str], str]:
@@ -94,7 +114,7 @@ def check(
 
     dag: nx.DiGraph[str] = nx.DiGraph()
     dag.add_nodes_from(steps)
-    dag.add_edges_from((source.node, step.id) for step in steps.values() for source in step.links.values())
+    dag.add_edges_from((source.node, step.id) for step in steps.values() for source in step.sources())
     order: tuple[str, ...] = ()
     try:
         order = tuple(nx.topological_sort(dag))
@@ -104,7 +124,7 @@ def check(
         raise WorkflowError.of(checker.problems + checker.missing)
     if checker.missing:
         raise MissingError.of(checker.missing)
-    return Graph(whole, steps, dag, order, tuple(targets))
+    return Graph(whole, steps, order, tuple(targets))
 
 
 class _Checker:
@@ -119,6 +139,8 @@ class _Checker:
 
     def step(self, node: str, entry: NodeEntry) -> Step | None:
         """The entry checked, without the inputs that are wrong; None if its kind is unknown."""
+        if split_id(node)[1] is not None:
+            self.problems.append(Problem("a node's id can't end in a number in brackets, as those of items do", node))
         kind = self.kinds.get(entry.class_type)
         if kind is None:
             hint = suggestion(entry.class_type, self.kinds)
@@ -150,7 +172,7 @@ class _Checker:
         producer = self.workflow.graph.get(link.node)
         kind = self.kinds.get(producer.class_type) if producer else None
         index = kind.spec.slot(link.slot) if kind else None
-        if kind and index is not None and not socket.holds and fits(kind.spec.outputs[index].type, socket.type):
+        if kind and index is not None and not socket.holds and linkable(kind.spec.outputs[index].type, socket.type):
             return Source(link.node, index)
 
         hint = None

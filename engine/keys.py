@@ -15,7 +15,7 @@ from functools import cache
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 
-from engine.graph import Graph, Step
+from engine.graph import Gathered, Graph, Source, Step
 from engine.node import Node
 from engine.registry import FILE_MODULE
 
@@ -44,8 +44,7 @@ def step_key(step: Step, keys: Mapping[str, Key], device: str) -> Key:
     for name, default in _defaults(step.kind).items():
         # One line per input, in an order of their own; JSON holds no line breaks, so different inputs can't read alike.
         if name in step.links:
-            source, output = step.links[name]
-            lines.append(f"{name}<{output} {keys[source]}")
+            lines.append(f"{name}<{_linked(step.links[name], keys)}")
         elif name in step.contents:
             lines.append(f"{name}#{step.contents[name]}")
         elif name in step.constants:
@@ -53,6 +52,13 @@ def step_key(step: Step, keys: Mapping[str, Key], device: str) -> Key:
         else:
             lines.append(default)
     return sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _linked(link: Source | Gathered, keys: Mapping[str, Key]) -> str:
+    if isinstance(link, Gathered):
+        return " ".join(["list", *(_linked(source, keys) for source in link.sources)])
+    item = "" if link.item is None else f"[{link.item}]"
+    return f"{link.output}{item} {keys[link.node]}"
 
 
 @cache

@@ -12,8 +12,8 @@
             return self.text * self.times
 
 Annotations give the sockets, constraints and defaults the widgets, docstrings the help. A NamedTuple as the return
-annotation means several named outputs, anything else a single one called "out". `Repeat(text="ab").run(Context())`
-runs one by hand.
+annotation means several named outputs, anything else a single one called "out"; `tuple[Image, ...]` is a list of
+pictures. `Repeat(text="ab").run(Context())` runs one by hand.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from __future__ import annotations
 import inspect
 import types
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property, partial
 from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
@@ -53,6 +53,11 @@ ModelFile = Annotated[str, FileContents("model")]
 
 InputFile = Annotated[str, FileContents("media")]
 """A local file, relative to the workflow file's folder or else the working folder."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lazy:
+    """Marks an input, one with a default, that is made only if the kind's `wanted` asks for it."""
 
 
 def _ignore_progress(done: int, total: int, unit: str, preview: Preview | None) -> None: ...
@@ -120,6 +125,15 @@ class Input:
         return next((mark.holds for mark in marks if isinstance(mark, FileContents)), None)
 
     @cached_property
+    def item(self) -> Any:
+        """The type of one item, if this input takes a list."""
+        return item_of(self.type)
+
+    @property
+    def lazy(self) -> bool:
+        return any(isinstance(mark, Lazy) for mark in self.field.metadata)
+
+    @cached_property
     def _adapter(self) -> TypeAdapter[Any]:
         constrained: Any = Annotated[self.field.annotation, Field(), *self.field.metadata]
         return TypeAdapter(constrained)
@@ -137,6 +151,11 @@ class Output:
 
     name: str
     type: Any
+
+    @cached_property
+    def item(self) -> Any:
+        """The type of one item, if this output is a list."""
+        return item_of(self.type)
 
     @cached_property
     def validate(self) -> Callable[[Any], Any]:
@@ -175,10 +194,21 @@ class Spec:
         return {name: file for name, file in files.items() if file is not None}
 
     @cached_property
+    def lazy(self) -> tuple[str, ...]:
+        """The inputs that are made only if they are wanted."""
+        return tuple(name for name, socket in self.inputs.items() if socket.lazy)
+
+    @cached_property
+    def dynamic(self) -> bool:
+        """Whether what it is linked to, or what is linked to it, may depend on values: on lists and choices."""
+        items = [socket.item for socket in self.inputs.values()] + [output.item for output in self.outputs]
+        return bool(self.lazy) or any(item is not None for item in items)
+
+    @cached_property
     def storable(self) -> bool:
         """Whether what it gives can be kept on disk, as far as its types tell."""
-        values = [output.type for output in self.outputs if isinstance(output.type, type)]
-        return all(kind.storable for kind in values if issubclass(kind, Value))
+        kinds = [output.item or output.type for output in self.outputs]
+        return all(kind.storable for kind in kinds if isinstance(kind, type) and issubclass(kind, Value))
 
     def slot(self, slot: int | str) -> int | None:
         """The index of the output that a link names, by index or name; None if there is no such output."""
@@ -194,12 +224,29 @@ class Spec:
 
 
 def name_of(annotation: Any) -> str:
-    """A type as messages and sockets name it: "Image", "int or None"."""
+    """A type as messages and sockets name it: "Image", "int or None", "list of Video"."""
+    if (item := item_of(annotation)) is not None:
+        return f"list of {name_of(item)}"
     if get_origin(annotation) in (Union, types.UnionType):
         return " or ".join(map(name_of, get_args(annotation)))
     if annotation is types.NoneType:
         return "None"
     return annotation.__name__ if type(annotation) is type else str(annotation).replace("typing.", "")
+
+
+@cache
+def item_of(annotation: Any) -> Any:
+    """The type of a list's items (`Image` of `tuple[Image, ...]`), None if it is no list."""
+    if get_origin(annotation) is tuple and (args := get_args(annotation))[1:] == (Ellipsis,):
+        return args[0]
+    return None
+
+
+@cache
+def linkable(output: Any, input: Any) -> bool:
+    """Whether an output may be linked to an input: as `fits`, also item by item, to or from a list."""
+    outputs, inputs = ({bare, item_of(bare)} - {None} for bare in (output, input))
+    return any(fits(given, taken) for given in outputs for taken in inputs)
 
 
 @cache
@@ -242,6 +289,11 @@ class Node(BaseModel):
         if saves and any(output.type not in (Media, Files) for output in outputs[:1]):
             raise TypeError(f"{cls.__name__} saves, so it must return Media or Files, not {name_of(outputs[0].type)}")
         cls.spec = Spec(cls.__name__, version, category, uses, saves, retries, about, inputs, outputs, named)
+
+    @classmethod
+    def wanted(cls, given: Mapping[str, Any]) -> Collection[str]:
+        """Which of the lazy inputs `run` will read, told by all other inputs, which are plain values."""
+        return cls.spec.lazy
 
     @abstractmethod
     def run(self, ctx: Context) -> Any:

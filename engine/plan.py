@@ -44,7 +44,7 @@ def make_plan(
         elif held(key):
             hits[key] = graph.steps[stack.pop()]
         else:
-            links = reversed(graph.steps[stack[-1]].links.values())
+            links = reversed(list(graph.steps[stack[-1]].sources()))
             below = {keys[source.node]: source.node for source in links}
             sources[key] = tuple(below)
             stack += below.values()  # the first input's branch on top

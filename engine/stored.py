@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,25 +34,36 @@ class TornError(Exception):
 
 def storable(outputs: Outputs) -> bool:
     """Whether `save` can take these."""
-    return all(value.storable if isinstance(value, Value) else _is_plain(value) for value in outputs)
+    return all(
+        storable(value)
+        if isinstance(value, tuple)
+        else value.storable
+        if isinstance(value, Value)
+        else _is_plain(value)
+        for value in outputs
+    )
 
 
 def save(path: Path, outputs: Outputs, seconds: float) -> None:
     """Write outputs, and the seconds they took to compute, without copying arrays that lie in host memory."""
     arrays: dict[str, _Raw] = {}
-    described = []
-    for index, value in enumerate(outputs):
-        if isinstance(value, Value):
-            tensors, metadata = value.to_tensors()
-            own = {f"{index}.{name}": _Raw.of(array) for name, array in tensors.items()}
-            checksums = {name: raw.checksum() for name, raw in own.items()}
-            described.append({"type": _type_name(type(value)), "metadata": metadata, "checksums": checksums})
-            arrays |= own
-        else:
-            described.append({"constant": value})
+    described = [_described(str(index), value, arrays) for index, value in enumerate(outputs)]
     text = json.dumps({"outputs": described, "seconds": seconds})
     specs = {name: raw.spec() for name, raw in arrays.items()}
     serialize_file(specs, path, {"kinograph": text, "xxh3": xxh3_64_hexdigest(text.encode())})
+
+
+def _described(name: str, value: Any, arrays: dict[str, _Raw]) -> dict[str, Any]:
+    """What the header says of a value; its arrays are added to `arrays`, under names that begin with its own."""
+    if isinstance(value, tuple):
+        return {"list": [_described(f"{name}.{index}", item, arrays) for index, item in enumerate(value)]}
+    if not isinstance(value, Value):
+        return {"constant": value}
+    tensors, metadata = value.to_tensors()
+    own = {f"{name}.{part}": _Raw.of(array) for part, array in tensors.items()}
+    arrays |= own
+    checksums = {part: raw.checksum() for part, raw in own.items()}
+    return {"type": _type_name(type(value)), "metadata": metadata, "checksums": checksums}
 
 
 def load(path: Path) -> tuple[Outputs, float]:
@@ -67,22 +80,26 @@ def load(path: Path) -> tuple[Outputs, float]:
         if xxh3_64_hexdigest(text.encode()) != header.get("xxh3"):
             raise TornError("its header was altered")
         content = json.loads(text)
-        return tuple(_output(path, index, about) for index, about in enumerate(content["outputs"])), content["seconds"]
+        with ExitStack() as stack:
+            opened = cache(lambda framework: stack.enter_context(safe_open(path, framework=framework)))
+            described = enumerate(content["outputs"])
+            return tuple(_output(opened, str(index), about) for index, about in described), content["seconds"]
     except SafetensorError as error:
         raise TornError(str(error)) from error
 
 
-def _output(path: Path, index: int, about: Mapping[str, Any]) -> Any:
+def _output(opened: Callable[[str], Any], name: str, about: Mapping[str, Any]) -> Any:
     if "constant" in about:
         return about["constant"]
+    if "list" in about:
+        return tuple(_output(opened, f"{name}.{index}", item) for index, item in enumerate(about["list"]))
     kind = _type_named(about["type"])
     tensors = {}
-    with safe_open(path, framework=kind.framework) as file:
-        for name, checksum in about["checksums"].items():
-            array = file.get_tensor(name)
-            if _Raw.of(array).checksum() != checksum:
-                raise TornError(f"{name} was altered")
-            tensors[name.removeprefix(f"{index}.")] = array
+    for part, checksum in about["checksums"].items():
+        array = opened(kind.framework).get_tensor(part)
+        if _Raw.of(array).checksum() != checksum:
+            raise TornError(f"{part} was altered")
+        tensors[part.removeprefix(f"{name}.")] = array
     return kind.from_tensors(tensors, about["metadata"])
 
 

@@ -15,12 +15,10 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-import networkx as nx
-
 from engine.contact import Tile, contact_sheet
 from engine.documents import Document, with_setting
 from engine.errors import UsageError
-from engine.graph import Graph, Source
+from engine.graph import Gathered, Graph, Source
 from engine.outputs import claim
 from engine.registry import Registry
 
@@ -86,18 +84,21 @@ def joined(graphs: Sequence[Graph]) -> Graph:
     steps = {
         f"{part}:{node}": step._replace(
             id=f"{part}:{node}",
-            links={name: Source(f"{part}:{source}", output) for name, (source, output) in step.links.items()},
+            links={name: _moved(link, part) for name, link in step.links.items()},
         )
         for part, graph in enumerate(graphs)
         for node, step in graph.steps.items()
     }
-    dag: nx.DiGraph[str] = nx.DiGraph()
-    dag.add_nodes_from(steps)
-    dag.add_edges_from((source.node, step.id) for step in steps.values() for source in step.links.values())
     order = tuple(f"{part}:{node}" for part, graph in enumerate(graphs) for node in graph.order)
     targets = tuple(f"{part}:{node}" for part, graph in enumerate(graphs) for node in graph.targets)
     parts = {f"{part}:{node}": (graph, node) for part, graph in enumerate(graphs) for node in graph.targets}
-    return Graph(graphs[0].workflow, steps, dag, order, targets, parts)
+    return Graph(graphs[0].workflow, steps, order, targets, parts)
+
+
+def _moved(link: Source | Gathered, part: int) -> Source | Gathered:
+    if isinstance(link, Gathered):
+        return Gathered(tuple(source._replace(node=f"{part}:{source.node}") for source in link.sources))
+    return link._replace(node=f"{part}:{link.node}")
 
 
 def in_short(axes: Sequence[Axis], values: Sequence[str]) -> str:

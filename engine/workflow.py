@@ -10,6 +10,7 @@ of an output; a constant list that could be taken for a link is written `{"__val
 
 from __future__ import annotations
 
+import re
 from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -35,6 +36,20 @@ def as_link(value: Any) -> Link | None:
 def as_constant(value: Any) -> Any:
     """The constant that an input's JSON stands for."""
     return value["__value__"] if type(value) is dict and value.keys() == {"__value__"} else value
+
+
+_ITEM = re.compile(r"(.*)\[(\d+)\]", re.DOTALL)
+
+
+def item_id(node: str, index: int) -> str:
+    """What a node is called where it runs for one item of a list."""
+    return f"{node}[{index}]"
+
+
+def split_id(node: str) -> tuple[str, int | None]:
+    """The node that an id is of, and the index of the item if it is one of a list."""
+    match = _ITEM.fullmatch(node)
+    return (match[1], int(match[2])) if match else (node, None)
 
 
 class NodeEntry(BaseModel):

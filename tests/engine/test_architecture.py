@@ -25,10 +25,11 @@ LAYERS = (
         "modes",
         "contents",
         "graph",
+        "expand",
         "keys",
         "plan",
     ),
-    *("stored", "disk", "cache", "outputs", "schedule", "threads", "execute"),
+    *("stored", "disk", "cache", "planner", "outputs", "schedule", "threads", "execute"),
     *("documents", "contact", "sweep", "describe", "console", "devices", "commands", "cli"),
 )
 """The modules of the engine: each imports only those before it."""

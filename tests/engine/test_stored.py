@@ -48,6 +48,7 @@ def same(a: Any, b: Any) -> bool:
         (Vocabulary(WORDS, {"subject": ("snail",)}, {"night": "at night"}),),
         (Media(b"\0\1\2", "png", "a/b"),),
         (Files((Media(b"1", "png", "a"), Media(b"", "txt", "b"))), Image(torch.zeros(1, 3, 1, 1))),
+        ((Image(torch.rand(1, 3, 4, 5)), Media(b"1", "png", "a")), ("a", "b"), (), ((1,), (2, 3))),
         ("é\n", 10**30, 0.1, float("inf"), True, None, ""),
     ],
 )

@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -16,7 +16,7 @@ from engine.cache import Cache
 from engine.events import Event, RunFinished
 from engine.execute import Execution
 from engine.graph import Graph, check
-from engine.node import Context, InputFile, Node
+from engine.node import Context, InputFile, Lazy, Node
 from engine.registry import Registry
 from engine.values import Media, Value
 from engine.workflow import Workflow
@@ -204,6 +204,80 @@ class SaveNumber(Node, version=1, saves=True):
     def run(self, ctx: Context) -> Media:
         RAN["SaveNumber"] += 1
         return Media(str(self.number).encode(), "txt", self.prefix)
+
+
+class Count(Node, version=1):
+    """The numbers from 0 on."""
+
+    to: int
+
+    def run(self, ctx: Context) -> tuple[int, ...]:
+        RAN["Count"] += 1
+        return tuple(range(self.to))
+
+
+class OpenAll(Node, version=1):
+    """A list of handles."""
+
+    to: int
+
+    def run(self, ctx: Context) -> tuple[Handle, ...]:
+        RAN["OpenAll"] += 1
+        return tuple(map(Handle, range(self.to)))
+
+
+class FailOn(Node, version=1):
+    """Passes a number on, but for one."""
+
+    a: int
+    bad: int = -1
+
+    def run(self, ctx: Context) -> int:
+        RAN["FailOn"] += 1
+        if self.a == self.bad:
+            raise ZeroDivisionError(f"{self.a} is bad")
+        return self.a
+
+
+class Total(Node, version=1):
+    """The numbers of a list, as they come, and their sum."""
+
+    numbers: tuple[int, ...]
+    start: int = 0
+
+    def run(self, ctx: Context) -> int:
+        RAN["Total"] += 1
+        SEEN.append(self.numbers)
+        return self.start + sum(self.numbers)
+
+
+SEEN: list[tuple[int, ...]] = []
+
+
+class Choose(Node, version=1):
+    """One of two."""
+
+    first: bool
+    one: Annotated[Any, Lazy()] = None
+    other: Annotated[Any, Lazy()] = None
+
+    @classmethod
+    def wanted(cls, given: Mapping[str, Any]) -> tuple[str, ...]:
+        return ("one",) if given["first"] else ("other",)
+
+    def run(self, ctx: Context) -> Any:
+        RAN["Choose"] += 1
+        return self.one if self.first else self.other
+
+
+class IsOdd(Node, version=1):
+    """Whether a number is odd."""
+
+    a: int
+
+    def run(self, ctx: Context) -> bool:
+        RAN["IsOdd"] += 1
+        return self.a % 2 == 1
 
 
 REGISTRY = Registry.of_modules(sys.modules[__name__])

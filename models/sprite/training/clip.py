@@ -17,6 +17,7 @@ from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcesso
 from models.sprite import world
 from models.sprite.training.data import tensor
 from models.sprite.training.encoders import LENGTH, encode
+from models.sprite.training.heads import Heads
 from models.sprite.training.loop import Recipe, Step, train
 
 WIDTH = 128
@@ -95,21 +96,16 @@ class Readings(nn.Module):
     def __init__(self, model: CLIPModel) -> None:
         super().__init__()
         self.model = model
-        self.heads = nn.ModuleList(
-            nn.ModuleDict({slot: nn.Linear(WIDTH, len(names)) for slot, names in _READ.items()})
-            for _ in ("pictures", "captions")
-        )
+        self.pictures, self.captions = Heads(WIDTH, _READ), Heads(WIDTH, _READ)
 
     def loss(self, tokens: Tensor, shown: Sequence[Shown]) -> Tensor:
         """Contrast both ways, and what the heads get wrong of either embedding."""
         out = self.model(input_ids=tokens, pixel_values=normalised(tensor(one.frame for one in shown)))
         target = torch.arange(len(shown))
         contrast = [F.cross_entropy(logits, target) for logits in (out.logits_per_image, out.logits_per_text)]
-        sides = ((out.image_embeds, [one.seen for one in shown]), (out.text_embeds, [one.told for one in shown]))
         named = [
-            F.cross_entropy(heads[slot](embeds * 10), torch.tensor([names.index(truth[slot]) for truth in truths]))
-            for heads, (embeds, truths) in zip(self.heads, sides, strict=True)
-            for slot, names in _READ.items()
+            self.pictures.loss(out.image_embeds * 10, [one.seen for one in shown]),
+            self.captions.loss(out.text_embeds * 10, [one.told for one in shown]),
         ]
         return torch.stack(contrast).mean() + torch.stack(named).mean()
 

@@ -73,11 +73,10 @@ class Course:
     invented: float
     lengths: tuple[int, ...] = (FRAMES,)
     """Frames of the clips, in turns from step to step."""
-    noise: float = 0.7
-    """Mean of the logarithm of the noise levels; more noise is where the motion is decided."""
+    rate: float = 8e-4
 
 
-COURSES = (Course(5000, 0.0), Course(5000, 0.4), Course(2000, 0.4, lengths=(FRAMES, 25), noise=1.0))
+COURSES = (Course(5000, 0.0), Course(5000, 0.4), Course(5000, 0.4, (FRAMES, FRAMES, FRAMES, 25), 5e-4))
 """At last on 25 frames too, as SVD-XT was made from SVD."""
 
 
@@ -96,10 +95,16 @@ class Clips:
     """Endless drawn clips; the first `kept` are kept as latents, since drawing and encoding cost as much as a step."""
 
     def __init__(
-        self, autoencoder: AutoencoderKL, towers: encoders.Towers, invented: float, frames: int, kept: int = 2400
+        self,
+        autoencoder: AutoencoderKL,
+        towers: encoders.Towers,
+        invented: float,
+        frames: int,
+        seed: int,
+        kept: int = 4000,
     ) -> None:
         self.autoencoder, self.towers, self.kept = autoencoder, towers, kept
-        self.invented, self.frames = invented, frames
+        self.invented, self.frames, self.seed = invented, frames, seed
         self._memory: dict[int, Clip] = {}
 
     def __getitem__(self, index: int) -> Clip:
@@ -110,7 +115,7 @@ class Clips:
 
     @torch.no_grad()
     def _film(self, index: int) -> Clip:
-        rng = np.random.default_rng((77, index))
+        rng = np.random.default_rng((77, self.seed, index))
         fps, bucket = int(rng.integers(FPS[0], FPS[1] + 1)), float(rng.uniform(0, 255))
         scene, motion = world.random_scene(rng, invented=self.invented), world.random_motion(rng, bucket)
         frames = tensor(world.film(scene, motion, self.frames, fps))
@@ -118,10 +123,8 @@ class Clips:
         return Clip(encode_latents(self.autoencoder, frames), frames[0], embedding, fps, bucket)
 
 
-def _loss(
-    unet: UNetSpatioTemporalConditionModel, autoencoder: AutoencoderKL, clips: list[Clip], step: Step, mean: float
-) -> Tensor:
-    """Squared error of v at log-normal noise levels (Blattmann et al., 2023, appendix D), e^`mean` in the middle."""
+def _loss(unet: UNetSpatioTemporalConditionModel, autoencoder: AutoencoderKL, clips: list[Clip], step: Step) -> Tensor:
+    """Squared error of v at log-normal noise levels (Blattmann et al., 2023, appendix D)."""
 
     def normal(*shape: int) -> Tensor:
         return torch.randn(shape, generator=step.noise)
@@ -139,7 +142,7 @@ def _loss(
         [[c.fps - 1.0, c.bucket, a] for c, a in zip(clips, augmentation.flatten().tolist(), strict=True)]
     )
 
-    sigma = (normal(count) * 1.6 + mean).exp()
+    sigma = (normal(count) * 1.6 + 0.7).exp()
     signal = (1 / (sigma**2 + 1).sqrt()).view(-1, 1, 1, 1, 1)
     spread = (sigma / (sigma**2 + 1).sqrt()).view(-1, 1, 1, 1, 1)
     noise = normal(*latents.shape)
@@ -155,15 +158,16 @@ def train_unet(
     torch.manual_seed(0)
     unet = build_unet()
 
-    def loss_of(step: Step, pools: Sequence[Clips], noise: float) -> Tensor:
+    def loss_of(step: Step, pools: Sequence[Clips]) -> Tensor:
         clips = pools[step.index % len(pools)]
         count = BATCH * FRAMES // clips.frames  # so that a step costs the same, however long the clips
-        return _loss(unet, autoencoder, [clips[int(i)] for i in step.rng.integers(2**31, size=count)], step, noise)
+        return _loss(unet, autoencoder, [clips[int(i)] for i in step.rng.integers(2**31, size=count)], step)
 
     for number, course in enumerate(courses, 1):
-        pools = [Clips(autoencoder, towers, course.invented, frames) for frames in course.lengths]
-        recipe = Recipe(f"svd-{number}", course.steps, 8e-4, warmup=200, ema=0.998)
-        unet = train(unet.requires_grad_(True), partial(loss_of, pools=pools, noise=course.noise), recipe)
+        films = {frames: Clips(autoencoder, towers, course.invented, frames, number) for frames in course.lengths}
+        pools = [films[frames] for frames in course.lengths]
+        recipe = Recipe(f"svd-{number}", course.steps, course.rate, warmup=200, ema=0.998)
+        unet = train(unet.requires_grad_(True), partial(loss_of, pools=pools), recipe)
     return unet
 
 

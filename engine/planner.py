@@ -1,0 +1,166 @@
+"""The plan of a run as it grows: what is known of its graph by now, and what has to be done for it.
+
+A graph without lists and choices is planned once. Any other is planned as far as it can be written out, and further
+whenever an awaited value comes in or an item fails (`engine.expand`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
+
+from engine.cache import Cache
+from engine.errors import MissingError, Problem
+from engine.expand import VALUE, Expansion, Outline, expand, outline
+from engine.graph import Graph, Step
+from engine.keys import Key, node_keys
+from engine.plan import Plan, make_plan
+from engine.workflow import split_id
+
+
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """What has come to a plan."""
+
+    plan: Plan
+    failures: tuple[Problem, ...]
+    """Nodes that turned out not to be able to run."""
+    lost: Mapping[str, str]
+    """What was not told before to be lost, and the node to blame."""
+
+
+class Planner:
+    """Plans a graph and goes on planning; not safe to use from several threads at a time, but for reading.
+
+    Args:
+        graph: what `check` returned.
+        device: where it runs, which enters the keys.
+        cache: where the outlines of lists are kept, so that a later run needn't make a list to know its length.
+        here: whether a step's outputs are held or being made.
+    """
+
+    def __init__(self, graph: Graph, device: str, cache: Cache, here: Callable[[Key], bool]) -> None:
+        self.whole = graph
+        self.device = device
+        self.keys: Mapping[str, Key] = {}
+        """By step of the graph as it is written out."""
+        self.targets: dict[Key, list[Step]] = {}
+        """The steps whose outputs the run is for."""
+        self._cache = cache
+        self._here = here
+        self._expansion = Expansion(graph)
+        self._known: dict[str, Outline] = {}
+        self._failed: dict[str, None] = {}
+        self._done: set[str] = set()
+        self._told: set[str] = set()
+        self._awaited: dict[Key, list[str]] = {}
+
+    @property
+    def graph(self) -> Graph:
+        """The graph as far as it is written out."""
+        return self._expansion.graph
+
+    def kind_of(self, node: str) -> str:
+        """What kind of node an id of the expanded graph is of."""
+        step = self.whole.steps.get(node) or self.whole.steps[split_id(node)[0]]
+        return step.kind.spec.kind
+
+    def awaits(self, key: Key) -> bool:
+        """Whether planning goes on when that step's outputs are there."""
+        return key in self._awaited
+
+    def learn(self, key: Key, outputs: tuple[Any, ...], seconds: float) -> None:
+        """Take note of awaited outputs, which took `seconds`."""
+        told = outline(outputs)
+        self._known.update(dict.fromkeys(self._awaited.pop(key), told))
+        if any(isinstance(output, tuple) for output in told):
+            self._cache.put(_outline_key(key), (json.dumps(told, default=_as_json),), seconds, upstream=0, keep=True)
+
+    def due(self, key: Key) -> list[Step]:
+        """The targets of that key whose outputs have not been asked for here before."""
+        steps = [step for step in self.targets.get(key, ()) if step.id not in self._done]
+        self._done.update(step.id for step in steps)
+        return steps
+
+    def fail(self, key: Key) -> None:
+        """Take note that a step has failed, under all its names."""
+        if self.whole.dynamic:
+            names = [step for step, other in self.keys.items() if other == key]
+            self._failed.update(dict.fromkeys(names))
+            self._told.update(names)
+
+    def skipped(self, steps: Iterable[tuple[str, Key]]) -> list[str]:
+        """Of steps that can't run, those that have not been told and that no other has come to stand for."""
+        lost = [step for step, key in steps if self.keys.get(step, key) == key and step not in self._told]
+        self._told.update(lost)
+        return lost
+
+    def grow(self) -> Growth:
+        """Write the graph out as far as can be, and plan what is not done."""
+        self._expand()
+        expansion, graph = self._expansion, self.graph
+        targets: dict[Key, list[Step]] = {}
+        for node in graph.targets:
+            targets.setdefault(self.keys[node], []).append(graph.steps[node])
+        self.targets = targets  # at once: other threads read it
+        wanted = [node for node in graph.targets if node not in self._done]
+        plan = make_plan(graph, self.keys, self._here, targets=[*expansion.awaited, *wanted])
+        failures = [problem for node, problem in expansion.failures.items() if node in expansion.lost]
+        lost = {node: blame for node, blame in expansion.lost.items() if node not in self._told}
+        self._told.update(lost)
+        news = tuple(problem for problem in failures if problem.node in lost)
+        return Growth(plan, news, {node: blame for node, blame in lost.items() if node != blame})
+
+    def recover(self, step: str, key: Key) -> Plan:
+        """The plan to make what was to be fetched and isn't there."""
+        return make_plan(self.graph, self.keys, lambda other: other != key and self._here(other), targets=[step])
+
+    def check_alone(self, plan: Plan) -> None:
+        """Raise MissingError for what the targets take, if need be by way of what is never held, and isn't held."""
+        anew = {key for key, step in plan.runs.items() if key in self.targets or not step.kind.spec.storable}
+        taken = {source for key in anew for source in plan.sources[key]} | self._awaited.keys()
+        missing = [
+            Problem("has not been computed, or is no longer kept", step.id, hint="--until computes what is needed too")
+            for key, step in plan.runs.items()
+            if key in taken - anew
+        ]
+        if missing:
+            raise MissingError.of(missing)
+
+    def _expand(self) -> None:
+        """Expand with all that is known, lists included that earlier runs took note of."""
+        while True:
+            self._expansion = expand(self.whole, self._known, self._failed)
+            self.keys = node_keys(self.graph, self.device)
+            remembered = {step: self._remembered(self.keys[step]) for step in self._expansion.awaited}
+            news = {step: told for step, told in remembered.items() if told is not None}
+            if not news:
+                break
+            self._known.update(news)
+        awaited: dict[Key, list[str]] = {}
+        for step in self._expansion.awaited:
+            awaited.setdefault(self.keys[step], []).append(step)
+        self._awaited = awaited
+
+    def _remembered(self, key: Key) -> Outline | None:
+        if not self._cache.held(_outline_key(key)) or not (entry := self._cache.get(_outline_key(key))):
+            return None
+        return tuple(map(_from_json, json.loads(entry.outputs[0])))
+
+
+def _outline_key(key: Key) -> Key:
+    return sha256(f"outline {key}".encode()).hexdigest()
+
+
+def _as_json(value: Any) -> dict[str, Any]:
+    assert value is VALUE
+    return {}
+
+
+def _from_json(told: Any) -> Any:
+    if isinstance(told, list):
+        return tuple(map(_from_json, told))
+    return VALUE if told == {} else told

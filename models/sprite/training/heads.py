@@ -1,0 +1,29 @@
+"""Linear heads that name what is seen: they pull towards attributes that the main loss alone would learn late or never.
+
+Only training has them; they are not part of the models that are kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class Heads(nn.Module):
+    """One linear classifier for each slot of `names`, on features of `width`."""
+
+    def __init__(self, width: int, names: Mapping[str, tuple[str, ...]]) -> None:
+        super().__init__()
+        self.names = names
+        self.readers = nn.ModuleDict({slot: nn.Linear(width, len(words)) for slot, words in names.items()})
+
+    def loss(self, features: Tensor, truths: Sequence[Mapping[str, str]]) -> Tensor:
+        """Mean cross entropy over the slots, of features (N, width) and what each shows."""
+        losses = [
+            F.cross_entropy(self.readers[slot](features), torch.tensor([words.index(t[slot]) for t in truths]))
+            for slot, words in self.names.items()
+        ]
+        return torch.stack(losses).mean()

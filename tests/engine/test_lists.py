@@ -1,0 +1,228 @@
+"""Lists that map, item by item, and choices that leave the other side alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.cache import Cache
+from engine.disk import Disk
+from engine.errors import WorkflowError
+from engine.events import NodeCached, NodeFailed, NodeSaved, NodeSkipped, NodeStarted, RunExtended, RunStarted
+from tests.engine.toys import SEEN, Run, checked, node
+
+
+def squares(to: int = 3) -> dict[str, Any]:
+    """Numbers, each mixed with itself, and the sum of all."""
+    return {
+        "count": node("Count", to=to),
+        "mix": node("Mix", a=["count", 0], b=["count", 0]),
+        "total": node("Total", numbers=["mix", 0]),
+    }
+
+
+def mixed(*numbers: int) -> list[int]:
+    return [38 * number + 4 for number in numbers]
+
+
+def test_a_list_that_meets_a_single_input_maps_over_it(cache: Cache) -> None:
+    run = Run(squares(), ["total"], cache=cache)
+    assert run.results == {"total": sum(mixed(0, 1, 2))}
+    assert run.ran == {"Count": 1, "Mix": 3, "Total": 1}
+    assert run.events[0] == RunStarted(1, ("count",))
+    assert run.of(RunExtended) == [RunExtended(("mix[0]", "mix[1]", "mix[2]", "total"))]
+
+
+def test_each_item_has_a_key_of_its_own(cache: Cache) -> None:
+    Run(squares(3), ["total"], cache=cache)
+    more = Run(squares(5), ["total"], cache=cache)
+    assert more.ran == {"Count": 1, "Mix": 2, "Total": 1}
+    assert more.results == {"total": sum(mixed(0, 1, 2, 3, 4))}
+
+
+def test_an_item_shares_its_key_with_the_same_node_written_out(cache: Cache) -> None:
+    Run({"mix": node("Mix", a=2, b=2)}, ["mix"], cache=cache)
+    assert Run(squares(), ["total"], cache=cache).ran["Mix"] == 2
+
+
+def test_mapping_goes_on_item_by_item_up_to_an_input_that_takes_a_list(cache: Cache) -> None:
+    graph = squares() | {
+        "again": node("Mix", a=["mix", 0], b=["count", 0], scale=2.0),
+        "total": node("Total", numbers=["again", 0]),
+        "after": node("Mix", a=["total", 0]),
+    }
+    run = Run(graph, ["after"], cache=cache)
+    assert run.ran == {"Count": 1, "Mix": 7, "Total": 1}
+    alone = {"mix": node("Mix", a=2, b=2), "again": node("Mix", a=["mix", 0], b=2, scale=2.0)}
+    assert not Run(alone, ["again"], cache=cache).ran
+
+
+def test_lists_of_values_that_are_no_constants_map_too(cache: Cache) -> None:
+    graph = {
+        "open": node("OpenAll", to=3),
+        "use": node("Use", handle=["open", 0], times=2),
+        "total": node("Total", numbers=["use", 0]),
+    }
+    assert Run(graph, ["total"], cache=cache).results == {"total": 6}
+
+
+def test_a_list_of_lists_is_one_list(cache: Cache) -> None:
+    graph = {
+        "outer": node("Count", to=4),
+        "inner": node("Count", to=["outer", 0]),
+        "each": node("Mix", a=["inner", 0]),
+        "whole": node("Total", numbers=["inner", 0]),
+        "total": node("Total", numbers=["each", 0], start=["whole", 0]),
+    }
+    SEEN.clear()
+    run = Run(graph, ["total"], cache=cache)
+    assert SEEN[0] == (0, 0, 1, 0, 1, 2)
+    assert run.ran["Mix"] == 3  # of six items with three values
+
+
+def test_a_single_value_goes_where_a_list_is_taken_and_an_empty_list_maps_to_nothing(cache: Cache) -> None:
+    single = {"one": node("Number", value=5), "total": node("Total", numbers=["one", 0])}
+    assert Run(single, ["total"], cache=cache).results == {"total": 5}
+    assert Run(squares(0), ["total"], cache=cache).results == {"total": 0}
+
+
+def test_every_item_is_saved(cache: Cache, tmp_path: Path) -> None:
+    graph = squares() | {"save": node("SaveNumber", number=["mix", 0])}
+    for name in ("a", "b"):
+        run = Run(graph, cache=cache, out=tmp_path / name)
+        assert sorted(event.node for event in run.of(NodeSaved)) == ["save[0]", "save[1]", "save[2]"]
+        texts = [path.read_text() for path in sorted((tmp_path / name).iterdir())]
+        assert sorted(map(int, texts)) == mixed(0, 1, 2)
+    assert not run.ran
+    assert len(run.of(NodeCached)) == 3
+
+
+def test_a_later_run_needs_no_list_to_know_its_length(tmp_path: Path) -> None:
+    graph = squares() | {
+        "open": node("OpenAll", to=2),  # can't be stored
+        "use": node("Use", handle=["open", 0]),
+        "save": node("SaveNumber", number=["use", 0]),
+    }
+    for ran in ({"OpenAll", "Use", "SaveNumber"}, set[str]()):
+        with Cache(disk=Disk(tmp_path / "cache")) as cache:
+            assert set(Run(graph, cache=cache, out=tmp_path / "out").ran) == ran
+
+
+def failing(bad: int) -> dict[str, Any]:
+    return {
+        "count": node("Count", to=4),
+        "check": node("FailOn", a=["count", 0], bad=bad),
+        "mix": node("Mix", a=["check", 0]),
+        "save": node("SaveNumber", number=["mix", 0]),
+        "total": node("Total", numbers=["mix", 0]),
+        "last": node("SaveNumber", number=["total", 0], prefix="total"),
+    }
+
+
+def test_a_failed_item_costs_one_item(cache: Cache, tmp_path: Path) -> None:
+    run = Run(failing(1), cache=cache, out=tmp_path / "a")
+    assert [(event.node, event.problem.message) for event in run.of(NodeFailed)] == [
+        ("check[1]", "ZeroDivisionError: 1 is bad")
+    ]
+    assert {(event.node, event.because) for event in run.of(NodeSkipped)} == {
+        ("mix[1]", "check[1]"),
+        ("save[1]", "check[1]"),
+    }
+    assert {event.node for event in run.of(NodeSaved)} == {"save[0]", "save[2]", "save[3]", "last"}
+    assert run.end.status == "failed"
+    whole = sum((number * 31 + 11) for number in (0, 2, 3))
+    assert (tmp_path / "a" / "total_00001.txt").read_text() == str(whole)
+
+
+def test_a_list_without_its_failed_item_is_not_taken_for_the_whole_list(cache: Cache, tmp_path: Path) -> None:
+    Run(failing(1), cache=cache, out=tmp_path / "a")
+    Run(failing(-1), cache=cache, out=tmp_path / "b")
+    assert (tmp_path / "b" / "total_00001.txt").read_text() == str(sum(number * 31 + 11 for number in range(4)))
+
+
+def test_a_list_whose_items_have_all_failed_is_none(cache: Cache, tmp_path: Path) -> None:
+    graph = failing(0) | {"count": node("Count", to=1)}
+    run = Run(graph, cache=cache, out=tmp_path)
+    assert {event.node for event in run.of(NodeSkipped)} == {"mix[0]", "save[0]", "total", "last"}
+    assert not run.of(NodeSaved)
+
+
+def test_a_list_that_can_not_be_made_stops_what_maps_over_it(cache: Cache) -> None:
+    graph = squares() | {"fail": node("Fail"), "count": node("Count", to=["fail", 0])}
+    run = Run(graph, ["total"], cache=cache)
+    assert {(event.node, event.because) for event in run.of(NodeSkipped)} == {
+        ("count", "fail"),
+        ("mix", "fail"),
+        ("total", "fail"),
+    }
+
+
+def test_lists_of_different_lengths_can_not_meet(cache: Cache, tmp_path: Path) -> None:
+    graph = {
+        "three": node("Count", to=3),
+        "two": node("Count", to=2),
+        "mix": node("Mix", a=["three", 0], b=["two", 0]),
+        "total": node("Total", numbers=["mix", 0]),
+        "one": node("Number"),
+        "save": node("SaveNumber", number=["one", 0]),
+    }
+    run = Run(graph, ["total", "save"], cache=cache, out=tmp_path)
+    (failure,) = run.of(NodeFailed)
+    assert (failure.node, failure.kind) == ("mix", "Mix")
+    assert failure.problem.message == "is linked to lists of different lengths: 3 for a, 2 for b"
+    assert [(event.node, event.because) for event in run.of(NodeSkipped)] == [("total", "mix")]
+    assert [event.node for event in run.of(NodeSaved)] == ["save"]
+
+
+def test_a_list_does_not_fit_an_input_of_another_type() -> None:
+    with pytest.raises(WorkflowError, match=r"takes Handle, but 'out' of node count is"):
+        checked({"count": node("Count", to=1), "use": node("Use", handle=["count", 0])}, ["use"])
+
+
+def test_ids_can_not_be_taken_for_those_of_items() -> None:
+    with pytest.raises(WorkflowError, match="number in brackets"):
+        checked({"mix[0]": node("Number")}, ["mix[0]"])
+
+
+def choosing(first: Any) -> dict[str, Any]:
+    return {
+        "one": node("Mix", a=1),
+        "other": node("Slow", a=7, seconds=0.0),
+        "choose": node("Choose", first=first, one=["one", 0], other=["other", 0]),
+        "end": node("Mix", a=["choose", 0]),
+    }
+
+
+def test_only_the_chosen_side_runs(cache: Cache) -> None:
+    assert Run(choosing(True), ["end"], cache=cache).ran == {"Mix": 2, "Choose": 1}
+    assert Run(choosing(False), ["end"], cache=cache).ran == {"Slow": 1, "Choose": 1, "Mix": 1}
+
+
+def test_a_choice_may_depend_on_what_a_node_gives(cache: Cache) -> None:
+    for value, side in ((3, "one"), (4, "other")):
+        graph = choosing(["odd", 0]) | {"number": node("Number", value=value), "odd": node("IsOdd", a=["number", 0])}
+        run = Run(graph, ["end"], cache=cache)
+        started = {event.node for event in run.of(NodeStarted)}
+        assert started & {"one", "other"} == {side}
+        assert not Run(graph, ["end"], cache=cache).ran
+
+
+def test_each_item_chooses_for_itself(cache: Cache) -> None:
+    graph = {
+        "count": node("Count", to=4),
+        "odd": node("IsOdd", a=["count", 0]),
+        "slow": node("Slow", a=["count", 0], seconds=0.0),
+        "choose": node("Choose", first=["odd", 0], one=["count", 0], other=["slow", 0]),
+        "total": node("Total", numbers=["choose", 0]),
+    }
+    SEEN.clear()
+    run = Run(graph, ["total"], cache=cache)
+    assert SEEN == [(1, 1, 3, 3)]
+    assert run.ran["Slow"] == 2
+
+
+def test_a_side_that_fails_matters_only_if_it_is_chosen(cache: Cache) -> None:
+    graph = choosing(True) | {"other": node("Fail")}
+    assert Run(graph, ["end"], cache=cache).end.status == "done"
