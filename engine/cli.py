@@ -20,7 +20,7 @@ from engine.errors import Cancelled, MissingError, Problem, UsageError, suggesti
 
 if TYPE_CHECKING:
     from engine.cache import Cache
-    from engine.console import Reporter
+    from engine.console import Labels, Reporter
     from engine.disk import Disk
     from engine.documents import Document
     from engine.events import Event
@@ -171,8 +171,7 @@ def sweep(
     with answering(as_json, debug), Interrupts() as interrupts:
         from engine import devices
         from engine import sweep as grid
-        from engine.console import reporter
-        from engine.events import NodeSaved
+        from engine.console import Labels, reporter
         from engine.execute import Execution
 
         if not debug:
@@ -183,19 +182,20 @@ def sweep(
         made = grid.combinations(document, registry, axes)
         device = devices.checked(device) if device else devices.best()
         names = {f"{part}:": grid.in_short(axes, values) for part, values in enumerate(made)}
-        labels = {
-            f"{part}{node}": f"{label}, {told}"
-            for part, told in names.items()
-            for node, label in _labels(document.workflow).items()
-        }
+        labels = Labels(
+            {
+                f"{part}{node}": f"{label}, {told}"
+                for part, told in names.items()
+                for node, label in _labels(document.workflow).items()
+            }
+        )
         with reporter(labels, as_json=as_json, debug=debug) as shown:
             graph = grid.joined([_ready(one, registry, shown, interrupts, None) for one in made.values()])
             ends = grid.outcomes(graph, made)
             with _cache(cache_dir, False, "", "") as cache:
                 execution = Execution(graph, cache=cache, out=out, device=device)
                 for event in _events(execution, shown, interrupts):
-                    if isinstance(event, NodeSaved):
-                        ends[int(event.node.partition(":")[0])].files[event.node] = event.files
+                    grid.note(ends, event)
         sheet, table = grid.save(axes, ends, out)
         print(
             json.dumps({"event": "sweep", "sheet": str(sheet), "table": str(table)}) if as_json else f"{sheet}\n{table}"
@@ -427,9 +427,12 @@ def _disk(folder: Path | None, budget: int | None = None) -> Disk:
         ) from error
 
 
-def _labels(workflow: Workflow) -> dict[str, str]:
+def _labels(workflow: Workflow) -> Labels:
     """What to call the nodes: their titles, or else their kinds, with the ids that `--set` takes."""
-    return {node: f"{entry.meta.get('title') or entry.class_type} ({node})" for node, entry in workflow.graph.items()}
+    from engine.console import Labels
+
+    graph = workflow.graph
+    return Labels({node: f"{entry.meta.get('title') or entry.class_type} ({node})" for node, entry in graph.items()})
 
 
 if __name__ == "__main__":

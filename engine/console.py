@@ -29,11 +29,22 @@ from engine.events import (
     RunFinished,
     to_json,
 )
+from engine.workflow import split_id
 
 LINES_SECONDS = 5.0
 """How often plain lines tell of one node's progress."""
 TAIL = 300
 """Letters of a text being written that the board shows."""
+
+
+class Labels(dict[str, str]):
+    """What to call nodes, by id; one that runs for the items of a list is called after it, with a number."""
+
+    def __missing__(self, node: str) -> str:
+        name, index = split_id(node)
+        if index is None:
+            raise KeyError(node)
+        return f"{self[name]} #{index + 1}"
 
 
 class Reporter(Protocol):

@@ -18,9 +18,11 @@ from typing import Any
 from engine.contact import Tile, contact_sheet
 from engine.documents import Document, with_setting
 from engine.errors import UsageError
+from engine.events import Event, NodeFailed, NodeSaved, NodeSkipped, RunFinished, Status
 from engine.graph import Gathered, Graph, Source
 from engine.outputs import claim
 from engine.registry import Registry
+from engine.workflow import split_id
 
 MOST = 1000
 """Combinations that a sweep may have."""
@@ -116,10 +118,7 @@ class Outcome:
     """Its nodes that save, as they are called in the joined graph."""
     files: dict[str, tuple[Path, ...]] = field(default_factory=dict)
     """What each of them wrote."""
-
-    @property
-    def status(self) -> str:
-        return "done" if self.files.keys() == self.targets else "failed"
+    status: Status = "cancelled"
 
 
 def outcomes(graph: Graph, combinations: Iterable[tuple[str, ...]]) -> list[Outcome]:
@@ -128,6 +127,23 @@ def outcomes(graph: Graph, combinations: Iterable[tuple[str, ...]]) -> list[Outc
     for target in graph.targets:
         targets.setdefault(int(target.partition(":")[0]), set()).add(target)
     return [Outcome(values, frozenset(targets.get(part, ()))) for part, values in enumerate(combinations)]
+
+
+def note(made: Sequence[Outcome], event: Event) -> None:
+    """Take note of what an event tells of the outcomes."""
+    match event:
+        case NodeSaved(node, files):
+            target = split_id(node)[0]
+            files_of = made[int(node.partition(":")[0])].files
+            files_of[target] = files_of.get(target, ()) + files
+        case NodeFailed(node) | NodeSkipped(node):
+            made[int(node.partition(":")[0])].status = "failed"
+        case RunFinished(status):
+            for outcome in made:
+                if outcome.status == "cancelled" and outcome.files.keys() == outcome.targets:
+                    outcome.status = "done"
+                elif outcome.status == "cancelled" and status != "cancelled":
+                    outcome.status = "failed"  # what stopped it was told of another that shares it
 
 
 def table(axes: Sequence[Axis], made: Iterable[Outcome], folder: Path) -> str:

@@ -110,3 +110,36 @@ class PickImage(Node, version=1, category="image", uses="io"):
                 hint=f"give an index from 0 to {count - 1}",
             )
         return Image(self.images.pixels[self.index : self.index + 1].clone())
+
+
+class SplitImages(Node, version=1, category="image", uses="io"):
+    """Make a list of the pictures of a batch. What takes a single picture runs for each of them."""
+
+    images: Image
+    """The batch."""
+
+    def run(self, ctx: Context) -> tuple[Image, ...]:
+        pixels = self.images.pixels
+        return tuple(Image(pixels[index : index + 1].clone()) for index in range(len(pixels)))
+
+
+class StackImages(Node, version=1, category="image", uses="io"):
+    """Make one batch of a list of pictures of the same size."""
+
+    images: tuple[Image, ...]
+    """The pictures, or batches of them, in order."""
+
+    def run(self, ctx: Context) -> Image:
+        import torch
+
+        if not self.images:
+            raise InputError("there is no picture to stack", input="images", hint="link a list of pictures")
+        sizes = [tuple(image.pixels.shape[2:]) for image in self.images]
+        for number, (height, width) in enumerate(sizes, 1):
+            if (height, width) != sizes[0]:
+                raise InputError(
+                    f"the first picture has {sizes[0][1]} × {sizes[0][0]} pixels, number {number} {width} × {height}",
+                    input="images",
+                    hint="make all of the same size",
+                )
+        return Image(torch.cat([image.pixels for image in self.images]))

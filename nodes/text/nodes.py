@@ -23,6 +23,16 @@ class Text(Node, version=1, category="text", uses="io"):
         return self.text
 
 
+class TextLines(Node, version=1, category="text", uses="io"):
+    """Make a list of a text's lines, without empty ones. What takes a single text runs for each of them."""
+
+    text: Annotated[str, Field(json_schema_extra={"widget": "multiline"})]
+    """The text, such as a prompt on each line."""
+
+    def run(self, ctx: Context) -> tuple[str, ...]:
+        return tuple(line.strip() for line in self.text.splitlines() if line.strip())
+
+
 class LLMLoad(Node, version=1, category="text", uses="io"):
     """Choose a language model: a transformers folder with safetensors, or a GGUF file, which is unpacked once."""
 

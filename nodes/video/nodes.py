@@ -97,25 +97,29 @@ class SVDSampler(Node, version=1, category="video", uses="device"):
         return sample(ctx, video_pipeline(ctx, self.model), self.model, self.image.pixels[0], settings)
 
 
-class JoinVideos(Node, version=1, category="video"):
-    """Play one video after another of the same size and frame rate."""
+class JoinVideos(Node, version=2, category="video"):
+    """Play videos of the same size and frame rate one after another."""
 
-    first: Video
-    """What plays first."""
-    second: Video
-    """What follows."""
+    first: tuple[Video, ...]
+    """What plays first: a video, or a list of them in order."""
+    second: tuple[Video, ...] = ()
+    """What follows, if anything."""
 
     def run(self, ctx: Context) -> Video:
-        first, second = (_describe(video) for video in (self.first, self.second))
-        if first != second:
-            raise InputError(
-                f"the first video has {first}, the second {second}",
-                input="second",
-                hint="make both with the same width, height and fps",
-            )
+        videos = [*self.first, *self.second]
+        if not videos:
+            raise InputError("there is no video to join", input="first", hint="link a video or a list of some")
+        described = list(map(_describe, videos))
+        for number, about in enumerate(described, 1):
+            if about != described[0]:
+                raise InputError(
+                    f"the first video has {described[0]}, number {number} has {about}",
+                    input="first" if number <= len(self.first) else "second",
+                    hint="make all with the same width, height and fps",
+                )
         import torch
 
-        return Video(torch.cat([self.first.frames, self.second.frames]), self.first.fps)
+        return Video(torch.cat([video.frames for video in videos]), videos[0].fps)
 
 
 def _describe(video: Video) -> str:

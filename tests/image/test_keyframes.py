@@ -10,7 +10,7 @@ from engine.errors import Cancelled, InputError, NodeError
 from engine.node import Context
 from engine.values import Image, ImageModel, LoRA
 from nodes.image.keyframes import finite
-from nodes.image.nodes import KeyframeSampler, PickImage
+from nodes.image.nodes import KeyframeSampler, PickImage, SplitImages, StackImages
 from nodes.image.pipelines import image_pipeline
 from tests.tiny import tiny_sdxl
 
@@ -147,6 +147,22 @@ def test_values_that_are_not_numbers_are_an_error_with_a_remedy() -> None:
 def test_a_picture_is_picked_by_index() -> None:
     batch = Image(torch.rand(3, 3, 8, 8))
     assert torch.equal(PickImage(images=batch, index=1).run(Context()).pixels, batch.pixels[1:2])
+
+
+def test_a_batch_is_split_and_stacked_again() -> None:
+    batch = Image(torch.rand(3, 3, 8, 8))
+    pictures = SplitImages(images=batch).run(Context())
+    assert [picture.pixels.shape for picture in pictures] == [(1, 3, 8, 8)] * 3
+    assert torch.equal(StackImages(images=pictures).run(Context()).pixels, batch.pixels)
+
+
+@pytest.mark.parametrize(
+    ("sides", "message"),
+    [((), "there is no picture"), ((8, 16), "first picture has 8 × 8 pixels, number 2 16 × 16")],
+)
+def test_only_pictures_of_one_size_are_stacked(sides: tuple[int, ...], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        StackImages(images=tuple(Image(torch.rand(1, 3, side, side)) for side in sides)).run(Context())
 
 
 def test_picking_past_the_end_names_the_last_index() -> None:

@@ -33,10 +33,16 @@ def test_a_single_file_is_not_a_video_model(tmp_path: Path) -> None:
 
 def test_videos_are_joined_in_order() -> None:
     first, second = Video(torch.rand(3, 3, 8, 8), 7.0), Video(torch.rand(2, 3, 8, 8), 7.0)
-    joined = JoinVideos(first=first, second=second).run(Context())
-    assert joined.fps == 7.0
-    assert torch.equal(joined.frames[:3], first.frames)
-    assert torch.equal(joined.frames[3:], second.frames)
+    for node in (JoinVideos(first=(first,), second=(second,)), JoinVideos(first=(first, second))):
+        joined = node.run(Context())
+        assert joined.fps == 7.0
+        assert torch.equal(joined.frames[:3], first.frames)
+        assert torch.equal(joined.frames[3:], second.frames)
+
+
+def test_no_videos_make_none() -> None:
+    with pytest.raises(InputError, match="no video to join"):
+        JoinVideos(first=()).run(Context())
 
 
 @pytest.mark.parametrize(
@@ -48,6 +54,6 @@ def test_videos_are_joined_in_order() -> None:
 )
 def test_videos_that_differ_are_not_joined(second: Video, described: str) -> None:
     with pytest.raises(InputError, match="first video has 8 × 8 pixels at 7 frames") as caught:
-        JoinVideos(first=Video(torch.rand(2, 3, 8, 8), 7.0), second=second).run(Context())
+        JoinVideos(first=(Video(torch.rand(2, 3, 8, 8), 7.0),), second=(second,)).run(Context())
     assert caught.value.input == "second"
     assert described in str(caught.value)
