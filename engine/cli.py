@@ -132,7 +132,7 @@ def run(
         device = devices.checked(device) if device else devices.best()
         answers: list[str] = []
         try:
-            with reporter(_labels(document.workflow), as_json=as_json, debug=debug) as shown:
+            with reporter(_labels(document.workflow, registry), as_json=as_json, debug=debug) as shown:
                 graph = _ready(document, registry, shown, interrupts, [target] if target else None)
                 with _cache(cache_dir, no_cache, cache_disk, cache_host) as cache:
                     execution = Execution(graph, cache=cache, out=out, device=device, alone=bool(only))
@@ -186,7 +186,7 @@ def sweep(
             {
                 f"{part}{node}": f"{label}, {told}"
                 for part, told in names.items()
-                for node, label in _labels(document.workflow).items()
+                for node, label in _labels(document.workflow, registry).items()
             }
         )
         with reporter(labels, as_json=as_json, debug=debug) as shown:
@@ -427,11 +427,12 @@ def _disk(folder: Path | None, budget: int | None = None) -> Disk:
         ) from error
 
 
-def _labels(workflow: Workflow) -> Labels:
+def _labels(workflow: Workflow, registry: Registry) -> Labels:
     """What to call the nodes: their titles, or else their kinds, with the ids that `--set` takes."""
     from engine.console import Labels
+    from engine.subgraphs import inlined
 
-    graph = workflow.graph
+    graph = inlined(workflow, registry).workflow.graph
     return Labels({node: f"{entry.meta.get('title') or entry.class_type} ({node})" for node, entry in graph.items()})
 
 

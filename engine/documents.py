@@ -15,6 +15,7 @@ from engine.errors import MissingError, UsageError, WorkflowError, naming, sugge
 from engine.modes import active
 from engine.node import fits
 from engine.registry import Registry
+from engine.subgraphs import exposed, inlined
 from engine.workflow import Workflow, as_constant
 
 SHIPPED = Path(__file__).resolve().parents[1] / "workflows"
@@ -45,7 +46,7 @@ def read(name: str) -> Document:
         WorkflowError: it holds no workflow.
     """
     if name == "-":
-        return Document(Workflow.parse(sys.stdin.buffer.read()), "standard input", None)
+        return Document(_with_files(Workflow.parse(sys.stdin.buffer.read()), Path.cwd()), "standard input", None)
     with naming(name):
         path = Path(name).expanduser()
         if not path.exists():
@@ -56,7 +57,7 @@ def read(name: str) -> Document:
         raise MissingError(f"there is no workflow '{name}'", hint=_near(path)) from None
     except OSError as error:
         raise UsageError(f"can't read '{name}': {error.strerror}") from None
-    return Document(_parse(data, path), path.stem, path.parent)
+    return Document(_with_files(_parse(data, path), path.parent), path.stem, path.parent)
 
 
 def _near(path: Path) -> str | None:
@@ -70,6 +71,39 @@ def _parse(data: bytes, path: Path) -> Workflow:
     if data[4:8] == b"ftyp":
         return _embedded(_mp4_tags(path), path)
     return Workflow.parse(data)
+
+
+def _with_files(workflow: Workflow, folder: Path) -> Workflow:
+    """The workflow with the files that it uses as nodes, in its folder or below, as subgraphs: it stands by itself."""
+    subgraphs = dict(workflow.subgraphs)
+    waiting = [workflow, *subgraphs.values()]
+    while waiting:
+        for entry in waiting.pop().graph.values():
+            name = entry.class_type
+            if name.endswith(".json") and name not in subgraphs:
+                part = _part(name, folder)
+                subgraphs[name] = part
+                waiting.append(part)
+    return workflow.model_copy(update={"subgraphs": subgraphs})
+
+
+def _part(name: str, folder: Path) -> Workflow:
+    """A file that is used as a node, with its own subgraphs called after it."""
+    with naming(name):
+        path = (folder / name).resolve()
+        if not path.is_relative_to(folder.resolve()):
+            raise WorkflowError(f"'{name}' is used as a node, but is not in the workflow's folder or below")
+    try:
+        part = Workflow.parse(path.read_bytes())
+    except OSError:
+        raise MissingError(f"there is no workflow '{name}' in {folder} to use as a node", hint=_near(path)) from None
+    except WorkflowError as error:
+        raise WorkflowError(f"'{name}', used as a node: {error.message}") from None
+    if part.subgraphs:
+        raise WorkflowError(
+            f"'{name}' is used as a node and defines subgraphs itself", hint="put these into files of their own"
+        )
+    return part
 
 
 def _embedded(tags: dict[str, str], path: Path) -> Workflow:
@@ -123,16 +157,17 @@ def with_setting(workflow: Workflow, registry: Registry, setting: str, option: s
     name, equals, text = setting.partition("=")
     if not equals:
         raise UsageError(f"{option} {setting}: there is no '='", hint=f"write {option} node.input=value")
-    node, _, socket = workflow.inputs.get(name, name).rpartition(".")
-    entry = workflow.graph.get(node)
+    node, _, place = workflow.inputs.get(name, name).rpartition(".")
+    inner = exposed(workflow, node, place)
+    entry = inlined(workflow, registry).workflow.graph.get(inner[0]) if inner else None
     kind = registry.get(entry.class_type) if entry else None
-    if entry is None or (kind and socket not in kind.spec.inputs):
+    if inner is None or entry is None or (kind and inner[1] not in kind.spec.inputs):
         hint = _near_input(name, workflow, registry)
         raise UsageError(f"{option} {name}: the workflow has no such input", hint=hint)
-    if kind and kind.spec.inputs[socket].holds:
-        return workflow.with_input(node, socket, _from_here(text))
-    takes_text = kind is not None and fits(str, kind.spec.inputs[socket].type)
-    return workflow.with_input(node, socket, text if takes_text else _json_or_text(text))
+    socket = kind.spec.inputs[inner[1]] if kind else None
+    if socket and socket.holds:
+        return workflow.with_input(node, place, _from_here(text))
+    return workflow.with_input(node, place, text if socket and fits(str, socket.type) else _json_or_text(text))
 
 
 def up_to(document: Document, node: str) -> Document:
@@ -160,15 +195,16 @@ def _json_or_text(text: str) -> Any:
 def _near_input(name: str, workflow: Workflow, registry: Registry) -> str | None:
     known = list(workflow.inputs)
     for node, entry in workflow.graph.items():
-        if kind := registry.get(entry.class_type):
-            known += [f"{node}.{socket}" for socket in kind.spec.inputs]
+        kind, subgraph = registry.get(entry.class_type), workflow.subgraphs.get(entry.class_type)
+        sockets = kind.spec.inputs if kind else subgraph.inputs if subgraph else ()
+        known += [f"{node}.{socket}" for socket in sockets]
     return suggestion(name, known)
 
 
 def models_of(workflow: Workflow, registry: Registry) -> dict[str, list[tuple[str, str]]]:
     """The model sources that a workflow names where it isn't muted or bypassed, with the nodes and inputs that do."""
     sources: dict[str, list[tuple[str, str]]] = {}
-    for node, entry in active(workflow, registry).graph.items():
+    for node, entry in active(inlined(workflow, registry).workflow, registry).graph.items():
         kind = registry.get(entry.class_type)
         for socket in kind.spec.inputs.values() if kind else ():
             value = as_constant(entry.inputs.get(socket.name, None if socket.required else socket.default))

@@ -20,6 +20,7 @@ from engine.modes import active
 from engine.modes import problems as mode_problems
 from engine.node import Input, Node, linkable, name_of
 from engine.registry import Registry
+from engine.subgraphs import Place, exposed, inlined
 from engine.workflow import Link, NodeEntry, Workflow, as_constant, as_link, split_id
 
 
@@ -63,6 +64,7 @@ class Graph:
     """A checked workflow."""
 
     workflow: Workflow
+    """The document, with its subgraphs and the nodes that are muted."""
     steps: Mapping[str, Step]
     order: tuple[str, ...]
     """All nodes, each after those it depends on."""
@@ -70,6 +72,8 @@ class Graph:
     """The nodes whose outputs a run is for."""
     parts: Mapping[str, tuple[Graph, str]] = field(default_factory=dict)
     """Where several graphs were joined: the one that each target comes from, and its id there."""
+    places: Mapping[tuple[str, str], Place] = field(default_factory=dict)
+    """Where the workflow has the constants of nodes within subgraphs."""
 
     def part_of(self, target: str) -> tuple[Graph, str]:
         """The graph that a target comes from, and its id there: this one, unless several were joined."""
@@ -81,10 +85,14 @@ class Graph:
         return any(step.kind.spec.dynamic for step in self.steps.values())
 
     @property
-    def local_files(self) -> dict[tuple[str, str], str]:
-        """The absolute paths of the files that nodes name, by node and input."""
-        named = {(step.id, name): step.constants[name] for step in self.steps.values() for name in step.contents}
-        return {place: name for place, name in named.items() if Path(name).is_absolute()}
+    def local_files(self) -> dict[Place, str]:
+        """The absolute paths of the files that nodes name, by where the workflow names them."""
+        named = [(step.id, name, step.constants[name]) for step in self.steps.values() for name in step.contents]
+        return {
+            self.places.get((node, name), Place(None, node, name)): file
+            for node, name, file in named
+            if Path(file).is_absolute()
+        }
 
 
 def check(
@@ -102,13 +110,16 @@ def check(
         WorkflowError: with every problem found.
         MissingError: if all that is wrong is that models or files are missing.
     """
-    whole, workflow = workflow, active(workflow, registry)
+    flat = inlined(workflow, registry)
+    whole, document, workflow = flat.workflow, workflow, active(flat.workflow, registry)
     checker = _Checker(workflow, registry, Contents(base))
-    checker.problems += mode_problems(whole)
+    checker.problems += [*flat.problems, *mode_problems(whole)]
     steps = {node: step for node, entry in workflow.graph.items() if (step := checker.step(node, entry))}
-    checker.exposed(whole)
+    checker.exposed(document, whole)
     if targets is None:
         targets = [node for node, step in steps.items() if step.kind.spec.saves]
+    else:
+        targets = [end for node in targets for end in flat.outputs.get(node, (node,))]
     if targets or len(steps) == len(workflow.graph):  # a node of unknown kind might have been one that saves
         checker.targets(targets, whole)
 
@@ -124,7 +135,7 @@ def check(
         raise WorkflowError.of(checker.problems + checker.missing)
     if checker.missing:
         raise MissingError.of(checker.missing)
-    return Graph(whole, steps, order, tuple(targets))
+    return Graph(document, steps, order, tuple(targets), places=flat.places)
 
 
 class _Checker:
@@ -206,13 +217,14 @@ class _Checker:
         except MissingError as error:
             self.missing.append(Problem(error.message, node, socket.name, error.hint))
 
-    def exposed(self, whole: Workflow) -> None:
-        """Check that what the whole workflow exposes is there."""
-        for name, path in whole.inputs.items():
+    def exposed(self, document: Workflow, flat: Workflow) -> None:
+        """Check that what a document exposes is there."""
+        for name, path in document.inputs.items():
             node, _, socket = path.rpartition(".")
-            entry = whole.graph.get(node)
+            inner = exposed(document, node, socket)
+            entry = flat.graph.get(inner[0]) if inner else None
             kind = self.kinds.get(entry.class_type) if entry else None
-            if entry is None or (kind and socket not in kind.spec.inputs):
+            if inner is None or entry is None or (kind and inner[1] not in kind.spec.inputs):
                 self.problems.append(Problem(f"the exposed input '{name}' leads to '{path}', which isn't there"))
 
     def targets(self, targets: Collection[str], whole: Workflow) -> None:

@@ -19,6 +19,7 @@ from io import BytesIO
 from pathlib import Path, PurePath
 
 from engine.errors import InputError
+from engine.subgraphs import Place
 from engine.values import Files, Media
 from engine.workflow import Workflow
 
@@ -33,10 +34,10 @@ class Outputs:
     Args:
         folder: where to.
         workflow: what is embedded.
-        files: where the local files are that the workflow names: absolute paths by node and input.
+        files: where the local files are that the workflow names: absolute paths by the place of the name.
     """
 
-    def __init__(self, folder: Path, workflow: Workflow, files: Mapping[tuple[str, str], str] | None = None) -> None:
+    def __init__(self, folder: Path, workflow: Workflow, files: Mapping[Place, str] | None = None) -> None:
         self.folder = folder
         self.workflow = workflow
         self.files = files or {}
@@ -63,8 +64,8 @@ class Outputs:
 
     def _tags_in(self, folder: Path) -> Mapping[str, str]:
         workflow = self.workflow
-        for (node, socket), file in self.files.items():
-            workflow = workflow.with_input(node, socket, os.path.relpath(file, folder))
+        for (subgraph, node, name), file in self.files.items():
+            workflow = workflow.with_input(node, name, os.path.relpath(file, folder), subgraph=subgraph)
         return {"prompt": json.dumps(workflow.api()), "workflow": json.dumps(workflow.document())}
 
 

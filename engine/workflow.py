@@ -5,15 +5,16 @@
                "2": {"class_type": "Repeat", "inputs": {"text": ["1", 0], "times": 2}}}}
 
 A bare graph is read as well. An input is a constant or a link `[node, slot]`, where the slot is the index or the name
-of an output; a constant list that could be taken for a link is written `{"__value__": […]}`.
+of an output; a constant list that could be taken for a link is written `{"__value__": […]}`. A workflow that others use
+as a node (`engine.subgraphs`) names links under `outputs`; those that nodes of this one are stand under `subgraphs`.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails, from_json
 
 from engine.errors import Problem, WorkflowError
@@ -62,6 +63,12 @@ class NodeEntry(BaseModel):
     meta: dict[str, Any] = Field({}, alias="_meta")
 
 
+def _output(link: list[str | int]) -> list[str | int]:
+    if as_link(link) is None:
+        raise ValueError("must be a link, [node, slot]")
+    return link
+
+
 class Workflow(BaseModel):
     """A workflow document. Whether its nodes exist and fit together is for `engine.graph` to say."""
 
@@ -72,7 +79,11 @@ class Workflow(BaseModel):
     description: str = ""
     inputs: dict[str, str] = {}
     """The inputs that the workflow exposes: a name for "node.input"."""
+    outputs: dict[str, Annotated[list[str | int], AfterValidator(_output)]] = {}
+    """What it gives where it is used as a node: names for links to nodes of the graph."""
     graph: dict[str, NodeEntry]
+    subgraphs: dict[str, Workflow] = {}
+    """Workflows that nodes of the graph, or of each other, are by name."""
     layout: Any = None
     """The editor's; kept, not looked at."""
 
@@ -100,8 +111,11 @@ class Workflow(BaseModel):
         except ValidationError as error:
             raise WorkflowError.of(map(_problem, error.errors())) from None
 
-    def with_input(self, node: str, input: str, value: Any) -> Workflow:
-        """The same workflow with another constant or link for one input."""
+    def with_input(self, node: str, input: str, value: Any, *, subgraph: str | None = None) -> Workflow:
+        """The same workflow with another constant or link for one input, of its own or of one of its subgraphs."""
+        if subgraph is not None:
+            changed = self.subgraphs[subgraph].with_input(node, input, value)
+            return self.model_copy(update={"subgraphs": {**self.subgraphs, subgraph: changed}})
         entry = self.graph[node]
         entry = entry.model_copy(update={"inputs": {**entry.inputs, input: value}})
         return self.model_copy(update={"graph": {**self.graph, node: entry}})
@@ -127,11 +141,13 @@ class Workflow(BaseModel):
 
     def document(self) -> dict[str, Any]:
         """The whole document, as JSON data."""
-        about = {name: getattr(self, name) for name in ("title", "description", "inputs")}
+        about = {name: getattr(self, name) for name in ("title", "description", "inputs", "outputs")}
+        subgraphs = {name: workflow.document() for name, workflow in self.subgraphs.items()}
         return (
             {"kinograph": self.kinograph}
             | {name: value for name, value in about.items() if value}
             | {"graph": self.api()}
+            | ({"subgraphs": subgraphs} if subgraphs else {})
             | ({} if self.layout is None else {"layout": self.layout})
         )
 

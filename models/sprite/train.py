@@ -12,7 +12,6 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL
-from transformers import CLIPModel
 
 from models.sprite import judging
 from models.sprite.training import autoencoder, captioner, clip, encoders, loras, sdxl, svd
@@ -65,9 +64,10 @@ def train_clip(steps: int = clip.STEPS) -> None:
 
 def train_captioner(steps: int = captioner.STEPS) -> None:
     tokenizer = captioner.build_tokenizer()
-    eyes = CLIPModel.from_pretrained(FAMILY / "clip", dtype=torch.float32)
-    captioner.save(captioner.train_captioner(tokenizer, eyes, steps), tokenizer, FAMILY / "captioner")
-    write_card(FAMILY / "captioner", "A small GIT of the sprite world", [finished("captioner")], captioner.BATCH)
+    captioner.save(captioner.train_captioner(tokenizer, steps), tokenizer, FAMILY / "captioner")
+    courses = [f"captioner-eyes-{course}" for course in range(1, len(captioner.EYE_COURSES) + 1)]
+    runs = [*map(finished, courses), finished("captioner")]
+    write_card(FAMILY / "captioner", "A small GIT of the sprite world", runs, captioner.BATCH)
 
 
 def train_loras(concepts: Sequence[str] = loras.CONCEPTS, **length: int) -> None:

@@ -13,6 +13,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from engine.documents import read, shipped
 from engine.errors import MissingError, WorkflowError
+from tests.cli.conftest import Command
 
 GRAPH = {"1": {"class_type": "SaveText", "inputs": {"text": "snail"}}}
 
@@ -89,3 +90,48 @@ def test_a_workflow_that_ships_is_found_by_name_unless_a_file_has_it(
 
     Path(name).write_text(json.dumps(GRAPH))
     assert read(name).workflow.api() == GRAPH
+
+
+PART = {
+    "inputs": {"text": "shout.text"},
+    "outputs": {"loud": ["shout", 0]},
+    "graph": {"shout": {"class_type": "Shout", "inputs": {"text": "snail"}, "_meta": {"title": "Shout"}}},
+}
+WHOLE = {
+    "inputs": {"text": "part.text"},
+    "graph": {
+        "part": {"class_type": "parts/shout.json", "inputs": {"text": "fox"}},
+        "save": {"class_type": "SaveText", "inputs": {"text": ["part", "loud"]}},
+    },
+}
+
+
+def test_a_file_is_used_as_a_node(tmp_path: Path, kinograph: Command) -> None:
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "parts" / "shout.json").write_text(json.dumps(PART))
+    (tmp_path / "whole.json").write_text(json.dumps({"kinograph": 1, **WHOLE}))
+    result = kinograph("run", "whole.json", "--set", "text=a hen", "--out", "out")
+    assert Path(result.stdout.strip()).read_text() == "A HEN!\n"
+    assert "Shout (part/shout)" in result.stderr
+    assert "FOX!" in kinograph("run", "whole.json", "--until", "part").stdout
+    assert read("whole.json").workflow.subgraphs.keys() == {"parts/shout.json"}
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("../secret.json", "is not in the workflow's folder or below"),
+        ("nothing.json", "there is no workflow 'nothing.json'"),
+        ("broken.json", "'broken.json', used as a node: the workflow is not JSON"),
+        ("deep.json", "is used as a node and defines subgraphs itself"),
+    ],
+)
+def test_a_file_that_can_not_be_used_as_a_node_is_told(tmp_path: Path, name: str, message: str) -> None:
+    (tmp_path / "secret.json").write_text(json.dumps(PART))
+    folder = tmp_path / "workflows"
+    folder.mkdir()
+    (folder / "broken.json").write_text("{")
+    (folder / "deep.json").write_text(json.dumps({**PART, "subgraphs": {"A": PART}}))
+    (folder / "whole.json").write_text(json.dumps({"1": {"class_type": name}}))
+    with pytest.raises((WorkflowError, MissingError), match=message):
+        read(str(folder / "whole.json"))

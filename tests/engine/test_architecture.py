@@ -23,6 +23,7 @@ LAYERS = (
         "workflow",
         "registry",
         "modes",
+        "subgraphs",
         "contents",
         "graph",
         "expand",

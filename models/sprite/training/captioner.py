@@ -6,6 +6,7 @@ As the published video checkpoints do, it looks at six frames; a picture is six 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,11 +15,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import BertTokenizer, CLIPModel, GitConfig, GitForCausalLM, GitProcessor
+from transformers import BertTokenizer, GitConfig, GitForCausalLM, GitProcessor
 
 from models.sprite import world
 from models.sprite.training.clip import PATCH, image_processor, normalised
-from models.sprite.training.data import tensor
+from models.sprite.training.data import pictures, tensor
 from models.sprite.training.heads import Heads
 from models.sprite.training.loop import Recipe, Step, train
 
@@ -27,8 +28,10 @@ WIDTH = 128
 LENGTH = 24
 """Tokens in a caption, its ends included."""
 PATCHES = (world.SIZE // PATCH) ** 2
-STEPS, BATCH = 3000, 16
-_SHOWN = (0, 0, 4, PATCHES)
+EYE_COURSES, EYE_BATCH = (3000, 5000), 48
+"""Steps of each course of the image encoder; pictures begin alike in the first."""
+STEPS, BATCH = 2500, 16
+_SHOWN = (8, 8, PATCHES)
 """Patches that are handed on, from step to step."""
 STILL = 0.3
 """How many of the clips don't move, and are described without a motion."""
@@ -52,17 +55,16 @@ def build_tokenizer() -> BertTokenizer:
     )
 
 
-def build(tokenizer: BertTokenizer, clip: CLIPModel) -> GitForCausalLM:
-    """A GIT whose image encoder starts as the CLIP's, as GIT's own does."""
-    vision = clip.config.vision_config
+def build(tokenizer: BertTokenizer) -> GitForCausalLM:
+    """A GIT whose image encoder has as many layers as its decoder."""
     config = GitConfig(
         vision_config={
-            "hidden_size": vision.hidden_size,
-            "intermediate_size": vision.intermediate_size,
-            "num_hidden_layers": vision.num_hidden_layers,
-            "num_attention_heads": vision.num_attention_heads,
-            "image_size": vision.image_size,
-            "patch_size": vision.patch_size,
+            "hidden_size": WIDTH,
+            "intermediate_size": 4 * WIDTH,
+            "num_hidden_layers": 4,
+            "num_attention_heads": 4,
+            "image_size": world.SIZE,
+            "patch_size": PATCH,
         },
         vocab_size=len(tokenizer),
         hidden_size=WIDTH,
@@ -79,16 +81,66 @@ def build(tokenizer: BertTokenizer, clip: CLIPModel) -> GitForCausalLM:
         pad_token_id=tokenizer.pad_token_id,
     )
     model = GitForCausalLM(config)
-    model.git.image_encoder.vision_model.load_state_dict(clip.vision_model.state_dict())
     for when in model.git.img_temporal_embedding:
         nn.init.normal_(when, std=0.5)  # GIT's zeros would leave the frames without an order at first
     return model
 
 
+class Seeing(nn.Module):
+    """The image encoder with heads that tell, from the mean of its patches, what a picture shows and how it stands.
+
+    Captions alone teach colours, places and styles first, and shapes and motion hardly ever: an encoder that knows the
+    shapes and where they are makes the rest easy.
+    """
+
+    def __init__(self, encoder: nn.Module) -> None:
+        super().__init__()
+        self.encoder, self.heads, self.pose = encoder, Heads(WIDTH, world.VOCABULARY), nn.Linear(WIDTH, 5)
+
+    def loss(self, scenes: Sequence[world.Scene]) -> Tensor:
+        """Cross entropy of the attributes, that of the subject twice over, and the absolute error of the pose."""
+        seen = self.encoder(normalised(pictures(scenes))).last_hidden_state[:, 1:].mean(1)
+        truths = [{slot: getattr(scene, slot) for slot in world.VOCABULARY} for scene in scenes]
+        poses = torch.tensor([_pose(scene) for scene in scenes])
+        named = self.heads.losses(seen, truths)
+        return torch.stack(list(named.values())).mean() + named["subject"] + F.l1_loss(self.pose(seen), poses)
+
+
+def _pose(scene: world.Scene) -> tuple[float, ...]:
+    """Where the first sprite stands in the picture, from -1 to 1, its size, and its angle as a direction."""
+    hero = scene.sprites[0]
+    left, top = scene.camera
+    half = world.SIZE / 2
+    return (hero.x - left) / half, (hero.y - top) / half, hero.radius / half, np.cos(hero.angle), np.sin(hero.angle)
+
+
+def train_eyes(encoder: nn.Module) -> nn.Module:
+    """Train the image encoder on pictures that begin alike, sprites in the middle, and then differ ever more."""
+    seeing = Seeing(encoder)
+
+    def loss_of(step: Step, seeing: Seeing, before: int) -> Tensor:
+        variety = min(1.0, 0.3 + (before + step.index) / (0.6 * EYE_COURSES[0]))
+        return seeing.loss([_moment(step.rng, variety) for _ in range(EYE_BATCH)])
+
+    for course, steps in enumerate(EYE_COURSES, 1):
+        here = partial(loss_of, seeing=seeing, before=sum(EYE_COURSES[: course - 1]))
+        recipe = Recipe(f"captioner-eyes-{course}", steps, 1e-3, ema=0.998, seed=course)
+        seeing = train(seeing.requires_grad_(True), here, recipe)
+    return seeing.encoder
+
+
+def _moment(rng: np.random.Generator, variety: float) -> world.Scene:
+    """A scene, or what becomes of it in some seconds of motion."""
+    scene = world.random_scene(rng, variety=variety)
+    if rng.random() > variety / 2:
+        return scene
+    return world.at_time(scene, world.random_motion(rng, float(rng.uniform(0, 255))), float(rng.uniform(0, 3)))
+
+
 class Glances(nn.Module):
     """The image encoder while training: of each frame it hands on the class token and some of the patches.
 
-    Among all 390 tokens of a clip the words would not find the six that tell what is there and where.
+    All 390 tokens of a clip would make a step take twice as long.
     """
 
     def __init__(self, encoder: nn.Module) -> None:
@@ -103,11 +155,7 @@ class Glances(nn.Module):
 
 
 class Captioning(nn.Module):
-    """The model, with heads that name the attributes from what the class tokens hold in the end.
-
-    Captions alone teach colours, places and styles; shapes and motion, which take comparing patches and frames, they
-    hardly begin to.
-    """
+    """The model, with heads that name the attributes, and the motion, from what the image tokens hold in the end."""
 
     def __init__(self, model: GitForCausalLM) -> None:
         super().__init__()
@@ -129,8 +177,7 @@ class Captioning(nn.Module):
         logits = self.model.output(states[:, -length:-1])
         wanted = ids.masked_fill(tokens["attention_mask"] == 0, -100)[:, 1:]
         written = F.cross_entropy(logits.flatten(0, 1), wanted.flatten())
-        classes = states[:, : -length : 1 + len(self.glances.patches)]
-        return written + self.heads.loss(classes.mean(1), truths)
+        return written + self.heads.loss(states[:, :-length].mean(1), truths)
 
 
 class Clips:
@@ -148,10 +195,12 @@ class Clips:
         return self._memory[index]
 
 
-def train_captioner(tokenizer: BertTokenizer, clip: CLIPModel, steps: int = STEPS) -> GitForCausalLM:
+def train_captioner(tokenizer: BertTokenizer, steps: int = STEPS) -> GitForCausalLM:
     """Train on base sprites, still and in every motion, and their plain captions."""
     torch.manual_seed(0)
-    captioning, clips = Captioning(build(tokenizer, clip)).requires_grad_(True), Clips()
+    model = build(tokenizer)
+    model.git.image_encoder = train_eyes(model.git.image_encoder)
+    captioning, clips = Captioning(model).requires_grad_(True), Clips()
 
     def loss_of(step: Step) -> Tensor:
         drawn = [clips[int(i)] for i in step.rng.integers(2**31, size=BATCH)]
@@ -162,7 +211,7 @@ def train_captioner(tokenizer: BertTokenizer, clip: CLIPModel, steps: int = STEP
         truths = [{slot: getattr(s, slot) for slot in world.VOCABULARY} | {"motion": m} for _, s, m in drawn]
         return captioning.loss(tokens, pixels, truths)
 
-    return train(captioning, loss_of, Recipe("captioner", steps, 6e-4, warmup=200, ema=0.998)).trained()
+    return train(captioning, loss_of, Recipe("captioner", steps, 5e-4, warmup=200, ema=0.998)).trained()
 
 
 def random_clip(rng: np.random.Generator) -> tuple[np.ndarray, world.Scene, str]:

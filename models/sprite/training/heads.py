@@ -20,10 +20,13 @@ class Heads(nn.Module):
         self.names = names
         self.readers = nn.ModuleDict({slot: nn.Linear(width, len(words)) for slot, words in names.items()})
 
-    def loss(self, features: Tensor, truths: Sequence[Mapping[str, str]]) -> Tensor:
-        """Mean cross entropy over the slots, of features (N, width) and what each shows."""
-        losses = [
-            F.cross_entropy(self.readers[slot](features), torch.tensor([words.index(t[slot]) for t in truths]))
+    def losses(self, features: Tensor, truths: Sequence[Mapping[str, str]]) -> dict[str, Tensor]:
+        """The cross entropy of each slot, of features (N, width) and what each shows."""
+        return {
+            slot: F.cross_entropy(self.readers[slot](features), torch.tensor([words.index(t[slot]) for t in truths]))
             for slot, words in self.names.items()
-        ]
-        return torch.stack(losses).mean()
+        }
+
+    def loss(self, features: Tensor, truths: Sequence[Mapping[str, str]]) -> Tensor:
+        """Their mean."""
+        return torch.stack(list(self.losses(features, truths).values())).mean()

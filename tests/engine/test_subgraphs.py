@@ -1,0 +1,154 @@
+"""Workflows used as nodes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.cache import Cache
+from engine.errors import WorkflowError
+from engine.events import NodeSaved
+from engine.execute import Execution
+from engine.graph import check
+from engine.outputs import Outputs
+from engine.workflow import Workflow
+from tests.engine.toys import RAN, REGISTRY, Run, checked, node
+
+TWICE: dict[str, Any] = {
+    "inputs": {"number": "first.a", "scale": "second.scale"},
+    "outputs": {"mixed": ["second", 0], "parts": ["divide", "remainder"]},
+    "graph": {
+        "first": node("Mix", a=1),
+        "second": node("Mix", a=["first", 0], scale=2.0),
+        "divide": node("Divide", a=["second", 0]),
+    },
+}
+"""Mixes a number twice."""
+
+
+def document(graph: dict[str, Any], **subgraphs: Any) -> dict[str, Any]:
+    return {"kinograph": 1, "graph": graph, "subgraphs": subgraphs or {"Twice": TWICE}}
+
+
+def written_out(a: Any, scale: float = 2.0) -> dict[str, Any]:
+    return {"first": node("Mix", a=a), "second": node("Mix", a=["first", 0], scale=scale)}
+
+
+def test_a_subgraph_is_the_same_nodes_written_out(cache: Cache) -> None:
+    graph = document({"one": node("Number", value=1), "twice": node("Twice", number=["one", 0], scale=3.0)})
+    run = Run(graph, ["twice"], cache=cache)
+    by_hand = Run({"one": node("Number", value=1)} | written_out(["one", 0], 3.0), ["second"], cache=cache)
+    assert not by_hand.ran
+    assert run.results["twice/second"] == by_hand.results["second"]
+
+
+def test_what_a_subgraph_does_not_get_it_has_itself(cache: Cache) -> None:
+    run = Run(document({"twice": node("Twice")}), ["twice"], cache=cache)
+    assert run.results["twice/second"] == Run(written_out(1), ["second"], cache=cache).results["second"]
+
+
+@pytest.mark.parametrize("slot", [1, "parts"])
+def test_outputs_are_linked_by_index_or_name(slot: int | str, cache: Cache) -> None:
+    graph = document({"twice": node("Twice", number=4), "end": node("Mix", a=["twice", slot])})
+    by_hand = written_out(4) | {"divide": node("Divide", a=["second", 0]), "end": node("Mix", a=["divide", 1])}
+    assert Run(graph, ["end"], cache=cache).results == Run(by_hand, ["end"], cache=cache).results
+
+
+def test_subgraphs_may_use_each_other_and_lists_map_over_them(cache: Cache) -> None:
+    four = {
+        "inputs": {"number": "a.number"},
+        "outputs": {"out": ["b", "mixed"]},
+        "graph": {"a": node("Twice"), "b": node("Twice", number=["a", 0])},
+    }
+    graph = document(
+        {
+            "count": node("Count", to=3),
+            "four": node("Four", number=["count", 0]),
+            "total": node("Total", numbers=["four", 0]),
+        },
+        Twice=TWICE,
+        Four=four,
+    )
+    assert Run(graph, ["total"], cache=cache).ran["Mix"] == 12
+
+
+def test_a_muted_subgraph_is_gone_and_a_bypassed_one_hands_on_what_it_got(cache: Cache) -> None:
+    def graph(mode: str) -> dict[str, Any]:
+        twice = node("Twice", number=["one", 0]) | {"_meta": {"mode": mode}}
+        return document({"one": node("Number", value=7), "twice": twice, "end": node("Mix", a=2, b=["twice", 0])})
+
+    passed = {"one": node("Number", value=7), "end": node("Mix", a=2, b=["one", 0])}
+    assert Run(graph("bypass"), ["end"], cache=cache).results == Run(passed, ["end"], cache=cache).results
+    without = {"end": node("Mix", a=2)}
+    assert Run(graph("mute"), ["end"], cache=cache).results == Run(without, ["end"], cache=cache).results
+
+
+def test_what_a_subgraph_saves_is_saved(cache: Cache, tmp_path: Path) -> None:
+    save = {"inputs": {"number": "save.number"}, "graph": {"save": node("SaveNumber", number=5)}}
+    run = Run(document({"a": node("Save"), "b": node("Save", number=6)}, Save=save), cache=cache, out=tmp_path)
+    assert {event.node for event in run.of(NodeSaved)} == {"a/save", "b/save"}
+
+
+@pytest.mark.parametrize(
+    ("graph", "subgraphs", "message"),
+    [
+        (
+            {"t": node("Twice", nmber=1)},
+            {},
+            r"node t, input nmber: Twice exposes no such input \(did you mean 'number'",
+        ),
+        ({"t": node("Twice"), "e": node("Mix", a=["t", 2])}, {}, "node e, input a: links to node t"),
+        ({"t": node("Twice", number="x")}, {}, "node t/first, input a: should be a valid integer"),
+        ({"t": node("Loop")}, {"Loop": {"graph": {"t": node("Loop")}}}, "node t/t: the subgraph 'Loop' lies in itself"),
+        ({"t": node("Mix", a=1)}, {"Mix": TWICE}, "'Mix' has the name of a kind of node"),
+        (
+            {"t": node("A")},
+            {"A": {"graph": {}, "outputs": {"x": ["y", 0]}}},
+            "output 'x' of subgraph 'A' leads to node y",
+        ),
+        ({"t": node("A")}, {"A": {"graph": {}, "inputs": {"x": "y.z"}}}, "input 'x' of subgraph 'A' leads to 'y.z'"),
+        ({"t": node("A")}, {"A": {"graph": {}, "subgraphs": {"B": TWICE}}}, "'A' defines subgraphs"),
+        ({"t": node("Twice"), "t/first": node("Number")}, {}, "node t/first: is there twice"),
+    ],
+)
+def test_mistakes_are_told_with_their_place(graph: Any, subgraphs: Any, message: str) -> None:
+    data = {"kinograph": 1, "graph": graph, "subgraphs": subgraphs or {"Twice": TWICE}}
+    with pytest.raises(WorkflowError, match=message):
+        checked(data, list(graph)[:1])
+
+
+def test_subgraphs_that_multiply_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.subgraphs.MOST", 1000)
+    bomb = {f"S{depth}": {"graph": {str(i): node(f"S{depth + 1}") for i in range(10)}} for depth in range(8)} | {
+        "S8": {"graph": {"n": node("Number")}}
+    }
+    with pytest.raises(WorkflowError, match="more than 1,000 nodes"):
+        checked(document({"start": node("S0")}, **bomb), ["start"])
+
+
+def test_files_are_named_where_the_document_names_them(cache: Cache, tmp_path: Path) -> None:
+    (tmp_path / "in.txt").write_text("7")
+    read = {
+        "inputs": {"file": "read.file"},
+        "outputs": {"text": ["read", 0]},
+        "graph": {"read": node("ReadFile", file="in.txt")},
+    }
+    graph = document({"own": node("Read"), "given": node("Read", file="in.txt")}, Read=read)
+    workflow = Workflow.read(graph)
+    whole = check(workflow, REGISTRY, base=tmp_path, targets=["own", "given"])
+    outputs = Outputs(tmp_path / "out", whole.workflow, whole.local_files)
+    embedded = Workflow.parse(outputs._tags_in(tmp_path / "out")["workflow"])
+    assert embedded.subgraphs["Read"].graph["read"].inputs["file"] == "../in.txt"
+    assert embedded.graph["given"].inputs["file"] == "../in.txt"
+    RAN.clear()
+    execution = Execution(whole, cache=cache, out=tmp_path / "out")
+    list(execution)
+    assert set(execution.results) == {"own/read", "given/read"}
+
+
+def test_a_document_with_subgraphs_comes_back_as_it_was() -> None:
+    data = document({"twice": node("Twice", number=1)})
+    assert Workflow.read(data).document() == Workflow.read(Workflow.read(data).document()).document()
+    assert Workflow.read(Workflow.read(data).document()) == Workflow.read(data)
