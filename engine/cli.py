@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from engine.registry import Registry
     from engine.workflow import Workflow
 
+COSTS = "costs.json"
+"""Where, in Kinograph's folder, it is kept what nodes take."""
+
 app = typer.Typer(
     help="Run node-graph workflows for generative video: language to pictures to video, from one JSON file.",
     no_args_is_help=True,
@@ -116,9 +119,11 @@ def run(
     with answering(as_json, debug), Interrupts() as interrupts:
         from engine import devices
         from engine.console import reporter
+        from engine.costs import Costs
         from engine.documents import up_to
         from engine.events import NodeSaved
         from engine.execute import Execution
+        from engine.models import home
 
         if not debug:
             quiet_libraries()
@@ -135,7 +140,8 @@ def run(
             with reporter(_labels(document.workflow, registry), as_json=as_json, debug=debug) as shown:
                 graph = _ready(document, registry, shown, interrupts, [target] if target else None)
                 with _cache(cache_dir, no_cache, cache_disk, cache_host) as cache:
-                    execution = Execution(graph, cache=cache, out=out, device=device, alone=bool(only))
+                    costs = Costs(home() / COSTS)
+                    execution = Execution(graph, cache=cache, out=out, device=device, costs=costs, alone=bool(only))
                     for event in _events(execution, shown, interrupts):
                         if isinstance(event, NodeSaved):
                             answers += map(str, event.files)
@@ -172,7 +178,9 @@ def sweep(
         from engine import devices
         from engine import sweep as grid
         from engine.console import Labels, reporter
+        from engine.costs import Costs
         from engine.execute import Execution
+        from engine.models import home
 
         if not debug:
             quiet_libraries()
@@ -193,7 +201,8 @@ def sweep(
             graph = grid.joined([_ready(one, registry, shown, interrupts, None) for one in made.values()])
             ends = grid.outcomes(graph, made)
             with _cache(cache_dir, False, "", "") as cache:
-                execution = Execution(graph, cache=cache, out=out, device=device)
+                costs = Costs(home() / COSTS)
+                execution = Execution(graph, cache=cache, out=out, device=device, costs=costs)
                 for event in _events(execution, shown, interrupts):
                     grid.note(ends, event)
         sheet, table = grid.save(axes, ends, out)

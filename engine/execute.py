@@ -27,6 +27,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from engine.cache import Cache, Entry
+from engine.costs import Costs
 from engine.errors import Cancelled, InputError, KinographError, NodeError, Problem
 from engine.events import (
     Event,
@@ -68,6 +69,7 @@ class Execution:
         out: the folder that media are written to.
         device: a torch device, "cpu" or "cuda:0".
         models: the resident models; share them between the runs of a process.
+        costs: what nodes were seen to take, which decides what goes first; added to as this run goes on.
         alone: run nothing but the targets, on what is held; iterating raises MissingError if something isn't. What
             can't be held between runs, such as references to models, is made anew all the same.
     """
@@ -80,6 +82,7 @@ class Execution:
         out: Path,
         device: str = "cpu",
         models: Models | None = None,
+        costs: Costs | None = None,
         alone: bool = False,
     ) -> None:
         self.graph = graph
@@ -95,7 +98,8 @@ class Execution:
         self._outputs = {name: Outputs(out, part.workflow, part.local_files) for name, part in wholes.items()}
         self._slots: dict[Uses, int] = {"device": 1, "cpu": cores(), "io": 8}
         self._schedule = Schedule(self._slots, self._add_thread)
-        self._planner = Planner(graph, device, cache, self._here)
+        self._costs = Costs() if costs is None else costs
+        self._planner = Planner(graph, device, cache, self._here, self._costs)
         self._planning = Lock()
         self._announced: set[str] = set()
         self._events: SimpleQueue[Event | None] = SimpleQueue()
@@ -132,6 +136,7 @@ class Execution:
             self.cancel()
             for thread in self._threads:
                 thread.join()
+            self._costs.save()
         if self._fault:
             raise self._fault
         seconds = perf_counter() - started
@@ -162,6 +167,7 @@ class Execution:
     def _count(self, event: Event) -> None:
         if isinstance(event, NodeFinished):
             self._timings[event.node] = event.seconds
+            self._costs.note(event.kind, event.seconds)
         elif isinstance(event, NodeCached):
             self._cached += 1
         elif isinstance(event, NodeFailed):

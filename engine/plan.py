@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from engine.costs import Costs
 from engine.graph import Graph, Step
 from engine.keys import Key
 
@@ -24,15 +25,26 @@ class Plan:
 
 
 def make_plan(
-    graph: Graph, keys: Mapping[str, Key], held: Callable[[Key], bool], targets: Sequence[str] | None = None
+    graph: Graph,
+    keys: Mapping[str, Key],
+    held: Callable[[Key], bool],
+    targets: Sequence[str] | None = None,
+    costs: Costs | None = None,
 ) -> Plan:
-    """The plan that gives the targets (the graph's own if None). What lies above a hit is neither loaded nor run."""
+    """The plan that gives the targets (the graph's own if None). What lies above a hit is neither loaded nor run.
+
+    Of several branches the one that takes longest, by `costs`, comes first.
+    """
+    wanted = graph.targets if targets is None else targets
+    longest = _longest(graph, costs) if costs else {}
     runs: dict[Key, Step] = {}
     hits: dict[Key, Step] = {}
     sources: dict[Key, tuple[Key, ...]] = {}
     uses: dict[Key, int] = {}
     # Depth first, without recursion: a step stays on the stack, and is ordered when it is met again below its sources.
-    stack = list(reversed(graph.targets if targets is None else targets))
+    stack = list(reversed(wanted))
+    if longest:
+        stack.sort(key=longest.__getitem__)
     while stack:
         key = keys[stack[-1]]
         if key in runs or key in hits:
@@ -47,5 +59,16 @@ def make_plan(
             links = reversed(list(graph.steps[stack[-1]].sources()))
             below = {keys[source.node]: source.node for source in links}
             sources[key] = tuple(below)
-            stack += below.values()  # the first input's branch on top
+            # The first input's branch on top, or the longest.
+            stack += sorted(below.values(), key=longest.__getitem__) if longest else below.values()
     return Plan(runs, hits, sources, uses)
+
+
+def _longest(graph: Graph, costs: Costs) -> dict[str, float]:
+    """The seconds that each node and the longest way to it are expected to take."""
+    longest: dict[str, float] = {}
+    for node in graph.order:
+        step = graph.steps[node]
+        before = max((longest[source.node] for source in step.sources()), default=0.0)
+        longest[node] = before + costs.of(step.kind.spec.kind)
+    return longest

@@ -13,6 +13,7 @@ from hashlib import sha256
 from typing import Any
 
 from engine.cache import Cache
+from engine.costs import Costs
 from engine.errors import MissingError, Problem
 from engine.expand import VALUE, Expansion, Outline, expand, outline
 from engine.graph import Graph, Step
@@ -40,9 +41,10 @@ class Planner:
         device: where it runs, which enters the keys.
         cache: where the outlines of lists are kept, so that a later run needn't make a list to know its length.
         here: whether a step's outputs are held or being made.
+        costs: what nodes are expected to take.
     """
 
-    def __init__(self, graph: Graph, device: str, cache: Cache, here: Callable[[Key], bool]) -> None:
+    def __init__(self, graph: Graph, device: str, cache: Cache, here: Callable[[Key], bool], costs: Costs) -> None:
         self.whole = graph
         self.device = device
         self.keys: Mapping[str, Key] = {}
@@ -51,6 +53,7 @@ class Planner:
         """The steps whose outputs the run is for."""
         self._cache = cache
         self._here = here
+        self._costs = costs
         self._expansion = Expansion(graph)
         self._known: dict[str, Outline] = {}
         self._failed: dict[str, None] = {}
@@ -107,7 +110,7 @@ class Planner:
             targets.setdefault(self.keys[node], []).append(graph.steps[node])
         self.targets = targets  # at once: other threads read it
         wanted = [node for node in graph.targets if node not in self._done]
-        plan = make_plan(graph, self.keys, self._here, targets=[*expansion.awaited, *wanted])
+        plan = make_plan(graph, self.keys, self._here, [*expansion.awaited, *wanted], self._costs)
         failures = [problem for node, problem in expansion.failures.items() if node in expansion.lost]
         lost = {node: blame for node, blame in expansion.lost.items() if node not in self._told}
         self._told.update(lost)

@@ -28,6 +28,7 @@ LAYERS = (
         "graph",
         "expand",
         "keys",
+        "costs",
         "plan",
     ),
     *("stored", "disk", "cache", "planner", "outputs", "schedule", "threads", "execute"),

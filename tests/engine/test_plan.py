@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.costs import Costs
 from engine.keys import node_keys
 from engine.plan import Plan, make_plan
 from tests.engine.graphs import graphs
@@ -43,6 +45,40 @@ def test_what_lies_above_a_hit_is_neither_run_nor_loaded() -> None:
     plan, keys = planned(chain(5), ["4"], {"0", "1", "2"})
     assert [step.id for step in plan.runs.values()] == ["3", "4"]
     assert list(plan.hits) == [keys["2"]]
+
+
+def test_the_longest_branch_by_measured_cost_comes_first(tmp_path: Path) -> None:
+    graph = {
+        "quick": node("Mix", a=1),
+        "number": node("Number"),
+        "slow": node("Slow", a=["number", 0]),
+        "both": node("Mix", a=["quick", 0], b=["slow", 0]),
+        "other": node("Slow", a=["slow", 0]),
+    }
+    measured = Costs(tmp_path / "costs.json")
+    measured.note("Slow", 3.0)
+    measured.note("Mix", 0.1)
+    measured.save()
+    part = checked(graph, targets=["both", "other"])
+    for costs, order in (
+        (None, ["quick", "number", "slow", "both", "other"]),
+        (Costs(tmp_path / "costs.json"), ["number", "slow", "other", "quick", "both"]),
+        (Costs(tmp_path / "none.json"), ["quick", "number", "slow", "both", "other"]),
+    ):
+        plan = make_plan(part, node_keys(part, "cpu"), lambda key: False, costs=costs)
+        assert [step.id for step in plan.runs.values()] == order
+
+
+def test_what_a_kind_takes_is_learnt_and_a_torn_file_forgotten(tmp_path: Path) -> None:
+    costs = Costs(tmp_path / "costs.json")
+    costs.note("Slow", 2.0)
+    costs.note("Slow", 4.0)
+    costs.save()
+    assert Costs(tmp_path / "costs.json").of("Slow") == 3.0
+    assert [path.name for path in tmp_path.iterdir()] == ["costs.json"]
+    for torn in ("{", "[1]", '{"Slow": "x"}'):
+        (tmp_path / "costs.json").write_text(torn)
+        assert Costs(tmp_path / "costs.json").of("Slow") == 0.0
 
 
 def test_equal_nodes_are_one_step() -> None:
