@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
+import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic_core import to_jsonable_python
 
-from engine.errors import Problem
+from engine.errors import KinographError, NodeError, Problem
 from engine.node import Preview
+from engine.values import brief
 
 Status = Literal["done", "failed", "cancelled"]
 
@@ -111,6 +113,13 @@ class NodeFailed:
     trace: str
     """The Python traceback, for the log."""
 
+    @classmethod
+    def of(cls, node: str, kind: str, error: BaseException, inputs: Mapping[str, Any]) -> Self:
+        """The event for what a node raised."""
+        code = error.exit_code if isinstance(error, KinographError) else NodeError.exit_code
+        told = {name: brief(value) for name, value in inputs.items()}
+        return cls(node, kind, problem_of(node, error), code, told, "".join(traceback.format_exception(error)))
+
 
 @dataclass(frozen=True, slots=True)
 class NodeSkipped:
@@ -155,6 +164,13 @@ Event = (
     | NodeSkipped
     | RunFinished
 )
+
+
+def problem_of(node: str, error: BaseException) -> Problem:
+    """What a node raised, as a problem of it."""
+    if isinstance(error, KinographError):
+        return Problem(error.message, node, error.input, error.hint)
+    return Problem("".join(traceback.format_exception_only(error)).strip(), node)
 
 
 def to_json(event: Event) -> dict[str, Any]:

@@ -14,7 +14,6 @@ Heavy nodes take turns on the device's one slot; light ones and those that wait 
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -28,16 +27,15 @@ from pydantic import ValidationError
 
 from engine.cache import Cache, Entry
 from engine.costs import Costs
-from engine.errors import Cancelled, InputError, KinographError, NodeError, Problem
+from engine.deliveries import Deliveries
+from engine.errors import Cancelled, InputError, KinographError, NodeError
 from engine.events import (
     Event,
     NodeCached,
     NodeFailed,
     NodeFinished,
     NodeProgress,
-    NodeResult,
     NodeRetried,
-    NodeSaved,
     NodeSkipped,
     NodeStarted,
     NodeText,
@@ -45,12 +43,12 @@ from engine.events import (
     RunFinished,
     RunStarted,
     Status,
+    problem_of,
 )
 from engine.graph import Gathered, Graph, Source, Step
 from engine.keys import Key
 from engine.models import Models
 from engine.node import Context, Node, Preview, Uses
-from engine.outputs import Outputs
 from engine.planner import Growth, Planner
 from engine.schedule import Schedule, Task
 from engine.threads import cores, set_torch_threads
@@ -90,12 +88,8 @@ class Execution:
         self.cache = cache
         self.device = device
         self.models = Models() if models is None else models
-        self.results: dict[str, tuple[Any, ...]] = {}
-        """The outputs, by node, of targets that don't save files."""
         self.exit_code = 0
         """That of the command, once the run has ended."""
-        wholes = {id(part): part for part, _ in map(graph.part_of, graph.targets)}
-        self._outputs = {name: Outputs(out, part.workflow, part.local_files) for name, part in wholes.items()}
         self._slots: dict[Uses, int] = {"device": 1, "cpu": cores(), "io": 8}
         self._schedule = Schedule(self._slots, self._add_thread)
         self._costs = Costs() if costs is None else costs
@@ -103,6 +97,7 @@ class Execution:
         self._planning = Lock()
         self._announced: set[str] = set()
         self._events: SimpleQueue[Event | None] = SimpleQueue()
+        self._deliveries = Deliveries(graph, out, self._events.put)
         self._cancelled = Flag()
         self._lock = Lock()
         self._threads: list[Thread] = []
@@ -111,6 +106,11 @@ class Execution:
         self._cached = 0
         self._timings: dict[str, float] = {}
         self._failures: list[NodeFailed] = []
+
+    @property
+    def results(self) -> dict[str, tuple[Any, ...]]:
+        """The outputs, by node, of targets that don't save files."""
+        return self._deliveries.results
 
     def cancel(self) -> None:
         """End the run: nothing more starts, and running nodes end at their next step."""
@@ -161,7 +161,7 @@ class Execution:
                 NodeFailed(node, self._planner.kind_of(node), problem, InputError.exit_code, inputs, trace="")
             )
         for node, blame in growth.lost.items():
-            self._events.put(NodeSkipped(node, self._planner.kind_of(node), blame))
+            self._tell_skipped(node, blame)
         self._skip(self._schedule.add(growth.plan))
 
     def _count(self, event: Event) -> None:
@@ -198,30 +198,32 @@ class Execution:
             with self._lock:
                 self._working -= 1
                 if not self._working:
+                    self._deliveries.flush()
                     self._events.put(None)
 
     def _do(self, task: Task) -> None:
-        step, kind = task.step, task.step.kind.spec.kind
+        node, kind = task.step.id, task.step.kind.spec.kind
         try:
             if not task.fetch:
-                self._events.put(NodeStarted(step.id, kind))
+                self._events.put(NodeStarted(node, kind))
                 entry = self._run(task)
-                finished: Event = NodeFinished(step.id, kind, entry.seconds)
+                finished: Event = NodeFinished(node, kind, entry.seconds)
             elif held := self.cache.get(task.key):
                 entry = held
-                finished = NodeCached(step.id, kind)
+                finished = NodeCached(node, kind)
             else:
                 self._recover(task)
                 return
-            self._deliver(task.key, entry)
+            for step in self._planner.due(task.key):
+                self._deliveries.give(step, entry)
         except BaseException as error:  # noqa: BLE001 - whatever a node raises, the run ends in order
             self._fail(task, error)
             return
         self._events.put(finished)
-        if self._planner.awaits(task.key):
+        if self.graph.dynamic:
             with self._planning:
-                self._planner.learn(task.key, entry.outputs, entry.seconds)
-                self._grow()
+                if self._planner.learn(task.key, entry.outputs, entry.seconds):
+                    self._grow()
         self._schedule.done(task, entry)
 
     def _grow(self) -> None:
@@ -262,7 +264,7 @@ class Execution:
                 raise
             except Exception as error:
                 pause = RETRY_SECONDS * 2 ** (attempt - 1)
-                self._events.put(NodeRetried(step.id, _problem(step, error), attempt + 1, attempts, pause))
+                self._events.put(NodeRetried(step.id, problem_of(step.id, error), attempt + 1, attempts, pause))
                 if self._cancelled.wait(pause):
                     raise Cancelled from error
         return node.run(ctx)
@@ -278,17 +280,6 @@ class Execution:
         output = self._schedule.entry(self._planner.keys[link.node]).outputs[link.output]
         return output if link.item is None else output[link.item]
 
-    def _deliver(self, key: Key, entry: Entry) -> None:
-        """Write the files of the targets that have that key, or keep their outputs for the caller."""
-        for step in self._planner.due(key):
-            if step.kind.spec.saves:
-                outputs = self._outputs[id(self._planner.graph.part_of(step.id)[0])]
-                self._events.put(NodeSaved(step.id, outputs.write(entry.outputs[0])))
-            else:
-                self.results[step.id] = entry.outputs
-                named = zip(step.kind.spec.outputs, entry.outputs, strict=True)
-                self._events.put(NodeResult(step.id, {output.name: brief(value) for output, value in named}))
-
     def _recover(self, task: Task) -> None:
         """What was held is gone: plan anew for it alone, on what is here by now."""
 
@@ -298,14 +289,11 @@ class Execution:
     def _fail(self, task: Task, error: BaseException) -> None:
         if not (isinstance(error, Cancelled) and self._cancelled.is_set()):
             step = task.step
-            problem = _problem(step, error)
-            exit_code = error.exit_code if isinstance(error, KinographError) else NodeError.exit_code
-            trace = "".join(traceback.format_exception(error))
-            inputs = {name: brief(value) for name, value in {**step.constants, **self._linked(step)}.items()}
-            failure = NodeFailed(step.id, step.kind.spec.kind, problem, exit_code, inputs, trace)
-            self._events.put(failure)
+            inputs = {**step.constants, **self._linked(step)}
+            self._events.put(NodeFailed.of(step.id, step.kind.spec.kind, error, inputs))
         with self._planning:
-            self._planner.fail(task.key)
+            for node in self._planner.fail(task.key):
+                self._deliveries.skip(node)
             if self.graph.dynamic and not self._cancelled.is_set():
                 self._grow()
         self._skip(self._schedule.fail(task))
@@ -314,19 +302,17 @@ class Execution:
         if not self._cancelled.is_set():
             blames = {task.step.id: task.blame for task in tasks}
             for node in self._planner.skipped([(task.step.id, task.key) for task in tasks]):
-                self._events.put(NodeSkipped(node, self._planner.kind_of(node), blames[node]))
+                self._tell_skipped(node, blames[node])
+
+    def _tell_skipped(self, node: str, blame: str) -> None:
+        self._events.put(NodeSkipped(node, self._planner.kind_of(node), blame))
+        self._deliveries.skip(node)
 
     def _progress(self, node: str, done: int, total: int, unit: str, preview: Preview | None) -> None:
         self._events.put(NodeProgress(node, done, total, unit, preview))
 
     def _text(self, node: str, text: str) -> None:
         self._events.put(NodeText(node, text))
-
-
-def _problem(step: Step, error: BaseException) -> Problem:
-    if isinstance(error, KinographError):
-        return Problem(error.message, step.id, error.input, error.hint)
-    return Problem("".join(traceback.format_exception_only(error)).strip(), step.id)
 
 
 def _input_error(error: ValidationError) -> InputError:

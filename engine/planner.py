@@ -56,10 +56,11 @@ class Planner:
         self._costs = costs
         self._expansion = Expansion(graph)
         self._known: dict[str, Outline] = {}
+        self._outlines: dict[Key, Outline] = {}
         self._failed: dict[str, None] = {}
         self._done: set[str] = set()
         self._told: set[str] = set()
-        self._awaited: dict[Key, list[str]] = {}
+        self._awaited: set[Key] = set()
 
     @property
     def graph(self) -> Graph:
@@ -71,16 +72,12 @@ class Planner:
         step = self.whole.steps.get(node) or self.whole.steps[split_id(node)[0]]
         return step.kind.spec.kind
 
-    def awaits(self, key: Key) -> bool:
-        """Whether planning goes on when that step's outputs are there."""
-        return key in self._awaited
-
-    def learn(self, key: Key, outputs: tuple[Any, ...], seconds: float) -> None:
-        """Take note of awaited outputs, which took `seconds`."""
-        told = outline(outputs)
-        self._known.update(dict.fromkeys(self._awaited.pop(key), told))
-        if any(isinstance(output, tuple) for output in told):
+    def learn(self, key: Key, outputs: tuple[Any, ...], seconds: float) -> bool:
+        """Take note of outputs, which took `seconds`; returns whether planning can go on with them."""
+        told = self._outlines[key] = outline(outputs)
+        if any(isinstance(output, tuple) for output in told) and not self._cache.held(_outline_key(key)):
             self._cache.put(_outline_key(key), (json.dumps(told, default=_as_json),), seconds, upstream=0, keep=True)
+        return key in self._awaited
 
     def due(self, key: Key) -> list[Step]:
         """The targets of that key whose outputs have not been asked for here before."""
@@ -88,12 +85,14 @@ class Planner:
         self._done.update(step.id for step in steps)
         return steps
 
-    def fail(self, key: Key) -> None:
-        """Take note that a step has failed, under all its names."""
-        if self.whole.dynamic:
-            names = [step for step, other in self.keys.items() if other == key]
-            self._failed.update(dict.fromkeys(names))
-            self._told.update(names)
+    def fail(self, key: Key) -> list[str]:
+        """Take note that a step has failed, under all its names, which are returned; none if nothing hangs on it."""
+        if not self.whole.dynamic:
+            return []
+        names = [step for step, other in self.keys.items() if other == key]
+        self._failed.update(dict.fromkeys(names))
+        self._told.update(names)
+        return names
 
     def skipped(self, steps: Iterable[tuple[str, Key]]) -> list[str]:
         """Of steps that can't run, those that have not been told and that no other has come to stand for."""
@@ -124,7 +123,7 @@ class Planner:
     def check_alone(self, plan: Plan) -> None:
         """Raise MissingError for what the targets take, if need be by way of what is never held, and isn't held."""
         anew = {key for key, step in plan.runs.items() if key in self.targets or not step.kind.spec.storable}
-        taken = {source for key in anew for source in plan.sources[key]} | self._awaited.keys()
+        taken = {source for key in anew for source in plan.sources[key]} | self._awaited
         missing = [
             Problem("has not been computed, or is no longer kept", step.id, hint="--until computes what is needed too")
             for key, step in plan.runs.items()
@@ -138,17 +137,16 @@ class Planner:
         while True:
             self._expansion = expand(self.whole, self._known, self._failed)
             self.keys = node_keys(self.graph, self.device)
-            remembered = {step: self._remembered(self.keys[step]) for step in self._expansion.awaited}
-            news = {step: told for step, told in remembered.items() if told is not None}
+            outlines = {step: self._outline(self.keys[step]) for step in self._expansion.awaited}
+            news = {step: told for step, told in outlines.items() if told is not None}
             if not news:
                 break
             self._known.update(news)
-        awaited: dict[Key, list[str]] = {}
-        for step in self._expansion.awaited:
-            awaited.setdefault(self.keys[step], []).append(step)
-        self._awaited = awaited
+        self._awaited = {self.keys[step] for step in self._expansion.awaited}
 
-    def _remembered(self, key: Key) -> Outline | None:
+    def _outline(self, key: Key) -> Outline | None:
+        if key in self._outlines:
+            return self._outlines[key]
         if not self._cache.held(_outline_key(key)) or not (entry := self._cache.get(_outline_key(key))):
             return None
         return tuple(map(_from_json, json.loads(entry.outputs[0])))

@@ -31,7 +31,7 @@ LAYERS = (
         "costs",
         "plan",
     ),
-    *("stored", "disk", "cache", "planner", "outputs", "schedule", "threads", "execute"),
+    *("stored", "disk", "cache", "planner", "outputs", "deliveries", "schedule", "threads", "execute"),
     *("documents", "contact", "sweep", "describe", "console", "devices", "commands", "cli"),
 )
 """The modules of the engine: each imports only those before it."""

@@ -1,10 +1,14 @@
-"""A process that is killed at any moment: the next one goes on from what was stored."""
+"""A process that is killed at any moment: the next one goes on from what was stored, and all ends the same.
+
+Toy nodes five times, and in `make test-full` a hundred times, and the shipped models ten times.
+"""
 
 from __future__ import annotations
 
 import random
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +16,29 @@ import pytest
 
 from engine.cache import Cache
 from engine.disk import Disk
-from engine.events import NodeStarted
+from engine.events import NodeCached, NodeFinished, NodeStarted, RunFinished
+from engine.execute import Execution
+from engine.graph import check
 from engine.keys import node_keys
+from engine.workflow import Workflow
+from nodes import registry
 from tests.engine.toys import Run, checked, node
+
+ROOT = Path(__file__).parents[2]
 
 
 def mixed() -> dict[str, Any]:
-    """Two branches of slow nodes, one of them through a value that can't be stored, joined and saved."""
+    """Two branches of slow nodes, one of them through a value that can't be stored, a list and a choice, all saved."""
     graph = {"a0": node("Number", value=1), "open": node("Open", number=7), "b0": node("Use", handle=["open", 0])}
     for branch in "ab":
         for index in range(1, 9):
             graph[f"{branch}{index}"] = node("Slow", a=[f"{branch}{index - 1}", 0])
     graph["join"] = node("Mix", a=["a8", 0], b=["b8", 0])
+    graph["count"] = node("Count", to=4)
+    graph["each"] = node("Slow", a=["count", 0])
+    graph["odd"] = node("IsOdd", a=["each", 0])
+    graph["choose"] = node("Choose", first=["odd", 0], one=["each", 0], other=["a3", 0])
+    graph["save each"] = node("SaveNumber", number=["choose", 0], prefix="each")
     graph["save a"] = node("SaveNumber", number=["a8", 0], prefix="a")
     graph["save"] = node("SaveNumber", number=["join", 0])
     return graph
@@ -33,37 +48,78 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def run_until_killed(cache: Path, finished: int) -> None:
-    """Run the graph in a process of its own, which is killed when so many nodes have finished."""
-    root = Path(__file__).parents[2]
-    command = [sys.executable, "-c", f"from tests.engine.test_killed import child; child({str(cache)!r})"]
-    with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True) as process:
+def run_until_killed(code: str, finished: int, pause: float) -> None:
+    """Run code that prints a line for each finished node in a process, and kill it a pause after so many lines."""
+    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
         for _ in range(finished):
             process.stdout.readline()
+        time.sleep(pause)
         process.kill()
     assert process.returncode == -9
 
 
+def told(execution: Execution) -> None:
+    """Run, print a line for each node that has finished, and wait to be killed even when all is done."""
+    for event in execution:
+        if isinstance(event, NodeFinished | NodeCached | RunFinished):
+            print(type(event).__name__, flush=True)
+    input()
+
+
 def child(cache: str) -> None:
-    from engine.events import NodeFinished, RunFinished
-    from engine.execute import Execution
-
     with Cache(disk=Disk(Path(cache))) as held:
-        for event in Execution(checked(mixed()), cache=held, out=Path(cache).parent / "killed"):
-            if isinstance(event, NodeFinished | RunFinished):
-                print(type(event).__name__, flush=True)
-    input()  # to be killed even when all is done
+        told(Execution(checked(mixed()), cache=held, out=Path(cache).parent / "killed"))
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", [*range(5), *(pytest.param(seed, marks=pytest.mark.full) for seed in range(5, 100))])
 def test_the_next_process_goes_on_from_what_was_stored(seed: int, tmp_path: Path) -> None:
-    folder = tmp_path / "cache"
-    run_until_killed(folder, random.Random(seed).randint(1, 20))
+    folder, chance = tmp_path / "cache", random.Random(seed)
+    code = f"from tests.engine.test_killed import child; child({str(folder)!r})"
+    for _ in range(chance.choice([1, 1, 2, 3])):  # a run that goes on may be killed as well
+        run_until_killed(code, chance.randint(1, 20), chance.uniform(0, 0.02))
     stored = {path.name[:64] for path in folder.glob("*.safetensors")}
     with Cache(disk=Disk(folder)) as cache:
         resumed = Run(mixed(), cache=cache, out=tmp_path / "resumed")
     keys = node_keys(checked(mixed()), "cpu")
-    assert not stored & {keys[event.node] for event in resumed.of(NodeStarted)}
+    assert not stored & {keys[event.node] for event in resumed.of(NodeStarted) if event.node in keys}
     Run(mixed(), out=tmp_path / "whole")
+    assert contents(tmp_path / "resumed") == contents(tmp_path / "whole")
+
+
+REAL: dict[str, Any] = {
+    "model": node("ImageModelLoad", source="sprite/sdxl"),
+    "lora": node("LoRALoad", file="sprite/loras/snail.safetensors"),
+    "adapted": node("LoRAApply", model=["model", 0], lora=["lora", 0]),
+    "prompts": node("TextLines", text="a red snail in a meadow in flat style\na blue snail at night in pixel style"),
+    "pictures": node("KeyframeSampler", model=["adapted", 0], prompt=["prompts", 0], steps=6, guidance_scale=3.0),
+    "video_model": node("VideoModelLoad", source="sprite/svd"),
+    "videos": node("SVDSampler", model=["video_model", 0], image=["pictures", 0], frames=5, steps=4),
+    "joined": node("JoinVideos", first=["videos", 0]),
+    "save pictures": node("SaveImage", images=["pictures", 0], filename_prefix="picture"),
+    "save video": node("SaveVideo", video=["joined", 0], filename_prefix="video"),
+}
+"""Prompts, key frames and video by the shipped models."""
+
+
+def real(cache: Path, out: Path) -> Execution:
+    graph = check(Workflow.read(REAL), registry())
+    return Execution(graph, cache=Cache(disk=Disk(cache)), out=out)
+
+
+def real_child(cache: str) -> None:
+    told(real(Path(cache), Path(cache).parent / "killed"))
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("seed", range(10))
+def test_so_it_does_with_real_models(seed: int, tmp_path: Path) -> None:
+    chance = random.Random(seed)
+    code = f"from tests.engine.test_killed import real_child; real_child({str(tmp_path / 'cache')!r})"
+    run_until_killed(code, chance.randint(1, 12), chance.uniform(0, 1.0))
+    for cache, out in ((tmp_path / "cache", "resumed"), (tmp_path / "empty", "whole")):
+        run = real(cache, tmp_path / out)
+        list(run)
+        run.cache.close()
+        assert run.exit_code == 0
     assert contents(tmp_path / "resumed") == contents(tmp_path / "whole")

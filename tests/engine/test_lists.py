@@ -6,12 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from engine.cache import Cache
 from engine.disk import Disk
 from engine.errors import WorkflowError
 from engine.events import NodeCached, NodeFailed, NodeSaved, NodeSkipped, NodeStarted, RunExtended, RunStarted
-from tests.engine.toys import SEEN, Run, checked, node
+from engine.workflow import split_id
+from tests.engine.toys import MODULUS, SEEN, Run, checked, node
 
 
 def squares(to: int = 3) -> dict[str, Any]:
@@ -108,6 +111,17 @@ def test_a_later_run_needs_no_list_to_know_its_length(tmp_path: Path) -> None:
     for ran in ({"OpenAll", "Use", "SaveNumber"}, set[str]()):
         with Cache(disk=Disk(tmp_path / "cache")) as cache:
             assert set(Run(graph, cache=cache, out=tmp_path / "out").ran) == ran
+
+
+def test_files_are_numbered_in_the_order_of_the_list_whichever_is_done_first(tmp_path: Path) -> None:
+    graph = {
+        "numbers": node("Count", to=4),
+        "wait": node("Hurry", a=["numbers", 0]),  # the last is the quickest
+        "check": node("FailOn", a=["wait", 0], bad=1),
+        "save": node("SaveNumber", number=["check", 0]),
+    }
+    Run(graph, cache=Cache(), out=tmp_path)
+    assert [path.read_text() for path in sorted(tmp_path.iterdir())] == ["0", "2", "3"]
 
 
 def failing(bad: int) -> dict[str, Any]:
@@ -226,3 +240,104 @@ def test_each_item_chooses_for_itself(cache: Cache) -> None:
 def test_a_side_that_fails_matters_only_if_it_is_chosen(cache: Cache) -> None:
     graph = choosing(True) | {"other": node("Fail")}
     assert Run(graph, ["end"], cache=cache).end.status == "done"
+
+
+Outcome = int | list[int]
+"""What a node of a random graph gives: one number, or one for each item."""
+
+
+@st.composite
+def listing_graphs(draw: st.DrawFn) -> dict[str, Any]:
+    """A graph of numbers, lists of two, sums, mixes and choices, in which each node links to earlier ones."""
+    graph: dict[str, Any] = {"0": node("Number", value=draw(st.integers(0, 3)))}
+    for index in range(1, draw(st.integers(2, 9))):
+        one, other, third = ([draw(st.sampled_from(sorted(graph, key=int))), 0] for _ in range(3))
+        graph[str(index)] = draw(
+            st.sampled_from(
+                [
+                    node("Number", value=index),
+                    node("Pair", a=one),
+                    node("Mix", a=one, b=other),
+                    node("FailOn", a=one, bad=index),
+                    node("Total", numbers=one),
+                    node("ChooseOdd", a=one, one=other, other=third),
+                ]
+            )
+        )
+    return graph
+
+
+class Unsound(Exception):
+    """Lists of different lengths meet, or a node fails: what is left of the lists is not worked out by hand."""
+
+
+def by_hand(graph: dict[str, Any], target: str) -> Outcome:
+    """What a node gives, worked out by recursion and without the engine."""
+    entry = graph[target]
+    given = {
+        name: by_hand(graph, value[0]) if isinstance(value, list) and (name, entry["class_type"]) not in LAZY else value
+        for name, value in entry["inputs"].items()
+    }
+    if entry["class_type"] == "Total":
+        numbers = given["numbers"]
+        return sum(numbers) if isinstance(numbers, list) else numbers
+    if entry["class_type"] == "ChooseOdd" and not isinstance(given["a"], list):
+        return by_hand(graph, given["one" if given["a"] % 2 else "other"][0])
+    given = {
+        name: by_hand(graph, value[0]) if isinstance(value, list) and (name, entry["class_type"]) in LAZY else value
+        for name, value in given.items()
+    }
+    lengths = {len(value) for value in given.values() if isinstance(value, list)}
+    if len(lengths) > 1:
+        raise Unsound
+    if not lengths:
+        made = once(entry["class_type"], given)
+        return list(made) if isinstance(made, tuple) else made
+    items = [
+        once(entry["class_type"], {n: v[i] if isinstance(v, list) else v for n, v in given.items()})
+        for i in range(lengths.pop())
+    ]
+    return [number for item in items for number in (item if isinstance(item, tuple) else (item,))]
+
+
+LAZY = {("one", "ChooseOdd"), ("other", "ChooseOdd")}
+
+
+def once(kind: str, given: dict[str, Any]) -> int | tuple[int, ...]:
+    match kind:
+        case "Number":
+            return int(given["value"])
+        case "Pair":
+            return given["a"], given["a"] + 1
+        case "Mix":
+            return (given["a"] * 31 + given["b"] * 7 + 4) % MODULUS
+        case "FailOn":
+            if given["a"] == given["bad"]:
+                raise Unsound
+            return int(given["a"])
+        case "ChooseOdd":
+            return int(given["one"] if given["a"] % 2 else given["other"])
+    raise AssertionError(kind)
+
+
+@settings(max_examples=150)
+@given(graph=listing_graphs(), memory=st.integers(0, 3000), disk=st.integers(0, 2000))
+def test_lists_and_choices_give_what_plain_calls_give(
+    graph: dict[str, Any], memory: int, disk: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    target = next(reversed(graph))
+    try:
+        truth: Outcome | None = by_hand(graph, target)
+    except Unsound:
+        truth = None
+    folder = tmp_path_factory.mktemp("cache")
+    found = []
+    for _ in range(2):
+        with Cache(memory, Disk(folder, disk)) as cache:
+            run = Run(graph, [target], cache=cache)
+        by_index = sorted((split_id(name)[1] or 0, value) for name, value in run.results.items())
+        found.append([n for _, value in by_index for n in (value if isinstance(value, tuple) else (value,))])
+        if truth is not None:
+            assert run.end.status == "done"
+            assert found[-1] == (truth if isinstance(truth, list) else [truth])
+    assert found[0] == found[1]

@@ -135,6 +135,16 @@ class Slow(Node, version=1):
         return self.a + 1
 
 
+class Hurry(Node, version=1, uses="io"):
+    """Takes the longer, the smaller the number."""
+
+    a: int
+
+    def run(self, ctx: Context) -> int:
+        time.sleep(0.03 * (4 - self.a))
+        return self.a
+
+
 class Fail(Node, version=1):
     """Raises."""
 
@@ -268,6 +278,32 @@ class Choose(Node, version=1):
     def run(self, ctx: Context) -> Any:
         RAN["Choose"] += 1
         return self.one if self.first else self.other
+
+
+class Pair(Node, version=1):
+    """A number and the next."""
+
+    a: int
+
+    def run(self, ctx: Context) -> tuple[int, ...]:
+        RAN["Pair"] += 1
+        return self.a, self.a + 1
+
+
+class ChooseOdd(Node, version=1):
+    """One of two numbers, by whether a third is odd."""
+
+    a: int
+    one: Annotated[int, Lazy()] = 0
+    other: Annotated[int, Lazy()] = 0
+
+    @classmethod
+    def wanted(cls, given: Mapping[str, Any]) -> tuple[str, ...]:
+        return ("one",) if given["a"] % 2 else ("other",)
+
+    def run(self, ctx: Context) -> int:
+        RAN["ChooseOdd"] += 1
+        return self.one if self.a % 2 else self.other
 
 
 class IsOdd(Node, version=1):

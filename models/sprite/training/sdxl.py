@@ -90,7 +90,7 @@ def encode_latents(autoencoder: AutoencoderKL, images: Tensor) -> Tensor:
 class Drawn:
     """Drawn base scenes and their latents; `kept` different ones, since drawing and encoding cost half a step."""
 
-    def __init__(self, autoencoder: AutoencoderKL, invented: float, lexicon: int, kept: int = 60_000) -> None:
+    def __init__(self, autoencoder: AutoencoderKL, invented: float, lexicon: int, kept: int = 16_000) -> None:
         self.autoencoder, self.invented, self.lexicon, self.kept = autoencoder, invented, lexicon, kept
         self._memory: dict[int, tuple[world.Scene, Tensor]] = {}
 
