@@ -1,4 +1,4 @@
-"""What nodes gave, by key, in memory and on disk; `docs/engine.md` gives the reasons.
+"""What nodes gave, by key, on the device, in host memory and on disk; `docs/engine.md` gives the reasons.
 
 Entries leave by GreedyDual-Size (Cao and Irani 1997): each has the priority L + seconds it took / bytes, the lowest
 goes first, and L is the priority of the last that went, so that what is used again stays and what is not ages.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import heapq
 import os
 import sys
+from collections.abc import Callable
 from threading import Lock
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -31,18 +32,30 @@ class Entry(NamedTuple):
     """What `run` took."""
     restore: float
     """Seconds to have the outputs again without this entry in memory: read back, or computed from what is stored."""
+    on_device: bool = False
+    """Whether some of the outputs are in the memory of a device other than the host."""
+
+    def on_host(self) -> Entry:
+        """The entry in host memory."""
+        return self._replace(outputs=_on_host(self.outputs), on_device=False) if self.on_device else self
 
 
 class Cache:
-    """A memory tier over a disk tier. Safe to use from several threads, and the disk from several processes.
+    """The memory of devices over that of the host over a disk. Safe to use from several threads, the disk from several
+    processes.
 
     Args:
-        memory: bytes that values may take in memory; a quarter of the machine's if None.
+        memory: bytes that values may take in host memory; a quarter of the machine's if None.
         disk: where storable values are kept between processes, or None.
+        device: bytes that values may take where nodes leave them in a device's memory, or a function that tells what is
+            free for them at the moment. What must leave there goes to host memory.
     """
 
-    def __init__(self, memory: int | None = None, disk: Disk | None = None) -> None:
+    def __init__(
+        self, memory: int | None = None, disk: Disk | None = None, device: int | Callable[[], int] = 1 << 30
+    ) -> None:
         self.memory = Memory(_quarter_of_memory() if memory is None else memory)
+        self.device = Memory(device, spill=lambda key, entry: self.memory.put(key, entry.on_host()))
         self.disk = disk
 
     def __enter__(self) -> Self:
@@ -63,10 +76,10 @@ class Cache:
 
     def held(self, key: Key) -> bool:
         """Whether `get` is likely to give something; a file may still prove torn, or gone."""
-        return key in self.memory or (self.disk is not None and key in self.disk)
+        return key in self.device or key in self.memory or (self.disk is not None and key in self.disk)
 
     def get(self, key: Key) -> Entry | None:
-        if (entry := self.memory.get(key)) or self.disk is None:
+        if (entry := self.device.get(key) or self.memory.get(key)) or self.disk is None:
             return entry
         if stored := self.disk.read(key):
             outputs, seconds = stored
@@ -91,16 +104,24 @@ class Cache:
         if self.disk is not None and (keep or worthwhile) and storable(outputs):
             self.disk.write(key, outputs, seconds)
             restore = reading
-        entry = Entry(outputs, nbytes, seconds, restore)
-        self.memory.put(key, entry)
+        entry = Entry(outputs, nbytes, seconds, restore, any(map(_device_size, outputs)))
+        (self.device if entry.on_device else self.memory).put(key, entry)
         return entry
 
 
 class Memory:
-    """The memory tier: entries by key within a budget of bytes."""
+    """One tier in memory: entries by key within a budget of bytes.
 
-    def __init__(self, budget: int) -> None:
-        self.budget = budget
+    Args:
+        budget: the bytes, or a function that tells how many it is at the moment.
+        spill: called with what has to leave.
+    """
+
+    def __init__(
+        self, budget: int | Callable[[], int], spill: Callable[[Key, Entry], object] = lambda key, entry: None
+    ) -> None:
+        self._budget = budget
+        self._spill = spill
         self.nbytes = 0
         self._entries: dict[Key, Entry] = {}
         self._priorities: dict[Key, float] = {}
@@ -129,11 +150,26 @@ class Memory:
             self._entries[key] = entry
             self.nbytes += entry.nbytes + OVERHEAD
             self._rank(key, entry)
-            while self.nbytes > self.budget:
+        self.trim()
+
+    def trim(self, budget: int | None = None) -> None:
+        """Let the least valuable go until the budget, or a smaller one, is kept."""
+        budget = self.budget if budget is None else budget
+        if self.nbytes <= budget:
+            return
+        leaving: list[tuple[Key, Entry]] = []
+        with self._lock:
+            while self.nbytes > budget and self._heap:
                 priority, least = heapq.heappop(self._heap)
                 if self._priorities.get(least) == priority:
                     self._inflation = priority
-                    self._drop(least)
+                    leaving.append((least, self._drop(least)))
+        for key, entry in leaving:
+            self._spill(key, entry)
+
+    @property
+    def budget(self) -> int:
+        return self._budget() if callable(self._budget) else self._budget
 
     def clear(self) -> None:
         with self._lock:
@@ -148,9 +184,11 @@ class Memory:
             self._priorities[key] = priority
             heapq.heappush(self._heap, (priority, key))
 
-    def _drop(self, key: Key) -> None:
+    def _drop(self, key: Key) -> Entry:
         del self._priorities[key]
-        self.nbytes -= self._entries.pop(key).nbytes + OVERHEAD
+        entry = self._entries.pop(key)
+        self.nbytes -= entry.nbytes + OVERHEAD
+        return entry
 
 
 def size(value: Any) -> int:
@@ -160,6 +198,19 @@ def size(value: Any) -> int:
     if isinstance(value, tuple | list):
         return sum(map(size, value))
     return sys.getsizeof(value)
+
+
+def _device_size(value: Any) -> int:
+    """Bytes that an output holds in the memory of a device."""
+    if isinstance(value, Value):
+        return value.device_nbytes
+    return sum(map(_device_size, value)) if isinstance(value, tuple) else 0
+
+
+def _on_host(value: Any) -> Any:
+    if isinstance(value, Value):
+        return value.on_host()
+    return tuple(map(_on_host, value)) if isinstance(value, tuple) else value
 
 
 def _quarter_of_memory() -> int:

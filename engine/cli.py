@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from engine.events import Event
     from engine.execute import Execution
     from engine.graph import Graph
+    from engine.models import Models
     from engine.registry import Registry
     from engine.workflow import Workflow
 
@@ -100,6 +101,10 @@ def run(
         str,
         typer.Option(metavar="SIZE", help="What results may take on disk, such as 20GB; by default a quarter of it."),
     ] = "",
+    cache_device: Annotated[
+        str,
+        typer.Option(metavar="SIZE", help="What models and results may take on a GPU; by default most of it."),
+    ] = "",
     cache_host: Annotated[
         str,
         typer.Option(metavar="SIZE", help="What they may take in memory; by default a quarter of the machine's."),
@@ -123,7 +128,7 @@ def run(
         from engine.documents import up_to
         from engine.events import NodeSaved
         from engine.execute import Execution
-        from engine.models import home
+        from engine.models import Models, home
 
         if not debug:
             quiet_libraries()
@@ -139,9 +144,12 @@ def run(
         try:
             with reporter(_labels(document.workflow, registry), as_json=as_json, debug=debug) as shown:
                 graph = _ready(document, registry, shown, interrupts, [target] if target else None)
-                with _cache(cache_dir, no_cache, cache_disk, cache_host) as cache:
+                models = Models(device_budget=parsed_size("--cache-device", cache_device) if cache_device else None)
+                with _cache(cache_dir, no_cache, cache_disk, cache_host, models, device) as cache:
                     costs = Costs(home() / COSTS)
-                    execution = Execution(graph, cache=cache, out=out, device=device, costs=costs, alone=bool(only))
+                    execution = Execution(
+                        graph, cache=cache, out=out, device=device, models=models, costs=costs, alone=bool(only)
+                    )
                     for event in _events(execution, shown, interrupts):
                         if isinstance(event, NodeSaved):
                             answers += map(str, event.files)
@@ -180,7 +188,7 @@ def sweep(
         from engine.console import Labels, reporter
         from engine.costs import Costs
         from engine.execute import Execution
-        from engine.models import home
+        from engine.models import Models, home
 
         if not debug:
             quiet_libraries()
@@ -200,9 +208,10 @@ def sweep(
         with reporter(labels, as_json=as_json, debug=debug) as shown:
             graph = grid.joined([_ready(one, registry, shown, interrupts, None) for one in made.values()])
             ends = grid.outcomes(graph, made)
-            with _cache(cache_dir, False, "", "") as cache:
+            models = Models()
+            with _cache(cache_dir, False, "", "", models, device) as cache:
                 costs = Costs(home() / COSTS)
-                execution = Execution(graph, cache=cache, out=out, device=device, costs=costs)
+                execution = Execution(graph, cache=cache, out=out, device=device, models=models, costs=costs)
                 for event in _events(execution, shown, interrupts):
                     grid.note(ends, event)
         sheet, table = grid.save(axes, ends, out)
@@ -412,15 +421,19 @@ def _check_folder(out: Path) -> None:
         raise UsageError(f"--out {out} is not a folder")
 
 
-def _cache(folder: Path | None, no_cache: bool, on_disk: str, in_memory: str) -> Cache:
+def _cache(folder: Path | None, no_cache: bool, on_disk: str, in_memory: str, models: Models, device: str) -> Cache:
+    """The cache, which shares the device's memory with the models."""
     from engine.cache import Cache
 
     memory = parsed_size("--cache-host", in_memory) if in_memory else None
-    if no_cache:
-        if folder or on_disk:
-            raise UsageError(f"--no-cache and {'--cache-dir' if folder else '--cache-disk'} exclude each other")
-        return Cache(memory)
-    return Cache(memory, _disk(folder, parsed_size("--cache-disk", on_disk) if on_disk else None))
+    disk = None
+    if no_cache and (folder or on_disk):
+        raise UsageError(f"--no-cache and {'--cache-dir' if folder else '--cache-disk'} exclude each other")
+    if not no_cache:
+        disk = _disk(folder, parsed_size("--cache-disk", on_disk) if on_disk else None)
+    cache = Cache(memory, disk, device=lambda: max(0, models.device_budget(device) - models.device_nbytes))
+    models.on_move = cache.device.trim
+    return cache
 
 
 def _disk(folder: Path | None, budget: int | None = None) -> Disk:

@@ -1,4 +1,4 @@
-"""Where models compute: the name of a torch device, chosen or checked."""
+"""Where models compute: the name of a torch device, chosen or checked, and what to do when its memory is full."""
 
 from __future__ import annotations
 
@@ -37,3 +37,18 @@ def _is_here(device: str) -> bool:
     if kind == "mps":
         return torch.backends.mps.is_available()
     return int(index or 0) < torch.cuda.device_count()
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether an exception says that a device, or the host, has no memory left."""
+    torch = sys.modules.get("torch")
+    if isinstance(error, MemoryError) or (torch and isinstance(error, torch.OutOfMemoryError)):
+        return True
+    return type(error) is RuntimeError and "can't allocate memory" in str(error)  # torch's, of the host
+
+
+def return_unused() -> None:
+    """Let torch give the memory back that it holds for later."""
+    torch = sys.modules.get("torch")
+    if torch and torch.cuda.is_available() and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()

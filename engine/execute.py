@@ -25,6 +25,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from engine import devices
 from engine.cache import Cache, Entry
 from engine.costs import Costs
 from engine.deliveries import Deliveries
@@ -47,7 +48,7 @@ from engine.events import (
 )
 from engine.graph import Gathered, Graph, Source, Step
 from engine.keys import Key
-from engine.models import Models
+from engine.models import HOST, Models
 from engine.node import Context, Node, Preview, Uses
 from engine.planner import Growth, Planner
 from engine.schedule import Schedule, Task
@@ -245,7 +246,10 @@ class Execution:
             raise _input_error(error) from error
         set_torch_threads(cores() if spec.uses == "device" else 1)
         started = perf_counter()
-        returned = self._attempt(step, node, ctx)
+        try:
+            returned = self._attempt(step, node, ctx)
+        finally:
+            self.models.release()
         seconds = perf_counter() - started
         try:
             outputs = spec.outputs_of(returned)
@@ -255,29 +259,65 @@ class Execution:
         return self.cache.put(task.key, outputs, seconds, upstream=upstream, keep=task.key in self._planner.targets)
 
     def _attempt(self, step: Step, node: Node, ctx: Context) -> Any:
-        """What `run` returns, in as many attempts as the kind allows."""
-        attempts = step.kind.spec.retries + 1
-        for attempt in range(1, attempts):
+        """What `run` returns, in as many attempts as the kind allows, and one more once memory has been freed."""
+        attempts, attempt, freed = step.kind.spec.retries + 1, 0, False
+        while True:
             try:
                 return node.run(ctx)
             except KinographError:
                 raise
             except Exception as error:
-                pause = RETRY_SECONDS * 2 ** (attempt - 1)
-                self._events.put(NodeRetried(step.id, problem_of(step.id, error), attempt + 1, attempts, pause))
-                if self._cancelled.wait(pause):
-                    raise Cancelled from error
-        return node.run(ctx)
+                full = devices.is_full(error)
+                if full and not freed:
+                    freed, pause = True, 0.0
+                    self._free_memory()
+                elif full:
+                    raise self._full(error) from error
+                elif (attempt := attempt + 1) < attempts:
+                    pause = RETRY_SECONDS * 2 ** (attempt - 1)
+                else:
+                    raise
+                self._events.put(
+                    NodeRetried(step.id, problem_of(step.id, error), attempt + 1, max(attempts, attempt + 1), pause)
+                )
+            if self._cancelled.wait(pause):
+                raise Cancelled
+            self.models.release()
+
+    def _free_memory(self) -> None:
+        """Make all the room that there is to make, where nodes compute."""
+        self.models.release()
+        if self.device == HOST:
+            self.models.clear()
+            self.cache.memory.trim(0)
+        else:
+            self.models.leave_devices()
+            self.cache.device.trim(0)
+        devices.return_unused()
+
+    def _full(self, error: Exception) -> NodeError:
+        """What to say of a node that found too little memory twice."""
+        models = self.models.nbytes if self.device == HOST else self.models.device_nbytes
+        tier = self.cache.memory if self.device == HOST else self.cache.device
+        reason = str(error).partition("\n")[0] or "no memory left"
+        return NodeError(
+            f"{self.device} is out of memory, also after all else was moved off it: {reason} "
+            f"(models hold {models / 1e9:.1f} GB of it, results {tier.nbytes / 1e9:.1f} GB)",
+            hint="ask for a smaller size or fewer frames, load the model in a smaller dtype, or use another device",
+        )
 
     def _linked(self, step: Step) -> dict[str, Any]:
         """What the sources of a running node gave, by input."""
-        return {name: self._given(link) for name, link in step.links.items()}
+        on_device = step.kind.spec.uses == "device"
+        return {name: self._given(link, on_device) for name, link in step.links.items()}
 
-    def _given(self, link: Source | Gathered) -> Any:
+    def _given(self, link: Source | Gathered, on_device: bool) -> Any:
+        """What a link leads to, in host memory unless it is for a node that computes on the device."""
         if isinstance(link, Gathered):
-            given = [self._given(source) for source in link.sources]
+            given = [self._given(source, on_device) for source in link.sources]
             return tuple(item for one in given for item in (one if isinstance(one, tuple) else (one,)))
-        output = self._schedule.entry(self._planner.keys[link.node]).outputs[link.output]
+        entry = self._schedule.entry(self._planner.keys[link.node])
+        output = (entry if on_device else entry.on_host()).outputs[link.output]
         return output if link.item is None else output[link.item]
 
     def _recover(self, task: Task) -> None:

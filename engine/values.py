@@ -48,6 +48,20 @@ class Value:
         """Bytes held in memory."""
         raise NotImplementedError
 
+    @property
+    def device_nbytes(self) -> int:
+        """Bytes held in the memory of a device other than the host."""
+        if not self.storable:
+            return 0
+        return sum(array.nbytes for array in self.to_tensors()[0].values() if _on_device(array))
+
+    def on_host(self) -> Self:
+        """The value in host memory: itself, if it is there already."""
+        if not self.device_nbytes:
+            return self
+        arrays, metadata = self.to_tensors()
+        return self.from_tensors({name: _host_copy(a) if _on_device(a) else a for name, a in arrays.items()}, metadata)
+
     def to_tensors(self) -> tuple[Mapping[str, Array], dict[str, str]]:
         """The safetensors form: arrays by name, and the header's metadata."""
         raise NotImplementedError(f"{type(self).__name__} is not storable")
@@ -64,6 +78,20 @@ class Value:
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         return {"socket": cls.__name__}
+
+
+def _on_device(array: Any) -> bool:
+    return not str(getattr(array, "device", "cpu")).startswith("cpu")
+
+
+def _host_copy(tensor: Any) -> Tensor:
+    """A copy in host memory, pinned where the device can copy from there at full speed."""
+    if getattr(tensor, "is_cuda", False):
+        import torch
+
+        return torch.empty_like(tensor, device="cpu", pin_memory=True).copy_(tensor)
+    copied: Tensor = tensor.cpu()
+    return copied
 
 
 BRIEF = 80

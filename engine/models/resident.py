@@ -1,4 +1,8 @@
-"""The models that are loaded: each once, shared, the least recently used let go when they grow too many."""
+"""The models that are loaded: each once, shared, the least recently used let go when they grow too many.
+
+A model is loaded into host memory and moved to the device that it is asked for on. What is not in use there goes back
+to host memory when another needs the room.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,10 @@ from typing import Any, TypeVar, cast
 
 T = TypeVar("T")
 
+HOST = "cpu"
+DEVICE_SHARE = 0.85
+"""How much of a device's memory may be taken by default; the rest is for what nodes compute."""
+
 
 class Models:
     """A pool of loaded models, safe to share between threads.
@@ -17,17 +25,23 @@ class Models:
     Args:
         budget: how many bytes of parameters may stay; half of the machine's memory if None. The model just asked for
             stays even if it alone is larger.
+        device_budget: how many of them may be on a device; most of what it has if None.
     """
 
-    def __init__(self, budget: int | None = None) -> None:
+    def __init__(self, budget: int | None = None, device_budget: int | None = None) -> None:
         self.budget = _half_of_memory() if budget is None else budget
+        self.on_move: Callable[[], None] = lambda: None
+        """Called when a model has come to a device: there is less room for others there."""
+        self._device_budget = device_budget
         self._slots: OrderedDict[Hashable, _Slot] = OrderedDict()
+        self._in_use: dict[int, set[Hashable]] = {}
         self._lock = threading.Lock()
+        self._moving = threading.Lock()
 
-    def get(self, key: Hashable, loader: Callable[[], T]) -> T:
+    def get(self, key: Hashable, loader: Callable[[], T], device: str = HOST) -> T:
         """The model of this key, loaded by `loader` if it is not here; only who wants the same one waits meanwhile.
 
-        A load that fails is tried again by the next caller.
+        On a device it stays until this thread calls `release`. A load that fails is tried again by the next caller.
         """
         with self._lock:
             slot = self._slots.setdefault(key, _Slot())
@@ -38,7 +52,52 @@ class Models:
                 slot.nbytes = nbytes(slot.model)
                 slot.loaded = True
                 self._release(key)
+            if device != HOST:
+                self._take_to(device, key, slot)
             return cast(T, slot.model)
+
+    def release(self) -> None:
+        """Take note that this thread is done with the models that it asked for: they may be moved."""
+        self._in_use.pop(threading.get_ident(), None)
+
+    def leave_devices(self) -> None:
+        """Move every model that isn't in use to host memory."""
+        with self._moving:
+            for _, slot in self._idle():
+                slot.move(HOST)
+
+    def device_budget(self, device: str) -> int:
+        """How many bytes may be on a device."""
+        if self._device_budget is None:
+            self._device_budget = int(DEVICE_SHARE * _device_memory(device))
+        return self._device_budget
+
+    @property
+    def device_nbytes(self) -> int:
+        """Bytes of the models that are on devices."""
+        with self._lock:
+            return sum(slot.nbytes for slot in self._slots.values() if slot.device != HOST)
+
+    def _take_to(self, device: str, key: Hashable, slot: _Slot) -> None:
+        self._in_use.setdefault(threading.get_ident(), set()).add(key)
+        if slot.device == device:
+            return
+        with self._moving:
+            room = self.device_budget(device) - self.device_nbytes
+            for other, idle in self._idle():
+                if room >= slot.nbytes:
+                    break
+                if other != key and idle.device == device:
+                    idle.move(HOST)
+                    room += idle.nbytes
+            slot.move(device)
+        self.on_move()
+
+    def _idle(self) -> list[tuple[Hashable, _Slot]]:
+        """The models on devices that no thread uses, the least recently used first."""
+        in_use = set[Hashable]().union(*list(self._in_use.values()))
+        with self._lock:
+            return [(key, s) for key, s in self._slots.items() if s.loaded and s.device != HOST and key not in in_use]
 
     def _release(self, kept: Hashable) -> None:
         with self._lock:
@@ -70,6 +129,14 @@ class _Slot:
         self.loaded = False
         self.model: object = None
         self.nbytes = 0
+        self.device = HOST
+
+    def move(self, device: str) -> None:
+        parts = self.model if isinstance(self.model, tuple) else (self.model,)
+        for part in parts:
+            if callable(to := getattr(part, "to", None)):  # in place: a torch module, a diffusers pipeline
+                to(device)
+        self.device = device
 
 
 def nbytes(model: Any) -> int:
@@ -91,3 +158,13 @@ def _half_of_memory() -> int:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
     except (AttributeError, ValueError, OSError):  # not every system tells
         return 8 << 30
+
+
+def _device_memory(device: str) -> int:
+    import torch
+
+    if device.startswith("cuda"):
+        return torch.cuda.mem_get_info(device)[1]
+    if device.startswith("mps"):
+        return torch.mps.recommended_max_memory()
+    return 2 * _half_of_memory()

@@ -56,7 +56,7 @@ def sample(
                 output_type="pt",
                 callback_on_step_end=Steps(ctx, model, steps, index=index, count=len(seeds)),
             ).images
-            pictures.append(picture.float().cpu())
+            pictures.append(picture.float())
     return Image(finite(torch.stack(pictures), model.dtype))
 
 

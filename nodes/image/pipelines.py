@@ -28,13 +28,13 @@ def image_pipeline(ctx: Context, model: ImageModel) -> StableDiffusionXLPipeline
     """The pipeline of an image model without its adapters, shared by all who ask; raises MissingError."""
     key = (model.identity, model.dtype, ctx.device)
     pipeline: StableDiffusionXLPipeline = ctx.models.get(
-        key, lambda: load(SDXL, model, ctx.device, add_watermarker=False)
+        key, lambda: load(SDXL, model, add_watermarker=False), ctx.device
     )
     return pipeline
 
 
-def load(kind: str, model: ModelReference, device: str, **options: Any) -> Any:
-    """A pipeline of diffusers' class `kind` from its folder or a single checkpoint, on `device`.
+def load(kind: str, model: ModelReference, **options: Any) -> Any:
+    """A pipeline of diffusers' class `kind` from its folder or a single checkpoint, in host memory.
 
     Raises:
         MissingError: files that it needs are not there or can't be read.
@@ -53,7 +53,7 @@ def load(kind: str, model: ModelReference, device: str, **options: Any) -> Any:
         reason = str(error).strip().partition("\n")[0]
         raise MissingError(f"{model.source} can't be loaded: {reason}", hint="fetch or copy the model again") from error
     pipeline.set_progress_bar_config(disable=True)
-    return pipeline.to(device)
+    return pipeline
 
 
 def _settings(model: ModelReference) -> Path:

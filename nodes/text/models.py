@@ -30,12 +30,12 @@ def language_model(ctx: Context, model: LanguageModel) -> LoadedModel:
         MissingError: the files are not those of a causal language model, or can't be read.
     """
     loaded: LoadedModel = ctx.models.get(
-        ("language model", model.identity, model.dtype, ctx.device), lambda: _load(ctx, model)
+        ("language model", model.identity, model.dtype, ctx.device), lambda: _load(model), ctx.device
     )
     return loaded
 
 
-def _load(ctx: Context, reference: LanguageModel) -> LoadedModel:
+def _load(reference: LanguageModel) -> LoadedModel:
     import torch
 
     with quiet():
@@ -51,4 +51,4 @@ def _load(ctx: Context, reference: LanguageModel) -> LoadedModel:
             raise MissingError(
                 f"{reference.source} can't be loaded: {reason}", hint="give a transformers folder or a GGUF file"
             ) from error
-    return LoadedModel(model.to(ctx.device).eval(), tokenizer)
+    return LoadedModel(model.eval(), tokenizer)

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 def video_pipeline(ctx: Context, model: VideoModel) -> StableVideoDiffusionPipeline:
     """The pipeline of a video model, shared by all who ask; raises MissingError if it can't be loaded."""
     key = (model.identity, model.dtype, ctx.device)
-    pipeline: StableVideoDiffusionPipeline = ctx.models.get(key, lambda: load(SVD, model, ctx.device))
+    pipeline: StableVideoDiffusionPipeline = ctx.models.get(key, lambda: load(SVD, model), ctx.device)
     return pipeline
 
 
@@ -109,6 +109,6 @@ def _decode(ctx: Context, pipeline: StableVideoDiffusionPipeline, latents: Tenso
         ctx.progress(start, total, unit="frame")
         part = latents[:, start : start + chunk]
         decoded = pipeline.decode_latents(part, part.shape[1], chunk)
-        pictures.append(pipeline.video_processor.postprocess_video(decoded, output_type="pt")[0].cpu())
+        pictures.append(pipeline.video_processor.postprocess_video(decoded, output_type="pt")[0])
     ctx.progress(total, total, unit="frame")
     return torch.cat(pictures).contiguous()

@@ -31,8 +31,8 @@ LAYERS = (
         "costs",
         "plan",
     ),
-    *("stored", "disk", "cache", "planner", "outputs", "deliveries", "schedule", "threads", "execute"),
-    *("documents", "contact", "sweep", "describe", "console", "devices", "commands", "cli"),
+    *("stored", "disk", "cache", "planner", "outputs", "deliveries", "schedule", "threads", "devices", "execute"),
+    *("documents", "contact", "sweep", "describe", "console", "commands", "cli"),
 )
 """The modules of the engine: each imports only those before it."""
 

@@ -1,0 +1,210 @@
+"""Values and models in the memory of a device, tried with a second pool of host memory that says it is one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+import pytest
+import torch
+
+from engine.cache import OVERHEAD, Cache
+from engine.events import NodeFailed, NodeFinished, NodeRetried
+from engine.execute import Execution
+from engine.graph import check
+from engine.models import Models
+from engine.node import Context, Node
+from engine.registry import Registry
+from engine.values import Image, Value
+from engine.workflow import Workflow
+from tests.engine.toys import node
+
+
+@dataclass(frozen=True)
+class FarArray:
+    """Numbers on a device named "far"."""
+
+    tensor: torch.Tensor
+    device: str = "far:0"
+
+    @property
+    def nbytes(self) -> int:
+        return int(self.tensor.nbytes)
+
+    def cpu(self) -> torch.Tensor:
+        return self.tensor
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Numbers(Value):
+    """Numbers wherever they are."""
+
+    array: Any
+
+    @property
+    def nbytes(self) -> int:
+        return int(self.array.nbytes)
+
+    def to_tensors(self) -> tuple[Mapping[str, Any], dict[str, str]]:
+        return {"array": self.array}, {}
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Any], metadata: Mapping[str, str]) -> Self:
+        return cls(tensors["array"])
+
+
+def far(count: int = 10) -> Numbers:
+    return Numbers(FarArray(torch.arange(count, dtype=torch.float32)))
+
+
+def test_a_value_tells_what_it_holds_on_a_device_and_comes_to_the_host() -> None:
+    value = far(10)
+    assert (value.device_nbytes, value.on_host().device_nbytes) == (40, 0)
+    assert torch.equal(value.on_host().array, value.array.tensor)
+    picture = Image(torch.zeros(1, 3, 2, 2))
+    assert picture.device_nbytes == 0
+    assert picture.on_host() is picture
+
+
+def test_values_stay_on_their_device_within_its_budget_and_then_go_to_host_memory() -> None:
+    cache = Cache(memory=10_000, device=2 * (40 + OVERHEAD))
+    for key, seconds in (("cheap", 0.1), ("dear", 9.0), ("middling", 1.0)):
+        cache.put(key, (far(10),), seconds, upstream=0)
+    assert {key for key in ("cheap", "dear", "middling") if key in cache.device} == {"dear", "middling"}
+    assert "cheap" in cache.memory
+    entry = cache.get("cheap")
+    assert entry
+    assert not entry.on_device
+    assert torch.equal(entry.outputs[0].array, torch.arange(10, dtype=torch.float32))
+
+
+def test_a_list_of_values_leaves_its_device_whole() -> None:
+    cache = Cache(memory=10_000, device=0)
+    cache.put("list", ((far(2), far(3)), "text"), 1.0, upstream=0)
+    entry = cache.get("list")
+    assert entry
+    assert [type(item.array) for item in entry.outputs[0]] == [torch.Tensor] * 2
+    assert entry.outputs[1] == "text"
+
+
+def test_the_room_for_values_is_what_models_leave() -> None:
+    room = [1000]
+    cache = Cache(memory=10_000, device=lambda: room[0])
+    cache.put("a", (far(10),), 1.0, upstream=0)
+    assert "a" in cache.device
+    room[0] = 100
+    cache.device.trim()
+    assert "a" not in cache.device
+    assert "a" in cache.memory
+
+
+class MakeFar(Node, version=1, uses="device"):
+    def run(self, ctx: Context) -> Numbers:
+        return far(4)
+
+
+class WhereOnDevice(Node, version=1, uses="device"):
+    numbers: Numbers
+
+    def run(self, ctx: Context) -> str:
+        return type(self.numbers.array).__name__
+
+
+class Where(Node, version=1):
+    numbers: Numbers
+
+    def run(self, ctx: Context) -> str:
+        return type(self.numbers.array).__name__
+
+
+def test_only_nodes_that_compute_on_the_device_are_given_what_is_there() -> None:
+    graph = {"make": node("MakeFar"), "on": node("WhereOnDevice", numbers=["make", 0])}
+    graph["off"] = node("Where", numbers=["make", 0])
+    whole = check(Workflow.read(graph), Registry([MakeFar, WhereOnDevice, Where]), targets=["on", "off"])
+    execution = Execution(whole, cache=Cache(), out=Path())
+    list(execution)
+    assert execution.results == {"on": ("FarArray",), "off": ("Tensor",)}
+
+
+@dataclass
+class Movable:
+    """A model that tells where it is."""
+
+    nbytes: int
+    device: str = "cpu"
+
+    def to(self, device: str) -> Self:
+        self.device = device
+        return self
+
+
+def test_models_come_to_the_device_as_they_are_needed_and_make_room_for_each_other() -> None:
+    models, moved = Models(device_budget=100), list[int]()
+    models.on_move = lambda: moved.append(models.device_nbytes)
+    small = {key: models.get(key, lambda: Movable(40), "far:0") for key in "ab"}
+    models.release()
+    assert [model.device for model in small.values()] == ["far:0", "far:0"]
+    models.get("a", lambda: pytest.fail("a is loaded"), "far:0")
+    models.release()
+    models.get("c", lambda: Movable(50), "far:0")
+    assert {key: model.device for key, model in small.items()} == {"a": "far:0", "b": "cpu"}
+    assert (models.device_nbytes, models.nbytes) == (90, 130)
+    assert moved == [40, 80, 90]
+
+
+def test_a_model_in_use_is_not_moved_away() -> None:
+    models = Models(device_budget=50)
+    first = models.get("a", lambda: Movable(40), "far:0")
+    models.get("b", lambda: Movable(40), "far:0")
+    assert first.device == "far:0"
+    models.release()
+    models.leave_devices()
+    assert (first.device, models.device_nbytes) == ("cpu", 0)
+
+
+class Greedy(Node, version=1, uses="device"):
+    """Needs more memory than there is while a model is there, or always."""
+
+    always: bool = False
+
+    def run(self, ctx: Context) -> int:
+        if self.always or len(ctx.models):
+            raise torch.OutOfMemoryError("tried to allocate 2.00 GiB")
+        return 1
+
+
+def greedy(always: bool) -> tuple[list[Any], Execution]:
+    models = Models()
+    models.get("big", lambda: Movable(10**9))
+    models.release()
+    graph = check(Workflow.read({"a": node("Greedy", always=always)}), Registry([Greedy]), targets=["a"])
+    execution = Execution(graph, cache=Cache(), out=Path(), models=models)
+    return list(execution), execution
+
+
+def test_where_memory_is_full_all_else_is_moved_off_and_the_node_tries_again() -> None:
+    events, execution = greedy(always=False)
+    assert [event.problem.message for event in events if isinstance(event, NodeRetried)]
+    assert any(isinstance(event, NodeFinished) for event in events)
+    assert execution.results == {"a": (1,)}
+
+
+def test_a_node_that_needs_too_much_fails_with_the_figures() -> None:
+    events, _ = greedy(always=True)
+    (failure,) = (event for event in events if isinstance(event, NodeFailed))
+    assert "cpu is out of memory" in failure.problem.message
+    assert "tried to allocate 2.00 GiB" in failure.problem.message
+    assert "models hold 0.0 GB" in failure.problem.message
+    assert failure.problem.hint
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+def test_on_a_gpu_values_are_spilled_to_pinned_memory() -> None:
+    cache = Cache(memory=10_000, device=0)
+    cache.put("a", (Image(torch.ones(1, 3, 2, 2, device="cuda")),), 1.0, upstream=0)
+    entry = cache.get("a")
+    assert entry
+    assert entry.outputs[0].pixels.is_pinned()
+    assert replace(entry.outputs[0]).device_nbytes == 0
