@@ -1,24 +1,37 @@
-"""What the engine itself costs: µs of CPU time per pass-through node, beside a plain loop that makes the same calls.
+"""What the engine itself costs.
 
-    python -m benchmarks.engine [--large] [--rounds 7]
+    python -m benchmarks.engine [--large] [--rounds 7] [--only nodes]
 
-`check` reads and checks the workflow's JSON; the others are runs of the checked graph, with a memory tier only: `first`
-with nothing held, `cached` with all, `head` and `tail` after an edit of the first and of the last node. Each round
-measures everything once, in turn; medians are shown, and in brackets how many times what the plain loop takes.
+- `nodes`: µs of CPU time per pass-through node, beside a plain loop that makes the same calls. `check` reads and checks
+  the workflow's JSON; the others are runs of the checked graph, with a memory tier only: `first` with nothing held,
+  `cached` with all, `head` and `tail` after an edit of the first and of the last node. Each round measures everything
+  once, in turn; medians are shown, and in brackets how many times what the plain loop takes.
+- `memory`: bytes per pass-through node at the peak of reading, checking and running, in a process of its own.
+- `events`: what a run of 200 nodes tells, as JSON.
+- `branches`: two branches of five nodes that wait for 0.3 s each.
+- `validate`: CPU time of `kinograph validate` on a file of 5,000 nodes.
+- `disk`: a video of a gigabyte, stored and read back with its checksum, beside a plain file of its bytes, in turn.
 """
 
 from __future__ import annotations
 
 import argparse
 import gc
+import json
+import os
+import resource
+import subprocess
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from statistics import median
-from time import process_time
+from tempfile import TemporaryDirectory
+from time import perf_counter, process_time, sleep
 from typing import Any
 
 from engine.cache import Cache
+from engine.events import to_json
 from engine.execute import Execution
 from engine.graph import Graph, check
 from engine.node import Context, Node
@@ -60,7 +73,16 @@ class Join(Node, version=1):
         return self.a
 
 
-REGISTRY = Registry([Start, Pass, Join])
+class Wait(Node, version=1, uses="io"):
+    text: str
+    mark: int = 0
+
+    def run(self, ctx: Context) -> str:
+        sleep(0.3)
+        return self.text
+
+
+REGISTRY = Registry([Start, Pass, Join, Wait])
 
 Json = dict[str, Any]
 
@@ -141,20 +163,149 @@ def measure(graph: Json, rounds: int) -> dict[str, float]:
     return {column: median(taken) / len(graph) * 1e6 for column, taken in times.items()}
 
 
+def nodes(rounds: int, large: bool) -> None:
+    lengths = (100, 1000, 5000, 10_000)
+    graphs = {f"chain of {length}": chain(length) for length in lengths} | {"fan of 1000": fan(1000)}
+    if large:
+        graphs |= {"chain of 100000": chain(100_000), "fan of 100000": fan(100_000)}
+    print(f"{'µs per node':16}" + "".join(f"{column:>16}" for column in COLUMNS))
+    first: dict[str, float] = {}
+    for name, graph in graphs.items():
+        taken = measure(graph, rounds)
+        first[name] = taken["first"] * len(graph)
+        cells = (f"{taken[column]:.1f} ({taken[column] / taken['plain']:.2f})" for column in COLUMNS)
+        print(f"{name:16}" + "".join(f"{cell:>16}" for cell in cells), flush=True)
+    growth = first["chain of 10000"] / first["chain of 1000"]
+    print(f"a first run of 10,000 nodes takes {growth:.1f} times one of 1,000")
+
+
+def memory(rounds: int, large: bool) -> None:
+    length = 100_000 if large else 20_000
+    peaks = [int(_output(f"from benchmarks.engine import peak; print(peak({length}))")) for _ in range(min(rounds, 3))]
+    print(f"memory at the peak of a chain of {length:,}: {median(peaks) / length / 1024:.2f} KB per node")
+
+
+def peak(length: int) -> int:
+    """Bytes that reading, checking and running a chain take at most, beyond what the process had before."""
+    run(checked(chain(2)), Cache())
+    before = _resident()
+    run(checked(chain(length)), Cache())
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
+
+
+def _resident() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def events(rounds: int, large: bool) -> None:
+    execution = Execution(checked(chain(200)), cache=Cache(), out=Path("output"))
+    told = sum(len(json.dumps(to_json(event))) + 1 for event in execution)
+    print(f"events of 200 nodes: {told / 1000:.1f} KB of JSON")
+
+
+def branches(rounds: int, large: bool) -> None:
+    graph = {"start": node(Start, text="a")}
+    for branch in "ab":
+        for index in range(5):
+            before = f"{branch}{index - 1}" if index else "start"
+            graph[f"{branch}{index}"] = node(Wait, text=[before, 0], mark=ord(branch))
+    graph["end"] = node(Join, a=["a4", 0], b=["b4", 0])
+    taken = []
+    for _ in range(min(rounds, 3)):
+        started = perf_counter()
+        run(checked(graph), Cache())
+        taken.append(perf_counter() - started)
+    print(f"two branches of 5 × 0.3 s of waiting: {median(taken):.2f} s")
+
+
+def validate(rounds: int, large: bool) -> None:
+    shipped = {"text": {"class_type": "Text", "inputs": {"text": "a"}}}
+    passes = {
+        str(index): {"class_type": "SaveText", "inputs": {"text": ["text", 0], "filename_prefix": str(index)}}
+        for index in range(4999)
+    }
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "large.json"
+        file.write_text(json.dumps(shipped | passes))
+        taken = []
+        for _ in range(rounds):
+            before = resource.getrusage(resource.RUSAGE_CHILDREN)
+            subprocess.run(
+                [sys.executable, "-m", "engine.cli", "validate", str(file)], check=True, stdout=subprocess.DEVNULL
+            )
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+            taken.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    print(f"kinograph validate, 5,000 nodes: {median(taken):.2f} s of CPU")
+
+
+def disk(rounds: int, large: bool) -> None:
+    import torch
+
+    from engine.stored import load, save
+    from engine.values import Video
+
+    video = Video(torch.rand(85, 3, 1024, 1024), 7.0)
+    data = memoryview(video.frames.numpy().reshape(-1).view("uint8"))
+    speeds: dict[str, list[float]] = {name: [] for name in ("write", "plain write", "read", "plain read")}
+
+    def timed(name: str, work: Callable[[], Any]) -> None:
+        started = perf_counter()
+        work()
+        speeds[name].append(data.nbytes / (perf_counter() - started) / 1e9)
+
+    with TemporaryDirectory(dir=".") as folder:
+        stored, file = Path(folder) / "stored", Path(folder) / "plain"
+
+        def write_plain() -> None:
+            with file.open("wb") as target:
+                target.write(data)
+                os.fsync(target.fileno())
+
+        def write_stored() -> None:
+            save(stored, (video,), 1.0)
+            with stored.open("rb+") as target:
+                os.fsync(target.fileno())
+
+        for _ in range(min(rounds, 5)):
+            for path in (stored, file):
+                path.unlink(missing_ok=True)
+            timed("plain write", write_plain)
+            timed("write", write_stored)
+            timed("plain read", file.read_bytes)
+            timed("read", partial(load, stored))
+        before = _anonymous()
+        (back,), _ = load(stored)
+        copied = _anonymous() - before
+        assert torch.equal(back.frames[-1], video.frames[-1])
+    for name in ("write", "read"):
+        ours, plain_file = median(speeds[name]), median(speeds[f"plain {name}"])
+        share = f"{ours / plain_file:.0%} of a plain file's {plain_file:.2f}"
+        print(f"disk, {name} of {data.nbytes / 1e9:.2f} GB: {ours:.2f} GB/s, {share}")
+    print(f"disk, memory taken by what was read back: {copied / 1e6:.1f} MB, the rest is mapped")
+
+
+def _anonymous() -> int:
+    """Bytes of memory that no file stands behind."""
+    status = Path("/proc/self/status").read_text()
+    return int(next(line for line in status.splitlines() if line.startswith("RssAnon")).split()[1]) * 1024
+
+
+def _output(code: str) -> str:
+    return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+
+
+PARTS = {part.__name__: part for part in (nodes, memory, events, branches, validate, disk)}
+
+
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--large", action="store_true", help="also 100,000 nodes, deep and wide")
     options.add_argument("--rounds", type=int, default=7)
+    options.add_argument("--only", choices=PARTS, help="one part")
     given = options.parse_args()
-
-    graphs = {f"chain of {length}": chain(length) for length in (100, 1000, 5000)} | {"fan of 1000": fan(1000)}
-    if given.large:
-        graphs |= {"chain of 100000": chain(100_000), "fan of 100000": fan(100_000)}
-    print(f"{'µs per node':16}" + "".join(f"{column:>16}" for column in COLUMNS))
-    for name, graph in graphs.items():
-        taken = measure(graph, given.rounds)
-        cells = (f"{taken[column]:.1f} ({taken[column] / taken['plain']:.2f})" for column in COLUMNS)
-        print(f"{name:16}" + "".join(f"{cell:>16}" for cell in cells), flush=True)
+    for name, part in PARTS.items():
+        if given.only in (None, name):
+            part(given.rounds, given.large)
 
 
 if __name__ == "__main__":
