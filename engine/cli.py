@@ -7,8 +7,7 @@ to import is imported by the command that needs it, so that `--help` is there at
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,22 +15,29 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from engine.commands import Interrupts, answering, human_size, parsed_size, quiet_libraries
-from engine.errors import Cancelled, MissingError, Problem, UsageError, suggestion
+from engine.errors import MissingError, UsageError, suggestion
+from engine.options import (
+    AsJson,
+    CacheDevice,
+    CacheDir,
+    CacheDisk,
+    CacheHost,
+    Debug,
+    Device,
+    File,
+    NoCache,
+    Nodes,
+    Only,
+    Out,
+    Set,
+    Until,
+)
 
 if TYPE_CHECKING:
-    from engine.cache import Cache
-    from engine.console import Labels, Reporter
-    from engine.disk import Disk
+    from engine.console import Labels
     from engine.documents import Document
-    from engine.events import Event
-    from engine.execute import Execution
-    from engine.graph import Graph
-    from engine.models import Models
     from engine.registry import Registry
     from engine.workflow import Workflow
-
-COSTS = "costs.json"
-"""Where, in Kinograph's folder, it is kept what nodes take."""
 
 app = typer.Typer(
     help="Run node-graph workflows for generative video: language to pictures to video, from one JSON file.",
@@ -39,40 +45,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-
-File = Annotated[
-    str,
-    typer.Argument(
-        metavar="FILE",
-        help="A workflow file, a PNG or MP4 that carries one, the name of a shipped one, or - for standard input.",
-        show_default=False,
-    ),
-]
-Set = Annotated[
-    list[str],
-    typer.Option(
-        "--set", metavar="INPUT=VALUE", help="Give an input a value: node.input, or a name that the workflow exposes."
-    ),
-]
-Out = Annotated[Path, typer.Option(metavar="DIR", help="The folder that files are saved to.")]
-Device = Annotated[
-    str, typer.Option(help="Where models compute: cpu, cuda, cuda:1, mps; by default the best there is.")
-]
-Nodes = Annotated[
-    list[Path], typer.Option("--nodes", metavar="FILE.py", help="Add the nodes that a Python file defines.")
-]
-CacheDir = Annotated[
-    Path | None,
-    typer.Option("--cache-dir", metavar="DIR", help="Where results are kept between runs.", show_default=False),
-]
-Until = Annotated[
-    str, typer.Option("--until", metavar="NODE", help="Run this node and what it needs, and nothing else.")
-]
-Only = Annotated[
-    str, typer.Option("--only", metavar="NODE", help="Run this node alone, on what earlier runs have kept for it.")
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Write JSON on standard output, for programs.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the Python traceback of an error.")]
 
 
 def main() -> None:
@@ -97,19 +69,10 @@ def run(
     device: Device = "",
     nodes: Nodes = [],  # noqa: B006
     cache_dir: CacheDir = None,
-    cache_disk: Annotated[
-        str,
-        typer.Option(metavar="SIZE", help="What results may take on disk, such as 20GB; by default a quarter of it."),
-    ] = "",
-    cache_device: Annotated[
-        str,
-        typer.Option(metavar="SIZE", help="What models and results may take on a GPU; by default most of it."),
-    ] = "",
-    cache_host: Annotated[
-        str,
-        typer.Option(metavar="SIZE", help="What they may take in memory; by default a quarter of the machine's."),
-    ] = "",
-    no_cache: Annotated[bool, typer.Option("--no-cache", help="Compute everything, and keep nothing.")] = False,
+    cache_device: CacheDevice = "",
+    cache_host: CacheHost = "",
+    cache_disk: CacheDisk = "",
+    no_cache: NoCache = False,
     until: Until = "",
     only: Only = "",
     as_json: AsJson = False,
@@ -124,15 +87,13 @@ def run(
     with answering(as_json, debug), Interrupts() as interrupts:
         from engine import devices
         from engine.console import reporter
-        from engine.costs import Costs
         from engine.documents import up_to
         from engine.events import NodeSaved
-        from engine.execute import Execution
-        from engine.models import Models, home
+        from engine.running import Limits, events_of, executing, ready
 
         if not debug:
             quiet_libraries()
-        _check_folder(out)
+        limits = Limits.parsed(out, cache_dir, cache_device, cache_host, cache_disk, no_cache)
         if until and only:
             raise UsageError("--until and --only exclude each other")
         document, registry = _document(file, set, nodes)
@@ -143,14 +104,9 @@ def run(
         answers: list[str] = []
         try:
             with reporter(_labels(document.workflow, registry), as_json=as_json, debug=debug) as shown:
-                graph = _ready(document, registry, shown, interrupts, [target] if target else None)
-                models = Models(device_budget=parsed_size("--cache-device", cache_device) if cache_device else None)
-                with _cache(cache_dir, no_cache, cache_disk, cache_host, models, device) as cache:
-                    costs = Costs(home() / COSTS)
-                    execution = Execution(
-                        graph, cache=cache, out=out, device=device, models=models, costs=costs, alone=bool(only)
-                    )
-                    for event in _events(execution, shown, interrupts):
+                graph = ready(document, registry, shown, interrupts, [target] if target else None)
+                with executing(graph, limits, out, device, alone=bool(only)) as execution:
+                    for event in events_of(execution, shown, interrupts):
                         if isinstance(event, NodeSaved):
                             answers += map(str, event.files)
                 answers += [str(value) for outputs in execution.results.values() for value in outputs]
@@ -174,6 +130,10 @@ def sweep(
     device: Device = "",
     nodes: Nodes = [],  # noqa: B006
     cache_dir: CacheDir = None,
+    cache_device: CacheDevice = "",
+    cache_host: CacheHost = "",
+    cache_disk: CacheDisk = "",
+    no_cache: NoCache = False,
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
@@ -186,13 +146,11 @@ def sweep(
         from engine import devices
         from engine import sweep as grid
         from engine.console import Labels, reporter
-        from engine.costs import Costs
-        from engine.execute import Execution
-        from engine.models import Models, home
+        from engine.running import Limits, events_of, executing, ready
 
         if not debug:
             quiet_libraries()
-        _check_folder(out)
+        limits = Limits.parsed(out, cache_dir, cache_device, cache_host, cache_disk, no_cache)
         axes = [grid.Axis.parse(text) for text in axis]
         document, registry = _document(file, set, nodes)
         made = grid.combinations(document, registry, axes)
@@ -206,13 +164,10 @@ def sweep(
             }
         )
         with reporter(labels, as_json=as_json, debug=debug) as shown:
-            graph = grid.joined([_ready(one, registry, shown, interrupts, None) for one in made.values()])
+            graph = grid.joined([ready(one, registry, shown, interrupts, None) for one in made.values()])
             ends = grid.outcomes(graph, made)
-            models = Models()
-            with _cache(cache_dir, False, "", "", models, device) as cache:
-                costs = Costs(home() / COSTS)
-                execution = Execution(graph, cache=cache, out=out, device=device, models=models, costs=costs)
-                for event in _events(execution, shown, interrupts):
+            with executing(graph, limits, out, device) as execution:
+                for event in events_of(execution, shown, interrupts):
                     grid.note(ends, event)
         sheet, table = grid.save(axes, ends, out)
         print(
@@ -280,6 +235,7 @@ def models(
         from engine.documents import models_of
         from engine.models import can_fetch, find
         from engine.models.listing import here
+        from engine.running import fetch_models
 
         if not file:
             if fetch:
@@ -292,7 +248,7 @@ def models(
                 base, needed = document.base, models_of(document.workflow, registry)
             if fetch:
                 with reporter({}, as_json=as_json, debug=debug) as shown:
-                    _fetch(needed, base, shown, interrupts)
+                    fetch_models(needed, base, shown, interrupts)
             found = {source: find(source, base=base) for source in needed}
         for source, path in found.items():
             state = str(path) if path else "not here"
@@ -311,9 +267,11 @@ def cache(
 ) -> None:
     """Show what is kept between runs, and remove some or all of it."""
     with answering(as_json, debug):
+        from engine.running import opened
+
         if trim and clear:
             raise UsageError("--trim and --clear exclude each other")
-        disk = _disk(cache_dir)
+        disk = opened(cache_dir)
         files, nbytes = disk.trim(0 if clear else parsed_size("--trim", trim)) if trim or clear else (0, 0)
         about = {"folder": str(disk.folder), "results": len(disk), "bytes": disk.nbytes, "budget": disk.budget}
         if as_json:
@@ -356,97 +314,6 @@ def _registry(files: list[Path]) -> Registry:
         return registry()
     added = Registry.of_modules(*map(load_file, files))
     return Registry([*registry().values(), *added.values()])
-
-
-def _ready(
-    document: Document, registry: Registry, shown: Reporter, interrupts: Interrupts, targets: list[str] | None
-) -> Graph:
-    """The checked graph, with its models fetched."""
-    from engine.documents import models_of
-    from engine.graph import check
-    from engine.models import can_fetch
-
-    needed = models_of(document.workflow, registry)
-    try:
-        graph = check(document.workflow, registry, base=document.base, targets=targets)
-    except MissingError as error:
-        fetchable = {place for source, places in needed.items() if can_fetch(source) for place in places}
-        if any((problem.node, problem.input) not in fetchable for problem in error.problems):
-            raise  # nothing is fetched for a run that can't be
-        _fetch(needed, document.base, shown, interrupts)
-        return check(document.workflow, registry, base=document.base, targets=targets)
-    _fetch(needed, document.base, shown, interrupts)
-    return graph
-
-
-def _fetch(
-    needed: Mapping[str, list[tuple[str, str]]], base: Path | None, shown: Reporter, interrupts: Interrupts
-) -> None:
-    """Fetch the models that are not here; raises MissingError with all that cannot be had, and who needs them."""
-    from engine.models import find, resolve
-
-    one_at_a_time = threading.Lock()
-    problems: list[Problem] = []
-    for source, places in needed.items():
-
-        def progress(done: int, total: int, source: str = source) -> None:
-            if interrupts.stopped:
-                raise Cancelled
-            with one_at_a_time:
-                shown.download(source, done, total)
-
-        try:
-            if find(source, base=base) is None:
-                shown.downloaded(source, resolve(source, base=base, progress=progress))
-        except MissingError as error:
-            named = [replace(p, node=node, input=socket) for p in error.problems for node, socket in places]
-            problems += named or error.problems
-    if problems:
-        raise MissingError.of(problems)
-
-
-def _events(execution: Execution, shown: Reporter, interrupts: Interrupts) -> Iterator[Event]:
-    """Run it, and show and hand on its events."""
-    interrupts.execution = execution
-    if interrupts.stopped:  # by a signal that a library took for an error of its own
-        raise Cancelled
-    for event in execution:
-        shown.event(event)
-        yield event
-    interrupts.execution = None
-
-
-def _check_folder(out: Path) -> None:
-    if out.exists() and not out.is_dir():
-        raise UsageError(f"--out {out} is not a folder")
-
-
-def _cache(folder: Path | None, no_cache: bool, on_disk: str, in_memory: str, models: Models, device: str) -> Cache:
-    """The cache, which shares the device's memory with the models."""
-    from engine.cache import Cache
-
-    memory = parsed_size("--cache-host", in_memory) if in_memory else None
-    disk = None
-    if no_cache and (folder or on_disk):
-        raise UsageError(f"--no-cache and {'--cache-dir' if folder else '--cache-disk'} exclude each other")
-    if not no_cache:
-        disk = _disk(folder, parsed_size("--cache-disk", on_disk) if on_disk else None)
-    cache = Cache(memory, disk, device=lambda: max(0, models.device_budget(device) - models.device_nbytes))
-    models.on_move = cache.device.trim
-    return cache
-
-
-def _disk(folder: Path | None, budget: int | None = None) -> Disk:
-    from engine.disk import Disk
-    from engine.models import home
-
-    folder = folder or home() / "cache"
-    try:
-        return Disk(folder, budget)
-    except OSError as error:
-        raise UsageError(
-            f"results can't be kept in {folder}: {error.strerror}", hint="--cache-dir or --no-cache"
-        ) from error
 
 
 def _labels(workflow: Workflow, registry: Registry) -> Labels:

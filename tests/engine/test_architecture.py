@@ -32,7 +32,7 @@ LAYERS = (
         "plan",
     ),
     *("stored", "disk", "cache", "planner", "outputs", "deliveries", "schedule", "threads", "devices", "execute"),
-    *("documents", "contact", "sweep", "describe", "console", "commands", "cli"),
+    *("documents", "contact", "sweep", "describe", "console", "commands", "running", "options", "cli"),
 )
 """The modules of the engine: each imports only those before it."""
 
