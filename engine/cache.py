@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import heapq
 import os
-import sys
 from collections.abc import Callable
 from threading import Lock
 from types import TracebackType
@@ -17,7 +16,7 @@ from typing import Any, NamedTuple, Self
 from engine.disk import Disk, read_seconds
 from engine.keys import Key
 from engine.stored import storable
-from engine.values import Value
+from engine.values import Value, size
 
 OVERHEAD = 400
 """Bytes that an entry takes beside its values."""
@@ -189,15 +188,6 @@ class Memory:
         entry = self._entries.pop(key)
         self.nbytes -= entry.nbytes + OVERHEAD
         return entry
-
-
-def size(value: Any) -> int:
-    """Bytes that an output holds."""
-    if isinstance(value, Value):
-        return value.nbytes
-    if isinstance(value, tuple | list):
-        return sum(map(size, value))
-    return sys.getsizeof(value)
 
 
 def _device_size(value: Any) -> int:

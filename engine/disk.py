@@ -15,15 +15,19 @@ import uuid
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from threading import Lock
+from threading import Condition, Lock
 
 from engine.keys import Key
 from engine.stored import Outputs, TornError, load, save
+from engine.values import size
 
 NAME = re.compile(r"[0-9a-f]{64}\.[0-9.e+-]+\.safetensors")
 UNFINISHED = ".part"
 ABANDONED_SECONDS = 3600
 """An unfinished file of this age is taken to be of a process that was killed."""
+
+MOST_PENDING = 1 << 30
+"""Bytes that may wait to be written; who comes with more waits too, lest memory fill up where a disk is slow."""
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +52,8 @@ class Disk:
         self.folder = folder
         self._budget = budget
         self._names: dict[Key, str] = {}
-        self._pending: set[Key] = set()
+        self._pending: dict[Key, int] = {}
+        self._written = Condition()
         self._listed_at = -1
         self._nbytes: int | None = None  # not known before the first write
         # No file's priority is below that of the last that was evicted, so the lowest stands in for it.
@@ -126,10 +131,14 @@ class Disk:
         return None
 
     def write(self, key: Key, outputs: Outputs, seconds: float) -> None:
-        """Store outputs that are `storable`, soon and in the background."""
-        if key not in self._names and key not in self._pending:
-            self._pending.add(key)
-            self._writer.submit(self._write, key, outputs, seconds)
+        """Store outputs that are `storable`, soon and in the background, once there are not too many to be written."""
+        if key in self._names or key in self._pending:
+            return
+        nbytes = sum(map(size, outputs))
+        with self._written:
+            self._written.wait_for(lambda: not self._pending or sum(self._pending.values()) + nbytes <= MOST_PENDING)
+            self._pending[key] = nbytes
+        self._writer.submit(self._write, key, outputs, seconds)
 
     def _write(self, key: Key, outputs: Outputs, seconds: float) -> None:
         unfinished = self.folder / f"{uuid.uuid4().hex}{UNFINISHED}"
@@ -148,19 +157,21 @@ class Disk:
             log.warning("%s could not be stored: %r", key, error)
         finally:
             unfinished.unlink(missing_ok=True)
-            self._pending.discard(key)
+            with self._written:
+                del self._pending[key]
+                self._written.notify_all()
 
     def _make_room(self, nbytes: int, budget: int) -> int:
         """Evict what is worth least until `nbytes` more fit the budget; returns the bytes that stay."""
-        files = sorted((_priority(name), name, size) for name, size in self._sizes().items())
-        total = sum(size for _, _, size in files)
-        for priority, name, size in files:
+        files = sorted((_priority(name), name, taken) for name, taken in self._sizes().items())
+        total = sum(taken for _, _, taken in files)
+        for priority, name, taken in files:
             if total + nbytes <= budget:
                 break
             (self.folder / name).unlink(missing_ok=True)
             self._names.pop(_key(name), None)
             self._inflation = priority
-            total -= size
+            total -= taken
         return total
 
     def _sizes(self) -> dict[str, int]:

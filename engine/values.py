@@ -7,6 +7,7 @@ reference between nodes and the cache: whoever receives one must not change it i
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
@@ -92,6 +93,15 @@ def _host_copy(tensor: Any) -> Tensor:
         return torch.empty_like(tensor, device="cpu", pin_memory=True).copy_(tensor)
     copied: Tensor = tensor.cpu()
     return copied
+
+
+def size(value: Any) -> int:
+    """Bytes that an output holds."""
+    if isinstance(value, Value):
+        return value.nbytes
+    if isinstance(value, tuple | list):
+        return sum(map(size, value))
+    return sys.getsizeof(value)
 
 
 BRIEF = 80

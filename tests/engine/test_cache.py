@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from engine.cache import OVERHEAD, Cache, Entry, Memory
 from engine.disk import Disk
+from engine.stored import save
 
 
 def key(name: str) -> str:
@@ -195,6 +197,32 @@ class TestDisk:
         disk.write(key("a"), (1,), 1)
         disk.close()
         assert {path.name for path in folder.iterdir()} == {"new.part", "notes.txt", disk._names[key("a")]}
+
+    def test_where_a_disk_is_slow_values_wait_rather_than_pile_up(
+        self, disk: Disk, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("engine.disk.MOST_PENDING", 250)
+        gate, written = threading.Event(), list[str]()
+
+        def slowly(path: Path, outputs: tuple[str], seconds: float) -> None:
+            assert gate.wait(10)
+            save(path, outputs, seconds)
+
+        def write() -> None:
+            for name in "abc":
+                disk.write(key(name), (name * 100,), 1)
+                written.append(name)
+
+        monkeypatch.setattr("engine.disk.save", slowly)
+        writer = threading.Thread(target=write)
+        writer.start()
+        writer.join(0.2)
+        assert written == ["a"]
+        gate.set()
+        writer.join(10)
+        disk.close()
+        assert written == ["a", "b", "c"]
+        assert len(disk) == 3
 
     def test_a_full_disk_costs_the_entry_not_the_run(
         self, disk: Disk, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
