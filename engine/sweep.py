@@ -13,6 +13,7 @@ from io import StringIO
 from itertools import product
 from math import prod
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 from engine.contact import Tile, contact_sheet
@@ -26,6 +27,8 @@ from engine.workflow import split_id
 
 MOST = 1000
 """Combinations that a sweep may have."""
+LABEL = 48
+"""Letters of a value that a label shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +109,8 @@ def _moved(link: Source | Gathered, part: int) -> Source | Gathered:
 def in_short(axes: Sequence[Axis], values: Sequence[str]) -> str:
     """A combination as a label: "seed 1, steps 20"."""
     names = (axis.name.rpartition(".")[2] for axis in axes)
-    return ", ".join(f"{name} {value}" for name, value in zip(names, values, strict=True))
+    told = (shorten(value, LABEL, placeholder="…") for value in values)
+    return ", ".join(f"{name} {value}" for name, value in zip(names, told, strict=True))
 
 
 @dataclass(slots=True)

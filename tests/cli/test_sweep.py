@@ -57,6 +57,23 @@ def test_one_that_fails_costs_no_other(kinograph: Command) -> None:
     ]
 
 
+def test_a_combination_may_save_a_list_and_fails_if_one_of_its_items_does(kinograph: Command) -> None:
+    graph = {
+        "lines": ("TextLines", {"text": "x"}),
+        "take": ("Picky", {"text": ["lines", 0]}),
+        "keep": ("Keep", {"text": ["take", 0]}),
+    }
+    code, told, (_, table) = sweep(
+        kinograph, write("lines.json", graph), r'lines.text=["good\nfine", "fine\nbad\ngood"]'
+    )
+    assert code == 5
+    assert "Picky (take), text fine bad good #2: started" in told
+    listed = rows(table)
+    assert [row["status"] for row in listed] == ["done", "failed"]
+    saved = [[Path("output", name).read_text() for name in row["files"].split()] for row in listed]
+    assert saved == [["good", "fine"], ["fine", "good"]]
+
+
 def test_each_file_carries_the_workflow_of_its_own_combination(kinograph: Command) -> None:
     file = write("pictures.json", {"draw": ("Draw", {"grey": 1}), "save": ("SaveImage", {"images": ["draw", 0]})})
     _, _, (sheet, table) = sweep(kinograph, file, "draw.grey=10,200")

@@ -6,20 +6,20 @@ As the published video checkpoints do, it looks at six frames; a picture is six 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import BertTokenizer, GitConfig, GitForCausalLM, GitProcessor
 
 from models.sprite import world
 from models.sprite.training.clip import PATCH, image_processor, normalised
-from models.sprite.training.data import pictures, tensor
+from models.sprite.training.data import pictures
 from models.sprite.training.heads import Heads
 from models.sprite.training.loop import Recipe, Step, train
 
@@ -30,9 +30,7 @@ LENGTH = 24
 PATCHES = (world.SIZE // PATCH) ** 2
 EYE_COURSES, EYE_BATCH = (3000, 5000), 48
 """Steps of each course of the image encoder; pictures begin alike in the first."""
-STEPS, BATCH = 2500, 16
-_SHOWN = (8, 8, PATCHES)
-"""Patches that are handed on, from step to step."""
+STEPS, BATCH = 6000, 24
 STILL = 0.3
 """How many of the clips don't move, and are described without a motion."""
 _READ: Mapping[str, tuple[str, ...]] = {**world.VOCABULARY, "motion": ("", *world.MOTIONS)}
@@ -137,93 +135,112 @@ def _moment(rng: np.random.Generator, variety: float) -> world.Scene:
     return world.at_time(scene, world.random_motion(rng, float(rng.uniform(0, 255))), float(rng.uniform(0, 3)))
 
 
-class Glances(nn.Module):
-    """The image encoder while training: of each frame it hands on the class token and some of the patches.
+class Seen(nn.Module):
+    """Stands in for the image encoder while the words are learnt: its input is what the encoder saw in a frame.
 
-    All 390 tokens of a clip would make a step take twice as long.
+    It hands on the class token and some of the patches; all 390 tokens of a clip would make most steps eight times as
+    long.
     """
 
-    def __init__(self, encoder: nn.Module) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.encoder = encoder
-        self.patches: Tensor = torch.arange(0)
+        self.patches: Tensor = torch.arange(PATCHES)
         """Which patches are handed on."""
 
-    def forward(self, pixels: Tensor, **options: object) -> SimpleNamespace:
-        tokens = self.encoder(pixels).last_hidden_state
-        return SimpleNamespace(last_hidden_state=torch.cat([tokens[:, :1], tokens[:, 1 + self.patches]], 1))
+    def forward(self, tokens: Tensor, **options: object) -> SimpleNamespace:
+        kept = torch.cat([torch.zeros(1).long(), 1 + self.patches])
+        return SimpleNamespace(last_hidden_state=tokens[:, 0, kept].float())
 
 
 class Captioning(nn.Module):
-    """The model, with heads that name the attributes, and the motion, from what the image tokens hold in the end."""
+    """The model, with heads on what the image tokens hold in the end: they name attributes and motion, and tell how the
+    sprite and the camera move from frame to frame.
+    """
 
     def __init__(self, model: GitForCausalLM) -> None:
         super().__init__()
-        self.model, self.heads = model, Heads(WIDTH, _READ)
-        self.glances = model.git.image_encoder = Glances(model.git.image_encoder)
+        self.model, self.heads, self.moves = model, Heads(WIDTH, _READ), nn.Linear(WIDTH, 6)
+        self.seen = model.git.image_encoder = Seen()
 
-    def trained(self) -> GitForCausalLM:
-        """The model as it is used: it sees all patches."""
-        self.model.git.image_encoder = self.glances.encoder
-        return self.model
-
-    def loss(self, tokens: Mapping[str, Tensor], pixels: Tensor, truths: Sequence[Mapping[str, str]]) -> Tensor:
-        """Cross entropy of each next token, and what the heads get wrong.
-
-        `tokens` are padded captions (N, L), `pixels` normalised clips (N, 6, 3, 64, 64).
-        """
+    def loss(self, tokens: Mapping[str, Tensor], clips: Sequence[Clip]) -> Tensor:
+        """Cross entropy of each next token of the padded captions (N, L), and what the heads get wrong."""
         ids, length = tokens["input_ids"], tokens["input_ids"].shape[1]
-        states = self.model.git(**tokens, pixel_values=pixels).last_hidden_state
+        seen = torch.stack([clip.tokens for clip in clips])[:, :, None]  # of as many dimensions as pictures have
+        states = self.model.git(**tokens, pixel_values=seen).last_hidden_state
         logits = self.model.output(states[:, -length:-1])
         wanted = ids.masked_fill(tokens["attention_mask"] == 0, -100)[:, 1:]
         written = F.cross_entropy(logits.flatten(0, 1), wanted.flatten())
-        return written + self.heads.loss(states[:, :-length].mean(1), truths)
+        by_frame = states[:, :-length].unflatten(1, (FRAMES, -1)).mean(2)
+        moved = F.l1_loss(self.moves(by_frame), torch.stack([clip.moves for clip in clips]))
+        return written + self.heads.loss(by_frame.mean(1), [clip.truth for clip in clips]) + moved
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A drawn clip as training sees it."""
+
+    tokens: Tensor  # (6, 65, 128): what the image encoder makes of the frames, in half precision
+    moves: Tensor  # (6, 6): how pose and camera change to the next frame, in tenths of the picture and so on
+    truth: Mapping[str, str]
+    caption: str
 
 
 class Clips:
-    """Endless drawn clips; the first `kept` are kept, since drawing costs as much as a step."""
+    """Endless drawn clips; the first `kept` are kept as what the encoder sees in them, for that costs most."""
 
-    def __init__(self, kept: int = 8000) -> None:
-        self.kept = kept
-        self._memory: dict[int, tuple[NDArray[np.uint8], world.Scene, str]] = {}
+    def __init__(self, encoder: nn.Module, kept: int = 5000) -> None:
+        self.encoder, self.kept = encoder, kept
+        self._memory: dict[int, Clip] = {}
 
-    def __getitem__(self, index: int) -> tuple[NDArray[np.uint8], world.Scene, str]:
-        """Frames (6, 64, 64, 3), their scene and the kind of motion, or ""."""
+    def __getitem__(self, index: int) -> Clip:
         index %= self.kept
         if index not in self._memory:
-            self._memory[index] = random_clip(np.random.default_rng((55, index)))
+            self._memory[index] = self._film(np.random.default_rng((55, index)))
         return self._memory[index]
+
+    @torch.no_grad()
+    def _film(self, rng: np.random.Generator) -> Clip:
+        scenes, motion = random_moments(rng)
+        tokens = self.encoder(normalised(pictures(scenes))).last_hidden_state.half()
+        where = torch.tensor([(*_pose(scene), scene.camera[0] / world.SIZE) for scene in scenes])
+        steps = 10 * where.diff(dim=0)
+        truth = {slot: getattr(scenes[0], slot) for slot in world.VOCABULARY} | {"motion": motion}
+        return Clip(tokens, torch.cat([steps, steps[-1:]]).float(), truth, world.plain_caption(scenes[0], motion))
 
 
 def train_captioner(tokenizer: BertTokenizer, steps: int = STEPS) -> GitForCausalLM:
     """Train on base sprites, still and in every motion, and their plain captions."""
     torch.manual_seed(0)
     model = build(tokenizer)
-    model.git.image_encoder = train_eyes(model.git.image_encoder)
-    captioning, clips = Captioning(model).requires_grad_(True), Clips()
+    encoder = train_eyes(model.git.image_encoder).eval().requires_grad_(False)
+    captioning, clips = Captioning(model).requires_grad_(True), Clips(encoder)
 
     def loss_of(step: Step) -> Tensor:
         drawn = [clips[int(i)] for i in step.rng.integers(2**31, size=BATCH)]
-        tokens = tokenizer([world.plain_caption(s, m) for _, s, m in drawn], padding=True, return_tensors="pt")
-        pixels = normalised(torch.stack([tensor(frames) for frames, _, _ in drawn]))
-        shown = _SHOWN[step.index % len(_SHOWN)]
-        captioning.glances.patches = torch.randperm(PATCHES, generator=step.noise)[:shown].sort().values
-        truths = [{slot: getattr(s, slot) for slot in world.VOCABULARY} | {"motion": m} for _, s, m in drawn]
-        return captioning.loss(tokens, pixels, truths)
+        tokens = tokenizer([clip.caption for clip in drawn], padding=True, return_tensors="pt")
+        shown = PATCHES if step.index % 8 == 0 else 8
+        captioning.seen.patches = torch.randperm(PATCHES, generator=step.noise)[:shown].sort().values
+        return captioning.loss(tokens, drawn)
 
-    return train(captioning, loss_of, Recipe("captioner", steps, 5e-4, warmup=200, ema=0.998)).trained()
+    trained = train(captioning, loss_of, Recipe("captioner", steps, 1e-3, warmup=200, ema=0.998)).model
+    trained.git.image_encoder = encoder
+    return trained
 
 
 def random_clip(rng: np.random.Generator) -> tuple[np.ndarray, world.Scene, str]:
-    """Six frames of one to three seconds, their scene, and the motion's kind, or "" for a still.
+    """Six frames of one to three seconds, their scene, and the motion's kind, or "" for a still."""
+    scenes, motion = random_moments(rng)
+    return np.stack([world.draw(scene) for scene in scenes]), scenes[0], motion
 
-    What moves is fast enough to be seen.
-    """
+
+def random_moments(rng: np.random.Generator) -> tuple[list[world.Scene], str]:
+    """What six frames of a clip show, and the motion's kind; what moves is fast enough to be seen."""
     scene = world.random_scene(rng)
     if rng.random() < STILL:
-        return np.broadcast_to(world.draw(scene), (FRAMES, world.SIZE, world.SIZE, 3)), scene, ""
+        return [scene] * FRAMES, ""
     motion = world.random_motion(rng, float(rng.uniform(64, 255)))
-    return world.film(scene, motion, FRAMES, FRAMES / rng.uniform(1, 3)), scene, motion.kind
+    fps = FRAMES / rng.uniform(1, 3)
+    return [world.at_time(scene, motion, index / fps) for index in range(FRAMES)], motion.kind
 
 
 @torch.inference_mode()
