@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 
 from engine.cache import Cache
 from engine.disk import Disk
-from engine.errors import WorkflowError
+from engine.errors import MissingError, WorkflowError
 from engine.events import NodeCached, NodeFailed, NodeSaved, NodeSkipped, NodeStarted, RunExtended, RunStarted
+from engine.execute import Execution
 from engine.workflow import split_id
-from tests.engine.toys import MODULUS, SEEN, Run, checked, node
+from tests.engine.toys import MODULUS, RAN, SEEN, Run, checked, node
 
 
 def squares(to: int = 3) -> dict[str, Any]:
@@ -122,6 +123,23 @@ def test_files_are_numbered_in_the_order_of_the_list_whichever_is_done_first(tmp
     }
     Run(graph, cache=Cache(), out=tmp_path)
     assert [path.read_text() for path in sorted(tmp_path.iterdir())] == ["0", "2", "3"]
+
+
+def test_a_target_runs_alone_on_the_items_that_are_held(cache: Cache) -> None:
+    def alone(cache: Cache) -> Execution:
+        RAN.clear()
+        return Execution(checked(squares(), ["total"]), cache=cache, out=Path("output"), alone=True)
+
+    with pytest.raises(MissingError, match="node count: has not been computed"):
+        list(alone(Cache()))
+    Run(squares(), ["count"], cache=cache)
+    with pytest.raises(MissingError, match=r"node mix\[0\]: has not been computed"):
+        list(alone(cache))
+    Run(squares(), ["mix"], cache=cache)
+    execution = alone(cache)
+    list(execution)
+    assert execution.results == {"total": (sum(mixed(0, 1, 2)),)}
+    assert RAN == {"Total": 1}
 
 
 def failing(bad: int) -> dict[str, Any]:
