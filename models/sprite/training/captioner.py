@@ -6,7 +6,7 @@ As the published video checkpoints do, it looks at six frames; a picture is six 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -184,11 +184,16 @@ class Clip:
     truth: Mapping[str, str]
     caption: str
 
+    def backwards(self) -> Clip:
+        """The clip played backwards: as good an example, since every motion stays what it is."""
+        steps = self.moves[:-1].flip(0)
+        return replace(self, tokens=self.tokens.flip(0), moves=-torch.cat([steps, steps[-1:]]))
+
 
 class Clips:
     """Endless drawn clips; the first `kept` are kept as what the encoder sees in them, for that costs most."""
 
-    def __init__(self, encoder: nn.Module, kept: int = 5000) -> None:
+    def __init__(self, encoder: nn.Module, kept: int = 20_000) -> None:
         self.encoder, self.kept = encoder, kept
         self._memory: dict[int, Clip] = {}
 
@@ -217,6 +222,7 @@ def train_captioner(tokenizer: BertTokenizer, steps: int = STEPS) -> GitForCausa
 
     def loss_of(step: Step) -> Tensor:
         drawn = [clips[int(i)] for i in step.rng.integers(2**31, size=BATCH)]
+        drawn = [clip.backwards() if step.rng.random() < 0.5 else clip for clip in drawn]
         tokens = tokenizer([clip.caption for clip in drawn], padding=True, return_tensors="pt")
         shown = PATCHES if step.index % 8 == 0 else 8
         captioning.seen.patches = torch.randperm(PATCHES, generator=step.noise)[:shown].sort().values

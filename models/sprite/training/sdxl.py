@@ -21,10 +21,9 @@ from models.sprite.training.loop import Recipe, Step, train
 LATENT_SIZE = 8
 VARIETY = 0.3
 """Of place, size and tilt: as people frame what a picture is about, in the middle, and so learnt in hours by a CPU."""
-COURSES = ((0.0, 0), (0.4, 0), (0.5, 0), (0.6, 240))
-"""How often the subject is a made-up one, and the style, in each course of training, and of how many; 0 is as many as
-there are words. From eight subjects in five styles alone a model learns to draw just these, and a LoRA can't teach it a
-ninth; from ever new ones it learns to draw anything roughly, from those that come back to draw well."""
+COURSES = (0.0, 0.4, 0.5)
+"""How often the subject is a made-up one, and the style, in each course of training. From eight subjects in five styles
+alone a model learns to draw just these, and a LoRA can't teach it a ninth."""
 STEPS, BATCH = 5000, 32
 """Steps of each course."""
 _UNCONDITIONAL = 0.1
@@ -90,8 +89,8 @@ def encode_latents(autoencoder: AutoencoderKL, images: Tensor) -> Tensor:
 class Drawn:
     """Drawn base scenes and their latents; `kept` different ones, since drawing and encoding cost half a step."""
 
-    def __init__(self, autoencoder: AutoencoderKL, invented: float, lexicon: int, kept: int = 16_000) -> None:
-        self.autoencoder, self.invented, self.lexicon, self.kept = autoencoder, invented, lexicon, kept
+    def __init__(self, autoencoder: AutoencoderKL, invented: float, kept: int = 60_000) -> None:
+        self.autoencoder, self.invented, self.kept = autoencoder, invented, kept
         self._memory: dict[int, tuple[world.Scene, Tensor]] = {}
 
     def batch(self, indices: Iterable[int]) -> tuple[list[world.Scene], Tensor]:
@@ -107,7 +106,7 @@ class Drawn:
         return [scene for scene, _ in found], torch.stack([latents for _, latents in found])
 
     def _scene(self, rng: np.random.Generator) -> world.Scene:
-        return world.random_scene(rng, variety=VARIETY, invented=self.invented, lexicon=self.lexicon)
+        return world.random_scene(rng, variety=VARIETY, invented=self.invented)
 
 
 class NoiseLevels:
@@ -135,7 +134,7 @@ class NoiseLevels:
 def train_unet(
     tokenizer: CLIPTokenizer, towers: encoders.Towers, autoencoder: AutoencoderKL, steps: int
 ) -> UNet2DConditionModel:
-    """Train on drawn sprites, course by course; a tenth of the captions are left out for guidance."""
+    """Train on drawn sprites, in two courses; a tenth of the captions are left out for guidance."""
     torch.manual_seed(0)
     unet, conditions = build_unet(), TextConditions(tokenizer, towers)
     levels = NoiseLevels(scheduler().alphas_cumprod)
@@ -146,8 +145,8 @@ def train_unet(
         words, added = conditions(captions)
         return levels.loss(unet, latents, step, {"encoder_hidden_states": words, "added_cond_kwargs": added})
 
-    for course, (invented, lexicon) in enumerate(COURSES, 1):
-        drawn = Drawn(autoencoder, invented, lexicon)
+    for course, invented in enumerate(COURSES, 1):
+        drawn = Drawn(autoencoder, invented)
         recipe = Recipe(f"sdxl-{course}", steps, 8e-4, warmup=200, ema=0.998)
         unet = train(unet.requires_grad_(True), partial(loss_of, drawn=drawn), recipe)
     return unet

@@ -76,7 +76,7 @@ class Course:
     rate: float = 8e-4
 
 
-COURSES = (Course(5000, 0.0), Course(5000, 0.4), Course(5000, 0.4, (FRAMES, FRAMES, FRAMES, 25), 5e-4))
+COURSES = (Course(5000, 0.0), Course(5000, 0.4), Course(4000, 0.4, (FRAMES, FRAMES, FRAMES, 25), 5e-4))
 """At last on 25 frames too, as SVD-XT was made from SVD."""
 
 

@@ -20,10 +20,8 @@ from models.sprite.world.subjects import FIGURES, Figure
 _CONSONANTS, _VOWELS = "bdfgklmnprstvz", "aeiou"
 
 
-def invented_word(rng: np.random.Generator, lexicon: int = 0) -> str:
-    """A word of two or three syllables that names nothing in this world, one of so many if `lexicon` is given."""
-    if lexicon:
-        rng = np.random.default_rng((88, int(rng.integers(lexicon))))
+def invented_word(rng: np.random.Generator) -> str:
+    """A word of two or three syllables that names nothing in this world."""
     syllables = int(rng.integers(2, 4))
     word = "".join(str(rng.choice(list(letters))) for _ in range(syllables) for letters in (_CONSONANTS, _VOWELS))
     return invented_word(rng) if word in FIGURES or word in STYLE_PAINTERS else word

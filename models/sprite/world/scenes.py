@@ -86,13 +86,11 @@ def random_scene(
     companions: float = 0.0,
     variety: float = 1.0,
     invented: float = 0.0,
-    lexicon: int = 0,
 ) -> Scene:
     """A scene with every attribute drawn uniformly; with probability `companions` a second, smaller sprite in it.
 
     `variety` scales how much place, size and tilt differ: at 0 the sprite is always in the middle.
-    `invented` is the probability that the subject is none of `subjects` but a made-up one, and likewise the style;
-    `lexicon` is how many of them there are, as many as there are words if 0.
+    `invented` is the probability that the subject is none of `subjects` but a made-up one, and likewise the style.
     """
     radius = 17 + variety * float(rng.uniform(-3, 3))
     reach = variety * 0.8 * (SIZE / 2 - radius)
@@ -120,9 +118,9 @@ def random_scene(
     camera = (float(rng.uniform(-40, 40)), float(rng.uniform(-4, 4)))
     scene = Scene(tuple(sprites), pick(rng, BACKGROUNDS), pick(rng, styles), tint=float(rng.uniform(-5, 5)))
     if invented and rng.random() < invented:
-        scene = replace(scene, sprites=(replace(hero, subject=invented_word(rng, lexicon)), *sprites[1:]))
+        scene = replace(scene, sprites=(replace(hero, subject=invented_word(rng)), *sprites[1:]))
     if invented and rng.random() < invented:
-        scene = replace(scene, style=invented_word(rng, lexicon))
+        scene = replace(scene, style=invented_word(rng))
     return _look_from(scene, camera)
 
 
