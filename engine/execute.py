@@ -55,6 +55,8 @@ from engine.schedule import Schedule, Task
 from engine.threads import cores, set_torch_threads
 from engine.values import brief
 
+QUICK_SECONDS = 1e-4
+"""What waking another thread, and taking turns with it, costs about."""
 RETRY_SECONDS = 0.5
 """The pause before a node's second attempt; each further one is twice as long."""
 
@@ -92,7 +94,7 @@ class Execution:
         self.exit_code = 0
         """That of the command, once the run has ended."""
         self._slots: dict[Uses, int] = {"device": 1, "cpu": cores(), "io": 8}
-        self._schedule = Schedule(self._slots, self._add_thread)
+        self._schedule = Schedule(self._slots, self._add_thread, self._is_quick)
         self._costs = Costs() if costs is None else costs
         self._planner = Planner(graph, device, cache, self._here, self._costs)
         self._planning = Lock()
@@ -144,6 +146,10 @@ class Execution:
         finished = RunFinished(status, seconds, self._cached, self._timings, tuple(self._failures))
         self.exit_code = finished.exit_code
         yield finished
+
+    def _is_quick(self, task: Task) -> bool:
+        """Whether a task's kind has been seen to take less than what waking a thread costs."""
+        return not task.fetch and 0 < self._costs.of(task.step.kind.spec.kind) < QUICK_SECONDS
 
     def _here(self, key: Key) -> bool:
         return self._schedule.alive(key) or self.cache.held(key)

@@ -18,6 +18,9 @@ from engine.keys import Key
 from engine.node import Uses
 from engine.plan import Plan
 
+WATCH_SECONDS = 0.05
+"""How often a waiting thread looks for itself, should a task that was thought to be quick keep others waiting."""
+
 
 class State(Enum):
     WAITING = auto()
@@ -58,14 +61,21 @@ class Schedule:
     Args:
         slots: how many tasks of each kind of use may run at the same time.
         more_threads: called when a task may start and no thread waits for one.
+        is_quick: whether a task is likely to be done before another thread could wake.
     """
 
-    def __init__(self, slots: Mapping[Uses, int], more_threads: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        slots: Mapping[Uses, int],
+        more_threads: Callable[[], None],
+        is_quick: Callable[[Task], bool] = lambda task: False,
+    ) -> None:
         self._free = dict(slots)
         self._ready: dict[Uses, list[tuple[int, Task]]] = {lane: [] for lane in slots}
         self._tasks: dict[Key, Task] = {}
         self._ranks = count()
         self._more_threads = more_threads
+        self._is_quick = is_quick
         self._idle = 0
         self._open = 0
         self._stopped = False
@@ -103,11 +113,11 @@ class Schedule:
                     self._free[lane] -= 1
                     task = heappop(self._ready[lane])[1]
                     task.state = State.RUNNING
-                    if self._next_lane():
+                    if self._next_lane() and not (self._idle and self._is_quick(task)):
                         self._wake()
                     return task
                 self._idle += 1
-                self._changed.wait()
+                self._changed.wait(WATCH_SECONDS)
                 self._idle -= 1
             return None
 
