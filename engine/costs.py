@@ -23,7 +23,7 @@ class Costs:
         self._seconds: dict[str, float] = {}
         self._changed = False
         if file is not None:
-            with suppress(OSError, ValueError, AttributeError):
+            with suppress(OSError, ValueError, AttributeError, TypeError):
                 known = json.loads(file.read_text("utf-8")).items()
                 self._seconds = {kind: float(seconds) for kind, seconds in known}
 

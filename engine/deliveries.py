@@ -87,13 +87,17 @@ class Deliveries:
 
     def _give_all(self, items: list[tuple[Step, Entry]], mine: Step | None = None) -> None:
         """Give items; what goes wrong is told of the item that it is about, and raised if that is `mine`."""
+        own: Exception | None = None
         for step, entry in items:
             try:
                 self._give(step, entry)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - it costs this item, and none of those that waited for it
                 if step is mine:
-                    raise
-                self._tell(NodeFailed.of(step.id, step.kind.spec.kind, error, step.constants))
+                    own = error
+                else:
+                    self._tell(NodeFailed.of(step.id, step.kind.spec.kind, error, step.constants))
+        if own:
+            raise own
 
     def _give(self, step: Step, entry: Entry) -> None:
         if step.kind.spec.saves:

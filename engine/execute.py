@@ -335,7 +335,8 @@ class Execution:
     def _fail(self, task: Task, error: BaseException) -> None:
         if not (isinstance(error, Cancelled) and self._cancelled.is_set()):
             step = task.step
-            inputs = {**step.constants, **self._linked(step)}
+            linked = {} if task.fetch else self._linked(step)  # the sources of what is fetched aren't here
+            inputs = {**step.constants, **linked}
             self._events.put(NodeFailed.of(step.id, step.kind.spec.kind, error, inputs))
         with self._planning:
             for node in self._planner.fail(task.key):

@@ -119,7 +119,7 @@ def check(
     if targets is None:
         targets = [node for node, step in steps.items() if step.kind.spec.saves]
     else:
-        targets = [end for node in targets for end in flat.outputs.get(node, (node,))]
+        targets = list(dict.fromkeys(end for node in targets for end in flat.outputs.get(node, (node,))))
     if targets or len(steps) == len(workflow.graph):  # a node of unknown kind might have been one that saves
         checker.targets(targets, whole)
 

@@ -80,9 +80,9 @@ class Models:
 
     def _take_to(self, device: str, key: Hashable, slot: _Slot) -> None:
         self._in_use.setdefault(threading.get_ident(), set()).add(key)
-        if slot.device == device:
-            return
         with self._moving:
+            if slot.device == device:
+                return
             room = self.device_budget(device) - self.device_nbytes
             for other, idle in self._idle():
                 if room >= slot.nbytes:
@@ -132,11 +132,19 @@ class _Slot:
         self.device = HOST
 
     def move(self, device: str) -> None:
+        """Move the model; all of it stays in host memory if there is no room for some of it."""
+        try:
+            self._move(device)
+        except Exception:
+            self._move(HOST)
+            raise
+
+    def _move(self, device: str) -> None:
+        self.device = device
         parts = self.model if isinstance(self.model, tuple) else (self.model,)
         for part in parts:
             if callable(to := getattr(part, "to", None)):  # in place: a torch module, a diffusers pipeline
                 to(device)
-        self.device = device
 
 
 def nbytes(model: Any) -> int:

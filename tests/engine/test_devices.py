@@ -164,6 +164,24 @@ def test_a_model_in_use_is_not_moved_away() -> None:
     assert (first.device, models.device_nbytes) == ("cpu", 0)
 
 
+@dataclass
+class Heavy:
+    """A part of a model that finds no room on any device."""
+
+    nbytes: int = 10
+
+    def to(self, device: str) -> None:
+        if device != "cpu":
+            raise torch.OutOfMemoryError("no room")
+
+
+def test_a_model_that_finds_no_room_is_not_left_there_in_part() -> None:
+    models, first = Models(device_budget=1000), Movable(40)
+    with pytest.raises(torch.OutOfMemoryError):
+        models.get("a", lambda: (first, Heavy()), "far:0")
+    assert (first.device, models.device_nbytes) == ("cpu", 0)
+
+
 class Greedy(Node, version=1, uses="device"):
     """Needs more memory than there is while a model is there, or always."""
 

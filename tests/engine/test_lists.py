@@ -142,6 +142,20 @@ def test_a_target_runs_alone_on_the_items_that_are_held(cache: Cache) -> None:
     assert RAN == {"Total": 1}
 
 
+def test_an_item_that_can_not_be_written_costs_none_of_those_that_waited_for_it(tmp_path: Path) -> None:
+    graph = {
+        "numbers": node("Count", to=3),
+        "wait": node("Hurry", a=["numbers", 0]),
+        "prefix": node("PrefixOf", a=["wait", 0]),
+        "save": node("SaveNumber", number=["wait", 0], prefix=["prefix", 0]),
+    }
+    cache = Cache()
+    for _ in range(2):  # the second time all is held
+        run = Run(graph, cache=cache, out=tmp_path / "out")
+        assert [event.node for event in run.of(NodeFailed)] == ["save[0]"]
+        assert [event.node for event in run.of(NodeSaved)] == ["save[1]", "save[2]"]
+
+
 def failing(bad: int) -> dict[str, Any]:
     return {
         "count": node("Count", to=4),

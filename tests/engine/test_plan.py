@@ -76,7 +76,7 @@ def test_what_a_kind_takes_is_learnt_and_a_torn_file_forgotten(tmp_path: Path) -
     costs.save()
     assert Costs(tmp_path / "costs.json").of("Slow") == 3.0
     assert [path.name for path in tmp_path.iterdir()] == ["costs.json"]
-    for torn in ("{", "[1]", '{"Slow": "x"}'):
+    for torn in ("{", "[1]", '{"Slow": "x"}', '{"Slow": null}'):
         (tmp_path / "costs.json").write_text(torn)
         assert Costs(tmp_path / "costs.json").of("Slow") == 0.0
 

@@ -145,6 +145,15 @@ class Hurry(Node, version=1, uses="io"):
         return self.a
 
 
+class PrefixOf(Node, version=1):
+    """A prefix that leads out of the output folder for 0."""
+
+    a: int
+
+    def run(self, ctx: Context) -> str:
+        return f"n{self.a}" if self.a else "../n"
+
+
 class Fail(Node, version=1):
     """Raises."""
 
