@@ -170,6 +170,9 @@ class Execution:
         for node, blame in growth.lost.items():
             self._tell_skipped(node, blame)
         self._skip(self._schedule.add(growth.plan))
+        for key in list(self._planner.targets) if self.graph.dynamic else ():
+            if entry := self._schedule.held(key):
+                self._deliver(key, entry)
 
     def _count(self, event: Event) -> None:
         if isinstance(event, NodeFinished):
@@ -232,6 +235,16 @@ class Execution:
                 if self._planner.learn(task.key, entry.outputs, entry.seconds):
                     self._grow()
         self._schedule.done(task, entry)
+        if self.graph.dynamic:  # it may have become a target meanwhile
+            self._deliver(task.key, entry)
+
+    def _deliver(self, key: Key, entry: Entry) -> None:
+        """Give targets what was done before they were known to be such."""
+        for step in self._planner.due(key):
+            try:
+                self._deliveries.give(step, entry)
+            except Exception as error:  # noqa: BLE001 - a file that can't be written, a failure of this target alone
+                self._events.put(NodeFailed.of(step.id, step.kind.spec.kind, error, step.constants))
 
     def _grow(self) -> None:
         """Plan on, before what was awaited is handed back: then what has come to need it keeps it from being freed."""

@@ -174,15 +174,16 @@ class _Writer:
         return Gathered((link,)) if takes_list and not self._is_list(link) else link
 
     def _items(self, link: Source | Gathered) -> tuple[_Item, ...]:
-        """The items of the list that an input is linked to, lost ones as well unless they are lists themselves."""
+        """The items of the list that an input is linked to, lost ones as well where it is known what they were."""
         assert isinstance(link, Source)
         self._check(link.node)
         if self.graph.steps[link.node].kind.spec.outputs[link.output].item is None:
             return tuple(Source(copy, link.output) for copy in self._copies[link.node])
         items: list[_Item] = []
         for copy in self.copies(link.node):
-            if copy not in self._blames:
-                listed = self._known(copy)[link.output]
+            # The items of one that is lost keep their places if they had any: what runs for those after it stays so.
+            if copy not in self._blames or copy in self.known:
+                listed = (self.known[copy] if copy in self.known else self._known(copy))[link.output]
                 items += [Source(copy, link.output, i) if v is VALUE else _Constant(v) for i, v in enumerate(listed)]
         return tuple(items)
 

@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
+from threading import Lock
 from typing import Any
 
 from engine.cache import Cache
@@ -55,10 +56,12 @@ class Planner:
         self._here = here
         self._costs = costs
         self._expansion = Expansion(graph)
-        self._known: dict[str, Outline] = {}
+        self._known: dict[str, tuple[Key, Outline]] = {}
         self._outlines: dict[Key, Outline] = {}
         self._failed: dict[str, None] = {}
+        self._failed_keys: set[Key] = set()
         self._done: set[str] = set()
+        self._due = Lock()
         self._told: set[str] = set()
         self._awaited: set[Key] = set()
 
@@ -81,14 +84,16 @@ class Planner:
 
     def due(self, key: Key) -> list[Step]:
         """The targets of that key whose outputs have not been asked for here before."""
-        steps = [step for step in self.targets.get(key, ()) if step.id not in self._done]
-        self._done.update(step.id for step in steps)
+        with self._due:
+            steps = [step for step in self.targets.get(key, ()) if step.id not in self._done]
+            self._done.update(step.id for step in steps)
         return steps
 
     def fail(self, key: Key) -> list[str]:
         """Take note that a step has failed, under all its names, which are returned; none if nothing hangs on it."""
         if not self.whole.dynamic:
             return []
+        self._failed_keys.add(key)
         names = [step for step, other in self.keys.items() if other == key]
         self._failed.update(dict.fromkeys(names))
         self._told.update(names)
@@ -135,13 +140,20 @@ class Planner:
     def _expand(self) -> None:
         """Expand with all that is known, lists included that earlier runs took note of."""
         while True:
-            self._expansion = expand(self.whole, self._known, self._failed)
-            self.keys = node_keys(self.graph, self.device)
-            outlines = {step: self._outline(self.keys[step]) for step in self._expansion.awaited}
-            news = {step: told for step, told in outlines.items() if told is not None}
-            if not news:
+            known = {step: told for step, (_, told) in self._known.items()}
+            self._expansion = expand(self.whole, known, self._failed)
+            self.keys = keys = node_keys(self.graph, self.device)
+            # A list that lost an item has another key, and so has what is made of it: what was known of that is void.
+            stale = [step for step, (key, _) in self._known.items() if keys.get(step, key) != key]
+            failed = [step for step, key in keys.items() if key in self._failed_keys] if self._failed_keys else []
+            outlines = {step: self._outline(keys[step]) for step in self._expansion.awaited if step not in failed}
+            news = {step: (keys[step], told) for step, told in outlines.items() if told is not None}
+            if not (stale or failed or news):
                 break
-            self._known.update(news)
+            for step in stale:
+                del self._known[step]
+            self._failed.update(dict.fromkeys(failed))
+            self._known.update({step: told for step, told in news.items() if step not in stale})
         self._awaited = {self.keys[step] for step in self._expansion.awaited}
 
     def _outline(self, key: Key) -> Outline | None:

@@ -99,6 +99,11 @@ class Schedule:
         with self._lock:
             return self._alive(key)
 
+    def held(self, key: Key) -> Entry | None:
+        """The outputs of a step that is done, as long as someone is still to use them."""
+        task = self._tasks.get(key)
+        return task.entry if task else None
+
     def entry(self, key: Key) -> Entry:
         """The outputs of a source of a running task."""
         entry = self._tasks[key].entry

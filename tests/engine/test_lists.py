@@ -14,8 +14,9 @@ from engine.disk import Disk
 from engine.errors import MissingError, WorkflowError
 from engine.events import NodeCached, NodeFailed, NodeSaved, NodeSkipped, NodeStarted, RunExtended, RunStarted
 from engine.execute import Execution
+from engine.stored import load
 from engine.workflow import split_id
-from tests.engine.toys import MODULUS, RAN, SEEN, Run, checked, node
+from tests.engine.toys import MODULUS, RAN, SEEN, MaybeOpen, Run, checked, node
 
 
 def squares(to: int = 3) -> dict[str, Any]:
@@ -154,6 +155,50 @@ def test_an_item_that_can_not_be_written_costs_none_of_those_that_waited_for_it(
         run = Run(graph, cache=cache, out=tmp_path / "out")
         assert [event.node for event in run.of(NodeFailed)] == ["save[0]"]
         assert [event.node for event in run.of(NodeSaved)] == ["save[1]", "save[2]"]
+
+
+def test_an_item_that_was_done_before_the_list_was_known_is_given_all_the_same(cache: Cache) -> None:
+    graph = {
+        "early": node("Mix", a=0, b=0),
+        "keep": node("Slow", a=["early", 0], seconds=0.2),
+        "late": node("Mix", a=["keep", 0], b=["early", 0]),
+        "start": node("Slow", a=2, seconds=0.1),
+        "count": node("Count", to=["start", 0]),
+        "x": node("Mix", a=["count", 0], b=["count", 0]),
+    }
+    run = Run(graph, ["late", "x"], cache=cache)
+    assert {name for name in run.results if name != "late"} == {"x[0]", "x[1]", "x[2]"}
+
+
+def test_an_item_that_had_failed_before_the_list_was_known_costs_one_item(cache: Cache) -> None:
+    graph = {
+        "alone": node("FailOn", a=2, bad=2),
+        "start": node("Slow", a=2, seconds=0.1),
+        "count": node("Count", to=["start", 0]),
+        "x": node("FailOn", a=["count", 0], bad=2),
+        "total": node("Total", numbers=["x", 0]),
+    }
+    assert Run(graph, ["alone", "total"], cache=cache).results == {"total": 0 + 1}
+
+
+def test_items_keep_their_places_when_a_list_among_lists_fails(tmp_path: Path) -> None:
+    graph = {
+        "count": node("Count", to=3),
+        "open": node("MaybeOpen", a=["count", 0]),  # a list of two handles for each
+        "use": node("Use", handle=["open", 0]),
+        "total": node("Total", numbers=["use", 0]),
+    }
+    truths = []
+    for bad in (-1, 1, -1):
+        MaybeOpen.bad = bad
+        with Cache(memory=0, disk=Disk(tmp_path / "cache")) as cache:
+            truths.append(Run(graph, ["use"], cache=cache).results)
+        for path in (tmp_path / "cache").iterdir():
+            if not isinstance(load(path)[0][0], str):
+                path.unlink()  # only what lists are made up of is left
+    whole, without, again = truths
+    assert whole == again == {f"use[{i}]": value for i, value in enumerate((0, 1, 10, 11, 20, 21))}
+    assert without == {name: whole[name] for name in ("use[0]", "use[1]", "use[4]", "use[5]")}
 
 
 def failing(bad: int) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import Field
 
@@ -243,6 +243,18 @@ class OpenAll(Node, version=1):
     def run(self, ctx: Context) -> tuple[Handle, ...]:
         RAN["OpenAll"] += 1
         return tuple(map(Handle, range(self.to)))
+
+
+class MaybeOpen(Node, version=1):
+    """Two handles, unless the number is the one that is bad just now, as a connection may be."""
+
+    bad: ClassVar[int] = -1
+    a: int
+
+    def run(self, ctx: Context) -> tuple[Handle, ...]:
+        if self.a == self.bad:
+            raise ConnectionError("gone")
+        return Handle(10 * self.a), Handle(10 * self.a + 1)
 
 
 class FailOn(Node, version=1):
