@@ -342,8 +342,12 @@ class Execution:
     def _recover(self, task: Task) -> None:
         """What was held is gone: plan anew for it alone, on what is here by now."""
 
-        plan = self._planner.recover(task.step.id, task.key)
-        self._skip(self._schedule.lost(task, plan))
+        with self._planning:
+            if self._planner.keys.get(task.step.id) == task.key:
+                skipped = self._schedule.lost(task, self._planner.recover(task.step.id, task.key))
+            else:  # its list has lost an item meanwhile, and another stands for it
+                skipped = self._schedule.fail(task)
+        self._skip(skipped)
 
     def _fail(self, task: Task, error: BaseException) -> None:
         if not (isinstance(error, Cancelled) and self._cancelled.is_set()):

@@ -111,8 +111,9 @@ class _Writer:
         """Write a step of the checked graph out, as often as there are items, if that is known."""
         try:
             spec = step.kind.spec
-            if spec.lazy and not any(self._maps(step, name) for name in step.links if name not in spec.lazy):
-                step = self._chosen(step)
+            eager = [name for name in step.links if name not in spec.lazy]
+            if spec.lazy and not any(self._maps(step, name) for name in eager):
+                step = self._chosen(step, {name: self._whole(step, name) for name in eager})
             items = {name: self._items(step.links[name]) for name in step.links if self._maps(step, name)}
             wholes = {name: self._whole(step, name) for name in step.links if name not in items}
         except (_Waiting, _Lost) as end:
@@ -209,7 +210,7 @@ class _Writer:
         step = step._replace(constants={**step.constants, **given}, links=led)
         try:
             if step.kind.spec.lazy:
-                step = self._chosen(step)
+                step = self._chosen(step, {name: led[name] for name in led if name not in step.kind.spec.lazy})
             for source in step.sources():
                 self._check(source.node)
         except (_Waiting, _Lost) as end:
@@ -217,14 +218,12 @@ class _Writer:
         else:
             self.steps[step.id] = step
 
-    def _chosen(self, step: Step) -> Step:
-        """The step without those lazy inputs that it doesn't want."""
+    def _chosen(self, step: Step, eager: Mapping[str, Source | Gathered]) -> Step:
+        """The step without those lazy inputs that it doesn't want, by what its other links lead to."""
         spec = step.kind.spec
         given = {name: socket.default for name, socket in spec.inputs.items() if not socket.required}
         given |= step.constants
-        for name, link in step.links.items():
-            if name not in spec.lazy:
-                given[name] = self._value(link)
+        given |= {name: self._value(link) for name, link in eager.items()}
         dropped = set(spec.lazy) - set(step.kind.wanted({k: v for k, v in given.items() if k not in spec.lazy}))
         return step._replace(
             constants={name: value for name, value in step.constants.items() if name not in dropped},
@@ -233,7 +232,8 @@ class _Writer:
 
     def _value(self, link: Source | Gathered) -> Any:
         if isinstance(link, Gathered):
-            return tuple(map(self._value, link.sources))
+            values = list(map(self._value, link.sources))
+            return tuple(item for value in values for item in (value if isinstance(value, tuple) else (value,)))
         known = self._known(link.node)[link.output]
         return known if link.item is None else known[link.item]
 

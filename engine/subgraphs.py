@@ -21,6 +21,8 @@ DEEPEST = 32
 """How many subgraphs may lie one in another."""
 MOST = 200_000
 """How many nodes all may come to."""
+LONGEST = 200
+"""How many subgraphs a link may pass that are bypassed or lie one in another."""
 SEPARATOR = "/"
 
 
@@ -107,6 +109,8 @@ class _Inliner:
         self.outputs: dict[str, tuple[str, ...]] = {}
         self.problems: list[Problem] = []
         self._count = 0
+        self._found: dict[tuple[str, Link], tuple[Link, Any]] = {}
+        self._depth = 0
 
     def problem(self, message: str, node: str | None = None, input: str | None = None, hint: str | None = None) -> None:
         self.problems.append(Problem(message, node, input, hint))
@@ -180,6 +184,17 @@ class _Inliner:
 
     def _resolved(self, link: Link, level: _Level) -> tuple[Link, Any]:
         """What a link comes to, through subgraphs and past those that are bypassed, and the type that it gives."""
+        at = (level.prefix, link)
+        if at not in self._found:
+            self._found[at] = Link(level.prefix + link.node, link.slot), None  # for one that leads to itself
+            self._depth += 1
+            if self._depth > LONGEST:
+                raise WorkflowError(f"more than {LONGEST} bypassed subgraphs follow one another", node=link.node)
+            self._found[at] = self._led_to(link, level)
+            self._depth -= 1
+        return self._found[at]
+
+    def _led_to(self, link: Link, level: _Level) -> tuple[Link, Any]:
         entry = level.workflow.graph.get(link.node)
         here = Link(level.prefix + link.node, link.slot)
         if entry is None or level.prefix.count(SEPARATOR) > DEEPEST:

@@ -314,6 +314,20 @@ def test_each_item_chooses_for_itself(cache: Cache) -> None:
     assert run.ran["Slow"] == 2
 
 
+def test_a_choice_may_depend_on_a_whole_list(cache: Cache) -> None:
+    for to, side in ((2, "one"), (3, "other")):
+        graph = {
+            "count": node("Count", to=to),
+            "each": node("Mix", a=["count", 0]),
+            "one": node("Number", value=1),
+            "other": node("Number", value=2),
+            "choose": node("ChooseByLength", numbers=["each", 0], one=["one", 0], other=["other", 0]),
+        }
+        run = Run(graph, ["choose"], cache=cache)
+        assert run.results == {"choose": {"one": 1, "other": 2}[side]}
+        assert {event.node for event in run.of(NodeStarted)} & {"one", "other"} == {side}
+
+
 def test_a_side_that_fails_matters_only_if_it_is_chosen(cache: Cache) -> None:
     graph = choosing(True) | {"other": node("Fail")}
     assert Run(graph, ["end"], cache=cache).end.status == "done"

@@ -128,6 +128,23 @@ def test_subgraphs_that_multiply_are_refused(monkeypatch: pytest.MonkeyPatch) ->
         checked(document({"start": node("S0")}, **bomb), ["start"])
 
 
+def bypassed(number: Any) -> dict[str, Any]:
+    return node("Twice", number=number) | {"_meta": {"mode": "bypass"}}
+
+
+def test_bypassed_subgraphs_in_a_row_hand_on_what_the_first_got_and_a_circle_nothing(cache: Cache) -> None:
+    graph: dict[str, Any] = {"0": node("Number", value=7)}
+    graph |= {str(i): bypassed([str(i - 1), 0]) for i in range(1, 60)}
+    row = document(graph | {"end": node("Mix", a=["59", 0])})
+    passed = {"one": node("Number", value=7), "end": node("Mix", a=["one", 0])}
+    assert Run(row, ["end"], cache=cache).results == Run(passed, ["end"], cache=cache).results
+    with pytest.raises(WorkflowError, match="can't be run"):
+        checked(document({"a": bypassed(["a", 0]), "end": node("Mix", a=["a", 0])}), ["end"])
+    long = {"0": node("Number")} | {str(i): bypassed([str(i - 1), 0]) for i in range(1, 500)}
+    with pytest.raises(WorkflowError, match="more than 200 bypassed"):
+        checked(document({"end": node("Mix", a=["499", 0])} | long), ["end"])
+
+
 def test_files_are_named_where_the_document_names_them(cache: Cache, tmp_path: Path) -> None:
     (tmp_path / "in.txt").write_text("7")
     read = {

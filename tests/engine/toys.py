@@ -327,6 +327,21 @@ class ChooseOdd(Node, version=1):
         return self.one if self.a % 2 else self.other
 
 
+class ChooseByLength(Node, version=1):
+    """One of two numbers, by whether a list has an even length."""
+
+    numbers: tuple[int, ...]
+    one: Annotated[int, Lazy()] = 0
+    other: Annotated[int, Lazy()] = 0
+
+    @classmethod
+    def wanted(cls, given: Mapping[str, Any]) -> tuple[str, ...]:
+        return ("other",) if len(given["numbers"]) % 2 else ("one",)
+
+    def run(self, ctx: Context) -> int:
+        return self.other if len(self.numbers) % 2 else self.one
+
+
 class IsOdd(Node, version=1):
     """Whether a number is odd."""
 
