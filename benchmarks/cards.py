@@ -40,8 +40,9 @@ CARDS = {
     "svd": Card(
         about="A Stable Video Diffusion with 4.7 million parameters in its UNet: a picture → 14 or 25 frames of 64×64 "
         "pixels, as fast as the motion bucket asks. `StableVideoDiffusionPipeline.from_pretrained` loads it.",
-        data="Drawn clips of all motions at 4 to 20 frames per second and any motion bucket, 2,400 in each course of "
-        "training: of named subjects and styles, then with made-up ones, at last with clips of 25 frames.",
+        data="Drawn clips of all motions at 4 to 20 frames per second and any motion bucket, 2,400 in each of the "
+        "first two courses of training, 4,000 of each length in the last: of named subjects and styles, then with "
+        "made-up ones, at last with clips of 25 frames too.",
         sheets=("svd",),
     ),
     "loras": Card(

@@ -156,12 +156,9 @@ def sweep(
         made = grid.combinations(document, registry, axes)
         device = devices.checked(device) if device else devices.best()
         names = {f"{part}:": grid.in_short(axes, values) for part, values in enumerate(made)}
+        own = _labels(document.workflow, registry)
         labels = Labels(
-            {
-                f"{part}{node}": f"{label}, {told}"
-                for part, told in names.items()
-                for node, label in _labels(document.workflow, registry).items()
-            }
+            {f"{part}{node}": f"{label}, {told}" for part, told in names.items() for node, label in own.items()}
         )
         with reporter(labels, as_json=as_json, debug=debug) as shown:
             graph = grid.joined([ready(one, registry, shown, interrupts, None) for one in made.values()])

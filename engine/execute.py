@@ -53,7 +53,6 @@ from engine.node import Context, Node, Preview, Uses
 from engine.planner import Growth, Planner
 from engine.schedule import Schedule, Task
 from engine.threads import cores, set_torch_threads
-from engine.values import brief
 
 QUICK_SECONDS = 1e-4
 """What waking another thread, and taking turns with it, costs about."""
@@ -161,12 +160,9 @@ class Execution:
             self._announced.update(more)
             self._events.put(RunExtended(tuple(more)))
         for problem in growth.failures:
-            node = str(problem.node)
-            constants = self.graph.steps[node].constants.items()
-            inputs = {name: brief(value) for name, value in constants}
-            self._events.put(
-                NodeFailed(node, self._planner.kind_of(node), problem, InputError.exit_code, inputs, trace="")
-            )
+            step = self.graph.steps[str(problem.node)]
+            error = InputError.of([problem])
+            self._events.put(NodeFailed.of(step.id, step.kind.spec.kind, error, step.constants))
         for node, blame in growth.lost.items():
             self._tell_skipped(node, blame)
         self._skip(self._schedule.add(growth.plan))
@@ -279,29 +275,26 @@ class Execution:
 
     def _attempt(self, step: Step, node: Node, ctx: Context) -> Any:
         """What `run` returns, in as many attempts as the kind allows, and one more once memory has been freed."""
-        attempts, attempt, freed = step.kind.spec.retries + 1, 0, False
+        allowed, tried, freed = step.kind.spec.retries + 1, 0, False
         while True:
             try:
                 return node.run(ctx)
             except KinographError:
                 raise
             except Exception as error:
-                full = devices.is_full(error)
-                if full and not freed:
-                    freed, pause = True, 0.0
+                tried += 1
+                if devices.is_full(error):
+                    if freed:
+                        raise self._full(error) from error
+                    allowed, freed, pause = allowed + 1, True, 0.0
                     self._free_memory()
-                elif full:
-                    raise self._full(error) from error
-                elif (attempt := attempt + 1) < attempts:
-                    pause = RETRY_SECONDS * 2 ** (attempt - 1)
+                elif tried < allowed:
+                    pause = RETRY_SECONDS * 2 ** (tried - 1)
                 else:
                     raise
-                self._events.put(
-                    NodeRetried(step.id, problem_of(step.id, error), attempt + 1, max(attempts, attempt + 1), pause)
-                )
+                self._events.put(NodeRetried(step.id, problem_of(step.id, error), tried + 1, allowed, pause))
             if self._cancelled.wait(pause):
                 raise Cancelled
-            self.models.release()
 
     def _free_memory(self) -> None:
         """Make all the room that there is to make, where nodes compute."""
@@ -341,7 +334,6 @@ class Execution:
 
     def _recover(self, task: Task) -> None:
         """What was held is gone: plan anew for it alone, on what is here by now."""
-
         with self._planning:
             if self._planner.keys.get(task.step.id) == task.key:
                 skipped = self._schedule.lost(task, self._planner.recover(task.step.id, task.key))

@@ -184,13 +184,13 @@ class _Writer:
         for copy in self.copies(link.node):
             # The items of one that is lost keep their places if they had any: what runs for those after it stays so.
             if copy not in self._blames or copy in self.known:
-                listed = (self.known[copy] if copy in self.known else self._known(copy))[link.output]
+                listed = self._known(copy)[link.output]
                 items += [Source(copy, link.output, i) if v is VALUE else _Constant(v) for i, v in enumerate(listed)]
         return tuple(items)
 
     def _known(self, step: str) -> Outline:
-        self._check(step)
         if step not in self.known:
+            self._check(step)
             raise _Waiting(step)
         return self.known[step]
 

@@ -42,19 +42,24 @@ def active(workflow: Workflow, registry: Registry) -> Workflow:
         for node, entry in workflow.graph.items()
         if mode_of(entry) not in MODES
     }
-    gone = workflow.graph.keys() - graph.keys()
-    while gone:  # each time what depended on those that went the last time
-        reached = set()
-        for node, entry in graph.items():
-            if lost := {name for name, value in entry.inputs.items() if (at := as_link(value)) and at.node in gone}:
-                kind = kinds[node]
-                if kind and any(kind.spec.inputs[name].required for name in lost if name in kind.spec.inputs):
-                    reached.add(node)
-                else:
-                    left = {name: value for name, value in entry.inputs.items() if name not in lost}
-                    graph[node] = entry.model_copy(update={"inputs": left})
-        graph = {node: entry for node, entry in graph.items() if node not in reached}
-        gone = reached
+    consumers: dict[str, list[str]] = {}
+    for node, entry in graph.items():
+        for link in filter(None, map(as_link, entry.inputs.values())):
+            consumers.setdefault(link.node, []).append(node)
+    gone = [node for node in workflow.graph if node not in graph]
+    for source in gone:  # grows while it is walked, by what depends on those that are gone
+        for node in consumers.get(source, ()):
+            if node not in graph:
+                continue
+            entry = graph[node]
+            lost = {name for name, value in entry.inputs.items() if (at := as_link(value)) and at.node == source}
+            kind = kinds[node]
+            if kind and any(kind.spec.inputs[name].required for name in lost if name in kind.spec.inputs):
+                del graph[node]
+                gone.append(node)
+            else:
+                left = {name: value for name, value in entry.inputs.items() if name not in lost}
+                graph[node] = entry.model_copy(update={"inputs": left})
     return workflow.model_copy(update={"graph": graph})
 
 

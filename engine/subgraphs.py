@@ -46,10 +46,6 @@ class Inlined:
     """The nodes that give what a subgraph gives, by the subgraph's node."""
     problems: tuple[Problem, ...] = ()
 
-    def place(self, node: str, input: str) -> Place:
-        """Where in the document a constant is written."""
-        return self.places.get((node, input), Place(None, node, input))
-
 
 def inlined(workflow: Workflow, registry: Registry) -> Inlined:
     """The workflow with its subgraphs written out; raises WorkflowError if they come to more than `MOST` nodes."""
@@ -155,7 +151,7 @@ class _Inliner:
         meta = {**entry.meta, "mode": "mute"} if level.muted else entry.meta
         values = {socket: value for socket, (value, _) in inputs.items()}
         self.graph[name] = entry.model_copy(update={"inputs": values, "meta": meta})
-        if level.subgraph is not None or any(place.node != node for _, place in inputs.values()):
+        if level.subgraph is not None:
             kind = self.registry.get(entry.class_type)
             named = kind.spec.named_files if kind else ()
             self.places |= {(name, socket): Place(level.subgraph, node, socket) for socket in named}

@@ -204,7 +204,9 @@ def greedy(always: bool) -> tuple[list[Any], Execution]:
 
 def test_where_memory_is_full_all_else_is_moved_off_and_the_node_tries_again() -> None:
     events, execution = greedy(always=False)
-    assert [event.problem.message for event in events if isinstance(event, NodeRetried)]
+    (retried,) = (event for event in events if isinstance(event, NodeRetried))
+    assert (retried.attempt, retried.attempts) == (2, 2)
+    assert "tried to allocate 2.00 GiB" in retried.problem.message
     assert any(isinstance(event, NodeFinished) for event in events)
     assert execution.results == {"a": (1,)}
 

@@ -181,7 +181,7 @@ def test_an_item_that_had_failed_before_the_list_was_known_costs_one_item(cache:
     assert Run(graph, ["alone", "total"], cache=cache).results == {"total": 0 + 1}
 
 
-def test_items_keep_their_places_when_a_list_among_lists_fails(tmp_path: Path) -> None:
+def test_items_keep_their_places_when_a_list_among_lists_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     graph = {
         "count": node("Count", to=3),
         "open": node("MaybeOpen", a=["count", 0]),  # a list of two handles for each
@@ -190,7 +190,7 @@ def test_items_keep_their_places_when_a_list_among_lists_fails(tmp_path: Path) -
     }
     truths = []
     for bad in (-1, 1, -1):
-        MaybeOpen.bad = bad
+        monkeypatch.setattr(MaybeOpen, "bad", bad)
         with Cache(memory=0, disk=Disk(tmp_path / "cache")) as cache:
             truths.append(Run(graph, ["use"], cache=cache).results)
         for path in (tmp_path / "cache").iterdir():
