@@ -173,7 +173,6 @@ class Execution:
     def _count(self, event: Event) -> None:
         if isinstance(event, NodeFinished):
             self._timings[event.node] = event.seconds
-            self._costs.note(event.kind, event.seconds)
         elif isinstance(event, NodeCached):
             self._cached += 1
         elif isinstance(event, NodeFailed):
@@ -266,6 +265,7 @@ class Execution:
         finally:
             self.models.release()
         seconds = perf_counter() - started
+        self._costs.note(spec.kind, seconds)
         try:
             outputs = spec.outputs_of(returned)
         except ValidationError as error:

@@ -43,6 +43,8 @@ class Task:
     """Among those that may start, the lowest does: the order of the plan."""
     fetch: bool
     lane: Uses
+    quick: bool = False
+    """Whether it was thought to be quick when it was started."""
     uses: int = 0
     """How many tasks are still to use its outputs."""
     waits: int = 0
@@ -77,6 +79,7 @@ class Schedule:
         self._more_threads = more_threads
         self._is_quick = is_quick
         self._idle = 0
+        self._quick_running = 0
         self._open = 0
         self._stopped = False
         self._lock = RLock()
@@ -111,20 +114,30 @@ class Schedule:
         return entry
 
     def take(self) -> Task | None:
-        """The next task to do, waiting for one if need be; None if the run is over or stopped."""
+        """The next task to do, waiting for one if need be; None if the run is over or stopped.
+
+        A quick task is left to the thread that is at one already: two would only take turns.
+        """
         with self._lock:
+            waited_long = False
             while self._open and not self._stopped:
-                if lane := self._next_lane():
-                    self._free[lane] -= 1
-                    task = heappop(self._ready[lane])[1]
-                    task.state = State.RUNNING
-                    if self._next_lane() and not (self._idle and self._is_quick(task)):
-                        self._wake()
-                    return task
+                lane = self._next_lane()
+                if lane and (waited_long or not (self._quick_running and self._is_quick(self._ready[lane][0][1]))):
+                    return self._start(lane)
                 self._idle += 1
-                self._changed.wait(WATCH_SECONDS)
+                waited_long = not self._changed.wait(WATCH_SECONDS)
                 self._idle -= 1
             return None
+
+    def _start(self, lane: Uses) -> Task:
+        self._free[lane] -= 1
+        task = heappop(self._ready[lane])[1]
+        task.state = State.RUNNING
+        task.quick = self._is_quick(task)
+        self._quick_running += task.quick
+        if self._next_lane() and not (self._idle and task.quick):
+            self._wake()
+        return task
 
     def done(self, task: Task, entry: Entry) -> None:
         """Hand back a task with its outputs: those who wait for them may start, values that no one waits for go."""
@@ -217,6 +230,7 @@ class Schedule:
             task.state, task.entry = State.FREED, None
 
     def _leave(self, task: Task) -> None:
+        self._quick_running -= task.quick
         self._free[task.lane] += 1
         self._open -= 1
 
