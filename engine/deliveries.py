@@ -1,12 +1,13 @@
 """What a run gives to those it is for: files in the output folder, or values for the caller.
 
-The items of a list are given in its order, whatever order they come in, so that the numbers in files' names don't
-depend on which was done first.
+Nodes that save under one name are a row: their files are written in the order in which the workflow has the nodes, and
+a list its items, whatever is done first. So the numbers in files' names don't depend on how long things take.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
@@ -19,23 +20,33 @@ from engine.outputs import Outputs
 from engine.values import brief
 from engine.workflow import split_id
 
+_Name = tuple[str, Any]
+"""What a node saves, and the prefix of its files' names, None where that is only known in the run."""
+
 
 @dataclass(slots=True)
-class _List:
-    """The items of one node that can't be given yet, since others come first."""
+class _Row:
+    """Steps that save under one name, in order."""
 
+    steps: list[str] = field(default_factory=list)
     next: int = 0
-    waiting: dict[int, tuple[Step, Entry] | None] = field(default_factory=dict)
-    """By index; None for one that will never come."""
+    """Which of them is to be given next."""
+    waiting: dict[str, tuple[Step, Entry] | None] = field(default_factory=dict)
+    """What is done before its turn; None for a step that gives nothing."""
 
     def turns(self) -> list[tuple[Step, Entry]]:
         """Those whose turn it is."""
         found = []
-        while self.next in self.waiting:
-            if item := self.waiting.pop(self.next):
+        while self.next < len(self.steps) and self.steps[self.next] in self.waiting:
+            if item := self.waiting.pop(self.steps[self.next]):
                 found.append(item)
             self.next += 1
         return found
+
+    def rest(self) -> list[tuple[Step, Entry]]:
+        """All that waits, in order, though others are missing before it."""
+        left = [self.waiting.pop(step) for step in self.steps[self.next :] if step in self.waiting]
+        return [item for item in left if item]
 
 
 class Deliveries:
@@ -54,44 +65,55 @@ class Deliveries:
         self._tell = tell
         wholes = {id(part): part for part, _ in map(graph.part_of, graph.targets)}
         self._outputs = {name: Outputs(out, part.workflow, part.local_files) for name, part in wholes.items()}
-        self._lists: dict[str, _List] = {}
+        self._names = _names(graph)
+        self._rows: defaultdict[_Name, _Row] = defaultdict(_Row)
         self._lock = Lock()
 
+    def expect(self, targets: Iterable[str]) -> None:
+        """The steps that are to be given, in order, as far as they are known: again, once more are."""
+        with self._lock:
+            for row in self._rows.values():
+                del row.steps[row.next :]
+            given = {step for row in self._rows.values() for step in row.steps}
+            for step in targets:
+                name = self._names.get(split_id(step)[0])
+                if name and step not in given:
+                    self._rows[name].steps.append(step)
+            for row in self._rows.values():
+                self._give_all(row.turns())
+
     def give(self, step: Step, entry: Entry) -> None:
-        """Write a target's files, or keep its outputs; in its turn if it is an item. Raises what writing raises."""
-        node, index = split_id(step.id)
-        if index is None:
-            self._give(step, entry)
+        """Write a target's files, when it is its turn, or keep its outputs. Raises what writing raises."""
+        name = self._names.get(split_id(step.id)[0])
+        if name is None:
+            self._keep(step, entry)
             return
         with self._lock:
-            items = self._lists.setdefault(node, _List())
-            items.waiting[index] = step, entry
-            self._give_all(items.turns(), mine=step)
+            row = self._rows[name]
+            row.waiting[step.id] = step, entry
+            self._give_all(row.turns(), mine=step)
 
-    def skip(self, node: str) -> None:
+    def skip(self, step: str) -> None:
         """Take note that a step will give nothing."""
-        node, index = split_id(node)
-        if index is not None:
+        if name := self._names.get(split_id(step)[0]):
             with self._lock:
-                items = self._lists.setdefault(node, _List())
-                items.waiting.setdefault(index, None)
-                self._give_all(items.turns())
+                row = self._rows[name]
+                row.waiting.setdefault(step, None)
+                self._give_all(row.turns())
 
     def flush(self) -> None:
-        """Give what waits for items that will not come any more."""
+        """Give what waits for others that will not come any more."""
         with self._lock:
-            for items in self._lists.values():
-                left = [item for _, item in sorted(items.waiting.items()) if item]
-                items.waiting.clear()
-                self._give_all(left)
+            for row in self._rows.values():
+                self._give_all(row.rest())
 
     def _give_all(self, items: list[tuple[Step, Entry]], mine: Step | None = None) -> None:
-        """Give items; what goes wrong is told of the item that it is about, and raised if that is `mine`."""
+        """Write files; what goes wrong is told of the step that it is about, and raised if that is `mine`."""
         own: Exception | None = None
         for step, entry in items:
             try:
-                self._give(step, entry)
-            except Exception as error:  # noqa: BLE001 - it costs this item, and none of those that waited for it
+                self._write(step, entry)
+            except Exception as error:  # noqa: BLE001 - it costs this step, and none of those that waited for it
                 if step is mine:
                     own = error
                 else:
@@ -99,11 +121,32 @@ class Deliveries:
         if own:
             raise own
 
-    def _give(self, step: Step, entry: Entry) -> None:
-        if step.kind.spec.saves:
-            part, _ = self._graph.part_of(split_id(step.id)[0])
-            self._tell(NodeSaved(step.id, self._outputs[id(part)].write(entry.outputs[0])))
-        else:
-            self.results[step.id] = entry.outputs
-            named = zip(step.kind.spec.outputs, entry.outputs, strict=True)
-            self._tell(NodeResult(step.id, {output.name: brief(value) for output, value in named}))
+    def _write(self, step: Step, entry: Entry) -> None:
+        part, _ = self._graph.part_of(split_id(step.id)[0])
+        self._tell(NodeSaved(step.id, self._outputs[id(part)].write(entry.outputs[0])))
+
+    def _keep(self, step: Step, entry: Entry) -> None:
+        self.results[step.id] = entry.outputs
+        named = zip(step.kind.spec.outputs, entry.outputs, strict=True)
+        self._tell(NodeResult(step.id, {output.name: brief(value) for output, value in named}))
+
+
+def _names(graph: Graph) -> dict[str, _Name]:
+    """Under which name each target saves, those that keep their outputs left out.
+
+    If one's prefix is only known in the run, it might be any: all that save the same are one row then.
+    """
+    names = {}
+    for node in graph.targets:
+        step = graph.steps[node]
+        if saves := step.kind.spec.saves:
+            names[node] = saves, _prefix(step)
+    open_ones = {saves for saves, prefix in names.values() if prefix is None}
+    return {node: (saves, None if saves in open_ones else prefix) for node, (saves, prefix) in names.items()}
+
+
+def _prefix(step: Step) -> Any:
+    socket = step.kind.spec.prefix
+    if socket is None or socket.name in step.links:
+        return None
+    return step.constants.get(socket.name, None if socket.required else socket.default)

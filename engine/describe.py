@@ -24,7 +24,7 @@ def as_data(kind: type[Node]) -> dict[str, Any]:
         "category": spec.category,
         "help": spec.help,
         "uses": spec.uses,
-        "saves": spec.saves,
+        "saves": spec.saves or None,
         "inputs": [
             {"name": name, "type": name_of(socket.type), "required": socket.required, "help": socket.help}
             | ({} if socket.required else {"default": socket.default})

@@ -56,6 +56,8 @@ from engine.threads import cores, set_torch_threads
 
 QUICK_SECONDS = 1e-4
 """What waking another thread, and taking turns with it, costs about."""
+PLANNING_SHARE = 0.1
+"""How much of the time may go into planning on while there is something else to do."""
 RETRY_SECONDS = 0.5
 """The pause before a node's second attempt; each further one is twice as long."""
 
@@ -97,6 +99,9 @@ class Execution:
         self._costs = Costs() if costs is None else costs
         self._planner = Planner(graph, device, cache, self._here, self._costs)
         self._planning = Lock()
+        self._learned: list[Task] = []
+        """Those that planning can go on with, kept until it has."""
+        self._plan_again_at = 0.0
         self._announced: set[str] = set()
         self._events: SimpleQueue[Event | None] = SimpleQueue()
         self._deliveries = Deliveries(graph, out, self._events.put)
@@ -166,6 +171,7 @@ class Execution:
         for node, blame in growth.lost.items():
             self._tell_skipped(node, blame)
         self._skip(self._schedule.add(growth.plan))
+        self._deliveries.expect(self._planner.expected)
         for key in list(self._planner.targets) if self.graph.dynamic else ():
             if entry := self._schedule.held(key):
                 self._deliver(key, entry)
@@ -194,7 +200,7 @@ class Execution:
     def _work(self) -> None:
         """What each thread does: one task after another, until there is none left; the last thread ends the stream."""
         try:
-            while task := self._schedule.take():
+            while task := self._next():
                 self._do(task)
         except BaseException as error:  # noqa: BLE001 - no node's fault but the engine's: `__iter__` raises it
             self._fault = error
@@ -205,6 +211,14 @@ class Execution:
                 if not self._working:
                     self._deliveries.flush()
                     self._events.put(None)
+
+    def _next(self) -> Task | None:
+        """The next task. Planning on goes over all that is known, so it waits while it costs much and isn't urgent."""
+        if self._learned and (perf_counter() >= self._plan_again_at or self._schedule.starved()):
+            with self._planning:
+                if self._learned and not self._cancelled.is_set():
+                    self._grow()
+        return self._schedule.take()
 
     def _do(self, task: Task) -> None:
         node, kind = task.step.id, task.step.kind.spec.kind
@@ -228,7 +242,8 @@ class Execution:
         if self.graph.dynamic:
             with self._planning:
                 if self._planner.learn(task.key, entry.outputs, entry.seconds):
-                    self._grow()
+                    self._schedule.keep(task)
+                    self._learned.append(task)
         self._schedule.done(task, entry)
         if self.graph.dynamic:  # it may have become a target meanwhile
             self._deliver(task.key, entry)
@@ -242,11 +257,16 @@ class Execution:
                 self._events.put(NodeFailed.of(step.id, step.kind.spec.kind, error, step.constants))
 
     def _grow(self) -> None:
-        """Plan on, before what was awaited is handed back: then what has come to need it keeps it from being freed."""
+        """Plan on, with all that has been learned."""
+        started = perf_counter()
         growth = self._planner.grow()
         if self._alone:
             self._planner.check_alone(growth.plan)
         self._take_up(growth)
+        self._schedule.release(self._learned)
+        self._learned.clear()
+        ended = perf_counter()
+        self._plan_again_at = ended + (ended - started) / PLANNING_SHARE
 
     def _run(self, task: Task) -> Entry:
         """Run a node whose sources are there, and put what it gives into the cache."""
@@ -356,6 +376,9 @@ class Execution:
 
     def _skip(self, tasks: list[Task]) -> None:
         if not self._cancelled.is_set():
+            for task in tasks:
+                for step in self._planner.targets.get(task.key, ()):
+                    self._deliveries.skip(step.id)
             blames = {task.step.id: task.blame for task in tasks}
             for node in self._planner.skipped([(task.step.id, task.key) for task in tasks]):
                 self._tell_skipped(node, blames[node])

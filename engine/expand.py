@@ -53,6 +53,8 @@ class Expansion:
 
     graph: Graph
     """Its targets are those steps that are there so far."""
+    targets: tuple[str, ...]
+    """All steps that the run is for; a node that runs for a list not known yet is one of them."""
     awaited: tuple[str, ...] = ()
     """The steps of it whose outputs must be known to go on; none if all is written out."""
     failures: Mapping[str, Problem] = field(default_factory=dict)
@@ -70,7 +72,7 @@ def expand(graph: Graph, known: Mapping[str, Outline], failed: Collection[str] =
         failed: the steps of the expanded graph that have failed.
     """
     if not graph.dynamic:
-        return Expansion(graph)
+        return Expansion(graph, graph.targets)
     writer = _Writer(graph, known, failed)
     for node in graph.order:
         writer.node(graph.steps[node])
@@ -78,7 +80,7 @@ def expand(graph: Graph, known: Mapping[str, Outline], failed: Collection[str] =
     awaited, lost = writer.reached([step for step, _ in targets])
     there = {step: graph.part_of(node) for step, node in targets if step in writer.steps}
     whole = Graph(graph.workflow, writer.steps, tuple(writer.steps), tuple(there), there)
-    return Expansion(whole, awaited, writer.failures, lost)
+    return Expansion(whole, tuple(step for step, _ in targets), awaited, writer.failures, lost)
 
 
 class _Waiting(Exception):

@@ -56,6 +56,11 @@ InputFile = Annotated[str, FileContents("media")]
 
 
 @dataclass(frozen=True, slots=True)
+class FilePrefix:
+    """Marks a string input that the names of the files start with that a kind saves."""
+
+
+@dataclass(frozen=True, slots=True)
 class Lazy:
     """Marks an input, one with a default, that is made only if the kind's `wanted` asks for it."""
 
@@ -133,6 +138,10 @@ class Input:
     def lazy(self) -> bool:
         return any(isinstance(mark, Lazy) for mark in self.field.metadata)
 
+    @property
+    def names_files(self) -> bool:
+        return any(isinstance(mark, FilePrefix) for mark in self.field.metadata)
+
     @cached_property
     def _adapter(self) -> TypeAdapter[Any]:
         constrained: Any = Annotated[self.field.annotation, Field(), *self.field.metadata]
@@ -172,8 +181,9 @@ class Spec:
     category: str
     uses: Uses
     """What it occupies while it runs: the device's one compute slot, a core, or only the wait for something."""
-    saves: bool
-    """Whether its output is written to the output folder, which makes it a target of a run."""
+    saves: str
+    """What its output is that is written to the output folder, such as "image", or "": it makes it a target of a run.
+    Kinds that save the same under one name number their files in a row."""
     retries: int
     """How often it is run again after an exception that is no `KinographError`, such as a lost connection."""
     help: str
@@ -192,6 +202,11 @@ class Spec:
         """The files that are used if none is given, by input."""
         files = {name: socket.default for name, socket in self.inputs.items() if socket.holds and not socket.required}
         return {name: file for name, file in files.items() if file is not None}
+
+    @cached_property
+    def prefix(self) -> Input | None:
+        """The input that the names of saved files start with."""
+        return next((socket for socket in self.inputs.values() if socket.names_files), None)
 
     @cached_property
     def lazy(self) -> tuple[str, ...]:
@@ -275,13 +290,13 @@ class Node(BaseModel):
     spec: ClassVar[Spec]
 
     def __init_subclass__(
-        cls, *, version: int, category: str = "", uses: Uses = "cpu", saves: bool = False, retries: int = 0
+        cls, *, version: int, category: str = "", uses: Uses = "cpu", saves: str = "", retries: int = 0
     ) -> None:
         super().__init_subclass__()
 
     @classmethod
     def __pydantic_init_subclass__(  # type: ignore[override]
-        cls, *, version: int, category: str = "", uses: Uses = "cpu", saves: bool = False, retries: int = 0
+        cls, *, version: int, category: str = "", uses: Uses = "cpu", saves: str = "", retries: int = 0
     ) -> None:
         inputs = {name: Input(name, _bare(info.annotation), info) for name, info in cls.model_fields.items()}
         about = inspect.cleandoc(cls.__doc__ or "")

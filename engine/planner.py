@@ -55,7 +55,7 @@ class Planner:
         self._cache = cache
         self._here = here
         self._costs = costs
-        self._expansion = Expansion(graph)
+        self._expansion = Expansion(graph, graph.targets)
         self._known: dict[str, tuple[Key, Outline]] = {}
         self._outlines: dict[Key, Outline] = {}
         self._failed: dict[str, None] = {}
@@ -69,6 +69,11 @@ class Planner:
     def graph(self) -> Graph:
         """The graph as far as it is written out."""
         return self._expansion.graph
+
+    @property
+    def expected(self) -> tuple[str, ...]:
+        """The steps that the run is for, in order, as far as they are known."""
+        return self._expansion.targets
 
     def kind_of(self, node: str) -> str:
         """What kind of node an id of the expanded graph is of."""
@@ -90,9 +95,9 @@ class Planner:
         return steps
 
     def fail(self, key: Key) -> list[str]:
-        """Take note that a step has failed, under all its names, which are returned; none if nothing hangs on it."""
+        """Take note that a step has failed, and return what will give nothing now: the names it has as a target."""
         if not self.whole.dynamic:
-            return []
+            return [step.id for step in self.targets.get(key, ())]
         self._failed_keys.add(key)
         names = [step for step, other in self.keys.items() if other == key]
         self._failed.update(dict.fromkeys(names))

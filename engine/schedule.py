@@ -151,6 +151,28 @@ class Schedule:
             task.consumers.clear()
             self._let_go(task)
 
+    def keep(self, task: Task) -> None:
+        """Keep a running task's outputs once it is done, and the run open, until they are released."""
+        with self._lock:
+            task.uses += 1
+            self._open += 1
+
+    def release(self, tasks: Iterable[Task]) -> None:
+        """Let outputs go that were kept, unless others use them."""
+        with self._lock:
+            for task in tasks:
+                self._open -= 1
+                task.uses -= 1
+                if not task.uses:
+                    self._free_value(task)
+            if not self._open:
+                self._changed.notify_all()
+
+    def starved(self) -> bool:
+        """Whether there is nothing that could start."""
+        with self._lock:
+            return self._next_lane() is None
+
     def fail(self, task: Task) -> list[Task]:
         """Hand back a task that failed; returns those that now can't run."""
         with self._lock:

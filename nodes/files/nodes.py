@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from engine.node import Context, InputFile, Node
+from engine.node import Context, FilePrefix, InputFile, Node
 from engine.values import Files, Image, Media, Video
 
 
@@ -23,7 +23,7 @@ def _inside(prefix: str) -> str:
     return str(path)
 
 
-Prefix = Annotated[str, Field(max_length=200), AfterValidator(_inside)]
+Prefix = Annotated[str, FilePrefix(), Field(max_length=200), AfterValidator(_inside)]
 Scale = Annotated[int, Field(ge=1, le=16)]
 
 
@@ -42,7 +42,7 @@ class LoadImage(Node, version=1, category="files", uses="io"):
         return Image(read(Path(self.image)))
 
 
-class SaveImage(Node, version=1, category="files", saves=True):
+class SaveImage(Node, version=1, category="files", saves="image"):
     """Save each picture of a batch as a PNG file."""
 
     images: Image
@@ -59,7 +59,7 @@ class SaveImage(Node, version=1, category="files", saves=True):
         return Files(tuple(Media(data, "png", self.filename_prefix) for data in pictures))
 
 
-class SaveVideo(Node, version=1, category="files", saves=True):
+class SaveVideo(Node, version=1, category="files", saves="video"):
     """Save a video as MP4 (H.264), as browsers play it."""
 
     video: Video
@@ -81,7 +81,7 @@ class SaveVideo(Node, version=1, category="files", saves=True):
         return Files((Media(data, "mp4", self.filename_prefix),))
 
 
-class SaveText(Node, version=1, category="files", uses="io", saves=True):
+class SaveText(Node, version=1, category="files", uses="io", saves="text"):
     """Save a text as a UTF-8 file."""
 
     text: str

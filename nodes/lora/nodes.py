@@ -144,7 +144,7 @@ class ZipLoRAMerge(Node, version=1, category="lora", uses="device"):
         return Zipped(lora, report.merged, report.direct, report.scaled)
 
 
-class LoRASave(Node, version=1, category="lora", uses="io", saves=True):
+class LoRASave(Node, version=1, category="lora", uses="io", saves="lora"):
     """Save a LoRA, with its strength folded in and its trigger words in the header."""
 
     lora: LoRA

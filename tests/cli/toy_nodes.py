@@ -111,7 +111,7 @@ class Weigh(Node, version=1, category="toy"):
         return Path(resolve(self.model)).stat().st_size
 
 
-class Keep(Node, version=1, category="toy", saves=True):
+class Keep(Node, version=1, category="toy", saves="text"):
     """Save a text."""
 
     text: str
@@ -121,7 +121,7 @@ class Keep(Node, version=1, category="toy", saves=True):
         return Files((Media(self.text.encode(), "txt", "note"),))
 
 
-class KeepNumber(Node, version=1, category="toy", saves=True):
+class KeepNumber(Node, version=1, category="toy", saves="number"):
     """Save a number."""
 
     number: int

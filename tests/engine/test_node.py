@@ -80,7 +80,7 @@ def test_a_kind_states_its_version() -> None:
 def test_what_saves_returns_media() -> None:
     with pytest.raises(TypeError, match="must return Media or Files, not int"):
 
-        class SaveNothing(Node, version=1, saves=True):
+        class SaveNothing(Node, version=1, saves="text"):
             def run(self, ctx: Context) -> int: ...
 
     assert toys.SaveNumber.spec.outputs[0].type is Media

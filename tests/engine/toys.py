@@ -16,7 +16,7 @@ from engine.cache import Cache
 from engine.events import Event, RunFinished
 from engine.execute import Execution
 from engine.graph import Graph, check
-from engine.node import Context, InputFile, Lazy, Node
+from engine.node import Context, FilePrefix, InputFile, Lazy, Node
 from engine.registry import Registry
 from engine.values import Media, Value
 from engine.workflow import Workflow
@@ -214,11 +214,11 @@ class Steps(Node, version=1, uses="device"):
 GATE = [threading.Event()]
 
 
-class SaveNumber(Node, version=1, saves=True):
+class SaveNumber(Node, version=1, saves="number"):
     """Saves a number as a text file."""
 
     number: int
-    prefix: str = "number"
+    prefix: Annotated[str, FilePrefix()] = "number"
 
     def run(self, ctx: Context) -> Media:
         RAN["SaveNumber"] += 1

@@ -28,8 +28,8 @@ WIDTH = 128
 LENGTH = 24
 """Tokens in a caption, its ends included."""
 PATCHES = (world.SIZE // PATCH) ** 2
-EYE_COURSES, EYE_BATCH = (3000, 5000), 48
-"""Steps of each course of the image encoder; pictures begin alike in the first."""
+EYE_COURSES, EYE_BATCH = (3000, 5000, 4000), 48
+"""Steps of each course of the image encoder; pictures begin alike in the first, and come in pairs in the last."""
 STEPS, BATCH = 6000, 24
 STILL = 0.3
 """How many of the clips don't move, and are described without a motion."""
@@ -85,7 +85,8 @@ def build(tokenizer: BertTokenizer) -> GitForCausalLM:
 
 
 class Seeing(nn.Module):
-    """The image encoder with heads that tell, from the mean of its patches, what a picture shows and how it stands.
+    """The image encoder with heads that tell what a picture shows and how it stands, from the mean of its patches and
+    from its class token, and how two pictures of a clip differ.
 
     Captions alone teach colours, places and styles first, and shapes and motion hardly ever: an encoder that knows the
     shapes and where they are makes the rest easy.
@@ -94,14 +95,23 @@ class Seeing(nn.Module):
     def __init__(self, encoder: nn.Module) -> None:
         super().__init__()
         self.encoder, self.heads, self.pose = encoder, Heads(WIDTH, world.VOCABULARY), nn.Linear(WIDTH, 5)
+        self.moves = nn.Linear(WIDTH, 6)
 
-    def loss(self, scenes: Sequence[world.Scene]) -> Tensor:
-        """Cross entropy of the attributes, that of the subject twice over, and the absolute error of the pose."""
-        seen = self.encoder(normalised(pictures(scenes))).last_hidden_state[:, 1:].mean(1)
+    def loss(self, scenes: Sequence[world.Scene], *, pairs: bool) -> Tensor:
+        """Cross entropy of the attributes, that of the subject twice over, and the absolute error of the pose; of
+        `pairs`, scenes 0 and 1, 2 and 3 and so on, also that of what moves from one to the other.
+        """
+        tokens = self.encoder(normalised(pictures(scenes))).last_hidden_state
         truths = [{slot: getattr(scene, slot) for slot in world.VOCABULARY} for scene in scenes]
         poses = torch.tensor([_pose(scene) for scene in scenes])
-        named = self.heads.losses(seen, truths)
-        return torch.stack(list(named.values())).mean() + named["subject"] + F.l1_loss(self.pose(seen), poses)
+        moved = moves(scenes)[::2]
+        losses = []
+        for seen in (tokens[:, 1:].mean(1), tokens[:, 0]):
+            named = self.heads.losses(seen, truths)
+            losses += [torch.stack(list(named.values())).mean(), named["subject"], F.l1_loss(self.pose(seen), poses)]
+            if pairs:
+                losses.append(F.l1_loss(self.moves(seen[1::2] - seen[::2]), moved))
+        return torch.stack(losses).sum() / 2
 
 
 def _pose(scene: world.Scene) -> tuple[float, ...]:
@@ -112,16 +122,26 @@ def _pose(scene: world.Scene) -> tuple[float, ...]:
     return (hero.x - left) / half, (hero.y - top) / half, hero.radius / half, np.cos(hero.angle), np.sin(hero.angle)
 
 
+def moves(scenes: Sequence[world.Scene]) -> Tensor:
+    """How pose and camera change from each scene to the next: float32 (N - 1, 6), in tenths of their units."""
+    where = torch.tensor([(*_pose(scene), scene.camera[0] / world.SIZE) for scene in scenes])
+    return 10 * where.diff(dim=0).float()
+
+
 def train_eyes(encoder: nn.Module) -> nn.Module:
-    """Train the image encoder on pictures that begin alike, sprites in the middle, and then differ ever more."""
+    """Train the image encoder on pictures that begin alike, sprites in the middle, and then differ ever more, and at
+    last on pairs out of clips.
+    """
     seeing = Seeing(encoder)
 
-    def loss_of(step: Step, seeing: Seeing, before: int) -> Tensor:
+    def loss_of(step: Step, seeing: Seeing, before: int, pairs: bool) -> Tensor:
+        if pairs:
+            return seeing.loss([scene for _ in range(EYE_BATCH // 2) for scene in _pair(step.rng)], pairs=True)
         variety = min(1.0, 0.3 + (before + step.index) / (0.6 * EYE_COURSES[0]))
-        return seeing.loss([_moment(step.rng, variety) for _ in range(EYE_BATCH)])
+        return seeing.loss([_moment(step.rng, variety) for _ in range(EYE_BATCH)], pairs=False)
 
     for course, steps in enumerate(EYE_COURSES, 1):
-        here = partial(loss_of, seeing=seeing, before=sum(EYE_COURSES[: course - 1]))
+        here = partial(loss_of, seeing=seeing, before=sum(EYE_COURSES[: course - 1]), pairs=course == len(EYE_COURSES))
         recipe = Recipe(f"captioner-eyes-{course}", steps, 1e-3, ema=0.998, seed=course)
         seeing = train(seeing.requires_grad_(True), here, recipe)
     return seeing.encoder
@@ -133,6 +153,13 @@ def _moment(rng: np.random.Generator, variety: float) -> world.Scene:
     if rng.random() > variety / 2:
         return scene
     return world.at_time(scene, world.random_motion(rng, float(rng.uniform(0, 255))), float(rng.uniform(0, 3)))
+
+
+def _pair(rng: np.random.Generator) -> tuple[world.Scene, world.Scene]:
+    """Two frames of a clip, near or far."""
+    scenes, _ = random_moments(rng)
+    first, second = rng.choice(FRAMES, 2, replace=False)
+    return scenes[first], scenes[second]
 
 
 class Seen(nn.Module):
@@ -180,7 +207,7 @@ class Clip:
     """A drawn clip as training sees it."""
 
     tokens: Tensor  # (6, 65, 128): what the image encoder makes of the frames, in half precision
-    moves: Tensor  # (6, 6): how pose and camera change to the next frame, in tenths of the picture and so on
+    moves: Tensor  # (6, 6): how pose and camera change to the next frame
     truth: Mapping[str, str]
     caption: str
 
@@ -207,10 +234,9 @@ class Clips:
     def _film(self, rng: np.random.Generator) -> Clip:
         scenes, motion = random_moments(rng)
         tokens = self.encoder(normalised(pictures(scenes))).last_hidden_state.half()
-        where = torch.tensor([(*_pose(scene), scene.camera[0] / world.SIZE) for scene in scenes])
-        steps = 10 * where.diff(dim=0)
+        steps = moves(scenes)
         truth = {slot: getattr(scenes[0], slot) for slot in world.VOCABULARY} | {"motion": motion}
-        return Clip(tokens, torch.cat([steps, steps[-1:]]).float(), truth, world.plain_caption(scenes[0], motion))
+        return Clip(tokens, torch.cat([steps, steps[-1:]]), truth, world.plain_caption(scenes[0], motion))
 
 
 def train_captioner(tokenizer: BertTokenizer, steps: int = STEPS) -> GitForCausalLM:
