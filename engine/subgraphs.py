@@ -89,9 +89,11 @@ class _Level(NamedTuple):
     subgraph: str | None
     prefix: str
     muted: bool = False
+    outer: tuple[_Level, str] | None = None
+    """The level that uses it, and by which node."""
 
     def inner(self, node: str, name: str, subgraph: Workflow, muted: bool) -> _Level:
-        return _Level(subgraph, name, f"{self.prefix}{node}{SEPARATOR}", self.muted or muted)
+        return _Level(subgraph, name, f"{self.prefix}{node}{SEPARATOR}", self.muted or muted, (self, node))
 
 
 class _Inliner:
@@ -205,11 +207,21 @@ class _Inliner:
         found, given = self._resolved(inner_link, inner)
         if mode_of(entry) == "bypass":
             for socket in subgraph.inputs:
-                if source := as_link(entry.inputs.get(socket)):
-                    passed, had = self._resolved(source, level)
-                    if had is not None and given is not None and fits(had, given):
-                        return passed, had
+                passed, had = self._fed(link.node, socket, level)
+                if passed and had is not None and given is not None and fits(had, given):
+                    return passed, had
         return found, given
+
+    def _fed(self, node: str, socket: str, level: _Level) -> tuple[Link | None, Any]:
+        """What link an input of a node gets, from outside if its level exposes it and is given something there."""
+        path = f"{node}.{socket}"
+        if level.outer and (name := next((name for name, to in level.workflow.inputs.items() if to == path), None)):
+            outer, user = level.outer
+            fed = self._fed(user, name, outer)
+            if fed[0]:
+                return fed
+        source = as_link(level.workflow.graph[node].inputs.get(socket))
+        return self._resolved(source, level) if source else (None, None)
 
 
 def _output(subgraph: Workflow, slot: int | str) -> Link | None:

@@ -145,6 +145,20 @@ def test_bypassed_subgraphs_in_a_row_hand_on_what_the_first_got_and_a_circle_not
         checked(document({"end": node("Mix", a=["499", 0])} | long), ["end"])
 
 
+def test_a_bypassed_subgraph_hands_on_what_those_around_it_are_given(cache: Cache) -> None:
+    within = {"inputs": {"number": "twice.number"}, "outputs": {"out": ["twice", 0]}, "graph": {"twice": bypassed(1)}}
+    around = {
+        "inputs": {"number": "in.number"},
+        "outputs": {"out": ["in", 0]},
+        "graph": {"in": node("Within")},
+    }
+    one, end = node("Number", value=7), node("Mix", a=2, b=["around", 0])
+    graph = {"one": one, "around": node("Around", number=["one", 0]), "end": end}
+    given = document(graph, Twice=TWICE, Within=within, Around=around)
+    passed = {"one": one, "end": node("Mix", a=2, b=["one", 0])}
+    assert Run(given, ["end"], cache=cache).results == Run(passed, ["end"], cache=cache).results
+
+
 def test_files_are_named_where_the_document_names_them(cache: Cache, tmp_path: Path) -> None:
     (tmp_path / "in.txt").write_text("7")
     read = {
