@@ -1,0 +1,1 @@
+"""Raw videos into a curated data set of clips: cuts, scores, captions, filters."""

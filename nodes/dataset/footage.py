@@ -1,0 +1,124 @@
+"""Reading a video once, frame by frame, by the time at which each is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TypeAlias
+
+import av
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.errors import InputError
+
+Picture: TypeAlias = NDArray[np.uint8]
+"""(H, W, 3), blue, green, red, as OpenCV has it."""
+
+SMALL = 256
+"""Longest side of `Frame.small`: the size at which PySceneDetect looks at frames."""
+MOST_DAMAGE = 50
+"""Packets in a row that can't be decoded, after which a video is given up."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A frame as it is shown, turned upright."""
+
+    index: int
+    time: float
+    """Seconds since the first frame."""
+    key: bool
+    """Whether decoding can start at it."""
+    picture: Picture
+
+    @cached_property
+    def small(self) -> Picture:
+        """The picture with no side above `SMALL`, shrunk linearly."""
+        height, width = self.picture.shape[:2]
+        if (factor := max(height, width) / SMALL) <= 1:
+            return self.picture
+        size = max(1, round(width / factor)), max(1, round(height / factor))
+        return cv2.resize(self.picture, size, interpolation=cv2.INTER_LINEAR).astype(np.uint8, copy=False)
+
+
+class Footage:
+    """A video file. Iterating decodes it, once; it can be iterated anew.
+
+    Args:
+        path: the file.
+        threads: of the decoder.
+
+    Raises:
+        InputError: it can't be opened, or holds no video.
+    """
+
+    def __init__(self, path: Path, threads: int = 1) -> None:
+        self.path = path
+        self.threads = threads
+        self.damage = ""
+        """What went wrong while it was decoded, if anything did."""
+        with self._open() as container:
+            stream = _video_stream(container, path)
+            codec = stream.codec_context
+            self.codec = codec.name
+            self.pixel_format = codec.pix_fmt or ""
+            self.fps = float(stream.average_rate or stream.guessed_rate or 25)
+            """Frames per second, on average."""
+            self.duration = _duration(container, stream)
+            """Seconds, as the file declares; 0 if it doesn't."""
+            self.has_audio = bool(container.streams.audio)
+
+    def __iter__(self) -> Iterator[Frame]:
+        self.damage = ""
+        with self._open() as container:
+            stream = _video_stream(container, self.path)
+            stream.thread_type, stream.codec_context.thread_count = "AUTO", self.threads
+            start, last, index, broken = None, -1.0, 0, 0
+            for packet in container.demux(stream):
+                try:
+                    decoded = packet.decode()
+                except av.error.FFmpegError as error:
+                    broken += 1
+                    self.damage = f"{error.strerror} at {max(last, 0):.1f} s"
+                    if broken >= MOST_DAMAGE:
+                        return
+                    continue
+                for frame in decoded:
+                    broken = 0
+                    start = (frame.time or 0.0) if start is None else start
+                    time = last + 1 / self.fps if frame.time is None else frame.time - start
+                    if time <= last:  # a time told twice
+                        time = last + 1e-3
+                    yield Frame(index, max(time, 0.0), bool(frame.key_frame), _upright(frame))
+                    last, index = time, index + 1
+        if self.duration and index and last < 0.9 * self.duration - 1:
+            self.damage = self.damage or f"ends after {last:.1f} s of {self.duration:.1f} s"
+
+    def _open(self) -> av.container.InputContainer:
+        try:
+            return av.open(str(self.path), "r", metadata_errors="replace")
+        except (av.error.FFmpegError, OSError) as error:
+            raise InputError(f"{self.path} can't be opened as a video: {error.strerror or error}") from error
+
+
+def _video_stream(container: av.container.InputContainer, path: Path) -> av.VideoStream:
+    if not container.streams.video:
+        raise InputError(f"{path} holds no video")
+    return container.streams.video[0]
+
+
+def _duration(container: av.container.InputContainer, stream: av.VideoStream) -> float:
+    if stream.duration and stream.time_base:
+        return float(stream.duration * stream.time_base)
+    return container.duration / av.time_base if container.duration else 0.0
+
+
+def _upright(frame: av.VideoFrame) -> Picture:
+    """The frame turned as its display matrix says."""
+    picture: Picture = frame.to_ndarray(format="bgr24").astype(np.uint8, copy=False)
+    turns = round(frame.rotation / 90) % 4
+    return np.ascontiguousarray(np.rot90(picture, turns)) if turns else picture
