@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from engine.errors import MissingError, naming, suggestion
-from engine.models.digest import digest
+from engine.models.digest import digest, states
 from engine.models.sources import Local, parse
+from engine.node import FileContents
 
 
 class Content(NamedTuple):
@@ -26,18 +28,18 @@ class Contents:
 
     def __init__(self, base: Path | None) -> None:
         self._base = base
-        self._seen: dict[tuple[str, str], Content] = {}
+        self._seen: dict[tuple[FileContents, str], Content] = {}
 
-    def of(self, holds: Literal["model", "media"], name: str) -> Content:
-        """The content of a model's source or a media file.
+    def of(self, file: FileContents, name: str) -> Content:
+        """The content of what an input names.
 
         Raises:
             MissingError: there is none, or it can't be read.
         """
-        if (holds, name) not in self._seen:
+        if (file, name) not in self._seen:
             with naming(name):
-                self._seen[holds, name] = self._model(name) if holds == "model" else self._media(name)
-        return self._seen[holds, name]
+                self._seen[file, name] = self._model(name) if file.holds == "model" else self._media(name, file.find)
+        return self._seen[file, name]
 
     def _model(self, source: str) -> Content:
         place = parse(source, self._base)
@@ -45,12 +47,17 @@ class Contents:
             return Content(str(place.path.absolute()), place.identity())
         return Content(source, place.identity())
 
-    def _media(self, name: str) -> Content:
+    def _media(self, name: str, find: Callable[[Path], Sequence[Path]] | None) -> Content:
         folders = [folder for folder in (self._base, Path.cwd()) if folder is not None]
         paths = [folder / Path(name).expanduser() for folder in folders]
         for path in paths:
-            if path.is_file():
+            if find and (files := find(path)):
+                return Content(str(path.absolute()), states(files))
+            if not find and path.is_file():
                 return Content(str(path.absolute()), digest(path))
         nearby = {other.name for path in paths if path.parent.is_dir() for other in path.parent.iterdir()}
         looked = " and ".join(dict.fromkeys(str(path.parent) for path in paths))
-        raise MissingError(f"there is no file '{name}' in {looked}", hint=suggestion(Path(name).name, nearby))
+        raise MissingError(
+            f"there is no{'thing like' if find else ' file'} '{name}' in {looked}",
+            hint=suggestion(Path(name).name, nearby),
+        )

@@ -6,15 +6,16 @@ a list its items, whatever is done first. So the numbers in files' names don't d
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from threading import Lock
+from threading import RLock
 from typing import Any
 
 from engine.cache import Entry
-from engine.events import Event, NodeFailed, NodeResult, NodeSaved
+from engine.errors import Cancelled
+from engine.events import Event, NodeFailed, NodeProgress, NodeResult, NodeSaved
 from engine.graph import Graph, Step
 from engine.outputs import Outputs
 from engine.values import brief
@@ -33,6 +34,8 @@ class _Row:
     """Which of them is to be given next."""
     waiting: dict[str, tuple[Step, Entry] | None] = field(default_factory=dict)
     """What is done before its turn; None for a step that gives nothing."""
+    lock: RLock = field(default_factory=RLock)
+    """Kept while files are written: other rows go on."""
 
     def turns(self) -> list[tuple[Step, Entry]]:
         """Those whose turn it is."""
@@ -56,30 +59,32 @@ class Deliveries:
         graph: what `check` returned.
         out: the folder that media are written to.
         tell: takes the events.
+        cancelled: whether the run was; then a folder is not written to its end.
     """
 
-    def __init__(self, graph: Graph, out: Path, tell: Callable[[Event], None]) -> None:
+    def __init__(
+        self, graph: Graph, out: Path, tell: Callable[[Event], None], cancelled: Callable[[], bool] = lambda: False
+    ) -> None:
         self.results: dict[str, tuple[Any, ...]] = {}
         """The outputs, by node, of targets that don't save files."""
         self._graph = graph
         self._tell = tell
+        self._cancelled = cancelled
         wholes = {id(part): part for part, _ in map(graph.part_of, graph.targets)}
         self._outputs = {name: Outputs(out, part.workflow, part.local_files) for name, part in wholes.items()}
         self._names = _names(graph)
-        self._rows: defaultdict[_Name, _Row] = defaultdict(_Row)
-        self._lock = Lock()
+        self._rows = {name: _Row() for name in dict.fromkeys(self._names.values())}
 
     def expect(self, targets: Iterable[str]) -> None:
         """The steps that are to be given, in order, as far as they are known: again, once more are."""
-        with self._lock:
-            for row in self._rows.values():
-                del row.steps[row.next :]
-            given = {step for row in self._rows.values() for step in row.steps}
-            for step in targets:
-                name = self._names.get(split_id(step)[0])
-                if name and step not in given:
-                    self._rows[name].steps.append(step)
-            for row in self._rows.values():
+        steps: dict[_Name, list[str]] = {}
+        for step in targets:
+            if name := self._names.get(split_id(step)[0]):
+                steps.setdefault(name, []).append(step)
+        for name, row in self._rows.items():
+            with row.lock:
+                given = dict.fromkeys(row.steps[: row.next])
+                row.steps = [*given, *(step for step in steps.get(name, ()) if step not in given)]
                 self._give_all(row.turns())
 
     def give(self, step: Step, entry: Entry) -> None:
@@ -88,23 +93,23 @@ class Deliveries:
         if name is None:
             self._keep(step, entry)
             return
-        with self._lock:
-            row = self._rows[name]
+        row = self._rows[name]
+        with row.lock:
             row.waiting[step.id] = step, entry
             self._give_all(row.turns(), mine=step)
 
     def skip(self, step: str) -> None:
         """Take note that a step will give nothing."""
         if name := self._names.get(split_id(step)[0]):
-            with self._lock:
-                row = self._rows[name]
+            row = self._rows[name]
+            with row.lock:
                 row.waiting.setdefault(step, None)
                 self._give_all(row.turns())
 
     def flush(self) -> None:
         """Give what waits for others that will not come any more."""
-        with self._lock:
-            for row in self._rows.values():
+        for row in self._rows.values():
+            with row.lock:
                 self._give_all(row.rest())
 
     def _give_all(self, items: list[tuple[Step, Entry]], mine: Step | None = None) -> None:
@@ -116,14 +121,20 @@ class Deliveries:
             except Exception as error:  # noqa: BLE001 - it costs this step, and none of those that waited for it
                 if step is mine:
                     own = error
-                else:
+                elif not isinstance(error, Cancelled):
                     self._tell(NodeFailed.of(step.id, step.kind.spec.kind, error, step.constants))
         if own:
             raise own
 
     def _write(self, step: Step, entry: Entry) -> None:
         part, _ = self._graph.part_of(split_id(step.id)[0])
-        self._tell(NodeSaved(step.id, self._outputs[id(part)].write(entry.outputs[0])))
+        written = self._outputs[id(part)].write(entry.outputs[0], partial(self._progress, step.id))
+        self._tell(NodeSaved(step.id, written))
+
+    def _progress(self, step: str, done: int, total: int) -> None:
+        if self._cancelled():
+            raise Cancelled
+        self._tell(NodeProgress(step, done, total, "file"))
 
     def _keep(self, step: Step, entry: Entry) -> None:
         self.results[step.id] = entry.outputs

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -165,8 +166,8 @@ def with_setting(workflow: Workflow, registry: Registry, setting: str, option: s
         hint = _near_input(name, workflow, registry)
         raise UsageError(f"{option} {name}: the workflow has no such input", hint=hint)
     socket = kind.spec.inputs[inner[1]] if kind else None
-    if socket and socket.holds:
-        return workflow.with_input(node, place, _from_here(text))
+    if socket and socket.file:
+        return workflow.with_input(node, place, _from_here(text, socket.file.find or Path.exists))
     return workflow.with_input(node, place, text if socket and fits(str, socket.type) else _json_or_text(text))
 
 
@@ -178,11 +179,11 @@ def up_to(document: Document, node: str) -> Document:
     return replace(document, workflow=document.workflow.up_to(node))
 
 
-def _from_here(name: str) -> str:
+def _from_here(name: str, find: Callable[[Path], object]) -> str:
     """A file that is named on the command line is sought where people are, before the workflow's folder."""
     with naming(name):
         path = Path(name).expanduser().absolute()
-        return str(path) if name and path.exists() else name
+        return str(path) if name and find(path) else name
 
 
 def _json_or_text(text: str) -> Any:

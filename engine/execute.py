@@ -47,7 +47,7 @@ from engine.events import (
     problem_of,
 )
 from engine.graph import Gathered, Graph, Source, Step
-from engine.keys import Key
+from engine.keys import Key, part_key
 from engine.models import HOST, Models
 from engine.node import Context, Node, Preview, Uses
 from engine.planner import Growth, Planner
@@ -104,8 +104,8 @@ class Execution:
         self._plan_again_at = 0.0
         self._announced: set[str] = set()
         self._events: SimpleQueue[Event | None] = SimpleQueue()
-        self._deliveries = Deliveries(graph, out, self._events.put)
         self._cancelled = Flag()
+        self._deliveries = Deliveries(graph, out, self._events.put, self._cancelled.is_set)
         self._lock = Lock()
         self._threads: list[Thread] = []
         self._working = 0
@@ -273,7 +273,8 @@ class Execution:
         step, spec = task.step, task.step.kind.spec
         linked = self._linked(step)
         progress, text = partial(self._progress, step.id), partial(self._text, step.id)
-        ctx = Context(self.device, self.models, progress, text, self._cancelled.is_set)
+        recall, keep = partial(self._recall, step.kind), partial(self._keep, step.kind)
+        ctx = Context(self.device, self.models, progress, text, self._cancelled.is_set, recall, keep)
         try:
             node = step.kind(**step.constants, **linked)
         except ValidationError as error:
@@ -386,6 +387,13 @@ class Execution:
     def _tell_skipped(self, node: str, blame: str) -> None:
         self._events.put(NodeSkipped(node, self._planner.kind_of(node), blame))
         self._deliveries.skip(node)
+
+    def _recall(self, kind: type[Node], name: str) -> tuple[Any, ...] | None:
+        entry = self.cache.get(part_key(kind, name, self.device))
+        return entry.on_host().outputs if entry else None
+
+    def _keep(self, kind: type[Node], name: str, outputs: tuple[Any, ...], seconds: float) -> None:
+        self.cache.put(part_key(kind, name, self.device), outputs, seconds, upstream=0, keep=True)
 
     def _progress(self, node: str, done: int, total: int, unit: str, preview: Preview | None) -> None:
         self._events.put(NodeProgress(node, done, total, unit, preview))

@@ -174,7 +174,7 @@ class _Checker:
             if name not in entry.inputs:
                 wanted = f"a value of type {name_of(sockets[name].type)}"
                 if holds := sockets[name].holds:
-                    wanted = f"the name of a {holds} file"
+                    wanted = "a folder, or a pattern of files" if holds == "files" else f"the name of a {holds} file"
                 self.problems.append(Problem(f"is missing: {entry.class_type} needs {wanted}", node, name))
         return Step(node, kind, constants, links, contents)
 
@@ -209,8 +209,8 @@ class _Checker:
     ) -> None:
         try:
             value = socket.validate(value)
-            if socket.holds and value is not None:
-                value, contents[socket.name] = self.files.of(socket.holds, value)
+            if socket.file and value is not None:
+                value, contents[socket.name] = self.files.of(socket.file, value)
             constants[socket.name] = value
         except ValidationError as error:
             self.problems += _constant_problems(node, socket, error)

@@ -54,6 +54,11 @@ def step_key(step: Step, keys: Mapping[str, Key], device: str) -> Key:
     return sha256("\n".join(lines).encode()).hexdigest()
 
 
+def part_key(kind: type[Node], name: str, device: str) -> Key:
+    """The key of a part of a node's work, from a name that tells all that decides it."""
+    return sha256(f"{_head(kind, device)}\npart {name}".encode()).hexdigest()
+
+
 def _linked(link: Source | Gathered, keys: Mapping[str, Key]) -> str:
     if isinstance(link, Gathered):
         return " ".join(["list", *(_linked(source, keys) for source in link.sources)])

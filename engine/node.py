@@ -21,9 +21,10 @@ from __future__ import annotations
 import inspect
 import types
 from abc import abstractmethod
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property, partial
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, TypeAdapter
@@ -32,17 +33,21 @@ from pydantic_core import CoreSchema, to_json
 
 from engine.errors import Cancelled
 from engine.models import Models
-from engine.values import Files, Image, Media, Value
+from engine.values import Files, Folder, Image, Media, Value
 
 Uses = Literal["device", "cpu", "io"]
 Preview = Callable[[], Image]
+Outputs = tuple[Any, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class FileContents:
     """Marks a string input that names a file: what enters the cache key is what the file holds."""
 
-    holds: Literal["model", "media"]
+    holds: Literal["model", "media", "files"]
+    find: Callable[[Path], Sequence[Path]] | None = None
+    """Of "files": which files a path stands for, none if it leads nowhere. These may be many and large, so what enters
+    the key is not what they hold but which they are and when each was last changed."""
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         return handler(schema) | {"widget": self.holds}
@@ -75,6 +80,12 @@ def _never() -> bool:
     return False
 
 
+def _recall_nothing(name: str) -> Outputs | None: ...
+
+
+def _keep_nothing(name: str, outputs: Outputs, seconds: float) -> None: ...
+
+
 @dataclass(slots=True)
 class Context:
     """What a running node may use of the world. `Context()` serves tests: the CPU, models of its own, no listener."""
@@ -85,6 +96,12 @@ class Context:
     on_progress: Callable[[int, int, str, Preview | None], None] = _ignore_progress
     on_text: Callable[[str], None] = _ignore_text
     cancelled: Callable[[], bool] = _never
+    recall: Callable[[str], Outputs | None] = _recall_nothing
+    """What this kind of node kept under a name that tells all that decides it, in this run or an earlier one; None if
+    that is not held any more."""
+    keep: Callable[[str, Outputs, float], None] = _keep_nothing
+    """Keep a part of the work, which took so many seconds: what is interrupted, or run with other settings, need not
+    begin anew then. What is kept must be storable."""
 
     def progress(self, done: int, total: int, *, unit: str = "step", preview: Preview | None = None) -> None:
         """Report that `done` of `total` units are done; raises `Cancelled` if the run was cancelled.
@@ -124,10 +141,15 @@ class Input:
         return inspect.cleandoc(self.field.description or "")
 
     @cached_property
-    def holds(self) -> Literal["model", "media"] | None:
-        """What the file that this input names holds, if it names one."""
+    def file(self) -> FileContents | None:
+        """What the file is that this input names, if it names one."""
         marks = [*self.field.metadata, *_metadata(self.field.annotation)]
-        return next((mark.holds for mark in marks if isinstance(mark, FileContents)), None)
+        return next((mark for mark in marks if isinstance(mark, FileContents)), None)
+
+    @property
+    def holds(self) -> Literal["model", "media", "files"] | None:
+        """What the file that this input names holds, if it names one."""
+        return self.file.holds if self.file else None
 
     @cached_property
     def item(self) -> Any:
@@ -301,8 +323,10 @@ class Node(BaseModel):
         inputs = {name: Input(name, _bare(info.annotation), info) for name, info in cls.model_fields.items()}
         about = inspect.cleandoc(cls.__doc__ or "")
         outputs, named = _outputs(cls)
-        if saves and any(output.type not in (Media, Files) for output in outputs[:1]):
-            raise TypeError(f"{cls.__name__} saves, so it must return Media or Files, not {name_of(outputs[0].type)}")
+        if saves and any(output.type not in (Media, Files, Folder) for output in outputs[:1]):
+            raise TypeError(
+                f"{cls.__name__} saves, so it must return Media, Files or a Folder, not {name_of(outputs[0].type)}"
+            )
         cls.spec = Spec(cls.__name__, version, category, uses, saves, retries, about, inputs, outputs, named)
 
     @classmethod

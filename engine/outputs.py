@@ -13,14 +13,14 @@ import re
 import struct
 import uuid
 import zlib
-from collections.abc import Mapping
-from functools import cache
+from collections.abc import Callable, Mapping
+from functools import cache, partial
 from io import BytesIO
 from pathlib import Path, PurePath
 
 from engine.errors import InputError
 from engine.subgraphs import Place
-from engine.values import Files, Media
+from engine.values import Files, Folder, Media
 from engine.workflow import Workflow
 
 PNG_START = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
@@ -43,17 +43,52 @@ class Outputs:
         self.files = files or {}
         self._tags = cache(self._tags_in)
 
-    def write(self, saved: Media | Files) -> tuple[Path, ...]:
-        """Write `<prefix>_<number>.<extension>` for each; raises InputError if a prefix leads out of the folder."""
+    def write(
+        self, saved: Media | Files | Folder, progress: Callable[[int, int], object] = lambda done, total: None
+    ) -> tuple[Path, ...]:
+        """Write `<prefix>_<number>.<extension>` for each, or the folder `<prefix>_<number>`.
+
+        Args:
+            saved: what to write.
+            progress: called before each file of a folder. If it raises, what is written stays, hidden, and a folder of
+                the same identity is gone on with from there.
+
+        Raises:
+            InputError: a prefix leads out of the folder.
+        """
+        if isinstance(saved, Folder):
+            return (self._write_folder(saved, progress),)
         return tuple(self._write(media) for media in (saved.items if isinstance(saved, Files) else (saved,)))
 
-    def _write(self, media: Media) -> Path:
-        path = self.folder / f"{media.prefix}_00001.{media.extension}"
-        if ".." in PurePath(media.prefix).parts or not path.is_relative_to(self.folder):
-            raise InputError(
-                f"'{media.prefix}' leads out of the output folder", hint="give a relative path without '..'"
-            )
+    def _write_folder(self, folder: Folder, progress: Callable[[int, int], object]) -> Path:
+        path = self._first(folder.prefix, "")
+        unfinished = path.parent / f".{path.stem.rpartition('_')[0]}-{folder.identity[:16]}.part"
+        tags = {"workflow.json": self._tags(path)["workflow"].encode()}
+        files = {name: partial(_write_plain, data, tags={}) for name, data in tags.items()} | dict(folder.files)
+        for done, (name, write) in enumerate(files.items()):
+            progress(done, len(files))
+            target = unfinished / name
+            if ".." in PurePath(name).parts or not target.is_relative_to(unfinished):
+                raise InputError(f"'{name}' leads out of the folder that is saved")
+            if target.exists():
+                continue
+            target.parent.mkdir(parents=True, exist_ok=True)
+            half = target.with_name(f".{target.name}")
+            half.unlink(missing_ok=True)
+            write(half)
+            half.rename(target)
+        return unfinished.rename(claim(path, folder=True))
+
+    def _first(self, prefix: str, suffix: str) -> Path:
+        """The first path of a prefix, in a folder that is made if it isn't there."""
+        path = self.folder / f"{prefix}_00001{suffix}"
+        if ".." in PurePath(prefix).parts or not path.is_relative_to(self.folder):
+            raise InputError(f"'{prefix}' leads out of the output folder", hint="give a relative path without '..'")
         path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def _write(self, media: Media) -> Path:
+        path = self._first(media.prefix, f".{media.extension}")
         unfinished = path.parent / f".{uuid.uuid4().hex}.{media.extension}"
         try:
             embed = {"png": _write_png, "mp4": _write_mp4}.get(media.extension, _write_plain)
@@ -69,8 +104,8 @@ class Outputs:
         return {"prompt": json.dumps(workflow.api()), "workflow": json.dumps(workflow.document())}
 
 
-def claim(first: Path) -> Path:
-    """An empty file by the next free number after `first`, made so that no two processes get the same."""
+def claim(first: Path, *, folder: bool = False) -> Path:
+    """An empty file, or folder, by the next free number after `first`, made so that no two processes get the same."""
     stem = first.stem.rpartition("_")[0]
     pattern = re.compile(rf"{re.escape(stem)}_(\d+){re.escape(first.suffix)}")
     taken = (int(match[1]) for other in first.parent.iterdir() if (match := pattern.fullmatch(other.name)))
@@ -78,7 +113,7 @@ def claim(first: Path) -> Path:
     while True:
         path = first.with_name(f"{stem}_{number:05}{first.suffix}")
         try:
-            path.touch(exist_ok=False)
+            path.mkdir() if folder else path.touch(exist_ok=False)
             return path
         except FileExistsError:
             number += 1

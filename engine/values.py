@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
@@ -329,6 +330,56 @@ class Media(Value):
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Any], metadata: Mapping[str, str]) -> Self:
         return cls(tensors["data"].tobytes(), metadata["extension"], metadata["prefix"])
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Table(Value):
+    """Rows in named columns."""
+
+    framework: ClassVar[Literal["pt", "np"]] = "np"
+
+    data: bytes
+    """An Arrow IPC stream."""
+    rows: int
+
+    def __str__(self) -> str:
+        return f"Table of {self.rows:,} rows"
+
+    @property
+    def nbytes(self) -> int:
+        return len(self.data)
+
+    def to_tensors(self) -> tuple[Mapping[str, Array], dict[str, str]]:
+        import numpy as np
+
+        return {"data": np.frombuffer(self.data, np.uint8)}, {"rows": str(self.rows)}
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Any], metadata: Mapping[str, str]) -> Self:
+        return cls(tensors["data"].tobytes(), int(metadata["rows"]))
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Folder(Value):
+    """Files that are saved together, in a folder of their own, one after the other: so many that they are made only as
+    they are written.
+    """
+
+    storable: ClassVar[bool] = False
+
+    prefix: str
+    """What the folder's name starts with; may name folders below the output folder."""
+    files: Mapping[str, Callable[[Path], object]]
+    """By path within the folder: writes the file to the path that it is given."""
+    identity: str
+    """Equal for folders of equal files: one that was begun is gone on with."""
+
+    def __str__(self) -> str:
+        return f"Folder of {len(self.files):,} files"
+
+    @property
+    def nbytes(self) -> int:
+        return REFERENCE_BYTES
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -42,7 +42,7 @@ KNOW_NODES = {"cli"}
 FOR_NODES = {"node", "values", "errors", "models"}
 """What of the engine `nodes` may import; only the gathering of all nodes needs `registry` too."""
 
-HEAVY = {"torch", "diffusers", "transformers", "av", "PIL"}
+HEAVY = {"torch", "diffusers", "transformers", "av", "PIL", "cv2", "scenedetect", "rapidocr", "onnxruntime", "pyarrow"}
 
 
 def modules(package: str) -> list[Path]:

@@ -78,7 +78,7 @@ def test_a_kind_states_its_version() -> None:
 
 
 def test_what_saves_returns_media() -> None:
-    with pytest.raises(TypeError, match="must return Media or Files, not int"):
+    with pytest.raises(TypeError, match="must return Media, Files or a Folder, not int"):
 
         class SaveNothing(Node, version=1, saves="text"):
             def run(self, ctx: Context) -> int: ...

@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
@@ -16,9 +16,9 @@ from engine.cache import Cache
 from engine.events import Event, RunFinished
 from engine.execute import Execution
 from engine.graph import Graph, check
-from engine.node import Context, FilePrefix, InputFile, Lazy, Node
+from engine.node import Context, FileContents, FilePrefix, InputFile, Lazy, Node
 from engine.registry import Registry
-from engine.values import Media, Value
+from engine.values import Folder, Media, Value
 from engine.workflow import Workflow
 
 RAN: Counter[str] = Counter()
@@ -110,6 +110,49 @@ class ReadFile(Node, version=1, uses="io"):
     def run(self, ctx: Context) -> str:
         RAN["ReadFile"] += 1
         return Path(self.file).read_text()
+
+
+def texts(path: Path) -> list[Path]:
+    """The text files of a folder."""
+    return sorted(path.glob("*.txt")) if path.is_dir() else []
+
+
+class ReadFolder(Node, version=1, uses="io"):
+    """The texts of a folder, each of which is kept when it is read; not those after one that is empty."""
+
+    folder: Annotated[str, FileContents("files", texts)]
+    joint: str = " "
+
+    def run(self, ctx: Context) -> str:
+        read = []
+        for path in texts(Path(self.folder)):
+            kept = ctx.recall(path.name)
+            if kept is None:
+                RAN[path.name] += 1
+                if not (text := path.read_text()):
+                    raise ValueError("empty")
+                kept = (text,)
+                ctx.keep(path.name, kept, 1.0)
+            read.append(kept[0])
+        return self.joint.join(read)
+
+
+class SaveFolder(Node, version=1, saves="texts"):
+    """Saves texts as files of a folder."""
+
+    texts: tuple[str, ...]
+    prefix: Annotated[str, FilePrefix()] = "texts"
+
+    def run(self, ctx: Context) -> Folder:
+        def writer(text: str) -> Callable[[Path], object]:
+            def write(path: Path) -> None:
+                RAN["file"] += 1
+                path.write_text(text)
+
+            return write
+
+        files = {f"{index}/text.txt": writer(text) for index, text in enumerate(self.texts)}
+        return Folder(self.prefix, files, "-".join(self.texts))
 
 
 class Style(Node, version=1):

@@ -1,0 +1,111 @@
+"""Work on many files: noticed when they change, kept part by part, and saved as a folder, file by file."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from engine.cache import Cache
+from engine.disk import Disk
+from engine.errors import Cancelled, InputError, MissingError
+from engine.events import NodeFailed, NodeSaved
+from engine.outputs import Outputs
+from engine.values import Folder
+from engine.workflow import Workflow
+from tests.engine.toys import Run, checked, node
+
+READ = {"read": node("ReadFolder", folder="in")}
+
+
+def write(folder: Path, **texts: str) -> None:
+    (folder / "in").mkdir(exist_ok=True)
+    for name, text in texts.items():
+        (folder / "in" / f"{name}.txt").write_text(text)
+
+
+class TestFilesOfAFolder:
+    def test_a_new_a_changed_and_a_lost_file_are_noticed(self, cache: Cache, tmp_path: Path) -> None:
+        def read() -> str:
+            return str(Run(READ, ["read"], cache=cache, base=tmp_path).results["read"])
+
+        write(tmp_path, a="one", b="two")
+        assert read() == "one two"
+        write(tmp_path, c="three")
+        assert read() == "one two three"
+        (tmp_path / "in" / "b.txt").unlink()
+        assert read() == "one three"
+        assert not Run(READ, ["read"], cache=cache, base=tmp_path).ran
+
+    def test_one_that_was_replaced_is_noticed_though_size_and_time_stay(self, tmp_path: Path) -> None:
+        write(tmp_path, a="one")
+        before, path = checked(READ, ["read"], tmp_path), tmp_path / "in" / "a.txt"
+        times = path.stat()
+        path.write_text("two")
+        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+        after = checked(READ, ["read"], tmp_path)
+        assert before.steps["read"].contents != after.steps["read"].contents
+
+    def test_a_folder_with_none_is_reported(self, tmp_path: Path) -> None:
+        with pytest.raises(MissingError, match=r"node read, input folder: there is nothing like 'in'"):
+            checked(READ, ["read"], tmp_path)
+
+
+class TestParts:
+    def test_what_was_kept_is_not_made_again_after_a_failure(self, tmp_path: Path) -> None:
+        write(tmp_path, a="one", b="")
+        with Cache(disk=Disk(tmp_path / "cache")) as cache:
+            failed = Run(READ, ["read"], cache=cache, base=tmp_path)
+            assert failed.of(NodeFailed)
+            assert failed.ran == {"a.txt": 1, "b.txt": 1}
+        write(tmp_path, b="two")
+        with Cache(disk=Disk(tmp_path / "cache")) as cache:  # as another process would have it
+            run = Run(READ, ["read"], cache=cache, base=tmp_path)
+            assert (run.results, run.ran) == ({"read": "one two"}, {"b.txt": 1})
+
+    def test_another_setting_of_the_node_uses_what_was_kept(self, cache: Cache, tmp_path: Path) -> None:
+        write(tmp_path, a="one", b="two")
+        Run(READ, ["read"], cache=cache, base=tmp_path)
+        other = {"read": node("ReadFolder", folder="in", joint="-")}
+        run = Run(other, ["read"], cache=cache, base=tmp_path)
+        assert (run.results, run.ran) == ({"read": "one-two"}, {})
+
+
+class TestFolders:
+    def test_a_folder_has_its_files_and_the_workflow(self, tmp_path: Path) -> None:
+        graph = {"save": node("SaveFolder", texts=["a", "b", "c"], prefix="sub/set")}
+        for number in (1, 2):
+            (saved,) = Run(graph, out=tmp_path).of(NodeSaved)
+            assert saved.files == (tmp_path / "sub" / f"set_0000{number}",)
+            texts = {str(path.relative_to(saved.files[0])): path.read_text() for path in saved.files[0].rglob("*.txt")}
+            assert texts == {"0/text.txt": "a", "1/text.txt": "b", "2/text.txt": "c"}
+            assert Workflow.parse((saved.files[0] / "workflow.json").read_text()).graph.keys() == {"save"}
+        assert len(list((tmp_path / "sub").iterdir())) == 2
+
+    def test_one_that_was_begun_is_gone_on_with(self, tmp_path: Path) -> None:
+        wrote: list[str] = []
+
+        def folder() -> Folder:
+            def writer(name: str) -> object:
+                return lambda path: (wrote.append(name), path.write_text(name))
+
+            return Folder("set", {name: writer(name) for name in "abc"}, "same")  # type: ignore[misc]
+
+        def stop(done: int, total: int) -> None:
+            assert total == 4
+            if done == 2:
+                raise Cancelled
+
+        outputs = Outputs(tmp_path, Workflow.read({"graph": {}}))
+        with pytest.raises(Cancelled):
+            outputs.write(folder(), stop)
+        assert not list(tmp_path.glob("set*"))
+        (path,) = outputs.write(folder())
+        assert wrote == ["a", "b", "c"]
+        assert {file.name for file in path.iterdir()} == {"a", "b", "c", "workflow.json"}
+
+    def test_its_files_stay_in_it(self, tmp_path: Path) -> None:
+        folder = Folder("set", {"../a": lambda path: path.write_text("a")}, "x")
+        with pytest.raises(InputError, match="leads out of the folder"):
+            Outputs(tmp_path, Workflow.read({"graph": {}})).write(folder)
