@@ -61,8 +61,8 @@ class Footage:
         self.threads = threads
         self.damage = ""
         """What went wrong while it was decoded, if anything did."""
-        with self._open() as container:
-            stream = _video_stream(container, path)
+        with self.opened() as container:
+            stream = video_stream(container, path)
             codec = stream.codec_context
             self.codec = codec.name
             self.pixel_format = codec.pix_fmt or ""
@@ -74,8 +74,8 @@ class Footage:
 
     def __iter__(self) -> Iterator[Frame]:
         self.damage = ""
-        with self._open() as container:
-            stream = _video_stream(container, self.path)
+        with self.opened() as container:
+            stream = video_stream(container, self.path)
             stream.thread_type, stream.codec_context.thread_count = "AUTO", self.threads
             start, last, index, broken = None, -1.0, 0, 0
             for packet in container.demux(stream):
@@ -98,14 +98,21 @@ class Footage:
         if self.duration and index and last < 0.9 * self.duration - 1:
             self.damage = self.damage or f"ends after {last:.1f} s of {self.duration:.1f} s"
 
-    def _open(self) -> av.container.InputContainer:
+    def require_frames(self, count: int) -> None:
+        """Raise InputError if not one frame could be decoded."""
+        if not count:
+            raise InputError(f"{self.path} holds no picture that can be decoded: {self.damage or 'it is empty'}")
+
+    def opened(self) -> av.container.InputContainer:
+        """The file, to be read in another way."""
         try:
             return av.open(str(self.path), "r", metadata_errors="replace")
         except (av.error.FFmpegError, OSError) as error:
             raise InputError(f"{self.path} can't be opened as a video: {error.strerror or error}") from error
 
 
-def _video_stream(container: av.container.InputContainer, path: Path) -> av.VideoStream:
+def video_stream(container: av.container.InputContainer, path: Path) -> av.VideoStream:
+    """The first video of a file; raises InputError if there is none."""
     if not container.streams.video:
         raise InputError(f"{path} holds no video")
     return container.streams.video[0]
@@ -117,8 +124,12 @@ def _duration(container: av.container.InputContainer, stream: av.VideoStream) ->
     return container.duration / av.time_base if container.duration else 0.0
 
 
+def turns(frame: av.VideoFrame) -> int:
+    """How many quarter turns, against the clock, set a frame upright."""
+    return round(frame.rotation / 90) % 4
+
+
 def _upright(frame: av.VideoFrame) -> Picture:
     """The frame turned as its display matrix says."""
     picture: Picture = frame.to_ndarray(format="bgr24").astype(np.uint8, copy=False)
-    turns = round(frame.rotation / 90) % 4
-    return np.ascontiguousarray(np.rot90(picture, turns)) if turns else picture
+    return np.ascontiguousarray(np.rot90(picture, turns(frame))) if turns(frame) else picture

@@ -1,0 +1,150 @@
+"""What models see in clips: CLIP's embeddings, how pleasing they look, and captions. Batches go over clips of a video."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+
+from engine.models import identity, resolve
+from nodes.dataset.captions import SUMMARISE, Captioner, load_captioner
+from nodes.dataset.clip import AestheticHead, Clip, load_aesthetic_head, load_clip
+from nodes.dataset.footage import Picture
+
+if TYPE_CHECKING:
+    from engine.node import Context
+    from engine.values import LanguageModel
+
+Row = dict[str, Any]
+THUMBNAIL_SIDE = 160
+"""Longer side of the picture of a clip that is kept."""
+THUMBNAIL_QUALITY = 80
+SUMMARY_TOKENS = 60
+
+
+@dataclass(frozen=True)
+class DescribeSettings:
+    """Source strings of the models; "" for one that isn't asked."""
+
+    clip: str = ""
+    aesthetics: str = ""
+    image_captioner: str = ""
+    video_captioner: str = ""
+    summarise: str = SUMMARISE
+    """What the language model is told, if there is one."""
+
+
+class Describer:
+    """Adds to the rows of clips what models see in their views.
+
+    Args:
+        ctx: loads the models, when they are first needed.
+        settings: which.
+        llm: the language model that sums up two captions, or None.
+    """
+
+    def __init__(self, ctx: Context, settings: DescribeSettings, llm: LanguageModel | None) -> None:
+        self._ctx = ctx
+        self._settings = settings
+        self._llm = llm
+
+    @property
+    def identity(self) -> str:
+        """All that decides what is added."""
+        sources = {
+            name: source and identity(source) for name, source in asdict(self._settings).items() if name in _MODELS
+        }
+        llm = f"{self._llm.identity} {self._llm.dtype} {self._settings.summarise}" if self._llm else ""
+        return json.dumps(sources | {"llm": llm})
+
+    def __call__(self, clips: Sequence[Row]) -> list[Row]:
+        """The rows that `scan` gave, in which the views have given way to what they show."""
+        views = [[_picture(view) for view in clip["views"]] for clip in clips]
+        described = [
+            {name: value for name, value in clip.items() if name != "views"} | {"thumbnail": _thumbnail(of)}
+            for clip, of in zip(clips, views, strict=True)
+        ]
+        self._caption(described, views)
+        if self._settings.clip and clips:
+            self._embed(described, views)
+        return described
+
+    def _caption(self, rows: list[Row], views: Sequence[Sequence[Picture]]) -> None:
+        wanted = self._settings
+        if wanted.image_captioner:
+            _add(
+                rows, "image_caption", self._captioner(wanted.image_captioner).of_pictures([_middle(v) for v in views])
+            )
+        if wanted.video_captioner:
+            _add(rows, "video_caption", self._captioner(wanted.video_captioner).of_clips(views))
+        if self._llm is not None:
+            write = self._writer(self._llm)
+            for row in rows:
+                row["summary"] = write([row[kind] for kind in ("image_caption", "video_caption") if row.get(kind)])
+
+    def _embed(self, rows: list[Row], views: Sequence[Sequence[Picture]]) -> None:
+        """Embeddings of the first, middle and last view, their mean aesthetics, and how the captions fit the middle."""
+        clip: Clip = load_clip(self._ctx, self._settings.clip)
+        seen = clip.of_pictures([view for v in views for view in (v[0], _middle(v), v[-1])])
+        middle = seen[1::3]
+        _add(rows, "embedding", [embedding.numpy().astype(np.float16) for embedding in middle])
+        if self._settings.aesthetics:
+            scores = self._head().score(seen).reshape(-1, 3).mean(1)
+            _add(rows, "aesthetics", scores.tolist())
+        for kind in ("image_caption", "video_caption", "summary"):
+            told = [index for index, row in enumerate(rows) if row.get(kind)]
+            similar = (clip.of_texts([rows[index][kind] for index in told]) * middle[told]).sum(1)
+            for index, value in zip(told, similar.tolist(), strict=True):
+                rows[index][f"{kind}_similarity"] = value
+
+    def _captioner(self, source: str) -> Captioner:
+        return load_captioner(self._ctx, source)
+
+    def _head(self) -> AestheticHead:
+        return load_aesthetic_head(resolve(self._settings.aesthetics))
+
+    def _writer(self, llm: LanguageModel) -> Callable[[Sequence[str]], str]:
+        from nodes.text.models import language_model
+        from nodes.text.prompts import Message
+        from nodes.text.writing import Count, Settings, write
+
+        model, settings = language_model(self._ctx, llm), Settings(max_new_tokens=SUMMARY_TOKENS)
+
+        def summary(captions: Sequence[str]) -> str:
+            if not captions:
+                return ""
+            chat: list[Message] = [
+                {"role": "system", "content": self._settings.summarise},
+                {"role": "user", "content": "\n".join(captions)},
+            ]
+            return write(self._ctx, model, chat, settings, Count()).strip()
+
+        return summary
+
+
+_MODELS = ("clip", "aesthetics", "image_captioner", "video_captioner")
+
+
+def _add(rows: list[Row], column: str, values: Sequence[Any]) -> None:
+    for row, value in zip(rows, values, strict=True):
+        row[column] = value
+
+
+def _middle(views: Sequence[Picture]) -> Picture:
+    return views[len(views) // 2]
+
+
+def _picture(jpeg: bytes) -> Picture:
+    return np.asarray(cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR), np.uint8)
+
+
+def _thumbnail(views: Sequence[Picture]) -> bytes:
+    picture = _middle(views)
+    factor = THUMBNAIL_SIDE / max(picture.shape[:2])
+    size = max(1, round(picture.shape[1] * factor)), max(1, round(picture.shape[0] * factor))
+    small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+    return cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, THUMBNAIL_QUALITY])[1].tobytes()

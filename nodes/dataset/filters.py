@@ -1,0 +1,123 @@
+"""Rules that say which clips stay, and what they drop of a table with why.
+
+    text_area <= 0.07
+    worst 25% motion
+    no duplicates
+
+Percentages are of all rows, whatever other rules drop: as for Stable Video Diffusion, each axis is judged by itself.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from engine.errors import InputError, suggestion
+
+Row = dict[str, Any]
+
+LOW_IS_BETTER = frozenset({"text_area", "clipped"})
+"""Columns whose worst values are the highest; of all others they are the lowest."""
+LVD_F = """\
+worst 25% motion
+worst 25% aesthetics
+worst 50% caption_similarity
+worst 25% text_area
+text_area <= 0.07"""
+"""What made LVD-F of LVD (Blattmann et al. 2023, arXiv 2311.15127, section 3.3 and appendices C and E.2.2)."""
+PRESETS = {"lvd-f": LVD_F, "none": ""}
+
+_BOUND = re.compile(r"(\w+)\s*(<=|>=|≤|≥)\s*(-?\d+(?:\.\d+)?)")
+_WORST = re.compile(r"worst\s+(\d+(?:\.\d+)?)\s*%\s+(\w+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """A value must be at least, or at most, a limit."""
+
+    column: str
+    least: bool
+    limit: float
+
+    def reason(self, value: float) -> str | None:
+        if value >= self.limit if self.least else value <= self.limit:
+            return None
+        return f"{self.column} {value:.3g} is {'below' if self.least else 'above'} {self.limit:.3g}"
+
+
+@dataclass(frozen=True, slots=True)
+class Worst:
+    """A value must not be among the worst `percent` of all."""
+
+    column: str
+    percent: float
+
+    def bound(self, values: Sequence[float]) -> Bound:
+        """The limit that this comes to; rows that are level with it stay, so it may drop fewer than `percent`."""
+        least = self.column not in LOW_IS_BETTER
+        share = self.percent if least else 100 - self.percent
+        return Bound(self.column, least, float(np.percentile(values, share)))
+
+
+@dataclass(frozen=True, slots=True)
+class NoDuplicates:
+    """A row must not be a duplicate of an earlier one."""
+
+
+Rule = Bound | Worst | NoDuplicates
+
+
+def parse(text: str) -> list[Rule]:
+    """The rules that a text has, one a line; raises InputError for a line that is none."""
+    return [_rule(line) for line in map(str.strip, text.splitlines()) if line and not line.startswith("#")]
+
+
+def _rule(line: str) -> Rule:
+    if line == "no duplicates":
+        return NoDuplicates()
+    if found := _BOUND.fullmatch(line):
+        return Bound(found[1], found[2] in (">=", "≥"), float(found[3]))
+    if (found := _WORST.fullmatch(line)) and float(found[1]) <= 100:
+        return Worst(found[2], float(found[1]))
+    raise InputError(
+        f"'{line}' is no rule", input="rules", hint="write 'motion >= 2', 'worst 25% motion' or 'no duplicates'"
+    )
+
+
+def reasons(rows: Sequence[Row], rules: Sequence[Rule]) -> list[list[str]]:
+    """Why each row is dropped; nothing for those that stay.
+
+    Raises:
+        InputError: a rule is about a column that isn't there, isn't of numbers, or has no values.
+    """
+    found: list[list[str]] = [[] for _ in rows]
+    for rule in rules if rows else ():
+        if isinstance(rule, NoDuplicates):
+            for row, why in zip(rows, found, strict=True):
+                if row.get("duplicate_of"):
+                    why.append(f"shows the same as {row['duplicate_of']}")
+            continue
+        values = _values(rows, rule.column)
+        bound = rule.bound([value for value in values if value is not None]) if isinstance(rule, Worst) else rule
+        share = f", the worst {rule.percent:g} %" if isinstance(rule, Worst) else ""
+        for value, why in zip(values, found, strict=True):
+            if value is None:
+                why.append(f"has no {rule.column}")
+            elif reason := bound.reason(value):
+                why.append(reason + share)
+    return found
+
+
+def _values(rows: Sequence[Row], column: str) -> list[float | None]:
+    numbers = [name for name, value in rows[0].items() if not isinstance(value, str | bytes | list | bool)]
+    if column not in numbers:
+        hint = suggestion(column, numbers) or f"there are {', '.join(numbers)}"
+        raise InputError(f"a rule is about '{column}', which is no column of numbers", input="rules", hint=hint)
+    values = [row[column] for row in rows]
+    if all(value is None for value in values):
+        raise InputError(f"a rule is about '{column}', which no row has a value for", input="rules")
+    return values

@@ -1,0 +1,255 @@
+"""One pass over a video: where its clips are, and what each is like as far as no model on a device is needed.
+
+A video is decoded once, frame by frame. What is kept of it while a shot lasts is bounded: a few views of it, and some
+numbers for every half second.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from math import ceil
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+
+from nodes.dataset.cuts import Cut, CutFinder
+from nodes.dataset.duplicates import fingerprint
+from nodes.dataset.footage import Footage, Frame, Picture
+from nodes.dataset.motion import Motion, flow_map, grey, motion
+from nodes.dataset.quality import Quality, mean, quality
+from nodes.dataset.texts import TextDetector
+
+RATE = 2.0
+"""Frames per second that flow and quality are measured at (Blattmann et al. 2023, appendix C)."""
+VIEW_SIDE = 256
+"""Shorter side, at most, of the views of a clip that are kept for models and people."""
+VIEW_QUALITY = 90
+MOST_VIEWS = 64
+"""Views held of a shot that isn't over; of a longer one every second is dropped."""
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class ScanSettings:
+    """What decides the clips of a video and their scores."""
+
+    shortest: float = 1.0
+    """Seconds; what is shorter is no clip. At least one measurement has to fit: 1 / `RATE`."""
+    longest: float = 0.0
+    """Seconds; longer shots are cut into equal parts. 0: as long as they are."""
+    at_key_frames: bool = False
+    """Whether clips begin at key frames, so that they can be cut out without encoding them anew."""
+    text: bool = True
+    """Whether to look for text."""
+    views: int = 6
+    """How many views of a clip are kept, evenly spaced, the first and the last among them."""
+
+
+class Scan(NamedTuple):
+    """What a pass found."""
+
+    video: Row
+    """Technical data: width, height, fps, seconds, frames, codec, pixel_format, audio, and what problem there was."""
+    clips: list[Row]
+
+
+class _Pair(NamedTuple):
+    """A measurement between two samples."""
+
+    before: int
+    after: int
+    moved: Motion
+    look: Quality
+
+
+class _View(NamedTuple):
+    frame: int
+    picture: Picture
+
+
+@dataclass
+class _Scanner:
+    """The state of a pass."""
+
+    settings: ScanSettings
+    finder: CutFinder
+    detector: TextDetector | None
+    times: array[float] = field(default_factory=lambda: array("d"))
+    keys: list[int] = field(default_factory=list)
+    opened: int = 0
+    """The first frame of the shot that isn't over."""
+    clips: list[Row] = field(default_factory=list)
+    pairs: list[_Pair] = field(default_factory=list)
+    views: list[_View] = field(default_factory=list)
+    stride: int = 1
+    """Of how many samples one is kept as a view."""
+    sampled: int = 0
+    last: tuple[int, Picture] | None = None
+    """The index and the grey picture of the last sample."""
+
+    def add(self, frame: Frame) -> None:
+        self.times.append(frame.time)
+        if frame.key:
+            self.keys.append(frame.index)
+        if self.last is None or frame.time - self.times[self.last[0]] >= 1 / RATE - 1e-6:
+            self._sample(frame)
+        for cut in self.finder.add(frame):
+            self._close(cut)
+        longest = self.settings.longest
+        if longest and frame.time - self.times[self.opened] > 2 * longest + self.finder.delay:
+            part = self._frame_at(self.opened, frame.index, longest)
+            self._close(Cut(part, part, "cut"))  # so that a shot without end isn't held till then
+
+    def end(self) -> None:
+        for cut in self.finder.finish():
+            self._close(cut)
+        count = len(self.times)
+        self._close(Cut(count, count, "cut"))
+
+    def _sample(self, frame: Frame) -> None:
+        look, now = quality(frame.small), grey(frame.small)
+        if self.last is not None:
+            before, then = self.last
+            moved = motion([flow_map(then, now, frame.time - self.times[before])])
+            self.pairs.append(_Pair(before, frame.index, moved, look))
+        if self.sampled % self.stride == 0:
+            self.views.append(_View(frame.index, _view(frame.picture)))
+        self.sampled += 1
+        self.last = frame.index, now
+        if len(self.views) > MOST_VIEWS:
+            self.views, self.stride = self.views[::2], 2 * self.stride
+
+    def _close(self, cut: Cut) -> None:
+        """A shot is over: its clips are described, and what was held of it is let go."""
+        for first, end in self._spans(self.opened, cut.start):
+            self.clips.append(self._clip(first, end))
+        self.opened = cut.end
+        self.pairs = [pair for pair in self.pairs if pair.before >= cut.end]
+        self.views = [view for view in self.views if view.frame >= cut.end]
+        self.stride = 1
+
+    def _spans(self, first: int, end: int) -> Iterator[tuple[int, int]]:
+        """The clips of a shot, as frames from and to."""
+        longest, seconds = self.settings.longest, self._seconds(first, end)
+        parts = ceil(seconds / longest - 1e-9) if longest else 1
+        edges = [self._start(self._frame_at(first, end, seconds * part / parts), end) for part in range(parts)]
+        for start, stop in pairwise([*edges, end]):
+            if self._seconds(start, stop) >= self.settings.shortest:
+                yield start, stop
+
+    def _start(self, frame: int, end: int) -> int:
+        """Where a clip can begin, at a frame or after it."""
+        if not self.settings.at_key_frames:
+            return frame
+        following = bisect_left(self.keys, frame)
+        return min(self.keys[following], end) if following < len(self.keys) else end
+
+    def _clip(self, first: int, end: int) -> Row:
+        pairs = [pair for pair in self.pairs if first <= pair.before and pair.after < end]
+        views = [view.picture for view in self.views if first <= view.frame < end]
+        shown = [views[i] for i in np.linspace(0, len(views) - 1, self.settings.views).round().astype(int)]
+        moved = Motion(*map(_average, zip(*(pair.moved for pair in pairs), strict=True))) if pairs else motion([])
+        look = mean([pair.look for pair in pairs] or [quality(views[0])])
+        return {
+            "first_frame": first,
+            "end_frame": end,
+            "start": self.times[first],
+            "seconds": self._seconds(first, end),
+            "motion": moved.whole,
+            "camera_motion": moved.camera,
+            "object_motion": moved.objects,
+            "text_area": self._text_area([shown[0], shown[len(shown) // 2], shown[-1]]),
+            "sharpness": look.sharpness,
+            "brightness": look.brightness,
+            "clipped": look.clipped,
+            "fingerprint": fingerprint(shown).tobytes(),
+            "views": [_jpeg(view) for view in shown],
+        }
+
+    def _text_area(self, pictures: Sequence[Picture]) -> float | None:
+        if self.detector is None:
+            return None
+        return float(np.mean([self.detector.area(picture) for picture in pictures]))
+
+    def _seconds(self, first: int, end: int) -> float:
+        """How long frames are shown, the last as long as the one before it."""
+        if end <= first:
+            return 0.0
+        if end < len(self.times):
+            return self.times[end] - self.times[first]
+        last = self.times[end - 1] - self.times[end - 2] if end > 1 else 0.0
+        return self.times[end - 1] + last - self.times[first]
+
+    def _frame_at(self, first: int, end: int, seconds: float) -> int:
+        """The frame that is shown so long after the first."""
+        times = np.frombuffer(self.times)[first:end]
+        return first + int(np.searchsorted(times, self.times[first] + seconds - 1e-6))
+
+
+def scan(
+    path: Path,
+    settings: ScanSettings,
+    *,
+    threads: int = 1,
+    progress: Callable[[float], object] = lambda seconds: None,
+) -> Scan:
+    """Look through a video once.
+
+    Args:
+        path: the file.
+        settings: what decides the result.
+        threads: of the decoder.
+        progress: called with the seconds that are done, about once for every second.
+
+    Raises:
+        InputError: the file can't be opened as a video, or holds no picture.
+    """
+    cv2.setNumThreads(1)
+    footage = Footage(path, threads)
+    scanner = _Scanner(settings, CutFinder(footage.fps), TextDetector() if settings.text else None)
+    told, shape = 0.0, (0, 0, 0)
+    for frame in footage:
+        scanner.add(frame)
+        shape = frame.picture.shape
+        if frame.time - told >= 1:
+            progress(frame.time)
+            told = frame.time
+    footage.require_frames(len(scanner.times))
+    scanner.end()
+    video = {
+        "width": shape[1],
+        "height": shape[0],
+        "fps": footage.fps,
+        "seconds": scanner._seconds(0, len(scanner.times)),
+        "frames": len(scanner.times),
+        "codec": footage.codec,
+        "pixel_format": footage.pixel_format,
+        "audio": footage.has_audio,
+        "problem": footage.damage,
+    }
+    return Scan(video, scanner.clips)
+
+
+def _view(picture: Picture) -> Picture:
+    """A copy with no shorter side above `VIEW_SIDE`."""
+    height, width = picture.shape[:2]
+    factor = VIEW_SIDE / min(height, width)
+    if factor >= 1:
+        return picture.copy()
+    size = round(width * factor), round(height * factor)
+    return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _jpeg(picture: Picture) -> bytes:
+    return cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, VIEW_QUALITY])[1].tobytes()
+
+
+def _average(column: Sequence[float]) -> float:
+    return float(np.mean(column))

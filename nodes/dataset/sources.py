@@ -1,0 +1,65 @@
+"""Which videos a path stands for: a folder, a pattern, a list, a table, or one video."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from glob import has_magic
+from pathlib import Path
+
+from engine.errors import InputError
+
+VIDEOS = frozenset(
+    ".mp4 .m4v .mov .mkv .webm .avi .mpg .mpeg .ts .m2ts .mts .flv .wmv .ogv .3gp .mxf .gif".split()  # noqa: SIM905
+)
+COLUMNS = ("video", "path", "file", "file_name")
+"""Where a table names its videos: the first of these that it has."""
+
+
+def find(path: Path) -> Sequence[Path]:
+    """The videos that a path stands for, in order; none if there is nothing there.
+
+    A folder stands for all videos in it and below, but for hidden ones; a pattern (`raw/**/*.mp4`) for what matches; a
+    `.txt` file for the paths it lists, one a line, and a `.parquet` file for those in its column `video` or `path`, all
+    of them relative to it.
+
+    Raises:
+        InputError: a list names a file that isn't there, or a table has no column of paths.
+    """
+    if path.is_dir():
+        return sorted(_below(path))
+    if path.suffix in (".txt", ".parquet") and path.is_file():
+        listed = [path.parent / name for name in (_lines if path.suffix == ".txt" else _column)(path)]
+        if missing := next((file for file in listed if not file.is_file()), None):
+            raise InputError(f"{path} names {missing}, which isn't there")
+        return listed
+    if has_magic(str(path)):
+        whole = path.absolute()
+        return sorted(filter(is_video, Path(whole.anchor).glob(str(whole.relative_to(whole.anchor)))))
+    return [path] if path.is_file() else []
+
+
+def is_video(path: Path) -> bool:
+    """Whether a file is taken for a video, by its name."""
+    return path.suffix.lower() in VIDEOS and not path.name.startswith(".") and path.is_file()
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    for root, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield from (path for name in files if is_video(path := Path(root, name)))
+
+
+def _lines(path: Path) -> list[str]:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+
+
+def _column(path: Path) -> list[str]:
+    import pyarrow.parquet as pq
+
+    names = pq.read_schema(path).names
+    column = next((name for name in COLUMNS if name in names), None)
+    if column is None:
+        raise InputError(f"{path} has no column of paths", hint=f"call it {' or '.join(COLUMNS[:2])}")
+    return list(dict.fromkeys(pq.read_table(path, columns=[column])[column].to_pylist()))

@@ -1,0 +1,96 @@
+"""The tables of a data set: what columns they have, and their way in and out of Arrow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from engine.errors import InputError
+from engine.values import Table
+
+Row = dict[str, Any]
+
+CLIPS = pa.schema(
+    [
+        ("video", pa.string()),  # the path, relative to the folder that was given
+        ("clip", pa.int32()),  # its number in the video, from 0
+        ("first_frame", pa.int32()),
+        ("end_frame", pa.int32()),  # the first that is no longer in it
+        ("start", pa.float64()),  # seconds
+        ("seconds", pa.float64()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("fps", pa.float64()),
+        ("audio", pa.bool_()),
+        ("motion", pa.float32()),  # percent of the longer side per second, as the next two
+        ("camera_motion", pa.float32()),
+        ("object_motion", pa.float32()),
+        ("text_area", pa.float32()),  # share of the picture, mean of the first, middle and last view
+        ("sharpness", pa.float32()),
+        ("brightness", pa.float32()),
+        ("clipped", pa.float32()),  # share of pixels that are all but black or white
+        ("aesthetics", pa.float32()),  # mean of the same three, LAION's scale of 1 to 10
+        ("image_caption", pa.string()),
+        ("video_caption", pa.string()),
+        ("summary", pa.string()),
+        ("caption", pa.string()),  # the one of them to train on
+        ("image_caption_similarity", pa.float32()),  # cosine of CLIP's embeddings of it and of the middle view
+        ("video_caption_similarity", pa.float32()),
+        ("summary_similarity", pa.float32()),
+        ("caption_similarity", pa.float32()),
+        ("duplicate_of", pa.string()),  # the earlier clip, as video#clip
+        ("embedding", pa.list_(pa.float16())),  # CLIP's of the middle view, of length 1
+        ("fingerprint", pa.binary()),
+        ("thumbnail", pa.binary()),  # of the middle view, JPEG
+        ("source", pa.string()),  # the absolute path that it was read from
+        ("dropped", pa.list_(pa.string())),  # why it is not in the data set; empty if it is
+    ]
+)
+VIDEOS = pa.schema(
+    [
+        ("video", pa.string()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("fps", pa.float64()),
+        ("seconds", pa.float64()),
+        ("frames", pa.int32()),
+        ("codec", pa.string()),
+        ("pixel_format", pa.string()),
+        ("audio", pa.bool_()),
+        ("clips", pa.int32()),
+        ("problem", pa.string()),  # what was wrong with the file, "" if nothing was
+    ]
+)
+
+
+def to_table(rows: Iterable[Row], schema: pa.Schema) -> Table:
+    """Rows as a table; what a row doesn't say is null."""
+    return of_arrow(pa.Table.from_pylist(list(rows), schema))
+
+
+def of_arrow(table: pa.Table) -> Table:
+    """An Arrow table as a value."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return Table(sink.getvalue().to_pybytes(), table.num_rows)
+
+
+def to_arrow(table: Table) -> pa.Table:
+    """A value as an Arrow table, without copying it."""
+    return pa.ipc.open_stream(pa.py_buffer(table.data)).read_all()
+
+
+def rows(table: Table, columns: Sequence[str] | None = None) -> list[Row]:
+    """The rows, with some of their columns only.
+
+    Raises:
+        InputError: a column isn't there.
+    """
+    arrow = to_arrow(table)
+    if missing := set(columns or ()) - set(arrow.column_names):
+        raise InputError(f"the table has no column {min(missing)}", hint=f"it has {', '.join(arrow.column_names)}")
+    listed: list[Row] = (arrow.select(list(columns)) if columns else arrow).to_pylist()
+    return listed
