@@ -101,7 +101,8 @@ class Cache:
         restore, reading = seconds + upstream, read_seconds(nbytes)
         worthwhile = restore > 2 * reading  # it is to be written as well
         if self.disk is not None and (keep or worthwhile) and storable(outputs):
-            self.disk.write(key, _on_host(outputs), seconds)  # lest what waits to be written fill the device
+            if key not in self.disk:
+                self.disk.write(key, _on_host(outputs), seconds)  # lest what waits to be written fill the device
             restore = reading
         entry = Entry(outputs, nbytes, seconds, restore, any(map(_device_size, outputs)))
         (self.device if entry.on_device else self.memory).put(key, entry)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from threading import RLock
+from threading import Lock
 from typing import Any
 
 from engine.cache import Entry
@@ -34,22 +34,23 @@ class _Row:
     """Which of them is to be given next."""
     waiting: dict[str, tuple[Step, Entry] | None] = field(default_factory=dict)
     """What is done before its turn; None for a step that gives nothing."""
-    lock: RLock = field(default_factory=RLock)
-    """Kept while files are written: other rows go on."""
+    busy: bool = False
+    """Whether a thread is writing a file of it."""
 
-    def turns(self) -> list[tuple[Step, Entry]]:
-        """Those whose turn it is."""
-        found = []
+    def turn(self) -> tuple[Step, Entry] | None:
+        """The one whose turn it is, if it is done."""
         while self.next < len(self.steps) and self.steps[self.next] in self.waiting:
-            if item := self.waiting.pop(self.steps[self.next]):
-                found.append(item)
+            item = self.waiting.pop(self.steps[self.next])
             self.next += 1
-        return found
+            if item:
+                return item
+        return None
 
-    def rest(self) -> list[tuple[Step, Entry]]:
-        """All that waits, in order, though others are missing before it."""
-        left = [self.waiting.pop(step) for step in self.steps[self.next :] if step in self.waiting]
-        return [item for item in left if item]
+    def close(self) -> None:
+        """Nothing comes any more: what waits needs wait no longer, nor what isn't expected after all."""
+        left = sorted(self.waiting.keys() - set(self.steps[self.next :]), key=split_id)
+        self.steps = [step for step in self.steps[self.next :] if step in self.waiting] + left
+        self.next = 0
 
 
 class Deliveries:
@@ -70,6 +71,7 @@ class Deliveries:
         self._graph = graph
         self._tell = tell
         self._cancelled = cancelled
+        self._lock = Lock()
         wholes = {id(part): part for part, _ in map(graph.part_of, graph.targets)}
         self._outputs = {name: Outputs(out, part.workflow, part.local_files) for name, part in wholes.items()}
         self._names = _names(graph)
@@ -81,52 +83,66 @@ class Deliveries:
         for step in targets:
             if name := self._names.get(split_id(step)[0]):
                 steps.setdefault(name, []).append(step)
-        for name, row in self._rows.items():
-            with row.lock:
+        with self._lock:
+            for name, row in self._rows.items():
                 given = dict.fromkeys(row.steps[: row.next])
                 row.steps = [*given, *(step for step in steps.get(name, ()) if step not in given)]
-                self._give_all(row.turns())
+
+    def skip(self, step: str) -> None:
+        """Take note that a step will give nothing; `write` gives what waited for it."""
+        if name := self._names.get(split_id(step)[0]):
+            with self._lock:
+                self._rows[name].waiting.setdefault(step, None)
 
     def give(self, step: Step, entry: Entry) -> None:
-        """Write a target's files, when it is its turn, or keep its outputs. Raises what writing raises."""
+        """Write a target's files, when it is its turn, or keep its outputs. Raises what writing them now raises."""
         name = self._names.get(split_id(step.id)[0])
         if name is None:
             self._keep(step, entry)
             return
-        row = self._rows[name]
-        with row.lock:
-            row.waiting[step.id] = step, entry
-            self._give_all(row.turns(), mine=step)
+        with self._lock:
+            self._rows[name].waiting[step.id] = step, entry
+        self._write_row(self._rows[name], mine=step)
 
-    def skip(self, step: str) -> None:
-        """Take note that a step will give nothing."""
-        if name := self._names.get(split_id(step)[0]):
-            row = self._rows[name]
-            with row.lock:
-                row.waiting.setdefault(step, None)
-                self._give_all(row.turns())
+    def write(self) -> None:
+        """Write what there is by now."""
+        for row in self._rows.values():
+            self._write_row(row)
 
     def flush(self) -> None:
-        """Give what waits for others that will not come any more."""
-        for row in self._rows.values():
-            with row.lock:
-                self._give_all(row.rest())
+        """Write what waits for others that will not come any more."""
+        with self._lock:
+            for row in self._rows.values():
+                row.close()
+        self.write()
 
-    def _give_all(self, items: list[tuple[Step, Entry]], mine: Step | None = None) -> None:
-        """Write files; what goes wrong is told of the step that it is about, and raised if that is `mine`."""
+    def _write_row(self, row: _Row, mine: Step | None = None) -> None:
+        """Write files, by one thread at a time, without keeping the others from anything else.
+
+        What goes wrong is told of the step that it is about, and raised if that is `mine`.
+        """
         own: Exception | None = None
-        for step, entry in items:
+        while item := self._turn(row):
+            step, entry = item
             try:
-                self._write(step, entry)
+                self._save(step, entry)
             except Exception as error:  # noqa: BLE001 - it costs this step, and none of those that waited for it
                 if step is mine:
                     own = error
                 elif not isinstance(error, Cancelled):
                     self._tell(NodeFailed.of(step.id, step.kind.spec.kind, error, step.constants))
+            finally:
+                row.busy = False
         if own:
             raise own
 
-    def _write(self, step: Step, entry: Entry) -> None:
+    def _turn(self, row: _Row) -> tuple[Step, Entry] | None:
+        with self._lock:
+            item = None if row.busy else row.turn()
+            row.busy = row.busy or item is not None
+            return item
+
+    def _save(self, step: Step, entry: Entry) -> None:
         part, _ = self._graph.part_of(split_id(step.id)[0])
         written = self._outputs[id(part)].write(entry.outputs[0], partial(self._progress, step.id))
         self._tell(NodeSaved(step.id, written))

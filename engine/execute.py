@@ -51,7 +51,7 @@ from engine.keys import Key, part_key
 from engine.models import HOST, Models
 from engine.node import Context, Node, Preview, Uses
 from engine.planner import Growth, Planner
-from engine.schedule import Schedule, Task
+from engine.schedule import Schedule, Task, Turn
 from engine.threads import cores, set_torch_threads
 
 QUICK_SECONDS = 1e-4
@@ -99,9 +99,8 @@ class Execution:
         self._costs = Costs() if costs is None else costs
         self._planner = Planner(graph, device, cache, self._here, self._costs)
         self._planning = Lock()
-        self._learned: list[Task] = []
-        """Those that planning can go on with, kept until it has."""
-        self._plan_again_at = 0.0
+        self._failed: list[Task] = []
+        """Those that failed since planning last went on."""
         self._announced: set[str] = set()
         self._events: SimpleQueue[Event | None] = SimpleQueue()
         self._cancelled = Flag()
@@ -132,7 +131,8 @@ class Execution:
             self._planner.check_alone(growth.plan)
         yield RunStarted(len(self._planner.graph.order), tuple(step.id for step in growth.plan.runs.values()))
         self._announced.update(step.id for step in growth.plan.runs.values())
-        self._take_up(growth)
+        self._skip(self._take_up(growth))
+        self._deliveries.write()
         self._add_thread()
         try:
             while event := self._events.get():
@@ -158,8 +158,8 @@ class Execution:
     def _here(self, key: Key) -> bool:
         return self._schedule.alive(key) or self.cache.held(key)
 
-    def _take_up(self, growth: Growth) -> None:
-        """Put what has come to the plan into the schedule, and tell it."""
+    def _take_up(self, growth: Growth) -> list[Task]:
+        """Put what has come to the plan into the schedule, and tell it; returns the tasks that can't run."""
         more = [step.id for step in growth.plan.runs.values() if step.id not in self._announced]
         if more:
             self._announced.update(more)
@@ -168,13 +168,12 @@ class Execution:
             step = self.graph.steps[str(problem.node)]
             error = InputError.of([problem])
             self._events.put(NodeFailed.of(step.id, step.kind.spec.kind, error, step.constants))
-        for node, blame in growth.lost.items():
-            self._tell_skipped(node, blame)
-        self._skip(self._schedule.add(growth.plan))
         self._deliveries.expect(self._planner.expected)
-        for key in list(self._planner.targets) if self.graph.dynamic else ():
-            if entry := self._schedule.held(key):
-                self._deliver(key, entry)
+        for node, blame in growth.lost.items():
+            self._deliveries.skip(node)
+            if node != blame:
+                self._tell_skipped(node, blame)
+        return self._schedule.add(growth.plan)
 
     def _count(self, event: Event) -> None:
         if isinstance(event, NodeFinished):
@@ -200,8 +199,11 @@ class Execution:
     def _work(self) -> None:
         """What each thread does: one task after another, until there is none left; the last thread ends the stream."""
         try:
-            while task := self._next():
-                self._do(task)
+            while (turn := self._schedule.take()) is not Turn.OVER:
+                if turn is Turn.PLAN:
+                    self._grow()
+                else:
+                    self._do(turn)
         except BaseException as error:  # noqa: BLE001 - no node's fault but the engine's: `__iter__` raises it
             self._fault = error
             self._schedule.stop()
@@ -211,14 +213,6 @@ class Execution:
                 if not self._working:
                     self._deliveries.flush()
                     self._events.put(None)
-
-    def _next(self) -> Task | None:
-        """The next task. Planning on goes over all that is known, so it waits while it costs much and isn't urgent."""
-        if self._learned and (perf_counter() >= self._plan_again_at or self._schedule.starved()):
-            with self._planning:
-                if self._learned and not self._cancelled.is_set():
-                    self._grow()
-        return self._schedule.take()
 
     def _do(self, task: Task) -> None:
         node, kind = task.step.id, task.step.kind.spec.kind
@@ -242,8 +236,7 @@ class Execution:
         if self.graph.dynamic:
             with self._planning:
                 if self._planner.learn(task.key, entry.outputs, entry.seconds):
-                    self._schedule.keep(task)
-                    self._learned.append(task)
+                    self._schedule.freeze()
         self._schedule.done(task, entry)
         if self.graph.dynamic:  # it may have become a target meanwhile
             self._deliver(task.key, entry)
@@ -257,21 +250,27 @@ class Execution:
                 self._events.put(NodeFailed.of(step.id, step.kind.spec.kind, error, step.constants))
 
     def _grow(self) -> None:
-        """Plan on, with all that has been learned."""
-        started = perf_counter()
-        growth = self._planner.grow()
-        if self._alone:
-            self._planner.check_alone(growth.plan)
-        self._take_up(growth)
-        self._schedule.release(self._learned)
-        self._learned.clear()
-        ended = perf_counter()
-        self._plan_again_at = ended + (ended - started) / PLANNING_SHARE
+        """Plan on, with all that has come to be known and all that has failed."""
+        with self._planning:
+            started = perf_counter()
+            growth = self._planner.grow()
+            if self._alone:
+                self._planner.check_alone(growth.plan)
+            skipped = self._take_up(growth)
+            held = [(key, entry) for key in self._planner.targets if (entry := self._schedule.held(key))]
+            for task in self._failed:
+                skipped += self._schedule.fail(task)
+            self._failed.clear()
+            self._skip(skipped)
+            self._schedule.thaw((perf_counter() - started) / PLANNING_SHARE)
+        self._deliveries.write()
+        for key, entry in held:
+            self._deliver(key, entry)
 
     def _run(self, task: Task) -> Entry:
         """Run a node whose sources are there, and put what it gives into the cache."""
         step, spec = task.step, task.step.kind.spec
-        linked = self._linked(step)
+        linked = self._linked(task)
         progress, text = partial(self._progress, step.id), partial(self._text, step.id)
         recall, keep = partial(self._recall, step.kind), partial(self._keep, step.kind)
         ctx = Context(self.device, self.models, progress, text, self._cancelled.is_set, recall, keep)
@@ -339,43 +338,48 @@ class Execution:
             hint="ask for a smaller size or fewer frames, load the model in a smaller dtype, or use another device",
         )
 
-    def _linked(self, step: Step) -> dict[str, Any]:
-        """What the sources of a running node gave, by input."""
-        on_device = step.kind.spec.uses == "device"
-        return {name: self._given(link, on_device) for name, link in step.links.items()}
+    def _linked(self, task: Task) -> dict[str, Any]:
+        """What the sources of a running task gave, by input."""
+        return {name: self._given(task, link) for name, link in task.step.links.items()}
 
-    def _given(self, link: Source | Gathered, on_device: bool) -> Any:
+    def _given(self, task: Task, link: Source | Gathered) -> Any:
         """What a link leads to, in host memory unless it is for a node that computes on the device."""
         if isinstance(link, Gathered):
-            given = [self._given(source, on_device) for source in link.sources]
+            given = [self._given(task, source) for source in link.sources]
             return tuple(item for one in given for item in (one if isinstance(one, tuple) else (one,)))
-        entry = self._schedule.entry(self._planner.keys[link.node])
+        on_device = task.step.kind.spec.uses == "device"
+        entry = self._schedule.entry(task.keys[link.node])
         output = (entry if on_device else entry.on_host()).outputs[link.output]
         return output if link.item is None else output[link.item]
 
     def _recover(self, task: Task) -> None:
         """What was held is gone: plan anew for it alone, on what is here by now."""
-        with self._planning:
+        with self._planning, self._schedule.still():
             if self._planner.keys.get(task.step.id) == task.key:
                 skipped = self._schedule.lost(task, self._planner.recover(task.step.id, task.key))
             else:  # its list has lost an item meanwhile, and another stands for it
                 skipped = self._schedule.fail(task)
-        self._skip(skipped)
+            self._skip(skipped)
+        self._deliveries.write()
 
     def _fail(self, task: Task, error: BaseException) -> None:
         if not (isinstance(error, Cancelled) and self._cancelled.is_set()):
             step = task.step
-            linked = {} if task.fetch else self._linked(step)  # the sources of what is fetched aren't here
+            linked = {} if task.fetch else self._linked(task)  # the sources of what is fetched aren't here
             inputs = {**step.constants, **linked}
             self._events.put(NodeFailed.of(step.id, step.kind.spec.kind, error, inputs))
         with self._planning:
             for node in self._planner.fail(task.key):
                 self._deliveries.skip(node)
             if self.graph.dynamic and not self._cancelled.is_set():
-                self._grow()
-        self._skip(self._schedule.fail(task))
+                self._failed.append(task)
+                self._schedule.stall(task)
+            else:
+                self._skip(self._schedule.fail(task))
+        self._deliveries.write()
 
     def _skip(self, tasks: list[Task]) -> None:
+        """Tell which tasks can't run; their names are the planner's matter."""
         if not self._cancelled.is_set():
             for task in tasks:
                 for step in self._planner.targets.get(task.key, ()):

@@ -114,8 +114,12 @@ class _Writer:
         try:
             spec = step.kind.spec
             eager = [name for name in step.links if name not in spec.lazy]
+            for name in eager:
+                self._wait_for_list(_source(step, name).node)
             if spec.lazy and not any(self._maps(step, name) for name in eager):
                 step = self._chosen(step, {name: self._whole(step, name) for name in eager})
+            for name in step.links:
+                self._wait_for_list(_source(step, name).node)
             items = {name: self._items(step.links[name]) for name in step.links if self._maps(step, name)}
             wholes = {name: self._whole(step, name) for name in step.links if name not in items}
         except (_Waiting, _Lost) as end:
@@ -155,6 +159,11 @@ class _Writer:
         self._blockers[step] = blocker
         if isinstance(end, _Lost):
             self._blames[step] = self._blames[blocker]
+
+    def _wait_for_list(self, node: str) -> None:
+        """Raise _Waiting if it isn't known yet whether a node runs for the items of a list."""
+        if node in self._blockers and node not in self._blames and node in self.graph.mapped:
+            raise _Waiting(node)
 
     def _maps(self, step: Step, name: str) -> bool:
         """Whether a link leads from a list to an input that takes one thing."""

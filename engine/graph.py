@@ -84,6 +84,19 @@ class Graph:
         """Whether it holds lists or choices."""
         return any(step.kind.spec.dynamic for step in self.steps.values())
 
+    @cached_property
+    def mapped(self) -> frozenset[str]:
+        """The nodes that may run for the items of a list: what they take one of may be linked to a list."""
+        found: set[str] = set()
+        for node in self.order:
+            step = self.steps[node]
+            for name, link in step.links.items():
+                assert isinstance(link, Source)
+                lists = self.steps[link.node].kind.spec.outputs[link.output].item is not None
+                if step.kind.spec.inputs[name].item is None and (lists or link.node in found):
+                    found.add(node)
+        return frozenset(found)
+
     @property
     def local_files(self) -> dict[Place, str]:
         """The absolute paths of the files that nodes name, by where the workflow names them."""

@@ -20,6 +20,8 @@ class Plan:
     """What is held and needed by these or as a target."""
     sources: Mapping[Key, tuple[Key, ...]]
     """Whose outputs each of `runs` takes."""
+    keys: Mapping[str, Key]
+    """The keys of the nodes that steps link to. A later plan may have others, where a list has lost an item."""
     uses: Mapping[Key, int]
     """How many of `runs` take a step's outputs: after the last its value can be let go."""
 
@@ -61,7 +63,7 @@ def make_plan(
             sources[key] = tuple(below)
             # The first input's branch on top, or the longest.
             stack += sorted(below.values(), key=longest.__getitem__) if longest else below.values()
-    return Plan(runs, hits, sources, uses)
+    return Plan(runs, hits, sources, keys, uses)
 
 
 def _longest(graph: Graph, costs: Costs) -> dict[str, float]:

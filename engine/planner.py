@@ -31,7 +31,7 @@ class Growth:
     failures: tuple[Problem, ...]
     """Nodes that turned out not to be able to run."""
     lost: Mapping[str, str]
-    """What was not told before to be lost, and the node to blame."""
+    """What was not told before to be lost, and the node to blame, which may be the same."""
 
 
 class Planner:
@@ -124,7 +124,7 @@ class Planner:
         lost = {node: blame for node, blame in expansion.lost.items() if node not in self._told}
         self._told.update(lost)
         news = tuple(problem for problem in failures if problem.node in lost)
-        return Growth(plan, news, {node: blame for node, blame in lost.items() if node != blame})
+        return Growth(plan, news, lost)
 
     def recover(self, step: str, key: Key) -> Plan:
         """The plan to make what was to be fetched and isn't there."""

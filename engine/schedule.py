@@ -6,11 +6,13 @@ Threads take steps from here and hand them back; nothing here computes, stores o
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from heapq import heappop, heappush
 from itertools import count
 from threading import Condition, RLock
+from time import perf_counter
 
 from engine.cache import Entry
 from engine.graph import Step
@@ -33,6 +35,14 @@ class State(Enum):
     """It failed, or something did that it depends on."""
 
 
+class Turn(Enum):
+    """What a thread is to do that gets no task."""
+
+    PLAN = auto()
+    """Plan on, and then `thaw`."""
+    OVER = auto()
+
+
 @dataclass(slots=True, eq=False)
 class Task:
     """A step of the run: to be fetched from the cache, or to be run when its sources are there."""
@@ -43,6 +53,8 @@ class Task:
     """Among those that may start, the lowest does: the order of the plan."""
     fetch: bool
     lane: Uses
+    keys: Mapping[str, Key]
+    """The keys of the nodes that the step links to."""
     quick: bool = False
     """Whether it was thought to be quick when it was started."""
     uses: int = 0
@@ -50,6 +62,8 @@ class Task:
     waits: int = 0
     """For how many sources it waits."""
     state: State = State.WAITING
+    stalled: bool = False
+    """Whether it has failed, and waits for planning to go on before what depends on it does."""
     entry: Entry | None = None
     blame: str = ""
     """The node whose failure stopped it."""
@@ -59,6 +73,10 @@ class Task:
 
 class Schedule:
     """Hands out tasks to threads, as many at a time in each lane as it has slots.
+
+    While it is frozen, since something came to be known that planning can go on with, no value is let go: what is
+    planned next may need it. One of the threads is told to plan, which takes its time: while there is other work, not
+    before the pause that the last planning asked for is over.
 
     Args:
         slots: how many tasks of each kind of use may run at the same time.
@@ -79,7 +97,12 @@ class Schedule:
         self._more_threads = more_threads
         self._is_quick = is_quick
         self._idle = 0
+        self._running = 0
         self._quick_running = 0
+        self._frozen = self._planning = False
+        self._plan_at = 0.0
+        self._spared: list[Task] = []
+        """Those whose value would have been let go."""
         self._open = 0
         self._stopped = False
         self._lock = RLock()
@@ -91,11 +114,15 @@ class Schedule:
         Returns the tasks that can't run because they depend on one that has failed.
         """
         with self._lock:
-            hits = [self._add(key, step, fetch=True) for key, step in plan.hits.items() if not self._alive(key)]
-            runs = [self._add(key, step, fetch=False) for key, step in plan.runs.items() if not self._alive(key)]
+            hits = [self._add(key, step, plan, fetch=True) for key, step in plan.hits.items() if not self._alive(key)]
+            runs = [self._add(key, step, plan, fetch=False) for key, step in plan.runs.items() if not self._alive(key)]
             for key, uses in plan.uses.items():
                 self._tasks[key].uses += uses
             return [stuck for task in hits + runs for stuck in self._connect(task, plan.sources.get(task.key, ()))]
+
+    def still(self) -> AbstractContextManager[object]:
+        """Within it nothing starts, ends or is let go."""
+        return self._lock
 
     def alive(self, key: Key) -> bool:
         """Whether that key's outputs are here or being made."""
@@ -113,29 +140,37 @@ class Schedule:
         assert entry is not None
         return entry
 
-    def take(self) -> Task | None:
-        """The next task to do, waiting for one if need be; None if the run is over or stopped.
+    def take(self) -> Task | Turn:
+        """The next task to do, waiting for one if need be.
 
         A quick task is left to the thread that is at one already: two would only take turns.
         """
         with self._lock:
             waited_long = False
-            while self._open and not self._stopped:
+            while (self._open or self._frozen) and not self._stopped:
                 lane = self._next_lane()
+                if self._frozen and not self._planning and (perf_counter() >= self._plan_at or not self._busy(lane)):
+                    self._planning = True
+                    return Turn.PLAN
                 if lane and (waited_long or not (self._quick_running and self._is_quick(self._ready[lane][0][1]))):
                     return self._start(lane)
                 self._idle += 1
                 waited_long = not self._changed.wait(WATCH_SECONDS)
                 self._idle -= 1
-            return None
+            return Turn.OVER
+
+    def _busy(self, lane: Uses | None) -> bool:
+        """Whether there is something to do but planning."""
+        return lane is not None or self._running > 0
 
     def _start(self, lane: Uses) -> Task:
         self._free[lane] -= 1
         task = heappop(self._ready[lane])[1]
         task.state = State.RUNNING
         task.quick = self._is_quick(task)
+        self._running += 1
         self._quick_running += task.quick
-        if self._next_lane() and not (self._idle and task.quick):
+        if (self._next_lane() and not (self._idle and task.quick)) or self._frozen:  # someone has to plan
             self._wake()
         return task
 
@@ -151,27 +186,29 @@ class Schedule:
             task.consumers.clear()
             self._let_go(task)
 
-    def keep(self, task: Task) -> None:
-        """Keep a running task's outputs once it is done, and the run open, until they are released."""
+    def freeze(self) -> None:
+        """Let no value go, and have planning go on."""
         with self._lock:
-            task.uses += 1
-            self._open += 1
+            self._frozen = True
 
-    def release(self, tasks: Iterable[Task]) -> None:
-        """Let outputs go that were kept, unless others use them."""
+    def thaw(self, pause: float) -> None:
+        """Planning has gone on: let go what isn't used. It is not to go on again for `pause` seconds if that can be."""
         with self._lock:
-            for task in tasks:
-                self._open -= 1
-                task.uses -= 1
+            self._frozen = self._planning = False
+            self._plan_at = perf_counter() + pause
+            spared, self._spared = self._spared, []
+            for task in spared:
                 if not task.uses:
                     self._free_value(task)
             if not self._open:
                 self._changed.notify_all()
 
-    def starved(self) -> bool:
-        """Whether there is nothing that could start."""
+    def stall(self, task: Task) -> None:
+        """Take note that a task has failed: it is to be handed back with `fail` once planning has gone on."""
         with self._lock:
-            return self._next_lane() is None
+            self._let_others(task)
+            task.stalled = True
+            self._frozen = True
 
     def fail(self, task: Task) -> list[Task]:
         """Hand back a task that failed; returns those that now can't run."""
@@ -196,13 +233,14 @@ class Schedule:
         task = self._tasks.get(key)
         return task is not None and task.state is not State.FREED
 
-    def _add(self, key: Key, step: Step, *, fetch: bool) -> Task:
+    def _add(self, key: Key, step: Step, plan: Plan, *, fetch: bool) -> Task:
         lane: Uses = "io" if fetch else step.kind.spec.uses
         task = self._tasks.get(key)
         if task is None:
-            task = self._tasks[key] = Task(key, step, next(self._ranks), fetch, lane)
+            task = self._tasks[key] = Task(key, step, next(self._ranks), fetch, lane, plan.keys)
         else:
             task.state, task.rank, task.fetch, task.lane = State.WAITING, next(self._ranks), fetch, lane
+            task.step, task.keys = step, plan.keys
         self._open += 1
         return task
 
@@ -248,13 +286,21 @@ class Schedule:
             self._changed.notify_all()
 
     def _free_value(self, task: Task) -> None:
-        if task.state is State.HELD:
+        if task.state is State.HELD and self._frozen:
+            self._spared.append(task)
+        elif task.state is State.HELD:
             task.state, task.entry = State.FREED, None
 
     def _leave(self, task: Task) -> None:
+        if not task.stalled:
+            self._let_others(task)
+        self._open -= 1
+
+    def _let_others(self, task: Task) -> None:
+        """A running task doesn't any more."""
+        self._running -= 1
         self._quick_running -= task.quick
         self._free[task.lane] += 1
-        self._open -= 1
 
     def _offer(self, task: Task) -> None:
         heappush(self._ready[task.lane], (task.rank, task))

@@ -207,21 +207,22 @@ class _Inliner:
         found, given = self._resolved(inner_link, inner)
         if mode_of(entry) == "bypass":
             for socket in subgraph.inputs:
-                passed, had = self._fed(link.node, socket, level)
+                passed, had = self._fed(link.node, socket, level) or (None, None)
                 if passed and had is not None and given is not None and fits(had, given):
                     return passed, had
         return found, given
 
-    def _fed(self, node: str, socket: str, level: _Level) -> tuple[Link | None, Any]:
-        """What link an input of a node gets, from outside if its level exposes it and is given something there."""
-        path = f"{node}.{socket}"
-        if level.outer and (name := next((name for name, to in level.workflow.inputs.items() if to == path), None)):
-            outer, user = level.outer
-            fed = self._fed(user, name, outer)
-            if fed[0]:
+    def _fed(self, node: str, socket: str, level: _Level) -> tuple[Link | None, Any] | None:
+        """What an input of a node is given: a link and its type, Nones for a constant; None if it is given nothing.
+
+        What its level exposes and is given from outside goes before what is written within.
+        """
+        for name, path in reversed(level.workflow.inputs.items()) if level.outer else ():
+            if path == f"{node}.{socket}" and level.outer and (fed := self._fed(level.outer[1], name, level.outer[0])):
                 return fed
-        source = as_link(level.workflow.graph[node].inputs.get(socket))
-        return self._resolved(source, level) if source else (None, None)
+        inputs = level.workflow.graph[node].inputs
+        source = as_link(inputs.get(socket))
+        return self._resolved(source, level) if source else ((None, None) if socket in inputs else None)
 
 
 def _output(subgraph: Workflow, slot: int | str) -> Link | None:
