@@ -159,6 +159,21 @@ class TestNumberedFiles:
         order = [event.node for event in run.events if isinstance(event, NodeSaved | NodeFinished)]
         assert order.index("two") < order.index("wait")
 
+    def test_one_whose_lists_differ_in_length_holds_up_none(self, tmp_path: Path) -> None:
+        graph = {
+            "three": node("Count", to=3),
+            "two": node("Count", to=2),
+            "name": node("PrefixOf", a=["two", 0]),
+            "bad": node("SaveNumber", number=["three", 0], prefix=["name", 0]),
+            "good": node("SaveNumber", number=7),
+            "wait": node("Hurry", a=-4),
+            "late": node("SaveNumber", number=["wait", 0]),
+        }
+        run = Run(graph, out=tmp_path)
+        order = [event.node for event in run.events if isinstance(event, NodeSaved | NodeFinished)]
+        assert order.index("good") < order.index("wait")
+        assert self.files(tmp_path) == {"number_00001.txt": "7", "number_00002.txt": "-4"}
+
     def test_a_list_before_a_single_one(self, tmp_path: Path) -> None:
         graph = {
             "numbers": node("Count", to=4),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from engine.events import NodeCached, NodeFailed, NodeSaved, NodeSkipped, NodeSt
 from engine.execute import Execution
 from engine.stored import load
 from engine.workflow import split_id
+from tests.engine import toys
 from tests.engine.toys import MODULUS, RAN, SEEN, MaybeOpen, Run, checked, node
 
 
@@ -199,6 +201,49 @@ def test_items_keep_their_places_when_a_list_among_lists_fails(tmp_path: Path, m
     whole, without, again = truths
     assert whole == again == {f"use[{i}]": value for i, value in enumerate((0, 1, 10, 11, 20, 21))}
     assert without == {name: whole[name] for name in ("use[0]", "use[1]", "use[4]", "use[5]")}
+
+
+def test_what_runs_of_a_list_whose_maker_fails_now_ends_in_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph = {
+        "open": node("MaybeOpen", a=1),
+        "use": node("Use", handle=["open", 0]),
+        "wait": node("Hurry", a=-1),
+        "late": node("Mix", a=["wait", 0]),
+        "mix": node("Mix", a=["use", 0], b=["late", 0]),
+    }
+    for bad, status in ((-1, "done"), (1, "failed")):
+        monkeypatch.setattr(MaybeOpen, "bad", bad)
+        with Cache(memory=0, disk=Disk(tmp_path / "cache")) as cache:
+            assert Run(graph, ["mix"], cache=cache).end.status == status
+        for path in (tmp_path / "cache").iterdir():
+            if not isinstance(load(path)[0][0], str):
+                path.unlink()
+
+
+def test_a_choice_is_followed_while_another_node_takes_its_time(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(toys, "GATE", [threading.Event()])
+    graph = {
+        "wait": node("Hurry", a=3),
+        "odd": node("IsOdd", a=["wait", 0]),
+        "open": node("OpenGate", a=["wait", 0]),
+        "choose": node("Choose", first=["odd", 0], one=["open", 0]),
+        "steps": node("Steps", steps=5),  # waits at the gate
+    }
+    assert Run(graph, ["steps", "choose"], cache=cache).results == {"steps": 5, "choose": 3}
+
+
+def test_what_a_choice_was_made_by_is_not_made_again_for_what_is_chosen() -> None:
+    graph = {
+        "number": node("Slow", a=3, seconds=0.1),
+        "odd": node("IsOdd", a=["number", 0]),
+        "choose": node("Choose", first=["odd", 0], one=["number", 0]),
+        "other": node("Slow", a=2, seconds=0.1),
+        "count": node("Count", to=["other", 0]),
+        "mix": node("Mix", a=["count", 0], b=["other", 0]),
+    }
+    assert Run(graph, ["choose", "mix"], cache=Cache(memory=0)).ran["Slow"] == 2
 
 
 def failing(bad: int) -> dict[str, Any]:

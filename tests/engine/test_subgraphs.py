@@ -159,6 +159,25 @@ def test_a_bypassed_subgraph_hands_on_what_those_around_it_are_given(cache: Cach
     assert Run(given, ["end"], cache=cache).results == Run(passed, ["end"], cache=cache).results
 
 
+@pytest.mark.parametrize(
+    ("given", "passed"),
+    [({"first": ["one", 0]}, ["one", 0]), ({"second": ["one", 0]}, ["one", 0]), ({"first": 5}, None), ({}, ["own", 0])],
+)
+def test_what_is_given_from_outside_goes_before_what_is_written_within(given: dict[str, Any], passed: Any) -> None:
+    around = {
+        "inputs": {"first": "in.number", "second": "in.number"},
+        "outputs": {"out": ["in", 0]},
+        "graph": {"own": node("Number", value=100), "in": bypassed(["own", 0])},
+    }
+    graph = {"one": node("Number", value=7), "around": node("Around", **given), "end": node("Mix", a=["around", 0])}
+    if passed is None:  # a constant can't be handed on: what needs it can't run
+        with pytest.raises(WorkflowError, match="can't be run"):
+            checked(document(graph, Twice=TWICE, Around=around), ["end"])
+        return
+    end = checked(document(graph, Twice=TWICE, Around=around), ["end"]).steps["end"]
+    assert [source.node.rpartition("/")[2] for source in end.sources()] == [passed[0]]
+
+
 def test_files_are_named_where_the_document_names_them(cache: Cache, tmp_path: Path) -> None:
     (tmp_path / "in.txt").write_text("7")
     read = {

@@ -257,6 +257,16 @@ class Steps(Node, version=1, uses="device"):
 GATE = [threading.Event()]
 
 
+class OpenGate(Node, version=1, uses="io"):
+    """Lets those on that wait at the gate."""
+
+    a: int
+
+    def run(self, ctx: Context) -> int:
+        GATE[0].set()
+        return self.a
+
+
 class SaveNumber(Node, version=1, saves="number"):
     """Saves a number as a text file."""
 
