@@ -371,6 +371,8 @@ class Execution:
         with self._planning:
             for node in self._planner.fail(task.key):
                 self._deliveries.skip(node)
+                if node != task.step.id:  # equal to it
+                    self._tell_skipped(node, task.step.id)
             if self.graph.dynamic and not self._cancelled.is_set():
                 self._failed.append(task)
                 self._schedule.stall(task)
@@ -381,11 +383,10 @@ class Execution:
     def _skip(self, tasks: list[Task]) -> None:
         """Tell which tasks can't run; their names are the planner's matter."""
         if not self._cancelled.is_set():
-            for task in tasks:
-                for step in self._planner.targets.get(task.key, ()):
-                    self._deliveries.skip(step.id)
-            blames = {task.step.id: task.blame for task in tasks}
-            for node in self._planner.skipped([(task.step.id, task.key) for task in tasks]):
+            found = [(task.step.id, task) for task in tasks]
+            found += [(step.id, task) for task in tasks for step in self._planner.targets.get(task.key, ())]
+            blames = {node: task.blame for node, task in found}
+            for node in self._planner.skipped([(node, task.key) for node, task in found]):
                 self._tell_skipped(node, blames[node])
 
     def _tell_skipped(self, node: str, blame: str) -> None:

@@ -106,9 +106,9 @@ class Planner:
 
     def skipped(self, steps: Iterable[tuple[str, Key]]) -> list[str]:
         """Of steps that can't run, those that have not been told and that no other has come to stand for."""
-        lost = [step for step, key in steps if self.keys.get(step, key) == key and step not in self._told]
+        lost = dict.fromkeys(s for s, key in steps if self.keys.get(s, key) == key and s not in self._told)
         self._told.update(lost)
-        return lost
+        return list(lost)
 
     def grow(self) -> Growth:
         """Write the graph out as far as can be, and plan what is not done."""

@@ -114,6 +114,17 @@ def test_equal_nodes_run_once_and_each_saves_its_file(tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["number_00001.txt", "number_00002.txt"]
 
 
+def test_of_equal_nodes_that_fail_each_is_told(tmp_path: Path) -> None:
+    graph = {
+        "fail": node("Fail"),
+        "a": node("SaveNumber", number=["fail", 0]),
+        "b": node("SaveNumber", number=["fail", 0]),
+        "bad": node("Fail"),
+    }
+    run = Run(graph, ["a", "b", "fail", "bad"], out=tmp_path)
+    assert {event.node for event in run.of(NodeFailed) + run.of(NodeSkipped)} == set(graph)
+
+
 class TestNumberedFiles:
     """Files of one name are numbered in the workflow's order, whatever is done first."""
 
