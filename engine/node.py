@@ -96,6 +96,8 @@ class Context:
     on_progress: Callable[[int, int, str, Preview | None], None] = _ignore_progress
     on_text: Callable[[str], None] = _ignore_text
     cancelled: Callable[[], bool] = _never
+    cores: int = 1
+    """How many threads, or processes, may compute at a time."""
     recall: Callable[[str], Outputs | None] = _recall_nothing
     """What this kind of node kept under a name that tells all that decides it, in this run or an earlier one; None if
     that is not held any more."""

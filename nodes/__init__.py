@@ -7,6 +7,7 @@ from engine.registry import Registry
 
 def registry() -> Registry:
     """All kinds of node that come with Kinograph. Nothing heavy is imported until one of them runs."""
+    from nodes.dataset import nodes as dataset
     from nodes.files import nodes as files
     from nodes.flow import nodes as flow
     from nodes.image import nodes as image
@@ -14,4 +15,4 @@ def registry() -> Registry:
     from nodes.text import nodes as text
     from nodes.video import nodes as video
 
-    return Registry.of_modules(files, flow, image, lora, text, video)
+    return Registry.of_modules(dataset, files, flow, image, lora, text, video)

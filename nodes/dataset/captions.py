@@ -27,10 +27,6 @@ TOKENS = 40
 """Most tokens of a caption."""
 SHARES = {"image_caption": 0.5, "video_caption": 0.25, "summary": 0.25}
 """How often each kind of caption is the one to train on."""
-SUMMARISE = (
-    "You are given two descriptions of one video clip. Write one sentence that says all that both say, with what "
-    "moves and how. Write the sentence only."
-)
 
 
 class Captioner(NamedTuple):
@@ -97,15 +93,14 @@ def _load(source: str, path: Path, dtype: torch.dtype) -> Captioner:
 
 
 def chosen(captions: Mapping[str, str | None], clip: str, seed: int) -> str | None:
-    """The caption to train on: one of those that there are, drawn by `SHARES`, the same for a clip whenever it is.
+    """Which caption to train on: one of those that there are, drawn by `SHARES`, for a clip always the same.
 
     Args:
         captions: by kind.
         clip: what the clip is called.
         seed: another draws otherwise.
     """
-    there = {kind: captions[kind] for kind in SHARES if captions.get(kind)}
+    there = [kind for kind in SHARES if captions.get(kind)]
     if not there:
         return None
-    drawn = random.Random(f"{seed} {clip}").choices(list(there.values()), [SHARES[kind] for kind in there])
-    return drawn[0]
+    return random.Random(f"{seed} {clip}").choices(there, [SHARES[kind] for kind in there])[0]

@@ -1,28 +1,26 @@
-"""What models see in clips: CLIP's embeddings, how pleasing they look, and captions. Batches go over clips of a video."""
+"""What models see in the clips of a video: CLIP's embeddings, how pleasing they look, and captions."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 
 from engine.models import identity, resolve
-from nodes.dataset.captions import SUMMARISE, Captioner, load_captioner
+from nodes.dataset.captions import load_captioner
 from nodes.dataset.clip import AestheticHead, Clip, load_aesthetic_head, load_clip
 from nodes.dataset.footage import Picture
+from nodes.dataset.presets import SUMMARISE
+from nodes.dataset.table import Row, thumbnail
 
 if TYPE_CHECKING:
     from engine.node import Context
     from engine.values import LanguageModel
 
-Row = dict[str, Any]
-THUMBNAIL_SIDE = 160
-"""Longer side of the picture of a clip that is kept."""
-THUMBNAIL_QUALITY = 80
 SUMMARY_TOKENS = 60
 
 
@@ -55,17 +53,16 @@ class Describer:
     @property
     def identity(self) -> str:
         """All that decides what is added."""
-        sources = {
-            name: source and identity(source) for name, source in asdict(self._settings).items() if name in _MODELS
-        }
+        sources = {name: getattr(self._settings, name) for name in _MODELS}
+        known = {name: source and identity(source) for name, source in sources.items()}
         llm = f"{self._llm.identity} {self._llm.dtype} {self._settings.summarise}" if self._llm else ""
-        return json.dumps(sources | {"llm": llm})
+        return json.dumps(known | {"llm": llm})
 
     def __call__(self, clips: Sequence[Row]) -> list[Row]:
         """The rows that `scan` gave, in which the views have given way to what they show."""
         views = [[_picture(view) for view in clip["views"]] for clip in clips]
         described = [
-            {name: value for name, value in clip.items() if name != "views"} | {"thumbnail": _thumbnail(of)}
+            {name: value for name, value in clip.items() if name != "views"} | {"thumbnail": thumbnail(_middle(of))}
             for clip, of in zip(clips, views, strict=True)
         ]
         self._caption(described, views)
@@ -76,11 +73,10 @@ class Describer:
     def _caption(self, rows: list[Row], views: Sequence[Sequence[Picture]]) -> None:
         wanted = self._settings
         if wanted.image_captioner:
-            _add(
-                rows, "image_caption", self._captioner(wanted.image_captioner).of_pictures([_middle(v) for v in views])
-            )
+            captioner = load_captioner(self._ctx, wanted.image_captioner)
+            _add(rows, "image_caption", captioner.of_pictures([_middle(of) for of in views]))
         if wanted.video_captioner:
-            _add(rows, "video_caption", self._captioner(wanted.video_captioner).of_clips(views))
+            _add(rows, "video_caption", load_captioner(self._ctx, wanted.video_captioner).of_clips(views))
         if self._llm is not None:
             write = self._writer(self._llm)
             for row in rows:
@@ -100,9 +96,6 @@ class Describer:
             similar = (clip.of_texts([rows[index][kind] for index in told]) * middle[told]).sum(1)
             for index, value in zip(told, similar.tolist(), strict=True):
                 rows[index][f"{kind}_similarity"] = value
-
-    def _captioner(self, source: str) -> Captioner:
-        return load_captioner(self._ctx, source)
 
     def _head(self) -> AestheticHead:
         return load_aesthetic_head(resolve(self._settings.aesthetics))
@@ -140,11 +133,3 @@ def _middle(views: Sequence[Picture]) -> Picture:
 
 def _picture(jpeg: bytes) -> Picture:
     return np.asarray(cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR), np.uint8)
-
-
-def _thumbnail(views: Sequence[Picture]) -> bytes:
-    picture = _middle(views)
-    factor = THUMBNAIL_SIDE / max(picture.shape[:2])
-    size = max(1, round(picture.shape[1] * factor)), max(1, round(picture.shape[0] * factor))
-    small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
-    return cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, THUMBNAIL_QUALITY])[1].tobytes()

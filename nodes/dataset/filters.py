@@ -12,24 +12,14 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from engine.errors import InputError, suggestion
-
-Row = dict[str, Any]
+from nodes.dataset.table import Row
 
 LOW_IS_BETTER = frozenset({"text_area", "clipped"})
 """Columns whose worst values are the highest; of all others they are the lowest."""
-LVD_F = """\
-worst 25% motion
-worst 25% aesthetics
-worst 50% caption_similarity
-worst 25% text_area
-text_area <= 0.07"""
-"""What made LVD-F of LVD (Blattmann et al. 2023, arXiv 2311.15127, section 3.3 and appendices C and E.2.2)."""
-PRESETS = {"lvd-f": LVD_F, "none": ""}
 
 _BOUND = re.compile(r"(\w+)\s*(<=|>=|≤|≥)\s*(-?\d+(?:\.\d+)?)")
 _WORST = re.compile(r"worst\s+(\d+(?:\.\d+)?)\s*%\s+(\w+)")

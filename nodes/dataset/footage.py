@@ -37,12 +37,8 @@ class Frame:
 
     @cached_property
     def small(self) -> Picture:
-        """The picture with no side above `SMALL`, shrunk linearly."""
-        height, width = self.picture.shape[:2]
-        if (factor := max(height, width) / SMALL) <= 1:
-            return self.picture
-        size = max(1, round(width / factor)), max(1, round(height / factor))
-        return cv2.resize(self.picture, size, interpolation=cv2.INTER_LINEAR).astype(np.uint8, copy=False)
+        """The picture with no side above `SMALL`."""
+        return small(self.picture)
 
 
 class Footage:
@@ -122,6 +118,15 @@ def _duration(container: av.container.InputContainer, stream: av.VideoStream) ->
     if stream.duration and stream.time_base:
         return float(stream.duration * stream.time_base)
     return container.duration / av.time_base if container.duration else 0.0
+
+
+def small(picture: Picture) -> Picture:
+    """A picture with no side above `SMALL`, shrunk linearly as PySceneDetect does it."""
+    height, width = picture.shape[:2]
+    if (factor := max(height, width) / SMALL) <= 1:
+        return picture
+    size = max(1, round(width / factor)), max(1, round(height / factor))
+    return cv2.resize(picture, size, interpolation=cv2.INTER_LINEAR).astype(np.uint8, copy=False)
 
 
 def turns(frame: av.VideoFrame) -> int:

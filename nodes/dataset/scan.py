@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from math import ceil
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -23,6 +23,7 @@ from nodes.dataset.duplicates import fingerprint
 from nodes.dataset.footage import Footage, Frame, Picture
 from nodes.dataset.motion import Motion, flow_map, grey, motion
 from nodes.dataset.quality import Quality, mean, quality
+from nodes.dataset.table import Row
 from nodes.dataset.texts import TextDetector
 
 RATE = 2.0
@@ -32,8 +33,6 @@ VIEW_SIDE = 256
 VIEW_QUALITY = 90
 MOST_VIEWS = 64
 """Views held of a shot that isn't over; of a longer one every second is dropped."""
-
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -102,10 +101,10 @@ class _Scanner:
             self._sample(frame)
         for cut in self.finder.add(frame):
             self._close(cut)
-        longest = self.settings.longest
-        if longest and frame.time - self.times[self.opened] > 2 * longest + self.finder.delay:
-            part = self._frame_at(self.opened, frame.index, longest)
-            self._close(Cut(part, part, "cut"))  # so that a shot without end isn't held till then
+        longest, settled = self.settings.longest, self.finder.decided
+        if longest and settled > self.opened and self.times[settled - 1] - self.times[self.opened] > 2 * longest:
+            part = self._frame_at(self.opened, settled, longest)
+            self._close(Cut(part, part, "cut"))  # lest a shot without an end be held till then
 
     def end(self) -> None:
         for cut in self.finder.finish():
@@ -198,7 +197,7 @@ def scan(
     settings: ScanSettings,
     *,
     threads: int = 1,
-    progress: Callable[[float], object] = lambda seconds: None,
+    progress: Callable[[float], object] = lambda share: None,
 ) -> Scan:
     """Look through a video once.
 
@@ -206,7 +205,7 @@ def scan(
         path: the file.
         settings: what decides the result.
         threads: of the decoder.
-        progress: called with the seconds that are done, about once for every second.
+        progress: called with the share that is done, 0 to 1, about once for every second of video.
 
     Raises:
         InputError: the file can't be opened as a video, or holds no picture.
@@ -219,7 +218,7 @@ def scan(
         scanner.add(frame)
         shape = frame.picture.shape
         if frame.time - told >= 1:
-            progress(frame.time)
+            progress(frame.time / max(footage.duration, frame.time))
             told = frame.time
     footage.require_frames(len(scanner.times))
     scanner.end()

@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import cv2
 import pyarrow as pa
 
 from engine.errors import InputError
 from engine.values import Table
+from nodes.dataset.footage import Picture
 
 Row = dict[str, Any]
+THUMBNAIL_SIDE = 160
+"""Longer side of the pictures that tables keep."""
+THUMBNAIL_QUALITY = 80
 
 CLIPS = pa.schema(
     [
@@ -48,6 +53,15 @@ CLIPS = pa.schema(
         ("dropped", pa.list_(pa.string())),  # why it is not in the data set; empty if it is
     ]
 )
+SCANNED = pa.schema(
+    [
+        *(CLIPS.field(name) for name in ("first_frame", "end_frame", "start", "seconds")),
+        *(CLIPS.field(name) for name in ("motion", "camera_motion", "object_motion", "text_area")),
+        *(CLIPS.field(name) for name in ("sharpness", "brightness", "clipped", "fingerprint")),
+        ("views", pa.list_(pa.binary())),  # JPEG, in order
+    ]
+)
+"""What is known of clips before models have looked at them."""
 VIDEOS = pa.schema(
     [
         ("video", pa.string()),
@@ -63,6 +77,14 @@ VIDEOS = pa.schema(
         ("problem", pa.string()),  # what was wrong with the file, "" if nothing was
     ]
 )
+
+
+def thumbnail(picture: Picture) -> bytes:
+    """A picture as the small JPEG that tables keep."""
+    factor = THUMBNAIL_SIDE / max(picture.shape[:2])
+    size = max(1, round(picture.shape[1] * factor)), max(1, round(picture.shape[0] * factor))
+    reduced = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+    return cv2.imencode(".jpg", reduced, [cv2.IMWRITE_JPEG_QUALITY, THUMBNAIL_QUALITY])[1].tobytes()
 
 
 def to_table(rows: Iterable[Row], schema: pa.Schema) -> Table:

@@ -1,0 +1,168 @@
+"""Many videos into one table of clips: each is scanned, described by models, and kept in the cache, so that a run that
+was killed, or has other settings, does nothing anew that is done.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from engine.models.digest import digest
+from engine.values import Table
+from nodes.dataset.captions import SHARES, chosen
+from nodes.dataset.describe import Describer
+from nodes.dataset.duplicates import groups
+from nodes.dataset.scan import Scan, ScanSettings
+from nodes.dataset.scanning import Found, Scanners
+from nodes.dataset.table import CLIPS, SCANNED, VIDEOS, Row, rows, to_table
+from nodes.dataset.texts import TextDetector
+
+if TYPE_CHECKING:
+    from engine.node import Context
+
+
+VERSION = 1
+"""Raised when scanning or describing gives something else than before for the same video and settings."""
+AHEAD = 2
+"""How many scans for each process may be begun before the first is described: their views take memory."""
+
+
+class Curated(NamedTuple):
+    """The tables `CLIPS` and `VIDEOS`."""
+
+    clips: Table
+    videos: Table
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is to be done for every video."""
+
+    scan: ScanSettings
+    describe: Describer
+    processes: int = 1
+    """How many videos are scanned at a time."""
+    seed: int = 0
+    """Of the choice among captions."""
+
+
+def curate(ctx: Context, files: Sequence[Path], root: Path, job: Job) -> Curated:
+    """Find and describe the clips of videos, in the order of the files.
+
+    A file that can't be read is a row of `videos` with the reason, and the others go on.
+
+    Args:
+        ctx: of the node; it is told the progress, in bytes of video.
+        files: the videos.
+        root: the folder in relation to which they are named.
+        job: what to do.
+
+    Raises:
+        MissingError: a model isn't there, or a library that is needed.
+    """
+    if job.scan.text:
+        TextDetector()  # if it can't be had, say so before anything else
+    clips: list[Row] = []
+    videos: list[Row] = []
+    progress = _Progress(ctx, files)
+    for file, (video, found) in zip(files, _described(ctx, files, job, progress), strict=True):
+        name = file.relative_to(root).as_posix() if file.is_relative_to(root) else str(file)
+        videos.append(video | {"video": name, "clips": len(found)})
+        shared = {column: video.get(column) for column in ("width", "height", "fps", "audio")}
+        for number, clip in enumerate(found):
+            row = clip | shared | {"video": name, "clip": number, "source": str(file), "dropped": []}
+            clips.append(_with_caption(row, job.seed))
+        progress.finish(file, video.get("problem") or f"{len(found)} clips")
+    _mark_duplicates(clips)
+    return Curated(to_table(clips, CLIPS), to_table(videos, VIDEOS))
+
+
+def _described(ctx: Context, files: Sequence[Path], job: Job, progress: _Progress) -> Iterator[tuple[Row, list[Row]]]:
+    """The row of each video and those of its clips, in order; the scans of some are begun ahead of it."""
+    processes = min(job.processes, len(files))
+    begun: deque[Callable[[], tuple[Row, list[Row]]]] = deque()
+    with Scanners(job.scan, processes, progress.tell) as scanners:
+        for file in files:
+            begun.append(_begin(ctx, file, job, scanners))
+            if len(begun) > AHEAD * processes:
+                yield begun.popleft()()
+        while begun:
+            yield begun.popleft()()
+
+
+def _begin(ctx: Context, file: Path, job: Job, scanners: Scanners) -> Callable[[], tuple[Row, list[Row]]]:
+    """Begin with a video as far as it isn't done; what is returned ends it."""
+    try:
+        about = f"{VERSION} {digest(file)} {json.dumps(asdict(job.scan), sort_keys=True)}"
+    except OSError as error:
+        problem = f"can't be read: {error.strerror}"
+        return lambda: ({"problem": problem}, [])
+    described = f"clips {about} {job.describe.identity}"
+    if done := ctx.recall(described):
+        video, clips = json.loads(done[0]), rows(done[1])
+        return lambda: (video, clips)
+    if scanned := ctx.recall(f"scan {about}"):
+        scan = Scan(json.loads(scanned[0]), rows(scanned[1]))
+        return partial(_describe, ctx, job, lambda: scan, "", described)
+    return partial(_describe, ctx, job, scanners.start(file), f"scan {about}", described)
+
+
+def _describe(ctx: Context, job: Job, scanned: Callable[[], Found], scan_name: str, name: str) -> tuple[Row, list[Row]]:
+    """Wait for a scan, have its clips described, and keep both."""
+    started = time.perf_counter()
+    found = scanned()
+    if isinstance(found, str):
+        return {"problem": found}, []
+    if scan_name:
+        kept = json.dumps(found.video), to_table(found.clips, SCANNED)
+        ctx.keep(scan_name, kept, time.perf_counter() - started)
+    clips = to_table(job.describe(found.clips), CLIPS)
+    ctx.keep(name, (json.dumps(found.video), clips), time.perf_counter() - started)
+    return found.video, rows(clips)
+
+
+def _with_caption(row: Row, seed: int) -> Row:
+    """The row with the caption to train on."""
+    kind = chosen({kind: row.get(kind) for kind in SHARES}, f"{row['video']}#{row['clip']}", seed)
+    if kind is None:
+        return row
+    return row | {"caption": row[kind], "caption_similarity": row.get(f"{kind}_similarity")}
+
+
+def _mark_duplicates(clips: list[Row]) -> None:
+    """Note of each clip which earlier one it duplicates, in its own video or another."""
+    if not clips:
+        return
+    firsts = groups(np.stack([np.frombuffer(clip["fingerprint"], np.uint8) for clip in clips]))
+    for index, (clip, first) in enumerate(zip(clips, firsts, strict=True)):
+        if first != index:
+            clip["duplicate_of"] = f"{clips[first]['video']}#{clips[first]['clip']}"
+
+
+class _Progress:
+    """Tells a context how much is done: the sizes of files stand for the time they take."""
+
+    def __init__(self, ctx: Context, files: Sequence[Path]) -> None:
+        self._ctx = ctx
+        self._sizes = {file: file.stat().st_size if file.exists() else 0 for file in files}
+        self._total = sum(self._sizes.values())
+        self._done = dict.fromkeys(files, 0.0)
+        self._ctx.progress(0, max(self._total, 1), unit="B")
+
+    def tell(self, file: Path, share: float) -> None:
+        """A share of a file, 0 to 1, is done."""
+        self._done[file] = max(self._done[file], min(share, 1.0))
+        done = sum(self._sizes[file] * share for file, share in self._done.items())
+        self._ctx.progress(int(done), max(self._total, 1), unit="B")
+
+    def finish(self, file: Path, outcome: str) -> None:
+        self.tell(file, 1.0)
+        self._ctx.text(f"{file.name}: {outcome}\n")

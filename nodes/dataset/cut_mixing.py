@@ -1,0 +1,104 @@
+"""Whether one picture gives way to another by being mixed with it, told from tiny signatures of frames.
+
+In a dissolve from A to B, frame t is (1 − α) A + α B, α going from 0 to 1. Two things follow. The frames between lie on
+the line from A to B, as far as the shots hold still. And their contrast sags: the variance of a mix is
+(1 − α)² var A + α² var B + 2 α (1 − α) cov(A, B), which motion leaves as it is, while a pan, a large thing that crosses
+the picture or a change of light follow another curve or none. A fade is a dissolve to or from a plain picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, TypeAlias
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from nodes.dataset.footage import Picture
+
+CELLS = 16, 9
+"""Columns and rows of a signature."""
+FINE = 64, 36
+"""Columns and rows from which contrast is measured: coarse enough to leave out noise, fine enough for detail."""
+SAMPLES = np.arange(1, 8) / 8
+"""Shares of the way from A to B at which frames are compared with the mix."""
+Indices: TypeAlias = NDArray[np.intp]
+Numbers: TypeAlias = NDArray[np.float32]
+
+
+class Signature(NamedTuple):
+    """What is remembered of a frame, in less than half a kilobyte."""
+
+    cells: NDArray[np.uint8]
+    """(9, 16, 3): the frame, each cell the mean of what it covers."""
+    contrast: float
+    """Variance of the frame, shrunk to `FINE`, over places, mean over channels; squared grey levels."""
+
+
+def signature(picture: Picture) -> Signature:
+    """Of a picture (H, W, 3)."""
+    fine = cv2.resize(picture, FINE, interpolation=cv2.INTER_AREA)
+    deviation = cv2.meanStdDev(fine)[1]
+    cells = cv2.resize(fine, CELLS, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
+    return Signature(cells, float((deviation**2).mean()))
+
+
+class Mix(NamedTuple):
+    """How well what lies between frames p and q fits a mix of the two; arrays, one number per pair."""
+
+    change: Numbers
+    """How far p and q are apart: root mean square over cells and channels, in grey levels."""
+    likeness: Numbers
+    """Correlation of p and q over their cells, −1 to 1: near 1 if only the light has changed."""
+    sag: Numbers
+    """Share of the mean contrast of p and q that is lost on the way."""
+    astray: Numbers
+    """Mean square of the frames' distances from the mix, over `change` squared: 0 for a dissolve of still pictures."""
+    uneven: Numbers
+    """Mean square of the contrast's distance from its curve, over the mean contrast of p and q squared."""
+
+
+class Stretch:
+    """Frames in a row, to be compared with each other. Indices count from its first."""
+
+    def __init__(self, signatures: Sequence[Signature]) -> None:
+        cells = np.stack([each.cells for each in signatures]).reshape(len(signatures), -1, 3).astype(np.float32)
+        means = cells.mean(axis=1)
+        cells = (cells - means[:, None]).reshape(len(cells), -1)
+        self._shared = cells @ cells.T / cells.shape[1]
+        """(n, n): covariance of every two frames over their cells."""
+        self._products = self._shared + means @ means.T / 3
+        """(n, n): mean product of every two frames, of which all distances are made."""
+        self.contrast = np.array([each.contrast for each in signatures], np.float32)
+
+    def __len__(self) -> int:
+        return len(self.contrast)
+
+    def apart(self, first: Indices | slice | int, second: Indices | slice | int) -> Numbers:
+        """Root mean square of the difference of two frames, in grey levels; for slices, of each with each."""
+        own = self._products.diagonal()
+        squares = np.add.outer(own[first], own[second]) if isinstance(first, slice) else own[first] + own[second]
+        return np.sqrt(np.maximum(squares - 2 * self._products[first, second], 1e-3))  # type: ignore[no-any-return]
+
+    def mix(self, p: Indices, q: Indices) -> Mix:
+        """Compare what lies between frames p and q, at least two apart, with mixes of the two."""
+        change, spread = self.apart(p, q), np.sqrt(self._shared.diagonal() + 1)
+        likeness = self._shared[p, q] / (spread[p] * spread[q])
+        before, after = self.contrast[p][:, None], self.contrast[q][:, None]
+        common = likeness[:, None] * np.sqrt(before * after)
+        p, q = p[:, None], q[:, None]
+        between = np.rint(p + (q - p) * SAMPLES).astype(np.intp)
+        share = ((between - p) / (q - p)).astype(np.float32)
+        rest, products, own = 1 - share, self._products, self._products.diagonal()
+        left = own[between] + rest**2 * own[p] + share**2 * own[q] + 2 * rest * share * products[p, q]
+        left -= 2 * (rest * products[between, p] + share * products[between, q])
+        curve = rest**2 * before + share**2 * after + 2 * rest * share * common
+        mean = (before + after) / 2 + 1
+        return Mix(
+            change=change,
+            likeness=likeness,
+            sag=1 - self.contrast[between].min(axis=1) / mean[:, 0],
+            astray=left.mean(axis=1) / change**2,
+            uneven=(((self.contrast[between] - curve) / mean) ** 2).mean(axis=1),
+        )

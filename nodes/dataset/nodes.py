@@ -1,0 +1,182 @@
+"""Nodes that make a data set of clips out of videos."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import Field
+
+from engine.errors import InputError
+from engine.node import Context, FileContents, Node
+from engine.values import Folder, Image, LanguageModel, Table, Video
+from nodes.dataset import sources
+from nodes.dataset.presets import LVD_F, SUMMARISE
+from nodes.files.nodes import Prefix
+from nodes.image.nodes import Seed
+
+VideoFiles = Annotated[str, FileContents("files", sources.find)]
+"""A folder, a pattern such as `raw/**/*.mp4`, a list (`.txt`), a table (`.parquet`), or one video."""
+Model = Annotated[str, FileContents("model")]
+Rules = Annotated[str, Field(max_length=10_000, json_schema_extra={"widget": "multiline"})]
+Multiline = Annotated[str, Field(max_length=10_000, json_schema_extra={"widget": "multiline"})]
+
+
+class CuratedClips(NamedTuple):
+    """A data set that isn't written yet."""
+
+    clips: Table
+    """A row for each clip, with its scores and, where it is dropped, why."""
+    videos: Table
+    """A row for each video, with what was wrong with it."""
+
+
+class LVDCurate(Node, version=1, category="dataset", uses="device"):
+    """Find the clips in raw videos, score and caption them, and filter them, as for Stable Video Diffusion's Large
+    Video Dataset (arXiv 2311.15127).
+
+    Each video is decoded once. What was found in it is kept: a run that was interrupted goes on after the last video,
+    and other rules or captions decode nothing anew. A file that can't be read costs nothing but itself.
+    """
+
+    videos: VideoFiles
+    """The videos: a folder, a pattern such as `raw/**/*.mp4`, a `.txt` list, a `.parquet` table, or one file."""
+    rules: Rules = LVD_F
+    """What is dropped, one rule a line: `worst 25% motion`, `text_area <= 0.07`, `no duplicates`."""
+    shortest: Annotated[float, Field(ge=0.5, le=60)] = 1.0
+    """Seconds that a clip lasts at least."""
+    longest: Annotated[float, Field(ge=0, le=3600)] = 0.0
+    """Seconds after which a shot is cut into equal parts; 0 leaves it whole."""
+    at_key_frames: bool = False
+    """Begin clips at key frames: they can then be saved as they are, without encoding them anew."""
+    find_text: bool = True
+    """Look for text in the first, middle and last frame of each clip."""
+    clip: Model | None = "sprite/clip"
+    """The CLIP that rates how well captions fit; none leaves out similarities and aesthetics."""
+    aesthetics: Model | None = "sprite/clip/aesthetic.safetensors"
+    """LAION's aesthetic head for that CLIP, or one of its form."""
+    image_captioner: Model | None = None
+    """The captioner (BLIP, GIT or the like) that describes the middle frame."""
+    video_captioner: Model | None = None
+    """The captioner that describes the clip; one for pictures sees its middle frame."""
+    llm: LanguageModel | None = None
+    """The language model that sums up both descriptions."""
+    summarise: Multiline = SUMMARISE
+    """What it is told."""
+    processes: Annotated[int, Field(ge=0, le=256)] = 0
+    """Videos decoded at a time, each in a process of its own; 0: one for each core. It changes the speed only."""
+    seed: Seed = 0
+    """Of the choice among the captions of a clip."""
+
+    def run(self, ctx: Context) -> CuratedClips:
+        from nodes.dataset.curate import Job, curate
+        from nodes.dataset.describe import Describer, DescribeSettings
+        from nodes.dataset.filtering import filtered
+        from nodes.dataset.scan import ScanSettings
+
+        scan = ScanSettings(self.shortest, self.longest, self.at_key_frames, self.find_text)
+        models = DescribeSettings(
+            self.clip or "",
+            (self.clip and self.aesthetics) or "",
+            self.image_captioner or "",
+            self.video_captioner or "",
+            self.summarise,
+        )
+        root = Path(self.videos) if Path(self.videos).is_dir() else Path(self.videos).parent
+        job = Job(scan, Describer(ctx, models, self.llm), self.processes or ctx.cores, self.seed)
+        found = curate(ctx, sources.find(Path(self.videos)), root, job)
+        return CuratedClips(filtered(found.clips, self.rules), found.videos)
+
+
+class Filtered(NamedTuple):
+    """What a filter leaves."""
+
+    kept: Any
+    """What stays: a table of clips, or a video of the frames that stay."""
+    table: Table
+    """All clips, or all frames, with their scores, and why some are dropped."""
+    sheet: Image
+    """What went and why, and what stays."""
+
+
+class VideoFrameFilter(Node, version=1, category="dataset"):
+    """Drop the clips of a table, or the frames of a video, that rules speak against, and show which and why.
+
+    Clips are judged by the scores that they have: nothing is decoded. Frames have `sharpness`, `brightness`, `clipped`,
+    and `motion` since the frame before.
+    """
+
+    source: Table | Video
+    """A table of clips, or a video."""
+    rules: Rules = LVD_F
+    """What is dropped, one rule a line: `worst 25% motion`, `text_area <= 0.07`, `no duplicates`."""
+    again: bool = True
+    """Judge clips anew, also those that an earlier filter dropped; otherwise only those that it left."""
+
+    def run(self, ctx: Context) -> Filtered:
+        from nodes.dataset.filtering import filtered, frames_of, kept, kept_frames
+        from nodes.dataset.sheet import sheet
+
+        if isinstance(self.source, Video):
+            table = filtered(frames_of(self.source), self.rules)
+            return Filtered(kept_frames(self.source, table), table, sheet(table))
+        table = filtered(self.source, self.rules, again=self.again)
+        return Filtered(kept(table), table, sheet(table))
+
+
+class Chosen(NamedTuple):
+    """The setting that votes favour."""
+
+    percent: float
+    """Of the clips, how many to drop."""
+    rule: str
+    """The rule that does it, for a filter."""
+    ratings: str
+    """All settings with their Elo ratings, the best first."""
+
+
+class EloThreshold(Node, version=1, category="dataset", uses="io"):
+    """Choose how much of a score to filter away, from votes between results: what the highest Elo rating has.
+
+    So the thresholds of LVD-F were found: models were trained on what each percentage leaves, and people chose between
+    pairs of their videos.
+    """
+
+    votes: Multiline
+    """The votes, one a line, the winner first: `25 > 12.5`."""
+    column: Annotated[str, Field(pattern=r"^\\w+$")] = "motion"
+    """The score that is filtered."""
+
+    def run(self, ctx: Context) -> Chosen:
+        from nodes.dataset.elo import parse, ratings
+
+        rated = ratings(parse(self.votes))
+        best = next(iter(rated))
+        try:
+            percent = float(best)
+        except ValueError:
+            percent = -1.0
+        if not 0 <= percent <= 100:
+            raise InputError(f"'{best}' won the votes, and is no percentage", input="votes")
+        listed = "\n".join(f"{name}: {rating:.0f}" for name, rating in rated.items())
+        return Chosen(percent, f"worst {percent:g}% {self.column}", listed)
+
+
+class SaveDataset(Node, version=1, category="dataset", saves="dataset"):
+    """Save a data set as a folder: clips, a manifest that Hugging Face `datasets` opens, all scores, and a report."""
+
+    clips: Table
+    """The clips; those that a filter dropped are listed with the reason, and not written."""
+    videos: Table | None = None
+    """The videos that they are from."""
+    filename_prefix: Prefix = "dataset"
+    """What the folder's name starts with."""
+    layout: Literal["files", "webdataset", "none"] = "files"
+    """How clips are written: as MP4 files, in WebDataset shards, or not at all."""
+    exact: bool = True
+    """Encode clips anew, to the frame. Otherwise they are copied from key frames on: curate them `at_key_frames` then."""
+
+    def run(self, ctx: Context) -> Folder:
+        from nodes.dataset.saving import folder
+
+        return folder(self.filename_prefix, self.clips, self.videos, layout=self.layout, exact=self.exact)

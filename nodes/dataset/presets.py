@@ -1,0 +1,15 @@
+"""What nodes do unless they are told otherwise."""
+
+LVD_F = """\
+worst 25% motion
+worst 25% aesthetics
+worst 50% caption_similarity
+worst 25% text_area
+text_area <= 0.07"""
+"""What made LVD-F of LVD (Blattmann et al. 2023, arXiv 2311.15127, section 3.3 and appendices C and E.2.2)."""
+
+SUMMARISE = (
+    "You are given two descriptions of one video clip. Write one sentence that says all that both say, with what "
+    "moves and how. Write the sentence only."
+)
+"""What the language model is told that makes one caption of two."""

@@ -1,0 +1,124 @@
+"""A curated data set as a folder: the clips, a manifest that `datasets` opens, all scores, and a report."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from engine.values import Folder, Table
+from nodes.dataset.excerpts import write_copy, write_exact
+from nodes.dataset.report import report
+from nodes.dataset.statistics import statistics
+from nodes.dataset.table import Row, rows, to_arrow
+
+Write = Callable[[Path], object]
+
+SHARD = 256
+"""Clips in a WebDataset shard."""
+NOT_OF_USE = ("source", "dropped", "fingerprint", "duplicate_of")
+"""Columns that the manifest leaves to `scores.parquet`: they are of use for filtering anew."""
+
+
+def folder(
+    prefix: str, clips: Table, videos: Table | None, *, layout: Literal["files", "webdataset", "none"], exact: bool
+) -> Folder:
+    """The folder of a data set.
+
+    - `manifest.parquet`: the clips that were kept, with the file that each is in.
+    - `clips/000000.mp4` …, or `shards/00000.tar` … with a `.mp4`, `.txt` and `.json` for each clip.
+    - `scores.parquet`: all clips with their scores, and why some were dropped; it can be filtered anew.
+    - `videos.parquet`, `statistics.json`, `report.html`, and a `README.md` that tells `datasets` what to load.
+
+    Args:
+        prefix: what the folder's name starts with.
+        clips: a table of the form `CLIPS`.
+        videos: one of the form `VIDEOS`, or None.
+        layout: how clips are written; "none" leaves them in their videos.
+        exact: encode clips anew, to the frame, rather than copy them from a key frame on.
+    """
+    everything, of = rows(clips), rows(videos) if videos else []
+    kept = [row for row in everything if not row["dropped"]]
+    names = _names(len(kept), layout)
+    arrow = to_arrow(clips)
+    mask = pa.array([not row["dropped"] for row in everything], pa.bool_())
+    manifest = arrow.filter(mask).drop_columns(list(NOT_OF_USE))
+    if names:
+        manifest = manifest.add_column(0, pa.field("file", pa.string()), pa.array(names, pa.string()))
+    facts = statistics(everything, of)
+    title = Path(prefix).name
+    files: dict[str, Write] = {
+        "README.md": _text(_card(title, facts)),
+        "manifest.parquet": partial(_parquet, manifest),
+        "scores.parquet": partial(_parquet, arrow),
+        "statistics.json": _text(json.dumps(facts, indent=1)),
+        "report.html": _text(report(title, facts, everything, of)),
+    }
+    if videos:
+        files["videos.parquet"] = partial(_parquet, to_arrow(videos))
+    cut = write_exact if exact else write_copy
+    writers = [partial(cut, source=Path(row["source"]), start=row["start"], seconds=row["seconds"]) for row in kept]
+    if layout == "files":
+        files |= zip(names, writers, strict=True)
+    elif layout == "webdataset":
+        files |= _shards(kept, names, writers)
+    told = [clips.data, videos.data if videos else b"", f"{layout} {exact}".encode()]
+    return Folder(prefix, files, sha256(b"\0".join(told)).hexdigest())
+
+
+def _names(count: int, layout: str) -> list[str]:
+    """The file that each clip is in."""
+    if layout == "files":
+        return [f"clips/{index:06}.mp4" for index in range(count)]
+    return [f"shards/{index // SHARD:05}.tar" for index in range(count)] if layout == "webdataset" else []
+
+
+def _shards(kept: Sequence[Row], names: Sequence[str], writers: Sequence[Write]) -> dict[str, Write]:
+    members: dict[str, list[tuple[str, Row, Write]]] = {}
+    for index, (row, name, write) in enumerate(zip(kept, names, writers, strict=True)):
+        members.setdefault(name, []).append((f"{index:06}", row, write))
+    return {name: partial(_shard, members=of) for name, of in members.items()}
+
+
+def _shard(path: Path, members: Sequence[tuple[str, Row, Write]]) -> None:
+    """A tar of samples, as WebDataset reads it; equal samples give equal bytes."""
+    with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as shard, tempfile.TemporaryDirectory() as scratch:
+        for key, row, write in members:
+            clip = Path(scratch, "clip.mp4")
+            clip.unlink(missing_ok=True)
+            write(clip)
+            known = {name: value for name, value in row.items() if not isinstance(value, bytes) and name != "embedding"}
+            for suffix, data in (
+                ("mp4", clip.read_bytes()),
+                ("txt", (row["caption"] or "").encode()),
+                ("json", json.dumps(known).encode()),
+            ):
+                entry = tarfile.TarInfo(f"{key}.{suffix}")
+                entry.size = len(data)
+                shard.addfile(entry, io.BytesIO(data))
+
+
+def _parquet(table: pa.Table, path: Path) -> None:
+    pq.write_table(table, path, compression="zstd")
+
+
+def _text(text: str) -> Write:
+    return lambda path: path.write_text(text, encoding="utf-8")
+
+
+def _card(title: str, facts: Mapping[str, Any]) -> str:
+    return (
+        f"---\nconfigs:\n- config_name: default\n  data_files: manifest.parquet\n---\n# {title}\n\n"
+        f"{facts['clips_kept']:,} of {facts['clips']:,} clips from {facts['videos']:,} videos, "
+        f"{facts['hours_kept']:.2f} hours. `manifest.parquet` lists them, `scores.parquet` has all clips with their "
+        "scores and why some were dropped, `report.html` shows both. Made with Kinograph from `workflow.json`.\n"
+    )

@@ -1,0 +1,113 @@
+"""Scanning several videos at a time, each in a process of its own."""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
+from multiprocessing.queues import Queue
+from pathlib import Path
+from queue import Empty
+from types import TracebackType
+from typing import Self
+
+from engine.errors import KinographError
+from nodes.dataset.scan import Scan, ScanSettings, scan
+
+TICK = 0.1
+"""Seconds between two looks at the processes."""
+
+Found = Scan | str
+"""What a scan found, or why it could not be made."""
+Told = tuple[Path, float]
+"""A video, and the share of it that is done."""
+
+
+class Scanners:
+    """Scans videos; leaving it ends its processes.
+
+    Args:
+        settings: what decides the result.
+        processes: how many videos are scanned at a time; 1 scans in this process, when the result is asked for.
+        tell: called now and then, with a video and the share of it that is done; what it raises ends the wait.
+    """
+
+    def __init__(self, settings: ScanSettings, processes: int, tell: Callable[[Path, float], object]) -> None:
+        self._settings = settings
+        self._processes = processes
+        self._tell = tell
+        self._spawning = multiprocessing.get_context("spawn")  # torch's threads and CUDA don't survive a fork
+        self._told: Queue[Told] | None = None
+        self._pool: ProcessPoolExecutor | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._end()
+
+    def start(self, path: Path) -> Callable[[], Found]:
+        """Begin a scan; what is returned waits for its end."""
+        if self._processes == 1:
+            return partial(_found, path, self._settings, partial(self._tell, path))
+        return partial(self._wait, path, self._submit(path))
+
+    def _submit(self, path: Path) -> Future[Found]:
+        if self._pool is None:
+            self._told = self._spawning.Queue()
+            self._pool = ProcessPoolExecutor(
+                self._processes, mp_context=self._spawning, initializer=_tell_into, initargs=(self._told,)
+            )
+        return self._pool.submit(_found_there, path, self._settings)
+
+    def _wait(self, path: Path, future: Future[Found], *, again: bool = True) -> Found:
+        while not future.done():
+            self._pass_on(path)
+            time.sleep(TICK)
+        try:
+            return future.result()
+        except BrokenProcessPool:  # by this video, or by one that was scanned beside it
+            self._end()
+        if again:
+            return self._wait(path, self._submit(path), again=False)
+        return "a process ended each time that it was decoded"
+
+    def _pass_on(self, awaited: Path) -> None:
+        """Tell what the processes have told, and something in any case: a run that was cancelled ends so."""
+        self._tell(awaited, 0.0)
+        while self._told is not None:
+            try:
+                self._tell(*self._told.get_nowait())
+            except Empty:
+                break
+
+    def _end(self) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+            self._pool = None
+
+
+def _found(path: Path, settings: ScanSettings, tell: Callable[[float], object]) -> Found:
+    try:
+        return scan(path, settings, progress=tell)
+    except KinographError as error:
+        return error.message
+
+
+_told: Queue[Told] | None = None
+"""In a process that scans: where it tells how far it is."""
+
+
+def _tell_into(queue: Queue[Told]) -> None:
+    global _told
+    _told = queue
+
+
+def _found_there(path: Path, settings: ScanSettings) -> Found:
+    """In a process of its own."""
+    assert _told is not None
+    queue = _told
+    return _found(path, settings, lambda share: queue.put((path, share)))

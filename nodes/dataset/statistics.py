@@ -1,0 +1,73 @@
+"""What a data set comes to, in numbers."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from nodes.dataset.table import Row
+
+SCORES = (
+    "seconds",
+    "motion",
+    "camera_motion",
+    "object_motion",
+    "text_area",
+    "sharpness",
+    "brightness",
+    "clipped",
+    "aesthetics",
+    "caption_similarity",
+)
+BINS = 24
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+
+
+def statistics(clips: Sequence[Row], videos: Sequence[Row]) -> dict[str, Any]:
+    """Counts, lengths, what each filter drops, and the spread of every score, as JSON data.
+
+    Args:
+        clips: rows of the table `CLIPS`, dropped ones with their reasons.
+        videos: rows of the table `VIDEOS`.
+    """
+    kept = [clip for clip in clips if not clip["dropped"]]
+    reasons = Counter(about(reason) for clip in clips for reason in {about(r): r for r in clip["dropped"]}.values())
+    alone = Counter(about(clip["dropped"][0]) for clip in clips if len({about(r) for r in clip["dropped"]}) == 1)
+    return {
+        "videos": len(videos),
+        "videos_with_problems": sum(bool(video["problem"]) for video in videos),
+        "video_hours": sum(video["seconds"] or 0 for video in videos) / 3600,
+        "clips": len(clips),
+        "clips_kept": len(kept),
+        "hours_kept": sum(clip["seconds"] for clip in kept) / 3600,
+        "mean_seconds_kept": float(np.mean([clip["seconds"] for clip in kept])) if kept else 0.0,
+        "dropped_by": {name: {"clips": count, "alone": alone[name]} for name, count in sorted(reasons.items())},
+        "scores": {name: spread for name in SCORES if (spread := _spread(clips, name))},
+    }
+
+
+def about(reason: str) -> str:
+    """What a reason for dropping a clip is about: the column, or "duplicates"."""
+    if reason.startswith("shows the same as"):
+        return "duplicates"
+    return reason.removeprefix("has no ").partition(" ")[0]
+
+
+def _spread(clips: Sequence[Row], column: str) -> dict[str, Any] | None:
+    """Quantiles, and a histogram of all and of the kept; None if there are no values."""
+    there = [clip for clip in clips if clip.get(column) is not None]
+    if not there:
+        return None
+    values = np.array([clip[column] for clip in there], np.float64)
+    edges = np.histogram_bin_edges(values, BINS)
+    kept = values[[not clip["dropped"] for clip in there]]
+    quantiles = np.quantile(values, QUANTILES)
+    return {
+        "quantiles": {f"{share:.0%}": float(value) for share, value in zip(QUANTILES, quantiles, strict=True)},
+        "edges": edges.tolist(),
+        "all": np.histogram(values, edges)[0].tolist(),
+        "kept": np.histogram(kept, edges)[0].tolist(),
+    }

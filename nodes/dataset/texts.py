@@ -1,0 +1,130 @@
+"""How much of a picture text covers: titles, subtitles, logos, the date that a camera burns in."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.errors import MissingError
+from nodes.dataset.footage import Picture
+
+STEP = 32
+"""The network takes sides that are multiples of this."""
+PIXELS = 256 * 160
+"""About how many pixels the network sees. Time is in proportion to it; letters below 5 of its pixels are overlooked."""
+INSIDE = 0.3
+"""The probability from which a pixel is taken for the core of a line of text."""
+CERTAIN = 0.73
+"""The mean probability that a line's rectangle needs: of 126 frames without text, one reaches it by mistake."""
+TALLEST = 0.3
+"""Thickest core believed, in parts of the picture's shorter side: thicker ones were faces and blinds so far."""
+GROWTH = 0.9
+"""How far a core is pushed out on all sides, times its area by its perimeter, to be the box around the letters.
+
+RapidOCR has 1.6, with room around the letters for reading them."""
+FINENESS = 1024
+"""Longest side of the mask on which the union of boxes is counted."""
+INSTALL = 'pip install "kinograph[curate]"'
+
+Quadrilateral = NDArray[np.float32]
+"""(4, 2): the corners in order around it, as x and y in pixels of the picture; 0 is its left or upper edge."""
+
+
+class TextDetector:
+    """Finds lines of text with the detector that RapidOCR ships, without reading them.
+
+    The network is PP-OCRv6_small_det of PaddleOCR, © Baidu and the PaddleOCR authors, in the ONNX form that the wheel
+    of RapidOCR 3.10 brings; Apache-2.0, as the wheel's MODEL_LICENSES.md says. It is a DB network (Liao et al.,
+    "Real-time Scene Text Detection with Differentiable Binarization", 2020): for each pixel it gives the probability
+    of being in the core of a line, which is the line less a margin. Of RapidOCR only that file is used: its own code
+    fetches what it misses, enlarges small pictures eightfold and rounds the boxes.
+
+    An instance may be shared by threads.
+
+    Args:
+        pixels: about how many pixels the network sees of a picture, of whatever shape.
+        threads: on which one picture is computed.
+
+    Raises:
+        MissingError: rapidocr, onnxruntime or the weights are not installed.
+    """
+
+    def __init__(self, pixels: int = PIXELS, threads: int = 1) -> None:
+        self.pixels = pixels
+        self._session = _session(threads)
+        self._input = self._session.get_inputs()[0].name
+
+    def boxes(self, picture: Picture) -> list[Quadrilateral]:
+        """The lines of text in a picture (H, W, 3): rectangles, turned as the lines are, cut off at its edges."""
+        return _outlines(self._probabilities(picture), picture.shape[0], picture.shape[1])
+
+    def area(self, picture: Picture) -> float:
+        """The share of a picture (H, W, 3) that lies in boxes of text, 0 to 1; where they overlap counts once."""
+        scale = FINENESS / max(picture.shape[:2])
+        height, width = (max(1, round(side * scale)) for side in picture.shape[:2])
+        mask = np.zeros((height, width), np.uint8)
+        for box in self.boxes(picture):  # half a pixel back, as the outline itself is filled too
+            cv2.fillConvexPoly(mask, np.rint(box * scale - 0.5).astype(np.int32), 1)
+        return float(mask.mean())
+
+    def _probabilities(self, picture: Picture) -> NDArray[np.float32]:
+        """(h, w), each from 0 to 1, of the picture at the size that the network sees."""
+        height, width = picture.shape[:2]
+        scale = (self.pixels / (height * width)) ** 0.5
+        size = tuple(max(STEP, round(side * scale / STEP) * STEP) for side in (width, height))
+        resized = cv2.resize(picture, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+        values = (resized.astype(np.float32) / 127.5 - 1).transpose(2, 0, 1)[None]
+        found: NDArray[np.float32] = self._session.run(None, {self._input: values})[0][0, 0]
+        return found
+
+
+def _session(threads: int) -> Any:
+    """The network, ready to run. Nothing is fetched and nothing logged."""
+    packages = {name: find_spec(name) for name in ("rapidocr", "onnxruntime")}
+    if lacking := [name for name, package in packages.items() if package is None]:
+        raise MissingError(f"finding text needs {' and '.join(lacking)}, not installed here", hint=INSTALL)
+    import onnxruntime
+
+    package = packages["rapidocr"]
+    found = package.submodule_search_locations if package else None
+    weights = sorted(file for folder in found or () for file in Path(folder).glob("models/*det*.onnx"))
+    if not weights:
+        raise MissingError("rapidocr comes without a text detector here", hint=INSTALL)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.log_severity_level = 4  # only what is fatal
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # leave the cores to the other workers
+    return onnxruntime.InferenceSession(str(weights[-1]), options, providers=["CPUExecutionProvider"])
+
+
+def _outlines(probabilities: NDArray[np.float32], height: int, width: int) -> list[Quadrilateral]:
+    """The boxes around the letters, in pixels of a picture of that size, top to bottom."""
+    cores = (probabilities > INSIDE).astype(np.uint8)
+    contours, _ = cv2.findContours(cores, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    scale = np.array([width / probabilities.shape[1], height / probabilities.shape[0]], np.float32)
+    boxes = []
+    for contour in contours:
+        (x, y), (long, short), angle = cv2.minAreaRect(contour)
+        if not 1 <= min(long, short) <= TALLEST * min(probabilities.shape):
+            continue
+        if _certainty(probabilities, ((x, y), (long, short), angle)) < CERTAIN:
+            continue
+        long, short = long + 1, short + 1  # it went through the middles of the outermost pixels
+        growth = GROWTH * long * short / (long + short)  # on both sides together
+        corners = cv2.boxPoints(((x + 0.5, y + 0.5), (long + growth, short + growth), angle)) * scale
+        boxes.append(np.clip(corners, 0, (width, height)).astype(np.float32))
+    return sorted(boxes, key=lambda box: (float(box[:, 1].min()), float(box[:, 0].min())))
+
+
+def _certainty(
+    probabilities: NDArray[np.float32], rectangle: tuple[tuple[float, float], tuple[float, float], float]
+) -> float:
+    """The mean probability in a turned rectangle (centre, sides, degrees)."""
+    mask = np.zeros(probabilities.shape, np.uint8)
+    cv2.fillConvexPoly(mask, np.rint(cv2.boxPoints(rectangle)).astype(np.int32), 1)
+    return float(cv2.mean(probabilities, mask)[0])
