@@ -1,13 +1,8 @@
-"""What clips show, in words: by a captioner on the middle view, by one on the clip, and by a language model from both.
-
-Blattmann et al. (2023, arXiv 2311.15127, section 3) took CoCa, V-BLIP and a language model, and trained on one of the
-three captions, drawn with probabilities 0.5, 0.25 and 0.25.
-"""
+"""What clips show, in words: by a captioner of transformers, on one view or on several."""
 
 from __future__ import annotations
 
-import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -25,8 +20,6 @@ if TYPE_CHECKING:
 BATCH = 16
 TOKENS = 40
 """Most tokens of a caption."""
-SHARES = {"image_caption": 0.5, "video_caption": 0.25, "summary": 0.25}
-"""How often each kind of caption is the one to train on."""
 
 
 class Captioner(NamedTuple):
@@ -90,17 +83,3 @@ def _load(source: str, path: Path, dtype: torch.dtype) -> Captioner:
     if not hasattr(processor, "image_processor"):
         raise InputError(f"{source} has no image processor, so it captions no pictures", input="captioner")
     return Captioner(model, processor, getattr(config, "num_image_with_embedding", None) or 1)
-
-
-def chosen(captions: Mapping[str, str | None], clip: str, seed: int) -> str | None:
-    """Which caption to train on: one of those that there are, drawn by `SHARES`, for a clip always the same.
-
-    Args:
-        captions: by kind.
-        clip: what the clip is called.
-        seed: another draws otherwise.
-    """
-    there = [kind for kind in SHARES if captions.get(kind)]
-    if not there:
-        return None
-    return random.Random(f"{seed} {clip}").choices(there, [SHARES[kind] for kind in there])[0]

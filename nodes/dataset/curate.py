@@ -5,6 +5,7 @@ was killed, or has other settings, does nothing anew that is done.
 from __future__ import annotations
 
 import json
+import random
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +18,6 @@ import numpy as np
 
 from engine.models.digest import digest
 from engine.values import Table
-from nodes.dataset.captions import SHARES, chosen
 from nodes.dataset.describe import Describer
 from nodes.dataset.duplicates import groups
 from nodes.dataset.scan import Scan, ScanSettings
@@ -33,6 +33,10 @@ VERSION = 1
 """Raised when scanning or describing gives something else than before for the same video and settings."""
 AHEAD = 2
 """How many scans for each process may be begun before the first is described: their views take memory."""
+
+
+SHARES = {"image_caption": 0.5, "video_caption": 0.25, "summary": 0.25}
+"""How often each kind of caption is the one to train on (Blattmann et al. 2023, arXiv 2311.15127, section 3)."""
 
 
 class Curated(NamedTuple):
@@ -130,10 +134,12 @@ def _describe(ctx: Context, job: Job, scanned: Callable[[], Found], scan_name: s
 
 
 def _with_caption(row: Row, seed: int) -> Row:
-    """The row with the caption to train on."""
-    kind = chosen({kind: row.get(kind) for kind in SHARES}, f"{row['video']}#{row['clip']}", seed)
-    if kind is None:
+    """The row with the caption to train on: one of those that there are, by `SHARES`, for a clip always the same."""
+    there = [kind for kind in SHARES if row.get(kind)]
+    if not there:
         return row
+    drawn = random.Random(f"{seed} {row['video']}#{row['clip']}")
+    kind = drawn.choices(there, [SHARES[kind] for kind in there])[0]
     return row | {"caption": row[kind], "caption_similarity": row.get(f"{kind}_similarity")}
 
 

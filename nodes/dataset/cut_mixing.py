@@ -63,7 +63,7 @@ class Stretch:
     """Frames in a row, to be compared with each other. Indices count from its first."""
 
     def __init__(self, signatures: Sequence[Signature]) -> None:
-        cells = np.stack([each.cells for each in signatures]).reshape(len(signatures), -1, 3).astype(np.float32)
+        cells = np.stack([each.cells for each in signatures]).reshape(len(signatures), -1, 3) - np.float32(128)
         means = cells.mean(axis=1)
         cells = (cells - means[:, None]).reshape(len(cells), -1)
         self._shared = cells @ cells.T / cells.shape[1]

@@ -164,15 +164,16 @@ class _Level:
         self._detector = ContentDetector(threshold, min_scene_len=0)
         self._pause = 1 / rate - 0.5 / fps
         self._fps = fps
-        self._seen: Frame | None = None
+        self._seen: tuple[int, float] | None = None
+        """Index and time of the frame that it looked at last."""
 
     def add(self, frame: Frame) -> tuple[int, int] | None:
         """The indices of the last frame looked at and this, if it is looked at and differs."""
-        if self._seen and frame.time - self._seen.time < self._pause:
+        if self._seen and frame.time - self._seen[1] < self._pause:
             return None
-        seen, self._seen = self._seen or frame, frame
+        seen, self._seen = self._seen, (frame.index, frame.time)
         changed = self._detector.process_frame(FrameTimecode(frame.index, self._fps), frame.small)
-        return (seen.index, frame.index) if changed else None
+        return (seen[0], frame.index) if seen and changed else None
 
 
 class _Judge:
@@ -240,7 +241,8 @@ class _Judge:
         p, q = self._pairs(walls.cumsum(), stirred.cumsum(), stride)
         scores = self._scores(p, q)
         while scores.size and scores.max() > 0:
-            start, end = self._refined(p[best := int(scores.argmax())], q[best], walls.cumsum(), stride)
+            best = int(scores.argmax())
+            start, end = self._refined(int(p[best]), int(q[best]), walls.cumsum(), stride)
             free = (q <= start) | (p >= end)
             if self._comes_back(start, end, self.settings.passing, walls.cumsum()):
                 free |= (q < (start + end) // 2) | (p > (start + end) // 2)
@@ -260,15 +262,18 @@ class _Judge:
         return p[fit], q[fit]
 
     def _refined(self, p: int, q: int, walls: Indices, stride: int) -> tuple[int, int]:
-        """The best pair of frames around a pair of which each is right to within `stride`."""
+        """The best pair of frames that is reached from a pair by steps of up to `stride`."""
         near = np.arange(-stride, stride + 1)
-        first, second = (each.ravel() for each in np.meshgrid(p + near, q + near, indexing="ij"))
-        fit = (first >= 0) & (second < len(walls)) & (second - first >= LEAST)
-        first, second = first[fit], second[fit]
-        fit = walls[first] == walls[second]
-        first, second = first[fit], second[fit]
-        best = int(self._scores(first, second).argmax())
-        return int(first[best]), int(second[best])
+        while True:
+            first, second = (each.ravel() for each in np.meshgrid(p + near, q + near, indexing="ij"))
+            fit = (first >= 0) & (second < len(walls)) & (second - first >= LEAST)
+            first, second = first[fit], second[fit]
+            fit = (walls[first] == walls[second]) & (self.times[second] - self.times[first] <= self.settings.longest)
+            first, second = first[fit], second[fit]
+            best = int(self._scores(first, second).argmax())
+            if (first[best], second[best]) == (p, q):
+                return p, q
+            p, q = int(first[best]), int(second[best])
 
     def _scores(self, p: Indices, q: Indices) -> Numbers:
         """How much changes between p and q, less what isn't a mix; above 0 if it may be a dissolve."""
@@ -278,9 +283,9 @@ class _Judge:
         return np.where(fit, mix.change**2 * (1 - misfit / least.misfit), 0)
 
     def _fading(self, p: Indices, q: Indices) -> Numbers:
-        """The same for half a fade. That it ends in a plain picture says enough of contrast and likeness."""
+        """The same for half a fade; a plain picture at one end says much already, so that less is asked of the rest."""
         mix = self.stretch.mix(p, q)
-        return mix.change**2 * (1 - mix.astray / self.settings.misfit)
+        return mix.change**2 * (1 - (mix.astray + mix.uneven) / self.settings.misfit)
 
     def _plain_runs(self) -> list[tuple[int, int]]:
         """First frame of each run of plain ones, and the one after its last."""

@@ -11,8 +11,6 @@ import cv2
 import numpy as np
 
 from engine.models import identity, resolve
-from nodes.dataset.captions import load_captioner
-from nodes.dataset.clip import AestheticHead, Clip, load_aesthetic_head, load_clip
 from nodes.dataset.footage import Picture
 from nodes.dataset.presets import SUMMARISE
 from nodes.dataset.table import Row, thumbnail
@@ -71,6 +69,8 @@ class Describer:
         return described
 
     def _caption(self, rows: list[Row], views: Sequence[Sequence[Picture]]) -> None:
+        from nodes.dataset.captions import load_captioner
+
         wanted = self._settings
         if wanted.image_captioner:
             captioner = load_captioner(self._ctx, wanted.image_captioner)
@@ -84,21 +84,21 @@ class Describer:
 
     def _embed(self, rows: list[Row], views: Sequence[Sequence[Picture]]) -> None:
         """Embeddings of the first, middle and last view, their mean aesthetics, and how the captions fit the middle."""
-        clip: Clip = load_clip(self._ctx, self._settings.clip)
+        from nodes.dataset.clip import load_aesthetic_head, load_clip
+
+        clip = load_clip(self._ctx, self._settings.clip)
         seen = clip.of_pictures([view for v in views for view in (v[0], _middle(v), v[-1])])
         middle = seen[1::3]
         _add(rows, "embedding", [embedding.numpy().astype(np.float16) for embedding in middle])
         if self._settings.aesthetics:
-            scores = self._head().score(seen).reshape(-1, 3).mean(1)
+            head = load_aesthetic_head(resolve(self._settings.aesthetics))
+            scores = head.score(seen).reshape(-1, 3).mean(1)
             _add(rows, "aesthetics", scores.tolist())
         for kind in ("image_caption", "video_caption", "summary"):
             told = [index for index, row in enumerate(rows) if row.get(kind)]
             similar = (clip.of_texts([rows[index][kind] for index in told]) * middle[told]).sum(1)
             for index, value in zip(told, similar.tolist(), strict=True):
                 rows[index][f"{kind}_similarity"] = value
-
-    def _head(self) -> AestheticHead:
-        return load_aesthetic_head(resolve(self._settings.aesthetics))
 
     def _writer(self, llm: LanguageModel) -> Callable[[Sequence[str]], str]:
         from nodes.text.models import language_model

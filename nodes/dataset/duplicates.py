@@ -118,7 +118,7 @@ def _parts(fingerprints: Fingerprints) -> tuple[NDArray[np.uint8], NDArray[np.ui
 
 def _plain(light: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """Which thumbnails (…, GRID, GRID) had less contrast than `PLAIN`, and so were not stretched to `CONTRAST`."""
-    plain: NDArray[np.bool_] = light.std((-1, -2)) < 0.9 * CONTRAST
+    plain: NDArray[np.bool_] = light.std((-1, -2), np.float32) < 0.9 * CONTRAST
     return plain
 
 
@@ -127,7 +127,8 @@ def _gradients(light: NDArray[np.float32], plain: NDArray[np.bool_]) -> NDArray[
 
     Those of plain ones are 0, but for a last number, so that they resemble one another and nothing else.
     """
-    across, down = (np.diff(light, axis=axis).reshape(*plain.shape, -1) for axis in (-1, -2))
+    size = light.shape[-1] * (light.shape[-1] - 1)
+    across, down = (np.diff(light, axis=axis).reshape(*plain.shape, size) for axis in (-1, -2))
     values = np.concatenate([across, down], -1)
     values *= ~plain[..., None] / np.maximum(np.linalg.norm(values, axis=-1, keepdims=True), 1e-6)
     return np.concatenate([values, plain[..., None]], -1, dtype=np.float32)

@@ -12,8 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-import numpy as np
+from math import inf
 
 from engine.errors import InputError, suggestion
 from nodes.dataset.table import Row
@@ -47,10 +46,11 @@ class Worst:
     percent: float
 
     def bound(self, values: Sequence[float]) -> Bound:
-        """The limit that this comes to; rows that are level with it stay, so it may drop fewer than `percent`."""
+        """The limit that this comes to: the worst value that stays. Rows that are level with it stay too."""
         least = self.column not in LOW_IS_BETTER
-        share = self.percent if least else 100 - self.percent
-        return Bound(self.column, least, float(np.percentile(values, share)))
+        ordered = sorted(values, reverse=not least)
+        gone = int(len(ordered) * self.percent / 100 + 1e-9)
+        return Bound(self.column, least, ordered[gone] if gone < len(ordered) else (inf if least else -inf))
 
 
 @dataclass(frozen=True, slots=True)

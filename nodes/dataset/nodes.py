@@ -144,7 +144,7 @@ class EloThreshold(Node, version=1, category="dataset", uses="io"):
 
     votes: Multiline
     """The votes, one a line, the winner first: `25 > 12.5`."""
-    column: Annotated[str, Field(pattern=r"^\\w+$")] = "motion"
+    column: Annotated[str, Field(pattern=r"^\w+$")] = "motion"
     """The score that is filtered."""
 
     def run(self, ctx: Context) -> Chosen:
@@ -174,7 +174,7 @@ class SaveDataset(Node, version=1, category="dataset", saves="dataset"):
     layout: Literal["files", "webdataset", "none"] = "files"
     """How clips are written: as MP4 files, in WebDataset shards, or not at all."""
     exact: bool = True
-    """Encode clips anew, to the frame. Otherwise they are copied from key frames on: curate them `at_key_frames` then."""
+    """Encode clips anew, to the frame; else they are copied from key frames on, so curate them `at_key_frames`."""
 
     def run(self, ctx: Context) -> Folder:
         from nodes.dataset.saving import folder

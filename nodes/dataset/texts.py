@@ -20,7 +20,7 @@ PIXELS = 256 * 160
 INSIDE = 0.3
 """The probability from which a pixel is taken for the core of a line of text."""
 CERTAIN = 0.73
-"""The mean probability that a line's rectangle needs: of 126 frames without text, one reaches it by mistake."""
+"""The mean probability that a line's rectangle needs: nothing in 126 frames without text reaches it."""
 TALLEST = 0.3
 """Thickest core believed, in parts of the picture's shorter side: thicker ones were faces and blinds so far."""
 GROWTH = 0.9

@@ -36,13 +36,15 @@ PLAIN = 4.0
 """Standard deviation, in grey levels, up to which a frame is plain: a boundary with one in it is a fade."""
 SHARP = 2
 """Frames that a hard cut may look as if it took, at most."""
+LONGEST = 250
+"""Frames that a boundary may take at most; what goes on for longer is taken for several."""
 Chances: TypeAlias = NDArray[np.float32]
 
 
 class TransnetFinder:
     """Finds where one shot gives way to the next, as `CutFinder` does, by TransNetV2.
 
-    Memory and delay are bounded: `STEP` + `EDGE` frames, or those of the cascade and `EDGE` frames.
+    Memory and delay are bounded: some hundred tiny frames, or as many more than the cascade has.
 
     Args:
         threshold: the chance above which a frame is a boundary's; 0.5 is its authors'.
@@ -99,7 +101,7 @@ class TransnetFinder:
                 found += self._boundaries(min(self._answered + STEP, limit))
             found += self._closed() if over else []
             oldest = self._answered - len(self._chances)
-        if (spare := oldest - EDGE - self._first) > STEP:
+        if (spare := oldest - SHARP - EDGE - self._first) > STEP:
             del self._frames[:spare]
             self._first += spare
         return found
@@ -108,7 +110,7 @@ class TransnetFinder:
         """The boundaries that end among the next frames to be answered for, up to `end`."""
         found = []
         for one, many in self._asked(self._answered, end).tolist():
-            if max(one, many) > self.threshold:
+            if max(one, many) > self.threshold and len(self._chances) < LONGEST:
                 self._chances.append((one, many))
             else:
                 found += self._closed()

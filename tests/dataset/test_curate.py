@@ -1,0 +1,222 @@
+"""Folders of videos become data sets: in one go, after an interruption, and with other rules."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from engine.cache import Cache
+from engine.disk import Disk
+from engine.errors import MissingError
+from engine.events import NodeFailed, NodeSaved
+from engine.execute import Execution
+from engine.graph import check
+from engine.workflow import Workflow
+from nodes import registry
+from nodes.dataset import curate, scan, sources
+from nodes.dataset.footage import Footage
+from nodes.dataset.table import rows
+from tests.dataset.films import REAL, sprites, three_shots, write
+
+NO_MODELS: dict[str, Any] = {"clip": None, "aesthetics": None, "find_text": False, "rules": "no duplicates"}
+
+
+@pytest.fixture
+def raw(tmp_path: Path) -> Path:
+    """A folder with a video of three shots, the second of which is another video as well, and one that is broken."""
+    folder = tmp_path / "raw"
+    (folder / "more").mkdir(parents=True)
+    three_shots(folder / "shots.mp4")
+    write(folder / "more" / "again.mp4", sprites(2, 3), crf="30")
+    (folder / "broken.mp4").write_bytes(b"\0" * 1000)
+    (folder / "notes.txt").write_text("no video")
+    return folder
+
+
+def workflow(raw: Path, **inputs: Any) -> Workflow:
+    save = {name: inputs.pop(name) for name in ("layout", "exact") if name in inputs}
+    graph = {
+        "curate": {"class_type": "LVDCurate", "inputs": {"videos": str(raw), "processes": 1} | NO_MODELS | inputs},
+        "save": {
+            "class_type": "SaveDataset",
+            "inputs": {"clips": ["curate", "clips"], "videos": ["curate", "videos"]} | save,
+        },
+    }
+    return Workflow.read({"graph": graph})
+
+
+def run(raw: Path, cache: Cache, out: Path, **inputs: Any) -> tuple[Execution, Path]:
+    execution = Execution(check(workflow(raw, **inputs), registry(), targets=["curate", "save"]), cache=cache, out=out)
+    events = list(execution)
+    assert not [event for event in events if isinstance(event, NodeFailed)]
+    (saved,) = (event.files for event in events if isinstance(event, NodeSaved))
+    return execution, saved[0]
+
+
+def bytes_of(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_a_folder_of_videos_becomes_a_data_set(raw: Path, tmp_path: Path) -> None:
+    execution, saved = run(raw, Cache(), tmp_path / "out")
+    clips, videos = (rows(table) for table in execution.results["curate"])
+    assert [(clip["video"], clip["first_frame"], clip["end_frame"]) for clip in clips] == [
+        ("more/again.mp4", 0, 72),
+        ("shots.mp4", 0, 48),
+        ("shots.mp4", 48, 120),
+        ("shots.mp4", 120, 168),
+    ]
+    assert [clip["duplicate_of"] for clip in clips] == [None, None, "more/again.mp4#0", None]
+    assert [(video["video"], video["clips"], video["frames"]) for video in videos] == [
+        ("broken.mp4", 0, None),
+        ("more/again.mp4", 1, 72),
+        ("shots.mp4", 3, 168),
+    ]
+    assert "can't be opened as a video" in videos[0]["problem"]
+
+    manifest = pq.read_table(saved / "manifest.parquet").to_pylist()
+    assert [row["file"] for row in manifest] == [f"clips/00000{i}.mp4" for i in range(3)]
+    assert [len(list(Footage(saved / row["file"]))) for row in manifest] == [72, 48, 48]
+    assert pq.read_table(saved / "scores.parquet").num_rows == 4
+    facts = json.loads((saved / "statistics.json").read_text())
+    assert (facts["clips"], facts["clips_kept"], facts["videos_with_problems"]) == (4, 3, 1)
+    assert facts["dropped_by"] == {"duplicates": {"clips": 1, "alone": 1}}
+    page = (saved / "report.html").read_text()
+    assert "shows the same as more/again.mp4#0" in page
+    assert "broken.mp4" in page
+
+
+def test_other_rules_decode_nothing_anew(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Cache(disk=Disk(tmp_path / "cache")) as cache:
+        run(raw, cache, tmp_path / "out")
+    monkeypatch.setattr(scan, "CutFinder", None)
+    with Cache(disk=Disk(tmp_path / "cache")) as cache:  # as another process would have it
+        execution, _ = run(raw, cache, tmp_path / "out", rules="motion >= 1000", layout="none")
+    assert all(row["dropped"] for row in rows(execution.results["curate"][0]))
+
+
+def test_a_new_video_is_all_that_is_decoded(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache, scanned = Cache(), list[str]()
+    run(raw, cache, tmp_path / "out")
+    write(raw / "new.mp4", sprites(9, 2))
+    original = curate.Scanners.start
+
+    def start(self: curate.Scanners, path: Path) -> Any:
+        scanned.append(path.name)
+        return original(self, path)
+
+    monkeypatch.setattr(curate.Scanners, "start", start)
+    execution, _ = run(raw, cache, tmp_path / "out")
+    assert scanned == ["broken.mp4", "new.mp4"]
+    assert len(rows(execution.results["curate"][0])) == 5
+
+
+def test_processes_change_nothing(raw: Path, tmp_path: Path) -> None:
+    one, two = (run(raw, Cache(), tmp_path / str(count), processes=count)[1] for count in (1, 2))
+    differing = {name for name, data in bytes_of(one).items() if bytes_of(two)[name] != data}
+    assert differing == {"workflow.json"}
+
+
+def test_a_killed_run_goes_on_and_ends_in_the_same_files(raw: Path, tmp_path: Path) -> None:
+    for seed in range(4, 8):
+        write(raw / f"{seed}.mp4", sprites(seed, 3))
+    file = tmp_path / "workflow.json"
+    file.write_text(json.dumps(workflow(raw).document()))
+    _, whole = run(raw, Cache(), tmp_path / "whole")
+
+    def command(out: str) -> subprocess.Popen[bytes]:
+        words = [sys.executable, "-m", "engine.cli", "run", str(file), "--out", str(tmp_path / out)]
+        environment = os.environ | {"KINOGRAPH_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1"}
+        return subprocess.Popen(words, env=environment, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+
+    cached, kills = tmp_path / "home" / "cache", 0
+    while kills < 2:
+        process = command("out")
+        before = len(list(cached.glob("*.safetensors")))
+        while process.poll() is None and len(list(cached.glob("*.safetensors"))) <= before:
+            time.sleep(0.005)
+        if process.poll() is not None:
+            break
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        kills += 1
+    assert kills > 0
+    assert command("out").wait() == 0
+    (saved,) = sorted((tmp_path / "out").glob("dataset_*"))[-1:]
+    assert bytes_of(saved).keys() == bytes_of(whole).keys()
+    differing = {name for name, data in bytes_of(saved).items() if bytes_of(whole)[name] != data}
+    assert differing <= {"workflow.json"}
+
+
+def test_clips_are_copied_from_key_frames_on(raw: Path, tmp_path: Path) -> None:
+    execution, saved = run(raw, Cache(), tmp_path / "out", at_key_frames=True, exact=False)
+    source = list(Footage(raw / "shots.mp4"))
+    first = next(clip for clip in rows(execution.results["curate"][0]) if clip["video"] == "shots.mp4")
+    copied = list(Footage(saved / "clips" / "000001.mp4"))
+    for frame, original in zip(copied, source[first["first_frame"] :], strict=False):
+        assert np.array_equal(frame.picture, original.picture)
+    assert 44 <= len(copied) <= 48
+
+
+def test_shards_are_what_webdataset_reads(raw: Path, tmp_path: Path) -> None:
+    _, saved = run(raw, Cache(), tmp_path / "out", layout="webdataset")
+    with tarfile.open(saved / "shards" / "00000.tar") as shard:
+        assert [entry.name for entry in shard][:4] == ["000000.mp4", "000000.txt", "000000.json", "000001.mp4"]
+        clip, about = shard.extractfile("000001.mp4"), shard.extractfile("000001.json")
+        assert clip is not None
+        assert about is not None
+        (tmp_path / "clip.mp4").write_bytes(clip.read())
+        assert json.load(io.TextIOWrapper(about))["end_frame"] == len(list(Footage(tmp_path / "clip.mp4"))) == 48
+
+
+def test_long_shots_are_cut_into_equal_parts_and_short_ones_left_out(tmp_path: Path) -> None:
+    write(tmp_path / "a.mp4", sprites(1, 9))
+    write(tmp_path / "b.mp4", sprites(2, 0.8))
+    execution, _ = run(tmp_path, Cache(), tmp_path / "out", longest=2.0)
+    clips = rows(execution.results["curate"][0])
+    assert {clip["video"] for clip in clips} == {"a.mp4"}
+    assert sum(clip["seconds"] for clip in clips) == pytest.approx(9, abs=0.1)
+    assert all(1 < clip["seconds"] <= 2.05 for clip in clips)
+
+
+def test_lists_tables_patterns_and_single_files_name_videos(raw: Path, tmp_path: Path) -> None:
+    import pyarrow as pa
+
+    shots, again = raw / "shots.mp4", raw / "more" / "again.mp4"
+    (tmp_path / "list.txt").write_text(f"# mine\n{shots}\n\nraw/more/again.mp4\n")
+    pq.write_table(pa.table({"path": [str(again), str(again)]}), tmp_path / "table.parquet")
+    pq.write_table(pa.table({"x": [1]}), tmp_path / "other.parquet")
+    assert sources.find(tmp_path / "list.txt") == [shots, again]
+    assert sources.find(tmp_path / "table.parquet") == [again]
+    assert sources.find(raw / "**" / "*.mp4") == [raw / "broken.mp4", again, shots]
+    assert sources.find(shots) == [shots]
+    assert sources.find(tmp_path / "nowhere") == []
+    with pytest.raises(Exception, match="no column of paths"):
+        sources.find(tmp_path / "other.parquet")
+    (tmp_path / "bad.txt").write_text("nowhere.mp4")
+    with pytest.raises(Exception, match=r"nowhere\.mp4, which isn't there"):
+        sources.find(tmp_path / "bad.txt")
+
+
+def test_a_folder_without_videos_is_reported_before_the_run(tmp_path: Path) -> None:
+    with pytest.raises(MissingError, match="nothing like"):
+        check(workflow(tmp_path), registry())
+
+
+def test_the_shots_of_a_real_video(tmp_path: Path) -> None:
+    execution, _ = run(REAL / "bikes.mp4", Cache(), tmp_path, layout="none", find_text=True)
+    clips = rows(execution.results["curate"][0])
+    assert [clip["first_frame"] for clip in clips] == [0, 30, 76, 137, 187]
+    assert max(clip["text_area"] for clip in clips) < 0.02

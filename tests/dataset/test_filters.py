@@ -1,0 +1,145 @@
+"""Rules: what they drop of a table or of a video, and what votes choose."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.errors import InputError
+from engine.node import Context
+from engine.values import Table, Video
+from nodes.dataset.elo import Vote, parse, ratings
+from nodes.dataset.filters import parse as rules
+from nodes.dataset.filters import reasons
+from nodes.dataset.nodes import EloThreshold, VideoFrameFilter
+from nodes.dataset.presets import LVD_F
+from nodes.dataset.table import CLIPS, rows, to_table
+from tests.dataset.films import sprites
+
+
+def clips(**columns: list[Any]) -> list[dict[str, Any]]:
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
+def dropped(listed: list[dict[str, Any]], text: str) -> list[int]:
+    return [index for index, why in enumerate(reasons(listed, rules(text))) if why]
+
+
+def test_bounds_are_kept_to_and_told() -> None:
+    listed = clips(text_area=[0.0, 0.07, 0.071, None])
+    assert reasons(listed, rules("text_area <= 0.07")) == [
+        [],
+        [],
+        ["text_area 0.071 is above 0.07"],
+        ["has no text_area"],
+    ]
+
+
+def test_the_worst_are_the_lowest_or_of_what_disturbs_the_highest() -> None:
+    listed = clips(motion=[4.0, 1, 3, 2], text_area=[0.1, 0.4, 0.2, 0.3])
+    assert dropped(listed, "worst 25% motion") == [1]
+    assert dropped(listed, "worst 50% motion") == [1, 3]
+    assert dropped(listed, "worst 25% text_area") == [1]
+    assert "the worst 25 %" in reasons(listed, rules("worst 25% motion"))[1][0]
+
+
+def test_percentages_are_of_all_rows_whatever_other_rules_drop() -> None:
+    listed = clips(motion=[1.0, 2, 3, 4], aesthetics=[4.0, 3, 2, 1])
+    assert dropped(listed, "worst 25% motion\nworst 25% aesthetics") == [0, 3]
+
+
+@given(st.lists(st.floats(0, 10, width=32), min_size=1), st.integers(0, 100))
+def test_the_worst_are_never_more_than_asked_for_and_no_better_than_what_stays(values: list[float], share: int) -> None:
+    gone = set(dropped(clips(motion=values), f"worst {share}% motion"))
+    assert len(gone) <= share / 100 * len(values)
+    stay = [value for index, value in enumerate(values) if index not in gone]
+    assert all(values[index] < min(stay, default=np.inf) for index in gone)
+
+
+def test_duplicates() -> None:
+    listed = clips(duplicate_of=[None, "a.mp4#0", None])
+    assert reasons(listed, rules("no duplicates"))[1] == ["shows the same as a.mp4#0"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("motion", "'motion' is no rule"),
+        ("worst 101% motion", "is no rule"),
+        ("worst 5% motoin", "'motoin', which is no column of numbers"),
+        ("video >= 3", "'video', which is no column of numbers"),
+        ("aesthetics >= 3", "'aesthetics', which no row has a value for"),
+    ],
+)
+def test_what_is_wrong_with_a_rule_is_said(text: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        dropped([{"motion": 1.0, "video": "a", "aesthetics": None}], text)
+
+
+def table(*motions: float) -> Table:
+    return to_table([{"motion": value, "text_area": 0.0, "dropped": []} for value in motions], CLIPS)
+
+
+def test_the_paper_s_rules_need_what_they_judge_by() -> None:
+    with pytest.raises(InputError, match="aesthetics"):
+        VideoFrameFilter(source=table(1, 2), rules=LVD_F).run(Context())
+
+
+def test_a_table_is_split_and_shown() -> None:
+    found = VideoFrameFilter(source=table(1, 2, 3, 4), rules="worst 25% motion").run(Context())
+    assert [row["motion"] for row in rows(found.kept)] == [2, 3, 4]
+    assert [bool(row["dropped"]) for row in rows(found.table)] == [True, False, False, False]
+    assert found.sheet.pixels.shape[:2] == (1, 3)
+
+
+def test_a_second_filter_judges_all_again_or_what_the_first_left() -> None:
+    first = VideoFrameFilter(source=table(1, 2, 3, 4, 5), rules="motion >= 3").run(Context()).table
+    for again, gone in ((True, [1]), (False, [1, 2, 3])):
+        found = VideoFrameFilter(source=first, rules="worst 34% motion", again=again).run(Context()).table
+        assert [row["motion"] for row in rows(found) if row["dropped"]] == gone
+
+
+def test_frames_of_a_video_are_judged_one_by_one() -> None:
+    shot = torch.from_numpy(sprites(1)[:8].copy()).movedim(-1, 1).float() / 255
+    shot[3] = shot[2]  # a frame twice
+    shot[5] = 0  # and a dark one
+    video = Video(shot, 24.0)
+    found = VideoFrameFilter(source=video, rules="no duplicates\nclipped <= 0.9").run(Context())
+    why = {row["frame"]: row["dropped"] for row in rows(found.table) if row["dropped"]}
+    assert why == {3: ["shows the same as frame 2"], 5: ["clipped 1 is above 0.9"]}
+    assert torch.equal(found.kept.frames, shot[[0, 1, 2, 4, 6, 7]])
+    with pytest.raises(InputError, match="every frame was dropped"):
+        VideoFrameFilter(source=video, rules="sharpness >= 99").run(Context())
+
+
+class TestElo:
+    def test_ratings_come_close_to_the_odds_that_votes_were_drawn_by(self) -> None:
+        true = {"0": 900.0, "12.5": 980.0, "25": 1100.0, "50": 1020.0}
+        rng, votes = np.random.default_rng(0), list[Vote]()
+        for _ in range(1500):
+            a, b = rng.choice(list(true), 2, replace=False)
+            wins = rng.random() < 1 / (1 + 10 ** ((true[b] - true[a]) / 400))
+            votes.append(Vote(a, b) if wins else Vote(b, a))
+        found = ratings(votes)
+        assert list(found) == ["25", "50", "12.5", "0"]
+        assert all(found[name] == pytest.approx(rating, abs=40) for name, rating in true.items())
+
+    def test_the_order_of_votes_hardly_matters(self) -> None:
+        votes = parse("25 > 12.5\n" * 6 + "12.5 > 25\n" * 3 + "25 > 50\n" * 5 + "50 > 12.5\n" * 4)
+        one, other = ratings(votes), ratings(votes[::-1])
+        assert all(one[name] == pytest.approx(other[name], abs=10) for name in one)
+
+    def test_the_best_percentage_becomes_a_rule(self) -> None:
+        chosen = EloThreshold(votes="25 > 12.5\n25 > 50\n12.5 > 50", column="aesthetics").run(Context())
+        assert (chosen.percent, chosen.rule) == (25, "worst 25% aesthetics")
+        assert [line.partition(":")[0] for line in chosen.ratings.splitlines()] == ["25", "12.5", "50"]
+
+    @pytest.mark.parametrize("votes", ["", "25", "25 > ", "25 > 25", "much > little"])
+    def test_what_is_no_vote_or_no_percentage_is_said(self, votes: str) -> None:
+        with pytest.raises(InputError):
+            EloThreshold(votes=votes).run(Context())

@@ -1,0 +1,89 @@
+"""Videos as they come: variable frame rates, rotation, odd sizes, deep colours, damage."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from engine.errors import InputError
+from nodes.dataset.footage import Footage
+from tests.dataset.films import REAL, sprites, write
+
+
+def test_frames_come_with_the_times_at_which_they_are_shown(tmp_path: Path) -> None:
+    times = [0, 0.04, 0.08, 0.5, 0.54, 1.2, 1.21, 3]
+    footage = Footage(write(tmp_path / "a.mp4", sprites(1)[:8], times=times))
+    assert [frame.time for frame in footage] == pytest.approx(times, abs=1e-3)
+    assert [frame.index for frame in footage] == list(range(8))  # and anew
+    assert not footage.damage
+
+
+def test_frames_with_b_frames_come_in_the_order_they_are_shown(tmp_path: Path) -> None:
+    film = sprites(2)
+    frames = list(Footage(write(tmp_path / "a.mp4", film, bf="3", g="12")))
+    assert len(frames) == len(film)
+    errors = [np.abs(f.picture[..., ::-1].astype(int) - shown).mean() for f, shown in zip(frames, film, strict=True)]
+    assert max(errors) < 4
+    assert [frame.index for frame in frames if frame.key][:3] == [0, 12, 24]
+
+
+@pytest.mark.parametrize(("codec", "pixels"), [("libx264", "yuv420p10le"), ("libx264", "yuv444p"), ("ffv1", "yuv420p")])
+def test_other_formats_are_read_as_eight_bits(codec: str, pixels: str, tmp_path: Path) -> None:
+    film = sprites(3)[:10, :101, :75] if pixels == "yuv444p" else sprites(3)[:10]  # odd sides as well
+    frames = list(Footage(write(tmp_path / "a.mkv", film, codec=codec, pixels=pixels)))
+    assert [frame.picture.shape for frame in frames] == [film.shape[1:]] * 10
+    assert np.abs(frames[5].picture[..., ::-1].astype(int) - film[5]).mean() < 4
+
+
+def test_what_is_stored_lying_is_turned_upright(tmp_path: Path) -> None:
+    film = sprites(4)[:5, :64]
+    path = write(tmp_path / "a.mp4", film)
+    data = bytearray(path.read_bytes())
+    at = data.index(b"tkhd") + 4 + 40  # the track's display matrix
+    data[at : at + 36] = np.array([0, 1 << 16, 0, -(1 << 16), 0, 0, 0, 0, 1 << 30], ">i4").tobytes()
+    path.write_bytes(bytes(data))
+    turned = next(iter(Footage(path))).picture[..., ::-1]
+    assert turned.shape == (128, 64, 3)
+    assert np.abs(turned.astype(int) - np.rot90(film[0], -1)).mean() < 4
+
+
+def test_frames_are_shrunk_as_pyscenedetect_shrinks_them() -> None:
+    frame = next(iter(Footage(REAL / "bigbuckbunny.mp4")))
+    assert frame.picture.shape == (720, 1280, 3)
+    assert frame.small.shape == (144, 256, 3)
+
+
+def test_a_file_that_was_cut_short_gives_what_it_holds(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.mkv", sprites(5, seconds=6))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    footage = Footage(path)
+    frames = list(footage)
+    assert 0 < len(frames) < 144
+
+
+def test_damage_within_is_passed_over_and_told(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.mp4", sprites(6, seconds=6), g="12")
+    data = bytearray(path.read_bytes())
+    middle = data.index(b"mdat") + len(data) // 3
+    data[middle : middle + 3000] = np.random.default_rng(0).bytes(3000)
+    path.write_bytes(bytes(data))
+    footage = Footage(path)
+    assert len(list(footage)) > 72
+    assert "at" in footage.damage
+
+
+def test_what_is_no_video_is_named(tmp_path: Path) -> None:
+    (tmp_path / "text.mp4").write_text("no video")
+    with pytest.raises(InputError, match=r"text\.mp4 can't be opened as a video"):
+        Footage(tmp_path / "text.mp4")
+    with av.open(str(tmp_path / "sound.mp4"), "w") as container:
+        stream = container.add_stream("aac", rate=8000, layout="mono")
+        silence = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        silence.sample_rate = 8000
+        container.mux(stream.encode(silence))
+        container.mux(stream.encode(None))
+    with pytest.raises(InputError, match="holds no video"):
+        Footage(tmp_path / "sound.mp4")
