@@ -92,8 +92,8 @@ def groups(fingerprints: Fingerprints, similar: float = SIMILAR) -> list[int]:
     clip to clip. Clips that are plain throughout duplicate nothing, as nothing tells them apart.
 
     All pairs of a clip and an earlier first are compared coarsely, by products of matrices in blocks, and those that
-    come near in full: n² / 2 times about 400 multiplications, half a minute for 100,000 clips on one core. Memory grows
-    with n only, by about 2 kB a clip.
+    come near in full: n² / 2 times about 200 multiplications, some 70 s for 100,000 clips on one core (BLAS may use
+    more). Many clips of one unmoving scene take longer, as most come near. Memory is a few kB a clip.
     """
     parts = _parts(fingerprints)
     light = parts[0]
