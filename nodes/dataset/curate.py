@@ -20,10 +20,9 @@ from engine.models.digest import digest
 from engine.values import Table
 from nodes.dataset.describe import Describer
 from nodes.dataset.duplicates import groups
-from nodes.dataset.scan import Scan, ScanSettings
+from nodes.dataset.scan import Scan, ScanSettings, require
 from nodes.dataset.scanning import Found, Scanners
 from nodes.dataset.table import CLIPS, SCANNED, VIDEOS, Row, rows, to_table
-from nodes.dataset.texts import TextDetector
 
 if TYPE_CHECKING:
     from engine.node import Context
@@ -72,8 +71,7 @@ def curate(ctx: Context, files: Sequence[Path], root: Path, job: Job) -> Curated
     Raises:
         MissingError: a model isn't there, or a library that is needed.
     """
-    if job.scan.text:
-        TextDetector()  # if it can't be had, say so before anything else
+    require(job.scan)
     clips: list[Row] = []
     videos: list[Row] = []
     progress = _Progress(ctx, files)

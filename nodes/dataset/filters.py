@@ -3,18 +3,21 @@
     text_area <= 0.07
     worst 25% motion
     no duplicates
+    lvd-f
 
-Percentages are of all rows, whatever other rules drop: as for Stable Video Diffusion, each axis is judged by itself.
+The last stands for the rules of `PRESETS`. Percentages are of all rows, whatever other rules drop: as for Stable Video
+Diffusion, each axis is judged by itself.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 
 from engine.errors import InputError, suggestion
+from nodes.dataset.presets import PRESETS
 from nodes.dataset.table import Row
 
 LOW_IS_BETTER = frozenset({"text_area", "clipped"})
@@ -63,7 +66,21 @@ Rule = Bound | Worst | NoDuplicates
 
 def parse(text: str) -> list[Rule]:
     """The rules that a text has, one a line; raises InputError for a line that is none."""
-    return [_rule(line) for line in map(str.strip, text.splitlines()) if line and not line.startswith("#")]
+    lines = [line.strip() for line in text.splitlines()]
+    whole = "\n".join(PRESETS.get(line.lower(), line) for line in lines)
+    return [_rule(line) for line in whole.splitlines() if line and not line.startswith("#")]
+
+
+def check(rules: Sequence[Rule], columns: Mapping[str, str]) -> None:
+    """Raise InputError if a rule is about a column that will have no values.
+
+    Args:
+        rules: what is to be judged.
+        columns: those columns, and what would give them values.
+    """
+    for rule in rules:
+        if not isinstance(rule, NoDuplicates) and (hint := columns.get(rule.column)):
+            raise InputError(f"a rule is about '{rule.column}', which clips won't have", input="rules", hint=hint)
 
 
 def _rule(line: str) -> Rule:
@@ -74,7 +91,9 @@ def _rule(line: str) -> Rule:
     if (found := _WORST.fullmatch(line)) and float(found[1]) <= 100:
         return Worst(found[2], float(found[1]))
     raise InputError(
-        f"'{line}' is no rule", input="rules", hint="write 'motion >= 2', 'worst 25% motion' or 'no duplicates'"
+        f"'{line}' is no rule",
+        input="rules",
+        hint="write 'motion >= 2', 'worst 25% motion', 'no duplicates' or 'lvd-f'",
     )
 
 

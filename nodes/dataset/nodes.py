@@ -11,7 +11,7 @@ from engine.errors import InputError
 from engine.node import Context, FileContents, Node
 from engine.values import Folder, Image, LanguageModel, Table, Video
 from nodes.dataset import sources
-from nodes.dataset.presets import LVD_F, SUMMARISE
+from nodes.dataset.presets import SUMMARISE
 from nodes.files.nodes import Prefix
 from nodes.image.nodes import Seed
 
@@ -41,8 +41,12 @@ class LVDCurate(Node, version=1, category="dataset", uses="device"):
 
     videos: VideoFiles
     """The videos: a folder, a pattern such as `raw/**/*.mp4`, a `.txt` list, a `.parquet` table, or one file."""
-    rules: Rules = LVD_F
-    """What is dropped, one rule a line: `worst 25% motion`, `text_area <= 0.07`, `no duplicates`."""
+    rules: Rules = "no duplicates"
+    """What is dropped, one rule a line: `worst 25% motion`, `text_area <= 0.07`, `no duplicates`, or `lvd-f` for all
+    that the paper used, which needs captions."""
+    cuts: Literal["cascade", "transnet", "both"] = "cascade"
+    """How shots are told apart: by detectors at three frame rates, by TransNetV2, which takes some fifty times as long,
+    or by the detectors where TransNetV2 agrees."""
     shortest: Annotated[float, Field(ge=0.5, le=60)] = 1.0
     """Seconds that a clip lasts at least."""
     longest: Annotated[float, Field(ge=0, le=3600)] = 0.0
@@ -72,9 +76,11 @@ class LVDCurate(Node, version=1, category="dataset", uses="device"):
         from nodes.dataset.curate import Job, curate
         from nodes.dataset.describe import Describer, DescribeSettings
         from nodes.dataset.filtering import filtered
+        from nodes.dataset.filters import check, parse
         from nodes.dataset.scan import ScanSettings
 
-        scan = ScanSettings(self.shortest, self.longest, self.at_key_frames, self.find_text)
+        check(parse(self.rules), self._without_values())
+        scan = ScanSettings(self.cuts, self.shortest, self.longest, self.at_key_frames, self.find_text)
         models = DescribeSettings(
             self.clip or "",
             (self.clip and self.aesthetics) or "",
@@ -86,6 +92,19 @@ class LVDCurate(Node, version=1, category="dataset", uses="device"):
         job = Job(scan, Describer(ctx, models, self.llm), self.processes or ctx.cores, self.seed)
         found = curate(ctx, sources.find(Path(self.videos)), root, job)
         return CuratedClips(filtered(found.clips, self.rules), found.videos)
+
+    def _without_values(self) -> dict[str, str]:
+        """The columns that no clip will have a value for, and what would change that."""
+        missing = {} if self.find_text else {"text_area": "turn find_text on"}
+        if not (self.clip and self.aesthetics):
+            missing["aesthetics"] = "give a CLIP and its aesthetic head"
+        captions = [self.image_captioner, self.video_captioner, self.llm]
+        for kind, caption in zip(("image_caption", "video_caption", "summary"), captions, strict=True):
+            if not (self.clip and caption):
+                missing[f"{kind}_similarity"] = "give a CLIP and what writes these captions"
+        if not (self.clip and any(captions)):
+            missing["caption_similarity"] = "give a captioner and a CLIP, or leave the rule out"
+        return missing
 
 
 class Filtered(NamedTuple):
@@ -108,7 +127,7 @@ class VideoFrameFilter(Node, version=1, category="dataset"):
 
     source: Table | Video
     """A table of clips, or a video."""
-    rules: Rules = LVD_F
+    rules: Rules = "lvd-f"
     """What is dropped, one rule a line: `worst 25% motion`, `text_area <= 0.07`, `no duplicates`."""
     again: bool = True
     """Judge clips anew, also those that an earlier filter dropped; otherwise only those that it left."""

@@ -8,6 +8,9 @@ worst 25% text_area
 text_area <= 0.07"""
 """What made LVD-F of LVD (Blattmann et al. 2023, arXiv 2311.15127, section 3.3 and appendices C and E.2.2)."""
 
+PRESETS = {"lvd-f": LVD_F}
+"""Rules by the line that stands for them."""
+
 SUMMARISE = (
     "You are given two descriptions of one video clip. Write one sentence that says all that both say, with what "
     "moves and how. Write the sentence only."

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from math import ceil
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import cv2
 import numpy as np
@@ -26,6 +26,9 @@ from nodes.dataset.quality import Quality, mean, quality
 from nodes.dataset.table import Row
 from nodes.dataset.texts import TextDetector
 
+if TYPE_CHECKING:
+    from nodes.dataset.transnet import TransnetFinder
+
 RATE = 2.0
 """Frames per second that flow and quality are measured at (Blattmann et al. 2023, appendix C)."""
 VIEW_SIDE = 256
@@ -35,10 +38,16 @@ MOST_VIEWS = 64
 """Views held of a shot that isn't over; of a longer one every second is dropped."""
 
 
+Cuts = Literal["cascade", "transnet", "both"]
+
+
 @dataclass(frozen=True)
 class ScanSettings:
     """What decides the clips of a video and their scores."""
 
+    cuts: Cuts = "cascade"
+    """How the bounds of shots are found: by the cascade of detectors, by TransNetV2, or by the former where the latter
+    agrees."""
     shortest: float = 1.0
     """Seconds; what is shorter is no clip. At least one measurement has to fit: 1 / `RATE`."""
     longest: float = 0.0
@@ -78,7 +87,7 @@ class _Scanner:
     """The state of a pass."""
 
     settings: ScanSettings
-    finder: CutFinder
+    finder: CutFinder | TransnetFinder
     detector: TextDetector | None
     times: array[float] = field(default_factory=lambda: array("d"))
     keys: list[int] = field(default_factory=list)
@@ -212,7 +221,7 @@ def scan(
     """
     cv2.setNumThreads(1)
     footage = Footage(path, threads)
-    scanner = _Scanner(settings, CutFinder(footage.fps), TextDetector() if settings.text else None)
+    scanner = _Scanner(settings, _finder(settings.cuts, footage.fps), TextDetector() if settings.text else None)
     told, shape = 0.0, (0, 0, 0)
     for frame in footage:
         scanner.add(frame)
@@ -234,6 +243,21 @@ def scan(
         "problem": footage.damage,
     }
     return Scan(video, scanner.clips)
+
+
+def require(settings: ScanSettings) -> None:
+    """Raise MissingError if what a scan needs isn't installed."""
+    _finder(settings.cuts, 25.0)
+    if settings.text:
+        TextDetector()
+
+
+def _finder(cuts: Cuts, fps: float) -> CutFinder | TransnetFinder:
+    if cuts == "cascade":
+        return CutFinder(fps)
+    from nodes.dataset.transnet import TransnetFinder
+
+    return TransnetFinder(cascade=CutFinder(fps) if cuts == "both" else None)
 
 
 def _view(picture: Picture) -> Picture:

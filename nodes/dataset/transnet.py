@@ -68,6 +68,8 @@ class TransnetFinder:
         self._frames: list[NDArray[np.uint8]] = []
         self._first = self._count = 0
         """Index of the first frame that is kept, and how many there have been."""
+        self.decided = 0
+        """Index of the frame up to which cuts are settled."""
         self._answered = 0
         """Frames for which the network has answered."""
         self._chances: list[tuple[float, float]] = []
@@ -101,6 +103,7 @@ class TransnetFinder:
                 found += self._boundaries(min(self._answered + STEP, limit))
             found += self._closed() if over else []
             oldest = self._answered - len(self._chances)
+        self.decided = max(self.decided, oldest)
         if (spare := oldest - SHARP - EDGE - self._first) > STEP:
             del self._frames[:spare]
             self._first += spare

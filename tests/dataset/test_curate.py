@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from engine import documents
 from engine.cache import Cache
 from engine.disk import Disk
 from engine.errors import MissingError
@@ -160,6 +161,12 @@ def test_a_killed_run_goes_on_and_ends_in_the_same_files(raw: Path, tmp_path: Pa
     assert differing <= {"workflow.json"}
 
 
+@pytest.mark.parametrize("cuts", ["transnet", "both"])
+def test_transnet_tells_shots_apart_or_agrees(cuts: str, raw: Path, tmp_path: Path) -> None:
+    execution, _ = run(raw / "shots.mp4", Cache(), tmp_path / "out", cuts=cuts, layout="none")
+    assert [clip["first_frame"] for clip in rows(execution.results["curate"][0])] == [0, 48, 120]
+
+
 def test_clips_are_copied_from_key_frames_on(raw: Path, tmp_path: Path) -> None:
     execution, saved = run(raw, Cache(), tmp_path / "out", at_key_frames=True, exact=False)
     source = list(Footage(raw / "shots.mp4"))
@@ -213,6 +220,21 @@ def test_lists_tables_patterns_and_single_files_name_videos(raw: Path, tmp_path:
 def test_a_folder_without_videos_is_reported_before_the_run(tmp_path: Path) -> None:
     with pytest.raises(MissingError, match="nothing like"):
         check(workflow(tmp_path), registry())
+
+
+def test_the_shipped_workflow_curates_real_videos(tmp_path: Path) -> None:
+    workflow = documents.with_setting(documents.read("curate_lvd").workflow, registry(), f"videos={REAL}")
+    graph = check(workflow, registry())
+    events = list(Execution(graph, cache=Cache(), out=tmp_path))
+    saved = {path.name: path for event in events if isinstance(event, NodeSaved) for path in event.files}
+    assert saved.keys() == {"lvd_00001", "lvd_preview_00001.png"}
+    scores = pq.read_table(saved["lvd_00001"] / "scores.parquet").to_pylist()
+    assert {row["video"] for row in scores} == {path.name for path in REAL.glob("*.mp4")}
+    assert all(row["aesthetics"] is not None and len(row["embedding"]) == 128 for row in scores)
+    assert [row["duplicate_of"] for row in scores if row["video"] == "carphone_pristine.mp4"] == [
+        "carphone_distorted.mp4#0"
+    ]
+    assert 0 < len(list((saved["lvd_00001"] / "clips").iterdir())) < len(scores)
 
 
 def test_the_shots_of_a_real_video(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from engine.values import Table, Video
 from nodes.dataset.elo import Vote, parse, ratings
 from nodes.dataset.filters import parse as rules
 from nodes.dataset.filters import reasons
-from nodes.dataset.nodes import EloThreshold, VideoFrameFilter
+from nodes.dataset.nodes import EloThreshold, LVDCurate, VideoFrameFilter
 from nodes.dataset.presets import LVD_F
 from nodes.dataset.table import CLIPS, rows, to_table
 from tests.dataset.films import sprites
@@ -85,9 +85,20 @@ def table(*motions: float) -> Table:
     return to_table([{"motion": value, "text_area": 0.0, "dropped": []} for value in motions], CLIPS)
 
 
-def test_the_paper_s_rules_need_what_they_judge_by() -> None:
-    with pytest.raises(InputError, match="aesthetics"):
-        VideoFrameFilter(source=table(1, 2), rules=LVD_F).run(Context())
+def test_the_paper_s_rules_are_a_preset() -> None:
+    assert rules("lvd-f\nno duplicates") == rules(f"{LVD_F}\nno duplicates")
+    assert len(rules("LVD-F")) == 5
+
+
+def test_a_rule_that_no_clip_will_have_values_for_is_refused_before_anything_is_decoded() -> None:
+    for inputs, hint in (
+        ({"rules": "lvd-f"}, "give a captioner and a CLIP"),
+        ({"rules": "aesthetics >= 4", "clip": None}, "give a CLIP and its aesthetic head"),
+        ({"rules": "text_area <= 0.1", "find_text": False}, "turn find_text on"),
+    ):
+        with pytest.raises(InputError, match="which clips won't have") as caught:
+            LVDCurate(videos="nowhere", **inputs).run(Context())
+        assert hint in str(caught.value.hint)
 
 
 def test_a_table_is_split_and_shown() -> None:

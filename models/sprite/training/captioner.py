@@ -28,8 +28,12 @@ WIDTH = 128
 LENGTH = 24
 """Tokens in a caption, its ends included."""
 PATCHES = (world.SIZE // PATCH) ** 2
-EYE_COURSES, EYE_BATCH = (3000, 5000, 4000), 48
-"""Steps of each course of the image encoder; pictures begin alike in the first, and come in pairs in the last."""
+EYE_COURSES, EYE_BATCH = (3000, 5000, 4000, 5000), 48
+"""Steps of each course of the image encoder; pictures begin alike in the first, and come in pairs in the last two."""
+PAIRED = 3
+"""The first course of pairs."""
+SECONDS = (2.0, 4.0)
+"""How long clips are, from and to."""
 STEPS, BATCH = 6000, 24
 STILL = 0.3
 """How many of the clips don't move, and are described without a motion."""
@@ -110,7 +114,7 @@ class Seeing(nn.Module):
             named = self.heads.losses(seen, truths)
             losses += [torch.stack(list(named.values())).mean(), named["subject"], F.l1_loss(self.pose(seen), poses)]
             if pairs:
-                losses.append(F.l1_loss(self.moves(seen[1::2] - seen[::2]), moved))
+                losses.append(3 * F.l1_loss(self.moves(seen[1::2] - seen[::2]), moved))
         return torch.stack(losses).sum() / 2
 
 
@@ -141,7 +145,7 @@ def train_eyes(encoder: nn.Module) -> nn.Module:
         return seeing.loss([_moment(step.rng, variety) for _ in range(EYE_BATCH)], pairs=False)
 
     for course, steps in enumerate(EYE_COURSES, 1):
-        here = partial(loss_of, seeing=seeing, before=sum(EYE_COURSES[: course - 1]), pairs=course == len(EYE_COURSES))
+        here = partial(loss_of, seeing=seeing, before=sum(EYE_COURSES[: course - 1]), pairs=course >= PAIRED)
         recipe = Recipe(f"captioner-eyes-{course}", steps, 1e-3, ema=0.998, seed=course)
         seeing = train(seeing.requires_grad_(True), here, recipe)
     return seeing.encoder
@@ -260,7 +264,7 @@ def train_captioner(tokenizer: BertTokenizer, steps: int = STEPS) -> GitForCausa
 
 
 def random_clip(rng: np.random.Generator) -> tuple[np.ndarray, world.Scene, str]:
-    """Six frames of one to three seconds, their scene, and the motion's kind, or "" for a still."""
+    """Six frames of two to four seconds, their scene, and the motion's kind, or "" for a still."""
     scenes, motion = random_moments(rng)
     return np.stack([world.draw(scene) for scene in scenes]), scenes[0], motion
 
@@ -271,7 +275,7 @@ def random_moments(rng: np.random.Generator) -> tuple[list[world.Scene], str]:
     if rng.random() < STILL:
         return [scene] * FRAMES, ""
     motion = world.random_motion(rng, float(rng.uniform(64, 255)))
-    fps = FRAMES / rng.uniform(1, 3)
+    fps = FRAMES / rng.uniform(*SECONDS)
     return [world.at_time(scene, motion, index / fps) for index in range(FRAMES)], motion.kind
 
 
