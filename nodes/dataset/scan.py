@@ -247,7 +247,8 @@ def scan(
 
 def require(settings: ScanSettings) -> None:
     """Raise MissingError if what a scan needs isn't installed."""
-    _finder(settings.cuts, 25.0)
+    if settings.cuts != "cascade":
+        _finder(settings.cuts, 25.0)
     if settings.text:
         TextDetector()
 
