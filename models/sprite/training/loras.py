@@ -6,7 +6,6 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, replace
-from itertools import accumulate
 from math import ceil
 from pathlib import Path
 
@@ -15,7 +14,6 @@ import torch
 from diffusers import StableDiffusionXLPipeline
 from torch import Tensor
 
-from engine.values import LoRA
 from models.sprite import world
 from models.sprite.training.data import pictures
 from models.sprite.training.loop import CHECKPOINTS, Run
@@ -36,8 +34,6 @@ SUBJECT_PICTURES = 5
 STYLE_PICTURES = 3
 _RANKS = {"subject": 3, "style": 2}
 """A style changes everything a little and takes fewer directions than a figure."""
-_KEPT_RANK, _KEPT_SHARE = 2, 0.92
-"""What is left of the ranks when training is over, and of the numbers then: the rest does little for its bytes."""
 _PRIOR_PICTURES = 48
 STEPS, BATCH = 800, 8
 
@@ -116,8 +112,7 @@ def train_concept(base: Path, concept: str, folder: Path, steps: int = STEPS) ->
         prior=prior_examples(pipeline, concept),
         progress=report,
     )
-    cut = shrunk(lora, _KEPT_RANK, _KEPT_SHARE)
-    half = replace(cut, up=_half(cut.up), down=_half(cut.down))
+    half = replace(lora, up=_half(lora.up), down=_half(lora.down))
     for file, spelling in _files(folder, concept):
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(write_lora(half, spelling))
@@ -125,29 +120,6 @@ def train_concept(base: Path, concept: str, folder: Path, steps: int = STEPS) ->
     note.parent.mkdir(parents=True, exist_ok=True)
     note.write_text(json.dumps(asdict(run)))
     return run
-
-
-def shrunk(lora: LoRA, rank: int, share: float) -> LoRA:
-    """The LoRA of at most that rank whose updates are closest: what the largest singular values make of each. Of its
-    numbers a share is kept: the layers go whose updates are least for the numbers they take.
-    """
-    up, down, effect = dict[str, Tensor](), dict[str, Tensor](), dict[str, float]()
-    for layer, above in lora.up.items():
-        below = lora.down[layer]
-        u, s, v = torch.linalg.svd(above.float().flatten(1) @ below.float().flatten(1), full_matrices=False)
-        root = s[:rank].sqrt()
-        up[layer] = (u[:, :rank] * root).reshape(len(above), -1, *above.shape[2:])
-        down[layer] = (root[:, None] * v[:rank]).reshape(-1, *below.shape[1:])
-        effect[layer] = float((s[:rank] ** 2).sum()) / (up[layer].numel() + down[layer].numel())
-    numbers = {layer: up[layer].numel() + down[layer].numel() for layer in up}
-    order = sorted(up, key=lambda layer: -effect[layer])
-    within = [total <= share * sum(numbers.values()) for total in accumulate(numbers[layer] for layer in order)]
-    kept = {layer for layer, fits in zip(order, within, strict=True) if fits}
-    return replace(
-        lora,
-        up={layer: matrix for layer, matrix in up.items() if layer in kept},
-        down={layer: matrix for layer, matrix in down.items() if layer in kept},
-    )
 
 
 def _files(folder: Path, concept: str) -> tuple[tuple[Path, Format], ...]:
