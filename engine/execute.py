@@ -273,7 +273,7 @@ class Execution:
         linked = self._linked(task)
         progress, text = partial(self._progress, step.id), partial(self._text, step.id)
         recall, keep = partial(self._recall, step.kind), partial(self._keep, step.kind)
-        ctx = Context(self.device, self.models, progress, text, self._cancelled.is_set, cores(), recall, keep)
+        ctx = Context(self.device, self.models, progress, text, self._cancelled.is_set, self._slots["cpu"], recall, keep)
         try:
             node = step.kind(**step.constants, **linked)
         except ValidationError as error:
