@@ -44,7 +44,8 @@ def compose(path: Path, seconds: float, width: int, height: int, seed: int = 0) 
     """A film of five-second shots, each another cutting and colouring of the real clips."""
     rng = np.random.default_rng(seed)
     with av.open(str(path), "w") as target:
-        stream = target.add_stream("libx264", rate=FPS, options={"crf": "20", "preset": "veryfast", "threads": "2", "x264-params": "log-level=error"})
+        options = {"crf": "20", "preset": "veryfast", "threads": "2", "x264-params": "log-level=error"}
+        stream = target.add_stream("libx264", rate=FPS, options=options)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.codec_context.time_base = Fraction(1, FPS)
         index = 0

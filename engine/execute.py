@@ -273,12 +273,13 @@ class Execution:
         linked = self._linked(task)
         progress, text = partial(self._progress, step.id), partial(self._text, step.id)
         recall, keep = partial(self._recall, step.kind), partial(self._keep, step.kind)
-        ctx = Context(self.device, self.models, progress, text, self._cancelled.is_set, self._slots["cpu"], recall, keep)
+        cancelled, cores = self._cancelled.is_set, self._slots["cpu"]
+        ctx = Context(self.device, self.models, progress, text, cancelled, cores, recall, keep)
         try:
             node = step.kind(**step.constants, **linked)
         except ValidationError as error:
             raise _input_error(error) from error
-        set_torch_threads(cores() if spec.uses == "device" else 1)
+        set_torch_threads(cores if spec.uses == "device" else 1)
         started = perf_counter()
         try:
             returned = self._attempt(step, node, ctx)
