@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import Field
 
 from engine.errors import InputError
-from engine.node import Context, FileContents, Node
+from engine.node import Context, FileContents, InputFile, Node
 from engine.values import Folder, Image, LanguageModel, Table, Video
 from nodes.dataset import sources
 from nodes.dataset.presets import SUMMARISE
@@ -105,6 +105,18 @@ class LVDCurate(Node, version=1, category="dataset", uses="device"):
         if not (self.clip and any(captions)):
             missing["caption_similarity"] = "give a captioner and a CLIP, or leave the rule out"
         return missing
+
+
+class LoadScores(Node, version=1, category="dataset", uses="io"):
+    """Read the clips of a data set that was saved, dropped ones as well, to filter them by other rules."""
+
+    file: InputFile
+    """The `scores.parquet` of the data set."""
+
+    def run(self, ctx: Context) -> Table:
+        from nodes.dataset.table import read_clips
+
+        return read_clips(Path(self.file))
 
 
 class Filtered(NamedTuple):

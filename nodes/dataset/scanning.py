@@ -53,26 +53,27 @@ class Scanners:
         """Begin a scan; what is returned waits for its end."""
         if self._processes == 1:
             return partial(_found, path, self._settings, partial(self._tell, path))
-        return partial(self._wait, path, self._submit(path))
+        return partial(self._wait, path, *self._submit(path))
 
-    def _submit(self, path: Path) -> Future[Found]:
+    def _submit(self, path: Path) -> tuple[Future[Found], ProcessPoolExecutor]:
         if self._pool is None:
             self._told = self._spawning.Queue()
             self._pool = ProcessPoolExecutor(
                 self._processes, mp_context=self._spawning, initializer=_tell_into, initargs=(self._told,)
             )
-        return self._pool.submit(_found_there, path, self._settings)
+        return self._pool.submit(_found_there, path, self._settings), self._pool
 
-    def _wait(self, path: Path, future: Future[Found], *, again: bool = True) -> Found:
+    def _wait(self, path: Path, future: Future[Found], pool: ProcessPoolExecutor, *, again: bool = True) -> Found:
         while not future.done():
             self._pass_on(path)
             time.sleep(TICK)
         try:
             return future.result()
         except BrokenProcessPool:  # by this video, or by one that was scanned beside it
-            self._end()
+            if self._pool is pool:
+                self._end()
         if again:
-            return self._wait(path, self._submit(path), again=False)
+            return self._wait(path, *self._submit(path), again=False)
         return "a process ended each time that it was decoded"
 
     def _pass_on(self, awaited: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -103,6 +104,32 @@ def of_arrow(table: pa.Table) -> Table:
 def to_arrow(table: Table) -> pa.Table:
     """A value as an Arrow table, without copying it."""
     return pa.ipc.open_stream(pa.py_buffer(table.data)).read_all()
+
+
+def read_clips(path: Path) -> Table:
+    """A Parquet file of clips as a table; columns that `CLIPS` has and it doesn't are null, others are kept.
+
+    Raises:
+        InputError: it is no Parquet file, or a column of it isn't what `CLIPS` says.
+    """
+    import pyarrow.parquet as pq
+
+    try:
+        found = pq.read_table(path)
+        for field in CLIPS:
+            if field.name not in found.column_names:
+                found = found.append_column(field, pa.nulls(found.num_rows, field.type))
+        known = found.select(CLIPS.names).cast(CLIPS)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
+        reason = str(error).partition("\n")[0]
+        raise InputError(f"{path} can't be read as a table of clips: {reason}", hint="give a scores.parquet") from error
+    others = [name for name in found.column_names if name not in CLIPS.names]
+    for name in others:
+        known = known.append_column(found.schema.field(name), found[name])
+    if known["dropped"].null_count:
+        kept = pa.array([value or [] for value in known["dropped"].to_pylist()], CLIPS.field("dropped").type)
+        known = known.set_column(known.column_names.index("dropped"), CLIPS.field("dropped"), kept)
+    return of_arrow(known)
 
 
 def rows(table: Table, columns: Sequence[str] | None = None) -> list[Row]:

@@ -52,7 +52,7 @@ class LLMLoad(Node, version=1, category="text", uses="io"):
         contents = identity(self.source)
         if path.is_file():
             try:
-                path = unpacked(path, contents, home(), lambda: ctx.progress(0, 1, unit="model unpacked"))
+                path = unpacked(path, contents, home(), lambda: ctx.progress(0, 1, unit="model"))
             except ValueError as error:
                 raise MissingError(
                     f"{self.source} can't be unpacked: {error}", hint="give another GGUF file"

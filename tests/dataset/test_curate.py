@@ -20,14 +20,17 @@ import pytest
 from engine import documents
 from engine.cache import Cache
 from engine.disk import Disk
-from engine.errors import MissingError
+from engine.errors import InputError, MissingError
 from engine.events import NodeFailed, NodeSaved
 from engine.execute import Execution
 from engine.graph import check
+from engine.node import Context
 from engine.workflow import Workflow
 from nodes import registry
-from nodes.dataset import curate, scan, sources
+from nodes.dataset import curate, scan, scanning, sources
 from nodes.dataset.footage import Footage
+from nodes.dataset.nodes import LoadScores, VideoFrameFilter
+from nodes.dataset.scan import ScanSettings
 from nodes.dataset.table import rows
 from tests.dataset.films import REAL, sprites, three_shots, write
 
@@ -106,6 +109,35 @@ def test_other_rules_decode_nothing_anew(raw: Path, tmp_path: Path, monkeypatch:
     with Cache(disk=Disk(tmp_path / "cache")) as cache:  # as another process would have it
         execution, _ = run(raw, cache, tmp_path / "out", rules="motion >= 1000", layout="none")
     assert all(row["dropped"] for row in rows(execution.results["curate"][0]))
+
+
+def test_a_saved_data_set_is_filtered_anew(raw: Path, tmp_path: Path) -> None:
+    _, saved = run(raw, Cache(), tmp_path / "out")
+    table = LoadScores(file=str(saved / "scores.parquet")).run(Context())
+    found = VideoFrameFilter(source=table, rules="seconds >= 3\nno duplicates").run(Context())
+    assert [(row["video"], round(row["seconds"], 6)) for row in rows(found.kept)] == [("more/again.mp4", 3)]
+    pq.write_table(pq.read_table(saved / "manifest.parquet").select(["video", "motion"]), tmp_path / "few.parquet")
+    few = rows(LoadScores(file=str(tmp_path / "few.parquet")).run(Context()))
+    assert [row["dropped"] for row in few] == [[], [], []]
+    (tmp_path / "none.parquet").write_text("none")
+    with pytest.raises(InputError, match="can't be read as a table of clips"):
+        LoadScores(file=str(tmp_path / "none.parquet")).run(Context())
+
+
+def crash(path: Path, settings: ScanSettings) -> scanning.Found:
+    """As a decoder might, in a process of its own, at one of the videos."""
+    if path.name == "shots.mp4":
+        os._exit(1)
+    return f"{path.name} was looked at"
+
+
+def test_a_video_that_crashes_its_process_costs_nothing_but_itself(raw: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scanning, "_found_there", crash)
+    paths = sources.find(raw)
+    with scanning.Scanners(ScanSettings(), 2, lambda path, share: None) as scanners:
+        found = [wait() for wait in [scanners.start(path) for path in paths]]
+    assert found[:2] == ["broken.mp4 was looked at", "again.mp4 was looked at"]
+    assert found[2] == "a process ended each time that it was decoded"
 
 
 def test_a_new_video_is_all_that_is_decoded(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
