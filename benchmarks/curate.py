@@ -6,6 +6,7 @@
   and at 160×90, one thread each: PySceneDetect at the native rate and at 6 and 2 frames a second, Farnebäck's flow and
   sharpness at 2, and the text, fingerprints and views of every clip. The ratio is theirs over ours.
 - `processes`: time of a folder of eight videos in one process and in two.
+- `on_ray`: the same by one worker of Ray and by two, its start included.
 """
 
 from __future__ import annotations
@@ -26,9 +27,11 @@ from numpy.typing import NDArray
 from scenedetect import AdaptiveDetector, ContentDetector, SceneManager, open_video
 
 from benchmarks.cuts import CLIPS
+from nodes.dataset.describe import DescribeSettings
 from nodes.dataset.duplicates import fingerprint
 from nodes.dataset.footage import small
 from nodes.dataset.motion import flow_map, grey, motion
+from nodes.dataset.on_ray import Stages, described
 from nodes.dataset.quality import quality
 from nodes.dataset.scan import RATE, ScanSettings, scan
 from nodes.dataset.scanning import Scanners
@@ -172,13 +175,26 @@ def one_decode(folder: Path, length: float, rounds: int) -> None:
 
 
 def processes(folder: Path, length: float, rounds: int) -> None:
-    paths = [compose(folder / f"{index}.mp4", length / 2, 640, 360, seed=index) for index in range(8)]
+    paths = [compose(folder / f"{index}.mp4", length, 640, 360, seed=index) for index in range(8)]
     taken: dict[int, list[float]] = {1: [], 2: []}
     for _ in range(rounds):
         for count, times in taken.items():
             times.append(seconds(perf_counter, lambda: scan_all(paths, count)))  # noqa: B023
     one, two = (median(times) for times in taken.values())
-    print(f"eight videos of {length / 2:.0f} s: {one:.1f} s in one process, {two:.1f} s in two, {one / two:.2f} times")
+    print(f"eight videos of {length:.0f} s: {one:.1f} s in one process, {two:.1f} s in two, {one / two:.2f} times")
+
+
+def on_ray(folder: Path, length: float, rounds: int) -> None:
+    paths = [compose(folder / f"{index}.mp4", length, 640, 360, seed=index) for index in range(8)]
+    stages = Stages(ScanSettings(), DescribeSettings(), None, "cpu")
+    taken: dict[int, list[float]] = {1: [], 2: []}
+    for _ in range(rounds):
+        for count, times in taken.items():
+            times.append(seconds(perf_counter, lambda: list(described(paths, stages, count))))  # noqa: B023
+    one, two = (median(times) for times in taken.values())
+    print(
+        f"on Ray, eight videos of {length:.0f} s: {one:.1f} s by one worker, {two:.1f} s by two, {one / two:.2f} times"
+    )
 
 
 def scan_all(paths: list[Path], count: int) -> None:
@@ -187,7 +203,7 @@ def scan_all(paths: list[Path], count: int) -> None:
             assert not isinstance(wait(), str)
 
 
-PARTS = {part.__name__: part for part in (one_decode, processes)}
+PARTS = {part.__name__: part for part in (one_decode, processes, on_ray)}
 
 
 def main() -> None:

@@ -37,6 +37,8 @@ AHEAD = 2
 SHARES = {"image_caption": 0.5, "video_caption": 0.25, "summary": 0.25}
 """How often each kind of caption is the one to train on (Blattmann et al. 2023, arXiv 2311.15127, section 3)."""
 
+_UNREADABLE: tuple[Row, list[Row]] = {"problem": "it isn't there any more, or may not be read"}, []
+
 
 class Curated(NamedTuple):
     """The tables `CLIPS` and `VIDEOS`."""
@@ -55,6 +57,8 @@ class Job:
     """How many videos are scanned at a time."""
     seed: int = 0
     """Of the choice among captions."""
+    on_ray: bool = False
+    """Whether Ray's workers do it."""
 
 
 def curate(ctx: Context, files: Sequence[Path], root: Path, job: Job) -> Curated:
@@ -75,7 +79,8 @@ def curate(ctx: Context, files: Sequence[Path], root: Path, job: Job) -> Curated
     clips: list[Row] = []
     videos: list[Row] = []
     progress = _Progress(ctx, files)
-    for file, (video, found) in zip(files, _described(ctx, files, job, progress), strict=True):
+    described = (_described_on_ray if job.on_ray else _described)(ctx, files, job, progress)
+    for file, (video, found) in zip(files, described, strict=True):
         name = file.relative_to(root).as_posix() if file.is_relative_to(root) else str(file)
         videos.append(video | {"video": name, "clips": len(found)})
         shared = {column: video.get(column) for column in ("width", "height", "fps", "audio")}
@@ -100,13 +105,47 @@ def _described(ctx: Context, files: Sequence[Path], job: Job, progress: _Progres
             yield begun.popleft()()
 
 
+def _described_on_ray(
+    ctx: Context, files: Sequence[Path], job: Job, progress: _Progress
+) -> Iterator[tuple[Row, list[Row]]]:
+    """As `_described`, by workers of Ray: all that isn't kept is given to them at once."""
+    from nodes.dataset.on_ray import Stages, described
+
+    names = {file: f"clips {about} {job.describe.identity}" for file in files if (about := _about(file, job))}
+    kept = {file: done for file, name in names.items() if (done := ctx.recall(name))}
+    describe = job.describe
+    stages = Stages(job.scan, describe.settings, describe.llm, ctx.device.partition(":")[0])
+    todo = [file for file in names if file not in kept]
+    paths = [file.absolute() for file in todo]
+    coming = described(paths, stages, job.processes, progress.again) if todo else iter(())
+    for file in files:
+        if file in kept:
+            yield json.loads(kept[file][0]), rows(kept[file][1])
+            continue
+        if file not in names:
+            yield _UNREADABLE
+            continue
+        started = time.perf_counter()
+        _, (video, clips) = next(coming)
+        progress.tell(file, 1.0)
+        if not (video.get("problem") and not clips):
+            ctx.keep(names[file], (json.dumps(video), to_table(clips, CLIPS)), time.perf_counter() - started)
+        yield video, clips
+
+
+def _about(file: Path, job: Job) -> str | None:
+    """All that decides what a scan of a file finds; None if the file can't be read."""
+    try:
+        return f"{VERSION} {digest(file)} {json.dumps(asdict(job.scan), sort_keys=True)}"
+    except OSError:
+        return None
+
+
 def _begin(ctx: Context, file: Path, job: Job, scanners: Scanners) -> Callable[[], tuple[Row, list[Row]]]:
     """Begin with a video as far as it isn't done; what is returned ends it."""
-    try:
-        about = f"{VERSION} {digest(file)} {json.dumps(asdict(job.scan), sort_keys=True)}"
-    except OSError as error:
-        problem = f"can't be read: {error.strerror}"
-        return lambda: ({"problem": problem}, [])
+    about = _about(file, job)
+    if about is None:
+        return lambda: _UNREADABLE
     described = f"clips {about} {job.describe.identity}"
     if done := ctx.recall(described):
         video, clips = json.loads(done[0]), rows(done[1])
@@ -166,6 +205,11 @@ class _Progress:
         self._done[file] = max(self._done[file], min(share, 1.0))
         done = sum(self._sizes[file] * share for file, share in self._done.items())
         self._ctx.progress(int(done), max(self._total, 1), unit="B")
+
+    def again(self) -> None:
+        """Tell once more what is done: a run that was cancelled ends so."""
+        for file in list(self._done)[:1]:
+            self.tell(file, 0.0)
 
     def finish(self, file: Path, outcome: str) -> None:
         self.tell(file, 1.0)

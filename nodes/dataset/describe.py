@@ -45,15 +45,15 @@ class Describer:
 
     def __init__(self, ctx: Context, settings: DescribeSettings, llm: LanguageModel | None) -> None:
         self._ctx = ctx
-        self._settings = settings
-        self._llm = llm
+        self.settings = settings
+        self.llm = llm
 
     @property
     def identity(self) -> str:
         """All that decides what is added."""
-        sources = {name: getattr(self._settings, name) for name in _MODELS}
+        sources = {name: getattr(self.settings, name) for name in _MODELS}
         known = {name: source and identity(source) for name, source in sources.items()}
-        llm = f"{self._llm.identity} {self._llm.dtype} {self._settings.summarise}" if self._llm else ""
+        llm = f"{self.llm.identity} {self.llm.dtype} {self.settings.summarise}" if self.llm else ""
         return json.dumps(known | {"llm": llm})
 
     def __call__(self, clips: Sequence[Row]) -> list[Row]:
@@ -64,21 +64,21 @@ class Describer:
             for clip, of in zip(clips, views, strict=True)
         ]
         self._caption(described, views)
-        if self._settings.clip and clips:
+        if self.settings.clip and clips:
             self._embed(described, views)
         return described
 
     def _caption(self, rows: list[Row], views: Sequence[Sequence[Picture]]) -> None:
         from nodes.dataset.captions import load_captioner
 
-        wanted = self._settings
+        wanted = self.settings
         if wanted.image_captioner:
             captioner = load_captioner(self._ctx, wanted.image_captioner)
             _add(rows, "image_caption", captioner.of_pictures([_middle(of) for of in views]))
         if wanted.video_captioner:
             _add(rows, "video_caption", load_captioner(self._ctx, wanted.video_captioner).of_clips(views))
-        if self._llm is not None:
-            write = self._writer(self._llm)
+        if self.llm is not None:
+            write = self._writer(self.llm)
             for row in rows:
                 row["summary"] = write([row[kind] for kind in ("image_caption", "video_caption") if row.get(kind)])
 
@@ -86,12 +86,12 @@ class Describer:
         """Embeddings of the first, middle and last view, their mean aesthetics, and how the captions fit the middle."""
         from nodes.dataset.clip import load_aesthetic_head, load_clip
 
-        clip = load_clip(self._ctx, self._settings.clip)
+        clip = load_clip(self._ctx, self.settings.clip)
         seen = clip.of_pictures([view for v in views for view in (v[0], _middle(v), v[-1])])
         middle = seen[1::3]
         _add(rows, "embedding", [embedding.numpy().astype(np.float16) for embedding in middle])
-        if self._settings.aesthetics:
-            head = load_aesthetic_head(resolve(self._settings.aesthetics))
+        if self.settings.aesthetics:
+            head = load_aesthetic_head(resolve(self.settings.aesthetics))
             scores = head.score(seen).reshape(-1, 3).mean(1)
             _add(rows, "aesthetics", scores.tolist())
         for kind in ("image_caption", "video_caption", "summary"):
@@ -111,7 +111,7 @@ class Describer:
             if not captions:
                 return ""
             chat: list[Message] = [
-                {"role": "system", "content": self._settings.summarise},
+                {"role": "system", "content": self.settings.summarise},
                 {"role": "user", "content": "\n".join(captions)},
             ]
             return write(self._ctx, model, chat, settings, Count()).strip()

@@ -69,6 +69,8 @@ class LVDCurate(Node, version=1, category="dataset", uses="device"):
     """What it is told."""
     processes: Annotated[int, Field(ge=0, le=256)] = 0
     """Videos decoded at a time, each in a process of its own; 0: one for each core. It changes the speed only."""
+    on_ray: bool = False
+    """Have workers of Ray do it: those of the cluster that RAY_ADDRESS names, or of this machine."""
     seed: Seed = 0
     """Of the choice among the captions of a clip."""
 
@@ -89,7 +91,8 @@ class LVDCurate(Node, version=1, category="dataset", uses="device"):
             self.summarise,
         )
         root = Path(self.videos) if Path(self.videos).is_dir() else Path(self.videos).parent
-        job = Job(scan, Describer(ctx, models, self.llm), self.processes or ctx.cores, self.seed)
+        processes = self.processes or (0 if self.on_ray else ctx.cores)
+        job = Job(scan, Describer(ctx, models, self.llm), processes, self.seed, self.on_ray)
         found = curate(ctx, sources.find(Path(self.videos)), root, job)
         return CuratedClips(filtered(found.clips, self.rules), found.videos)
 
