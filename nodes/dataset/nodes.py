@@ -10,7 +10,7 @@ from pydantic import Field
 from engine.errors import InputError
 from engine.node import Context, FileContents, InputFile, Node
 from engine.values import Folder, Image, LanguageModel, Table, Video
-from nodes.dataset import sources
+from nodes.dataset import extra, sources
 from nodes.dataset.presets import SUMMARISE
 from nodes.files.nodes import Prefix
 from nodes.image.nodes import Seed
@@ -75,6 +75,7 @@ class LVDCurate(Node, version=1, category="dataset", uses="device"):
     """Of the choice among the captions of a clip."""
 
     def run(self, ctx: Context) -> CuratedClips:
+        extra.require()
         from nodes.dataset.curate import Job, curate
         from nodes.dataset.describe import Describer, DescribeSettings
         from nodes.dataset.filtering import filtered
@@ -117,6 +118,7 @@ class LoadScores(Node, version=1, category="dataset", uses="io"):
     """The `scores.parquet` of the data set."""
 
     def run(self, ctx: Context) -> Table:
+        extra.require()
         from nodes.dataset.table import read_clips
 
         return read_clips(Path(self.file))
@@ -148,6 +150,7 @@ class VideoFrameFilter(Node, version=1, category="dataset"):
     """Judge clips anew, also those that an earlier filter dropped; otherwise only those that it left."""
 
     def run(self, ctx: Context) -> Filtered:
+        extra.require()
         from nodes.dataset.filtering import filtered, frames_of, kept, kept_frames
         from nodes.dataset.sheet import sheet
 
@@ -211,6 +214,7 @@ class SaveDataset(Node, version=1, category="dataset", saves="dataset"):
     """Encode clips anew, to the frame; else they are copied from key frames on, so curate them `at_key_frames`."""
 
     def run(self, ctx: Context) -> Folder:
+        extra.require()
         from nodes.dataset.saving import folder
 
         return folder(self.filename_prefix, self.clips, self.videos, layout=self.layout, exact=self.exact)

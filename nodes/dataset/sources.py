@@ -8,6 +8,7 @@ from glob import has_magic
 from pathlib import Path
 
 from engine.errors import InputError
+from nodes.dataset import extra
 
 VIDEOS = frozenset(
     ".mp4 .m4v .mov .mkv .webm .avi .mpg .mpeg .ts .m2ts .mts .flv .wmv .ogv .3gp .mxf .gif".split()  # noqa: SIM905
@@ -56,6 +57,7 @@ def _lines(path: Path) -> list[str]:
 
 
 def _column(path: Path) -> list[str]:
+    extra.require()
     import pyarrow.parquet as pq
 
     names = pq.read_schema(path).names

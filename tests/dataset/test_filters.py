@@ -10,13 +10,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.errors import InputError
+from engine.errors import InputError, MissingError
 from engine.node import Context
 from engine.values import Table, Video
+from nodes.dataset import extra
 from nodes.dataset.elo import Vote, parse, ratings
 from nodes.dataset.filters import parse as rules
 from nodes.dataset.filters import reasons
-from nodes.dataset.nodes import EloThreshold, LVDCurate, VideoFrameFilter
+from nodes.dataset.nodes import EloThreshold, LVDCurate, SaveDataset, VideoFrameFilter
 from nodes.dataset.presets import LVD_F
 from nodes.dataset.table import CLIPS, rows, to_table
 from tests.dataset.films import sprites
@@ -126,6 +127,16 @@ def test_frames_of_a_video_are_judged_one_by_one() -> None:
     assert torch.equal(found.kept.frames, shot[[0, 1, 2, 4, 6, 7]])
     with pytest.raises(InputError, match="every frame was dropped"):
         VideoFrameFilter(source=video, rules="sharpness >= 99").run(Context())
+
+
+def test_without_its_libraries_curation_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(extra, "find_spec", lambda name: None if name in ("cv2", "pyarrow") else object())
+    for node in (VideoFrameFilter(source=table(1)), LVDCurate(videos="raw"), SaveDataset(clips=table(1))):
+        with pytest.raises(
+            MissingError, match="curation needs opencv-python-headless, pyarrow, which are not"
+        ) as caught:
+            node.run(Context())
+        assert "kinograph[curate]" in str(caught.value.hint)
 
 
 class TestElo:
