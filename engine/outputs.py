@@ -76,7 +76,8 @@ class Outputs:
             half = target.with_name(f".{target.name}")
             half.unlink(missing_ok=True)
             write(half)
-            half.rename(target)
+            if half.exists():
+                half.rename(target)
         return unfinished.rename(claim(path, folder=True))
 
     def _first(self, prefix: str, suffix: str) -> Path:

@@ -370,7 +370,7 @@ class Folder(Value):
     prefix: str
     """What the folder's name starts with; may name folders below the output folder."""
     files: Mapping[str, Callable[[Path], object]]
-    """By path within the folder: writes the file to the path that it is given."""
+    """By path within the folder, in order: writes the file to the path that it is given, or nothing."""
     identity: str
     """Equal for folders of equal files: one that was begun is gone on with."""
 

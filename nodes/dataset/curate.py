@@ -5,6 +5,7 @@ was killed, or has other settings, does nothing anew that is done.
 from __future__ import annotations
 
 import json
+import os
 import random
 import time
 from collections import deque
@@ -37,7 +38,10 @@ AHEAD = 2
 SHARES = {"image_caption": 0.5, "video_caption": 0.25, "summary": 0.25}
 """How often each kind of caption is the one to train on (Blattmann et al. 2023, arXiv 2311.15127, section 3)."""
 
-_UNREADABLE: tuple[Row, list[Row]] = {"problem": "it isn't there any more, or may not be read"}, []
+_UNREADABLE: tuple[Row, list[Row]] = (
+    {"problem": "it isn't there any more, may not be read, or has a name that isn't UTF-8"},
+    [],
+)
 
 
 class Curated(NamedTuple):
@@ -81,7 +85,7 @@ def curate(ctx: Context, files: Sequence[Path], root: Path, job: Job) -> Curated
     progress = _Progress(ctx, files)
     described = (_described_on_ray if job.on_ray else _described)(ctx, files, job, progress)
     for file, (video, found) in zip(files, described, strict=True):
-        name = file.relative_to(root).as_posix() if file.is_relative_to(root) else str(file)
+        name = _printable(file.relative_to(root).as_posix() if file.is_relative_to(root) else str(file))
         videos.append(video | {"video": name, "clips": len(found)})
         shared = {column: video.get(column) for column in ("width", "height", "fps", "audio")}
         for number, clip in enumerate(found):
@@ -133,8 +137,15 @@ def _described_on_ray(
         yield video, clips
 
 
+def _printable(name: str) -> str:
+    """A file's name as UTF-8 can tell it."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
 def _about(file: Path, job: Job) -> str | None:
-    """All that decides what a scan of a file finds; None if the file can't be read."""
+    """All that decides what a scan of a file finds; None if the file can't be read, or named in a table."""
+    if _printable(str(file)) != str(file):
+        return None
     try:
         return f"{VERSION} {digest(file)} {json.dumps(asdict(job.scan), sort_keys=True)}"
     except OSError:
@@ -197,19 +208,21 @@ class _Progress:
         self._ctx = ctx
         self._sizes = {file: file.stat().st_size if file.exists() else 0 for file in files}
         self._total = sum(self._sizes.values())
-        self._done = dict.fromkeys(files, 0.0)
+        self._shares = dict.fromkeys(files, 0.0)
+        self._done = 0.0
+        """Bytes."""
         self._ctx.progress(0, max(self._total, 1), unit="B")
 
     def tell(self, file: Path, share: float) -> None:
         """A share of a file, 0 to 1, is done."""
-        self._done[file] = max(self._done[file], min(share, 1.0))
-        done = sum(self._sizes[file] * share for file, share in self._done.items())
-        self._ctx.progress(int(done), max(self._total, 1), unit="B")
+        gained = max(0.0, min(share, 1.0) - self._shares[file])
+        self._shares[file] += gained
+        self._done += gained * self._sizes[file]
+        self.again()
 
     def again(self) -> None:
         """Tell once more what is done: a run that was cancelled ends so."""
-        for file in list(self._done)[:1]:
-            self.tell(file, 0.0)
+        self._ctx.progress(int(self._done), max(self._total, 1), unit="B")
 
     def finish(self, file: Path, outcome: str) -> None:
         self.tell(file, 1.0)

@@ -12,18 +12,23 @@ Diffusion, each axis is judged by itself.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from math import inf
+from math import inf, isnan
+
+import numpy as np
+import pyarrow as pa
 
 from engine.errors import InputError, suggestion
 from nodes.dataset.presets import PRESETS
-from nodes.dataset.table import Row
+from nodes.dataset.table import CLIPS, Row
 
+NUMBERS = [field.name for field in CLIPS if pa.types.is_integer(field.type) or pa.types.is_floating(field.type)]
+"""The columns of clips that rules can be about."""
 LOW_IS_BETTER = frozenset({"text_area", "clipped"})
 """Columns whose worst values are the highest; of all others they are the lowest."""
 
-_BOUND = re.compile(r"(\w+)\s*(<=|>=|≤|≥)\s*(-?\d+(?:\.\d+)?)")
+_BOUND = re.compile(r"(\w+)\s*(<=|>=|≤|≥)\s*(-?(?:\d+\.?\d*|\.\d+)(?:e-?\d+)?)")
 _WORST = re.compile(r"worst\s+(\d+(?:\.\d+)?)\s*%\s+(\w+)")
 
 
@@ -36,7 +41,8 @@ class Bound:
     limit: float
 
     def reason(self, value: float) -> str | None:
-        if value >= self.limit if self.least else value <= self.limit:
+        limit = float(np.float32(self.limit))  # as exact as scores are
+        if value >= limit if self.least else value <= limit:
             return None
         return f"{self.column} {value:.3g} is {'below' if self.least else 'above'} {self.limit:.3g}"
 
@@ -79,7 +85,11 @@ def check(rules: Sequence[Rule], columns: Mapping[str, str]) -> None:
         columns: those columns, and what would give them values.
     """
     for rule in rules:
-        if not isinstance(rule, NoDuplicates) and (hint := columns.get(rule.column)):
+        if isinstance(rule, NoDuplicates):
+            continue
+        if rule.column not in NUMBERS:
+            raise _no_column(rule.column, NUMBERS)
+        if hint := columns.get(rule.column):
             raise InputError(f"a rule is about '{rule.column}', which clips won't have", input="rules", hint=hint)
 
 
@@ -122,11 +132,15 @@ def reasons(rows: Sequence[Row], rules: Sequence[Rule]) -> list[list[str]]:
 
 
 def _values(rows: Sequence[Row], column: str) -> list[float | None]:
-    numbers = [name for name, value in rows[0].items() if not isinstance(value, str | bytes | list | bool)]
-    if column not in numbers:
-        hint = suggestion(column, numbers) or f"there are {', '.join(numbers)}"
-        raise InputError(f"a rule is about '{column}', which is no column of numbers", input="rules", hint=hint)
-    values = [row[column] for row in rows]
+    found = [row.get(column) for row in rows]
+    if any(isinstance(value, str | bytes | list | bool) for value in found) or column not in rows[0]:
+        raise _no_column(column, [name for name, value in rows[0].items() if isinstance(value, int | float)])
+    values = [None if value is None or isnan(value) else float(np.float32(value)) for value in found]
     if all(value is None for value in values):
         raise InputError(f"a rule is about '{column}', which no row has a value for", input="rules")
     return values
+
+
+def _no_column(column: str, there: Collection[str]) -> InputError:
+    hint = suggestion(column, there) or f"there are {', '.join(there)}"
+    return InputError(f"a rule is about '{column}', which is no column of numbers", input="rules", hint=hint)

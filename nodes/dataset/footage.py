@@ -20,6 +20,8 @@ Picture: TypeAlias = NDArray[np.uint8]
 
 SMALL = 256
 """Longest side of `Frame.small`: the size at which PySceneDetect looks at frames."""
+TEXTS = frozenset({"concat", "hls", "dash", "sdp"})
+"""Formats of texts by which FFmpeg would open other files."""
 MOST_DAMAGE = 50
 """Packets in a row that can't be decoded, after which a video is given up."""
 
@@ -60,6 +62,10 @@ class Footage:
         with self.opened() as container:
             stream = video_stream(container, path)
             codec = stream.codec_context
+            if codec is None:
+                raise InputError(f"{path} is in a codec that can't be decoded here")
+            if container.format.name in TEXTS:
+                raise InputError(f"{path} is a text that names other files")
             self.codec = codec.name
             self.pixel_format = codec.pix_fmt or ""
             self.fps = float(stream.average_rate or stream.guessed_rate or 25)
@@ -73,26 +79,39 @@ class Footage:
         with self.opened() as container:
             stream = video_stream(container, self.path)
             stream.thread_type, stream.codec_context.thread_count = "AUTO", self.threads
-            start, last, index, broken = None, -1.0, 0, 0
-            for packet in container.demux(stream):
-                try:
-                    decoded = packet.decode()
-                except av.error.FFmpegError as error:
-                    broken += 1
-                    self.damage = f"{error.strerror} at {max(last, 0):.1f} s"
-                    if broken >= MOST_DAMAGE:
-                        return
-                    continue
-                for frame in decoded:
-                    broken = 0
-                    start = (frame.time or 0.0) if start is None else start
-                    time = last + 1 / self.fps if frame.time is None else frame.time - start
-                    if time <= last:  # a time told twice
-                        time = last + 1e-3
-                    yield Frame(index, max(time, 0.0), bool(frame.key_frame), _upright(frame))
-                    last, index = time, index + 1
+            start, last, index, size = None, -1.0, 0, None
+            for frame in self._decoded(container, stream):
+                size = size or (frame.width, frame.height)
+                if (frame.width, frame.height) != size:
+                    self.damage = f"its picture changes its size after {last:.1f} s"
+                    return
+                start = (frame.time or 0.0) if start is None else start
+                time = last + 1 / self.fps if frame.time is None else frame.time - start
+                if time < last - 1 / self.fps:  # the clock starts anew, as where recordings were joined
+                    start, time = start - (last + 1 / self.fps - time), last + 1 / self.fps
+                elif time <= last:  # a time told twice
+                    time = last + 1e-3
+                yield Frame(index, max(time, 0.0), bool(frame.key_frame), _upright(frame))
+                last, index = time, index + 1
         if self.duration and index and last < 0.9 * self.duration - 1:
             self.damage = self.damage or f"ends after {last:.1f} s of {self.duration:.1f} s"
+
+    def _decoded(self, container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[av.VideoFrame]:
+        """All frames that can be decoded; of what can't, `damage` tells the last."""
+        packets, broken, last = container.demux(stream), 0, 0.0
+        while broken < MOST_DAMAGE:
+            try:
+                packet = next(packets, None)
+                if packet is None:
+                    return
+                decoded = packet.decode()
+            except av.error.FFmpegError as error:
+                broken += 1
+                self.damage = f"{error.strerror} at {last:.1f} s"
+                continue
+            for frame in decoded:
+                broken, last = 0, frame.time or last
+                yield frame
 
     def require_frames(self, count: int) -> None:
         """Raise InputError if not one frame could be decoded."""

@@ -82,6 +82,8 @@ class LVDCurate(Node, version=1, category="dataset", uses="device"):
         from nodes.dataset.filters import check, parse
         from nodes.dataset.scan import ScanSettings
 
+        if 0 < self.longest < self.shortest:
+            raise InputError("clips can't be shorter than the shortest", input="longest", hint="raise it, or give 0")
         check(parse(self.rules), self._without_values())
         scan = ScanSettings(self.cuts, self.shortest, self.longest, self.at_key_frames, self.find_text)
         models = DescribeSettings(
@@ -91,10 +93,10 @@ class LVDCurate(Node, version=1, category="dataset", uses="device"):
             self.video_captioner or "",
             self.summarise,
         )
-        root = Path(self.videos) if Path(self.videos).is_dir() else Path(self.videos).parent
         processes = self.processes or (0 if self.on_ray else ctx.cores)
         job = Job(scan, Describer(ctx, models, self.llm), processes, self.seed, self.on_ray)
-        found = curate(ctx, sources.find(Path(self.videos)), root, job)
+        path = Path(self.videos)
+        found = curate(ctx, sources.find(path), sources.root(path), job)
         return CuratedClips(filtered(found.clips, self.rules), found.videos)
 
     def _without_values(self) -> dict[str, str]:

@@ -9,6 +9,7 @@ import json
 import logging
 import multiprocessing
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -98,6 +99,7 @@ def _next(told: Queue[Told], driver: SpawnProcess, waiting: Callable[[], object]
 
 def _drive(told: Queue[Told], files: Sequence[Path], stages: Stages, processes: int) -> None:
     """In a process of its own: have everything done, and tell it as it comes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the run, which ends this process
     try:
         for found in driven(files, stages, processes):
             told.put(found)
@@ -169,17 +171,21 @@ def _cluster(processes: int) -> Iterator[None]:
 
 def _scan(row: Row, stages: Stages) -> Row:
     """The first stage: a video scanned; what can't be read is told at once, what fails otherwise is tried again."""
+    problem = ""
     for attempt in range(TRIES):
         try:
             found = scan(Path(row["path"]), stages.scan)
             return row | {"video": json.dumps(found.video), "clips": to_table(found.clips, SCANNED).data}
         except KinographError as error:
-            return row | {"video": json.dumps({"problem": error.message}), "clips": to_table([], SCANNED).data}
-        except OSError:
-            if attempt + 1 == TRIES:
-                raise
+            problem = error.message
+            break
+        except OSError as error:  # such as a share that is away for a moment
+            problem = f"{type(error).__name__}: {error}"
             time.sleep(PAUSE * 2**attempt)
-    raise AssertionError
+        except Exception as error:  # noqa: BLE001 - whatever a strange file sets off, the others go on
+            problem = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+            break
+    return row | {"video": json.dumps({"problem": problem}), "clips": to_table([], SCANNED).data}
 
 
 class _Describe:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import tarfile
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -14,12 +15,16 @@ from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from av.error import FFmpegError
 
+from engine.errors import InputError
 from engine.values import Folder, Table
-from nodes.dataset.excerpts import write_copy, write_exact
+from nodes.dataset.excerpts import Clip, write_copy, write_exact
 from nodes.dataset.report import report
 from nodes.dataset.statistics import statistics
 from nodes.dataset.table import Row, rows, to_arrow
+
+log = logging.getLogger(__name__)
 
 Write = Callable[[Path], object]
 
@@ -48,6 +53,8 @@ def folder(
     """
     everything, of = rows(clips), rows(videos) if videos else []
     kept = [row for row in everything if not row["dropped"]]
+    if layout != "none" and any(row[name] is None for row in kept for name in ("source", "start", "seconds")):
+        raise InputError("the table doesn't say where its clips are", hint="load scores.parquet, not manifest.parquet")
     names = _names(len(kept), layout)
     arrow = to_arrow(clips)
     mask = pa.array([not row["dropped"] for row in everything], pa.bool_())
@@ -58,7 +65,6 @@ def folder(
     title = Path(prefix).name
     files: dict[str, Write] = {
         "README.md": _text(_card(title, facts)),
-        "manifest.parquet": partial(_parquet, manifest),
         "scores.parquet": partial(_parquet, arrow),
         "statistics.json": _text(json.dumps(facts, indent=1)),
         "report.html": _text(report(title, facts, everything, of)),
@@ -66,11 +72,12 @@ def folder(
     if videos:
         files["videos.parquet"] = partial(_parquet, to_arrow(videos))
     cut = write_exact if exact else write_copy
-    writers = [partial(cut, source=Path(row["source"]), start=row["start"], seconds=row["seconds"]) for row in kept]
+    writers = [partial(_cut, cut, row) for row in kept] if layout != "none" else []
     if layout == "files":
         files |= zip(names, writers, strict=True)
     elif layout == "webdataset":
         files |= _shards(kept, names, writers)
+    files["manifest.parquet"] = partial(_manifest, manifest)
     told = [clips.data, videos.data if videos else b"", f"{layout} {exact}".encode()]
     return Folder(prefix, files, sha256(b"\0".join(told)).hexdigest())
 
@@ -96,6 +103,8 @@ def _shard(path: Path, members: Sequence[tuple[str, Row, Write]]) -> None:
             clip = Path(scratch, "clip.mp4")
             clip.unlink(missing_ok=True)
             write(clip)
+            if not clip.exists():
+                continue
             known = {name: value for name, value in row.items() if not isinstance(value, bytes) and name != "embedding"}
             for suffix, data in (
                 ("mp4", clip.read_bytes()),
@@ -105,6 +114,24 @@ def _shard(path: Path, members: Sequence[tuple[str, Row, Write]]) -> None:
                 entry = tarfile.TarInfo(f"{key}.{suffix}")
                 entry.size = len(data)
                 shard.addfile(entry, io.BytesIO(data))
+
+
+def _cut(cut: Callable[[Path, Path, Clip], object], row: Row, path: Path) -> None:
+    """Write a clip; one that can't be cut, as where its video is damaged, is left out and told."""
+    try:
+        clip = Clip(row["start"], row["seconds"], row["first_frame"], row["end_frame"])
+        cut(path, Path(row["source"]), clip)
+    except (InputError, FFmpegError) as error:
+        path.unlink(missing_ok=True)
+        log.warning("clip %s of %s is left out: %s", row["clip"], row["source"], error)
+
+
+def _manifest(table: pa.Table, path: Path) -> None:
+    """The rows whose files have been written."""
+    if "file" in table.column_names:
+        there = [(path.parent / name).exists() for name in table["file"].to_pylist()]
+        table = table.filter(pa.array(there, pa.bool_()))
+    _parquet(table, path)
 
 
 def _parquet(table: pa.Table, path: Path) -> None:

@@ -34,6 +34,8 @@ RATE = 2.0
 VIEW_SIDE = 256
 """Shorter side, at most, of the views of a clip that are kept for models and people."""
 VIEW_QUALITY = 90
+SLACK = 1e-2
+"""Seconds, or share of a part, that a clip may be longer than asked for: frames don't fall on whole seconds."""
 MOST_VIEWS = 64
 """Views held of a shot that isn't over; of a longer one every second is dropped."""
 
@@ -96,9 +98,6 @@ class _Scanner:
     clips: list[Row] = field(default_factory=list)
     pairs: list[_Pair] = field(default_factory=list)
     views: list[_View] = field(default_factory=list)
-    stride: int = 1
-    """Of how many samples one is kept as a view."""
-    sampled: int = 0
     last: tuple[int, Picture] | None = None
     """The index and the grey picture of the last sample."""
 
@@ -112,7 +111,7 @@ class _Scanner:
             self._close(cut)
         longest, settled = self.settings.longest, self.finder.decided
         if longest and settled > self.opened and self.times[settled - 1] - self.times[self.opened] > 2 * longest:
-            part = self._frame_at(self.opened, settled, longest)
+            part = self._frame_at(self.opened, settled, longest + SLACK) - 1  # the last frame that isn't beyond it
             self._close(Cut(part, part, "cut"))  # lest a shot without an end be held till then
 
     def end(self) -> None:
@@ -127,26 +126,29 @@ class _Scanner:
             before, then = self.last
             moved = motion([flow_map(then, now, frame.time - self.times[before])])
             self.pairs.append(_Pair(before, frame.index, moved, look))
-        if self.sampled % self.stride == 0:
-            self.views.append(_View(frame.index, _view(frame.picture)))
-        self.sampled += 1
+        self.views.append(_View(frame.index, _view(frame.picture)))
         self.last = frame.index, now
-        if len(self.views) > MOST_VIEWS:
-            self.views, self.stride = self.views[::2], 2 * self.stride
+        certain = [view for view in self.views if view.frame < self.finder.decided]
+        if len(certain) > MOST_VIEWS:  # they are of the shot that isn't over; of later ones nothing is known yet
+            self.views = certain[::2] + self.views[len(certain) :]
 
     def _close(self, cut: Cut) -> None:
         """A shot is over: its clips are described, and what was held of it is let go."""
         for first, end in self._spans(self.opened, cut.start):
-            self.clips.append(self._clip(first, end))
+            if any(first <= view.frame < end for view in self.views):  # no half second of it was without a frame
+                self.clips.append(self._clip(first, end))
         self.opened = cut.end
         self.pairs = [pair for pair in self.pairs if pair.before >= cut.end]
         self.views = [view for view in self.views if view.frame >= cut.end]
-        self.stride = 1
 
     def _spans(self, first: int, end: int) -> Iterator[tuple[int, int]]:
         """The clips of a shot, as frames from and to."""
+        if end <= first:  # as where a film ends in a fade
+            return
         longest, seconds = self.settings.longest, self._seconds(first, end)
-        parts = ceil(seconds / longest - 1e-9) if longest else 1
+        parts = ceil(seconds / longest - SLACK) if longest else 1
+        while parts > 1 and seconds / parts < self.settings.shortest:
+            parts -= 1
         edges = [self._start(self._frame_at(first, end, seconds * part / parts), end) for part in range(parts)]
         for start, stop in pairwise([*edges, end]):
             if self._seconds(start, stop) >= self.settings.shortest:
@@ -161,10 +163,11 @@ class _Scanner:
 
     def _clip(self, first: int, end: int) -> Row:
         pairs = [pair for pair in self.pairs if first <= pair.before and pair.after < end]
-        views = [view.picture for view in self.views if first <= view.frame < end]
-        shown = [views[i] for i in np.linspace(0, len(views) - 1, self.settings.views).round().astype(int)]
+        views = [view for view in self.views if first <= view.frame < end]
+        wanted = np.linspace(views[0].frame, views[-1].frame, self.settings.views)
+        shown = [min(views, key=lambda view: abs(view.frame - frame)).picture for frame in wanted]
         moved = Motion(*map(_average, zip(*(pair.moved for pair in pairs), strict=True))) if pairs else motion([])
-        look = mean([pair.look for pair in pairs] or [quality(views[0])])
+        look = mean([pair.look for pair in pairs] or [quality(shown[0])])
         return {
             "first_frame": first,
             "end_frame": end,

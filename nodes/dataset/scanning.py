@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import signal
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -11,10 +13,11 @@ from functools import partial
 from multiprocessing.queues import Queue
 from pathlib import Path
 from queue import Empty
+from threading import Thread
 from types import TracebackType
 from typing import Self
 
-from engine.errors import KinographError
+from engine.errors import Cancelled, KinographError, MissingError
 from nodes.dataset.scan import Scan, ScanSettings, scan
 
 TICK = 0.1
@@ -72,8 +75,9 @@ class Scanners:
         except BrokenProcessPool:  # by this video, or by one that was scanned beside it
             if self._pool is pool:
                 self._end()
-        if again:
-            return self._wait(path, *self._submit(path), again=False)
+        if again:  # alone, so that no other is blamed
+            with Scanners(self._settings, 2, self._tell) as alone:
+                return alone._wait(path, *alone._submit(path), again=False)
         return "a process ended each time that it was decoded"
 
     def _pass_on(self, awaited: Path) -> None:
@@ -87,15 +91,22 @@ class Scanners:
 
     def _end(self) -> None:
         if self._pool is not None:
+            running = list(self._pool._processes.values())  # the pool itself would let them go on to the end
             self._pool.shutdown(wait=False, cancel_futures=True)
+            for process in running:
+                process.terminate()
             self._pool = None
 
 
 def _found(path: Path, settings: ScanSettings, tell: Callable[[float], object]) -> Found:
     try:
         return scan(path, settings, progress=tell)
+    except (Cancelled, MissingError):
+        raise
     except KinographError as error:
         return error.message
+    except Exception as error:  # noqa: BLE001 - whatever a strange file sets off, the others go on
+        return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
 
 
 _told: Queue[Told] | None = None
@@ -105,6 +116,15 @@ _told: Queue[Told] | None = None
 def _tell_into(queue: Queue[Told]) -> None:
     global _told
     _told = queue
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the run, which ends this process
+    Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A run that is killed can't end its processes."""
+    if parent := multiprocessing.parent_process():
+        parent.join()
+        os._exit(1)
 
 
 def _found_there(path: Path, settings: ScanSettings) -> Found:

@@ -33,11 +33,22 @@ def find(path: Path) -> Sequence[Path]:
         listed = [path.parent / name for name in (_lines if path.suffix == ".txt" else _column)(path)]
         if missing := next((file for file in listed if not file.is_file()), None):
             raise InputError(f"{path} names {missing}, which isn't there")
-        return listed
+        return list(dict.fromkeys(listed))
+    if path.is_file():
+        return [path]
     if has_magic(str(path)):
         whole = path.absolute()
         return sorted(filter(is_video, Path(whole.anchor).glob(str(whole.relative_to(whole.anchor)))))
-    return [path] if path.is_file() else []
+    return []
+
+
+def root(path: Path) -> Path:
+    """The folder in relation to which the videos of a path are named."""
+    if path.is_dir():
+        return path
+    if path.is_file() or not has_magic(str(path)):
+        return path.parent
+    return next(parent for parent in path.parents if not has_magic(str(parent)))
 
 
 def is_video(path: Path) -> bool:
@@ -52,16 +63,26 @@ def _below(folder: Path) -> Iterator[Path]:
 
 
 def _lines(path: Path) -> list[str]:
-    lines = path.read_text(encoding="utf-8").splitlines()
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is no UTF-8 text", hint="save the list as UTF-8") from error
     return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
 
 
 def _column(path: Path) -> list[str]:
     extra.require()
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    names = pq.read_schema(path).names
+    try:
+        names = pq.read_schema(path).names
+    except (pa.ArrowInvalid, OSError) as error:
+        raise InputError(f"{path} can't be read as a table: {str(error).partition(chr(10))[0]}") from error
     column = next((name for name in COLUMNS if name in names), None)
     if column is None:
         raise InputError(f"{path} has no column of paths", hint=f"call it {' or '.join(COLUMNS[:2])}")
-    return list(dict.fromkeys(pq.read_table(path, columns=[column])[column].to_pylist()))
+    listed = pq.read_table(path, columns=[column])[column].to_pylist()
+    if strange := next((name for name in listed if not isinstance(name, str | None)), None):
+        raise InputError(f"{path} names {strange!r} in its column {column}, which is no path")
+    return [name for name in listed if name is not None]

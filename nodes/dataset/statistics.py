@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -42,8 +43,8 @@ def statistics(clips: Sequence[Row], videos: Sequence[Row]) -> dict[str, Any]:
         "video_hours": sum(video["seconds"] or 0 for video in videos) / 3600,
         "clips": len(clips),
         "clips_kept": len(kept),
-        "hours_kept": sum(clip["seconds"] for clip in kept) / 3600,
-        "mean_seconds_kept": float(np.mean([clip["seconds"] for clip in kept])) if kept else 0.0,
+        "hours_kept": sum(clip["seconds"] or 0 for clip in kept) / 3600,
+        "mean_seconds_kept": float(np.mean([clip["seconds"] or 0 for clip in kept])) if kept else 0.0,
         "dropped_by": {name: {"clips": count, "alone": alone[name]} for name, count in sorted(reasons.items())},
         "scores": {name: spread for name in SCORES if (spread := _spread(clips, name))},
     }
@@ -58,7 +59,7 @@ def about(reason: str) -> str:
 
 def _spread(clips: Sequence[Row], column: str) -> dict[str, Any] | None:
     """Quantiles, and a histogram of all and of the kept; None if there are no values."""
-    there = [clip for clip in clips if clip.get(column) is not None]
+    there = [clip for clip in clips if (value := clip.get(column)) is not None and isfinite(value)]
     if not there:
         return None
     values = np.array([clip[column] for clip in there], np.float64)

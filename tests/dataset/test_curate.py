@@ -25,11 +25,12 @@ from engine.events import NodeFailed, NodeSaved
 from engine.execute import Execution
 from engine.graph import check
 from engine.node import Context
+from engine.outputs import Outputs
 from engine.workflow import Workflow
 from nodes import registry
 from nodes.dataset import curate, scan, scanning, sources
 from nodes.dataset.footage import Footage
-from nodes.dataset.nodes import LoadScores, VideoFrameFilter
+from nodes.dataset.nodes import LoadScores, SaveDataset, VideoFrameFilter
 from nodes.dataset.scan import ScanSettings
 from nodes.dataset.table import rows
 from tests.dataset.films import REAL, sprites, three_shots, write
@@ -140,6 +141,34 @@ def test_a_video_that_crashes_its_process_costs_nothing_but_itself(raw: Path, mo
     assert found[2] == "a process ended each time that it was decoded"
 
 
+def test_a_run_that_is_killed_leaves_no_processes_behind(tmp_path: Path) -> None:
+    path = write(tmp_path / "long.mp4", np.concatenate([sprites(1, 4)] * 40), preset="ultrafast")
+    code = (
+        "import sys; from pathlib import Path; from nodes.dataset.scan import ScanSettings; "
+        "from nodes.dataset.scanning import Scanners; s = Scanners(ScanSettings(text=False), 2, lambda *told: None); "
+        "wait = s.start(Path(sys.argv[1])); print(*s._pool._processes, flush=True); wait()"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    children = [int(pid) for pid in parent.stdout.readline().split()]
+    assert children
+    time.sleep(1.5)  # they watch by now
+    parent.kill()
+    parent.communicate()
+    until = time.monotonic() + 10
+    while any(map(is_alive, children)) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not list(filter(is_alive, children))
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
 def test_a_new_video_is_all_that_is_decoded(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache, scanned = Cache(), list[str]()
     run(raw, cache, tmp_path / "out")
@@ -228,6 +257,71 @@ def test_long_shots_are_cut_into_equal_parts_and_short_ones_left_out(tmp_path: P
     assert {clip["video"] for clip in clips} == {"a.mp4"}
     assert sum(clip["seconds"] for clip in clips) == pytest.approx(9, abs=0.1)
     assert all(1 < clip["seconds"] <= 2.05 for clip in clips)
+
+
+def scanned(path: Path, **settings: Any) -> list[tuple[int, int]]:
+    found = scan.scan(path, ScanSettings(text=False, **settings)).clips
+    return [(clip["first_frame"], clip["end_frame"]) for clip in found]
+
+
+def test_a_film_that_closes_with_a_fade(tmp_path: Path) -> None:
+    shot = sprites(1, 3).astype(float)
+    shot[-24:] *= np.linspace(1, 0, 24)[:, None, None, None]
+    ((first, end),) = scanned(write(tmp_path / "a.mp4", shot.round().astype(np.uint8)))
+    assert first == 0
+    assert 44 <= end <= 54
+
+
+def test_short_shots_after_a_long_still_one_have_views_of_their_own(tmp_path: Path) -> None:
+    still = np.repeat(sprites(1)[:1], 900, axis=0)
+    shots = [still, *(sprites(seed, seconds, fps=10) for seed, seconds in ((2, 1.5), (3, 4), (4, 1.2)))]
+    path = write(tmp_path / "a.mp4", np.concatenate(shots), fps=10, preset="ultrafast")
+    clips = scan.scan(path, ScanSettings(text=False)).clips
+    assert [clip["first_frame"] for clip in clips] == [0, 900, 915, 955]
+    assert all(len(set(clip["views"])) > 1 for clip in clips[1:])
+
+
+def test_parts_are_as_long_as_asked_for_at_broadcast_rates_and_never_too_short(tmp_path: Path) -> None:
+    film, times = np.concatenate([sprites(1)[:24]] * 26), [i / 29.97 for i in range(624)]
+    parts = scanned(write(tmp_path / "a.mp4", film, fps=30, times=times), longest=4.0)
+    lengths = [(end - first) / 29.97 for first, end in parts]
+    assert lengths[:3] == pytest.approx([4] * 3, abs=0.05)
+    assert all(2 < length < 4.05 for length in lengths)
+    assert sum(end - first for first, end in parts) == 624
+    assert len(scanned(write(tmp_path / "b.mp4", sprites(2, 5)), longest=4.0, shortest=3.0)) == 1
+
+
+def test_recordings_that_were_joined_keep_their_length(tmp_path: Path) -> None:
+    one = write(tmp_path / "one.ts", sprites(1, 2)).read_bytes()
+    (tmp_path / "two.ts").write_bytes(one + one)
+    assert list(Footage(tmp_path / "two.ts"))[-1].time == pytest.approx(4, abs=0.3)
+
+
+def test_strange_files_are_listed_and_the_others_go_on(raw: Path, tmp_path: Path) -> None:
+    data = (raw / "shots.mp4").read_bytes()
+    (raw / "unknown.mp4").write_bytes(data.replace(b"avc1", b"zzzz"))
+    (raw / "text.mp4").write_text("ffconcat version 1.0\nfile shots.mp4\n")
+    (raw / "[x] shots.mp4").write_bytes(data)
+    Path(os.fsdecode(os.fsencode(raw) + b"/caf\xe9.mp4")).write_bytes(data)
+    execution, _ = run(raw, Cache(), tmp_path / "out", layout="none")
+    problems = {row["video"]: row["problem"] for row in rows(execution.results["curate"][1])}
+    assert not problems["[x] shots.mp4"]
+    assert "codec" in problems["unknown.mp4"]
+    assert problems["text.mp4"]
+    assert "UTF-8" in problems["caf\\xe9.mp4"]
+    assert sources.find(raw / "[x] shots.mp4") == [raw / "[x] shots.mp4"]
+    assert sources.root(raw / "**" / "*.mp4") == raw
+
+
+def test_a_clip_that_can_not_be_cut_is_left_out(raw: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    cache = Cache()
+    execution, _ = run(raw, cache, tmp_path / "out", layout="none")
+    write(raw / "more" / "again.mp4", sprites(2, 0.5))
+    folder = SaveDataset(clips=execution.results["curate"][0]).run(Context())
+    (saved,) = Outputs(tmp_path / "saved", Workflow.read({"graph": {}})).write(folder)
+    manifest = pq.read_table(saved / "manifest.parquet").to_pylist()
+    assert [row["video"] for row in manifest] == ["shots.mp4", "shots.mp4"]
+    assert "again.mp4 is left out" in caplog.text
 
 
 def test_lists_tables_patterns_and_single_files_name_videos(raw: Path, tmp_path: Path) -> None:

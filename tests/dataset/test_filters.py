@@ -62,6 +62,12 @@ def test_the_worst_are_never_more_than_asked_for_and_no_better_than_what_stays(v
     assert all(values[index] < min(stay, default=np.inf) for index in gone)
 
 
+def test_values_that_are_no_numbers_are_none_and_limits_are_as_exact_as_scores() -> None:
+    assert dropped(clips(motion=[3.0, float("nan"), 1, 4]), "worst 34% motion") == [1, 2]
+    assert dropped(clips(text_area=[float(np.float32(0.07))]), "text_area <= 0.07") == []
+    assert dropped(clips(clipped=[0.5, 0.001]), "clipped <= .1\nclipped >= 1e-3") == [0]
+
+
 def test_duplicates() -> None:
     listed = clips(duplicate_of=[None, "a.mp4#0", None])
     assert reasons(listed, rules("no duplicates"))[1] == ["shows the same as a.mp4#0"]
@@ -73,13 +79,14 @@ def test_duplicates() -> None:
         ("motion", "'motion' is no rule"),
         ("worst 101% motion", "is no rule"),
         ("worst 5% motoin", "'motoin', which is no column of numbers"),
+        ("caption >= 1", "'caption', which is no column of numbers"),
         ("video >= 3", "'video', which is no column of numbers"),
         ("aesthetics >= 3", "'aesthetics', which no row has a value for"),
     ],
 )
 def test_what_is_wrong_with_a_rule_is_said(text: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        dropped([{"motion": 1.0, "video": "a", "aesthetics": None}], text)
+        dropped([{"motion": 1.0, "video": "a", "aesthetics": None, "caption": None}, {"caption": "b"}], text)
 
 
 def table(*motions: float) -> Table:
