@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -128,9 +129,7 @@ def load_aesthetic_head(path: Path) -> AestheticHead:
     except (OSError, SafetensorError, RuntimeError, ValueError, EOFError, ImportError, KeyError) as error:
         reason = str(error).partition("\n")[0]
         raise MissingError(f"{path} can't be read as an aesthetic head: {reason}") from error
-    except Exception as error:
-        if type(error).__name__ != "UnpicklingError":  # torch's own refusal of what is not plain data
-            raise
+    except UnpicklingError as error:
         raise MissingError(f"{path} holds more than weights, so it isn't read", hint="give safetensors") from error
     return AestheticHead(_layers(path, state))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -48,7 +49,7 @@ class Describer:
         self.settings = settings
         self.llm = llm
 
-    @property
+    @cached_property
     def identity(self) -> str:
         """All that decides what is added."""
         sources = {name: getattr(self.settings, name) for name in _MODELS}

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import Field
 
 from engine.errors import InputError
-from engine.node import Context, FileContents, InputFile, Node
+from engine.node import Context, FileContents, InputFile, ModelFile, Node
 from engine.values import Folder, Image, LanguageModel, Table, Video
 from nodes.dataset import extra, sources
 from nodes.dataset.presets import SUMMARISE
@@ -17,8 +17,6 @@ from nodes.image.nodes import Seed
 
 VideoFiles = Annotated[str, FileContents("files", sources.find)]
 """A folder, a pattern such as `raw/**/*.mp4`, a list (`.txt`), a table (`.parquet`), or one video."""
-Model = Annotated[str, FileContents("model")]
-Rules = Annotated[str, Field(max_length=10_000, json_schema_extra={"widget": "multiline"})]
 Multiline = Annotated[str, Field(max_length=10_000, json_schema_extra={"widget": "multiline"})]
 
 
@@ -41,7 +39,7 @@ class LVDCurate(Node, version=1, category="dataset", uses="device"):
 
     videos: VideoFiles
     """The videos: a folder, a pattern such as `raw/**/*.mp4`, a `.txt` list, a `.parquet` table, or one file."""
-    rules: Rules = "no duplicates"
+    rules: Multiline = "no duplicates"
     """What is dropped, one rule a line: `worst 25% motion`, `text_area <= 0.07`, `no duplicates`, or `lvd-f` for all
     that the paper used, which needs captions."""
     cuts: Literal["cascade", "transnet", "both"] = "cascade"
@@ -55,13 +53,13 @@ class LVDCurate(Node, version=1, category="dataset", uses="device"):
     """Begin clips at key frames: they can then be saved as they are, without encoding them anew."""
     find_text: bool = True
     """Look for text in the first, middle and last frame of each clip."""
-    clip: Model | None = "sprite/clip"
+    clip: ModelFile | None = "sprite/clip"
     """The CLIP that rates how well captions fit; none leaves out similarities and aesthetics."""
-    aesthetics: Model | None = "sprite/clip/aesthetic.safetensors"
+    aesthetics: ModelFile | None = "sprite/clip/aesthetic.safetensors"
     """LAION's aesthetic head for that CLIP, or one of its form."""
-    image_captioner: Model | None = None
+    image_captioner: ModelFile | None = None
     """The captioner (BLIP, GIT or the like) that describes the middle frame."""
-    video_captioner: Model | None = None
+    video_captioner: ModelFile | None = None
     """The captioner that describes the clip; one for pictures sees its middle frame."""
     llm: LanguageModel | None = None
     """The language model that sums up both descriptions."""
@@ -146,7 +144,7 @@ class VideoFrameFilter(Node, version=1, category="dataset"):
 
     source: Table | Video
     """A table of clips, or a video."""
-    rules: Rules = "lvd-f"
+    rules: Multiline = "lvd-f"
     """What is dropped, one rule a line: `worst 25% motion`, `text_area <= 0.07`, `no duplicates`."""
     again: bool = True
     """Judge clips anew, also those that an earlier filter dropped; otherwise only those that it left."""

@@ -105,7 +105,8 @@ def _shard(path: Path, members: Sequence[tuple[str, Row, Write]]) -> None:
             write(clip)
             if not clip.exists():
                 continue
-            known = {name: value for name, value in row.items() if not isinstance(value, bytes) and name != "embedding"}
+            left = {"embedding", "thumbnail", *NOT_OF_USE}
+            known = {name: value for name, value in row.items() if name not in left}
             for suffix, data in (
                 ("mp4", clip.read_bytes()),
                 ("txt", (row["caption"] or "").encode()),

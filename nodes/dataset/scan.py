@@ -10,6 +10,7 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import pairwise
 from math import ceil
 from pathlib import Path
@@ -224,7 +225,7 @@ def scan(
     """
     cv2.setNumThreads(1)
     footage = Footage(path, threads)
-    scanner = _Scanner(settings, _finder(settings.cuts, footage.fps), TextDetector() if settings.text else None)
+    scanner = _Scanner(settings, _finder(settings.cuts, footage.fps), _detector() if settings.text else None)
     told, shape = 0.0, (0, 0, 0)
     for frame in footage:
         scanner.add(frame)
@@ -253,7 +254,13 @@ def require(settings: ScanSettings) -> None:
     if settings.cuts != "cascade":
         _finder(settings.cuts, 25.0)
     if settings.text:
-        TextDetector()
+        _detector()
+
+
+@cache
+def _detector() -> TextDetector:
+    """One for all videos of a process: its network takes a while to load."""
+    return TextDetector()
 
 
 def _finder(cuts: Cuts, fps: float) -> CutFinder | TransnetFinder:
