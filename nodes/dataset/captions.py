@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import torch
 
-from engine.errors import InputError, MissingError
+from engine.errors import InputError
 from engine.models import identity, resolve
 from nodes.dataset.footage import Picture
-from nodes.image.pipelines import quiet
+from nodes.image.pipelines import loading
 
 if TYPE_CHECKING:
     from engine.node import Context
@@ -69,17 +69,13 @@ def load_captioner(ctx: Context, source: str) -> Captioner:
 
 
 def _load(source: str, path: Path, dtype: torch.dtype) -> Captioner:
-    with quiet():
+    with loading(source, hint="give the folder of a captioner"):
         from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor
 
-        try:
-            config = AutoConfig.from_pretrained(path, local_files_only=True)
-            kind = AutoModelForCausalLM if config.model_type == "git" else AutoModelForImageTextToText
-            model = kind.from_pretrained(path, dtype=dtype, local_files_only=True, use_safetensors=True).eval()
-            processor = AutoProcessor.from_pretrained(path, local_files_only=True)
-        except (OSError, ValueError, KeyError) as error:
-            reason = str(error).strip().partition("\n")[0]
-            raise MissingError(f"{source} can't be loaded: {reason}", hint="give the folder of a captioner") from error
+        config = AutoConfig.from_pretrained(path, local_files_only=True)
+        kind = AutoModelForCausalLM if config.model_type == "git" else AutoModelForImageTextToText
+        model = kind.from_pretrained(path, dtype=dtype, local_files_only=True, use_safetensors=True).eval()
+        processor = AutoProcessor.from_pretrained(path, local_files_only=True)
     if not hasattr(processor, "image_processor"):
         raise InputError(f"{source} has no image processor, so it captions no pictures", input="captioner")
     return Captioner(model, processor, getattr(config, "num_image_with_embedding", None) or 1)

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from engine.errors import InputError, MissingError
 from engine.models import identity, resolve
 from nodes.dataset.footage import Picture
-from nodes.image.pipelines import quiet
+from nodes.image.pipelines import loading
 
 if TYPE_CHECKING:
     from engine.node import Context
@@ -74,15 +74,11 @@ def load_clip(ctx: Context, source: str) -> Clip:
 
 
 def _load(source: str, path: Path, dtype: torch.dtype) -> Clip:
-    with quiet():
+    with loading(source, hint="give the folder of a CLIP model"):
         from transformers import AutoModel, AutoProcessor
 
-        try:
-            model = AutoModel.from_pretrained(path, dtype=dtype, local_files_only=True, use_safetensors=True).eval()
-            processor = AutoProcessor.from_pretrained(path, local_files_only=True)
-        except (OSError, ValueError, KeyError) as error:
-            reason = str(error).strip().partition("\n")[0]
-            raise MissingError(f"{source} can't be loaded: {reason}", hint="give the folder of a CLIP model") from error
+        model = AutoModel.from_pretrained(path, dtype=dtype, local_files_only=True, use_safetensors=True).eval()
+        processor = AutoProcessor.from_pretrained(path, local_files_only=True)
     if not hasattr(model, "get_image_features"):
         raise InputError(f"{source} is a {type(model).__name__}, not a CLIP model", input="clip")
     return Clip(model, processor)

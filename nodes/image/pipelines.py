@@ -39,19 +39,13 @@ def load(kind: str, model: ModelReference, **options: Any) -> Any:
     Raises:
         MissingError: files that it needs are not there or can't be read.
     """
-    from safetensors import SafetensorError
-
     if Path(model.path).is_dir():
         method, options = "from_pretrained", options | {"use_safetensors": True}
     else:
         method, options = "from_single_file", options | {"config": str(_settings(model))}
-    try:
-        with quiet():
-            loader = getattr(getattr(import_module("diffusers"), kind), method)
-            pipeline = loader(model.path, dtype=getattr(torch, model.dtype), local_files_only=True, **options)
-    except (OSError, ValueError, KeyError, AttributeError, SafetensorError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise MissingError(f"{model.source} can't be loaded: {reason}", hint="fetch or copy the model again") from error
+    with loading(model.source, hint="fetch or copy the model again"):
+        loader = getattr(getattr(import_module("diffusers"), kind), method)
+        pipeline = loader(model.path, dtype=getattr(torch, model.dtype), local_files_only=True, **options)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
@@ -66,6 +60,19 @@ def _settings(model: ModelReference) -> Path:
             hint="put it beside SDXL's model_index.json and its components' configurations",
         )
     return settings
+
+
+@contextmanager
+def loading(source: str, hint: str) -> Iterator[None]:
+    """Load quietly what a source string names; raises MissingError, with the hint, where it can't be loaded."""
+    from safetensors import SafetensorError
+
+    try:
+        with quiet():
+            yield
+    except (OSError, ValueError, KeyError, AttributeError, SafetensorError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise MissingError(f"{source} can't be loaded: {reason}", hint=hint) from error
 
 
 @contextmanager

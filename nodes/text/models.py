@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from engine.errors import MissingError
-from nodes.image.pipelines import quiet
+from nodes.image.pipelines import loading
 
 if TYPE_CHECKING:
     from engine.node import Context
@@ -38,17 +37,11 @@ def language_model(ctx: Context, model: LanguageModel) -> LoadedModel:
 def _load(reference: LanguageModel) -> LoadedModel:
     import torch
 
-    with quiet():
+    with loading(reference.source, hint="give a transformers folder or a GGUF file"):
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(reference.path, local_files_only=True)
-            model = AutoModelForCausalLM.from_pretrained(
-                reference.path, dtype=getattr(torch, reference.dtype), local_files_only=True, use_safetensors=True
-            )
-        except (OSError, ValueError, KeyError) as error:
-            reason = str(error).strip().partition("\n")[0]
-            raise MissingError(
-                f"{reference.source} can't be loaded: {reason}", hint="give a transformers folder or a GGUF file"
-            ) from error
+        tokenizer = AutoTokenizer.from_pretrained(reference.path, local_files_only=True)
+        model = AutoModelForCausalLM.from_pretrained(
+            reference.path, dtype=getattr(torch, reference.dtype), local_files_only=True, use_safetensors=True
+        )
     return LoadedModel(model.eval(), tokenizer)

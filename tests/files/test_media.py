@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from engine.errors import InputError, MissingError
-from nodes.files import media
+from nodes.files import h264
 from nodes.files.media import encode_mp4, encode_png
 
 
@@ -121,7 +121,7 @@ def test_files_tell_nothing_of_when_and_by_what_they_were_made() -> None:
 
 
 def test_a_missing_encoder_comes_with_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(media, "_ENCODER", "no-such-encoder")
+    monkeypatch.setattr(h264, "_ENCODER", "no-such-encoder")
     with pytest.raises(MissingError, match=r"no H\.264 encoder") as caught:
         encode_mp4(gradient(1), 7)
     assert "pip install" in str(caught.value)
