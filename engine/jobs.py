@@ -1,0 +1,341 @@
+"""The durable queue and its history: one SQLite database that the server and its workers share.
+
+    with Jobs(folder / "jobs.sqlite") as jobs:
+        jobs.add(Request("9f…", document))
+        lease = jobs.claim("worker 1")           # the next one, for as long as the lease is renewed
+        jobs.finish(lease, "done", outputs)      # nothing happens if another worker has it by now
+
+    pending → running → done | failed | cancelled
+
+What is accepted is on disk before `add` returns. A job whose worker is gone is pending again, `attempts` counts how
+often it was begun. An instance belongs to one thread.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, NamedTuple, Self, get_args
+
+State = Literal["pending", "running", "done", "failed", "cancelled"]
+Ended = Literal["done", "failed", "cancelled"]
+ENDED: tuple[Ended, ...] = get_args(Ended)
+LEASE_SECONDS = 30.0
+"""How long a worker has a job without renewing its lease."""
+MOST_ATTEMPTS = 2
+"""How often a job is begun, if its workers die: what has killed two would kill a third."""
+PAUSED = "paused"
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS jobs (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE,
+    state TEXT NOT NULL,
+    priority INTEGER NOT NULL,
+    place REAL NOT NULL,
+    title TEXT NOT NULL,
+    client TEXT,
+    document TEXT NOT NULL,
+    request TEXT NOT NULL,
+    created REAL NOT NULL,
+    started REAL,
+    finished REAL,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    worker TEXT,
+    lease REAL,
+    outputs TEXT NOT NULL DEFAULT '{}',
+    record TEXT NOT NULL DEFAULT '{}'
+);
+CREATE INDEX IF NOT EXISTS jobs_in_order ON jobs (state, priority DESC, place);
+CREATE INDEX IF NOT EXISTS jobs_ended ON jobs (state, finished DESC);
+CREATE TABLE IF NOT EXISTS settings (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+"""
+SHOWN = "number, id, state, priority, title, client, created, started, finished, attempts, worker, outputs, record"
+"""The columns of a `Job`: all but those that may be large."""
+
+Outputs = dict[str, dict[str, list[Any]]]
+"""What a job gave: by node, lists of files (or texts) by what they are."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be done."""
+
+    id: str
+    document: Mapping[str, Any]
+    """The workflow document."""
+    title: str = ""
+    client: str | None = None
+    targets: Sequence[str] | None = None
+    """The nodes whose outputs are wanted; those that save if None."""
+    axes: Sequence[Mapping[str, Any]] = ()
+    """Of a sweep: `{"name": input, "values": [texts]}`."""
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    """What a client wants kept with it."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job as lists show it."""
+
+    number: int
+    id: str
+    state: State
+    priority: int
+    title: str
+    client: str | None
+    created: float
+    """Seconds since 1970, as all times here."""
+    started: float | None
+    finished: float | None
+    attempts: int
+    worker: str | None
+    outputs: Outputs
+    record: dict[str, Any]
+    """How it ended: `problem`, `timings`, `cached`, `messages`."""
+
+
+class Lease(NamedTuple):
+    """The right to do a job, for one attempt."""
+
+    id: str
+    worker: str
+    attempt: int
+    request: Request
+    outputs: Outputs
+    """What an earlier attempt had saved."""
+
+
+class Jobs:
+    """The queue in a file, which is made if it isn't there."""
+
+    def __init__(self, path: Path) -> None:
+        self._db = sqlite3.connect(path, timeout=30, isolation_level=None)
+        self._db.executescript("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;" + SCHEMA)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._db.close()
+
+    def add(self, request: Request, *, front: bool = False, priority: int = 0) -> int:
+        """Put a job into the queue, last or first of its priority; returns its number.
+
+        Raises:
+            ValueError: there is a job of that id.
+        """
+        about = {"targets": request.targets, "axes": list(request.axes), "extra": request.extra}
+        with self._writing():
+            place = self._edge("min") - 1 if front else self._edge("max") + 1
+            values = {"id": request.id, "state": "pending", "priority": priority, "place": place}
+            values |= {"title": request.title, "client": request.client, "created": time.time()}
+            values |= {"document": json.dumps(request.document), "request": json.dumps(about)}
+            names, marks = ", ".join(values), ", ".join(f":{name}" for name in values)
+            try:
+                added = self._db.execute(f"INSERT INTO jobs ({names}) VALUES ({marks}) RETURNING number", values)
+            except sqlite3.IntegrityError:
+                raise ValueError(f"there is a job '{request.id}' already") from None
+            return int(added.fetchone()[0])
+
+    def claim(self, worker: str) -> Lease | None:
+        """Take the next job; None if there is none, or the queue is paused."""
+        with self._writing():
+            if self.paused:
+                return None
+            row = self._db.execute(
+                "UPDATE jobs SET state = 'running', worker = ?, lease = ?, started = ?, attempts = attempts + 1 "
+                "WHERE id = (SELECT id FROM jobs WHERE state = 'pending' ORDER BY priority DESC, place LIMIT 1) "
+                "RETURNING id, attempts, title, client, document, request, outputs",
+                (worker, time.time() + LEASE_SECONDS, time.time()),
+            ).fetchone()
+        if row is None:
+            return None
+        name, attempts, title, client, document, about, outputs = row
+        request = Request(name, json.loads(document), title, client, **json.loads(about))
+        return Lease(name, worker, attempts, request, json.loads(outputs))
+
+    def renew(self, lease: Lease) -> bool:
+        """Keep a job for longer; False if it is no longer this worker's."""
+        return self._change(lease, "lease = ?", time.time() + LEASE_SECONDS)
+
+    def note(self, lease: Lease, outputs: Outputs) -> bool:
+        """Keep what the job has saved so far, so that another attempt need not save it again."""
+        return self._change(lease, "outputs = ?", json.dumps(outputs))
+
+    def finish(self, lease: Lease, state: Ended, outputs: Outputs, record: Mapping[str, Any]) -> bool:
+        """Say how a job ended; False, and nothing is changed, if it is no longer this worker's."""
+        return self._change(
+            lease,
+            "state = ?, finished = ?, lease = NULL, outputs = ?, record = ?",
+            *(state, time.time(), json.dumps(outputs), json.dumps(record)),
+        )
+
+    def _change(self, lease: Lease, what: str, *values: Any) -> bool:
+        changed = self._db.execute(
+            f"UPDATE jobs SET {what} WHERE id = ? AND worker = ? AND attempts = ? AND state = 'running'",
+            (*values, lease.id, lease.worker, lease.attempt),
+        )
+        return changed.rowcount == 1
+
+    def release(self, worker: str | None = None, *, because: Mapping[str, Any], retry: bool = True) -> list[Job]:
+        """Take back the jobs of a worker that is gone, or, if None, all whose lease has run out.
+
+        They are pending again, but those that were begun `MOST_ATTEMPTS` times fail, all of them unless `retry`.
+
+        Args:
+            worker: its name.
+            because: the record of those that fail.
+            retry: whether they may be begun again.
+        """
+        where, value = ("worker = ?", worker) if worker else ("lease < ?", time.time())
+        with self._writing():
+            jobs = self._jobs(f"WHERE state = 'running' AND {where}", value)
+            for job in jobs:
+                if retry and job.attempts < MOST_ATTEMPTS:
+                    self._put_back(job)
+                else:
+                    self.fail(job.id, "failed", because)
+        return jobs
+
+    def restart(self) -> None:
+        """Put all that were running back into the queue: none of their workers outlived the server."""
+        with self._writing():
+            for job in reversed(self.running()):
+                self._put_back(job)
+                self._db.execute("UPDATE jobs SET attempts = attempts - 1 WHERE id = ?", (job.id,))
+
+    def cancel(self, ids: Collection[str] | None = None) -> list[str]:
+        """End pending jobs, all if None; returns which were."""
+        where, values = ("", ()) if ids is None else (f" AND id IN ({_marks(ids)})", tuple(ids))
+        rows = self._db.execute(
+            f"UPDATE jobs SET state = 'cancelled', finished = ? WHERE state = 'pending'{where} RETURNING id",
+            (time.time(), *values),
+        )
+        return [row[0] for row in rows.fetchall()]
+
+    def fail(self, id: str, state: Ended, record: Mapping[str, Any]) -> bool:
+        """End a running job whose worker can't; False if it isn't running."""
+        changed = self._db.execute(
+            "UPDATE jobs SET state = ?, finished = ?, record = ?, lease = NULL WHERE id = ? AND state = 'running'",
+            (state, time.time(), json.dumps(record), id),
+        )
+        return changed.rowcount == 1
+
+    def move(self, id: str, *, before: str | None = None, front: bool = False) -> bool:
+        """Put a pending job before another, whose priority it takes, or first or last of its own; False if it isn't
+        pending, or the other isn't.
+        """
+        with self._writing():
+            order, target = self.pending(), before or id
+            moved = next((job for job in order if job.id == id), None)
+            priority = next((job.priority for job in order if job.id == target), None)
+            if moved is None or priority is None or before == id:
+                return False
+            names = [job.id for job in order if job.priority == priority and job is not moved]
+            at = names.index(before) if before else 0 if front else len(names)
+            names.insert(at, id)
+            self._db.execute("UPDATE jobs SET priority = ? WHERE id = ?", (priority, id))
+            self._db.executemany("UPDATE jobs SET place = ? WHERE id = ?", enumerate(names))
+            return True
+
+    def prioritise(self, id: str, priority: int) -> bool:
+        """Give a pending job another priority: higher ones go first. False if it isn't pending."""
+        changed = self._db.execute("UPDATE jobs SET priority = ? WHERE id = ? AND state = 'pending'", (priority, id))
+        return changed.rowcount == 1
+
+    def retry(self, id: str) -> bool:
+        """Put a job that failed or was cancelled back into the queue, last; False if it did neither."""
+        with self._writing():
+            changed = self._db.execute(
+                "UPDATE jobs SET state = 'pending', place = ?, attempts = 0, started = NULL, finished = NULL, "
+                "record = '{}', outputs = '{}', worker = NULL WHERE id = ? AND state IN ('failed', 'cancelled')",
+                (self._edge("max") + 1, id),
+            )
+            return changed.rowcount == 1
+
+    def forget(self, ids: Collection[str] | None = None) -> int:
+        """Remove jobs that have ended from the history, all if None; their files stay. Returns how many."""
+        where, values = ("", ()) if ids is None else (f" AND id IN ({_marks(ids)})", tuple(ids))
+        return self._db.execute(f"DELETE FROM jobs WHERE state IN ({_marks(ENDED)}){where}", (*ENDED, *values)).rowcount
+
+    @property
+    def paused(self) -> bool:
+        """Whether no job is begun for now; it outlives the server."""
+        return self._db.execute("SELECT 1 FROM settings WHERE name = ?", (PAUSED,)).fetchone() is not None
+
+    def pause(self, paused: bool) -> None:
+        if paused:
+            self._db.execute("INSERT OR REPLACE INTO settings VALUES (?, '')", (PAUSED,))
+        else:
+            self._db.execute("DELETE FROM settings WHERE name = ?", (PAUSED,))
+
+    def counts(self) -> dict[State, int]:
+        """How many jobs are in each state."""
+        found = dict(self._db.execute("SELECT state, count(*) FROM jobs GROUP BY state"))
+        return {state: found.get(state, 0) for state in get_args(State)}
+
+    def get(self, id: str) -> Job | None:
+        return next(iter(self._jobs("WHERE id = ?", id)), None)
+
+    def request(self, id: str) -> Request | None:
+        """What was asked of a job."""
+        row = self._db.execute("SELECT document, title, client, request FROM jobs WHERE id = ?", (id,)).fetchone()
+        return Request(id, json.loads(row[0]), row[1], row[2], **json.loads(row[3])) if row else None
+
+    def running(self) -> list[Job]:
+        return self._jobs("WHERE state = 'running' ORDER BY started")
+
+    def pending(self, limit: int = -1, offset: int = 0) -> list[Job]:
+        """In the order in which they will be done."""
+        return self._jobs("WHERE state = 'pending' ORDER BY priority DESC, place LIMIT ? OFFSET ?", limit, offset)
+
+    def ended(self, limit: int = -1, offset: int = 0, states: Sequence[State] = ENDED) -> list[Job]:
+        """Last ended first."""
+        where = f"WHERE state IN ({_marks(states)}) ORDER BY finished DESC, number DESC LIMIT ? OFFSET ?"
+        return self._jobs(where, *states, limit, offset)
+
+    def _jobs(self, where: str, *values: Any) -> list[Job]:
+        rows = self._db.execute(f"SELECT {SHOWN} FROM jobs {where}", values).fetchall()
+        return [*map(_job, rows)]
+
+    def _put_back(self, job: Job) -> None:
+        """A running job is the next one of its priority again."""
+        self._db.execute(
+            "UPDATE jobs SET state = 'pending', place = ?, worker = NULL, lease = NULL WHERE id = ?",
+            (self._edge("min") - 1, job.id),
+        )
+
+    def _edge(self, which: Literal["min", "max"]) -> float:
+        """The first or last place of those that are pending."""
+        found = self._db.execute(f"SELECT {which}(place) FROM jobs WHERE state = 'pending'").fetchone()
+        return 0.0 if found[0] is None else float(found[0])
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """One transaction that others see whole or not at all."""
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+
+
+def _job(row: Sequence[Any]) -> Job:
+    columns = dict(zip(SHOWN.split(", "), row, strict=True))
+    return Job(**columns | {name: json.loads(columns[name]) for name in ("outputs", "record")})
+
+
+def _marks(values: Collection[object]) -> str:
+    return ", ".join("?" * len(values))

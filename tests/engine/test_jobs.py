@@ -1,0 +1,220 @@
+"""The durable queue: what is accepted stays, what is claimed is done once, what is interrupted is done again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from engine import jobs as queue
+from engine.jobs import Jobs, Request
+
+DOCUMENT = {"kinograph": 1, "graph": {}}
+
+
+@pytest.fixture
+def jobs(tmp_path: Path) -> Iterator[Jobs]:
+    with Jobs(tmp_path / "jobs.sqlite") as opened:
+        yield opened
+
+
+def add(jobs: Jobs, *names: str, **how: int) -> None:
+    for name in names:
+        jobs.add(Request(name, DOCUMENT), priority=how.get("priority", 0))
+
+
+def order(jobs: Jobs) -> list[str]:
+    return [job.id for job in jobs.pending()]
+
+
+def test_jobs_are_claimed_in_the_order_in_which_they_came(jobs: Jobs) -> None:
+    add(jobs, "a", "b")
+    first, second = jobs.claim("w"), jobs.claim("w")
+    assert first
+    assert second
+    assert (first.id, second.id, jobs.claim("w")) == ("a", "b", None)
+
+
+def test_numbers_grow_and_are_never_used_again(jobs: Jobs) -> None:
+    first = jobs.add(Request("a", DOCUMENT))
+    jobs.cancel(["a"])
+    jobs.forget()
+    assert jobs.add(Request("b", DOCUMENT)) > first
+
+
+def test_an_id_is_used_once(jobs: Jobs) -> None:
+    add(jobs, "a")
+    with pytest.raises(ValueError, match="'a'"):
+        add(jobs, "a")
+    assert order(jobs) == ["a"]
+
+
+def test_what_was_asked_comes_back_as_it_was(jobs: Jobs) -> None:
+    asked = Request("a", DOCUMENT, "A title", "client", ["3"], [{"name": "1.seed", "values": ["1"]}], {"x": [1]})
+    jobs.add(asked)
+    lease = jobs.claim("w")
+    assert lease
+    assert lease.request == asked
+    assert jobs.request("a") == asked
+
+
+def test_another_process_sees_what_was_accepted(jobs: Jobs, tmp_path: Path) -> None:
+    add(jobs, "a")
+    with Jobs(tmp_path / "jobs.sqlite") as other:
+        assert order(other) == ["a"]
+
+
+def test_of_two_workers_one_gets_the_job(jobs: Jobs, tmp_path: Path) -> None:
+    add(jobs, "a")
+    with Jobs(tmp_path / "jobs.sqlite") as other:
+        assert [bool(jobs.claim("1")), bool(other.claim("2"))] == [True, False]
+
+
+class TestOrder:
+    def test_front_goes_first_and_higher_priorities_before_that(self, jobs: Jobs) -> None:
+        add(jobs, "a", "b")
+        jobs.add(Request("front", DOCUMENT), front=True)
+        add(jobs, "urgent", priority=1)
+        assert order(jobs) == ["urgent", "front", "a", "b"]
+
+    def test_a_job_can_be_moved_before_another_to_the_front_and_to_the_back(self, jobs: Jobs) -> None:
+        add(jobs, "a", "b", "c", "d")
+        assert jobs.move("d", before="b")
+        assert order(jobs) == ["a", "d", "b", "c"]
+        assert jobs.move("c", front=True)
+        assert order(jobs) == ["c", "a", "d", "b"]
+        assert jobs.move("c")
+        assert order(jobs) == ["a", "d", "b", "c"]
+
+    def test_moved_before_another_it_takes_its_priority(self, jobs: Jobs) -> None:
+        add(jobs, "a", "b")
+        add(jobs, "urgent", priority=5)
+        jobs.move("b", before="urgent")
+        assert order(jobs) == ["b", "urgent", "a"]
+        assert [job.priority for job in jobs.pending()] == [5, 5, 0]
+
+    def test_what_is_not_pending_stays_where_it_is(self, jobs: Jobs) -> None:
+        add(jobs, "a", "b")
+        jobs.claim("w")
+        assert not jobs.move("a", front=True)
+        assert not jobs.move("b", before="a")
+        assert not jobs.prioritise("a", 3)
+        assert not jobs.move("no such", front=True)
+
+    def test_priorities_can_be_changed(self, jobs: Jobs) -> None:
+        add(jobs, "a", "b")
+        assert jobs.prioritise("b", 1)
+        assert order(jobs) == ["b", "a"]
+
+    def test_it_holds_after_many_moves(self, jobs: Jobs) -> None:
+        add(jobs, "a", "b", "c")
+        for _ in range(200):
+            jobs.move("c", before="b")
+            jobs.move("b", before="c")
+        assert order(jobs) == ["a", "b", "c"]
+
+
+class TestLeases:
+    def test_what_was_finished_is_in_the_history_last_first(self, jobs: Jobs) -> None:
+        add(jobs, "a", "b")
+        for state in ("done", "failed"):
+            lease = jobs.claim("w")
+            assert lease
+            assert jobs.finish(lease, state, {"1": {"images": [lease.id]}}, {"cached": 2})
+        assert [(job.id, job.state, job.outputs, job.record) for job in jobs.ended()] == [
+            ("b", "failed", {"1": {"images": ["b"]}}, {"cached": 2}),
+            ("a", "done", {"1": {"images": ["a"]}}, {"cached": 2}),
+        ]
+
+    def test_a_dead_workers_job_comes_first_again_with_what_it_had_saved(self, jobs: Jobs) -> None:
+        add(jobs, "a", "b")
+        lease = jobs.claim("dead")
+        assert lease
+        jobs.note(lease, {"1": {"images": ["x"]}})
+        jobs.release("dead", because={})
+        again = jobs.claim("w")
+        assert again
+        assert (again.id, again.attempt, again.outputs) == ("a", 2, {"1": {"images": ["x"]}})
+
+    def test_a_job_that_kills_its_workers_fails_in_the_end(self, jobs: Jobs) -> None:
+        add(jobs, "a")
+        for attempt in range(queue.MOST_ATTEMPTS):
+            assert jobs.claim(f"w{attempt}")
+            jobs.release(f"w{attempt}", because={"problem": "killed"})
+        ended = jobs.ended()
+        assert [(job.state, job.record) for job in ended] == [("failed", {"problem": "killed"})]
+        assert jobs.claim("w") is None
+
+    def test_one_that_must_not_be_tried_again_fails_at_once(self, jobs: Jobs) -> None:
+        add(jobs, "a")
+        jobs.claim("w")
+        jobs.release("w", because={}, retry=False)
+        assert jobs.get("a") == jobs.ended()[0]
+
+    def test_a_worker_that_was_given_up_can_change_nothing(self, jobs: Jobs) -> None:
+        add(jobs, "a")
+        old = jobs.claim("old")
+        jobs.release("old", because={})
+        new = jobs.claim("new")
+        assert old
+        assert new
+        assert not jobs.renew(old)
+        assert not jobs.note(old, {})
+        assert not jobs.finish(old, "done", {}, {})
+        assert jobs.finish(new, "done", {}, {})
+
+    def test_a_lease_that_is_not_renewed_runs_out(self, jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
+        add(jobs, "a", "b")
+        kept, lost = jobs.claim("kept"), jobs.claim("lost")
+        assert kept
+        assert lost
+        now = time.time()
+        monkeypatch.setattr(time, "time", lambda: now + queue.LEASE_SECONDS - 1)
+        assert jobs.renew(kept)
+        monkeypatch.setattr(time, "time", lambda: now + queue.LEASE_SECONDS + 1)
+        jobs.release(because={})
+        assert order(jobs) == ["b"]
+
+    def test_a_restarted_server_counts_no_attempt(self, jobs: Jobs) -> None:
+        add(jobs, "a", "b", "c")
+        jobs.claim("1")
+        jobs.claim("2")
+        jobs.restart()
+        assert order(jobs) == ["a", "b", "c"]
+        lease = jobs.claim("w")
+        assert lease
+        assert lease.attempt == 1
+
+
+class TestCommands:
+    def test_pausing_outlives_the_process_and_starts_nothing(self, jobs: Jobs, tmp_path: Path) -> None:
+        add(jobs, "a")
+        jobs.pause(True)
+        with Jobs(tmp_path / "jobs.sqlite") as other:
+            assert other.paused
+            assert other.claim("w") is None
+            other.pause(False)
+        assert jobs.claim("w")
+
+    def test_pending_jobs_can_be_cancelled_and_tried_again(self, jobs: Jobs) -> None:
+        add(jobs, "a", "b", "c")
+        assert jobs.cancel(["a", "no such"]) == ["a"]
+        assert sorted(jobs.cancel()) == ["b", "c"]
+        assert jobs.retry("a")
+        assert not jobs.retry("a")
+        assert order(jobs) == ["a"]
+
+    def test_only_what_has_ended_can_be_forgotten(self, jobs: Jobs) -> None:
+        add(jobs, "a", "b")
+        jobs.cancel(["a"])
+        assert jobs.forget(["a", "b"]) == 1
+        assert jobs.get("a") is None
+        assert order(jobs) == ["b"]
+
+    def test_counts(self, jobs: Jobs) -> None:
+        add(jobs, "a", "b", "c")
+        jobs.claim("w")
+        jobs.cancel(["c"])
+        assert jobs.counts() == {"pending": 1, "running": 1, "done": 0, "failed": 0, "cancelled": 1}
