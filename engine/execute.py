@@ -49,7 +49,7 @@ from engine.events import (
 from engine.graph import Gathered, Graph, Source, Step
 from engine.keys import Key, part_key
 from engine.models import HOST, Models
-from engine.node import Context, Node, Preview, Uses
+from engine.node import Context, Node, Preview, Uses, any_file
 from engine.planner import Growth, Planner
 from engine.schedule import Schedule, Task, Turn
 from engine.threads import cores, set_torch_threads
@@ -274,7 +274,8 @@ class Execution:
         progress, text = partial(self._progress, step.id), partial(self._text, step.id)
         recall, keep = partial(self._recall, step.kind), partial(self._keep, step.kind)
         cancelled, cores = self._cancelled.is_set, self._slots["cpu"]
-        ctx = Context(self.device, self.models, progress, text, cancelled, cores, recall, keep)
+        may_read = self.graph.confinement.allows if self.graph.confinement else any_file
+        ctx = Context(self.device, self.models, progress, text, cancelled, cores, recall, keep, may_read)
         try:
             node = step.kind(**step.constants, **linked)
         except ValidationError as error:

@@ -14,8 +14,9 @@ from typing import Any, NamedTuple, get_args
 import networkx as nx
 from pydantic import ValidationError
 
+from engine.confinement import Confinement
 from engine.contents import Contents
-from engine.errors import MissingError, Problem, WorkflowError, suggestion
+from engine.errors import InputError, MissingError, Problem, WorkflowError, suggestion
 from engine.modes import active
 from engine.modes import problems as mode_problems
 from engine.node import Input, Node, linkable, name_of
@@ -74,6 +75,8 @@ class Graph:
     """Where several graphs were joined: the one that each target comes from, and its id there."""
     places: Mapping[tuple[str, str], Place] = field(default_factory=dict)
     """Where the workflow has the constants of nodes within subgraphs."""
+    confinement: Confinement | None = None
+    """The folders that may be read, if not all."""
 
     def part_of(self, target: str) -> tuple[Graph, str]:
         """The graph that a target comes from, and its id there: this one, unless several were joined."""
@@ -99,7 +102,9 @@ class Graph:
 
     @property
     def local_files(self) -> dict[Place, str]:
-        """The absolute paths of the files that nodes name, by where the workflow names them."""
+        """The absolute paths of the files whose names depend on where the workflow lies, by the place of the name."""
+        if self.confinement:
+            return {}
         named = [(step.id, name, step.constants[name]) for step in self.steps.values() for name in step.contents]
         return {
             self.places.get((node, name), Place(None, node, name)): file
@@ -109,7 +114,12 @@ class Graph:
 
 
 def check(
-    workflow: Workflow, registry: Registry, *, base: Path | None = None, targets: Collection[str] | None = None
+    workflow: Workflow,
+    registry: Registry,
+    *,
+    base: Path | None = None,
+    targets: Collection[str] | None = None,
+    roots: Mapping[str, Path] | None = None,
 ) -> Graph:
     """The workflow as a graph that can be planned.
 
@@ -118,6 +128,9 @@ def check(
         registry: the kinds of node that it may use.
         base: the folder to which the files it names are relative (the workflow file's), before the working folder.
         targets: the nodes whose outputs are wanted; those that save files if None.
+        roots: the only folders that may be read, by name. Then media are relative to "input" and models to "models",
+            unless a name ends in another's: `snail.png [output]`. Models that ship with Kinograph, or come from
+            elsewhere (`hf:`, `pypi:`), may be used all the same.
 
     Raises:
         WorkflowError: with every problem found.
@@ -125,7 +138,8 @@ def check(
     """
     flat = inlined(workflow, registry)
     whole, document, workflow = flat.workflow, workflow, active(flat.workflow, registry)
-    checker = _Checker(workflow, registry, Contents(base))
+    confinement = None if roots is None else Confinement(roots)
+    checker = _Checker(workflow, registry, Contents(base, confinement))
     checker.problems += [*flat.problems, *mode_problems(whole)]
     steps = {node: step for node, entry in workflow.graph.items() if (step := checker.step(node, entry))}
     checker.exposed(document, whole)
@@ -148,7 +162,7 @@ def check(
         raise WorkflowError.of(checker.problems + checker.missing)
     if checker.missing:
         raise MissingError.of(checker.missing)
-    return Graph(document, steps, order, tuple(targets), places=flat.places)
+    return Graph(document, steps, order, tuple(targets), places=flat.places, confinement=confinement)
 
 
 class _Checker:
@@ -229,6 +243,8 @@ class _Checker:
             self.problems += _constant_problems(node, socket, error)
         except MissingError as error:
             self.missing.append(Problem(error.message, node, socket.name, error.hint))
+        except (WorkflowError, InputError) as error:
+            self.problems.append(Problem(error.message, node, socket.name, error.hint))
 
     def exposed(self, document: Workflow, flat: Workflow) -> None:
         """Check that what a document exposes is there."""

@@ -25,7 +25,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property, partial
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, ClassVar, Literal, Protocol, Union, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, TypeAdapter
 from pydantic.fields import FieldInfo
@@ -38,6 +38,19 @@ from engine.values import Files, Folder, Image, Media, Value
 Uses = Literal["device", "cpu", "io"]
 Preview = Callable[[], Image]
 Outputs = tuple[Any, ...]
+MayRead = Callable[[Path], bool]
+"""Whether a file of this machine may be read."""
+
+
+def any_file(path: Path) -> bool:
+    """Where all that there is may be read."""
+    return True
+
+
+class Find(Protocol):
+    """Which files a path stands for, in order; none if it leads nowhere. What may not be read isn't there."""
+
+    def __call__(self, path: Path, may_read: MayRead = any_file, /) -> Sequence[Path]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +58,9 @@ class FileContents:
     """Marks a string input that names a file: what enters the cache key is what the file holds."""
 
     holds: Literal["model", "media", "files"]
-    find: Callable[[Path], Sequence[Path]] | None = None
-    """Of "files": which files a path stands for, none if it leads nowhere. These may be many and large, so what enters
-    the key is not what they hold but which they are and when each was last changed."""
+    find: Find | None = None
+    """Of "files": finds them. These may be many and large, so what enters the key is not what they hold but which they
+    are and when each was last changed."""
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         return handler(schema) | {"widget": self.holds}
@@ -104,6 +117,8 @@ class Context:
     keep: Callable[[str, Outputs, float], None] = _keep_nothing
     """Keep a part of the work, which took so many seconds: what is interrupted, or run with other settings, need not
     begin anew then. What is kept must be storable."""
+    may_read: MayRead = any_file
+    """To be asked of a file that is named by what the node reads, a list or a table; what its inputs name may be."""
 
     def progress(self, done: int, total: int, *, unit: str = "step", preview: Preview | None = None) -> None:
         """Report that `done` of `total` units are done; raises `Cancelled` if the run was cancelled.

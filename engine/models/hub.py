@@ -32,7 +32,8 @@ class Hub:
     def parse(cls, source: str, rest: str) -> Hub:
         match = re.fullmatch(r"([\w-][\w.-]*/[\w-][\w.-]*)(?:/([^@]+))?(?:@(.+))?", rest, re.ASCII)
         member = PurePosixPath(match[2]) if match and match[2] else None
-        if match is None or (member and ".." in member.parts):
+        revision = PurePosixPath(match[3]) if match and match[3] else PurePosixPath("main")  # names a file of the cache
+        if match is None or any(part and (part.is_absolute() or ".." in part.parts) for part in (member, revision)):
             raise MissingError(
                 f"'{source}' does not name a model of the hub", hint="write hf:owner/name[/path][@revision]"
             )

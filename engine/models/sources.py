@@ -74,6 +74,12 @@ def can_fetch(source: str) -> bool:
         return False
 
 
+def is_path(source: str) -> bool:
+    """Whether a source names a file or folder of this machine, other than a model that ships with kinograph."""
+    scheme, colon, _ = source.partition(":")
+    return not (colon and scheme in SCHEMES) and not _is_shipped(source)
+
+
 def parse(source: str, base: Path | None = None) -> Source:
     """The place that a source string names."""
     scheme, colon, rest = source.partition(":")
@@ -85,7 +91,7 @@ def parse(source: str, base: Path | None = None) -> Source:
         from engine.models.hub import Hub
 
         return Hub.parse(source, rest)
-    if source.startswith("sprite/") or source == "sprite":
+    if _is_shipped(source):
         return _shipped(source)
     if not source.strip():
         raise MissingError("no model is named", hint=KINDS)
@@ -104,6 +110,10 @@ def _scheme_hint(scheme: str) -> str:
         return "download the model and give its path"
     close = difflib.get_close_matches(scheme, SCHEMES, n=1, cutoff=0.4)
     return f"did you mean '{close[0]}:'?" if close else KINDS
+
+
+def _is_shipped(source: str) -> bool:
+    return source.startswith("sprite/") or source == "sprite"
 
 
 def _shipped(source: str) -> Local:

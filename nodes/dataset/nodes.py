@@ -94,7 +94,7 @@ class LVDCurate(Node, version=1, category="dataset", uses="device"):
         processes = self.processes or (0 if self.on_ray else ctx.cores)
         job = Job(scan, Describer(ctx, models, self.llm), processes, self.seed, self.on_ray)
         path = Path(self.videos)
-        found = curate(ctx, sources.find(path), sources.root(path), job)
+        found = curate(ctx, sources.find(path, ctx.may_read), sources.root(path), job)
         return CuratedClips(filtered(found.clips, self.rules), found.videos)
 
     def _without_values(self) -> dict[str, str]:
@@ -215,6 +215,8 @@ class SaveDataset(Node, version=1, category="dataset", saves="dataset"):
 
     def run(self, ctx: Context) -> Folder:
         extra.require()
-        from nodes.dataset.saving import folder
+        from nodes.dataset.saving import check_sources, folder
 
+        if self.layout != "none":
+            check_sources(self.clips, ctx.may_read)
         return folder(self.filename_prefix, self.clips, self.videos, layout=self.layout, exact=self.exact)

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from av.error import FFmpegError
 
 from engine.errors import InputError
+from engine.node import MayRead
 from engine.values import Folder, Table
 from nodes.dataset.excerpts import Clip, write_copy, write_exact
 from nodes.dataset.report import report
@@ -32,6 +33,17 @@ SHARD = 256
 """Clips in a WebDataset shard."""
 NOT_OF_USE = ("source", "dropped", "fingerprint", "duplicate_of")
 """Columns that the manifest leaves to `scores.parquet`: they are of use for filtering anew."""
+
+
+def check_sources(clips: Table, may_read: MayRead) -> None:
+    """Raise InputError if a table's clips are said to be in a video that may not be read."""
+    named = {row["source"] for row in rows(clips, ["source"]) if row["source"]}
+    if not all(may_read(Path(name)) for name in named):
+        raise InputError(
+            "the table names videos outside of the folders that may be read",
+            input="clips",
+            hint="curate the videos here, or choose the layout 'none'",
+        )
 
 
 def folder(

@@ -8,6 +8,7 @@ from glob import has_magic
 from pathlib import Path
 
 from engine.errors import InputError
+from engine.node import MayRead, any_file
 from nodes.dataset import extra
 
 VIDEOS = frozenset(
@@ -17,7 +18,7 @@ COLUMNS = ("video", "path", "file", "file_name")
 """Where a table names its videos: the first of these that it has."""
 
 
-def find(path: Path) -> Sequence[Path]:
+def find(path: Path, may_read: MayRead = any_file) -> Sequence[Path]:
     """The videos that a path stands for, in order; none if there is nothing there.
 
     A folder stands for all videos in it and below, but for hidden ones; a pattern (`raw/**/*.mp4`) for what matches; a
@@ -25,20 +26,23 @@ def find(path: Path) -> Sequence[Path]:
     of them relative to it.
 
     Raises:
-        InputError: a list names a file that isn't there, or a table has no column of paths.
+        InputError: a list names a file that isn't there or may not be read, or a table has no column of paths.
     """
     if path.is_dir():
-        return sorted(_below(path))
+        return sorted(filter(may_read, _below(path)))
     if path.suffix in (".txt", ".parquet") and path.is_file():
         listed = [path.parent / name for name in (_lines if path.suffix == ".txt" else _column)(path)]
+        if outside := next((file for file in listed if not may_read(file)), None):
+            raise InputError(f"{path.name} names {outside}, which leads out of the folders that may be read")
         if missing := next((file for file in listed if not file.is_file()), None):
-            raise InputError(f"{path} names {missing}, which isn't there")
+            raise InputError(f"{path.name} names {missing}, which isn't there")
         return list(dict.fromkeys(listed))
     if path.is_file():
         return [path]
     if has_magic(str(path)):
         whole = path.absolute()
-        return sorted(filter(is_video, Path(whole.anchor).glob(str(whole.relative_to(whole.anchor)))))
+        found = Path(whole.anchor).glob(str(whole.relative_to(whole.anchor)))
+        return sorted(file for file in found if is_video(file) and may_read(file))
     return []
 
 

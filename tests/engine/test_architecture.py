@@ -24,6 +24,8 @@ LAYERS = (
         "registry",
         "modes",
         "subgraphs",
+        "formats",
+        "confinement",
         "contents",
         "graph",
         "expand",
@@ -32,11 +34,12 @@ LAYERS = (
         "plan",
     ),
     *("stored", "disk", "cache", "planner", "outputs", "deliveries", "schedule", "threads", "devices", "execute"),
-    *("documents", "contact", "sweep", "describe", "console", "commands", "running", "options", "cli"),
+    *("documents", "contact", "sweep", "describe", "console", "commands", "running", "jobs", "worker", "server"),
+    *("options", "cli"),
 )
 """The modules of the engine: each imports only those before it."""
 
-KNOW_NODES = {"cli"}
+KNOW_NODES = {"cli", "worker", "server"}
 """What of the engine may import `nodes`."""
 
 FOR_NODES = {"node", "values", "errors", "models"}

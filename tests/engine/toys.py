@@ -16,7 +16,7 @@ from engine.cache import Cache
 from engine.events import Event, RunFinished
 from engine.execute import Execution
 from engine.graph import Graph, check
-from engine.node import Context, FileContents, FilePrefix, InputFile, Lazy, Node
+from engine.node import Context, FileContents, FilePrefix, InputFile, Lazy, MayRead, Node, any_file
 from engine.registry import Registry
 from engine.values import Folder, Media, Value
 from engine.workflow import Workflow
@@ -112,9 +112,9 @@ class ReadFile(Node, version=1, uses="io"):
         return Path(self.file).read_text()
 
 
-def texts(path: Path) -> list[Path]:
+def texts(path: Path, may_read: MayRead = any_file) -> list[Path]:
     """The text files of a folder."""
-    return sorted(path.glob("*.txt")) if path.is_dir() else []
+    return sorted(filter(may_read, path.glob("*.txt"))) if path.is_dir() else []
 
 
 class ReadFolder(Node, version=1, uses="io"):
@@ -125,7 +125,7 @@ class ReadFolder(Node, version=1, uses="io"):
 
     def run(self, ctx: Context) -> str:
         read = []
-        for path in texts(Path(self.folder)):
+        for path in texts(Path(self.folder), ctx.may_read):
             kept = ctx.recall(path.name)
             if kept is None:
                 RAN[path.name] += 1

@@ -1,0 +1,61 @@
+"""Keeping what a workflow reads of this machine within some folders, however it spells what it names.
+
+A name is judged in two steps. As it is written it must not lead out of the folders: only then is the disk looked at, so
+that a refusal tells nothing of what lies elsewhere. And with all links followed it must still be in one of them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path, PureWindowsPath
+
+from engine.errors import WorkflowError
+from engine.values import brief
+
+
+class Confinement:
+    """Some folders, and what lies below them.
+
+    Args:
+        roots: the folders by name. A name of a file may end in one of theirs, `snail.png [output]`, and is relative to
+            that folder then.
+    """
+
+    def __init__(self, roots: Mapping[str, Path]) -> None:
+        self._roots = {name: Path(os.path.realpath(root)) for name, root in roots.items()}
+        written = (Path(os.path.abspath(root)) for root in roots.values())  # noqa: PTH100 - without following links
+        self._folders = tuple({*self._roots.values(), *written})
+
+    def locate(self, name: str, root: str) -> Path:
+        """Where a file is, or would be, that a workflow names; all links are followed.
+
+        Args:
+            name: as it is written.
+            root: the folder that it is relative to if it names none.
+
+        Raises:
+            WorkflowError: it is in none of the folders.
+        """
+        bare, bracket, end = name.rpartition(" [")
+        if bracket and end[-1:] == "]" and end[:-1] in self._roots:
+            root = end[:-1]
+        else:
+            bare = name
+        strange = bare.startswith("~") or "\0" in bare or "\\" in bare or PureWindowsPath(bare).drive
+        if root in self._roots and not strange:
+            written = os.path.normpath(self._roots[root] / bare)
+            if self._holds(written) and self._holds(real := os.path.realpath(written)):
+                return Path(real)
+        hint = f"put it into the folder '{root}', and give its name there"
+        raise WorkflowError(f"{brief(name)} leads out of the folders that may be read", hint=hint)
+
+    def allows(self, path: Path) -> bool:
+        """Whether a file may be read; also false for a path that no file can have."""
+        try:
+            return self._holds(os.path.abspath(path)) and self._holds(os.path.realpath(path))  # noqa: PTH100
+        except ValueError:  # a zero byte
+            return False
+
+    def _holds(self, path: str) -> bool:
+        return any(Path(path).is_relative_to(folder) for folder in self._folders)
