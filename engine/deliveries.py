@@ -22,7 +22,9 @@ from engine.values import brief
 from engine.workflow import split_id
 
 _Name = tuple[str, Any]
-"""What a node saves, and the prefix of its files' names, None where that is only known in the run."""
+"""What a node saves, and the prefix of its files' names, None where that is only known in the run. Of what is temporary
+it is the node itself, since the numbers in those names don't matter.
+"""
 
 
 @dataclass(slots=True)
@@ -59,12 +61,18 @@ class Deliveries:
     Args:
         graph: what `check` returned.
         out: the folder that media are written to.
+        temp: the folder for those that are temporary.
         tell: takes the events.
         cancelled: whether the run was; then a folder is not written to its end.
     """
 
     def __init__(
-        self, graph: Graph, out: Path, tell: Callable[[Event], None], cancelled: Callable[[], bool] = lambda: False
+        self,
+        graph: Graph,
+        out: Path,
+        temp: Path,
+        tell: Callable[[Event], None],
+        cancelled: Callable[[], bool] = lambda: False,
     ) -> None:
         self.results: dict[str, tuple[Any, ...]] = {}
         """The outputs, by node, of targets that don't save files."""
@@ -73,7 +81,11 @@ class Deliveries:
         self._cancelled = cancelled
         self._lock = Lock()
         wholes = {id(part): part for part, _ in map(graph.part_of, graph.targets)}
-        self._outputs = {name: Outputs(out, part.workflow, part.local_files) for name, part in wholes.items()}
+        self._outputs = {
+            (name, temporary): Outputs(folder, part.workflow, part.local_files)
+            for name, part in wholes.items()
+            for temporary, folder in ((False, out), (True, temp))
+        }
         self._names = _names(graph)
         self._rows = {name: _Row() for name in dict.fromkeys(self._names.values())}
 
@@ -144,8 +156,9 @@ class Deliveries:
 
     def _save(self, step: Step, entry: Entry) -> None:
         part, _ = self._graph.part_of(split_id(step.id)[0])
-        written = self._outputs[id(part)].write(entry.outputs[0], partial(self._progress, step.id))
-        self._tell(NodeSaved(step.id, written))
+        temporary = step.kind.spec.temporary
+        written = self._outputs[id(part), temporary].write(entry.outputs[0], partial(self._progress, step.id))
+        self._tell(NodeSaved(step.id, written, temporary))
 
     def _progress(self, step: str, done: int, total: int) -> None:
         if self._cancelled():
@@ -163,10 +176,12 @@ def _names(graph: Graph) -> dict[str, _Name]:
 
     If one's prefix is only known in the run, it might be any: all that save the same are one row then.
     """
-    names = {}
+    names: dict[str, _Name] = {}
     for node in graph.targets:
         step = graph.steps[node]
-        if saves := step.kind.spec.saves:
+        if step.kind.spec.temporary:
+            names[node] = "", node
+        elif saves := step.kind.spec.saves:
             names[node] = saves, _prefix(step)
     open_ones = {saves for saves, prefix in names.values() if prefix is None}
     return {node: (saves, None if saves in open_ones else prefix) for node, (saves, prefix) in names.items()}

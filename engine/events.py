@@ -64,6 +64,8 @@ class NodeSaved:
 
     node: str
     files: tuple[Path, ...]
+    temporary: bool = False
+    """Whether they are only for looking at."""
 
 
 @dataclass(frozen=True, slots=True)

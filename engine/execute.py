@@ -72,6 +72,7 @@ class Execution:
         device: a torch device, "cpu" or "cuda:0".
         models: the resident models; share them between the runs of a process.
         costs: what nodes were seen to take, which decides what goes first; added to as this run goes on.
+        temp: the folder for media that are only for looking at; `temp` in `out` if None.
         alone: run nothing but the targets, on what is held; iterating raises MissingError if something isn't. What
             can't be held between runs, such as references to models, is made anew all the same.
     """
@@ -85,6 +86,7 @@ class Execution:
         device: str = "cpu",
         models: Models | None = None,
         costs: Costs | None = None,
+        temp: Path | None = None,
         alone: bool = False,
     ) -> None:
         self.graph = graph
@@ -104,7 +106,7 @@ class Execution:
         self._announced: set[str] = set()
         self._events: SimpleQueue[Event | None] = SimpleQueue()
         self._cancelled = Flag()
-        self._deliveries = Deliveries(graph, out, self._events.put, self._cancelled.is_set)
+        self._deliveries = Deliveries(graph, out, temp or out / "temp", self._events.put, self._cancelled.is_set)
         self._lock = Lock()
         self._threads: list[Thread] = []
         self._working = 0

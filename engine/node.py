@@ -223,6 +223,8 @@ class Spec:
     saves: str
     """What its output is that is written to the output folder, such as "image", or "": it makes it a target of a run.
     Kinds that save the same under one name number their files in a row."""
+    temporary: bool
+    """Whether what it saves is only for looking at, and goes to the folder of temporary files."""
     retries: int
     """How often it is run again after an exception that is no `KinographError`, such as a lost connection."""
     help: str
@@ -329,13 +331,27 @@ class Node(BaseModel):
     spec: ClassVar[Spec]
 
     def __init_subclass__(
-        cls, *, version: int, category: str = "", uses: Uses = "cpu", saves: str = "", retries: int = 0
+        cls,
+        *,
+        version: int,
+        category: str = "",
+        uses: Uses = "cpu",
+        saves: str = "",
+        temporary: bool = False,
+        retries: int = 0,
     ) -> None:
         super().__init_subclass__()
 
     @classmethod
     def __pydantic_init_subclass__(  # type: ignore[override]
-        cls, *, version: int, category: str = "", uses: Uses = "cpu", saves: str = "", retries: int = 0
+        cls,
+        *,
+        version: int,
+        category: str = "",
+        uses: Uses = "cpu",
+        saves: str = "",
+        temporary: bool = False,
+        retries: int = 0,
     ) -> None:
         inputs = {name: Input(name, _bare(info.annotation), info) for name, info in cls.model_fields.items()}
         about = inspect.cleandoc(cls.__doc__ or "")
@@ -344,7 +360,9 @@ class Node(BaseModel):
             raise TypeError(
                 f"{cls.__name__} saves, so it must return Media, Files or a Folder, not {name_of(outputs[0].type)}"
             )
-        cls.spec = Spec(cls.__name__, version, category, uses, saves, retries, about, inputs, outputs, named)
+        if temporary and not saves:
+            raise TypeError(f"{cls.__name__} saves nothing that could be temporary")
+        cls.spec = Spec(cls.__name__, version, category, uses, saves, temporary, retries, about, inputs, outputs, named)
 
     @classmethod
     def wanted(cls, given: Mapping[str, Any]) -> Collection[str]:

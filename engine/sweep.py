@@ -151,12 +151,13 @@ def note(made: Sequence[Outcome], event: Event) -> None:
 
 
 def table(axes: Sequence[Axis], made: Iterable[Outcome], folder: Path) -> str:
-    """CSV: a column for each axis, how it ended, and the files, as seen from `folder`."""
+    """CSV: a column for each axis, how it ended, and the files in `folder`."""
     text = StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([*(axis.name for axis in axes), "status", "files"])
     for outcome in made:
-        files = [path.relative_to(folder).as_posix() for paths in outcome.files.values() for path in paths]
+        written = [path for paths in outcome.files.values() for path in paths if path.is_relative_to(folder)]
+        files = [path.relative_to(folder).as_posix() for path in written]
         writer.writerow([*outcome.values, outcome.status, " ".join(files)])
     return text.getvalue()
 

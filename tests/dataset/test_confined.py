@@ -40,7 +40,8 @@ def curated(videos: str, roots: Mapping[str, Path]) -> Graph:
 
 
 def run(graph: Graph) -> tuple[list[Any], Execution]:
-    execution = Execution(graph, cache=Cache(), out=Path("out"))
+    assert graph.confinement
+    execution = Execution(graph, cache=Cache(), out=graph.confinement.locate(".", "output"))
     return [event for event in execution if isinstance(event, NodeFailed)], execution
 
 

@@ -108,7 +108,7 @@ def test_a_cycle_is_named_as_a_path() -> None:
 def test_something_must_be_saved() -> None:
     assert (
         only({"1": node("Number")})
-        == "there is nothing to run: no node saves anything (add one of SaveFolder, SaveNumber)"
+        == "there is nothing to run: no node saves anything (add one of SaveFolder, SaveNumber, ShowNumber)"
     )
     assert only({}).startswith("there is nothing to run")
 

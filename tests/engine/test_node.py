@@ -86,6 +86,13 @@ def test_what_saves_returns_media() -> None:
     assert toys.SaveNumber.spec.outputs[0].type is Media
 
 
+def test_only_what_saves_can_be_temporary() -> None:
+    with pytest.raises(TypeError, match="saves nothing"):
+
+        class LookAtNothing(Node, version=1, temporary=True):
+            def run(self, ctx: Context) -> int: ...
+
+
 @pytest.mark.parametrize(
     ("output", "input", "fit"),
     [

@@ -278,6 +278,16 @@ class SaveNumber(Node, version=1, saves="number"):
         return Media(str(self.number).encode(), "txt", self.prefix)
 
 
+class ShowNumber(Node, version=1, saves="number", temporary=True):
+    """Writes a number down to be looked at."""
+
+    number: int
+
+    def run(self, ctx: Context) -> Media:
+        RAN["ShowNumber"] += 1
+        return Media(str(self.number).encode(), "txt", "shown")
+
+
 class Count(Node, version=1):
     """The numbers from 0 on."""
 
