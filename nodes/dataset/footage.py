@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cached_property
+from itertools import chain, dropwhile
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import av
 import cv2
 import numpy as np
+from av.filter import Graph
+from av.video.reformatter import ColorTrc, Interpolation
 from numpy.typing import NDArray
 
 from engine.errors import InputError
@@ -20,15 +25,27 @@ Picture: TypeAlias = NDArray[np.uint8]
 
 SMALL = 256
 """Longest side of `Frame.small`: the size at which PySceneDetect looks at frames."""
-TEXTS = frozenset({"concat", "hls", "dash", "sdp"})
-"""Formats of texts by which FFmpeg would open other files."""
+NAMING_OTHERS = frozenset({"concat", "dash", "hls", "imf", "rtp", "rtsp", "sap", "sdp", "vobsub", "webm_dash_manifest"})
+"""Formats by which FFmpeg would open other files, or the network's."""
+_ONLY = {"format_whitelist": ",".join(sorted(av.formats_available - NAMING_OTHERS)), "protocol_whitelist": "file"}
 MOST_DAMAGE = 50
 """Packets in a row that can't be decoded, after which a video is given up."""
+
+SAME_TIME = 5e-4
+"""Seconds within which two times are the same: frames lie further apart."""
+EARLIER = 0.0, 2.0, 10.0
+"""Seconds before a time at which to begin with the search for it, where a container can't seek to the frame."""
+OBLONG = 4.0
+"""Most that a pixel is believed to be wider than high, or higher than wide."""
+FPS = 0.001, 300.0
+"""Least and most frames per second that a video is believed to have."""
+HDR: dict[int | None, str] = {ColorTrc.SMPTE2084: "PQ", ColorTrc.ARIB_STD_B67: "HLG"}
+"""Transfer curves of videos of a high dynamic range."""
 
 
 @dataclass(frozen=True)
 class Frame:
-    """A frame as it is shown, turned upright."""
+    """A frame as it is shown."""
 
     index: int
     time: float
@@ -36,6 +53,7 @@ class Frame:
     key: bool
     """Whether decoding can start at it."""
     picture: Picture
+    """Upright, its pixels square."""
 
     @cached_property
     def small(self) -> Picture:
@@ -59,28 +77,42 @@ class Footage:
         self.threads = threads
         self.damage = ""
         """What went wrong while it was decoded, if anything did."""
+        self.interlaced = False
+        """Whether frames that were decoded had been woven of two fields; they are given without the comb."""
         with self.opened() as container:
             stream = video_stream(container, path)
             codec = stream.codec_context
             if codec is None:
                 raise InputError(f"{path} is in a codec that can't be decoded here")
-            if container.format.name in TEXTS:
-                raise InputError(f"{path} is a text that names other files")
             self.codec = codec.name
             self.pixel_format = codec.pix_fmt or ""
-            self.fps = float(stream.average_rate or stream.guessed_rate or 25)
+            self.fps = _rate(stream)
             """Frames per second, on average."""
             self.duration = _duration(container, stream)
             """Seconds, as the file declares; 0 if it doesn't."""
             self.has_audio = bool(container.streams.audio)
+            self.aspect = _aspect(stream)
+            """Width of a pixel as stored, in parts of its height."""
+            self.hdr = HDR.get(codec.color_trc, "")
+            """"PQ" or "HLG" for a high dynamic range."""
 
     def __iter__(self) -> Iterator[Frame]:
+        return self.frames()
+
+    def frames(self, begin: float | None = None, layout: str = "bgr24") -> Iterator[Frame]:
+        """The frames from a time on; none if the frame that is shown then can't be sought.
+
+        Args:
+            begin: seconds after the first frame; the frame of that time is then the first, with index and time 0.
+            layout: FFmpeg's name for how pictures (H, W, 3) are laid out.
+        """
         self.damage = ""
         with self.opened() as container:
             stream = video_stream(container, self.path)
             stream.thread_type, stream.codec_context.thread_count = "AUTO", self.threads
+            decoded = self._decoded(container, stream) if begin is None else self._sought(container, stream, begin)
             start, last, index, size = None, -1.0, 0, None
-            for frame in self._decoded(container, stream):
+            for frame in decoded:
                 size = size or (frame.width, frame.height)
                 if (frame.width, frame.height) != size:
                     self.damage = f"its picture changes its size after {last:.1f} s"
@@ -91,13 +123,55 @@ class Footage:
                     start, time = start - (last + 1 / self.fps - time), last + 1 / self.fps
                 elif time <= last:  # a time told twice
                     time = last + 1e-3
-                yield Frame(index, max(time, 0.0), bool(frame.key_frame), _upright(frame))
+                picture = _shown(frame, self.aspect, layout)
+                yield Frame(index, max(time, 0.0), bool(frame.key_frame), picture)
                 last, index = time, index + 1
+        last += begin or 0.0
         if self.duration and index and last < 0.9 * self.duration - 1:
             self.damage = self.damage or f"ends after {last:.1f} s of {self.duration:.1f} s"
 
+    @cached_property
+    def start(self) -> float:
+        """When the first frame is shown, by the container's clock."""
+        with self.opened() as container:
+            first = next(self._decoded(container, video_stream(container, self.path)), None)
+        return float(first.time or 0.0) if first else 0.0
+
+    def _sought(
+        self, container: av.container.InputContainer, stream: av.VideoStream, begin: float
+    ) -> Iterator[av.VideoFrame]:
+        """The frames from a time on, decoded from a key frame before it; none if no frame of that time is found."""
+        wanted = self.start + begin
+        for earlier in EARLIER:
+            with suppress(av.error.FFmpegError):  # a container may refuse to seek
+                container.seek(int((wanted - earlier) / (stream.time_base or Fraction(1, av.time_base))), stream=stream)
+            frames = self._decoded(container, stream)
+            first = next(frames, None)
+            if first is None or first.time is None or first.time > wanted + SAME_TIME:
+                continue
+            frames = dropwhile(lambda frame: (frame.time or 0.0) < wanted - SAME_TIME, chain([first], frames))
+            if (found := next(frames, None)) is not None and abs((found.time or 0.0) - wanted) <= SAME_TIME:
+                yield found
+                yield from frames
+            return
+
     def _decoded(self, container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[av.VideoFrame]:
-        """All frames that can be decoded; of what can't, `damage` tells the last."""
+        """All frames that can be decoded, without combs; of what can't be, `damage` tells the last."""
+        filters: Graph | None = None
+        for frame in self._stored(container, stream):
+            if filters is None and frame.interlaced_frame:
+                self.interlaced, filters = True, _without_combs(frame)
+            if filters is None:
+                yield frame
+            else:
+                filters.vpush(frame)
+                yield from _pulled(filters)
+        if filters is not None:
+            filters.vpush(None)
+            yield from _pulled(filters)
+
+    def _stored(self, container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[av.VideoFrame]:
+        """All frames that can be decoded, as they are."""
         packets, broken, last = container.demux(stream), 0, 0.0
         while broken < MOST_DAMAGE:
             try:
@@ -121,7 +195,7 @@ class Footage:
     def opened(self) -> av.container.InputContainer:
         """The file, to be read in another way."""
         try:
-            return av.open(str(self.path), "r", metadata_errors="replace")
+            return av.open(str(self.path), "r", options=_ONLY, metadata_errors="replace")
         except (av.error.FFmpegError, OSError) as error:
             raise InputError(f"{self.path} can't be opened as a video: {error.strerror or error}") from error
 
@@ -131,6 +205,42 @@ def video_stream(container: av.container.InputContainer, path: Path) -> av.Video
     if not container.streams.video:
         raise InputError(f"{path} holds no video")
     return container.streams.video[0]
+
+
+def _rate(stream: av.VideoStream) -> float:
+    """The first of the rates that a file tells that can be believed."""
+    told = (float(rate) for rate in (stream.average_rate, stream.guessed_rate) if rate)
+    return next((rate for rate in told if FPS[0] <= rate <= FPS[1]), 25.0)
+
+
+def _aspect(stream: av.VideoStream) -> float:
+    told = float(stream.sample_aspect_ratio or 1)
+    return told if 1 / OBLONG <= told <= OBLONG else 1.0
+
+
+def _shown(frame: av.VideoFrame, aspect: float, layout: str) -> Picture:
+    """The frame turned as its display matrix says, and so large that its pixels are square and none is lost."""
+    width = round(frame.width * max(aspect, 1))
+    height = round(frame.height / min(aspect, 1))
+    picture: Any = frame.to_ndarray(format=layout, width=width, height=height, interpolation=Interpolation.BICUBIC)
+    turns = round(frame.rotation / 90) % 4  # against the clock
+    shown: Picture = np.ascontiguousarray(np.rot90(picture, turns)) if turns else picture
+    return shown
+
+
+def _without_combs(frame: av.VideoFrame) -> Graph:
+    """What makes whole pictures of such frames that were woven of two fields, at the rate at which they come."""
+    graph = Graph()
+    source = graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base)
+    graph.link_nodes(source, graph.add("bwdif", "mode=send_frame:deint=interlaced"), graph.add("buffersink"))
+    graph.configure()
+    return graph
+
+
+def _pulled(graph: Graph) -> Iterator[av.VideoFrame]:
+    with suppress(av.error.BlockingIOError, av.error.EOFError):
+        while True:
+            yield graph.vpull()
 
 
 def _duration(container: av.container.InputContainer, stream: av.VideoStream) -> float:
@@ -146,14 +256,3 @@ def small(picture: Picture) -> Picture:
         return picture
     size = max(1, round(width / factor)), max(1, round(height / factor))
     return cv2.resize(picture, size, interpolation=cv2.INTER_LINEAR).astype(np.uint8, copy=False)
-
-
-def turns(frame: av.VideoFrame) -> int:
-    """How many quarter turns, against the clock, set a frame upright."""
-    return round(frame.rotation / 90) % 4
-
-
-def _upright(frame: av.VideoFrame) -> Picture:
-    """The frame turned as its display matrix says."""
-    picture: Picture = frame.to_ndarray(format="bgr24").astype(np.uint8, copy=False)
-    return np.ascontiguousarray(np.rot90(picture, turns(frame))) if turns(frame) else picture

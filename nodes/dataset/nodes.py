@@ -29,7 +29,7 @@ class CuratedClips(NamedTuple):
     """A row for each video, with what was wrong with it."""
 
 
-class LVDCurate(Node, version=1, category="dataset", uses="device"):
+class LVDCurate(Node, version=2, category="dataset", uses="device"):
     """Find the clips in raw videos, score and caption them, and filter them, as for Stable Video Diffusion's Large
     Video Dataset (arXiv 2311.15127).
 
@@ -199,7 +199,7 @@ class EloThreshold(Node, version=1, category="dataset", uses="io"):
         return Chosen(percent, f"worst {percent:g}% {self.column}", listed)
 
 
-class SaveDataset(Node, version=1, category="dataset", saves="dataset"):
+class SaveDataset(Node, version=2, category="dataset", saves="dataset"):
     """Save a data set as a folder: clips, a manifest that Hugging Face `datasets` opens, all scores, and a report."""
 
     clips: Table

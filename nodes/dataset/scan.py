@@ -67,7 +67,7 @@ class Scan(NamedTuple):
     """What a pass found."""
 
     video: Row
-    """Technical data: width, height, fps, seconds, frames, codec, pixel_format, audio, and what problem there was."""
+    """Technical data, as columns of `VIDEOS`, and what problem there was."""
     clips: list[Row]
 
 
@@ -167,7 +167,7 @@ class _Scanner:
         views = [view for view in self.views if first <= view.frame < end]
         wanted = np.linspace(views[0].frame, views[-1].frame, self.settings.views)
         shown = [min(views, key=lambda view: abs(view.frame - frame)).picture for frame in wanted]
-        moved = Motion(*map(_average, zip(*(pair.moved for pair in pairs), strict=True))) if pairs else motion([])
+        moved = Motion(*np.mean([pair.moved for pair in pairs], axis=0).tolist()) if pairs else motion([])
         look = mean([pair.look for pair in pairs] or [quality(shown[0])])
         return {
             "first_frame": first,
@@ -243,6 +243,9 @@ def scan(
         "frames": len(scanner.times),
         "codec": footage.codec,
         "pixel_format": footage.pixel_format,
+        "pixel_aspect": footage.aspect,
+        "interlaced": footage.interlaced,
+        "hdr": footage.hdr,
         "audio": footage.has_audio,
         "problem": footage.damage,
     }
@@ -283,7 +286,3 @@ def _view(picture: Picture) -> Picture:
 
 def _jpeg(picture: Picture) -> bytes:
     return cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, VIEW_QUALITY])[1].tobytes()
-
-
-def _average(column: Sequence[float]) -> float:
-    return float(np.mean(column))

@@ -26,7 +26,7 @@ CLIPS = pa.schema(
         ("end_frame", pa.int32()),  # the first that is no longer in it
         ("start", pa.float64()),  # seconds
         ("seconds", pa.float64()),
-        ("width", pa.int32()),
+        ("width", pa.int32()),  # as shown, as the height
         ("height", pa.int32()),
         ("fps", pa.float64()),
         ("audio", pa.bool_()),
@@ -73,6 +73,9 @@ VIDEOS = pa.schema(
         ("frames", pa.int32()),
         ("codec", pa.string()),
         ("pixel_format", pa.string()),
+        ("pixel_aspect", pa.float32()),  # width of a pixel as stored, over its height; width and height are as shown
+        ("interlaced", pa.bool_()),
+        ("hdr", pa.string()),  # "PQ" or "HLG" for a high dynamic range, else ""
         ("audio", pa.bool_()),
         ("clips", pa.int32()),
         ("problem", pa.string()),  # what was wrong with the file, "" if nothing was

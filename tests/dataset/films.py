@@ -10,6 +10,7 @@ from typing import Any
 
 import av
 import numpy as np
+from av.video.reformatter import ColorPrimaries, Colorspace, ColorTrc
 from numpy.typing import NDArray
 
 from models.sprite.world import film, random_motion, random_scene
@@ -36,12 +37,25 @@ def write(
     times: Sequence[float] | None = None,
     codec: str = "libx264",
     pixels: str = "yuv420p",
+    aspect: Fraction | None = None,
+    transfer: ColorTrc | None = None,
     **options: str,
 ) -> Path:
-    """Write a video; `times` in seconds, a millisecond exact, make its frame rate variable."""
+    """Write a video.
+
+    Args:
+        times: in seconds, a millisecond exact; they make its frame rate variable.
+        aspect: of a pixel, width over height.
+        transfer: the curve of a high dynamic range, in BT.2020.
+    """
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=fps, options={"crf": "12", "threads": "1", **options})
         stream.width, stream.height, stream.pix_fmt = frames.shape[2], frames.shape[1], pixels
+        if aspect:
+            stream.codec_context.sample_aspect_ratio = aspect
+        if transfer:
+            stream.codec_context.color_trc, stream.codec_context.colorspace = transfer, Colorspace.BT2020
+            stream.codec_context.color_primaries = ColorPrimaries.BT2020
         base = Fraction(1, 1000) if times else Fraction(1, fps)
         stream.codec_context.time_base = base
         for index, picture in enumerate(frames):

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from av.video.reformatter import ColorPrimaries, Colorspace, ColorTrc
 
 from engine.errors import InputError
 from nodes.dataset.excerpts import Clip, write_copy, write_exact
@@ -70,3 +74,47 @@ def test_where_seeking_is_inexact_clips_are_exact_all_the_same(name: str, tmp_pa
         clip = Clip(source[first].time, source[end - 1].time + 1 / 24 - source[first].time, first, end)
         write_exact(tmp_path / "clip.mp4", path, clip)
         assert max(apart(list(Footage(tmp_path / "clip.mp4")), source[first:end])) < 8
+
+
+def test_what_is_missed_by_seeking_is_looked_for_a_little_earlier_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path / "a.ts", np.concatenate([sprites(seed, 4) for seed in range(8)]), g="48")
+    source = list(Footage(path))
+    asked = list[float | None]()
+    original = Footage.frames
+
+    def frames(self: Footage, begin: float | None = None, layout: str = "bgr24") -> Any:
+        asked.append(begin)
+        return original(self, begin, layout)
+
+    monkeypatch.setattr(Footage, "frames", frames)
+    for first in (30, 300, 690):
+        write_exact(tmp_path / "clip.mp4", path, Clip(source[first].time, 1.0, first, first + 24))
+    assert None not in asked  # never decoded from the start
+
+
+def test_clips_of_anamorphic_videos_have_the_shape_that_is_shown(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.mp4", sprites(1)[:, :96], aspect=Fraction(4, 3))
+    source, clip = list(Footage(path)), Clip(0.0, 1.0, 0, 24)
+    assert source[0].picture.shape == (96, 171, 3)
+    write_exact(tmp_path / "exact.mp4", path, clip)
+    write_copy(tmp_path / "copy.mp4", path, clip)
+    exact, copy = Footage(tmp_path / "exact.mp4"), Footage(tmp_path / "copy.mp4")
+    assert (exact.aspect, next(iter(exact)).picture.shape) == (1, (96, 170, 3))
+    assert (copy.aspect, next(iter(copy)).picture.shape) == (pytest.approx(4 / 3), (96, 171, 3))
+
+
+@pytest.mark.parametrize(("transfer", "hdr"), [(ColorTrc.SMPTE2084, "PQ"), (ColorTrc.ARIB_STD_B67, "HLG")])
+@pytest.mark.parametrize("write_clip", [write_exact, write_copy])
+def test_clips_of_a_high_dynamic_range_keep_it(
+    write_clip: Callable[[Path, Path, Clip], None], transfer: ColorTrc, hdr: str, tmp_path: Path
+) -> None:
+    path = write(tmp_path / "a.mp4", sprites(1), pixels="yuv420p10le", transfer=transfer, bf="0")
+    write_clip(tmp_path / "clip.mp4", path, Clip(0.0, 1.0, 0, 24))
+    clip = Footage(tmp_path / "clip.mp4")
+    assert (clip.hdr, clip.pixel_format) == (hdr, "yuv420p10le")
+    with clip.opened() as container:
+        codec = container.streams.video[0].codec_context
+        assert (codec.colorspace, codec.color_primaries) == (Colorspace.BT2020, ColorPrimaries.BT2020)
+    assert max(apart(list(clip), list(Footage(path))[:24])) < 3

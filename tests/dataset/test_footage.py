@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 import pytest
+from av.video.reformatter import ColorTrc
 
 from engine.errors import InputError
 from nodes.dataset.footage import Footage
-from tests.dataset.films import REAL, sprites, write
+from tests.dataset.films import REAL, sprites, three_shots, write
 
 
 def test_frames_come_with_the_times_at_which_they_are_shown(tmp_path: Path) -> None:
@@ -48,6 +51,58 @@ def test_what_is_stored_lying_is_turned_upright(tmp_path: Path) -> None:
     turned = next(iter(Footage(path))).picture[..., ::-1]
     assert turned.shape == (128, 64, 3)
     assert np.abs(turned.astype(int) - np.rot90(film[0], -1)).mean() < 4
+
+
+def test_pixels_that_are_not_square_are_made_so(tmp_path: Path) -> None:
+    film = sprites(4)[:5, :96]
+    wide = write(tmp_path / "wide.mp4", film, aspect=Fraction(4, 3))
+    high = write(tmp_path / "high.mkv", film, aspect=Fraction(3, 4))
+    absurd = write(tmp_path / "absurd.mp4", film, aspect=Fraction(100))
+    for path, shape in ((wide, (96, 171, 3)), (high, (128, 128, 3)), (absurd, (96, 128, 3))):
+        frame = next(iter(Footage(path)))
+        assert frame.picture.shape == shape
+        expected = cv2.resize(film[0], shape[1::-1], interpolation=cv2.INTER_CUBIC)
+        assert np.abs(frame.picture[..., ::-1].astype(int) - expected).mean() < 4
+
+
+def test_what_is_woven_of_two_fields_loses_the_comb(tmp_path: Path) -> None:
+    moving = sprites(8, seconds=2, bucket=255)
+    woven = moving[::2].copy()
+    woven[:, 1::2] = moving[1::2, 1::2]
+    path = write(tmp_path / "a.mp4", woven, g="12", **{"x264-params": "tff=1"})
+    footage = Footage(path)
+    frames = list(footage)
+    assert footage.interlaced
+    assert len(frames) == len(woven)
+    assert [frame.time for frame in frames] == pytest.approx([i / 24 for i in range(len(woven))], abs=1e-3)
+    assert next(frame.index for frame in frames if frame.key) == 0
+
+    def combs(pictures: list[np.ndarray]) -> float:
+        """How far lines are from the mean of their neighbours."""
+        lines = np.stack(pictures).astype(float)
+        return float(np.abs(lines[:, 1:-1] - (lines[:, :-2] + lines[:, 2:]) / 2).mean())
+
+    whole = combs(list(moving[::2]))
+    assert combs([frame.picture for frame in frames]) - whole < 0.3 * (combs(list(woven)) - whole)
+    plain = Footage(write(tmp_path / "b.mp4", moving))
+    assert len(list(plain)) == len(moving)
+    assert not plain.interlaced
+
+
+def test_frames_are_sought_by_their_times(tmp_path: Path) -> None:
+    footage = Footage(three_shots(tmp_path / "a.mp4", g="24"))
+    source = list(footage)
+    found = list(footage.frames(source[60].time))
+    assert [frame.index for frame in found] == list(range(108))
+    assert [frame.time for frame in found] == pytest.approx([f.time - source[60].time for f in source[60:]], abs=1e-6)
+    assert all(np.array_equal(a.picture, b.picture) for a, b in zip(found, source[60:], strict=True))
+    assert not list(footage.frames(source[60].time + 0.02))
+
+
+def test_a_high_dynamic_range_is_told(tmp_path: Path) -> None:
+    for transfer, name in ((ColorTrc.SMPTE2084, "PQ"), (ColorTrc.ARIB_STD_B67, "HLG"), (None, "")):
+        path = write(tmp_path / f"{name}.mp4", sprites(1)[:3], pixels="yuv420p10le", transfer=transfer)
+        assert Footage(path).hdr == name
 
 
 def test_frames_are_shrunk_as_pyscenedetect_shrinks_them() -> None:
