@@ -287,8 +287,9 @@ def workflows(as_json: AsJson = False, debug: Debug = False) -> None:
     with answering(as_json, debug):
         from engine.documents import read, shipped
 
+        registry = _registry([])
         for name in shipped():
-            about = read(name).workflow
+            about = read(name, registry).workflow
             row = {"name": name, "title": about.title, "inputs": about.inputs}
             print(json.dumps(row) if as_json else f"{name}\t{about.title}")
 
@@ -296,7 +297,8 @@ def workflows(as_json: AsJson = False, debug: Debug = False) -> None:
 def _document(file: str, settings: list[str], nodes: list[Path]) -> tuple[Document, Registry]:
     from engine.documents import read, with_setting
 
-    document, registry = read(file), _registry(nodes)
+    registry = _registry(nodes)
+    document = read(file, registry)
     workflow = document.workflow
     for setting in settings:
         workflow = with_setting(workflow, registry, setting)

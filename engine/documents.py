@@ -1,23 +1,27 @@
 """The workflow that a command is about: found, read, given other inputs, and what models it needs.
 
-It may be a file, standard input, one that ships with Kinograph, or what a PNG or MP4 carries.
+It may be a file, standard input, one that ships with Kinograph, or what a PNG or MP4 carries: a document, a bare graph,
+or what the ecosystem's editors save.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from pydantic_core import from_json, to_json
+
 from engine.errors import MissingError, UsageError, WorkflowError, naming, suggestion
+from engine.formats import from_ui, is_ui, kinds_in, without_traces
 from engine.modes import active
 from engine.node import fits
 from engine.registry import Registry
 from engine.subgraphs import exposed, inlined
-from engine.workflow import Workflow, as_constant
+from engine.workflow import Workflow, as_constant, json_of
 
 SHIPPED = Path(__file__).resolve().parents[1] / "workflows"
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -38,7 +42,16 @@ def shipped() -> dict[str, Path]:
     return {path.stem: path for path in sorted(SHIPPED.glob("*.json"))}
 
 
-def read(name: str) -> Document:
+def parse(data: Any, registry: Registry) -> Workflow:
+    """The workflow that JSON data are: a document, a bare graph, or what the ecosystem's editors save (the UI format).
+
+    Raises:
+        WorkflowError: with all that is malformed.
+    """
+    return from_ui(data, registry) if is_ui(data) else Workflow.read(without_traces(data))
+
+
+def read(name: str, registry: Registry) -> Document:
     """The document that a command line names: a path, `-` for standard input, or the name of a shipped workflow.
 
     Raises:
@@ -47,7 +60,8 @@ def read(name: str) -> Document:
         WorkflowError: it holds no workflow.
     """
     if name == "-":
-        return Document(_with_files(Workflow.parse(sys.stdin.buffer.read()), Path.cwd()), "standard input", None)
+        workflow = parse(json_of(sys.stdin.buffer.read()), registry)
+        return Document(_with_files(workflow, Path.cwd(), registry), "standard input", None)
     with naming(name):
         path = Path(name).expanduser()
         if not path.exists():
@@ -58,7 +72,7 @@ def read(name: str) -> Document:
         raise MissingError(f"there is no workflow '{name}'", hint=_near(path)) from None
     except OSError as error:
         raise UsageError(f"can't read '{name}': {error.strerror}") from None
-    return Document(_with_files(_parse(data, path), path.parent), path.stem, path.parent)
+    return Document(_with_files(_held(data, path, registry), path.parent, registry), path.stem, path.parent)
 
 
 def _near(path: Path) -> str | None:
@@ -66,15 +80,15 @@ def _near(path: Path) -> str | None:
     return suggestion(path.name, [*shipped(), *(name for name in beside if not name.startswith("."))])
 
 
-def _parse(data: bytes, path: Path) -> Workflow:
+def _held(data: bytes, path: Path, registry: Registry) -> Workflow:
     if data.startswith(PNG):
-        return _embedded(_png_tags(path), path)
+        return _embedded(_png_tags(path), path, registry)
     if data[4:8] == b"ftyp":
-        return _embedded(_mp4_tags(path), path)
-    return Workflow.parse(data)
+        return _embedded(_mp4_tags(path), path, registry)
+    return parse(json_of(data), registry)
 
 
-def _with_files(workflow: Workflow, folder: Path) -> Workflow:
+def _with_files(workflow: Workflow, folder: Path, registry: Registry) -> Workflow:
     """The workflow with the files that it uses as nodes, in its folder or below, as subgraphs: it stands by itself."""
     subgraphs = dict(workflow.subgraphs)
     waiting = [workflow, *subgraphs.values()]
@@ -82,20 +96,20 @@ def _with_files(workflow: Workflow, folder: Path) -> Workflow:
         for entry in waiting.pop().graph.values():
             name = entry.class_type
             if name.endswith(".json") and name not in subgraphs:
-                part = _part(name, folder)
+                part = _part(name, folder, registry)
                 subgraphs[name] = part
                 waiting.append(part)
     return workflow.model_copy(update={"subgraphs": subgraphs})
 
 
-def _part(name: str, folder: Path) -> Workflow:
+def _part(name: str, folder: Path, registry: Registry) -> Workflow:
     """A file that is used as a node, with its own subgraphs called after it."""
     with naming(name):
         path = (folder / name).resolve()
         if not path.is_relative_to(folder.resolve()):
             raise WorkflowError(f"'{name}' is used as a node, but is not in the workflow's folder or below")
     try:
-        part = Workflow.parse(path.read_bytes())
+        part = parse(json_of(path.read_bytes()), registry)
     except OSError:
         raise MissingError(f"there is no workflow '{name}' in {folder} to use as a node", hint=_near(path)) from None
     except WorkflowError as error:
@@ -107,19 +121,41 @@ def _part(name: str, folder: Path) -> Workflow:
     return part
 
 
-def _embedded(tags: dict[str, str], path: Path) -> Workflow:
-    """The document a file carries; other programs put an editor's format in `workflow`, the graph in `prompt`."""
-    for name in ("workflow", "prompt"):
-        if text := tags.get(name):
-            try:
-                data = json.loads(text)
-            except ValueError as error:
-                raise WorkflowError(f"what {path.name} carries as its workflow is not JSON: {error}") from None
-            if not (isinstance(data, dict) and "nodes" in data):
-                return Workflow.read(data)
-    raise WorkflowError(
-        f"{path.name} carries no workflow", hint="files that Kinograph saves carry the one that made them"
-    )
+def _embedded(tags: Mapping[str, str], path: Path, registry: Registry) -> Workflow:
+    """The document that a file carries; of other programs' the UI format, if all of it can be read, or else the graph.
+
+    These put the former in `workflow`, the latter in `prompt`.
+    """
+    found = {name: _tag(text, path) for name in ("workflow", "prompt") if (text := tags.get(name))}
+    if not found:
+        raise WorkflowError(
+            f"{path.name} carries no workflow", hint="files that Kinograph saves carry the one that made them"
+        )
+    if len(found) == 2 and is_ui(found["workflow"]):
+        return _whole(found["workflow"], found["prompt"], registry) or parse(found["prompt"], registry)
+    return parse(next(iter(found.values())), registry)
+
+
+def _tag(text: str, path: Path) -> Any:
+    """The JSON data in a tag; numbers that JSON doesn't have, as other programs write them, are None."""
+    try:
+        return from_json(to_json(from_json(text), inf_nan_mode="null"))
+    except ValueError as error:
+        raise WorkflowError(f"what {path.name} carries as its workflow is not JSON: {error}") from None
+
+
+def _whole(data: Any, graph: Any, registry: Registry) -> Workflow | None:
+    """A workflow in the UI format, unless it can't be read whole, as the graph that was made of it tells."""
+    made = kinds_in(graph)
+    try:
+        workflow = from_ui(data, registry)
+        flat = inlined(workflow, registry).workflow
+    except WorkflowError:
+        return None
+    known = {kind for kind in made if kind in registry}
+    runs = {entry.class_type for entry in active(flat, registry).graph.values()}
+    has = {entry.class_type for entry in flat.graph.values()}
+    return workflow if known <= has and {kind for kind in runs if kind not in registry} <= made else None
 
 
 def _png_tags(path: Path) -> dict[str, str]:

@@ -39,6 +39,14 @@ def as_constant(value: Any) -> Any:
     return value["__value__"] if type(value) is dict and value.keys() == {"__value__"} else value
 
 
+def json_of(text: str | bytes) -> Any:
+    """The JSON data that a workflow's text holds; raises `WorkflowError`."""
+    try:
+        return from_json(text, allow_inf_nan=False)
+    except ValueError as error:
+        raise WorkflowError(f"the workflow is not JSON: {error}") from None
+
+
 _ITEM = re.compile(r"(.*)\[(\d+)\]", re.DOTALL)
 
 
@@ -90,11 +98,7 @@ class Workflow(BaseModel):
     @classmethod
     def parse(cls, text: str | bytes) -> Workflow:
         """Read a workflow file's text; raises `WorkflowError`."""
-        try:
-            data = from_json(text, allow_inf_nan=False)
-        except ValueError as error:
-            raise WorkflowError(f"the workflow is not JSON: {error}") from None
-        return cls.read(data)
+        return cls.read(json_of(text))
 
     @classmethod
     def read(cls, data: Any) -> Workflow:
@@ -103,7 +107,7 @@ class Workflow(BaseModel):
             raise WorkflowError("a workflow is a JSON object")
         if isinstance(data.get("nodes"), list):
             raise WorkflowError(
-                "this is a workflow in an editor's own format", hint="export it in the API format from that editor"
+                "this is a workflow in an editor's own format", hint="`engine.documents.parse` reads it, by a registry"
             )
         bare = not data.keys() & {"kinograph", "graph"}
         try:

@@ -13,6 +13,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from engine.documents import read, shipped
 from engine.errors import MissingError, WorkflowError
+from nodes import registry
 from tests.cli.conftest import Command
 
 GRAPH = {"1": {"class_type": "SaveText", "inputs": {"text": "snail"}}}
@@ -40,14 +41,50 @@ def save_mp4(path: Path, **tags: object) -> None:
 def test_a_picture_or_video_carries_its_document(tmp_path: Path, save: object, name: str) -> None:
     assert callable(save)
     save(tmp_path / name, workflow={"kinograph": 1, "title": "Snail", "graph": GRAPH}, prompt=GRAPH)
-    document = read(str(tmp_path / name))
+    document = read(str(tmp_path / name), registry())
     assert document.workflow.title == "Snail"
     assert document.base == tmp_path
 
 
-def test_of_another_programs_picture_the_graph_is_taken(tmp_path: Path) -> None:
-    save_png(tmp_path / "a.png", workflow={"nodes": [], "links": []}, prompt=GRAPH)
-    assert read(str(tmp_path / "a.png")).workflow.api() == GRAPH
+UI = {
+    "nodes": [
+        {"id": 1, "type": "SaveText", "pos": [10, 20], "widgets_values": ["snail", "kinograph"]},
+        {"id": 2, "type": "Note", "pos": [0, 0], "widgets_values": ["Look here."]},
+    ],
+    "links": [],
+    "version": 0.4,
+}
+"""The same graph, as the ecosystem's editors save it."""
+
+
+def test_what_an_editor_saved_is_run(tmp_path: Path, kinograph: Command) -> None:
+    (tmp_path / "a.json").write_text(json.dumps(UI))
+    result = kinograph("run", "a.json", "--set", "1.text=fox", "--out", "out")
+    assert Path(result.stdout.strip()).read_text() == "fox\n"
+    assert kinograph("validate", "-", stdin=json.dumps(UI)).exit_code == 0
+
+
+@pytest.mark.parametrize(("save", "name"), [(save_png, "a.png"), (save_mp4, "a.mp4")])
+def test_of_another_programs_picture_or_video_the_editors_workflow_is_taken(
+    tmp_path: Path, save: object, name: str
+) -> None:
+    assert callable(save)
+    prompt = {"1": {**GRAPH["1"], "is_changed": [float("nan")]}}
+    save(tmp_path / name, workflow=UI, prompt=prompt)
+    workflow = read(str(tmp_path / name), registry()).workflow
+    assert workflow.graph["1"].inputs == {"text": "snail", "filename_prefix": "kinograph"}
+    assert workflow.layout["notes"][0]["text"] == "Look here."
+
+
+FOREIGN = {"nodes": [*UI["nodes"], {"id": 3, "type": "SwitchOfSomeExtension"}], "links": []}
+
+
+@pytest.mark.parametrize(
+    "workflow", [{"nodes": [], "links": []}, {"nodes": [{"id": 1}]}, FOREIGN], ids=["less", "malformed", "more"]
+)
+def test_of_what_can_not_be_read_whole_the_graph_is_taken(tmp_path: Path, workflow: dict[str, object]) -> None:
+    save_png(tmp_path / "a.png", workflow=workflow, prompt={"1": {**GRAPH["1"], "is_changed": [float("nan")]}})
+    assert read(str(tmp_path / "a.png"), registry()).workflow.api() == GRAPH
 
 
 @pytest.mark.parametrize(("save", "name"), [(save_png, "a.png"), (save_mp4, "a.mp4")])
@@ -55,22 +92,24 @@ def test_a_picture_without_a_workflow_is_told(tmp_path: Path, save: object, name
     assert callable(save)
     save(tmp_path / name)
     with pytest.raises(WorkflowError, match="carries no workflow"):
-        read(str(tmp_path / name))
+        read(str(tmp_path / name), registry())
 
 
-@pytest.mark.parametrize(("text", "message"), [("{", "is not JSON"), ("3", "is a JSON object")])
+@pytest.mark.parametrize(
+    ("text", "message"), [("{", "is not JSON"), ("3", "is a JSON object"), ("[" * 100_000, "is not JSON")]
+)
 def test_what_a_picture_carries_may_be_no_workflow(tmp_path: Path, text: str, message: str) -> None:
     info = PngInfo()
     info.add_text("prompt", text)
     Image.new("RGB", (2, 2)).save(tmp_path / "a.png", pnginfo=info)
     with pytest.raises(WorkflowError, match=message):
-        read(str(tmp_path / "a.png"))
+        read(str(tmp_path / "a.png"), registry())
 
 
 @pytest.mark.parametrize("name", ["~nobody-of-that-name/a.json", "a" * 300])
 def test_a_name_that_no_file_can_have_is_missing(name: str) -> None:
     with pytest.raises(MissingError, match="can't be"):
-        read(name)
+        read(name, registry())
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.mp4"])
@@ -78,7 +117,7 @@ def test_a_damaged_picture_or_video_is_told(tmp_path: Path, name: str) -> None:
     start = b"\x89PNG\r\n\x1a\nnothing" if name == "a.png" else b"\0\0\0\x20ftypisomnothing"
     (tmp_path / name).write_bytes(start)
     with pytest.raises(WorkflowError, match=name):
-        read(str(tmp_path / name))
+        read(str(tmp_path / name), registry())
 
 
 def test_a_workflow_that_ships_is_found_by_name_unless_a_file_has_it(
@@ -86,10 +125,10 @@ def test_a_workflow_that_ships_is_found_by_name_unless_a_file_has_it(
 ) -> None:
     name, path = next(iter(shipped().items()))
     monkeypatch.chdir(tmp_path)
-    assert read(name).base == path.parent
+    assert read(name, registry()).base == path.parent
 
     Path(name).write_text(json.dumps(GRAPH))
-    assert read(name).workflow.api() == GRAPH
+    assert read(name, registry()).workflow.api() == GRAPH
 
 
 PART = {
@@ -114,7 +153,7 @@ def test_a_file_is_used_as_a_node(tmp_path: Path, kinograph: Command) -> None:
     assert Path(result.stdout.strip()).read_text() == "A HEN!\n"
     assert "Shout (part/shout)" in result.stderr
     assert "FOX!" in kinograph("run", "whole.json", "--until", "part").stdout
-    assert read("whole.json").workflow.subgraphs.keys() == {"parts/shout.json"}
+    assert read("whole.json", registry()).workflow.subgraphs.keys() == {"parts/shout.json"}
 
 
 @pytest.mark.parametrize(
@@ -134,4 +173,4 @@ def test_a_file_that_can_not_be_used_as_a_node_is_told(tmp_path: Path, name: str
     (folder / "deep.json").write_text(json.dumps({**PART, "subgraphs": {"A": PART}}))
     (folder / "whole.json").write_text(json.dumps({"1": {"class_type": name}}))
     with pytest.raises((WorkflowError, MissingError), match=message):
-        read(str(folder / "whole.json"))
+        read(str(folder / "whole.json"), registry())

@@ -349,7 +349,7 @@ def test_a_folder_without_videos_is_reported_before_the_run(tmp_path: Path) -> N
 
 
 def test_the_shipped_workflow_curates_real_videos(tmp_path: Path) -> None:
-    workflow = documents.with_setting(documents.read("curate_lvd").workflow, registry(), f"videos={REAL}")
+    workflow = documents.with_setting(documents.read("curate_lvd", registry()).workflow, registry(), f"videos={REAL}")
     graph = check(workflow, registry())
     events = list(Execution(graph, cache=Cache(), out=tmp_path))
     saved = {path.name: path for event in events if isinstance(event, NodeSaved) for path in event.files}

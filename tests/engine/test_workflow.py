@@ -62,7 +62,7 @@ def test_one_input_is_replaced_and_the_rest_shared() -> None:
         ('{"1": NaN}', "is not JSON"),
         ("[" * 100_000, "is not JSON"),
         ("[]", "a workflow is a JSON object"),
-        ('{"nodes": [], "links": []}', "export it in the API format"),
+        ('{"nodes": [], "links": []}', "in an editor's own format"),
         ('{"kinograph": 1}', "the workflow's graph: Field required"),
         ('{"kinograph": 2, "graph": {}}', "the workflow's kinograph: should be 1"),
         ('{"graph": {}, "titel": "x"}', "the workflow's titel: Extra inputs are not permitted"),

@@ -23,7 +23,7 @@ SHIPPED = documents.shipped()
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_every_workflow_is_sound_and_tells_what_it_is(name: str) -> None:
-    document = documents.read(name)
+    document = documents.read(name, registry())
     assert document.workflow.title
     assert document.workflow.description
     assert document.workflow.inputs
@@ -33,7 +33,7 @@ def test_every_workflow_is_sound_and_tells_what_it_is(name: str) -> None:
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_every_node_has_a_title(name: str) -> None:
-    graph = documents.read(name).workflow.graph
+    graph = documents.read(name, registry()).workflow.graph
     assert [node for node, entry in graph.items() if not entry.meta.get("title")] == []
 
 
@@ -66,7 +66,7 @@ def test_a_picture_is_set_moving_and_saved(tmp_path: Path) -> None:
 
 def run(name: str, settings: dict[str, object], folder: Path) -> list[Path]:
     """Run a shipped workflow with some of its inputs changed; the files that it saved."""
-    document = documents.read(name)
+    document = documents.read(name, registry())
     workflow = document.workflow
     for place, value in settings.items():
         node, _, name = place.partition(".")

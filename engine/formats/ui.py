@@ -1,0 +1,179 @@
+"""The UI format, 0.4 and 1.0, as far as a workflow is told by it.
+
+    {"nodes": [{"id": 3, "type": "Repeat", "pos": [40, 80], "size": [210, 58], "mode": 0,
+                "inputs": [{"name": "text", "type": "STRING", "link": 7}],
+                "outputs": [{"name": "out", "type": "STRING", "links": []}], "widgets_values": ["", 2]}],
+     "links": [[7, 1, 0, 3, 0, "STRING"]], "groups": [], "version": 0.4}
+
+1.0 writes links as objects, as subgraphs do in either. Where a link leads is told twice; the input's word counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+
+from engine.errors import Problem, WorkflowError
+
+MUTED, BYPASSED = 2, 4
+LARGEST = 2**53
+"""No number that an editor written in JavaScript counts with is larger."""
+
+Number = Annotated[int, Field(ge=-LARGEST, le=LARGEST)]
+Id = Annotated[Number, Strict()] | Annotated[str, Field(max_length=200)]
+LINK = ("id", "origin_id", "origin_slot", "target_id", "target_slot", "type")
+
+
+def is_ui(data: Any) -> bool:
+    """Whether JSON data are a workflow in the UI format."""
+    return isinstance(data, dict) and isinstance(data.get("nodes"), list)
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class UiWidget(_Model):
+    name: str = ""
+
+
+class UiSocket(_Model):
+    """An input or an output of a node, or of a subgraph."""
+
+    name: str = ""
+    label: str | None = None
+    """What the user called it."""
+    link: Number | None = None
+    """The link that comes in."""
+    widget: UiWidget | None = None
+    """Of an input that is a widget, or was one before a link could lead to it."""
+
+
+class UiLink(_Model):
+    id: Number
+    origin_id: Id
+    origin_slot: Number
+    target_id: Id
+    target_slot: Number
+
+    @model_validator(mode="before")
+    @classmethod
+    def _written_as_array(cls, data: Any) -> Any:
+        return dict(zip(LINK, data, strict=False)) if isinstance(data, list) else data
+
+
+class UiNode(_Model):
+    id: Id
+    type: str
+    title: str | None = None
+    mode: Number = 0
+    inputs: list[UiSocket] | None = None
+    outputs: list[UiSocket] | None = None
+    properties: dict[str, Any] | None = None
+    widgets_values: list[Any] | dict[str, Any] | None = None
+    widgets_values_named: dict[str, Any] | None = None
+    pos: Any = None
+    size: Any = None
+    color: Any = None
+    bgcolor: Any = None
+
+    @property
+    def key(self) -> str:
+        """Its id, as workflows write it."""
+        return str(self.id)
+
+    @property
+    def values(self) -> list[Any]:
+        """The widgets' values by position, where they are told so."""
+        return self.widgets_values if isinstance(self.widgets_values, list) else []
+
+    @property
+    def value(self) -> Any:
+        """The first widget's value, None if there is none."""
+        return next(iter(self.values), None)
+
+    @property
+    def promoted(self) -> list[tuple[str, str]]:
+        """The inner nodes and widgets that a use of a subgraph shows as its own, as older editors write it.
+
+        In place of the node stands "-1" where it is the name of an input of the subgraph.
+        """
+        pairs = (self.properties or {}).get("proxyWidgets")
+        return [
+            (pair[0], pair[1]) if isinstance(pair, list) and [*map(type, pair[:2])] == [str, str] else ("", "")
+            for pair in (pairs if isinstance(pairs, list) else [])
+        ]
+
+
+class UiEnd(_Model):
+    """What stands for the outside, within a subgraph: links from it, or to it, are those of the subgraph itself."""
+
+    id: Id
+
+
+class UiGraph(_Model):
+    nodes: list[UiNode]
+    links: list[UiLink | None] | None = None
+    groups: Any = None
+    definitions: UiDefinitions | None = None
+
+
+class UiSubgraph(UiGraph):
+    id: str
+    name: str = ""
+    description: str | None = None
+    inputs: list[UiSocket] | None = None
+    outputs: list[UiSocket] | None = None
+    input_end: UiEnd = Field(UiEnd(id=-10), alias="inputNode")
+    output_end: UiEnd = Field(UiEnd(id=-20), alias="outputNode")
+
+
+class UiDefinitions(_Model):
+    subgraphs: list[UiSubgraph] = []
+
+
+def read(data: Mapping[str, Any]) -> UiGraph:
+    """JSON data in the UI format, checked; raises `WorkflowError` with all that is malformed."""
+    try:
+        return UiGraph.model_validate(data)
+    except ValidationError as error:
+        raise WorkflowError.of(_problem(detail, data) for detail in error.errors(include_url=False)) from None
+
+
+def definitions(graph: UiGraph) -> Iterator[UiSubgraph]:
+    """All subgraphs that a file defines, those within others too."""
+    waiting = [graph]
+    while waiting:
+        inner = waiting.pop().definitions
+        for subgraph in inner.subgraphs if inner else ():
+            yield subgraph
+            waiting.append(subgraph)
+
+
+def _problem(detail: ErrorDetails, data: Any) -> Problem:
+    """What is wrong, with the node and the subgraph that it is in."""
+    message, node, subgraph, path = detail["msg"].removeprefix("Input "), None, None, list[str]()
+    for step in detail["loc"]:
+        data = _at(data, step)
+        path.append(str(step))
+        if path[-2:-1] == ["nodes"]:
+            node, path = _named(data, "id", step), []
+        elif path[-2:-1] == ["subgraphs"]:
+            subgraph, path = _named(data, "name", step), []
+    message = f"{'.'.join(path)}: {message}" if path else message
+    return Problem(f"in the subgraph '{subgraph}': {message}" if subgraph else message, node)
+
+
+def _at(data: Any, step: int | str) -> Any:
+    try:
+        return data[step]
+    except (LookupError, TypeError):  # a field that isn't there, or a step that only pydantic knows
+        return data
+
+
+def _named(data: Any, field: str, index: int | str) -> str:
+    name = data.get(field) if isinstance(data, dict) else None
+    return str(name) if isinstance(name, str) or (type(name) is int and abs(name) <= LARGEST) else f"number {index}"

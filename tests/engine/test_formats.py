@@ -1,0 +1,459 @@
+"""Workflows as the ecosystem's editors save them."""
+
+from __future__ import annotations
+
+import copy
+import time
+from contextlib import suppress
+from typing import Any, Literal, NamedTuple
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.errors import WorkflowError
+from engine.formats import from_ui, is_ui, levels
+from engine.graph import check
+from engine.node import Context, Node
+from engine.registry import Registry
+from engine.subgraphs import inlined
+from engine.values import Image
+from engine.workflow import Workflow
+
+
+class Load(Node, version=1):
+    image: str
+
+    def run(self, ctx: Context) -> Image:
+        raise NotImplementedError
+
+
+class Halves(NamedTuple):
+    left: Image
+    right: Image
+
+
+class Split(Node, version=1):
+    image: Image
+
+    def run(self, ctx: Context) -> Halves:
+        raise NotImplementedError
+
+
+class Draw(Node, version=1):
+    prompt: str
+    image: Image | None = None
+    seed: int = 0
+    steps: int = 20
+    strength: float = 1.0
+    manner: Literal["fine", "coarse"] = "fine"
+    weights: tuple[float, ...] = ()
+
+    def run(self, ctx: Context) -> Image:
+        raise NotImplementedError
+
+
+REGISTRY = Registry([Load, Split, Draw])
+DRAWN = ["a snail", 7, "randomize", 30, 0.5, "coarse"]
+"""The values of Draw's widgets, as an editor saves them."""
+GIVEN = {"prompt": "a snail", "seed": 7, "steps": 30, "strength": 0.5, "manner": "coarse"}
+"""The same by name."""
+
+
+def node(id: int | str, type: str, values: Any = None, **more: Any) -> dict[str, Any]:
+    """A node; of what comes in `more` the editors' own words."""
+    return {"id": id, "type": type} | ({} if values is None else {"widgets_values": values}) | more
+
+
+def socket(name: str, link: int | None = None, widget: bool = False) -> dict[str, Any]:
+    return {"name": name, "type": "*", "link": link} | ({"widget": {"name": name}} if widget else {})
+
+
+def link(id: int, source: int, slot: int, target: int, at: int = 0) -> dict[str, Any]:
+    names = ("id", "origin_id", "origin_slot", "target_id", "target_slot", "type")
+    return dict(zip(names, (id, source, slot, target, at, "*"), strict=True))
+
+
+def ui(*nodes: dict[str, Any], links: list[dict[str, Any]] = [], **more: Any) -> dict[str, Any]:  # noqa: B006
+    return {"version": 0.4, "nodes": list(nodes), "links": [list(each.values()) for each in links], **more}
+
+
+def subgraph(id: str, name: str, *nodes: dict[str, Any], links: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
+    ends = {"inputNode": {"id": -10}, "outputNode": {"id": -20}}
+    return {"id": id, "name": name, "nodes": list(nodes), "links": links} | ends | more
+
+
+def read(*nodes: dict[str, Any], **more: Any) -> Workflow:
+    return from_ui(ui(*nodes, **more), REGISTRY)
+
+
+def inputs(workflow: Workflow, key: str) -> dict[str, Any]:
+    return workflow.graph[key].inputs
+
+
+def test_only_the_editors_format_is_taken_for_it() -> None:
+    assert is_ui(ui())
+    assert not is_ui({"nodes": {"class_type": "Load", "inputs": {}}})
+    assert not is_ui([])
+
+
+# Values
+
+
+@pytest.mark.parametrize(
+    ("values", "sockets"),
+    [
+        (DRAWN, []),
+        ([*DRAWN[:2], *DRAWN[3:]], []),
+        (DRAWN, [socket("image"), socket("seed", widget=True)]),
+        (DRAWN, [socket("image"), *(socket(name, widget=True) for name in GIVEN)]),
+        (DRAWN, [socket(name, widget=True) for name in ("seed", "prompt", "steps", "strength", "manner")]),
+        (GIVEN | {"control_after_generate": "fixed"}, []),
+    ],
+    ids=["by position", "without control", "a converted one", "all told", "told out of order", "by name"],
+)
+def test_values_are_named(values: Any, sockets: list[dict[str, Any]]) -> None:
+    assert inputs(read(node(1, "Draw", values, inputs=sockets)), "1") == GIVEN
+
+
+def test_names_that_stand_beside_the_values_go_before_their_positions() -> None:
+    named = {"prompt": "a fox", "seed": 3, "fixed": "fixed"}
+    assert inputs(read(node(1, "Draw", DRAWN, widgets_values_named=named)), "1") == {"prompt": "a fox", "seed": 3}
+
+
+def test_what_uploads_a_file_is_no_value() -> None:
+    sockets = [socket("image", widget=True), socket("upload", widget=True)]
+    for told in ([], sockets):
+        assert inputs(read(node(1, "Load", ["snail.png", "image"], inputs=told)), "1") == {"image": "snail.png"}
+
+
+def test_a_prompt_may_be_the_name_of_what_an_editor_adds() -> None:
+    assert inputs(read(node(1, "Draw", ["fixed", 7, "fixed", 30])), "1") == {"prompt": "fixed", "seed": 7, "steps": 30}
+
+
+def test_values_that_no_widget_takes_are_kept_for_the_check_to_tell() -> None:
+    workflow = read(node(1, "Load", ["snail.png", "image", "more"]), node(2, "Foreign", [1, None, ""]))
+    assert inputs(workflow, "1") == {"image": "snail.png", "value 3": "more"}
+    assert inputs(workflow, "2") == {"value 1": 1}
+    with pytest.raises(WorkflowError) as caught:
+        check(workflow, REGISTRY, targets=[])
+    told = {(problem.node, problem.input, problem.message) for problem in caught.value.problems}
+    assert ("1", "value 3", "Load has no such input") in told
+    assert ("2", None, "no kind of node is called 'Foreign'") in told
+
+
+def test_a_file_made_for_another_node_of_the_name_is_told_by_its_own_names() -> None:
+    sockets = [socket("prompt", widget=True), socket("scheduler", widget=True)]
+    assert inputs(read(node(1, "Draw", ["a snail", "karras"], inputs=sockets)), "1") == {
+        "prompt": "a snail",
+        "scheduler": "karras",
+    }
+
+
+def test_a_value_that_looks_like_a_link_stays_a_value() -> None:
+    assert inputs(read(node(1, "Draw", {"weights": ["1", 0]})), "1") == {"weights": {"__value__": ["1", 0]}}
+
+
+# Links and modes
+
+
+def test_links_are_read_in_both_versions() -> None:
+    nodes = [
+        node(1, "Load", ["snail.png"], outputs=[{"name": "out", "links": [5]}]),
+        node(2, "Split", inputs=[socket("image", 5)], outputs=[{"name": "right"}]),
+        node(3, "Draw", DRAWN, inputs=[socket("image", 6), socket("prompt", 99, widget=True)]),
+    ]
+    links = [link(5, 1, 0, 2), link(6, 2, 0, 3)]
+    workflow = read(*nodes, links=links)
+    assert inputs(workflow, "2") == {"image": ["1", 0]}
+    assert inputs(workflow, "3") == GIVEN | {"image": ["2", 1]}, "the output's name tells, a dangling link does not"
+    assert from_ui({"version": 1, "nodes": nodes, "links": links, "state": {}}, REGISTRY) == workflow
+
+
+def test_a_link_goes_before_the_value_of_its_widget() -> None:
+    workflow = read(
+        node(1, "Foreign"),
+        node(2, "Draw", DRAWN, inputs=[socket("seed", 5, widget=True)]),
+        links=[link(5, 1, 2, 2)],
+    )
+    assert inputs(workflow, "2") == GIVEN | {"seed": ["1", 2]}
+
+
+def test_titles_and_modes() -> None:
+    workflow = read(
+        node(1, "Load", ["a.png"], title="Load", mode=0),
+        node(2, "Load", ["b.png"], title="Snail", mode=2),
+        node(3, "Load", ["c.png"], mode=4),
+    )
+    metas = [entry.meta for entry in workflow.graph.values()]
+    assert metas == [{}, {"title": "Snail", "mode": "mute"}, {"mode": "bypass"}]
+
+
+def test_reroutes_primitives_and_variables_are_led_past() -> None:
+    workflow = read(
+        node(1, "Load", ["snail.png"]),
+        node(2, "Reroute", inputs=[socket("", 5)]),
+        node(3, "SetNode", ["picture"], inputs=[socket("*", 6)]),
+        node(4, "GetNode", ["picture"]),
+        node(5, "PrimitiveNode", [9, "fixed"]),
+        node(6, "Reroute", inputs=[socket("", 8)]),
+        node(7, "PrimitiveString", ["a hen"]),
+        node(8, "Draw", DRAWN, inputs=[socket("image", 7), socket("seed", 9, True), socket("prompt", 10, True)]),
+        links=[
+            *(link(5, 1, 0, 2), link(6, 2, 0, 3), link(7, 4, 0, 8), link(8, 5, 0, 6), link(9, 6, 0, 8, 1)),
+            link(10, 7, 0, 8, 2),
+        ],
+    )
+    assert workflow.graph.keys() == {"1", "8"}
+    assert inputs(workflow, "8") == GIVEN | {"image": ["1", 0], "seed": 9, "prompt": "a hen"}
+
+
+def test_reroutes_that_lead_to_each_other_lead_nowhere() -> None:
+    workflow = read(
+        node(1, "Reroute", inputs=[socket("", 6)]),
+        node(2, "Reroute", inputs=[socket("", 5)]),
+        node(3, "Split", inputs=[socket("image", 6)]),
+        links=[link(5, 1, 0, 2), link(6, 2, 0, 1)],
+    )
+    assert inputs(workflow, "3") == {}
+
+
+# Subgraphs
+
+
+def sketch(**more: Any) -> dict[str, Any]:
+    """A subgraph that draws a picture twice over, in steps that a primitive gives to both."""
+    return subgraph(
+        "5d1e",
+        "Sketch",
+        node(1, "Draw", DRAWN, inputs=[socket("image", 1), socket("prompt", 2, True), socket("steps", 5, True)]),
+        node(2, "Draw", DRAWN, inputs=[socket("image", 3), socket("prompt", 4, True), socket("steps", 6, True)]),
+        node(3, "PrimitiveInt", [12]),
+        links=[
+            *(link(1, -10, 0, 1), link(2, -10, 1, 1, 1), link(3, 1, 0, 2), link(4, -10, 1, 2, 1)),
+            *(link(5, 3, 0, 1, 2), link(6, 3, 0, 2, 2), link(7, 2, 0, -20), link(8, -10, 0, -20, 1)),
+        ],
+        inputs=[{"name": "image"}, {"name": "text", "label": "What to draw."}],
+        outputs=[{"name": "drawn"}, {"name": "as it was"}],
+        **more,
+    )
+
+
+def sketched(**instance: Any) -> Workflow:
+    return read(
+        node(1, "Load", ["snail.png"]),
+        node(2, "5d1e", inputs=[socket("image", 1), socket("text", widget=True)], **instance),
+        node(3, "Draw", DRAWN, inputs=[socket("image", 2)]),
+        node(4, "Draw", DRAWN, inputs=[socket("image", 3)]),
+        links=[link(1, 1, 0, 2), link(2, 2, 0, 3), link(3, 2, 1, 4)],
+        definitions={"subgraphs": [sketch()]},
+    )
+
+
+def test_a_subgraph_exposes_its_inputs_and_outputs() -> None:
+    workflow = sketched()
+    inner = workflow.subgraphs["Sketch"]
+    assert inner.title == "Sketch"
+    assert inner.inputs == {"image": "1.image", "What to draw_": "1.prompt", "What to draw__2": "2.prompt"}
+    assert inner.outputs == {"drawn": ["2", 0]}
+    assert inner.graph["1"].inputs == GIVEN | {"steps": 12}
+    assert workflow.graph["2"].class_type == "Sketch"
+    assert inputs(workflow, "2") == {"image": ["1", 0]}
+    assert inputs(workflow, "3")["image"] == ["2", "drawn"]
+    assert inputs(workflow, "4")["image"] == ["1", 0], "an output that is an input is led past"
+    assert not inlined(workflow, REGISTRY).problems
+
+
+@pytest.mark.parametrize(
+    "instance",
+    [
+        {"widgets_values": ["a hen"]},
+        {"widgets_values_named": {"text": "a hen"}},
+        {"widgets_values": ["a hen"], "properties": {"proxyWidgets": [["-1", "text"]]}},
+        {"widgets_values": ["a hen"], "properties": {"proxyWidgets": [["1", "prompt"]]}},
+    ],
+)
+def test_what_is_written_on_the_outside_holds_for_all_that_it_leads_to(instance: dict[str, Any]) -> None:
+    flat = inlined(sketched(**instance), REGISTRY).workflow.graph
+    assert [flat[name].inputs["prompt"] for name in ("2/1", "2/2")] == ["a hen", "a hen"]
+
+
+def test_without_a_value_on_the_outside_the_inner_ones_hold() -> None:
+    flat = inlined(sketched(widgets_values=["one", "too many"]), REGISTRY).workflow.graph
+    assert flat["2/1"].inputs["prompt"] == "a snail"
+
+
+def test_widgets_that_older_editors_show_on_the_outside() -> None:
+    shown = [["1", "seed"], ["1", "control_after_generate"], ["3", "value"], ["9", "gone"], ["2", "$$canvas"]]
+    workflow = sketched(properties={"proxyWidgets": shown}, widgets_values=[5, "fixed", 99, None, None])
+    assert workflow.subgraphs["Sketch"].inputs.keys() >= {"seed", "value", "value_2"}
+    flat = inlined(workflow, REGISTRY).workflow.graph
+    assert [flat[name].inputs["seed"] for name in ("2/1", "2/2")] == [5, 7]
+    assert [flat[name].inputs["steps"] for name in ("2/1", "2/2")] == [99, 99]
+
+
+def test_subgraphs_lie_in_each_other_and_all_are_defined_at_the_top() -> None:
+    outer = subgraph(
+        "a0",
+        "Sketch",
+        node(7, "5d1e", inputs=[socket("image", 1), socket("text", 2, True)]),
+        links=[link(1, -10, 0, 7), link(2, -10, 1, 7, 1), link(3, 7, 0, -20), link(4, 7, 1, -20, 1)],
+        inputs=[{"name": "photo"}, {"name": "text"}],
+        outputs=[{"name": "drawing"}, {"name": "photo"}],
+        definitions={"subgraphs": [sketch()]},
+    )
+    workflow = read(
+        node(1, "Load", ["snail.png"]),
+        node(2, "a0", ["a hen"], inputs=[socket("photo", 1)]),
+        node(3, "Draw", DRAWN, inputs=[socket("image", 2)]),
+        node(4, "Split", inputs=[socket("image", 3)]),
+        links=[link(1, 1, 0, 2), link(2, 2, 0, 3), link(3, 2, 1, 4)],
+        definitions={"subgraphs": [outer]},
+    )
+    assert workflow.subgraphs.keys() == {"Sketch", "Sketch 2"}
+    assert inputs(workflow, "4") == {"image": ["1", 0]}
+    flat = inlined(workflow, REGISTRY)
+    assert not flat.problems
+    assert [flat.workflow.graph[name].inputs["prompt"] for name in ("2/7/1", "2/7/2")] == ["a hen", "a hen"]
+    assert flat.workflow.graph["3"].inputs["image"] == ["2/7/2", 0]
+
+
+def test_a_subgraph_is_never_taken_for_a_kind_of_node() -> None:
+    made = [subgraph(name, name, links=[]) for name in ("Draw", "Foreign")]
+    workflow = read(node(1, "Foreign 2"), definitions={"subgraphs": [made[0] | {"id": "x"}, made[1] | {"id": "y"}]})
+    assert workflow.subgraphs.keys() == {"Draw 2", "Foreign"}
+
+
+def test_a_subgraph_that_lies_in_itself_is_told() -> None:
+    one = subgraph("a", "One", node(1, "b"), links=[])
+    other = subgraph("b", "Other", node(1, "a"), links=[])
+    with pytest.raises(WorkflowError, match=r"a subgraph lies in itself: '(One|Other)' → "):
+        read(node(1, "a"), definitions={"subgraphs": [one, other]})
+
+
+# The layout
+
+
+def test_where_things_stand_is_kept() -> None:
+    workflow = read(
+        node(1, "Load", ["a.png"], pos=[10.4, -20], size={"0": 210, "1": 58}, color="#322", bgcolor="#533"),
+        node(2, "Load", ["a.png"], pos={"0": 1, "1": 2}, color="url(x)"),
+        node(3, "Note", ["Look here."], pos=[5, 6], size=[70, 80]),
+        node(4, "Reroute", pos=[0, 0]),
+        groups=[{"title": "Files", "bounding": [0, 1, 200, 300], "color": "#3f789e"}, {"title": "Nowhere"}],
+    )
+    assert workflow.layout == {
+        "nodes": {
+            "1": {"x": 10, "y": -20, "width": 210, "height": 58, "color": "#322"},
+            "2": {"x": 1, "y": 2},
+        },
+        "groups": [{"title": "Files", "x": 0, "y": 1, "width": 200, "height": 300, "color": "#3f789e"}],
+        "notes": [{"id": "3", "text": "Look here.", "x": 5, "y": 6, "width": 70, "height": 80}],
+    }
+    inner = subgraph("a", "A", node(1, "Load", ["a.png"], pos=[1, 2]), links=[])
+    outer = read(node(1, "a"), definitions={"subgraphs": [inner]})
+    assert (outer.layout, outer.subgraphs["A"].layout) == (None, {"nodes": {"1": {"x": 1, "y": 2}}})
+
+
+# Bad files
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (ui({"id": 3}), "node 3: type: Field required"),
+        (ui(node(3, "Load", inputs=[{"link": "x"}])), r"node 3: inputs\.0\.link: should be a valid integer"),
+        (ui(node(3, "Load", 5)), "node 3: widgets_values"),
+        (ui(node(2**60, "Load")), "node number 0: id"),
+        (ui({"type": "Load"}), "node number 0: id"),
+        (ui(node(3, "Load"), node("3", "Load")), "node 3: there are two nodes of this id"),
+        (ui() | {"links": [[1, 2]]}, "the workflow's links.0.origin_slot: Field required|links.0.origin_slot"),
+        (
+            ui(definitions={"subgraphs": [subgraph("a", "Sketch", {"id": 3}, links=[])]}),
+            "node 3: in the subgraph 'Sketch': type: Field required",
+        ),
+    ],
+)
+def test_malformed_files_are_refused_with_the_node(data: dict[str, Any], message: str) -> None:
+    with pytest.raises(WorkflowError, match=message):
+        from_ui(data, REGISTRY)
+
+
+def test_inputs_that_multiply_from_level_to_level_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(levels, "MOST", 1000)
+
+    def twofold(level: int) -> dict[str, Any]:
+        kind = f"level {level - 1}" if level else "Split"
+        nodes = [node(place, kind, inputs=[socket("image", place)]) for place in (1, 2)]
+        links = [link(place, -10, 0, place) for place in (1, 2)]
+        return subgraph(f"level {level}", "Twofold", *nodes, links=links, inputs=[{"name": "image"}])
+
+    with pytest.raises(WorkflowError, match="comes to more than 1,000 inputs"):
+        read(definitions={"subgraphs": [twofold(level) for level in range(40)]})
+
+
+WHOLE = ui(
+    node(1, "Load", ["snail.png", "image"], pos=[1, 2], size=[3, 4], mode=4),
+    node(2, "5d1e", ["a hen"], inputs=[socket("image", 1), socket("text", widget=True)]),
+    node(3, "Draw", DRAWN, inputs=[socket("image", 2), socket("seed", 3, True)], title="Draw it"),
+    node(4, "PrimitiveNode", [9, "fixed"]),
+    node(5, "Note", ["Look here."]),
+    node(6, "5d1e", [4], inputs=[socket("image", 4)], properties={"proxyWidgets": [["1", "seed"]]}),
+    links=[link(1, 1, 0, 2), link(2, 2, 0, 3), link(3, 4, 0, 3, 1), link(4, 2, 1, 6)],
+    definitions={"subgraphs": [sketch()]},
+    groups=[{"title": "Files", "bounding": [0, 1, 200, 300]}],
+)
+"""A bit of everything."""
+
+
+def places(data: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """The paths to all values within JSON data."""
+    steps = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ()
+    return [path] * bool(path) + [inner for step, value in steps for inner in places(value, (*path, step))]
+
+
+scraps = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.sampled_from(
+        [-20, -10, 0, 1, 2, 3, 6, 2**70, "5d1e", "1", "-1", "GetNode", "SetNode", "Reroute", "PrimitiveInt"]
+    )
+    | st.floats()
+    | st.text(max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["0", "1", "id", "name", "link", "type", "nodes", "widget"]), inner, max_size=3
+        )
+    ),
+    max_leaves=5,
+)
+
+
+@given(st.lists(st.tuples(st.sampled_from(places(WHOLE)), scraps), min_size=1, max_size=6))
+def test_a_mangled_file_is_read_or_refused(changes: list[tuple[tuple[Any, ...], Any]]) -> None:
+    data = copy.deepcopy(WHOLE)
+    for path, scrap in changes:
+        at: Any = data
+        with suppress(LookupError, TypeError):  # where an earlier change took away what this one is for
+            for step in path[:-1]:
+                at = at[step]
+            at[path[-1]] = scrap
+    if is_ui(data):
+        with suppress(WorkflowError):
+            check(from_ui(data, REGISTRY), REGISTRY, targets=[])
+
+
+def test_ten_thousand_nodes_are_read_in_a_moment() -> None:
+    count = 5000
+    nodes = [node(0, "PrimitiveInt", [3])]
+    links = []
+    for index in range(1, count):
+        nodes.append(node(index, "Reroute", inputs=[socket("", index)]))
+        nodes.append(node(index + count, "Draw", DRAWN, inputs=[socket("seed", index + count, True)]))
+        links += [link(index, index - 1, 0, index), link(index + count, index, 0, index + count)]
+    data = ui(*nodes, links=links)
+    start = time.process_time()
+    workflow = from_ui(data, REGISTRY)
+    assert time.process_time() - start < 2
+    assert all(entry.inputs == GIVEN | {"seed": 3} for entry in workflow.graph.values())
