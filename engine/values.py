@@ -314,7 +314,7 @@ class Media(Value):
 
     data: bytes
     extension: str
-    """"png", "mp4" or "txt"."""
+    """"png", "mp4", "txt" and the like."""
     prefix: str
     """What the file's name starts with; may name folders below the output folder."""
 

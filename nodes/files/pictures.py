@@ -1,4 +1,4 @@
-"""Reading picture files as float32 RGB, whatever their depth, orientation or transparency."""
+"""Reading picture files as float32 RGB and a mask, whatever their depth, orientation or transparency."""
 
 from __future__ import annotations
 
@@ -12,23 +12,26 @@ from engine.errors import InputError, MissingError
 
 # A small file can unpack to any size: beyond this many pixels it is refused before it does.
 MAX_PIXELS = 64 * 1024 * 1024
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
+"""Pillow's names of those that are read; others would have it start other programs."""
 
 
-def read(path: Path) -> torch.Tensor:
-    """The picture in a file, or the first of several: (1, 3, H, W) in [0, 1].
+def read(path: Path) -> tuple[torch.Tensor, torch.Tensor]:
+    """The picture in a file, or the first of several, and its mask: both (1, 3, H, W) in [0, 1].
 
-    The orientation that EXIF tells is applied, transparency is laid on black, and 16 bits of grey stay 16 bits.
+    The mask is 1 where the picture is transparent, the same in all channels. The orientation that EXIF tells is
+    applied, transparency is laid on black, and 16 bits of grey stay 16 bits.
 
     Raises:
         MissingError: there is no such file.
         InputError: it isn't a picture, is damaged or too large.
     """
     try:
-        with Image.open(path) as picture:
+        with Image.open(path, formats=FORMATS) as picture:
             width, height = picture.size
             if width * height > MAX_PIXELS:
                 raise _too_large(path, f"{width} × {height}")
-            pixels = _to_rgb(ImageOps.exif_transpose(picture))
+            pixels, alpha = _parts(ImageOps.exif_transpose(picture))
     except FileNotFoundError as error:
         raise MissingError(
             f"there is no file {path}", input="image", hint=f"put it into {path.absolute().parent}"
@@ -40,18 +43,20 @@ def read(path: Path) -> torch.Tensor:
         raise _too_large(path, "far too many") from error
     except (OSError, ValueError, SyntaxError) as error:  # Pillow's ways to call a file damaged
         raise InputError(f"{path} can't be read: {error}", input="image", hint="the file may be damaged") from error
-    return torch.from_numpy(pixels).movedim(-1, 0)[None].contiguous()
+    laid = torch.from_numpy(pixels).movedim(-1, 0)[None].contiguous()
+    mask = torch.zeros_like(laid) if alpha is None else torch.from_numpy(1 - alpha).expand_as(laid).contiguous()
+    return laid, mask
 
 
-def _to_rgb(picture: Image.Image) -> np.ndarray:
-    """(H, W, 3) float32 in [0, 1]."""
+def _parts(picture: Image.Image) -> tuple[np.ndarray, np.ndarray | None]:
+    """The colours laid on black (H, W, 3), and the opacity (H, W) if not all is opaque: float32 in [0, 1]."""
     if picture.mode.startswith("I") or picture.mode == "F":  # 16 or 32 bits of grey
         grey = np.asarray(picture, dtype=np.float32) / np.float32(1 if picture.mode == "F" else 65535)
-        return np.repeat(grey.clip(0, 1)[..., None], 3, axis=-1)
+        return np.repeat(grey.clip(0, 1)[..., None], 3, axis=-1), None
     if picture.has_transparency_data:
         rgba = np.asarray(picture.convert("RGBA"), dtype=np.float32) / 255
-        return rgba[..., :3] * rgba[..., 3:]
-    return np.asarray(picture.convert("RGB"), dtype=np.float32) / 255
+        return rgba[..., :3] * rgba[..., 3:], rgba[..., 3]
+    return np.asarray(picture.convert("RGB"), dtype=np.float32) / 255, None
 
 
 def _too_large(path: Path, size: str) -> InputError:

@@ -12,6 +12,7 @@ from engine.node import Context, ModelFile, Node
 from engine.values import Image, ImageModel, Vocabulary
 
 DType = Literal["float32", "float16", "bfloat16"]
+Method = Literal["nearest-exact", "bilinear", "area", "bicubic", "lanczos"]
 Side = Annotated[int, Field(ge=0, le=8192, multiple_of=8)]
 Seed = Annotated[int, Field(ge=0, lt=2**64, json_schema_extra={"widget": "seed"})]
 
@@ -91,6 +92,59 @@ class KeyframeSampler(Node, version=2, category="image", uses="device"):
             width=self.width or None,
             height=self.height or None,
         )
+
+
+MOST_PIXELS = 2**28
+"""Of a batch that is made of nothing: 3 GB of memory."""
+
+
+class EmptyImage(Node, version=1, category="image"):
+    """Make pictures of one colour."""
+
+    width: Annotated[int, Field(ge=1, le=16384)] = 512
+    """Width in pixels."""
+    height: Annotated[int, Field(ge=1, le=16384)] = 512
+    """Height in pixels."""
+    batch_size: Annotated[int, Field(ge=1, le=4096)] = 1
+    """How many."""
+    color: Annotated[int, Field(ge=0, le=0xFFFFFF)] = 0
+    """The colour as one number, 0xRRGGBB: 65,536 times red, 256 times green and once blue, each 0 to 255."""
+
+    def run(self, ctx: Context) -> Image:
+        import torch
+
+        if (pixels := self.batch_size * self.height * self.width) > MOST_PIXELS:
+            raise InputError(
+                f"these are {pixels:,} pixels in all, more than {MOST_PIXELS:,}",
+                input="batch_size" if self.batch_size > 1 else "width",
+                hint="make fewer or smaller ones",
+            )
+        levels = torch.tensor(list(self.color.to_bytes(3, "big")), dtype=torch.float32) / 255
+        return Image(levels[:, None, None].expand(self.batch_size, 3, self.height, self.width).contiguous())
+
+
+class ImageScale(Node, version=1, category="image"):
+    """Make pictures larger or smaller."""
+
+    image: Image
+    """The pictures."""
+    upscale_method: Method = "nearest-exact"
+    """How new pixels are made of old ones: "nearest-exact" keeps hard pixels, "area" and "lanczos" shrink well."""
+    width: Annotated[int, Field(ge=0, le=8192)] = 512
+    """Width in pixels; 0 is in proportion to the height."""
+    height: Annotated[int, Field(ge=0, le=8192)] = 512
+    """Height in pixels; 0 is in proportion to the width."""
+    crop: Literal["disabled", "center"] = "disabled"
+    """What to do with pictures of other proportions: stretch them, or cut off what is too much on both sides."""
+
+    def run(self, ctx: Context) -> Image:
+        from nodes.image.scaling import cropped, fitted, scaled
+
+        pixels = self.image.pixels
+        width, height = fitted(pixels.shape[3], pixels.shape[2], self.width, self.height)
+        if self.crop == "center":
+            pixels = cropped(pixels, width / height)
+        return Image(scaled(pixels, width, height, self.upscale_method))
 
 
 class PickImage(Node, version=1, category="image", uses="io"):

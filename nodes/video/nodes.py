@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 from pydantic import Field
 
@@ -125,6 +125,56 @@ class JoinVideos(Node, version=2, category="video"):
 def _describe(video: Video) -> str:
     _, _, height, width = video.frames.shape
     return f"{width} × {height} pixels at {video.fps:g} frames a second"
+
+
+class Frames(NamedTuple):
+    """What a video is made of."""
+
+    images: Image
+    """A picture for each frame."""
+    fps: float
+    """Frames a second."""
+
+
+class VideoFrames(Node, version=1, category="video", uses="io"):
+    """Take a video apart: a batch of its frames, and their rate."""
+
+    video: Video
+    """The video."""
+
+    def run(self, ctx: Context) -> Frames:
+        return Frames(Image(self.video.frames), self.video.fps)
+
+
+class CreateVideo(Node, version=1, category="video", uses="io"):
+    """Make a video of a batch of pictures, its frames in order."""
+
+    images: Image
+    """The frames."""
+    fps: Annotated[float, Field(ge=0.1, le=240)] = 30.0
+    """Frames a second."""
+
+    def run(self, ctx: Context) -> Video:
+        return Video(self.images.pixels, self.fps)
+
+
+class PickFrame(Node, version=1, category="video", uses="io"):
+    """Take one frame out of a video as a picture, such as the last, to go on from it."""
+
+    video: Video
+    """The video."""
+    index: Annotated[int, Field(ge=-1_000_000, le=1_000_000)] = 0
+    """Which frame: counted from 0, or from the end, where -1 is the last."""
+
+    def run(self, ctx: Context) -> Image:
+        count = len(self.video.frames)
+        if not -count <= self.index < count:
+            raise InputError(
+                f"there is no frame {self.index} in a video of {count}",
+                input="index",
+                hint=f"give an index from 0 to {count - 1}, or from -{count} to -1",
+            )
+        return Image(self.video.frames[self.index][None].clone())
 
 
 class ContactSheet(Node, version=1, category="video"):

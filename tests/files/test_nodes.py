@@ -1,16 +1,25 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import av
+import numpy as np
 import PIL.Image
 import pytest
 import torch
 from pydantic import ValidationError
 
+from engine.cache import Cache
+from engine.errors import InputError
+from engine.events import NodeSaved
+from engine.execute import Execution
+from engine.graph import check
 from engine.node import Context
 from engine.values import Image, Video
-from nodes.files.nodes import SaveImage, SaveText, SaveVideo
+from engine.workflow import Workflow
+from nodes import registry
+from nodes.files.nodes import LoadText, PreviewImage, PreviewText, PreviewVideo, SaveImage, SaveText, SaveVideo
 
 
 def test_a_batch_is_saved_picture_by_picture() -> None:
@@ -51,3 +60,46 @@ def test_a_prefix_never_leads_out_of_the_output_folder(prefix: str) -> None:
 
 def test_a_prefix_may_name_folders() -> None:
     assert SaveText(text="", filename_prefix="a//b/./c").filename_prefix == "a/b/c"
+
+
+def test_pictures_videos_and_texts_are_shown_in_the_temporary_folder(tmp_path: Path) -> None:
+    PIL.Image.fromarray(np.full((4, 6, 3), 200, np.uint8)).save(tmp_path / "a.png")
+    (tmp_path / "a.txt").write_text("snail")
+    graph = {
+        "picture": {"class_type": "LoadImage", "inputs": {"image": str(tmp_path / "a.png")}},
+        "text": {"class_type": "LoadText", "inputs": {"file": str(tmp_path / "a.txt")}},
+        "video": {"class_type": "CreateVideo", "inputs": {"images": ["picture", "out"]}},
+        "1": {"class_type": "PreviewImage", "inputs": {"images": ["picture", 0]}},
+        "2": {"class_type": "PreviewVideo", "inputs": {"video": ["video", 0]}},
+        "3": {"class_type": "PreviewText", "inputs": {"text": ["text", 0]}},
+    }
+    execution = Execution(check(Workflow.read(graph), registry()), cache=Cache(), out=tmp_path, temp=tmp_path / "temp")
+    saved = {event.node: event for event in execution if isinstance(event, NodeSaved)}
+    assert all(event.temporary and event.files[0].parent == tmp_path / "temp" for event in saved.values())
+    assert {node: event.files[0].suffix for node, event in saved.items()} == {"1": ".png", "2": ".mp4", "3": ".txt"}
+    with PIL.Image.open(saved["1"].files[0]) as picture:
+        assert (picture.size, picture.getpixel((0, 0))) == ((6, 4), (200, 200, 200))
+        assert Workflow.parse(picture.info["workflow"]).graph["1"].class_type == "PreviewImage"
+    assert saved["3"].files[0].read_text() == "snail"
+
+
+def test_previews_show_all_there_is() -> None:
+    assert len(PreviewImage(images=Image(torch.rand(3, 3, 8, 8))).run(Context()).items) == 3
+    (item,) = PreviewVideo(video=Video(torch.rand(5, 3, 16, 16), 12.5)).run(Context()).items
+    with av.open(io.BytesIO(item.data)) as container:
+        stream = container.streams.video[0]
+        assert (stream.frames, float(stream.average_rate or 0)) == (5, 12.5)
+    (item,) = PreviewText(text="Grüße").run(Context()).items
+    assert item.data.decode() == "Grüße"
+
+
+def test_a_text_is_read_as_utf_8(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes("\ufeffeine Schnecke\r\nin Öl".encode())
+    assert LoadText(file=str(tmp_path / "a.txt")).run(Context()) == "eine Schnecke\nin Öl"
+
+
+@pytest.mark.parametrize(("data", "message"), [(b"\xff\xfe", "no UTF-8 text"), (b"x" * 1_000_001, "longer than")])
+def test_what_is_no_text_or_too_long_is_refused(data: bytes, message: str, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(data)
+    with pytest.raises(InputError, match=message):
+        LoadText(file=str(tmp_path / "a.txt")).run(Context())

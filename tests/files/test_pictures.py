@@ -19,9 +19,16 @@ RGB = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
 
 def load(path: Path) -> np.ndarray:
     """(H, W, 3) in [0, 1]."""
-    pixels = LoadImage(image=str(path)).run(Context()).pixels
+    pixels = LoadImage(image=str(path)).run(Context()).out.pixels
     assert pixels.dtype == torch.float32
     assert pixels.shape[:2] == (1, 3)
+    return pixels[0].movedim(0, -1).numpy()
+
+
+def mask(path: Path) -> np.ndarray:
+    """(H, W, 3) in [0, 1]."""
+    pixels = LoadImage(image=str(path)).run(Context()).mask.pixels
+    assert (pixels.dtype, pixels.is_contiguous()) == (torch.float32, True)
     return pixels[0].movedim(0, -1).numpy()
 
 
@@ -42,6 +49,22 @@ def test_transparent_parts_are_laid_on_black(tmp_path: Path) -> None:
     alpha[0, 0], alpha[1, 1] = 0, 51
     Image.fromarray(np.concatenate([RGB, alpha], axis=-1)).save(tmp_path / "a.png")
     np.testing.assert_allclose(load(tmp_path / "a.png"), RGB / 255 * (alpha / 255), atol=1e-6)
+    np.testing.assert_allclose(mask(tmp_path / "a.png"), np.repeat(1 - alpha / 255, 3, -1), atol=1e-6)
+
+
+def test_the_mask_of_what_is_opaque_is_black(tmp_path: Path) -> None:
+    Image.fromarray(RGB).save(tmp_path / "a.png")
+    Image.fromarray(np.zeros((5, 7), np.uint16)).save(tmp_path / "b.png")
+    for name in ("a.png", "b.png"):
+        assert np.array_equal(mask(tmp_path / name), np.zeros((5, 7, 3)))
+
+
+def test_the_mask_is_turned_with_its_picture(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned clockwise by 90°
+    alpha = np.zeros((5, 7, 1), np.uint8)
+    Image.fromarray(np.concatenate([RGB, alpha], axis=-1)).save(tmp_path / "a.png", exif=exif)
+    assert mask(tmp_path / "a.png").shape == load(tmp_path / "a.png").shape == (7, 5, 3)
 
 
 def test_a_palette_with_a_transparent_colour(tmp_path: Path) -> None:
@@ -89,6 +112,12 @@ def test_another_kind_of_file_is_not_a_picture(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="not a picture") as caught:
         load(tmp_path / "a.png")
     assert "PNG, JPEG" in str(caught.value)
+
+
+def test_a_program_that_draws_a_picture_is_not_started(tmp_path: Path) -> None:
+    Image.fromarray(RGB).save(tmp_path / "a.eps")
+    with pytest.raises(InputError, match="not a picture"):
+        load(tmp_path / "a.eps")
 
 
 @pytest.mark.parametrize("kept", [60, 100])

@@ -8,8 +8,8 @@ import torch
 
 from engine.errors import InputError
 from engine.node import Context
-from engine.values import Video
-from nodes.video.nodes import JoinVideos, VideoModelLoad
+from engine.values import Image, Video
+from nodes.video.nodes import CreateVideo, JoinVideos, PickFrame, VideoFrames, VideoModelLoad
 
 
 def test_a_folder_becomes_a_light_reference(folder: Path) -> None:
@@ -57,3 +57,24 @@ def test_videos_that_differ_are_not_joined(second: Video, described: str) -> Non
         JoinVideos(first=(Video(torch.rand(2, 3, 8, 8), 7.0),), second=(second,)).run(Context())
     assert caught.value.input == "second"
     assert described in str(caught.value)
+
+
+def test_a_video_is_taken_apart_and_put_together() -> None:
+    frames, fps = VideoFrames(video=Video(torch.rand(3, 3, 8, 8), 12.5)).run(Context())
+    assert len(frames.pixels) == 3
+    again = CreateVideo(images=frames, fps=fps).run(Context())
+    assert (again.fps, torch.equal(again.frames, frames.pixels)) == (12.5, True)
+
+
+@pytest.mark.parametrize(("index", "which"), [(0, 0), (2, 2), (-1, 2), (-3, 0)])
+def test_a_frame_is_counted_from_either_end(index: int, which: int) -> None:
+    video = Video(torch.rand(3, 3, 8, 8), 7.0)
+    picture: Image = PickFrame(video=video, index=index).run(Context())
+    assert torch.equal(picture.pixels, video.frames[which : which + 1])
+
+
+@pytest.mark.parametrize("index", [3, -4])
+def test_a_frame_that_is_not_there(index: int) -> None:
+    with pytest.raises(InputError, match=f"no frame {index} in a video of 3") as caught:
+        PickFrame(video=Video(torch.rand(3, 3, 8, 8), 7.0), index=index).run(Context())
+    assert caught.value.hint == "give an index from 0 to 2, or from -3 to -1"

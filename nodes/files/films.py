@@ -1,0 +1,103 @@
+"""Reading video files as frames at an even rate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from math import floor
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from engine.errors import InputError
+from engine.values import Video
+from nodes.dataset.footage import Footage, Frame
+from nodes.image.pixels import to_bytes
+from nodes.image.scaling import fitted, scaled
+
+if TYPE_CHECKING:
+    from engine.node import Context
+
+MOST_PIXELS = 2**29
+"""Of all frames together: 6.4 GB of memory."""
+LEAST_PIXELS = 64 * 64
+"""What a smaller frame counts as."""
+
+
+class Wanted(NamedTuple):
+    """What to read of a video."""
+
+    start: float = 0.0
+    """Seconds to leave out at the beginning."""
+    frames: int = 0
+    """How many frames at most; 0 is all."""
+    fps: float = 0.0
+    """Frames a second; 0 is the file's own, on average."""
+    width: int = 0
+    height: int = 0
+    """Pixels; 0 is the own size, or in proportion to the other side."""
+
+
+def read(ctx: Context, path: Path, wanted: Wanted) -> Video:
+    """A video, or a part of it, without its sound.
+
+    Raises:
+        InputError: it can't be opened or decoded, holds nothing from there on, or is too large for the memory.
+    """
+    footage = Footage(path, ctx.cores)
+    fps = wanted.fps or footage.fps
+    expected = wanted.frames or max(1, round((footage.duration - wanted.start) * fps))
+    pictures: list[NDArray[np.uint8]] = []
+    for picture in islice(evenly(footage.frames(layout="rgb24"), fps, wanted.start), wanted.frames or None):
+        pictures.append(_sized(picture, wanted))
+        height, width = pictures[0].shape[:2]
+        most = MOST_PIXELS // max(height * width, LEAST_PIXELS)
+        if len(pictures) > most:
+            raise InputError(
+                f"the video is too large: {len(pictures):,} frames of {width} × {height} would be kept in memory",
+                input="file",
+                hint=f"give a smaller width, or {most:,} frames at most",
+            )
+        ctx.progress(len(pictures), max(expected, len(pictures)), unit="frame")
+    if not pictures:
+        raise InputError(
+            f"there is nothing to see from {wanted.start:g} s on{f': {footage.damage}' if footage.damage else ''}",
+            input="start" if wanted.start else "file",
+            hint=f"the video takes {footage.duration:.1f} s" if wanted.start else "the file may be damaged",
+        )
+    return Video(_to_float(pictures), fps)
+
+
+def evenly(frames: Iterable[Frame], fps: float, start: float = 0.0) -> Iterator[NDArray[np.uint8]]:
+    """A picture for every 1/fps seconds from a time on; as in FFmpeg's `fps`, frames begin at the nearest of these."""
+    shown, slot, begins = None, 0, -1
+    for frame in frames:
+        begins = floor((frame.time - start) * fps + 0.5)
+        while shown is not None and slot < begins:
+            yield shown
+            slot += 1
+        shown = frame.picture
+    if shown is not None and begins >= 0:
+        yield shown
+
+
+def _sized(picture: NDArray[np.uint8], wanted: Wanted) -> NDArray[np.uint8]:
+    """(H, W, 3) in the size asked for."""
+    width, height = fitted(picture.shape[1], picture.shape[0], wanted.width, wanted.height)
+    if (height, width) == picture.shape[:2]:
+        return picture
+    pixels = torch.from_numpy(picture).movedim(-1, 0)[None].float().div(255)
+    resized: NDArray[np.uint8] = to_bytes(scaled(pixels, width, height, "bicubic"))[0]
+    return resized
+
+
+def _to_float(pictures: list[NDArray[np.uint8]]) -> torch.Tensor:
+    """Pictures (H, W, 3) as (T, 3, H, W) in [0, 1]; the list is emptied on the way, to save memory."""
+    height, width = pictures[0].shape[:2]
+    frames = torch.empty(len(pictures), 3, height, width)
+    for index in reversed(range(len(pictures))):
+        frames[index] = torch.from_numpy(pictures.pop()).movedim(-1, 0)
+    return frames.div_(255)

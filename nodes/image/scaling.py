@@ -1,0 +1,45 @@
+"""Pictures in another size. They are (N, 3, H, W) in [0, 1], and stay so."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+if TYPE_CHECKING:
+    from nodes.image.nodes import Method
+
+
+def fitted(own_width: int, own_height: int, width: int, height: int) -> tuple[int, int]:
+    """The size asked for, where 0 is in proportion to the other side, or the own size if both are."""
+    if not width and not height:
+        return own_width, own_height
+    return width or max(1, round(own_width * height / own_height)), height or max(
+        1, round(own_height * width / own_width)
+    )
+
+
+def cropped(pictures: Tensor, ratio: float) -> Tensor:
+    """The middle of pictures, as much of it as has this width / height."""
+    height, width = pictures.shape[2:]
+    kept_width, kept_height = max(1, min(width, round(height * ratio))), max(1, min(height, round(width / ratio)))
+    left, top = (width - kept_width) // 2, (height - kept_height) // 2
+    return pictures[:, :, top : top + kept_height, left : left + kept_width]
+
+
+def scaled(pictures: Tensor, width: int, height: int, method: Method) -> Tensor:
+    """Pictures of this width and height; all methods but "nearest-exact" take the mean over what they shrink."""
+    if method == "lanczos":
+        return torch.stack([torch.stack([_lanczos(plane, width, height) for plane in picture]) for picture in pictures])
+    smooth = {"antialias": True} if method in ("bilinear", "bicubic") else {}
+    return F.interpolate(pictures, (height, width), mode=method, **smooth).clamp(0, 1)
+
+
+def _lanczos(plane: Tensor, width: int, height: int) -> Tensor:
+    """(H, W) → (height, width), as Pillow does it."""
+    picture = Image.fromarray(plane.cpu().numpy().astype(np.float32, copy=False))
+    return torch.from_numpy(np.array(picture.resize((width, height), Image.Resampling.LANCZOS))).clamp(0, 1)

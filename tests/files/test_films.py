@@ -1,0 +1,155 @@
+"""Videos read as frames at an even rate, beside what FFmpeg makes of them."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+from av.filter import Graph
+from numpy.typing import NDArray
+
+from engine.errors import Cancelled, InputError
+from engine.node import Context
+from engine.values import Video
+from nodes.files import films
+from nodes.files.nodes import LoadVideo
+from tests.dataset.films import REAL, sprites, write
+
+
+def shown(video: Video) -> NDArray[np.uint8]:
+    """(T, H, W, 3)."""
+    assert video.frames.is_contiguous()
+    return np.rint(video.frames.movedim(1, -1).numpy() * 255).astype(np.uint8)
+
+
+def load(path: Path, **inputs: float) -> Video:
+    return LoadVideo(file=str(path), **inputs).run(Context())  # type: ignore[arg-type]
+
+
+def by_ffmpeg(path: Path, fps: float) -> NDArray[np.uint8]:
+    """What FFmpeg's filter `fps` makes of a file."""
+    graph, found = Graph(), []
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        source = graph.add_buffer(template=stream, time_base=stream.time_base)
+        graph.link_nodes(source, graph.add("fps", f"fps={fps}:eof_action=round"), graph.add("buffersink"))
+        graph.configure()
+        for frame in [*container.decode(stream), None]:
+            graph.vpush(frame)
+            while True:
+                try:
+                    found.append(graph.vpull().to_ndarray(format="rgb24"))
+                except (av.error.BlockingIOError, av.error.EOFError):
+                    break
+    return np.stack(found)
+
+
+def test_an_even_video_comes_frame_by_frame(tmp_path: Path) -> None:
+    film = sprites(1)[:20]
+    video = load(write(tmp_path / "a.mp4", film, fps=12))
+    assert (video.fps, video.frames.shape) == (12.0, (20, 3, 128, 128))
+    assert np.abs(shown(video).astype(int) - film).mean() < 4
+
+
+def test_a_real_video_has_the_frames_that_ffmpeg_decodes() -> None:
+    with av.open(str(REAL / "bikes.mp4")) as container:
+        frames = np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+    video = load(REAL / "bikes.mp4", frames=60)
+    assert video.fps == 25
+    assert np.abs(shown(video).astype(int) - frames[:60]).max() <= 3, "another way of enlarging the colours"
+
+
+@pytest.mark.parametrize("fps", [5.0, 24.0, 60.0])
+def test_another_rate_repeats_and_leaves_out_what_ffmpeg_does(fps: float, tmp_path: Path) -> None:
+    times = [0, 0.04, 0.08, 0.5, 0.54, 1.2, 1.21, 1.3, 1.7, 1.74]
+    path = write(tmp_path / "a.mp4", sprites(2)[:10], times=times)
+    ours, theirs = shown(load(path, fps=fps)), by_ffmpeg(path, fps)
+    assert abs(len(theirs) - len(ours)) <= 1, "only how long the last frame is shown may differ"
+    same = min(len(ours), len(theirs))
+    assert np.abs(ours[:same].astype(int) - theirs[:same]).max() <= 8
+
+
+def test_a_part_begins_at_a_time_and_has_so_many_frames(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.mkv", sprites(3), fps=24)
+    whole, part = shown(load(path)), shown(load(path, start=0.5, frames=7))
+    assert np.array_equal(part, whole[12:19])
+    late = load(path, start=1.9)
+    assert np.array_equal(shown(late), whole[-2:]), "no more than there are"
+
+
+def test_frames_are_scaled_in_proportion(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.mp4", sprites(4)[:3, :64])
+    assert load(path, width=32).frames.shape == (3, 3, 16, 32)
+    assert load(path, height=32).frames.shape == (3, 3, 32, 64)
+    assert load(path, width=20, height=20).frames.shape == (3, 3, 20, 20)
+    small = load(path, width=64).frames
+    means = torch.nn.functional.avg_pool2d(load(path).frames, 2)
+    assert (small - means).abs().mean() < 0.02
+
+
+def test_an_animated_gif_is_a_video_as_well(tmp_path: Path) -> None:
+    from PIL import Image
+
+    pictures = [Image.new("RGB", (8, 6), colour) for colour in ("red", "lime", "blue")]
+    pictures[0].save(tmp_path / "a.gif", save_all=True, append_images=pictures[1:], duration=100)
+    video = load(tmp_path / "a.gif")
+    assert (video.fps, len(video.frames)) == (10.0, 3)
+    assert shown(video)[:, 0, 0].tolist() == [[255, 0, 0], [0, 255, 0], [0, 0, 255]]
+
+
+def test_one_that_was_cut_short_gives_what_it_holds(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.mkv", sprites(5, seconds=4))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    assert 0 < len(load(path).frames) < 96
+
+
+def test_what_is_no_video_is_named(tmp_path: Path) -> None:
+    (tmp_path / "text.mp4").write_text("no video")
+    with pytest.raises(InputError, match=r"text\.mp4 can't be opened as a video"):
+        load(tmp_path / "text.mp4")
+
+
+def test_a_start_after_the_end_is_told(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.mp4", sprites(6, seconds=1))
+    with pytest.raises(InputError, match=r"nothing to see from 5 s on") as caught:
+        load(path, start=5)
+    assert (caught.value.input, caught.value.hint) == ("start", "the video takes 1.0 s")
+
+
+def test_one_that_would_fill_the_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(films, "MOST_PIXELS", 10 * 128 * 128)
+    path = write(tmp_path / "a.mp4", sprites(7, seconds=1))
+    with pytest.raises(InputError, match="too large") as caught:
+        load(path)
+    assert caught.value.hint == "give a smaller width, or 10 frames at most"
+    assert len(load(path, frames=10).frames) == 10
+    assert len(load(path, width=64).frames) == 24
+
+
+def test_frames_that_are_said_to_be_shown_for_years_end_somewhere(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.mkv", sprites(8)[:2, :16, :16], times=[0, 10**6])
+    with pytest.raises(InputError, match="too large"):
+        load(path, fps=30)
+
+
+def test_it_is_told_how_far_it_is_and_can_be_cancelled(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.mp4", sprites(9, seconds=1))
+    told: list[tuple[int, int]] = []
+    ctx = Context(on_progress=lambda done, total, unit, preview: told.append((done, total)))
+    LoadVideo(file=str(path)).run(ctx)
+    assert told == [(done, 24) for done in range(1, 25)]
+    with pytest.raises(Cancelled):
+        LoadVideo(file=str(path)).run(Context(cancelled=lambda: True))
+
+
+def test_no_library_is_needed_that_only_curation_brings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path / "a.mp4", sprites(1)[:2])
+    for name in ("nodes.files.films", "nodes.dataset.footage"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    for name in ("cv2", "pyarrow", "scenedetect"):
+        monkeypatch.setitem(sys.modules, name, None)
+    assert len(load(path).frames) == 2
