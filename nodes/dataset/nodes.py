@@ -9,10 +9,10 @@ from pydantic import Field
 
 from engine.errors import InputError
 from engine.node import Context, FileContents, InputFile, ModelFile, Node
-from engine.values import Folder, Image, LanguageModel, Table, Video
+from engine.values import Files, Folder, Image, LanguageModel, Media, Table, Video
 from nodes.dataset import extra, sources
 from nodes.dataset.presets import SUMMARISE
-from nodes.files.nodes import Prefix
+from nodes.files.nodes import PREVIEW, Prefix
 from nodes.image.nodes import Seed
 
 VideoFiles = Annotated[str, FileContents("files", sources.find)]
@@ -197,6 +197,36 @@ class EloThreshold(Node, version=1, category="dataset", uses="io"):
             raise InputError(f"'{best}' won the votes, and is no percentage", input="votes")
         listed = "\n".join(f"{name}: {rating:.0f}" for name, rating in rated.items())
         return Chosen(percent, f"worst {percent:g}% {self.column}", listed)
+
+
+class PreviewTable(Node, version=1, category="dataset", saves="table", temporary=True):
+    """Show the first rows of a table."""
+
+    table: Table
+    """The table."""
+    rows: Annotated[int, Field(ge=1, le=1000)] = 20
+    """How many rows."""
+
+    def run(self, ctx: Context) -> Files:
+        extra.require()
+        from nodes.dataset.listing import as_json
+
+        return Files((Media(as_json(self.table, self.rows).encode(), "json", PREVIEW),))
+
+
+class SaveTable(Node, version=1, category="dataset", saves="table"):
+    """Save a table as CSV, without the pictures in it: scores for a spreadsheet, or the frames of a video."""
+
+    table: Table
+    """The table."""
+    filename_prefix: Prefix = "table"
+    """What the file's name starts with; `folder/name` saves into a folder below the output folder."""
+
+    def run(self, ctx: Context) -> Files:
+        extra.require()
+        from nodes.dataset.listing import as_csv
+
+        return Files((Media(as_csv(self.table).encode(), "csv", self.filename_prefix),))
 
 
 class SaveDataset(Node, version=2, category="dataset", saves="dataset"):
