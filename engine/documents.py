@@ -67,12 +67,12 @@ def read(name: str, registry: Registry) -> Document:
         if not path.exists():
             path = shipped().get(name, path)
     try:
-        data = path.read_bytes()
+        held = _held(path, registry)
     except FileNotFoundError:
         raise MissingError(f"there is no workflow '{name}'", hint=_near(path)) from None
     except OSError as error:
         raise UsageError(f"can't read '{name}': {error.strerror}") from None
-    return Document(_with_files(_held(data, path, registry), path.parent, registry), path.stem, path.parent)
+    return Document(_with_files(held, path.parent, registry), path.stem, path.parent)
 
 
 def _near(path: Path) -> str | None:
@@ -80,12 +80,23 @@ def _near(path: Path) -> str | None:
     return suggestion(path.name, [*shipped(), *(name for name in beside if not name.startswith("."))])
 
 
-def _held(data: bytes, path: Path, registry: Registry) -> Workflow:
-    if data.startswith(PNG):
-        return _embedded(_png_tags(path), path, registry)
-    if data[4:8] == b"ftyp":
-        return _embedded(_mp4_tags(path), path, registry)
-    return parse(json_of(data), registry)
+def tags(path: Path) -> Mapping[str, str] | None:
+    """The texts that a PNG or an MP4 carries, of which `workflow` and `prompt` are its workflow; None of another file.
+
+    Raises:
+        WorkflowError: the file is damaged.
+        OSError: it can't be read.
+    """
+    with path.open("rb") as file:
+        start = file.read(12)
+    if start.startswith(PNG):
+        return _png_tags(path)
+    return _mp4_tags(path) if start[4:8] == b"ftyp" else None
+
+
+def _held(path: Path, registry: Registry) -> Workflow:
+    carried = tags(path)
+    return parse(json_of(path.read_bytes()), registry) if carried is None else _embedded(carried, path, registry)
 
 
 def _with_files(workflow: Workflow, folder: Path, registry: Registry) -> Workflow:
