@@ -1,0 +1,160 @@
+/** The inputs that a workflow exposes, as a plain form, and what it gives. */
+
+import { PinOff, Play, Square } from "lucide-react";
+import { toggleInput } from "./actions/editing";
+import { cancel, run } from "./actions/running";
+import { renameExposed, setInput } from "./edit";
+import { FieldOf } from "./fields";
+import { t } from "./i18n";
+import { Files } from "./Results";
+import type { NodeRun } from "./run";
+import { progressOf, StatusBar } from "./StatusBar";
+import type { FileRef, Problem } from "./schema";
+import { store, useStore } from "./store";
+import { IconButton } from "./ui/IconButton";
+import { fieldFor } from "./widgets";
+import { asConstant, asLink, splitPath, words, written } from "./workflow";
+
+const NO_PROBLEMS: Problem[] = [];
+
+export function FormView() {
+  const document = useStore((state) => state.document);
+  const inputs = Object.entries(document.inputs ?? {});
+  return (
+    <div className="form-page">
+      <form
+        onSubmit={(event) => {
+          event.preventDefault();
+          void run();
+        }}
+      >
+        <h2>{document.title || t("document.untitled")}</h2>
+        {document.description && <p className="lead">{document.description}</p>}
+        {inputs.length === 0 && <p className="empty">{t("form.nothing")}</p>}
+        {inputs.map(([name, path]) => (
+          <FormRow key={path} name={name} path={path} />
+        ))}
+        <FormRun />
+      </form>
+      <FormResults />
+      <StatusBar />
+    </div>
+  );
+}
+
+function FormRow({ name, path }: { name: string; path: string }) {
+  const [node, input] = splitPath(path);
+  const entry = useStore((state) => state.document.graph[node]);
+  const problems = useStore((state) => state.problems[node]) ?? NO_PROBLEMS;
+  const { faces, editWhole } = store.getState();
+  if (!entry) return null;
+  const socket = faces()
+    .of(entry.class_type, entry)
+    .inputs.find((found) => found.name === input);
+  const field = socket && fieldFor(socket.schema);
+  const value = entry.inputs[input];
+  const problem = problems.find((found) => found.input === input);
+  return (
+    <div className="form-row">
+      <span className="name">
+        <input
+          className="rename"
+          aria-label={t("form.name", { name })}
+          defaultValue={words(name)}
+          onBlur={(event) => {
+            const wanted = event.target.value.trim();
+            if (wanted !== words(name))
+              editWhole((document) => renameExposed(document, name, wanted), "", []);
+          }}
+        />
+        <IconButton icon={PinOff} label={t("form.hide", { name })} onClick={() => toggleInput(node, input)} />
+      </span>
+      {socket && field && !asLink(value) ? (
+        <FieldOf
+          name={field}
+          label={words(name)}
+          schema={socket.schema}
+          value={value === undefined ? socket.default : asConstant(value)}
+          isInvalid={problem !== undefined}
+          onChange={(json) =>
+            editWhole((document) => setInput(document, node, input, written(json)), `form ${path}`, [])
+          }
+        />
+      ) : (
+        <p className="empty">{t("form.linked")}</p>
+      )}
+      {socket?.help && <small>{socket.help}</small>}
+      {problem && (
+        <small className="why" role="alert">
+          {problem.message}
+        </small>
+      )}
+    </div>
+  );
+}
+
+function FormRun() {
+  const found = useStore((state) => (state.job ? state.runs[state.job] : undefined));
+  const isBusy = found?.state === "running" || found?.state === "pending";
+  const { done, total } = found ? progressOf(found) : { done: 0, total: 0 };
+  return (
+    <div className="form-run">
+      <button type="submit" className="primary">
+        <Play aria-hidden />
+        {t("form.run")}
+      </button>
+      {isBusy && (
+        <>
+          <button type="button" onClick={() => void cancel()}>
+            <Square aria-hidden />
+            {t("run.cancel")}
+          </button>
+          <progress
+            aria-label={t("status.progress")}
+            value={total ? done : undefined}
+            max={total || undefined}
+          />
+        </>
+      )}
+    </div>
+  );
+}
+
+/** The files of all nodes, each once. */
+function allFiles(nodes: Record<string, NodeRun>): FileRef[] {
+  const files = Object.values(nodes).flatMap((node) => node.files);
+  return [
+    ...new Map(files.map((file) => [`${file.type}/${file.subfolder}/${file.filename}`, file])).values(),
+  ];
+}
+
+function FormResults() {
+  const found = useStore((state) => (state.job ? state.runs[state.job] : undefined));
+  const pictures = useStore((state) => state.previews);
+  const files = found ? allFiles(found.nodes) : [];
+  const texts = Object.entries(found?.nodes ?? {}).filter(([id, node]) => node.text && !id.includes("["));
+  const [picture] = found?.state === "running" ? Object.values(pictures).slice(-1) : [];
+  return (
+    <section className="form-results" aria-label={t("form.results")}>
+      {picture && <img className="preview" src={picture} alt={t("form.preview")} />}
+      {texts.map(([id, { text }]) => (
+        <p key={id} className="text">
+          {text}
+        </p>
+      ))}
+      {files.length > 0 ? (
+        <Files files={files} />
+      ) : (
+        !picture && <p className="empty">{t("form.noResults")}</p>
+      )}
+      {Object.entries(found?.nodes ?? {}).map(
+        ([id, { problem }]) =>
+          problem && (
+            <p key={id} className="problem" role="alert">
+              {problem.message}
+            </p>
+          ),
+      )}
+    </section>
+  );
+}

@@ -1,0 +1,247 @@
+/** The one component for nodes of every kind: sockets, fields, state and results, all told by its face. */
+
+import type { NodeProps } from "@xyflow/react";
+import { Boxes, ChevronDown, ChevronRight, MoreHorizontal, Pin } from "lucide-react";
+import { type MouseEvent, memo, useCallback, useMemo } from "react";
+import { rename, setValue } from "./actions/editing";
+import { coloured } from "./canvas/colours";
+import type { CardNode } from "./canvas/flow";
+import { openNodeMenu, openSocketMenu, toggleFolded } from "./canvas/menus";
+import { SocketButton } from "./canvas/Sockets";
+import { StateBadge, StateBar } from "./canvas/States";
+import { FieldOf } from "./fields";
+import { t } from "./i18n";
+import { Results } from "./Results";
+import type { Json, Problem } from "./schema";
+import { useStore } from "./store";
+import type { End } from "./store/ui";
+import { EditableText } from "./ui/EditableText";
+import { fieldFor, isWide } from "./widgets";
+import { asConstant, asLink, runId, type Socket, titleOf, words } from "./workflow";
+
+const NO_PROBLEMS: Problem[] = [];
+
+export const NodeCard = memo(function NodeCard({ id, data }: NodeProps<CardNode>) {
+  const { entry, face, place } = data;
+  const flatId = useStore((state) => runId(state.path, id));
+  const run = useStore((state) => (state.job ? state.runs[state.job]?.nodes[flatId] : undefined));
+  const picture = useStore((state) => state.previews[flatId]);
+  const problems = useStore((state) => state.problems[flatId]) ?? NO_PROBLEMS;
+  const renaming = useStore((state) => state.renaming === id);
+  const setUi = useStore((state) => state.set);
+  const title = titleOf(entry);
+  const mode = entry._meta?.mode;
+  const isFolded = place.collapsed ?? false;
+
+  const bare = face.inputs.filter(
+    (input) => isFolded || !fieldFor(input.schema) || asLink(entry.inputs[input.name]),
+  );
+  const fields = isFolded ? [] : face.inputs.filter((input) => !bare.includes(input));
+  const all = run?.problem ? [...problems, run.problem] : problems;
+  const general = all.filter(
+    ({ input }) => input === null || !face.inputs.some(({ name }) => name === input),
+  );
+  const problemOf = (input: string) => all.find((problem) => problem.input === input);
+  const openMenu = (event: MouseEvent) => {
+    event.preventDefault();
+    event.stopPropagation();
+    openNodeMenu(id, { x: event.clientX, y: event.clientY });
+  };
+  const classes = ["card", run?.state ?? "", mode ?? "", all.length > 0 ? "faulty" : "", face.form].join(" ");
+
+  return (
+    // biome-ignore lint/a11y/noStaticElementInteractions: the menu is reached by its button as well
+    <div className={classes} style={coloured(face.category)} onContextMenu={openMenu}>
+      <header>
+        <button
+          type="button"
+          className="icon nodrag"
+          aria-expanded={!isFolded}
+          aria-label={t(isFolded ? "node.unfold" : "node.fold")}
+          onClick={() => toggleFolded(id)}
+        >
+          {isFolded ? <ChevronRight /> : <ChevronDown />}
+        </button>
+        <EditableText
+          value={title}
+          label={t("node.title", { title })}
+          isEditing={renaming}
+          onEdit={(isEditing) => setUi({ renaming: isEditing ? id : null })}
+          onChange={(text) => rename(id, text)}
+        />
+        {face.form === "subgraph" && <Boxes className="mark" aria-label={t("node.isSubgraph")} />}
+        {mode && <span className="mode">{t(mode === "mute" ? "node.muted" : "node.bypassed")}</span>}
+        <StateBadge run={run} />
+        <button
+          type="button"
+          className="icon nodrag"
+          aria-haspopup="menu"
+          aria-label={t("node.menu", { title })}
+          onClick={openMenu}
+        >
+          <MoreHorizontal />
+        </button>
+      </header>
+      <StateBar run={run} title={title} />
+      {title !== words(entry.class_type) && !isFolded && <p className="kind">{words(entry.class_type)}</p>}
+      {face.form === "unknown" && <p className="problem">{t("node.unknown", { kind: entry.class_type })}</p>}
+      <div className="sockets">
+        <ul aria-label={t("node.inputs")}>
+          {bare.map((input) => (
+            <InputRow
+              key={input.name}
+              node={id}
+              title={title}
+              input={input}
+              problem={problemOf(input.name)}
+              isLinked={asLink(entry.inputs[input.name]) !== null}
+              exposed={data.inputs[input.name]}
+            />
+          ))}
+        </ul>
+        <ul aria-label={t("node.outputs")} className="outputs">
+          {face.outputs.map(({ name, type }, index) => (
+            <OutputRow
+              key={name}
+              node={id}
+              title={title}
+              name={name}
+              type={type}
+              isGiven={data.outputs.some((slot) => slot === name || slot === index)}
+            />
+          ))}
+        </ul>
+      </div>
+      {fields.length > 0 && (
+        <ul className="fields" aria-label={t("node.fields")}>
+          {fields.map((input) => (
+            <FieldRow
+              key={input.name}
+              node={id}
+              title={title}
+              input={input}
+              value={entry.inputs[input.name]}
+              problem={problemOf(input.name)}
+              exposed={data.inputs[input.name]}
+            />
+          ))}
+        </ul>
+      )}
+      {general.map((problem) => (
+        <p key={problem.message} className="problem" role="alert">
+          {problem.message}
+          {problem.hint && <span className="hint">{problem.hint}</span>}
+        </p>
+      ))}
+      {run?.because && <p className="because">{t("node.because", { node: run.because })}</p>}
+      {!isFolded && <Results run={run} picture={picture} title={title} />}
+    </div>
+  );
+});
+
+interface RowProps {
+  node: string;
+  title: string;
+  input: Socket;
+  problem: Problem | undefined;
+  exposed: string | undefined;
+}
+
+function useEnd(node: string, side: End["side"], socket: string, type: string): End {
+  return useMemo(() => ({ node, side, socket, type }), [node, side, socket, type]);
+}
+
+/** An input that has no field: it only takes a link, or has one. */
+const InputRow = memo(function InputRow({
+  node,
+  title,
+  input,
+  problem,
+  exposed,
+  isLinked,
+}: RowProps & { isLinked: boolean }) {
+  const end = useEnd(node, "input", input.name, input.type);
+  return (
+    <li className={problem ? "bad" : ""} title={input.help}>
+      <SocketButton end={end} title={title} isLinked={isLinked} />
+      <span className={input.required && !isLinked ? "name wanted" : "name"}>{words(input.name)}</span>
+      {exposed && <Exposed name={exposed} />}
+      {problem && <ProblemText problem={problem} />}
+    </li>
+  );
+});
+
+interface OutputProps {
+  node: string;
+  title: string;
+  name: string;
+  type: string;
+  isGiven: boolean;
+}
+
+const OutputRow = memo(function OutputRow({ node, title, name, type, isGiven }: OutputProps) {
+  const end = useEnd(node, "output", name, type);
+  return (
+    <li title={type}>
+      {isGiven && <Exposed name={name} />}
+      <span className="name">{name === "out" ? type : words(name)}</span>
+      <SocketButton end={end} title={title} isLinked={false} />
+    </li>
+  );
+});
+
+const FieldRow = memo(function FieldRow({
+  node,
+  title,
+  input,
+  value,
+  problem,
+  exposed,
+}: RowProps & { value: Json | undefined }) {
+  const end = useEnd(node, "input", input.name, input.type);
+  const field = fieldFor(input.schema);
+  const change = useCallback((json: Json) => setValue(node, input.name, json), [node, input.name]);
+  const isDefault = value === undefined;
+  const openMenu = (event: MouseEvent) => {
+    event.preventDefault();
+    event.stopPropagation();
+    openSocketMenu(end, { x: event.clientX, y: event.clientY });
+  };
+  return (
+    <li
+      className={`field ${field && isWide(field) ? "wide" : ""} ${problem ? "bad" : ""} ${isDefault ? "default" : ""}`}
+      title={input.help}
+      onContextMenu={openMenu}
+    >
+      <SocketButton end={end} title={title} isLinked={false} />
+      <span className={input.required && isDefault ? "name wanted" : "name"}>
+        {words(input.name)}
+        {exposed && <Exposed name={exposed} />}
+      </span>
+      {field && (
+        <FieldOf
+          name={field}
+          label={words(input.name)}
+          schema={input.schema}
+          value={isDefault ? input.default : asConstant(value)}
+          isInvalid={problem !== undefined}
+          onChange={change}
+        />
+      )}
+      {problem && <ProblemText problem={problem} />}
+    </li>
+  );
+});
+
+function Exposed({ name }: { name: string }) {
+  return <Pin className="pin" role="img" aria-label={t("socket.exposed", { name })} />;
+}
+
+function ProblemText({ problem }: { problem: Problem }) {
+  return (
+    <span className="problem" role="alert">
+      {problem.message}
+      {problem.hint && <span className="hint">{problem.hint}</span>}
+    </span>
+  );
+}

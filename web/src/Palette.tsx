@@ -1,0 +1,115 @@
+/** Searching for a kind of node to add; only those that fit, if a link waits for one. */
+
+import { Boxes, Search } from "lucide-react";
+import { type KeyboardEvent, useEffect, useMemo, useRef, useState } from "react";
+import { add, fittingSockets } from "./actions/editing";
+import { coloured } from "./canvas/colours";
+import { focusNode, placeForNew } from "./canvas/view";
+import { t } from "./i18n";
+import { ranked } from "./search";
+import { store, useStore } from "./store";
+import { Dialog } from "./ui/Dialog";
+import { type Face, words } from "./workflow";
+
+export function PaletteLayer() {
+  const palette = useStore((state) => state.palette);
+  return palette ? <Palette /> : null;
+}
+
+function useFaces(): Face[] {
+  const kinds = useStore((state) => state.kinds);
+  const subgraphs = useStore((state) => state.document.subgraphs);
+  const end = useStore((state) => state.palette?.end ?? null);
+  return useMemo(() => {
+    const faces = store.getState().faces();
+    const names = [...Object.keys(kinds), ...Object.keys(subgraphs ?? {})];
+    const all = names.map((name) => faces.of(name));
+    return end ? all.filter((face) => fittingSockets(face, end).length > 0) : all;
+  }, [kinds, subgraphs, end]);
+}
+
+function Palette() {
+  const { palette, set } = store.getState();
+  const faces = useFaces();
+  const [text, setText] = useState("");
+  const [chosen, setChosen] = useState(0);
+  const list = useRef<HTMLUListElement>(null);
+  const found = useMemo(
+    () => ranked(faces, text, (face) => [face.kind, words(face.kind), face.category, face.help]),
+    [faces, text],
+  );
+
+  useEffect(() => {
+    list.current?.children[chosen]?.scrollIntoView({ block: "nearest" });
+  }, [chosen]);
+
+  const close = () => set({ palette: null });
+  const choose = (face: Face | undefined) => {
+    if (!face) return;
+    close();
+    add(face.kind, palette?.at ?? placeForNew(), palette?.end);
+    const [made] = store.getState().selected();
+    if (made) setTimeout(() => focusNode(made), 50);
+  };
+  const keys: Record<string, () => void> = {
+    ArrowDown: () => setChosen((at) => Math.min(found.length - 1, at + 1)),
+    ArrowUp: () => setChosen((at) => Math.max(0, at - 1)),
+    Enter: () => choose(found[chosen]),
+  };
+  const onKeyDown = (event: KeyboardEvent) => {
+    const act = keys[event.key];
+    if (!act) return;
+    event.preventDefault();
+    act();
+  };
+
+  return (
+    <Dialog label={t("palette.label")} className="palette" isBare onClose={close}>
+      <label className="search">
+        <Search aria-hidden />
+        <input
+          autoFocus
+          role="combobox"
+          aria-label={t("palette.label")}
+          aria-expanded
+          aria-controls="palette-list"
+          aria-activedescendant={found[chosen] ? `palette-${found[chosen].kind}` : undefined}
+          aria-autocomplete="list"
+          placeholder={
+            palette?.end ? t("palette.fitting", { type: palette.end.type }) : t("palette.placeholder")
+          }
+          value={text}
+          onChange={(event) => {
+            setText(event.target.value);
+            setChosen(0);
+          }}
+          onKeyDown={onKeyDown}
+        />
+      </label>
+      <ul ref={list} id="palette-list" role="listbox" aria-label={t("palette.kinds")}>
+        {found.map((face, at) => (
+          // biome-ignore lint/a11y/useKeyWithClickEvents: the combobox has the focus and its keys
+          <li
+            key={face.kind}
+            id={`palette-${face.kind}`}
+            role="option"
+            tabIndex={-1}
+            aria-selected={at === chosen}
+            aria-label={words(face.kind)}
+            style={coloured(face.category)}
+            onClick={() => choose(face)}
+            onPointerMove={() => setChosen(at)}
+          >
+            <span className="dot">{face.form === "subgraph" && <Boxes aria-hidden />}</span>
+            <span className="what">
+              <b>{words(face.kind)}</b>
+              <small>{face.help.split("\n")[0]}</small>
+            </span>
+            <em>{face.category || t("node.isSubgraph")}</em>
+          </li>
+        ))}
+      </ul>
+      {found.length === 0 && <p className="empty">{t("palette.nothing")}</p>}
+    </Dialog>
+  );
+}

@@ -1,0 +1,146 @@
+/** How things stand: the connection, the run, and what is wrong with the document. */
+
+import { ChevronRight, CircleAlert, CircleCheck, Maximize, Minus, Plus, Wifi, WifiOff } from "lucide-react";
+import type { MouseEvent } from "react";
+import { fit, focusNode, zoom } from "./canvas/view";
+import { type TextKey, t } from "./i18n";
+import type { Run } from "./run";
+import type { JobState, Problem } from "./schema";
+import { store, useStore } from "./store";
+import { seconds } from "./ui/format";
+import { IconButton } from "./ui/IconButton";
+import { levelAt, titleOf } from "./workflow";
+
+export function StatusBar() {
+  const isConnected = useStore((state) => state.isConnected);
+  return (
+    <footer className="statusbar">
+      <span className={isConnected ? "online" : "offline"} role="status">
+        {isConnected ? <Wifi aria-hidden /> : <WifiOff aria-hidden />}
+        {t(isConnected ? "status.online" : "status.offline")}
+      </span>
+      <Problems />
+      <RunStatus />
+      <div className="zoom">
+        <IconButton icon={Minus} label={t("canvas.zoomOut")} onClick={() => zoom(0.8)} />
+        <IconButton icon={Maximize} label={t("canvas.fit")} onClick={() => fit()} />
+        <IconButton icon={Plus} label={t("canvas.zoomIn")} onClick={() => zoom(1.25)} />
+      </div>
+    </footer>
+  );
+}
+
+/** Shows the node that a problem is of, at the level where it is. */
+function show({ node }: Problem): void {
+  const { enter, select, document, path } = store.getState();
+  const parts = (node ?? "").split("/");
+  const steps: { node: string; name: string }[] = [];
+  for (const part of parts.slice(0, -1)) {
+    const entry = levelAt(document, steps).graph[part];
+    if (entry) steps.push({ node: part, name: entry.class_type });
+  }
+  if (steps.length !== path.length || steps.some((step, at) => step.node !== path[at]?.node)) enter(steps);
+  const id = parts.at(-1) ?? "";
+  select([id]);
+  setTimeout(() => {
+    fit([id]);
+    focusNode(id);
+  }, 120);
+}
+
+function Problems() {
+  const { problems, missing } = useStore((state) => state.verdict);
+  const set = useStore((state) => state.set);
+  const all = [...problems, ...missing];
+  const { document } = store.getState();
+  const told = ({ node, message }: Problem) => {
+    const entry = node ? document.graph[node] : undefined;
+    return `${entry ? titleOf(entry) : (node ?? t("status.document"))}: ${message}`;
+  };
+  const open = (event: MouseEvent) => {
+    const { left, top } = event.currentTarget.getBoundingClientRect();
+    const items = all.map((problem) => ({
+      label: told(problem),
+      icon: CircleAlert,
+      act: () => problem.node && show(problem),
+    }));
+    set({ menu: { label: t("status.problems"), at: { x: left, y: top - 40 * all.length }, items } });
+  };
+  if (all.length === 0) {
+    return (
+      <span className="valid">
+        <CircleCheck aria-hidden />
+        {t("status.valid")}
+      </span>
+    );
+  }
+  return (
+    <button type="button" className="faults" aria-haspopup="menu" onClick={open}>
+      <CircleAlert aria-hidden />
+      {t(all.length === 1 ? "status.problem" : "status.problemsCount", { count: all.length })}
+    </button>
+  );
+}
+
+const JOB_TEXTS: Record<JobState, TextKey> = {
+  pending: "job.pending",
+  running: "job.running",
+  done: "job.done",
+  failed: "job.failed",
+  cancelled: "job.cancelled",
+};
+
+/** How many of a run's nodes have come to an end, and how many there are. */
+export function progressOf(run: Run): { done: number; total: number } {
+  const leaves = Object.values(run.nodes).filter((node) => Object.keys(node.parts).length === 0);
+  const waiting = leaves.filter(({ state }) => state === "pending" || state === "running");
+  return { done: leaves.length - waiting.length, total: leaves.length };
+}
+
+function RunStatus() {
+  const run = useStore((state) => (state.job ? state.runs[state.job] : undefined));
+  if (!run) return <span className="spring" />;
+  const { done, total } = progressOf(run);
+  const isBusy = run.state === "running";
+  return (
+    <span className={`job spring ${run.state}`} role="status">
+      {t(JOB_TEXTS[run.state])}
+      {isBusy && total > 0 && (
+        <>
+          <progress aria-label={t("status.progress")} value={done} max={total} />
+          {`${done}/${total}`}
+        </>
+      )}
+      {!isBusy && run.seconds !== null && ` · ${seconds(run.seconds)}`}
+      {!isBusy && run.cached > 0 && ` · ${t("status.cached", { count: run.cached })}`}
+      {run.problem && <span className="why">{run.problem.message}</span>}
+    </span>
+  );
+}
+
+export function Breadcrumbs() {
+  const path = useStore((state) => state.path);
+  const title = useStore((state) => state.document.title || t("document.untitled"));
+  const { enter } = store.getState();
+  if (path.length === 0) return null;
+  const crumbs = [title, ...path.map((step) => step.name)];
+  return (
+    <nav className="crumbs" aria-label={t("crumbs.label")}>
+      <ol>
+        {crumbs.map((crumb, at) => (
+          // biome-ignore lint/suspicious/noArrayIndexKey: a crumb is known by its depth
+          <li key={at}>
+            {at > 0 && <ChevronRight aria-hidden />}
+            <button
+              type="button"
+              aria-current={at === path.length ? "page" : undefined}
+              onClick={() => enter(path.slice(0, at))}
+            >
+              {crumb}
+            </button>
+          </li>
+        ))}
+      </ol>
+    </nav>
+  );
+}

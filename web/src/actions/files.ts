@@ -1,0 +1,143 @@
+/** Opening, saving, uploading and downloading. */
+
+import { api, Refused } from "../api";
+import { addNode } from "../edit";
+import { t } from "../i18n";
+import { kindOf } from "../media";
+import { runOf } from "../run";
+import type { Document, FileRef, Point } from "../schema";
+import { store } from "../store";
+import { emptyDocument } from "../workflow";
+import { jobOf, remember } from "./memory";
+
+/** Does something that may fail, and tells people if it does. */
+export async function trying<T>(act: () => Promise<T>): Promise<T | undefined> {
+  try {
+    return await act();
+  } catch (error) {
+    if (!(error instanceof Refused || error instanceof TypeError)) throw error;
+    const hint = error instanceof Refused ? error.problems[0]?.hint : null;
+    store.getState().tell(hint ? `${error.message} – ${hint}` : error.message, "bad");
+    return undefined;
+  }
+}
+
+/** Shows a document, with the results of the last run that it is known to have had. */
+export async function open(document: unknown, name: string | null = null): Promise<void> {
+  const { open: show, leave, tell } = store.getState();
+  leave();
+  if (!show(document, name)) {
+    tell(t("open.notWorkflow"), "bad");
+    return;
+  }
+  const job = name && jobOf(name);
+  if (job) await showJob(job);
+}
+
+/** Shows a job's states and results on the canvas. */
+export async function showJob(id: string): Promise<void> {
+  try {
+    const job = await api.job(id);
+    store.getState().follow(id, runOf(job));
+  } catch (error) {
+    if (!(error instanceof Refused && error.status === 404)) throw error;
+  }
+}
+
+export function openNew(): Promise<void> {
+  return open(emptyDocument());
+}
+
+export const openTemplate = (name: string) => trying(async () => open(await api.template(name)));
+export const openSaved = (name: string) => trying(async () => open(await api.workflow(name), name));
+export const openVersion = (name: string, version: number) =>
+  trying(async () => {
+    await open(await api.version(name, version), name);
+    store.setState({ kept: null });
+  });
+export const openWorkflowOf = (file: FileRef) => trying(async () => open(await api.workflowOf(file)));
+export const openJob = (id: string) =>
+  trying(async () => {
+    const job = await api.job(id);
+    await open(job.document);
+    store.getState().follow(id, runOf(job));
+  });
+
+/** The name that a title is saved under. */
+export function nameFor(title: string): string {
+  const plain = title.normalize("NFKD").replace(/[\u0300-\u036f]/g, "");
+  const name = plain
+    .toLowerCase()
+    .replace(/[^a-z0-9]+/g, "-")
+    .replace(/^-+|-+$/g, "");
+  return name.slice(0, 60) || "untitled";
+}
+
+/** Saves on the server; a document that has no name yet gets one that is free. */
+export async function save(): Promise<void> {
+  const { document, name, setKept, tell } = store.getState();
+  await trying(async () => {
+    const as = name ?? (await freeName(document));
+    await api.save(as, document);
+    setKept(document, as);
+    const { job } = store.getState();
+    if (job) remember(as, job);
+    tell(t("save.done", { name: as }));
+  });
+}
+
+async function freeName(document: Document): Promise<string> {
+  const taken = new Set((await api.workflows()).map(({ name }) => name));
+  const base = nameFor(document.title ?? "");
+  let name = base;
+  for (let number = 2; taken.has(name); number += 1) name = `${base}-${number}`;
+  return name;
+}
+
+/** Uploads a file; gives the name that an input takes. */
+export function upload(file: File): Promise<string | undefined> {
+  return trying(async () => {
+    const { name, subfolder } = await api.upload(file);
+    store.setState({ uploads: store.getState().uploads + 1 });
+    return subfolder ? `${subfolder}/${name}` : name;
+  });
+}
+
+/** Opens the workflow that a file is or carries; other pictures and videos become a node that loads them. */
+export async function importFile(file: File, at: Point): Promise<void> {
+  try {
+    const { document } = await api.convertFile(file);
+    await open(document);
+  } catch (error) {
+    if (!(error instanceof Refused)) throw error;
+    const isMedia = ["image", "video"].includes(kindOf(file.name));
+    if (!isMedia || !(await addLoader(file, at))) store.getState().tell(error.message, "bad");
+  }
+}
+
+const GIVES: Record<string, string> = { image: "Image", video: "Video" };
+
+async function addLoader(file: File, at: Point): Promise<boolean> {
+  const { kinds, edit } = store.getState();
+  const type = GIVES[kindOf(file.name)];
+  const kind = Object.values(kinds).find(
+    ({ inputs, outputs }) =>
+      inputs.some(({ holds }) => holds === "media") && outputs.some((output) => output.type === type),
+  );
+  const input = kind?.inputs.find(({ holds }) => holds === "media");
+  const name = kind && input && (await upload(file));
+  if (!name) return false;
+  edit((level) => addNode(level, kind.kind, at, { [input.name]: name })[0]);
+  return true;
+}
+
+export function download(): void {
+  const { document, name } = store.getState();
+  const text = `${JSON.stringify(document, null, 2)}\n`;
+  const address = URL.createObjectURL(new Blob([text], { type: "application/json" }));
+  const link = window.document.createElement("a");
+  link.href = address;
+  link.download = `${name ?? nameFor(document.title ?? "")}.json`;
+  link.click();
+  URL.revokeObjectURL(address);
+}

@@ -1,0 +1,51 @@
+/** Starting and stopping. */
+
+import { api } from "../api";
+import { t } from "../i18n";
+import type { Document } from "../schema";
+import { store } from "../store";
+import { runId } from "../workflow";
+import { trying } from "./files";
+import { remember } from "./memory";
+
+const { getState } = store;
+
+/** Starts a job and shows it. */
+async function start(
+  begin: (document: Document, client: string) => Promise<{ prompt_id: string }>,
+): Promise<void> {
+  const { document, client, name } = getState();
+  await trying(async () => {
+    const { prompt_id } = await begin(document, client);
+    getState().follow(prompt_id);
+    if (name) remember(name, prompt_id);
+  });
+}
+
+export const run = () => start((document, client) => api.run(document, client));
+
+export function runOnly(nodes: Iterable<string>): Promise<void> {
+  const { path } = getState();
+  const targets = [...nodes].map((node) => runId(path, node));
+  return targets.length > 0
+    ? start((document, client) => api.run(document, client, targets))
+    : Promise.resolve();
+}
+
+export function sweep(axes: { name: string; values: unknown[] }[]): Promise<void> {
+  return start((document, client) => api.sweep(document, axes, client));
+}
+
+export async function cancel(job = getState().job): Promise<void> {
+  if (!job) return;
+  await trying(async () => {
+    await api.cancel(job);
+    getState().tell(t("run.cancelling"));
+  });
+}
+
+export const retry = (job: string) =>
+  trying(async () => {
+    const answer = await api.retry(job);
+    getState().follow(answer?.prompt_id ?? answer?.id ?? job);
+  });

@@ -1,0 +1,132 @@
+/** What goes on by itself: the connection, checks of the document, drafts and saving. */
+
+import { open, showJob } from "./actions/files";
+import { readDraft, remember, writeDraft } from "./actions/memory";
+import { api, Refused } from "./api";
+import { listen } from "./events";
+import { t } from "./i18n";
+import type { Document } from "./schema";
+import { type State, store } from "./store";
+import { readTheme } from "./theme";
+
+const CHECK_AFTER = 400;
+const DRAFT_AFTER = 500;
+const SAVE_AFTER = 4000;
+
+/** Calls a function some time after the last of many calls. */
+function later(act: () => void, wait: number): () => void {
+  let timer = 0;
+  return () => {
+    clearTimeout(timer);
+    timer = window.setTimeout(act, wait);
+  };
+}
+
+/** Whether two documents differ in more than how they are drawn. */
+function differs(one: Document, other: Document): boolean {
+  return one.graph !== other.graph || one.subgraphs !== other.subgraphs || one.inputs !== other.inputs;
+}
+
+async function check(): Promise<void> {
+  const { document, setVerdict } = store.getState();
+  try {
+    const verdict = await api.validate(document);
+    if (document === store.getState().document || !differs(document, store.getState().document))
+      setVerdict(verdict);
+  } catch (error) {
+    if (!(error instanceof Refused)) return; // the server is away: the status bar says so
+    setVerdict({ valid: false, problems: error.problems, missing: [] });
+  }
+}
+
+let isSaving = false;
+
+/** Saves a document that has a name, if it changed. */
+async function autosave(): Promise<void> {
+  const { document, kept, name } = store.getState();
+  if (!name || document === kept || isSaving) return;
+  isSaving = true;
+  try {
+    await api.save(name, document);
+    if (store.getState().name === name) store.getState().setKept(document, name);
+  } catch (error) {
+    if (error instanceof Refused) store.getState().tell(t("save.failed", { why: error.message }), "bad");
+  } finally {
+    isSaving = false;
+  }
+}
+
+let isDraftTold = false;
+
+function keepDraft(): void {
+  const { document, name, job, kept, tell } = store.getState();
+  const isWritten = writeDraft({ document, name, job, isKept: document === kept });
+  if (!isWritten && !isDraftTold) tell(t("draft.failed"), "bad");
+  isDraftTold = !isWritten;
+}
+
+function watch(): void {
+  const soonCheck = later(check, CHECK_AFTER);
+  const soonDraft = later(keepDraft, DRAFT_AFTER);
+  const soonSave = later(autosave, SAVE_AFTER);
+  store.subscribe((state: State, before: State) => {
+    if (state.job !== before.job) soonDraft();
+    if (state.document === before.document) return;
+    soonDraft();
+    soonSave();
+    if (differs(state.document, before.document)) soonCheck();
+  });
+  window.addEventListener("pagehide", keepDraft);
+  document.addEventListener("visibilitychange", () => document.hidden && keepDraft());
+  soonCheck();
+}
+
+function connect(): void {
+  listen(store.getState().client, {
+    connected: (isConnected) => {
+      const wasAway = !store.getState().isConnected;
+      store.setState({ isConnected });
+      const { job } = store.getState();
+      if (isConnected && wasAway && job) void showJob(job);
+    },
+    preview: (preview) => store.getState().preview(preview),
+    message: (message) => {
+      const { happen, download } = store.getState();
+      if (message.type === "kinograph") happen(message.data.job, message.data.events);
+      else if (message.type === "queue") store.setState({ queue: message.data });
+      else download(message.data);
+    },
+  });
+}
+
+const FIRST = "prompt_to_video";
+
+/** The draft that was left here, else a template. */
+async function begin(): Promise<void> {
+  const draft = readDraft();
+  if (!draft) {
+    const templates = await api.templates();
+    const first = templates.find(({ name }) => name === FIRST) ?? templates[0];
+    if (first) await open(await api.template(first.name));
+    return;
+  }
+  store.getState().open(draft.document, draft.name);
+  if (!draft.isKept) store.setState({ kept: null });
+  if (draft.name && draft.job) remember(draft.name, draft.job);
+  if (draft.job) await showJob(draft.job);
+}
+
+/** Starts it all; tells what went wrong if the server doesn't answer. */
+export async function startUp(): Promise<void> {
+  store.setState({ theme: readTheme() });
+  try {
+    const [kinds, { links }] = await Promise.all([api.kinds(), api.types()]);
+    store.getState().learn(kinds, links);
+    await begin();
+    connect();
+    watch();
+  } catch (error) {
+    const text = error instanceof Refused && error.status === 401 ? t("start.token") : t("start.failed");
+    store.getState().tell(`${text} ${(error as Error).message}`, "bad");
+  }
+}

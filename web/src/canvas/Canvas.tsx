@@ -1,0 +1,187 @@
+/** The canvas: React Flow, wired to the store. */
+
+import {
+  Background,
+  BackgroundVariant,
+  type Connection,
+  type Edge,
+  type FinalConnectionState,
+  MiniMap,
+  type OnConnectStartParams,
+  ReactFlow,
+} from "@xyflow/react";
+import { type DragEvent, type KeyboardEvent, type MouseEvent, useEffect } from "react";
+import { bend, endOf, enter, link, mayLink, unlink } from "../actions/editing";
+import { importFile } from "../actions/files";
+import { t } from "../i18n";
+import { NodeCard } from "../NodeCard";
+import { store, useStore } from "../store";
+import { splitPath } from "../workflow";
+import { GroupBox, NoteCard } from "./Annotations";
+import { hueOf } from "./colours";
+import type { FlowEdge, FlowNode } from "./flow";
+import { LinkEdge } from "./LinkEdge";
+import { openCanvasMenu } from "./menus";
+import { fit, setFlow, setPointer, toGraph } from "./view";
+
+const NODE_TYPES = { card: NodeCard, note: NoteCard, group: GroupBox };
+const EDGE_TYPES = { link: LinkEdge };
+const OWN_KEYS = ["Meta", "Control"];
+
+const { getState } = store;
+const place = ({ clientX, clientY }: { clientX: number; clientY: number }) => ({ x: clientX, y: clientY });
+const isPane = (target: EventTarget) =>
+  target instanceof Element && target.classList.contains("react-flow__pane");
+
+function ends({ source, sourceHandle, target, targetHandle }: Connection | Edge) {
+  const output = endOf(source, sourceHandle ?? "", "output");
+  const input = endOf(target, targetHandle ?? "", "input");
+  return output && input ? { output, input } : null;
+}
+
+function isValid(connection: Connection | Edge): boolean {
+  const both = ends(connection);
+  return both !== null && mayLink(both.output, both.input);
+}
+
+function connect(connection: Connection): void {
+  const both = ends(connection);
+  if (both) link(both.output, both.input);
+}
+
+function startLink(_: unknown, { nodeId, handleId, handleType }: OnConnectStartParams): void {
+  getState().set({
+    linking: endOf(nodeId ?? "", handleId ?? "", handleType === "source" ? "output" : "input"),
+  });
+}
+
+/** A link that is dropped on nothing asks for a node to lead to. */
+function endLink(
+  event: globalThis.MouseEvent | TouchEvent,
+  { isValid, toHandle }: FinalConnectionState,
+): void {
+  const { linking, set } = getState();
+  set({ linking: null });
+  if (isValid || toHandle || !linking || !event.target || !isPane(event.target)) return;
+  const at = place(
+    "changedTouches" in event ? (event.changedTouches[0] ?? { clientX: 0, clientY: 0 }) : event,
+  );
+  set({ palette: { at: toGraph(at), end: linking } });
+}
+
+function openPalette(event: MouseEvent): void {
+  if (isPane(event.target)) getState().set({ palette: { at: toGraph(place(event)), end: null } });
+}
+
+function openSubgraph(_: MouseEvent, node: FlowNode): void {
+  if (node.type === "card" && node.data.face.form === "subgraph") enter(node.id);
+}
+
+function openEdgeMenu(event: MouseEvent, edge: FlowEdge): void {
+  event.preventDefault();
+  const [node, input] = splitPath(edge.id);
+  const items = [
+    { label: t("link.delete"), act: () => unlink(node, input) },
+    {
+      label: t("link.addBend"),
+      act: () => bend(edge.id, [...(edge.data?.bends ?? []), toGraph(place(event))]),
+    },
+    { label: t("link.straighten"), isOff: !edge.data?.bends.length, act: () => bend(edge.id, []) },
+  ];
+  getState().set({ menu: { label: t("link.menu"), at: place(event), items } });
+}
+
+/** Enter on a node goes to its first field. */
+function enterNode(event: KeyboardEvent): void {
+  const { target } = event;
+  const isNode = target instanceof HTMLElement && target.classList.contains("react-flow__node");
+  if (!isNode || event.key !== "Enter" || event.ctrlKey || event.metaKey) return;
+  const field = target.querySelector<HTMLElement>(
+    ".fields input:not([tabindex='-1']), .fields textarea, .fields select, .note textarea, textarea",
+  );
+  if (!field) return;
+  event.preventDefault();
+  event.stopPropagation();
+  field.focus();
+}
+
+function drop(event: DragEvent): void {
+  event.preventDefault();
+  const [file] = event.dataTransfer.files;
+  if (file) void importFile(file, toGraph(place(event)));
+}
+
+function miniMapColour(node: FlowNode): string {
+  if (node.type === "card") return `hsl(${hueOf(node.data.face.category)} 45% 60%)`;
+  return node.type === "group" ? `hsl(${node.data.group.hue} 40% 60% / 0.25)` : "hsl(48 70% 70%)";
+}
+
+function colourMode(theme: string): "light" | "dark" | "system" {
+  return theme === "light" || theme === "dark" ? theme : "system";
+}
+
+export function Canvas() {
+  const nodes = useStore((state) => state.nodes);
+  const edges = useStore((state) => state.edges);
+  const shown = useStore((state) => state.shown);
+  const theme = useStore((state) => state.theme);
+  const isLinking = useStore((state) => state.linking !== null);
+  const { moveNodes, changeEdges, hold } = getState();
+
+  // biome-ignore lint/correctness/useExhaustiveDependencies: `shown` counts up when something else is to be fitted
+  useEffect(() => {
+    const timer = setTimeout(fit, 60);
+    return () => clearTimeout(timer);
+  }, [shown]);
+
+  return (
+    // biome-ignore lint/a11y/noStaticElementInteractions: what the pointer does here, the menus and keys do as well
+    <div
+      className={isLinking ? "canvas linking" : "canvas"}
+      onDoubleClick={openPalette}
+      onPointerMove={(event) => setPointer(place(event))}
+      onPointerLeave={() => setPointer(null)}
+      onKeyDownCapture={enterNode}
+      onDragOver={(event) => event.preventDefault()}
+      onDrop={drop}
+    >
+      <ReactFlow<FlowNode, FlowEdge>
+        nodes={nodes}
+        edges={edges}
+        nodeTypes={NODE_TYPES}
+        edgeTypes={EDGE_TYPES}
+        colorMode={colourMode(theme)}
+        aria-label={t("canvas.label")}
+        onlyRenderVisibleElements
+        minZoom={0.05}
+        maxZoom={2.5}
+        zoomOnDoubleClick={false}
+        deleteKeyCode={null}
+        multiSelectionKeyCode={OWN_KEYS}
+        connectionRadius={28}
+        nodeDragThreshold={3}
+        elevateNodesOnSelect={false}
+        onInit={setFlow}
+        onNodesChange={moveNodes}
+        onEdgesChange={changeEdges}
+        onNodeDragStart={(_, node) => hold(node.type === "group" ? node.id : null)}
+        onNodeDragStop={() => hold(null)}
+        onNodeDoubleClick={openSubgraph}
+        isValidConnection={isValid}
+        onConnect={connect}
+        onConnectStart={startLink}
+        onConnectEnd={endLink}
+        onClickConnectStart={startLink}
+        onClickConnectEnd={() => getState().set({ linking: null })}
+        onEdgeContextMenu={openEdgeMenu}
+        onPaneContextMenu={(event) => {
+          event.preventDefault();
+          openCanvasMenu(place(event), toGraph(place(event)));
+        }}
+      >
+        <Background variant={BackgroundVariant.Dots} gap={22} size={1.4} />
+        <MiniMap<FlowNode> pannable zoomable nodeColor={miniMapColour} ariaLabel={t("canvas.map")} />
+      </ReactFlow>
+    </div>
+  );
+}

@@ -1,0 +1,71 @@
+/** A link, in the colour of what runs along it, with the points that it is bent to. */
+
+import { BaseEdge, type EdgeProps } from "@xyflow/react";
+import { memo, type PointerEvent, useState } from "react";
+import { bend } from "../actions/editing";
+import { t } from "../i18n";
+import type { Point } from "../schema";
+import { useStore } from "../store";
+import { runId } from "../workflow";
+import { coloured } from "./colours";
+import type { FlowEdge } from "./flow";
+import { pathThrough, withBend } from "./paths";
+import { toGraph } from "./view";
+
+export const LinkEdge = memo(function LinkEdge(props: EdgeProps<FlowEdge>) {
+  const { id, sourceX, sourceY, targetX, targetY, target, data, selected } = props;
+  const isRunning = useStore((state) => {
+    const run = state.job ? state.runs[state.job] : undefined;
+    return run?.nodes[runId(state.path, target)]?.state === "running";
+  });
+  const [moved, setMoved] = useState<Point[] | null>(null);
+  const bends = moved ?? data?.bends ?? [];
+  const from = { x: sourceX, y: sourceY };
+  const to = { x: targetX, y: targetY };
+
+  const drag = (at: number) => ({
+    onPointerDown: (event: PointerEvent) => {
+      event.stopPropagation();
+      event.currentTarget.setPointerCapture(event.pointerId);
+      setMoved(bends);
+    },
+    onPointerMove: (event: PointerEvent) => {
+      if (moved) setMoved(moved.with(at, toGraph({ x: event.clientX, y: event.clientY })));
+    },
+    onPointerUp: () => {
+      if (moved) bend(id, moved);
+      setMoved(null);
+    },
+    onDoubleClick: (event: React.MouseEvent) => {
+      event.stopPropagation();
+      bend(id, bends.toSpliced(at, 1));
+    },
+  });
+
+  return (
+    // biome-ignore lint/a11y/noStaticElementInteractions: bends only lay lines out; links are made and cut by keyboard
+    <g
+      className={isRunning ? "link running" : "link"}
+      style={coloured(data?.type ?? "")}
+      onDoubleClick={(event) => {
+        event.stopPropagation();
+        bend(id, withBend(from, bends, to, toGraph({ x: event.clientX, y: event.clientY })));
+      }}
+    >
+      <BaseEdge id={id} path={pathThrough(from, bends, to)} interactionWidth={18} />
+      {bends.map((point, at) => (
+        <circle
+          // biome-ignore lint/suspicious/noArrayIndexKey: a bend is known by its place along the line
+          key={at}
+          className={selected ? "bend selected" : "bend"}
+          cx={point.x}
+          cy={point.y}
+          r={6}
+          {...drag(at)}
+        >
+          <title>{t("link.bend")}</title>
+        </circle>
+      ))}
+    </g>
+  );
+});

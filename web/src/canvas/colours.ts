@@ -1,0 +1,39 @@
+/** The hues of types and categories; what has none of its own gets one from its name. */
+
+import type { CSSProperties } from "react";
+
+const HUES: Record<string, number> = {
+  Image: 212,
+  Video: 276,
+  ImageModel: 28,
+  VideoModel: 328,
+  LanguageModel: 164,
+  LoRA: 48,
+  Table: 190,
+  Vocabulary: 96,
+  str: 140,
+  int: 245,
+  float: 232,
+  bool: 8,
+  image: 212,
+  video: 276,
+  text: 150,
+  lora: 40,
+  dataset: 190,
+  files: 250,
+  flow: 8,
+};
+const GREY = new Set(["Any", "Files", "Folder", ""]);
+
+export function hueOf(name: string): number {
+  const known = HUES[name];
+  if (known !== undefined) return known;
+  let sum = 7;
+  for (const letter of name) sum = (sum * 31 + letter.charCodeAt(0)) % 360;
+  return sum;
+}
+
+/** The style that gives something the colour of a type or category. */
+export function coloured(name: string): CSSProperties {
+  return { "--hue": hueOf(name), "--sat": GREY.has(name) ? "6%" : "62%" } as CSSProperties;
+}

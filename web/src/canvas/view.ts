@@ -1,0 +1,50 @@
+/** Where on the canvas people look; the panel around it finds places for new nodes by this. */
+
+import type { ReactFlowInstance } from "@xyflow/react";
+import type { Point } from "../schema";
+import type { FlowEdge, FlowNode } from "./flow";
+
+let flow: ReactFlowInstance<FlowNode, FlowEdge> | null = null;
+let pointer: Point | null = null;
+
+export function setFlow(instance: ReactFlowInstance<FlowNode, FlowEdge>): void {
+  flow = instance;
+}
+
+/** Notes where the pointer is, in the window; null when it left the canvas. */
+export function setPointer(at: Point | null): void {
+  pointer = at;
+}
+
+/** Where in the graph a point of the window lies. */
+export function toGraph(at: Point): Point {
+  const { x, y } = flow?.screenToFlowPosition(at) ?? at;
+  return { x: Math.round(x), y: Math.round(y) };
+}
+
+/** The place for what is added: under the pointer, else in the middle of what is seen. */
+export function placeForNew(): Point {
+  if (pointer) return toGraph(pointer);
+  const box = window.document.querySelector(".react-flow")?.getBoundingClientRect();
+  return box ? toGraph({ x: box.x + box.width / 2 - 140, y: box.y + box.height / 3 }) : { x: 0, y: 0 };
+}
+
+export function isPointerIn(): boolean {
+  return pointer !== null;
+}
+
+const isCalm = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
+
+export function fit(nodes?: string[]): void {
+  const only = nodes ? { nodes: nodes.map((id) => ({ id })) } : {};
+  void flow?.fitView({ padding: 0.12, maxZoom: 1.1, duration: isCalm() ? 0 : 250, ...only });
+}
+
+export function zoom(factor: number): void {
+  void flow?.zoomTo(flow.getZoom() * factor, { duration: isCalm() ? 0 : 120 });
+}
+
+/** Moves keyboard focus to a node. */
+export function focusNode(id: string): void {
+  window.document.querySelector<HTMLElement>(`.react-flow__node[data-id="${CSS.escape(id)}"]`)?.focus();
+}

@@ -1,0 +1,66 @@
+/** Automatic layout: columns from left to right, as the data runs. */
+
+import { layout as dagre, Graph } from "@dagrejs/dagre";
+import { layoutOf, withLayout } from "./edit";
+import type { Document, Placed } from "./schema";
+import { fieldFor, isWide } from "./widgets";
+import { type Face, linksOf } from "./workflow";
+
+export const NODE_WIDTH = 280;
+
+export interface Size {
+  width: number;
+  height: number;
+}
+
+const HEADER = 70;
+const ROW = 26;
+const FIELD = 34;
+const WIDE_FIELD = 92;
+
+/** What a node's card will measure, roughly, before it has been drawn. */
+export function guessedSize(face: Face): Size {
+  const fields = face.inputs.map((input) => fieldFor(input.schema));
+  const bare = fields.filter((field) => field === null).length;
+  const tall = fields.reduce(
+    (sum, field) => sum + (field === null ? 0 : isWide(field) ? WIDE_FIELD : FIELD),
+    0,
+  );
+  return { width: NODE_WIDTH, height: HEADER + Math.max(bare, face.outputs.length) * ROW + tall };
+}
+
+/** The level with all of its nodes in new places. */
+export function arranged(level: Document, sizeOf: (node: string) => Size): Document {
+  const graph = new Graph();
+  graph.setGraph({ rankdir: "LR", ranksep: 90, nodesep: 36, marginx: 0, marginy: 0 });
+  graph.setDefaultEdgeLabel(() => ({}));
+  for (const node of Object.keys(level.graph)) graph.setNode(node, { ...sizeOf(node) });
+  for (const { link, node } of linksOf(level.graph)) {
+    if (link[0] in level.graph) graph.setEdge(link[0], node);
+  }
+  dagre(graph);
+  const { nodes } = layoutOf(level);
+  const placed: Record<string, Placed> = {};
+  for (const node of Object.keys(level.graph)) {
+    const { x, y, width, height } = graph.node(node) as Placed & Size;
+    placed[node] = { ...nodes[node], x: Math.round(x - width / 2), y: Math.round(y - height / 2) };
+  }
+  return withLayout(level, { nodes: placed, bends: {} });
+}
+
+/** The level with a place for each node: all are arranged if none has one, else new ones come below the others. */
+export function withPlaces(level: Document, sizeOf: (node: string) => Size): Document {
+  const { nodes } = layoutOf(level);
+  const lost = Object.keys(level.graph).filter((node) => !nodes[node]);
+  if (lost.length === 0) return level.layout ? level : withLayout(level, {});
+  if (lost.length === Object.keys(level.graph).length) return arranged(level, sizeOf);
+  const placed = { ...nodes };
+  const known = Object.keys(nodes).filter((node) => node in level.graph);
+  const x = Math.min(...known.map((node) => nodes[node]?.x ?? 0));
+  let y = Math.max(...known.map((node) => (nodes[node]?.y ?? 0) + sizeOf(node).height)) + 40;
+  for (const node of lost) {
+    placed[node] = { x, y };
+    y += sizeOf(node).height + 40;
+  }
+  return withLayout(level, { nodes: placed });
+}

@@ -1,0 +1,82 @@
+/** The models that the workflow needs, and those that are here. */
+
+import { CircleCheck, Download } from "lucide-react";
+import { trying } from "../actions/files";
+import { api } from "../api";
+import { t } from "../i18n";
+import type { NeededModel } from "../schema";
+import { store, useStore } from "../store";
+import { bytes } from "../ui/format";
+import { Loading } from "../ui/Loading";
+import { useLoaded } from "../ui/useLoaded";
+
+export function Models() {
+  const graph = useStore((state) => state.document.graph);
+  const downloads = useStore((state) => state.downloads);
+  const finished = Object.values(downloads).filter(({ path, error }) => path || error).length;
+  const needed = useLoaded(() => api.needed(store.getState().document), [graph, finished]);
+  const here = useLoaded(api.models, [finished]);
+  return (
+    <div className="content">
+      <h3>{t("models.needed")}</h3>
+      <Loading loaded={needed}>
+        {(list) => (
+          <ul className="list">
+            {list.length === 0 && <li className="empty">{t("models.nothing")}</li>}
+            {list.map((model) => (
+              <Needed key={model.source} model={model} />
+            ))}
+          </ul>
+        )}
+      </Loading>
+      <h3>{t("models.here")}</h3>
+      <Loading loaded={here}>
+        {(list) => (
+          <ul className="list plain">
+            {list.map(({ source, bytes: size }) => (
+              <li key={source} title={source}>
+                <span>{source}</span>
+                {size !== undefined && <small>{bytes(size)}</small>}
+              </li>
+            ))}
+          </ul>
+        )}
+      </Loading>
+    </div>
+  );
+}
+
+function Needed({ model: { source, here, nodes } }: { model: NeededModel }) {
+  const progress = useStore((state) => state.downloads[source]);
+  const isFetching = progress && !progress.path && !progress.error;
+  return (
+    <li className="needed">
+      <b>{source}</b>
+      <small>{nodes.map(([node, input]) => `${node} · ${input}`).join(", ")}</small>
+      {here ? (
+        <small className="good">
+          <CircleCheck aria-hidden />
+          {t("models.isHere")}
+        </small>
+      ) : (
+        <button type="button" disabled={isFetching} onClick={() => void trying(() => api.fetchModel(source))}>
+          <Download aria-hidden />
+          {t("models.fetch")}
+        </button>
+      )}
+      {isFetching && (
+        <>
+          <progress
+            aria-label={t("models.progress", { source })}
+            value={progress.total ? progress.done : undefined}
+            max={progress.total ?? undefined}
+          />
+          <small>
+            {progress.total ? `${bytes(progress.done)} / ${bytes(progress.total)}` : bytes(progress.done)}
+          </small>
+        </>
+      )}
+      {progress?.error && <small className="why">{progress.error}</small>}
+    </li>
+  );
+}

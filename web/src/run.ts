@@ -1,0 +1,178 @@
+/** A run as it is shown, made from its events. Nodes are those of the flat graph, and all that they are part of. */
+
+import type { FileRef, FullJob, JobState, Problem, RunEvent } from "./schema";
+
+export type NodeState = "pending" | "running" | "cached" | "done" | "failed" | "skipped" | "cancelled";
+
+export interface NodeRun {
+  state: NodeState;
+  done: number;
+  total: number;
+  unit: string;
+  seconds: number | null;
+  text: string;
+  files: FileRef[];
+  results: Record<string, string>;
+  problem: Problem | null;
+  trace: string;
+  because: string | null;
+  /** How many of its parts (a list's items, a subgraph's nodes) are in each state. */
+  parts: Partial<Record<NodeState, number>>;
+}
+
+export interface Run {
+  job: string;
+  state: JobState;
+  nodes: Record<string, NodeRun>;
+  seconds: number | null;
+  cached: number;
+  problem: Problem | null;
+}
+
+const FRESH: NodeRun = {
+  state: "pending",
+  done: 0,
+  total: 0,
+  unit: "",
+  seconds: null,
+  text: "",
+  files: [],
+  results: {},
+  problem: null,
+  trace: "",
+  because: null,
+  parts: {},
+};
+
+export function newRun(job: string): Run {
+  return { job, state: "pending", nodes: {}, seconds: null, cached: 0, problem: null };
+}
+
+/** The nodes that a node is part of: "0:face/draw[3]" is one of "face/draw", which is one of "face". */
+export function owners(node: string): string[] {
+  const found: string[] = [];
+  let name = node.replace(/^\d+:/, "");
+  if (name !== node) found.push(name);
+  for (;;) {
+    const shorter = /\[\d+\]$/.test(name) ? name.replace(/\[\d+\]$/, "") : name.replace(/\/?[^/]*$/, "");
+    if (!shorter || shorter === name) return found;
+    found.push(shorter);
+    name = shorter;
+  }
+}
+
+const RANK: NodeState[] = ["running", "failed", "pending", "cancelled", "skipped", "done", "cached"];
+
+/** The state of a whole, from those of its parts. */
+function stateOf(parts: NodeRun["parts"]): NodeState {
+  const { pending = 0, ...begun } = parts;
+  const isBegun = Object.values(begun).some((count) => count > 0);
+  if (pending > 0 && isBegun && !parts.failed) return "running";
+  return RANK.find((state) => (parts[state] ?? 0) > 0) ?? "pending";
+}
+
+/** Applies events, in order, to a run. */
+export function reduced(run: Run, events: readonly RunEvent[]): Run {
+  const draft = new Draft(run);
+  for (const event of events) draft.apply(event);
+  return draft.run;
+}
+
+/** A copy of a run that is being changed; each node is copied when it changes. */
+class Draft {
+  readonly run: Run;
+
+  constructor(run: Run) {
+    this.run = { ...run, nodes: { ...run.nodes } };
+  }
+
+  apply(event: RunEvent): void {
+    switch (event.event) {
+      case "run_started":
+        this.run.state = "running";
+        for (const node of event.pending) this.become(node, "pending");
+        break;
+      case "run_extended":
+        for (const node of event.nodes) this.become(node, "pending");
+        break;
+      case "node_started":
+        this.become(event.node, "running", { problem: null });
+        break;
+      case "node_progress":
+        this.change(event.node, { done: event.done, total: event.total, unit: event.unit });
+        break;
+      case "node_text":
+        this.each(event.node, (node) => ({ text: node.text + event.text }));
+        break;
+      case "node_saved":
+        this.each(event.node, (node) => ({ files: [...node.files, ...event.files] }));
+        break;
+      case "node_result":
+        this.each(event.node, () => ({ results: event.outputs }));
+        break;
+      case "node_cached":
+        this.become(event.node, "cached");
+        break;
+      case "node_finished":
+        this.become(event.node, "done", { seconds: event.seconds });
+        break;
+      case "node_retried":
+        this.each(event.node, () => ({ problem: event.problem }));
+        break;
+      case "node_failed":
+        this.become(event.node, "failed", { problem: event.problem, trace: event.trace });
+        break;
+      case "node_skipped":
+        this.become(event.node, "skipped", { because: event.because });
+        break;
+      case "run_finished":
+        Object.assign(this.run, { state: event.status, seconds: event.seconds, cached: event.cached });
+        this.stop();
+        break;
+    }
+  }
+
+  private change(node: string, change: Partial<NodeRun>): void {
+    this.run.nodes[node] = { ...(this.run.nodes[node] ?? FRESH), ...change };
+  }
+
+  private each(node: string, change: (node: NodeRun) => Partial<NodeRun>): void {
+    for (const name of [node, ...owners(node)]) this.change(name, change(this.run.nodes[name] ?? FRESH));
+  }
+
+  private become(node: string, state: NodeState, also: Partial<NodeRun> = {}): void {
+    const before = this.run.nodes[node]?.state;
+    this.change(node, { ...also, state });
+    for (const owner of owners(node)) {
+      const { parts, seconds } = this.run.nodes[owner] ?? FRESH;
+      const counted = { ...parts, [state]: (parts[state] ?? 0) + 1 };
+      if (before) counted[before] = Math.max(0, (counted[before] ?? 0) - 1);
+      const total = Object.values(counted).reduce((sum, count) => sum + count, 0);
+      const waiting = (counted.pending ?? 0) + (counted.running ?? 0);
+      const took = also.seconds == null ? seconds : (seconds ?? 0) + also.seconds;
+      const told = state === "failed" ? { problem: also.problem ?? null, trace: also.trace ?? "" } : {};
+      this.change(owner, {
+        ...told,
+        parts: counted,
+        state: stateOf(counted),
+        done: total - waiting,
+        total,
+        unit: "parts",
+        seconds: took,
+      });
+    }
+  }
+
+  /** What has not come to an end by now doesn't any more. */
+  private stop(): void {
+    for (const [name, node] of Object.entries(this.run.nodes)) {
+      if (node.state === "pending" || node.state === "running") this.change(name, { state: "cancelled" });
+    }
+  }
+}
+
+/** A run as a job's record tells it. */
+export function runOf(job: FullJob): Run {
+  const run = reduced(newRun(job.id), job.events ?? []);
+  return { ...run, state: job.state, seconds: job.seconds ?? run.seconds, problem: job.problem };
+}

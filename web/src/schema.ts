@@ -1,0 +1,220 @@
+/** What documents, kinds of node and the server's answers look like. */
+
+export type Json = null | boolean | number | string | Json[] | { [name: string]: Json };
+
+/** A node, and the index or the name of one of its outputs. */
+export type Link = [node: string, slot: number | string];
+
+export type Mode = "mute" | "bypass";
+
+export interface Meta {
+  title?: string;
+  mode?: Mode;
+}
+
+export interface Entry {
+  class_type: string;
+  inputs: Record<string, Json>;
+  _meta?: Meta;
+}
+
+export interface Point {
+  x: number;
+  y: number;
+}
+
+export interface Box extends Point {
+  width: number;
+  height: number;
+}
+
+export interface Placed extends Point {
+  width?: number;
+  collapsed?: boolean;
+}
+
+export interface Note extends Box {
+  text: string;
+}
+
+export interface Group extends Box {
+  title: string;
+  hue: number;
+}
+
+/** Where things are drawn; the server keeps it and doesn't look at it. */
+export interface Layout {
+  nodes: Record<string, Placed>;
+  notes: Record<string, Note>;
+  groups: Record<string, Group>;
+  /** The points that a link is led through, by "node.input". */
+  bends: Record<string, Point[]>;
+}
+
+export interface Document {
+  kinograph: 1;
+  title?: string;
+  description?: string;
+  inputs?: Record<string, string>;
+  outputs?: Record<string, Link>;
+  graph: Record<string, Entry>;
+  subgraphs?: Record<string, Document>;
+  layout?: Layout;
+}
+
+export interface JsonSchema {
+  type?: string;
+  title?: string;
+  enum?: Json[];
+  anyOf?: JsonSchema[];
+  items?: JsonSchema;
+  minimum?: number;
+  maximum?: number;
+  exclusiveMinimum?: number;
+  exclusiveMaximum?: number;
+  multipleOf?: number;
+  minLength?: number;
+  maxLength?: number;
+  pattern?: string;
+  /** The type of what only a link can give. */
+  socket?: string;
+  widget?: string;
+}
+
+export interface InputSpec {
+  name: string;
+  type: string;
+  required: boolean;
+  help: string;
+  default?: Json;
+  holds?: "model" | "media" | "files";
+}
+
+export interface OutputSpec {
+  name: string;
+  type: string;
+}
+
+export interface Kind {
+  kind: string;
+  version: number;
+  category: string;
+  help: string;
+  uses: string;
+  saves: string | null;
+  inputs: InputSpec[];
+  outputs: OutputSpec[];
+  schema: { properties?: Record<string, JsonSchema> };
+}
+
+export type Kinds = Record<string, Kind>;
+
+/** For each type of output, the types of input that it may feed. */
+export type Links = Record<string, string[]>;
+
+export interface Problem {
+  message: string;
+  node: string | null;
+  input: string | null;
+  hint: string | null;
+}
+
+export interface FileRef {
+  filename: string;
+  subfolder: string;
+  type: string;
+}
+
+export interface InputFile extends FileRef {
+  size: number;
+  modified: number;
+}
+
+export interface OutputFile extends InputFile {
+  kind: string;
+  title: string;
+}
+
+export type JobState = "pending" | "running" | "done" | "failed" | "cancelled";
+
+export interface Job {
+  id: string;
+  number: number;
+  state: JobState;
+  title: string;
+  priority: number;
+  created: number | null;
+  started: number | null;
+  finished: number | null;
+  attempts: number;
+  seconds: number | null;
+  problem: Problem | null;
+  outputs: Record<string, Record<string, (FileRef | string)[]>>;
+  client_id: string | null;
+}
+
+export interface FullJob extends Job {
+  document: Document;
+  events: RunEvent[];
+}
+
+export interface Queue {
+  paused: boolean;
+  running: Job[];
+  pending: Job[];
+}
+
+export interface Verdict {
+  valid: boolean;
+  problems: Problem[];
+  missing: Problem[];
+}
+
+export interface SavedWorkflow {
+  name: string;
+  title: string;
+  saved: string | number;
+  versions: number;
+}
+
+export interface Version {
+  version: number;
+  saved: string | number;
+  size: number;
+}
+
+export interface Template {
+  name: string;
+  title: string;
+  description: string;
+}
+
+export interface NeededModel {
+  source: string;
+  here: boolean;
+  nodes: [node: string, input: string][];
+}
+
+export interface ModelProgress {
+  source: string;
+  done: number;
+  total: number | null;
+  path?: string;
+  error?: string;
+}
+
+/** What a run tells; the names are those of the engine's events. */
+export type RunEvent =
+  | { event: "run_started"; nodes: number; pending: string[] }
+  | { event: "run_extended"; nodes: string[] }
+  | { event: "node_started"; node: string; kind: string }
+  | { event: "node_progress"; node: string; done: number; total: number; unit: string }
+  | { event: "node_text"; node: string; text: string }
+  | { event: "node_saved"; node: string; files: FileRef[] }
+  | { event: "node_result"; node: string; outputs: Record<string, string> }
+  | { event: "node_cached"; node: string; kind: string }
+  | { event: "node_finished"; node: string; kind: string; seconds: number }
+  | { event: "node_retried"; node: string; problem: Problem; attempt: number; attempts: number }
+  | { event: "node_failed"; node: string; kind: string; problem: Problem; trace: string }
+  | { event: "node_skipped"; node: string; kind: string; because: string }
+  | { event: "run_finished"; status: "done" | "failed" | "cancelled"; seconds: number; cached: number };

@@ -1,0 +1,22 @@
+/** Items that a text is found in, the best first; an earlier name counts more than a later one. */
+export function ranked<T>(items: T[], text: string, namesOf: (item: T) => string[]): T[] {
+  const wanted = text.trim().toLowerCase().split(/\s+/).filter(Boolean);
+  const scored = items.map((item) => {
+    const names = namesOf(item).map((name) => name.toLowerCase());
+    const scores = wanted.map((word) =>
+      Math.max(0, ...names.map((name, at) => score(name, word) / (at + 1))),
+    );
+    return { item, score: scores.includes(0) ? 0 : scores.reduce((sum, part) => sum + part, 1) };
+  });
+  return scored
+    .filter((found) => found.score > 0)
+    .sort((one, other) => other.score - one.score)
+    .map(({ item }) => item);
+}
+
+function score(name: string, word: string): number {
+  const at = name.indexOf(word);
+  if (at < 0) return 0;
+  if (at === 0) return 4;
+  return /\W/.test(name[at - 1] ?? "") ? 3 : 1;
+}

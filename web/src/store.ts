@@ -1,0 +1,17 @@
+/** The one store: the document, runs, and what is open. */
+
+import { create, type StateCreator } from "zustand";
+import { type DocumentSlice, documentSlice } from "./store/document";
+import { type RunSlice, runSlice } from "./store/running";
+import { type UiSlice, uiSlice } from "./store/ui";
+
+export type State = DocumentSlice & RunSlice & UiSlice;
+export type Slice<T> = StateCreator<State, [], [], T>;
+
+export const useStore = create<State>()((...all) => ({
+  ...documentSlice(...all),
+  ...runSlice(...all),
+  ...uiSlice(...all),
+}));
+
+export const store = useStore;

@@ -1,0 +1,254 @@
+/** The document, its history, and what is drawn of it. */
+
+import { applyEdgeChanges, applyNodeChanges, type EdgeChange, type NodeChange } from "@xyflow/react";
+import { type FlowEdge, type FlowNode, flowEdges, flowNodes } from "../canvas/flow";
+import { layoutOf, place, withLayout } from "../edit";
+import { guessedSize, withPlaces } from "../layout";
+import type { Document, Kinds, Links, Point } from "../schema";
+import type { Slice } from "../store";
+import { soundPath } from "../subgraphs";
+import { emptyDocument, Faces, levelAt, readDocument, type Step, withLevel } from "../workflow";
+
+interface Moment {
+  document: Document;
+  path: Step[];
+}
+
+export interface DocumentSlice {
+  kinds: Kinds;
+  links: Links;
+  document: Document;
+  /** The name under which the server keeps it; null if it never was saved. */
+  name: string | null;
+  /** The document as the server has it. */
+  kept: Document | null;
+  path: Step[];
+  past: Moment[];
+  future: Moment[];
+  nodes: FlowNode[];
+  edges: FlowEdge[];
+  /** Counts up whenever another document or level is shown, for the view to fit. */
+  shown: number;
+  faces: () => Faces;
+  level: () => Document;
+  selected: () => Set<string>;
+  learn: (kinds: Kinds, links: Links) => void;
+  open: (data: unknown, name?: string | null) => boolean;
+  /** Changes the document; changes with the same key that follow one another are one step to undo. */
+  edit: (change: (level: Document) => Document, key?: string) => void;
+  editWhole: (change: (document: Document) => Document, key?: string, path?: Step[]) => void;
+  undo: () => void;
+  redo: () => void;
+  enter: (path: Step[]) => void;
+  select: (ids: Iterable<string>) => void;
+  moveNodes: (changes: NodeChange<FlowNode>[]) => void;
+  changeEdges: (changes: EdgeChange<FlowEdge>[]) => void;
+  /** Says which group is dragged, so that what lies in it goes along. */
+  hold: (group: string | null) => void;
+  setKept: (document: Document, name: string) => void;
+}
+
+const MOST_STEPS = 200;
+const SAME_STEP = 1500;
+
+export const documentSlice: Slice<DocumentSlice> = (set, get) => {
+  let found: { kinds: Kinds; subgraphs: Document["subgraphs"]; faces: Faces } | undefined;
+  let last = { key: "", time: 0 };
+  let carried = new Set<string>();
+  let holding: string | null = null;
+
+  const facesOf = (document: Document): Faces => {
+    const { kinds } = get();
+    if (found?.kinds !== kinds || found.subgraphs !== document.subgraphs) {
+      found = { kinds, subgraphs: document.subgraphs, faces: new Faces(kinds, document.subgraphs ?? {}) };
+    }
+    return found.faces;
+  };
+
+  /** All that is drawn of a moment; nodes without a place get one. */
+  const drawn = (document: Document, path: Step[], before: FlowNode[], selected?: ReadonlySet<string>) => {
+    const faces = facesOf(document);
+    const level = withPlaces(levelAt(document, path), (node) => {
+      const entry = levelAt(document, path).graph[node];
+      return guessedSize(faces.of(entry?.class_type ?? "", entry));
+    });
+    const nodes = flowNodes(level, faces, before, selected);
+    return {
+      document: withLevel(document, path, level),
+      path,
+      nodes,
+      edges: flowEdges(level, nodes, get().edges),
+    };
+  };
+
+  const moveTo = (from: "past" | "future", to: "past" | "future") => {
+    const state = get();
+    const moment = state[from].at(-1);
+    if (!moment) return;
+    last = { key: "", time: 0 };
+    const path = soundPath(moment.document, moment.path);
+    const isElsewhere =
+      path.map((step) => step.node).join("/") !== state.path.map((step) => step.node).join("/");
+    set({
+      ...drawn(moment.document, path, isElsewhere ? [] : state.nodes),
+      [from]: state[from].slice(0, -1),
+      [to]: [...state[to], { document: state.document, path: state.path }],
+      shown: state.shown + (isElsewhere ? 1 : 0),
+    });
+  };
+
+  return {
+    kinds: {},
+    links: {},
+    document: emptyDocument(),
+    name: null,
+    kept: null,
+    path: [],
+    past: [],
+    future: [],
+    nodes: [],
+    edges: [],
+    shown: 0,
+
+    faces: () => facesOf(get().document),
+    level: () => levelAt(get().document, get().path),
+    selected: () => new Set(get().nodes.flatMap((node) => (node.selected ? [node.id] : []))),
+
+    learn: (kinds, links) => {
+      set({ kinds, links });
+      set(drawn(get().document, get().path, get().nodes));
+    },
+
+    open: (data, name = null) => {
+      const document = readDocument(data);
+      if (!document) return false;
+      last = { key: "", time: 0 };
+      const fresh = drawn(document, [], []);
+      set({
+        ...fresh,
+        name,
+        kept: name ? fresh.document : null,
+        past: [],
+        future: [],
+        shown: get().shown + 1,
+      });
+      return true;
+    },
+
+    edit: (change, key) => {
+      const { path } = get();
+      get().editWhole((document) => withLevel(document, path, change(levelAt(document, path))), key);
+    },
+
+    editWhole: (change, key = "", path = get().path) => {
+      const state = get();
+      const document = change(state.document);
+      if (document === state.document) return;
+      const now = Date.now();
+      const isSameStep = key !== "" && key === last.key && now - last.time < SAME_STEP;
+      last = { key, time: now };
+      const moment = { document: state.document, path: state.path };
+      const past = isSameStep ? state.past : [...state.past, moment].slice(-MOST_STEPS);
+      set({ ...drawn(document, path, state.nodes), past, future: [] });
+    },
+
+    undo: () => moveTo("past", "future"),
+    redo: () => moveTo("future", "past"),
+
+    enter: (path) => {
+      const { document, shown } = get();
+      set({ ...drawn(document, soundPath(document, path), []), shown: shown + 1 });
+    },
+
+    select: (ids) => {
+      const chosen = new Set(ids);
+      const nodes = get().nodes.map((node) =>
+        (node.selected ?? false) === chosen.has(node.id) ? node : { ...node, selected: chosen.has(node.id) },
+      );
+      set({ nodes });
+    },
+
+    hold: (group) => {
+      holding = group;
+      carried = group ? inside(get().nodes, group) : new Set();
+    },
+
+    moveNodes: (changes) => {
+      const { nodes } = get();
+      const moved = applyNodeChanges(withCarried(changes, nodes, holding, carried), nodes);
+      set({ nodes: moved });
+      const isEnd = changes.some(
+        (change) =>
+          (change.type === "position" && change.dragging === false) ||
+          (change.type === "dimensions" && change.resizing === false),
+      );
+      if (isEnd) get().edit((level) => settled(level, moved), "move");
+    },
+
+    changeEdges: (changes) => {
+      const chosen = changes.filter((change) => change.type === "select");
+      if (chosen.length > 0) set({ edges: applyEdgeChanges(chosen, get().edges) });
+    },
+
+    setKept: (kept, name) => set({ kept, name }),
+  };
+};
+
+/** The level with nodes, notes and groups where they were moved to, and as large as they were made. */
+function settled(level: Document, nodes: FlowNode[]): Document {
+  const layout = layoutOf(level);
+  const positions: Record<string, Point> = {};
+  const sized = { nodes: { ...layout.nodes }, notes: { ...layout.notes }, groups: { ...layout.groups } };
+  let isResized = false;
+  for (const { id, type, position, width, height } of nodes) {
+    const old = layout.nodes[id] ?? layout.notes[id] ?? layout.groups[id];
+    if (old && (old.x !== position.x || old.y !== position.y)) {
+      positions[id] = { x: Math.round(position.x), y: Math.round(position.y) };
+    }
+    if (!old || width === undefined || old.width === width)
+      if (!(type !== "card" && old && "height" in old && old.height !== height)) continue;
+    isResized = true;
+    const box = { width: Math.round(width ?? 0), height: Math.round(height ?? 0) };
+    const note = sized.notes[id];
+    const group = sized.groups[id];
+    const card = sized.nodes[id];
+    if (note) sized.notes[id] = { ...note, ...box };
+    else if (group) sized.groups[id] = { ...group, ...box };
+    else if (card) sized.nodes[id] = { ...card, width: box.width };
+  }
+  const resized = isResized ? withLayout(level, sized) : level;
+  return Object.keys(positions).length > 0 ? place(resized, positions) : resized;
+}
+
+/** What lies within a group. */
+function inside(nodes: FlowNode[], group: string): Set<string> {
+  const box = nodes.find((node) => node.id === group);
+  if (!box) return new Set();
+  const isIn = ({ position: { x, y } }: FlowNode) =>
+    x >= box.position.x &&
+    y >= box.position.y &&
+    x < box.position.x + (box.width ?? 0) &&
+    y < box.position.y + (box.height ?? 0);
+  return new Set(nodes.filter((node) => node.type !== "group" && isIn(node)).map((node) => node.id));
+}
+
+/** The changes, with the same move for all that lies in the group that is dragged. */
+function withCarried(
+  changes: NodeChange<FlowNode>[],
+  nodes: FlowNode[],
+  group: string | null,
+  carried: ReadonlySet<string>,
+): NodeChange<FlowNode>[] {
+  const move = changes.find((change) => change.type === "position" && change.id === group);
+  const from = nodes.find((node) => node.id === group)?.position;
+  if (!from || move?.type !== "position" || !move.position) return changes;
+  const by = { x: move.position.x - from.x, y: move.position.y - from.y };
+  const moving = new Set(changes.map((change) => ("id" in change ? change.id : "")));
+  const along = nodes
+    .filter((node) => carried.has(node.id) && !moving.has(node.id))
+    .map((node): NodeChange<FlowNode> => {
+      const position = { x: node.position.x + by.x, y: node.position.y + by.y };
+      return { type: "position", id: node.id, position, dragging: move.dragging };
+    });
+  return [...changes, ...along];
+}

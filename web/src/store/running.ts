@@ -1,0 +1,94 @@
+/** What runs, ran and waits; what the server found wrong. */
+
+import type { Preview } from "../events";
+import { newRun, owners, type Run, reduced } from "../run";
+import type { ModelProgress, Problem, Queue, RunEvent, Verdict } from "../schema";
+import type { Slice } from "../store";
+
+export interface RunSlice {
+  client: string;
+  isConnected: boolean;
+  queue: Queue;
+  runs: Record<string, Run>;
+  /** The job whose states and results the canvas shows. */
+  job: string | null;
+  /** Pictures of nodes that are at work, as addresses. */
+  previews: Record<string, string>;
+  verdict: Verdict;
+  /** Problems by the node that they are of, in the flat graph. */
+  problems: Record<string, Problem[]>;
+  downloads: Record<string, ModelProgress>;
+  /** Counts up when a run ends, for lists of files to be read anew. */
+  ended: number;
+  follow: (job: string, run?: Run) => void;
+  leave: () => void;
+  happen: (job: string, events: RunEvent[]) => void;
+  preview: (preview: Preview) => void;
+  setVerdict: (verdict: Verdict) => void;
+  download: (progress: ModelProgress) => void;
+}
+
+const MOST_RUNS = 20;
+const SOUND: Verdict = { valid: true, problems: [], missing: [] };
+
+function newClient(): string {
+  const known = sessionStorage.getItem("kinograph.client");
+  const client =
+    known ?? Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16)).join("");
+  sessionStorage.setItem("kinograph.client", client);
+  return client;
+}
+
+export const runSlice: Slice<RunSlice> = (set, get) => ({
+  client: typeof sessionStorage === "undefined" ? "" : newClient(),
+  isConnected: false,
+  queue: { paused: false, running: [], pending: [] },
+  runs: {},
+  job: null,
+  previews: {},
+  verdict: SOUND,
+  problems: {},
+  downloads: {},
+  ended: 0,
+
+  follow: (job, run) => {
+    const { runs, previews } = get();
+    for (const picture of Object.values(previews)) URL.revokeObjectURL(picture);
+    set({ job, runs: { ...runs, [job]: run ?? runs[job] ?? newRun(job) }, previews: {} });
+  },
+
+  leave: () => set({ job: null, previews: {}, verdict: SOUND, problems: {} }),
+
+  happen: (job, events) => {
+    const { runs, ended } = get();
+    const recent = Object.entries(runs).slice(-MOST_RUNS);
+    const run = reduced(runs[job] ?? newRun(job), events);
+    const isOver = events.some((event) => event.event === "run_finished");
+    set({ runs: { ...Object.fromEntries(recent), [job]: run }, ended: ended + (isOver ? 1 : 0) });
+  },
+
+  preview: ({ job, node, picture }) => {
+    const { previews } = get();
+    if (job !== get().job) return;
+    const base = owners(node);
+    const address = URL.createObjectURL(picture);
+    const old = previews[node];
+    if (old) URL.revokeObjectURL(old);
+    set({ previews: { ...previews, ...Object.fromEntries([node, ...base].map((name) => [name, address])) } });
+  },
+
+  setVerdict: (verdict) => {
+    const problems: Record<string, Problem[]> = {};
+    for (const problem of [...verdict.problems, ...verdict.missing]) {
+      if (problem.node === null) continue;
+      const known = problems[problem.node] ?? [];
+      problems[problem.node] = [...known, problem];
+      for (const owner of owners(problem.node)) {
+        problems[owner] = [...(problems[owner] ?? []), { ...problem, input: null }];
+      }
+    }
+    set({ verdict, problems });
+  },
+
+  download: (progress) => set({ downloads: { ...get().downloads, [progress.source]: progress } }),
+});

@@ -1,0 +1,87 @@
+/** What is open, and what is told. */
+
+import type { LucideIcon } from "lucide-react";
+import type { Point } from "../schema";
+import type { Slice } from "../store";
+
+export type PanelName = "workflows" | "gallery" | "queue" | "models" | "sweep";
+export type View = "graph" | "form";
+export type Theme = "system" | "light" | "dark";
+
+/** One end of a link that is being made. */
+export interface End {
+  node: string;
+  side: "input" | "output";
+  socket: string;
+  type: string;
+}
+
+export interface MenuItem {
+  label: string;
+  icon?: LucideIcon;
+  hint?: string;
+  isOff?: boolean;
+  act: () => void;
+}
+
+export interface Menu {
+  label: string;
+  at: Point;
+  items: MenuItem[];
+}
+
+export interface Palette {
+  /** Where on the canvas the new node goes. */
+  at: Point | null;
+  /** What it is to be linked to. */
+  end: End | null;
+}
+
+export interface Toast {
+  id: number;
+  tone: "good" | "bad";
+  text: string;
+}
+
+export interface UiSlice {
+  view: View;
+  panel: PanelName | null;
+  palette: Palette | null;
+  menu: Menu | null;
+  dialog:
+    | { name: "shortcuts" }
+    | { name: "about"; kind: string }
+    | { name: "media"; address: string; isVideo: boolean }
+    | null;
+  linking: End | null;
+  toasts: Toast[];
+  theme: Theme;
+  renaming: string | null;
+  /** Counts up with each upload, for lists of files to be read anew. */
+  uploads: number;
+  set: (change: Partial<Omit<UiSlice, "set" | "tell">>) => void;
+  togglePanel: (panel: PanelName) => void;
+  tell: (text: string, tone?: Toast["tone"]) => void;
+}
+
+const TOLD_FOR = 6000;
+
+export const uiSlice: Slice<UiSlice> = (set, get) => ({
+  view: "graph",
+  panel: null,
+  palette: null,
+  menu: null,
+  dialog: null,
+  linking: null,
+  toasts: [],
+  theme: "system",
+  renaming: null,
+  uploads: 0,
+  set: (change) => set(change),
+  togglePanel: (panel) => set({ panel: get().panel === panel ? null : panel }),
+  tell: (text, tone = "good") => {
+    const id = Date.now() + Math.random();
+    set({ toasts: [...get().toasts, { id, tone, text }] });
+    setTimeout(() => set({ toasts: get().toasts.filter((toast) => toast.id !== id) }), TOLD_FOR);
+  },
+});

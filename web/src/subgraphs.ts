@@ -1,0 +1,239 @@
+/** Making a subgraph of a selection, and writing one out again; what the whole comes to stays the same. */
+
+import {
+  borders,
+  fragment,
+  freshId,
+  layoutOf,
+  remove,
+  setBends,
+  subgraphsOf,
+  withEntry,
+  withLayout,
+} from "./edit";
+import type { Document, Entry, Link, Point } from "./schema";
+import { asLink, levelAt, linksOf, type Step, socketPath, splitPath, withLevel } from "./workflow";
+
+/** The upper left corner of some points. */
+export function cornerOf(points: Point[]): Point {
+  return { x: Math.min(...points.map(({ x }) => x)), y: Math.min(...points.map(({ y }) => y)) };
+}
+
+/** Makes a subgraph called `name` of some nodes; gives the document and the id of the node that stands for them. */
+export function collapse(
+  document: Document,
+  path: Step[],
+  ids: ReadonlySet<string>,
+  wanted: string,
+  kinds: object,
+): [Document, string] {
+  const level = levelAt(document, path);
+  const name = freshName({ ...document.subgraphs, ...kinds }, wanted);
+  const id = freshId(level.graph, name.toLowerCase());
+  const { into, outOf } = borders(level, ids);
+  const inputs: Record<string, string> = {};
+  const outputs: Record<string, Link> = {};
+  const given: Entry["inputs"] = {};
+
+  const inner = fragment(level, ids, {});
+  for (const { link, node, input } of into) {
+    const exposed = freshId(inputs, input);
+    inputs[exposed] = socketPath(node, input);
+    given[exposed] = link;
+    const left = { ...inner.graph[node]?.inputs };
+    delete left[input];
+    inner.graph = withEntry(inner, node, { inputs: left }).graph;
+  }
+  const outer = { ...level.inputs };
+  for (const [exposed, inside] of Object.entries(outer)) {
+    if (!ids.has(splitPath(inside)[0])) continue;
+    const known = Object.keys(inputs).find((found) => inputs[found] === inside);
+    const through = known ?? freshId(inputs, exposed);
+    inputs[through] = inside;
+    outer[exposed] = socketPath(id, through);
+  }
+  const led = (link: Link): Link => {
+    const [node, slot] = link;
+    const known = Object.keys(outputs).find((found) => `${outputs[found]}` === `${link}`);
+    const through = known ?? freshId(outputs, typeof slot === "string" && slot !== "out" ? slot : node);
+    outputs[through] = link;
+    return [id, through];
+  };
+
+  let rest = level;
+  for (const { link, node, input } of outOf) {
+    const entry = rest.graph[node];
+    if (entry) rest = withEntry(rest, node, { inputs: { ...entry.inputs, [input]: led(link) } });
+  }
+  const given_out = Object.entries(level.outputs ?? {}).map(([exposed, link]) => [
+    exposed,
+    ids.has(link[0]) ? led(link) : link,
+  ]);
+  const { nodes, bends } = layoutOf(level);
+  const at = cornerOf([...ids].flatMap((node) => nodes[node] ?? []));
+  rest = remove({ ...rest, inputs: outer, outputs: Object.fromEntries(given_out) }, ids);
+  rest = {
+    ...rest,
+    graph: { ...rest.graph, [id]: { class_type: name, inputs: given, _meta: { title: wanted } } },
+  };
+  rest = withLayout(rest, {
+    nodes: { ...layoutOf(rest).nodes, [id]: Number.isFinite(at.x) ? at : { x: 0, y: 0 } },
+  });
+  for (const { node, input } of outOf)
+    rest = setBends(rest, socketPath(node, input), bends[socketPath(node, input)] ?? []);
+
+  const definition: Document = {
+    kinograph: 1,
+    title: wanted,
+    inputs,
+    outputs,
+    graph: inner.graph,
+    layout: inner.layout,
+  };
+  const changed = withLevel(document, path, rest);
+  return [{ ...changed, subgraphs: { ...changed.subgraphs, [name]: definition } }, id];
+}
+
+/** A subgraph's name that is not taken, as written. */
+function freshName(taken: object, wanted: string): string {
+  const base = wanted.trim() || "Group";
+  let name = base;
+  for (let number = 2; name in taken; number += 1) name = `${base} ${number}`;
+  return name;
+}
+
+/** Writes a subgraph's node out; gives the document and the ids of what came in its place. */
+export function expand(document: Document, path: Step[], id: string): [Document, string[]] {
+  const level = levelAt(document, path);
+  const entry = level.graph[id];
+  const subgraph = entry && document.subgraphs?.[entry.class_type];
+  if (!entry || !subgraph) return [document, []];
+
+  const { [id]: _, ...others } = level.graph;
+  const taken: Record<string, unknown> = { ...others };
+  const ids: Record<string, string> = {};
+  for (const inner of Object.keys(subgraph.graph)) {
+    ids[inner] = freshId(taken, inner);
+    taken[ids[inner]] = true;
+  }
+  const renamed = ([node, slot]: Link): Link => [ids[node] ?? node, slot];
+  const graph: Record<string, Entry> = { ...others };
+  for (const [inner, { inputs, ...rest }] of Object.entries(subgraph.graph)) {
+    const moved = Object.entries(inputs).map(([name, value]) => {
+      const link = asLink(value);
+      return [name, link ? renamed(link) : value];
+    });
+    const mode = entry._meta?.mode === "mute" ? { _meta: { ...rest._meta, mode: "mute" as const } } : {};
+    graph[ids[inner] ?? inner] = { ...rest, ...mode, inputs: Object.fromEntries(moved) };
+  }
+  const inside: Record<string, string> = {};
+  for (const [exposed, place] of Object.entries(subgraph.inputs ?? {})) {
+    const [node, input] = splitPath(place);
+    const target = ids[node];
+    const value = entry.inputs[exposed];
+    inside[socketPath(id, exposed)] = socketPath(target ?? node, input);
+    const found = target && graph[target];
+    if (found && value !== undefined)
+      graph[target] = { ...found, inputs: { ...found.inputs, [input]: value } };
+  }
+  const led = (link: Link): Link | undefined => {
+    if (link[0] !== id) return link;
+    const names = Object.keys(subgraph.outputs ?? {});
+    const output = subgraph.outputs?.[typeof link[1] === "number" ? (names[link[1]] ?? "") : link[1]];
+    return output && renamed(output);
+  };
+  for (const { link, node, input } of [...linksOf(graph)]) {
+    const found = graph[node];
+    const target = led(link);
+    if (!found || link[0] !== id) continue;
+    const { [input]: __, ...inputs } = found.inputs;
+    graph[node] = { ...found, inputs: target ? { ...found.inputs, [input]: target } : inputs };
+  }
+  const inputs = Object.entries(level.inputs ?? {}).map(([name, place]) => [name, inside[place] ?? place]);
+  const outputs = Object.entries(level.outputs ?? {}).flatMap(([name, link]) => {
+    const target = led(link);
+    return target ? [[name, target]] : [];
+  });
+  const written = {
+    ...level,
+    graph,
+    ...(inputs.length > 0 ? { inputs: Object.fromEntries(inputs) } : {}),
+    ...(outputs.length > 0 ? { outputs: Object.fromEntries(outputs) } : {}),
+  };
+  const changed = withLevel(document, path, withInnerLayout(written, subgraph, id, ids));
+  return [withoutUnused(changed, entry.class_type), Object.values(ids)];
+}
+
+function withInnerLayout(
+  level: Document,
+  subgraph: Document,
+  id: string,
+  ids: Record<string, string>,
+): Document {
+  const layout = layoutOf(level);
+  const inner = layoutOf(subgraph);
+  const at = layout.nodes[id] ?? { x: 0, y: 0 };
+  const corner = cornerOf(Object.values(inner.nodes));
+  const { [id]: _, ...nodes } = layout.nodes;
+  for (const [node, place] of Object.entries(inner.nodes)) {
+    const moved = { ...place, x: at.x + place.x - corner.x, y: at.y + place.y - corner.y };
+    const renamed = ids[node];
+    if (renamed) nodes[renamed] = moved;
+  }
+  return withLayout(level, { nodes });
+}
+
+function withoutUnused(document: Document, name: string): Document {
+  const { [name]: definition, ...others } = document.subgraphs ?? {};
+  const graphs = [document.graph, ...Object.values(others).map((other) => other.graph)];
+  const isUsed = graphs.some((graph) => Object.values(graph).some((entry) => entry.class_type === name));
+  if (isUsed || !definition) return document;
+  return { ...document, subgraphs: Object.keys(others).length > 0 ? others : undefined };
+}
+
+/** The document with the subgraphs of what is pasted, and that with their names here: another of the same name is kept. */
+export function adopt(document: Document, copied: Document): [Document, Document] {
+  const names: Record<string, string> = {};
+  const taken: Record<string, Document> = { ...document.subgraphs };
+  for (const [name, definition] of Object.entries(copied.subgraphs ?? {})) {
+    const same = JSON.stringify(taken[name]) === JSON.stringify(definition);
+    names[name] = same ? name : freshName(taken, name);
+    taken[names[name]] = definition;
+  }
+  const renamed = (graph: Record<string, Entry>): Record<string, Entry> =>
+    Object.fromEntries(
+      Object.entries(graph).map(([id, entry]) => [
+        id,
+        { ...entry, class_type: names[entry.class_type] ?? entry.class_type },
+      ]),
+    );
+  for (const [name, fresh] of Object.entries(names)) {
+    const definition = taken[fresh];
+    if (definition && fresh !== name) taken[fresh] = { ...definition, graph: renamed(definition.graph) };
+  }
+  const used = Object.keys(taken).length > 0 ? { subgraphs: taken } : {};
+  return [
+    { ...document, ...used },
+    { ...copied, graph: renamed(copied.graph) },
+  ];
+}
+
+/** The steps into subgraphs that still lead somewhere, after an undo say. */
+export function soundPath(document: Document, path: Step[]): Step[] {
+  const sound: Step[] = [];
+  for (const step of path) {
+    const entry = levelAt(document, sound).graph[step.node];
+    if (entry?.class_type !== step.name || !document.subgraphs?.[step.name]) break;
+    sound.push(step);
+  }
+  return sound;
+}
+
+/** Whether a subgraph may be put into the level at a path without lying in itself. */
+export function mayHold(document: Document, path: Step[], name: string): boolean {
+  const definition = document.subgraphs?.[name];
+  const inside = definition
+    ? { [name]: definition, ...subgraphsOf(definition.graph, document.subgraphs ?? {}) }
+    : {};
+  return !path.some((step) => step.name in inside);
+}

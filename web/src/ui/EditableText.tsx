@@ -1,0 +1,53 @@
+import { type KeyboardEvent, useEffect, useRef } from "react";
+
+interface Props {
+  value: string;
+  label: string;
+  isEditing: boolean;
+  onEdit: (isEditing: boolean) => void;
+  onChange: (text: string) => void;
+}
+
+/** Text that becomes a field on a double click. */
+export function EditableText({ value, label, isEditing, onEdit, onChange }: Props) {
+  const field = useRef<HTMLInputElement>(null);
+  useEffect(() => {
+    if (isEditing) field.current?.select();
+  }, [isEditing]);
+  if (!isEditing) {
+    return (
+      // biome-ignore lint/a11y/noStaticElementInteractions: F2 and the menu do the same
+      <span
+        className="title"
+        title={value}
+        onDoubleClick={(event) => {
+          event.stopPropagation();
+          onEdit(true);
+        }}
+      >
+        {value}
+      </span>
+    );
+  }
+  const finish = (text: string) => {
+    onEdit(false);
+    if (text !== value) onChange(text);
+  };
+  const keys: Record<string, () => void> = {
+    Enter: () => finish(field.current?.value ?? value),
+    Escape: () => onEdit(false),
+  };
+  return (
+    <input
+      ref={field}
+      className="title nodrag"
+      aria-label={label}
+      defaultValue={value}
+      onBlur={(event) => finish(event.target.value)}
+      onKeyDown={(event: KeyboardEvent) => {
+        event.stopPropagation();
+        keys[event.key]?.();
+      }}
+    />
+  );
+}

@@ -1,0 +1,15 @@
+import type { ReactNode } from "react";
+import { t } from "../i18n";
+import type { Loaded } from "./useLoaded";
+
+interface Props<T> {
+  loaded: Loaded<T>;
+  children: (data: T) => ReactNode;
+}
+
+/** What was loaded, or that it is loading, or why it couldn't be. */
+export function Loading<T>({ loaded, children }: Props<T>) {
+  if (loaded.data !== undefined) return children(loaded.data);
+  if (loaded.error) return <p className="empty">{loaded.error}</p>;
+  return <p className="empty">{t("loading")}</p>;
+}

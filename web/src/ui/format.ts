@@ -1,0 +1,32 @@
+/** Numbers and times as people read them. */
+
+export function seconds(value: number): string {
+  if (value < 10) return `${value.toFixed(1)} s`;
+  if (value < 60) return `${Math.round(value)} s`;
+  const minutes = Math.floor(value / 60);
+  return minutes < 60
+    ? `${minutes} min ${Math.round(value % 60)} s`
+    : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
+}
+
+const UNITS = ["B", "kB", "MB", "GB", "TB"];
+
+export function bytes(value: number): string {
+  let size = value;
+  let unit = 0;
+  while (size >= 1000 && unit < UNITS.length - 1) {
+    size /= 1000;
+    unit += 1;
+  }
+  return `${size < 10 && unit > 0 ? size.toFixed(1) : Math.round(size)} ${UNITS[unit]}`;
+}
+
+/** A time that the server gives, as seconds since 1970 or in ISO form. */
+export function time(value: string | number | null): string {
+  if (value === null || value === "") return "";
+  const date = new Date(typeof value === "number" ? value * 1000 : value);
+  const isToday = date.toDateString() === new Date().toDateString();
+  return isToday
+    ? date.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" })
+    : date.toLocaleString([], { dateStyle: "medium", timeStyle: "short" });
+}

@@ -1,0 +1,288 @@
+/** Reading documents: links, levels, and what a node shows, be it of a kind, a subgraph or unknown. */
+
+import type {
+  Document,
+  Entry,
+  InputSpec,
+  Json,
+  JsonSchema,
+  Kind,
+  Kinds,
+  Layout,
+  Link,
+  Links,
+  OutputSpec,
+} from "./schema";
+
+export interface Socket extends InputSpec {
+  schema: JsonSchema;
+}
+
+/** What a node looks like, whatever it is. */
+export interface Face {
+  form: "kind" | "subgraph" | "unknown";
+  kind: string;
+  help: string;
+  category: string;
+  saves: string | null;
+  inputs: Socket[];
+  outputs: OutputSpec[];
+}
+
+/** One step into a subgraph: the node that was entered, and the name of what it is. */
+export interface Step {
+  node: string;
+  name: string;
+}
+
+export const ANY = "Any";
+
+export function emptyDocument(title = ""): Document {
+  return { kinograph: 1, title, graph: {} };
+}
+
+export function emptyLayout(): Layout {
+  return { nodes: {}, notes: {}, groups: {}, bends: {} };
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+/** A document out of what the server or a file gave: a whole one, or a bare graph. Null if it is neither. */
+export function readDocument(data: unknown): Document | null {
+  if (!isRecord(data)) return null;
+  const whole = "kinograph" in data || "graph" in data;
+  const graph = whole ? data.graph : data;
+  if (!isRecord(graph)) return null;
+  const entries: Record<string, Entry> = {};
+  for (const [id, entry] of Object.entries(graph)) {
+    if (!isRecord(entry) || typeof entry.class_type !== "string") return null;
+    entries[id] = {
+      ...entry,
+      class_type: entry.class_type,
+      inputs: isRecord(entry.inputs) ? entry.inputs : {},
+    } as Entry;
+  }
+  if (!whole) return { kinograph: 1, graph: entries };
+  const document = { ...data, kinograph: 1, graph: entries } as Document;
+  if (isRecord(data.subgraphs)) {
+    document.subgraphs = {};
+    for (const [name, inner] of Object.entries(data.subgraphs)) {
+      const read = readDocument(inner);
+      if (!read) return null;
+      document.subgraphs[name] = read;
+    }
+  }
+  if (data.layout !== undefined) document.layout = readLayout(data.layout);
+  return document;
+}
+
+/** A layout out of whatever another editor may have left there. */
+export function readLayout(data: unknown): Layout {
+  const part = <T>(name: string, holds: (value: unknown) => boolean): Record<string, T> => {
+    const found = isRecord(data) ? data[name] : undefined;
+    if (!isRecord(found)) return {};
+    return Object.fromEntries(Object.entries(found).filter(([, value]) => holds(value))) as Record<string, T>;
+  };
+  return {
+    nodes: part("nodes", isPoint),
+    notes: part("notes", isBox),
+    groups: part("groups", isBox),
+    bends: part("bends", (value) => Array.isArray(value) && value.every(isPoint)),
+  };
+}
+
+function isPoint(value: unknown): boolean {
+  return isRecord(value) && Number.isFinite(value.x) && Number.isFinite(value.y);
+}
+
+function isBox(value: unknown): boolean {
+  return isPoint(value) && isRecord(value) && Number.isFinite(value.width) && Number.isFinite(value.height);
+}
+
+/** The link that an input's JSON stands for, or null if it is a constant. */
+export function asLink(value: Json | undefined): Link | null {
+  if (!Array.isArray(value) || value.length !== 2) return null;
+  const [node, slot] = value;
+  const isSlot = typeof slot === "string" || Number.isInteger(slot);
+  return typeof node === "string" && isSlot ? [node, slot as number | string] : null;
+}
+
+/** The constant that an input's JSON stands for. */
+export function asConstant(value: Json | undefined): Json | undefined {
+  const isWrapped = isRecord(value) && Object.keys(value).length === 1 && "__value__" in value;
+  return isWrapped ? (value.__value__ as Json) : value;
+}
+
+/** How a constant is written: what would read as a link, or as wrapped, is wrapped. */
+export function written(constant: Json): Json {
+  const isMistakable = asLink(constant) !== null || asConstant(constant) !== constant;
+  return isMistakable ? { __value__: constant } : constant;
+}
+
+export function socketPath(node: string, input: string): string {
+  return `${node}.${input}`;
+}
+
+/** The node and the input of "node.input"; a node's id may have dots in it. */
+export function splitPath(path: string): [node: string, input: string] {
+  const dot = path.lastIndexOf(".");
+  return [path.slice(0, Math.max(dot, 0)), path.slice(dot + 1)];
+}
+
+/** All links of a graph, from where and to where. */
+export function* linksOf(
+  graph: Record<string, Entry>,
+): Generator<{ link: Link; node: string; input: string }> {
+  for (const [node, entry] of Object.entries(graph)) {
+    for (const [input, value] of Object.entries(entry.inputs)) {
+      const link = asLink(value);
+      if (link) yield { link, node, input };
+    }
+  }
+}
+
+/** The document or the subgraph that is being looked at. */
+export function levelAt(document: Document, path: Step[]): Document {
+  const last = path.at(-1);
+  return (last && document.subgraphs?.[last.name]) ?? document;
+}
+
+/** The document with another level. */
+export function withLevel(document: Document, path: Step[], level: Document): Document {
+  const last = path.at(-1);
+  if (!last) return level;
+  return { ...document, subgraphs: { ...document.subgraphs, [last.name]: level } };
+}
+
+/** What a node of a level is called in a run's events. */
+export function runId(path: Step[], node: string): string {
+  return [...path.map((step) => step.node), node].join("/");
+}
+
+function kindFace(kind: Kind): Face {
+  const inputs = kind.inputs.map((input) => ({
+    ...input,
+    schema: kind.schema.properties?.[input.name] ?? {},
+  }));
+  const { category, help, outputs, saves } = kind;
+  return { form: "kind", kind: kind.kind, help, category, saves, inputs, outputs };
+}
+
+function unknownFace(name: string, entry: Entry | undefined, slots: Iterable<string>): Face {
+  const inputs = Object.keys(entry?.inputs ?? {}).map((input) => ({
+    name: input,
+    type: ANY,
+    required: false,
+    help: "",
+    schema: {},
+  }));
+  const outputs = [...slots].map((slot) => ({ name: slot, type: ANY }));
+  return { form: "unknown", kind: name, help: "", category: "", saves: null, inputs, outputs };
+}
+
+/** Gives the face of each node of a document; what is found is kept for as long as the subgraphs stay the same. */
+export class Faces {
+  private readonly found = new Map<string, Face>();
+
+  constructor(
+    private readonly kinds: Kinds,
+    private readonly subgraphs: Record<string, Document>,
+  ) {}
+
+  /** The face of a node; `slots` are the outputs that others are linked to, for one of an unknown kind. */
+  of(name: string, entry?: Entry, slots: Iterable<string> = []): Face {
+    return this.named(name) ?? unknownFace(name, entry, slots);
+  }
+
+  private named(name: string, within: string[] = []): Face | undefined {
+    const known = this.found.get(name);
+    if (known) return known;
+    const kind = this.kinds[name];
+    const subgraph = this.subgraphs[name];
+    const face = kind
+      ? kindFace(kind)
+      : subgraph && !within.includes(name)
+        ? this.ofSubgraph(name, subgraph, within)
+        : undefined;
+    if (face) this.found.set(name, face);
+    return face;
+  }
+
+  private ofSubgraph(name: string, subgraph: Document, within: string[]): Face {
+    const inner = [...within, name];
+    const inputs = Object.entries(subgraph.inputs ?? {}).map(([exposed, path]): Socket => {
+      const [node, input] = splitPath(path);
+      const entry = subgraph.graph[node];
+      const socket = this.named(entry?.class_type ?? "", inner)?.inputs.find((found) => found.name === input);
+      const constant = entry?.inputs[input];
+      const base = socket ?? { name: input, type: ANY, required: false, help: "", schema: {} };
+      const given =
+        constant === undefined ? {} : { required: false, default: asLink(constant) ? null : constant };
+      return { ...base, ...given, name: exposed };
+    });
+    const outputs = Object.entries(subgraph.outputs ?? {}).map(([given, link]): OutputSpec => {
+      const found = outputOf(this.named(subgraph.graph[link[0]]?.class_type ?? "", inner), link[1]);
+      return { name: given, type: found?.type ?? ANY };
+    });
+    const { title, description } = subgraph;
+    return {
+      form: "subgraph",
+      kind: name,
+      help: description || title || "",
+      category: "",
+      saves: null,
+      inputs,
+      outputs,
+    };
+  }
+}
+
+/** The output that a link's slot means. */
+export function outputOf(face: Face | undefined, slot: number | string): OutputSpec | undefined {
+  return typeof slot === "number"
+    ? face?.outputs[slot]
+    : face?.outputs.find((output) => output.name === slot);
+}
+
+/** Whether an input of one type may be linked to an output of another. */
+export function fits(links: Links, output: string, input: string): boolean {
+  return output === input || output === ANY || input === ANY || (links[output]?.includes(input) ?? false);
+}
+
+/** Whether a link from one node to another would close a circle. */
+export function closesCircle(graph: Record<string, Entry>, from: string, to: string): boolean {
+  const seen = new Set<string>();
+  const waiting = [from];
+  for (let node = waiting.pop(); node !== undefined; node = waiting.pop()) {
+    if (node === to) return true;
+    if (seen.has(node)) continue;
+    seen.add(node);
+    for (const value of Object.values(graph[node]?.inputs ?? {})) {
+      const link = asLink(value);
+      if (link) waiting.push(link[0]);
+    }
+  }
+  return false;
+}
+
+/** A type without "list of" and "or None": what gives a socket its colour. */
+export function coreType(type: string): string {
+  return type.replace(/^list of /, "").replace(/ or None$/, "");
+}
+
+/** The title that a node goes by. */
+export function titleOf(entry: Entry): string {
+  return entry._meta?.title || words(entry.class_type);
+}
+
+/** A name as people would write it: "KeyframeSampler" is "Keyframe sampler", "max_guidance" is "max guidance". */
+export function words(name: string): string {
+  const spaced = name
+    .replace(/_/g, " ")
+    .replace(/([a-z\d])([A-Z])/g, "$1 $2")
+    .replace(/([A-Z]+)([A-Z][a-z]{2,})/g, "$1 $2");
+  const [first = "", ...rest] = spaced.split(" ");
+  return [first, ...rest.map((word) => (/^[A-Z][a-z]+$/.test(word) ? word.toLowerCase() : word))].join(" ");
+}
