@@ -31,6 +31,7 @@ export function App() {
             <>
               <Breadcrumbs />
               <Canvas />
+              <Empty />
               <StatusBar />
             </>
           ) : (
@@ -45,4 +46,11 @@ export function App() {
       <Toasts />
     </>
   );
+}
+
+/** What to do where nothing is yet. */
+function Empty() {
+  const isEmpty = useStore((state) => state.nodes.length === 0);
+  const isReady = useStore((state) => Object.keys(state.kinds).length > 0);
+  return isEmpty && isReady ? <p className="nothing">{t("canvas.empty")}</p> : null;
 }

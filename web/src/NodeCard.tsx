@@ -128,9 +128,8 @@ export const NodeCard = memo(function NodeCard({ id, data }: NodeProps<CardNode>
         </ul>
       )}
       {general.map((problem) => (
-        <p key={problem.message} className="problem" role="alert">
-          {problem.message}
-          {problem.hint && <span className="hint">{problem.hint}</span>}
+        <p key={`${problem.input} ${problem.message}`} className="problem" role="alert">
+          <ProblemText problem={problem} input={problem.input ?? ""} />
         </p>
       ))}
       {run?.because && <p className="because">{t("node.because", { node: run.because })}</p>}
@@ -166,7 +165,6 @@ const InputRow = memo(function InputRow({
       <SocketButton end={end} title={title} isLinked={isLinked} />
       <span className={input.required && !isLinked ? "name wanted" : "name"}>{words(input.name)}</span>
       {exposed && <Exposed name={exposed} />}
-      {problem && <ProblemText problem={problem} />}
     </li>
   );
 });
@@ -228,7 +226,11 @@ const FieldRow = memo(function FieldRow({
           onChange={change}
         />
       )}
-      {problem && <ProblemText problem={problem} />}
+      {problem && (
+        <span className="problem" role="alert">
+          <ProblemText problem={problem} />
+        </span>
+      )}
     </li>
   );
 });
@@ -237,11 +239,12 @@ function Exposed({ name }: { name: string }) {
   return <Pin className="pin" role="img" aria-label={t("socket.exposed", { name })} />;
 }
 
-function ProblemText({ problem }: { problem: Problem }) {
+function ProblemText({ problem: { message, hint }, input = "" }: { problem: Problem; input?: string }) {
   return (
-    <span className="problem" role="alert">
-      {problem.message}
-      {problem.hint && <span className="hint">{problem.hint}</span>}
-    </span>
+    <>
+      {input && <b>{words(input)}: </b>}
+      {message}
+      {hint && <span className="hint">{hint}</span>}
+    </>
   );
 }

@@ -1,7 +1,7 @@
 /** What a node gave: pictures, videos, texts, tables. */
 
 import { type ComponentType, useMemo } from "react";
-import { viewUrl } from "./api";
+import { thumbnailUrl, viewUrl } from "./api";
 import { t } from "./i18n";
 import { type Bin, type FileKind, histogram, kindOf, readTable, type Table } from "./media";
 import type { NodeRun } from "./run";
@@ -83,7 +83,7 @@ function Picture({ file }: ViewProps) {
       aria-label={t("results.open", { name: file.filename })}
       onClick={() => openLarge(file, false)}
     >
-      <img src={viewUrl(file)} alt={file.filename} loading="lazy" draggable={false} />
+      <img src={thumbnailUrl(file, 640)} alt={file.filename} loading="lazy" draggable={false} />
     </button>
   );
 }
@@ -93,6 +93,7 @@ function Video({ file }: ViewProps) {
   return (
     <video
       src={viewUrl(file)}
+      poster={thumbnailUrl(file, 640)}
       aria-label={file.filename}
       controls
       loop

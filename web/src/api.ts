@@ -42,6 +42,11 @@ export function viewUrl({ filename, subfolder, type }: FileRef): string {
   return address("view", { filename, subfolder, type });
 }
 
+/** The address of a small picture of a picture or a video; `size` is the longer side in pixels. */
+export function thumbnailUrl({ filename, subfolder, type }: FileRef, size: number): string {
+  return address("kinograph/thumbnail", { filename, subfolder, type, size });
+}
+
 async function refusal(response: Response): Promise<Refused> {
   const text = await response.text();
   try {
@@ -83,7 +88,7 @@ export const api = {
     ask<{ name: string; version: number }>("PUT", `kinograph/workflows/${at(name)}`, undefined, workflow),
   deleteWorkflow: (name: string) => ask<void>("DELETE", `kinograph/workflows/${at(name)}`),
   versions: (name: string) => get<Version[]>(`workflows/${at(name)}/versions`),
-  version: (name: string, version: number) => get<Document>(`workflows/${at(name)}/versions/${version}`),
+  restore: (name: string, version: number) => post<void>(`workflows/${at(name)}/versions/${version}/restore`),
 
   run: (prompt: Document, client_id: string, targets?: string[]) =>
     ask<{ prompt_id: string; node_errors: Record<string, unknown> }>("POST", "prompt", undefined, {
@@ -96,7 +101,7 @@ export const api = {
   jobs: (limit: number, offset = 0) => get<{ jobs: Job[]; total: number }>("jobs", { limit, offset }),
   job: (id: string) => get<FullJob>(`jobs/${at(id)}`),
   cancel: (id: string) => post<void>(`jobs/${at(id)}/cancel`),
-  retry: (id: string) => post<{ prompt_id?: string; id?: string }>(`jobs/${at(id)}/retry`),
+  retry: (id: string) => post<void>(`jobs/${at(id)}/retry`),
   move: (id: string, where: { before: string } | { to: "front" | "back" }) =>
     post<void>(`jobs/${at(id)}/move`, where),
   prioritise: (id: string, priority: number) => post<void>(`jobs/${at(id)}/priority`, { priority }),
@@ -106,6 +111,7 @@ export const api = {
   models: () => get<{ source: string; path: string; bytes?: number }[]>("models"),
   needed: (workflow: Document) => post<NeededModel[]>("models/needed", { workflow }),
   fetchModel: (source: string) => post<void>("models/fetch", { source }),
+  stopFetching: (source: string) => post<void>("models/cancel", { source }),
 
   files: () => get<InputFile[]>("files", { type: "input" }),
   outputs: (query: { query?: string; kind?: string; limit: number; offset: number }) =>

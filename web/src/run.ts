@@ -171,8 +171,28 @@ class Draft {
   }
 }
 
+/** What a job's record tells, as the events that are left of it. */
+function recorded({ outputs, record }: FullJob): RunEvent[] {
+  const events: RunEvent[] = [];
+  for (const [node, seconds] of Object.entries(record?.timings ?? {})) {
+    events.push({ event: "node_finished", node, kind: "", seconds });
+  }
+  for (const [node, { text, ...kinds }] of Object.entries(outputs ?? {})) {
+    const files = Object.values(kinds).flat() as FileRef[];
+    if (files.length > 0) events.push({ event: "node_saved", node, files });
+    const told = (text ?? []).map((line, at) => [`${at + 1}`, String(line)]);
+    if (told.length > 0) events.push({ event: "node_result", node, outputs: Object.fromEntries(told) });
+  }
+  for (const { node, kind, problem, trace } of record?.failures ?? []) {
+    events.push({ event: "node_failed", node, kind, problem, trace });
+  }
+  return events;
+}
+
 /** A run as a job's record tells it. */
 export function runOf(job: FullJob): Run {
-  const run = reduced(newRun(job.id), job.events ?? []);
-  return { ...run, state: job.state, seconds: job.seconds ?? run.seconds, problem: job.problem };
+  const run = reduced(newRun(job.id), recorded(job));
+  const { state, seconds, problem, record } = job;
+  const isTold = record?.failures?.some((failure) => failure.node === problem?.node) ?? false;
+  return { ...run, state, seconds, cached: record?.cached ?? 0, problem: isTold ? null : problem };
 }

@@ -155,7 +155,11 @@ export interface Job {
 
 export interface FullJob extends Job {
   document: Document;
-  events: RunEvent[];
+  record?: {
+    cached?: number;
+    timings?: Record<string, number>;
+    failures?: { node: string; kind: string; problem: Problem; trace: string }[];
+  };
 }
 
 export interface Queue {

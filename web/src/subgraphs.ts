@@ -183,6 +183,28 @@ function withInnerLayout(
   return withLayout(level, { nodes });
 }
 
+/** Gives a subgraph another name, if that is free and only one node is of it. */
+export function renameSubgraph(document: Document, from: string, to: string, kinds: object): Document {
+  const { [from]: definition, ...others } = document.subgraphs ?? {};
+  const graphs = [document.graph, ...Object.values(document.subgraphs ?? {}).map(({ graph }) => graph)];
+  const uses = graphs.flatMap((graph) =>
+    Object.values(graph).filter(({ class_type }) => class_type === from),
+  );
+  if (!definition || uses.length > 1 || !to || to in others || to in kinds) return document;
+  const renamed = (level: Document): Document => ({
+    ...level,
+    graph: Object.fromEntries(
+      Object.entries(level.graph).map(([id, entry]) => [
+        id,
+        entry.class_type === from ? { ...entry, class_type: to } : entry,
+      ]),
+    ),
+  });
+  const subgraphs = { ...others, [to]: { ...definition, title: to } };
+  const inner = Object.entries(subgraphs).map(([name, subgraph]) => [name, renamed(subgraph)]);
+  return { ...renamed(document), subgraphs: Object.fromEntries(inner) };
+}
+
 function withoutUnused(document: Document, name: string): Document {
   const { [name]: definition, ...others } = document.subgraphs ?? {};
   const graphs = [document.graph, ...Object.values(others).map((other) => other.graph)];

@@ -267,9 +267,12 @@ export function closesCircle(graph: Record<string, Entry>, from: string, to: str
   return false;
 }
 
-/** A type without "list of" and "or None": what gives a socket its colour. */
+/** A type without "list of" and "or None", and choices as texts: what gives a socket its colour. */
 export function coreType(type: string): string {
-  return type.replace(/^list of /, "").replace(/ or None$/, "");
+  return type
+    .replace(/^list of /, "")
+    .replace(/ or None$/, "")
+    .replace(/^Literal\[.*/, "str");
 }
 
 /** The title that a node goes by. */
@@ -281,7 +284,7 @@ export function titleOf(entry: Entry): string {
 export function words(name: string): string {
   const spaced = name
     .replace(/_/g, " ")
-    .replace(/([a-z\d])([A-Z])/g, "$1 $2")
+    .replace(/([a-z\d])([A-Z][a-z])/g, "$1 $2")
     .replace(/([A-Z]+)([A-Z][a-z]{2,})/g, "$1 $2");
   const [first = "", ...rest] = spaced.split(" ");
   return [first, ...rest.map((word) => (/^[A-Z][a-z]+$/.test(word) ? word.toLowerCase() : word))].join(" ");

@@ -21,7 +21,7 @@ import { arranged, guessedSize, NODE_WIDTH } from "../layout";
 import type { Document, Json, Mode, Point } from "../schema";
 import { store } from "../store";
 import type { End } from "../store/ui";
-import { adopt, collapse, cornerOf, expand, mayHold } from "../subgraphs";
+import { adopt, collapse, cornerOf, expand, mayHold, renameSubgraph } from "../subgraphs";
 import {
   asLink,
   closesCircle,
@@ -132,8 +132,19 @@ export function toggleMode(mode: Mode, ids: Iterable<string> = getState().select
   });
 }
 
-export function rename(node: string, title: string): void {
-  getState().edit((level) => setMeta(level, [node], { title: title.trim() || undefined }));
+/** Gives a node another title; a subgraph that only it is of goes by that name too. */
+export function rename(node: string, text: string): void {
+  const { editWhole, path, level, kinds } = getState();
+  const title = text.trim();
+  const kind = level().graph[node]?.class_type ?? "";
+  editWhole((document) => {
+    const titled = withLevel(
+      document,
+      path,
+      setMeta(levelAt(document, path), [node], { title: title || undefined }),
+    );
+    return renameSubgraph(titled, kind, title, kinds);
+  });
 }
 
 export function toggleInput(node: string, input: string): void {

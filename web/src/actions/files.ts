@@ -52,8 +52,8 @@ export const openTemplate = (name: string) => trying(async () => open(await api.
 export const openSaved = (name: string) => trying(async () => open(await api.workflow(name), name));
 export const openVersion = (name: string, version: number) =>
   trying(async () => {
-    await open(await api.version(name, version), name);
-    store.setState({ kept: null });
+    await api.restore(name, version);
+    await open(await api.workflow(name), name);
   });
 export const openWorkflowOf = (file: FileRef) => trying(async () => open(await api.workflowOf(file)));
 export const openJob = (id: string) =>

@@ -2,6 +2,7 @@
 
 import { api } from "../api";
 import { t } from "../i18n";
+import { newRun } from "../run";
 import type { Document } from "../schema";
 import { store } from "../store";
 import { runId } from "../workflow";
@@ -44,8 +45,10 @@ export async function cancel(job = getState().job): Promise<void> {
   });
 }
 
+/** Runs a job again that failed or was cancelled. */
 export const retry = (job: string) =>
   trying(async () => {
-    const answer = await api.retry(job);
-    getState().follow(answer?.prompt_id ?? answer?.id ?? job);
+    await api.retry(job);
+    store.setState({ runs: { ...getState().runs, [job]: newRun(job) } });
+    getState().follow(job);
   });

@@ -1,9 +1,9 @@
 /** All that was made: found, seen, opened again, deleted. */
 
-import { FolderOpen, Trash2 } from "lucide-react";
+import { Film, FolderOpen, Trash2 } from "lucide-react";
 import { useState } from "react";
 import { openWorkflowOf, trying } from "../actions/files";
-import { api, viewUrl } from "../api";
+import { api, thumbnailUrl, viewUrl } from "../api";
 import { type TextKey, t } from "../i18n";
 import type { OutputFile } from "../schema";
 import { store, useStore } from "../store";
@@ -78,10 +78,6 @@ function Item({ file, onDeleted }: { file: OutputFile; onDeleted: () => void }) 
     onDeleted();
   };
   const isSeen = kind === "image" || kind === "video";
-  const PICTURES: Record<string, React.ReactNode> = {
-    image: <img src={address} alt="" loading="lazy" />,
-    video: <video src={address} muted playsInline preload="metadata" />,
-  };
   return (
     <li>
       {isSeen ? (
@@ -91,7 +87,8 @@ function Item({ file, onDeleted }: { file: OutputFile; onDeleted: () => void }) 
           aria-label={t("results.open", { name: filename })}
           onClick={show}
         >
-          {PICTURES[kind]}
+          <img src={thumbnailUrl(file, 256)} alt="" loading="lazy" />
+          {kind === "video" && <Film aria-hidden />}
         </button>
       ) : (
         <a className="thumb" href={address} target="_blank" rel="noreferrer">

@@ -66,6 +66,9 @@ function Needed({ model: { source, here, nodes } }: { model: NeededModel }) {
       )}
       {isFetching && (
         <>
+          <button type="button" onClick={() => void trying(() => api.stopFetching(source))}>
+            {t("models.stop")}
+          </button>
           <progress
             aria-label={t("models.progress", { source })}
             value={progress.total ? progress.done : undefined}

@@ -171,7 +171,13 @@ function Past({ job }: { job: Job }) {
           label={t("queue.open", { title })}
           onClick={() => void openJob(job.id)}
         />
-        <IconButton icon={RotateCcw} label={t("queue.retry", { title })} onClick={() => void retry(job.id)} />
+        {job.state !== "done" && (
+          <IconButton
+            icon={RotateCcw}
+            label={t("queue.retry", { title })}
+            onClick={() => void retry(job.id)}
+          />
+        )}
       </span>
     </li>
   );

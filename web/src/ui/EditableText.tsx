@@ -8,11 +8,19 @@ interface Props {
   onChange: (text: string) => void;
 }
 
+/** What was just made can take the focus only when it has been measured and is seen. */
+const ONCE_DRAWN = 50;
+
 /** Text that becomes a field on a double click. */
 export function EditableText({ value, label, isEditing, onEdit, onChange }: Props) {
   const field = useRef<HTMLInputElement>(null);
   useEffect(() => {
-    if (isEditing) field.current?.select();
+    if (!isEditing) return;
+    const timer = setTimeout(() => {
+      field.current?.focus();
+      field.current?.select();
+    }, ONCE_DRAWN);
+    return () => clearTimeout(timer);
   }, [isEditing]);
   if (!isEditing) {
     return (

@@ -1,0 +1,121 @@
+import { describe, expect, it } from "vitest";
+import { newRun, owners, reduced, runOf } from "../src/run";
+import type { FullJob, Problem, RunEvent } from "../src/schema";
+
+const problem: Problem = { message: "no memory", node: "draw", input: "steps", hint: "fewer steps" };
+const started = (node: string): RunEvent => ({ event: "node_started", node, kind: "Draw" });
+const finished = (node: string, seconds = 2): RunEvent => ({
+  event: "node_finished",
+  node,
+  kind: "Draw",
+  seconds,
+});
+const run = (...events: RunEvent[]) => reduced(newRun("job"), events);
+const file = { filename: "a.png", subfolder: "", type: "output" };
+
+it.each([
+  ["draw", []],
+  ["draw[3]", ["draw"]],
+  ["face/draw", ["face"]],
+  ["face/draw[3]", ["face/draw", "face"]],
+  ["0:face/draw", ["face/draw", "face"]],
+])("%s is part of %j", (node, expected) => {
+  expect(owners(node)).toEqual(expected);
+});
+
+describe("a run", () => {
+  it("follows a node from waiting to done", () => {
+    const begun = run({ event: "run_started", nodes: 2, pending: ["draw", "save"] }, started("draw"));
+    expect(begun.nodes.draw?.state).toBe("running");
+    const going = reduced(begun, [
+      { event: "node_progress", node: "draw", done: 3, total: 20, unit: "step" },
+    ]);
+    expect(going.nodes.draw).toMatchObject({ done: 3, total: 20, unit: "step" });
+    const done = reduced(going, [finished("draw")]);
+    expect(done.nodes.draw).toMatchObject({ state: "done", seconds: 2 });
+    expect(done.nodes.save?.state).toBe("pending");
+  });
+
+  it("leaves the run before as it was", () => {
+    const before = run(started("draw"));
+    reduced(before, [finished("draw")]);
+    expect(before.nodes.draw?.state).toBe("running");
+  });
+
+  it("shows a list's items and a subgraph's nodes together", () => {
+    const items = run(
+      { event: "run_extended", nodes: ["face/draw[0]", "face/draw[1]"] },
+      started("face/draw[0]"),
+      finished("face/draw[0]"),
+    );
+    expect(items.nodes["face/draw"]).toMatchObject({ state: "running", done: 1, total: 2, seconds: 2 });
+    expect(items.nodes.face?.state).toBe("running");
+    const all = reduced(items, [started("face/draw[1]"), finished("face/draw[1]", 3)]);
+    expect(all.nodes.face).toMatchObject({ state: "done", done: 2, total: 2, seconds: 5 });
+  });
+
+  it("writes a text on as it comes, on the node and on what it is part of", () => {
+    const text = run(
+      { event: "node_text", node: "face/tell", text: "once " },
+      { event: "node_text", node: "face/tell", text: "upon" },
+    );
+    expect(text.nodes["face/tell"]?.text).toBe("once upon");
+    expect(text.nodes.face?.text).toBe("once upon");
+  });
+
+  it("tells why a node failed and what was skipped, up to the subgraph", () => {
+    const failed = run(
+      { event: "node_failed", node: "face/draw", kind: "Draw", problem, trace: "…" },
+      { event: "node_skipped", node: "save", kind: "Save", because: "face/draw" },
+    );
+    expect(failed.nodes.face).toMatchObject({ state: "failed", problem });
+    expect(failed.nodes.save).toMatchObject({ state: "skipped", because: "face/draw" });
+  });
+
+  it("forgets a problem when the node is tried again and gets through", () => {
+    const again = run(
+      { event: "node_retried", node: "draw", problem, attempt: 1, attempts: 2 },
+      started("draw"),
+    );
+    expect(again.nodes.draw?.problem).toBeNull();
+  });
+
+  it("stops all that had not ended when it is cancelled", () => {
+    const over = run({ event: "run_started", nodes: 2, pending: ["draw", "save"] }, started("draw"), {
+      event: "run_finished",
+      status: "cancelled",
+      seconds: 4,
+      cached: 1,
+    });
+    expect(over).toMatchObject({ state: "cancelled", seconds: 4, cached: 1 });
+    expect([over.nodes.draw?.state, over.nodes.save?.state]).toEqual(["cancelled", "cancelled"]);
+  });
+
+  it("gathers the files of a list's items", () => {
+    const saved = run(
+      { event: "node_saved", node: "save[0]", files: [file] },
+      { event: "node_saved", node: "save[1]", files: [{ ...file, filename: "b.png" }] },
+    );
+    expect(saved.nodes.save?.files.map(({ filename }) => filename)).toEqual(["a.png", "b.png"]);
+  });
+});
+
+it("is told again by the record of its job", () => {
+  const job = {
+    id: "job",
+    state: "failed",
+    seconds: 9,
+    problem,
+    outputs: { save: { images: [file] }, tell: { text: ["hello"] } },
+    record: {
+      cached: 2,
+      timings: { save: 1.5 },
+      failures: [{ node: "draw", kind: "Draw", problem, trace: "…" }],
+    },
+  } as unknown as FullJob;
+  const told = runOf(job);
+  expect(told).toMatchObject({ state: "failed", seconds: 9, cached: 2 });
+  expect(told.nodes.save).toMatchObject({ state: "done", seconds: 1.5, files: [file] });
+  expect(told.nodes.draw).toMatchObject({ state: "failed", problem });
+  expect(told.nodes.tell?.results).toEqual({ 1: "hello" });
+});
