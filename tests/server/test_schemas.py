@@ -1,0 +1,166 @@
+"""The kinds of node, as ComfyUI's clients and Kinograph's editor read them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import Field
+
+from engine.node import Context, InputFile, Lazy, ModelFile, Node
+from engine.registry import Registry
+from engine.server.schemas import info, links, type_name
+from engine.server.setup import Folders
+from engine.values import Image, LoRA, Video
+from tests.server.conftest import Server, png
+
+
+class Both(NamedTuple):
+    pictures: tuple[Image, ...]
+    sound: float
+
+
+class Everything(Node, version=1, category="toys"):
+    """All that an input can be."""
+
+    picture: Image
+    """A picture."""
+    source: ModelFile
+    text: Annotated[str, Field(json_schema_extra={"widget": "multiline"})] = "hello"
+    steps: Annotated[int, Field(ge=1, le=100)] = 20
+    even: Annotated[int, Field(ge=0, multiple_of=8)] = 64
+    strength: Annotated[float, Field(gt=0, le=4)] = 1.0
+    free: float = 0.5
+    seed: Annotated[int, Field(ge=0, json_schema_extra={"widget": "seed"})] = 0
+    flag: bool = True
+    mode: Literal["fast", "good"] = "good"
+    many: tuple[Video, ...]
+    either: Image | Video
+    perhaps: LoRA | None = None
+    limit: Annotated[int, Field(ge=2)] | None = None
+    anything: Annotated[Any, Lazy()] = None
+
+    def run(self, ctx: Context) -> Both:
+        raise NotImplementedError
+
+
+class Shown(Node, version=1, category="toys"):
+    """Reads a picture."""
+
+    image: InputFile
+
+    def run(self, ctx: Context) -> Image:
+        raise NotImplementedError
+
+
+class Played(Node, version=1, category="toys"):
+    """Reads a video."""
+
+    video: InputFile
+
+    def run(self, ctx: Context) -> Video:
+        raise NotImplementedError
+
+
+def spec(kind: type[Node], folders: Folders, name: str) -> Any:
+    inputs: Any = info(kind, folders)["input"]
+    return (inputs["required"] | inputs["optional"])[name]
+
+
+def test_every_type_has_its_name_in_the_protocol(folders: Folders) -> None:
+    names = {name: spec(Everything, folders, name)[0] for name in Everything.spec.inputs}
+    assert names == {
+        "picture": "IMAGE",
+        "source": "STRING",
+        "text": "STRING",
+        "steps": "INT",
+        "even": "INT",
+        "strength": "FLOAT",
+        "free": "FLOAT",
+        "seed": "INT",
+        "flag": "BOOLEAN",
+        "mode": ["fast", "good"],
+        "many": "VIDEO",
+        "either": "IMAGE,VIDEO",
+        "perhaps": "LORA",
+        "limit": "INT",
+        "anything": "*",
+    }
+    assert type_name(tuple[Image, ...]) == "IMAGE"
+
+
+def test_numbers_have_limits_steps_and_defaults(folders: Folders) -> None:
+    def limits(name: str) -> list[Any]:
+        about = spec(Everything, folders, name)[1]
+        return [about.get(key) for key in ("default", "min", "max", "step")]
+
+    assert limits("steps") == [20, 1, 100, 1]
+    assert limits("even") == [64, 0, 2**53 - 1, 8]
+    assert limits("strength") == [1.0, 0.01, 4, 0.01]
+    assert limits("free") == [0.5, -1e9, 1e9, 0.01]
+    assert limits("limit") == [None, 2, 2**53 - 1, 1]
+
+
+def test_widgets_are_told_what_they_are_for(folders: Folders) -> None:
+    assert spec(Everything, folders, "seed")[1]["control_after_generate"] is True
+    assert "control_after_generate" not in spec(Everything, folders, "steps")[1]
+    assert spec(Everything, folders, "text")[1]["multiline"] is True
+    assert spec(Everything, folders, "source")[1] == {"tooltip": "", "multiline": False, "dynamicPrompts": False}
+    assert spec(Everything, folders, "picture")[1] == {"tooltip": "A picture."}
+    assert spec(Everything, folders, "mode")[1]["default"] == "good"
+    assert spec(Everything, folders, "limit")[1]["forceInput"] is True
+    assert spec(Everything, folders, "anything")[1]["lazy"] is True
+
+
+def test_a_kind_is_described_in_the_standard_shape(folders: Folders) -> None:
+    about: Any = info(Everything, folders)
+    assert about["input_order"]["required"] == ["picture", "source", "many", "either"]
+    assert about["input_order"]["optional"][:2] == ["text", "steps"]
+    assert about["input"]["hidden"] == {}
+    assert (about["output"], about["output_is_list"], about["output_name"]) == (
+        ["IMAGE", "FLOAT"],
+        [True, False],
+        ["pictures", "sound"],
+    )
+    assert (about["name"], about["category"], about["output_node"]) == ("Everything", "toys", False)
+    assert about["description"] == "All that an input can be."
+    expected = (
+        "input input_order output output_is_list output_name name display_name description python_module category"
+    )
+    assert about.keys() >= {*expected.split(), "output_node", "deprecated", "experimental", "output_tooltips"}
+
+
+def test_files_are_chosen_from_the_input_folder(folders: Folders) -> None:
+    (folders.input / "sub").mkdir()
+    for name in ("b.png", "sub/a.JPG", "film.mp4", "notes.txt", ".hidden.png"):
+        (folders.input / name).touch()
+    assert spec(Shown, folders, "image") == [["b.png", "sub/a.JPG"], {"tooltip": "", "image_upload": True}]
+    assert spec(Played, folders, "video") == [["film.mp4"], {"tooltip": "", "video_upload": True}]
+
+
+def test_all_kinds_are_described_and_each_by_itself(server: Server) -> None:
+    server.upload(png(), "mine.png")
+    everything = server.get("/object_info").json
+    assert everything.keys() >= {"LoadImage", "KeyframeSampler", "SaveVideo"}
+    assert everything["SaveVideo"]["output_node"] is True
+    assert everything["LoadImage"]["input"]["required"]["image"][0] == ["mine.png"]
+    assert server.get("/api/object_info/SaveVideo").json == {"SaveVideo": everything["SaveVideo"]}
+    missing = server.get("/object_info/SaveVideos")
+    assert (missing.status, "did you mean 'SaveVideo'?" in missing.message) == (404, True)
+
+
+def test_the_editor_gets_all_that_there_is_to_know(server: Server) -> None:
+    nodes = server.get("/api/kinograph/nodes").json
+    assert nodes["SaveVideo"]["schema"]["properties"]["quality"]["maximum"] == 51
+    assert nodes["TextLines"]["outputs"] == [{"name": "out", "type": "list of str"}]
+    types = server.get("/api/kinograph/types").json["links"]
+    assert "list of Image" in types["Image"]
+    assert "Video" not in types["Image"]
+    assert set(types) == {output["type"] for node in nodes.values() for output in node["outputs"]}
+
+
+def test_types_may_be_linked_as_the_engine_links_them() -> None:
+    found = links(Registry([Everything, Shown, Played]))
+    assert {"Image", "Image or Video", "Any"} <= set(found["list of Image"])
+    assert {"float", "Any"} <= set(found["float"])
+    assert "int" not in found["float"]
+    assert "list of Video" in found["Video"]

@@ -1,0 +1,180 @@
+"""What the stock front end keeps here is kept, whole, and in its folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from engine.server import durable
+from tests.server.conftest import Server
+
+
+def test_the_stock_front_end_gets_what_it_asks_for_at_first(server: Server) -> None:
+    asked = ("/users", "/settings", "/extensions", "/i18n", "/workflow_templates", "/v2/userdata", "/embeddings")
+    answers = [server.get(f"/api{path}").json for path in asked]
+    assert answers == [{"storage": "server", "migrated": True}, {}, [], {}, {}, [], []]
+    features = server.get("/features").json
+    assert (features["supports_preview_metadata"], features["max_upload_size"]) == (True, server.setup.upload_limit)
+    assert server.post("/users", {"username": "another"}).status == 400
+
+
+def test_settings_are_changed_one_by_one_and_stay(server: Server) -> None:
+    assert server.post("/settings", {"a.b": 1, "theme": "dark"}).status == 200
+    assert server.post("/settings/theme", "light").status == 200
+    assert server.post("/settings/deep", {"x": [None, True, 1.5]}).status == 200
+    assert server.get("/settings").json == {"a.b": 1, "theme": "light", "deep": {"x": [None, True, 1.5]}}
+    assert server.get("/settings/theme").json == "light"
+    assert server.get("/settings/nothing").json is None
+    assert json.loads((server.folders.data / "settings.json").read_text())["theme"] == "light"
+
+
+@pytest.mark.parametrize("body", [b"[]", b"1", b"{", b'{"a": NaN}', b"[" * 10_000])
+def test_settings_are_a_json_object(server: Server, body: bytes) -> None:
+    assert server.post("/settings", body).status == 400
+    assert server.get("/settings").json == {}
+
+
+def test_settings_have_a_limit(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.server.userdata.SETTINGS_LIMIT", 1000)
+    assert server.post("/settings/a", "x" * 900).status == 200
+    assert server.post("/settings/b", "x" * 900).status == 413
+    assert server.post("/settings/a", "x" * (server.setup.body_limit + 1)).status == 413
+    assert server.get("/settings").json.keys() == {"a"}
+
+
+def test_settings_that_were_broken_by_hand_are_told_of(server: Server) -> None:
+    (server.folders.data / "settings.json").write_text("{")
+    assert "settings.json is not JSON" in server.get("/settings").message
+    assert server.post("/settings/a", 1).status == 400
+    assert (server.folders.data / "settings.json").read_text() == "{"
+
+
+def test_a_file_is_written_read_moved_and_deleted(server: Server) -> None:
+    assert server.post("/userdata/workflows%2Fa b.json", b'{"nodes": []}').json == "workflows/a b.json"
+    answer = server.get("/userdata/workflows%2Fa%20b.json")
+    assert answer.body == b'{"nodes": []}'
+    assert answer.headers["Content-Disposition"].startswith("attachment")
+    info = server.post("/userdata/workflows%2Fc.json?full_info=true", b"123").json
+    assert (info["path"], info["size"]) == ("workflows/c.json", 3)
+    assert info["modified"] > 1_600_000_000_000
+    moved = server.post("/userdata/workflows%2Fc.json/move/workflows%2Fsub%2Fd.json").json
+    assert moved == "workflows/sub/d.json"
+    assert server.get("/userdata/workflows%2Fc.json").status == 404
+    assert server.delete("/userdata/workflows%2Fsub%2Fd.json").status == 204
+    assert server.delete("/userdata/workflows%2Fsub%2Fd.json").status == 404
+
+
+def test_a_file_takes_anothers_place_only_if_it_may(server: Server) -> None:
+    server.post("/userdata/a.json", b"1")
+    server.post("/userdata/b.json", b"2")
+    assert server.post("/userdata/a.json?overwrite=false", b"3").status == 409
+    assert server.post("/userdata/b.json/move/a.json?overwrite=false").status == 409
+    assert server.get("/userdata/a.json").body == b"1"
+    assert server.post("/userdata/a.json", b"4").status == 200
+    assert server.post("/userdata/b.json/move/a.json").status == 200
+    assert server.get("/userdata/a.json").body == b"2"
+    assert server.post("/userdata/a.json%2Fb.json", b"5").status == 400
+    server.post("/userdata/folder%2Fa.json", b"6")
+    assert server.post("/userdata/folder", b"7").status == 400
+
+
+def test_files_are_listed_in_each_of_the_protocols_forms(server: Server) -> None:
+    for name in ("workflows%2Fa.json", "workflows%2Fsub%2Fb.json", "workflows%2F.index.json"):
+        server.post(f"/userdata/{name}", b"12")
+
+    def ask(**query: str) -> object:
+        return server.get("/userdata", dir="workflows", **query).json
+
+    assert ask() == ["a.json"]
+    assert ask(recurse="true") == ["a.json", "sub/b.json"]
+    assert ask(recurse="true", split="true") == [["a.json", "a.json"], ["sub/b.json", "sub", "b.json"]]
+    (first,) = ask(full_info="true")  # type: ignore[misc]
+    assert first.keys() == {"path", "size", "modified", "created"}
+    assert server.get("/userdata").status == 400
+    assert server.get("/userdata", dir="nothing").status == 404
+    entries = server.get("/v2/userdata", path="workflows").json
+    assert [(entry["path"], entry["type"]) for entry in entries] == [
+        ("workflows/sub", "directory"),
+        ("workflows/a.json", "file"),
+        ("workflows/sub/b.json", "file"),
+    ]
+    assert server.get("/v2/userdata", path="workflows/a.json").status == 400
+    assert server.get("/userdata/workflows%2F.index.json").body == b"12"  # the front end's own, hidden
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "..%2Fsettings.json",
+        "%2e%2e%2fsettings.json",
+        "%252e%252e%252fsettings.json",
+        "a%2F..%2F..%2Fsettings.json",
+        "%2Fetc%2Fpasswd",
+        "..%5Csettings.json",
+        "C%3A%5Ca.json",
+        "a%00.json",
+        "%2e",
+        "link%2Fsecret.txt",
+        "x" * 300,
+    ],
+)
+def test_no_name_leads_out_of_the_users_folder(server: Server, tmp_path: Path, name: str) -> None:
+    server.post("/settings/theme", "dark")
+    server.post("/userdata/a.json", b"1")
+    (tmp_path / "secret.txt").write_text("secret")
+    (server.folders.data / "user" / "link").symlink_to(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    for answer in (
+        server.get(f"/userdata/{name}"),
+        server.post(f"/userdata/{name}", b"mine"),
+        server.delete(f"/userdata/{name}"),
+        server.post(f"/userdata/a.json/move/{name}"),
+        server.post(f"/userdata/{name}/move/b.json"),
+        server.ask("GET", f"/userdata?dir={name}"),
+        server.ask("GET", f"/v2/userdata?path={name}"),
+    ):
+        assert answer.status in (400, 404, 405)
+        assert b"dark" not in answer.body
+    assert sorted(tmp_path.rglob("*")) == before
+    assert (tmp_path / "secret.txt").read_text() == "secret"
+
+
+def test_a_file_has_a_limit(server: Server) -> None:
+    assert server.post("/userdata/a.json", bytes(server.setup.body_limit + 1)).status == 413
+    assert server.get("/userdata/a.json").status == 404
+
+
+@pytest.mark.parametrize("name", ["a.html", "a.svg", "a.js", "user.css", "a.json", "a.png"])
+def test_a_users_file_is_only_ever_saved_by_a_browser(server: Server, name: str) -> None:
+    server.post(f"/userdata/{name}", b"<script>alert(1)</script>")
+    headers = server.get(f"/userdata/{name}").headers
+    assert headers["Content-Disposition"].startswith("attachment")
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["Content-Type"] in ("application/octet-stream", "application/json", "image/png")
+
+
+def test_models_are_listed_by_folder(server: Server) -> None:
+    for name in ("loras/a.safetensors", "loras/sub/b.gguf", "loras/c.ckpt", "embeddings/neon.safetensors"):
+        (server.folders.models / name).parent.mkdir(parents=True, exist_ok=True)
+        (server.folders.models / name).touch()
+    assert server.get("/models").json == ["embeddings", "loras"]
+    assert server.get("/models/loras").json == ["a.safetensors", "sub/b.gguf"]
+    assert server.get("/embeddings").json == ["neon"]
+    for name in ("nothing", "..%2fdata", "..%5cdata", "%252e%252e", "loras%2fsub"):
+        assert server.get(f"/models/{name}").status == 404
+
+
+def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.json"
+    durable.write(path, b"first")
+
+    def full(number: int) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="no space"):
+        durable.write(path, b"second")
+    assert path.read_bytes() == b"first"
+    assert list(tmp_path.iterdir()) == [path]
