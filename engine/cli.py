@@ -89,7 +89,7 @@ def run(
         from engine.console import reporter
         from engine.documents import up_to
         from engine.events import NodeSaved
-        from engine.running import Limits, events_of, executing, ready
+        from engine.running import Limits, events_of, ready, workshop
 
         if not debug:
             quiet_libraries()
@@ -105,7 +105,8 @@ def run(
         try:
             with reporter(_labels(document.workflow, registry), as_json=as_json, debug=debug) as shown:
                 graph = ready(document, registry, shown, interrupts, [target] if target else None)
-                with executing(graph, limits, out, device, alone=bool(only)) as execution:
+                with workshop(limits, device) as shop:
+                    execution = shop.execution(graph, out, alone=bool(only))
                     for event in events_of(execution, shown, interrupts):
                         if isinstance(event, NodeSaved):
                             answers += map(str, event.files)
@@ -146,7 +147,7 @@ def sweep(
         from engine import devices
         from engine import sweep as grid
         from engine.console import Labels, reporter
-        from engine.running import Limits, events_of, executing, ready
+        from engine.running import Limits, events_of, ready, workshop
 
         if not debug:
             quiet_libraries()
@@ -163,7 +164,8 @@ def sweep(
         with reporter(labels, as_json=as_json, debug=debug) as shown:
             graph = grid.joined([ready(one, registry, shown, interrupts, None) for one in made.values()])
             ends = grid.outcomes(graph, made)
-            with executing(graph, limits, out, device) as execution:
+            with workshop(limits, device) as shop:
+                execution = shop.execution(graph, out)
                 for event in events_of(execution, shown, interrupts):
                     grid.note(ends, event)
         sheet, table = grid.save(axes, ends, out)
@@ -171,6 +173,65 @@ def sweep(
             json.dumps({"event": "sweep", "sheet": str(sheet), "table": str(table)}) if as_json else f"{sheet}\n{table}"
         )
         raise typer.Exit(execution.exit_code)
+
+
+@app.command()
+def serve(
+    host: Annotated[str, typer.Option(help="The address to listen on; one that others can reach needs a token.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any that is free.")] = 8188,
+    token: Annotated[
+        str, typer.Option(envvar="KINOGRAPH_TOKEN", help="What every request must show; better given by the variable.")
+    ] = "",
+    allow_host: Annotated[
+        list[str], typer.Option("--allow-host", metavar="NAME", help="A name that the server is known by.")
+    ] = [],  # noqa: B006
+    input: Annotated[Path, typer.Option("--input", metavar="DIR", help="The folder of what workflows read.")] = Path(
+        "input"
+    ),
+    out: Out = Path("output"),
+    models: Annotated[Path, typer.Option(metavar="DIR", help="The folder of models.")] = Path("models"),
+    data: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="The folder of queue, history and saved workflows.", show_default=False),
+    ] = None,
+    device: Annotated[
+        list[str], typer.Option("--device", help="Where jobs are computed, a worker for each; by default every GPU.")
+    ] = [],  # noqa: B006
+    memory: Annotated[
+        str, typer.Option(metavar="SIZE", help="What a worker may take in memory; by default nine tenths of it.")
+    ] = "",
+    stall: Annotated[float, typer.Option(min=1, help="Seconds that a job may give no sign of progress.")] = 1800.0,
+    nodes: Nodes = [],  # noqa: B006
+    cache_dir: CacheDir = None,
+    cache_device: CacheDevice = "",
+    cache_host: CacheHost = "",
+    cache_disk: CacheDisk = "",
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Open the editor in the browser, and run jobs for it and for ComfyUI's clients.
+
+    Jobs wait in a queue on disk: whatever ends the server, they are still there when it starts again, and those that
+    were interrupted go on from what they had stored.
+    """
+    with answering(as_json, debug):
+        from engine.models import home
+        from engine.server.serving import serving
+        from engine.server.setup import Folders, Setup
+
+        folders = Folders(input.absolute(), out.absolute(), models.absolute(), data or home() / "server")
+        sizes = {"device": cache_device, "host": cache_host, "disk": cache_disk}
+        cache = {"dir": str(cache_dir.absolute()) if cache_dir else "", **sizes}
+        setup = Setup(
+            folders,
+            *(host, port, token, tuple(allow_host), tuple(device), tuple(path.absolute() for path in nodes)),
+            memory_limit=parsed_size("--memory", memory) if memory else None,
+            stall_seconds=stall,
+            cache=cache,
+        )
+        serving(setup, _registry(nodes), as_json=as_json)
 
 
 @app.command()
@@ -306,13 +367,9 @@ def _document(file: str, settings: list[str], nodes: list[Path]) -> tuple[Docume
 
 
 def _registry(files: list[Path]) -> Registry:
-    from engine.registry import Registry, load_file
     from nodes import registry
 
-    if not files:
-        return registry()
-    added = Registry.of_modules(*map(load_file, files))
-    return Registry([*registry().values(), *added.values()])
+    return registry(files)
 
 
 def _labels(workflow: Workflow, registry: Registry) -> Labels:

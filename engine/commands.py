@@ -51,12 +51,21 @@ def _show(error: KinographError, as_json: bool) -> None:
             print(f"error: {problem}", file=sys.stderr)
 
 
-class Interrupts:
-    """What Ctrl-C does: the first ends what is under way in good order, the second ends the process."""
+class Stop:
+    """Ends what is under way, whatever it is by then, in good order."""
 
     def __init__(self) -> None:
         self.stopped = False
         self.execution: Execution | None = None
+
+    def stop(self) -> None:
+        self.stopped = True
+        if self.execution:
+            self.execution.cancel()
+
+
+class Interrupts(Stop):
+    """What Ctrl-C does: the first ends what is under way in good order, the second ends the process."""
 
     def __enter__(self) -> Interrupts:
         self._before = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -6,7 +6,7 @@ a list its items, whatever is done first. So the numbers in files' names don't d
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -64,6 +64,7 @@ class Deliveries:
         temp: the folder for those that are temporary.
         tell: takes the events.
         cancelled: whether the run was; then a folder is not written to its end.
+        written: what an earlier attempt at this run wrote, by step; it is told of, and not written again.
     """
 
     def __init__(
@@ -73,12 +74,14 @@ class Deliveries:
         temp: Path,
         tell: Callable[[Event], None],
         cancelled: Callable[[], bool] = lambda: False,
+        written: Mapping[str, tuple[Path, ...]] | None = None,
     ) -> None:
         self.results: dict[str, tuple[Any, ...]] = {}
         """The outputs, by node, of targets that don't save files."""
         self._graph = graph
         self._tell = tell
         self._cancelled = cancelled
+        self._written = written or {}
         self._lock = Lock()
         wholes = {id(part): part for part, _ in map(graph.part_of, graph.targets)}
         self._outputs = {
@@ -157,7 +160,9 @@ class Deliveries:
     def _save(self, step: Step, entry: Entry) -> None:
         part, _ = self._graph.part_of(split_id(step.id)[0])
         temporary = step.kind.spec.temporary
-        written = self._outputs[id(part), temporary].write(entry.outputs[0], partial(self._progress, step.id))
+        written = self._written.get(step.id) or self._outputs[id(part), temporary].write(
+            entry.outputs[0], partial(self._progress, step.id)
+        )
         self._tell(NodeSaved(step.id, written, temporary))
 
     def _progress(self, step: str, done: int, total: int) -> None:

@@ -19,6 +19,15 @@ def best() -> str:
     return next((device for device in ("cuda", "mps") if _is_here(device)), "cpu")
 
 
+def every() -> list[str]:
+    """All devices of the best kind: each GPU, or the CPU."""
+    if (device := best()) != "cuda":
+        return [device]
+    import torch
+
+    return [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+
+
 def checked(device: str) -> str:
     """The name of a device, if it is one and is here; raises UsageError."""
     if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", device):

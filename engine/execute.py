@@ -14,7 +14,7 @@ Heavy nodes take turns on the device's one slot; light ones and those that wait 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
@@ -73,6 +73,7 @@ class Execution:
         models: the resident models; share them between the runs of a process.
         costs: what nodes were seen to take, which decides what goes first; added to as this run goes on.
         temp: the folder for media that are only for looking at; `temp` in `out` if None.
+        written: the files that an earlier, interrupted attempt at this run wrote, by step; these are not written again.
         alone: run nothing but the targets, on what is held; iterating raises MissingError if something isn't. What
             can't be held between runs, such as references to models, is made anew all the same.
     """
@@ -87,6 +88,7 @@ class Execution:
         models: Models | None = None,
         costs: Costs | None = None,
         temp: Path | None = None,
+        written: Mapping[str, tuple[Path, ...]] | None = None,
         alone: bool = False,
     ) -> None:
         self.graph = graph
@@ -106,7 +108,9 @@ class Execution:
         self._announced: set[str] = set()
         self._events: SimpleQueue[Event | None] = SimpleQueue()
         self._cancelled = Flag()
-        self._deliveries = Deliveries(graph, out, temp or out / "temp", self._events.put, self._cancelled.is_set)
+        self._deliveries = Deliveries(
+            graph, out, temp or out / "temp", self._events.put, self._cancelled.is_set, written
+        )
         self._lock = Lock()
         self._threads: list[Thread] = []
         self._working = 0

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from engine.confinement import Confinement
 from engine.contents import Contents
 from engine.errors import InputError, MissingError, Problem, WorkflowError, suggestion
+from engine.formats import elsewhere
 from engine.modes import active
 from engine.modes import problems as mode_problems
 from engine.node import Input, Node, linkable, name_of
@@ -181,7 +182,7 @@ class _Checker:
             self.problems.append(Problem("a node's id can't end in a number in brackets, as those of items do", node))
         kind = self.kinds.get(entry.class_type)
         if kind is None:
-            hint = suggestion(entry.class_type, self.kinds)
+            hint = elsewhere(entry.class_type) or suggestion(entry.class_type, self.kinds)
             self.problems.append(Problem(f"no kind of node is called '{entry.class_type}'", node, hint=hint))
             return None
         constants: dict[str, Any] = {}

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from engine.cache import Cache
-from engine.commands import Interrupts, parsed_size
+from engine.commands import Stop, parsed_size
 from engine.console import Reporter
 from engine.costs import Costs
 from engine.disk import Disk
@@ -59,44 +60,61 @@ def opened(folder: Path | None, budget: int | None = None) -> Disk:
         ) from error
 
 
+class Workshop(NamedTuple):
+    """What the runs of a process share."""
+
+    device: str
+    cache: Cache
+    models: Models
+    costs: Costs
+
+    def execution(self, graph: Graph, out: Path, **how: Any) -> Execution:
+        """A run of the graph, `how` as `Execution` takes it."""
+        return Execution(
+            graph, cache=self.cache, out=out, device=self.device, models=self.models, costs=self.costs, **how
+        )
+
+
 @contextmanager
-def executing(graph: Graph, limits: Limits, out: Path, device: str, *, alone: bool = False) -> Iterator[Execution]:
-    """A run of the graph; results and models share the device's memory. Leaving waits until results are on disk."""
+def workshop(limits: Limits, device: str) -> Iterator[Workshop]:
+    """Results and models share the device's memory. Leaving waits until results are on disk."""
     models = Models(device_budget=limits.device)
     disk = opened(limits.folder, limits.disk) if limits.keep else None
     with Cache(limits.host, disk, device=lambda: models.device_budget(device) - models.device_nbytes) as cache:
         models.on_move = cache.device.trim
-        costs = Costs(home() / COSTS)
-        yield Execution(graph, cache=cache, out=out, device=device, models=models, costs=costs, alone=alone)
+        yield Workshop(device, cache, models, Costs(home() / COSTS))
 
 
 def ready(
-    document: Document, registry: Registry, shown: Reporter, interrupts: Interrupts, targets: list[str] | None
+    document: Document,
+    registry: Registry,
+    shown: Reporter,
+    stop: Stop,
+    targets: Sequence[str] | None,
+    roots: Mapping[str, Path] | None = None,
 ) -> Graph:
-    """The checked graph, with its models fetched."""
-    needed = models_of(document.workflow, registry)
+    """The checked graph, with its models fetched; `targets` and `roots` are those of `check`."""
+    needed, base = models_of(document.workflow, registry), roots["models"] if roots else document.base
     try:
-        graph = check(document.workflow, registry, base=document.base, targets=targets)
+        graph = check(document.workflow, registry, base=document.base, targets=targets, roots=roots)
     except MissingError as error:
         fetchable = {place for source, places in needed.items() if can_fetch(source) for place in places}
         if any((problem.node, problem.input) not in fetchable for problem in error.problems):
             raise  # nothing is fetched for a run that can't be
-        fetch_models(needed, document.base, shown, interrupts)
-        return check(document.workflow, registry, base=document.base, targets=targets)
-    fetch_models(needed, document.base, shown, interrupts)
+        fetch_models(needed, base, shown, stop)
+        return check(document.workflow, registry, base=document.base, targets=targets, roots=roots)
+    fetch_models(needed, base, shown, stop)
     return graph
 
 
-def fetch_models(
-    needed: Mapping[str, list[tuple[str, str]]], base: Path | None, shown: Reporter, interrupts: Interrupts
-) -> None:
+def fetch_models(needed: Mapping[str, list[tuple[str, str]]], base: Path | None, shown: Reporter, stop: Stop) -> None:
     """Fetch the models that are not here; raises MissingError with all that cannot be had, and who needs them."""
     one_at_a_time = threading.Lock()
     problems: list[Problem] = []
     for source, places in needed.items():
 
         def progress(done: int, total: int, source: str = source) -> None:
-            if interrupts.stopped:
+            if stop.stopped:
                 raise Cancelled
             with one_at_a_time:
                 shown.download(source, done, total)
@@ -111,12 +129,12 @@ def fetch_models(
         raise MissingError.of(problems)
 
 
-def events_of(execution: Execution, shown: Reporter, interrupts: Interrupts) -> Iterator[Event]:
+def events_of(execution: Execution, shown: Reporter, stop: Stop) -> Iterator[Event]:
     """Run it, and show and hand on its events."""
-    interrupts.execution = execution
-    if interrupts.stopped:  # by a signal that a library took for an error of its own
+    stop.execution = execution
+    if stop.stopped:  # by a signal that a library took for an error of its own
         raise Cancelled
     for event in execution:
         shown.event(event)
         yield event
-    interrupts.execution = None
+    stop.execution = None

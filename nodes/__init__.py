@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
-from engine.registry import Registry
+from collections.abc import Iterable
+from pathlib import Path
+
+from engine.registry import Registry, load_file
 
 
-def registry() -> Registry:
-    """All kinds of node that come with Kinograph. Nothing heavy is imported until one of them runs."""
+def registry(files: Iterable[Path] = ()) -> Registry:
+    """All kinds of node that come with Kinograph, and those that Python files define.
+
+    Nothing heavy is imported until one of them runs.
+
+    Raises:
+        MissingError: there is no such file.
+        UsageError: it can't be read or run, or a kind is there twice.
+    """
     from nodes.dataset import nodes as dataset
-    from nodes.files import nodes as files
+    from nodes.files import nodes as saving
     from nodes.flow import nodes as flow
     from nodes.image import nodes as image
     from nodes.lora import nodes as lora
     from nodes.text import nodes as text
     from nodes.video import nodes as video
 
-    return Registry.of_modules(dataset, files, flow, image, lora, text, video)
+    shipped = Registry.of_modules(dataset, saving, flow, image, lora, text, video)
+    added = Registry.of_modules(*map(load_file, files))
+    return Registry([*shipped.values(), *added.values()]) if added else shipped

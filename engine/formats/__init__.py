@@ -4,6 +4,7 @@ Its editors keep two: the API format, which `engine.workflow` reads, and the UI 
 stands. The latter tells a widget's value by its position, so reading it needs the registry.
 
     api        what others add to the API format
+    elsewhere  kinds of node that people know from there
     ui         the UI format's JSON, as far as it is read
     widgets    values by position → values by name
     layout     what of it is the editor's alone
@@ -12,7 +13,8 @@ stands. The latter tells a widget's value by its position, so reading it needs t
 """
 
 from engine.formats.api import kinds_in, without_traces
+from engine.formats.elsewhere import elsewhere
 from engine.formats.reading import from_ui
 from engine.formats.ui import is_ui
 
-__all__ = ["from_ui", "is_ui", "kinds_in", "without_traces"]
+__all__ = ["elsewhere", "from_ui", "is_ui", "kinds_in", "without_traces"]

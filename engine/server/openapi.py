@@ -371,13 +371,14 @@ def _curl(method: str, path: str, operation: Mapping[str, Any], components: Mapp
 
 
 def _example(schema: Mapping[str, Any], components: Mapping[str, Any]) -> dict[str, Any]:
-    """A body with what must be in it."""
+    """A body with what must be in it, or else with what is worth showing."""
     if "$ref" in schema:
         schema = components[_name_of(schema)]
+    properties = schema.get("properties", {})
     samples = {"integer": 1, "number": 1.0, "boolean": True, "array": [], "object": {}}
     return {
-        name: EXAMPLES.get(name, samples.get(schema["properties"][name].get("type"), "…"))
-        for name in schema.get("required", ())
+        name: EXAMPLES.get(name, samples.get(properties[name].get("type"), "…"))
+        for name in schema.get("required") or [name for name in properties if name in EXAMPLES]
     }
 
 

@@ -46,6 +46,8 @@ class Setup:
     port: int = 8188
     token: str = ""
     """What every request must show; "" asks for none."""
+    hosts: tuple[str, ...] = ()
+    """Names that the server is known by, beside its addresses."""
     devices: tuple[str, ...] = ()
     """Where jobs are computed, a worker process for each; all that there are if it is empty."""
     nodes: tuple[Path, ...] = ()

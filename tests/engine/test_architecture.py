@@ -34,7 +34,8 @@ LAYERS = (
         "plan",
     ),
     *("stored", "disk", "cache", "planner", "outputs", "deliveries", "schedule", "threads", "devices", "execute"),
-    *("documents", "contact", "sweep", "describe", "console", "commands", "running", "jobs", "worker", "server"),
+    *("documents", "contact", "sweep", "describe", "console", "commands", "running", "jobs", "frames", "kinds"),
+    *("reports", "worker", "server"),
     *("options", "cli"),
 )
 """The modules of the engine: each imports only those before it."""

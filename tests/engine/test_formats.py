@@ -154,6 +154,14 @@ def test_a_value_that_looks_like_a_link_stays_a_value() -> None:
     assert inputs(read(node(1, "Draw", {"weights": ["1", 0]})), "1") == {"weights": {"__value__": ["1", 0]}}
 
 
+@pytest.mark.parametrize(
+    ("kind", "hint"), [("KSampler", "a node of ComfyUI"), ("workflow>Faces", "make it a subgraph")]
+)
+def test_that_a_kind_is_known_from_elsewhere_is_told(kind: str, hint: str) -> None:
+    with pytest.raises(WorkflowError, match=f"no kind of node is called '{kind}' .*{hint}"):
+        check(read(node(1, kind)), REGISTRY, targets=[])
+
+
 # Links and modes
 
 

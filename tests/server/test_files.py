@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import struct
 from contextlib import suppress
@@ -328,6 +329,23 @@ def test_an_upload_that_is_too_large_is_cut_off(server: Server) -> None:
 def test_what_is_no_form_is_refused(server: Server, type: str, data: bytes) -> None:
     assert server.ask("POST", "/upload/image", data=data, headers={"Content-Type": type}).status == 400
     assert left_behind(server) == []
+
+
+def test_an_upload_that_breaks_off_leaves_nothing(server: Server) -> None:
+    head = b"POST /upload/image HTTP/1.1\r\nHost: x\r\nContent-Length: 500000\r\n"
+    start = b"Content-Type: multipart/form-data; boundary=x\r\n\r\n--x\r\nContent-Disposition: form-data; name=image; "
+
+    async def break_off() -> None:
+        _, writer = await asyncio.open_connection("127.0.0.1", server.client.port)
+        writer.write(head + start + b"filename=a.png\r\n\r\n" + bytes(300_000))
+        await writer.drain()
+        while not left_behind(server):
+            await asyncio.sleep(0.01)
+        writer.close()
+
+    server.runner.run(break_off())
+    server.wait(lambda: not left_behind(server))
+    assert server.get("/api/kinograph/files").json == []
 
 
 def test_what_a_killed_server_left_goes_in_time(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,27 @@
+"""Kinds of node that people know from ComfyUI, for messages about those that are missing here."""
+
+from __future__ import annotations
+
+_NAMES = """
+    BasicGuider BasicScheduler CFGGuider CLIPLoader CLIPSetLastLayer CLIPTextEncode CLIPTextEncodeFlux CLIPVisionEncode
+    CLIPVisionLoader CheckpointLoader CheckpointLoaderSimple ConditioningAverage ConditioningCombine ConditioningConcat
+    ConditioningZeroOut ControlNetApply ControlNetApplyAdvanced ControlNetLoader CreateVideo DiffControlNetLoader
+    DualCLIPLoader EmptyImage EmptyLatentImage EmptySD3LatentImage FluxGuidance FreeU_V2 GetVideoComponents
+    ImageBatch ImageCompositeMasked ImageCrop ImageFromBatch ImageInvert ImageOnlyCheckpointLoader ImagePadForOutpaint
+    ImageScale ImageScaleBy ImageScaleToTotalPixels ImageUpscaleWithModel ImageToMask InpaintModelConditioning
+    InvertMask KSampler KSamplerAdvanced KSamplerSelect LatentBlend LatentComposite LatentFromBatch LatentUpscale
+    LatentUpscaleBy LoadAudio LoadImageMask LoadLatent LoadVideo LoraLoader LoraLoaderModelOnly MaskToImage
+    ModelMergeSimple ModelSamplingDiscrete ModelSamplingFlux ModelSamplingSD3 PreviewAny PreviewImage RandomNoise
+    RepeatLatentBatch SVD_img2vid_Conditioning SamplerCustom SamplerCustomAdvanced SaveAnimatedPNG SaveAnimatedWEBP
+    SaveAudio SaveLatent SaveWEBM SetLatentNoiseMask SolidMask StyleModelApply StyleModelLoader TripleCLIPLoader
+    UNETLoader UpscaleModelLoader VAEDecode VAEDecodeTiled VAEEncode VAEEncodeForInpaint VAEEncodeTiled VAELoader
+    VHS_LoadVideo VHS_VideoCombine VideoLinearCFGGuidance WanImageToVideo unCLIPConditioning
+"""
+KNOWN = frozenset(_NAMES.split())
+
+
+def elsewhere(kind: str) -> str | None:
+    """A hint for a kind of node that isn't here, if it is known from ComfyUI."""
+    if kind.startswith(("workflow>", "workflow/")):
+        return "a group node of ComfyUI; make it a subgraph there"
+    return "a node of ComfyUI that Kinograph doesn't have" if kind in KNOWN else None

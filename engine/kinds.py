@@ -1,0 +1,32 @@
+"""What people see in a file, told by its name, and where a file is in the terms of the protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+Kind = Literal["images", "videos", "texts", "tables", "files"]
+KINDS: Mapping[str, Kind] = {
+    **dict.fromkeys((".png", ".jpg", ".jpeg", ".webp", ".gif"), "images"),
+    **dict.fromkeys((".mp4", ".webm", ".mov", ".mkv"), "videos"),
+    **dict.fromkeys((".txt", ".md"), "texts"),
+    **dict.fromkeys((".csv", ".json"), "tables"),
+}
+
+
+def kind_of(path: Path) -> Kind:
+    return KINDS.get(path.suffix.lower(), "files")
+
+
+def place_of(path: Path, roots: Mapping[str, Path]) -> dict[str, str]:
+    """A file below one of the folders, as `filename`, `subfolder` and `type`, the folder's name.
+
+    Raises:
+        ValueError: it is in none of them.
+    """
+    for name, root in roots.items():
+        if path.is_relative_to(root):
+            inner = path.relative_to(root)
+            return {"filename": inner.name, "subfolder": inner.parent.as_posix().removeprefix("."), "type": name}
+    raise ValueError(f"{path} is in none of the folders")

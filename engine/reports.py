@@ -1,0 +1,138 @@
+"""What a worker tells its server while it does a job, gathered so that fast nodes don't flood those who watch."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+from threading import Condition, Thread
+from typing import Any, BinaryIO, Self
+
+from engine.events import Event, NodeProgress, NodeSaved, to_json
+from engine.frames import frame
+from engine.kinds import place_of
+from engine.node import Preview
+from engine.values import Image
+
+TELL_SECONDS = 0.05
+"""How long events are gathered."""
+PREVIEW_SECONDS = 0.25
+"""How far apart previews are at least."""
+PREVIEW_SIDE = 512
+"""Pixels of a preview's longer side, at most."""
+
+
+class Reports:
+    """Tells the server, from a thread of its own, so that nothing waits for it; a `Reporter` of the command's kind.
+
+    Of a node's progress within one telling only the last is told, and its text at once.
+
+    Args:
+        out: takes the bytes.
+    """
+
+    def __init__(self, out: BinaryIO) -> None:
+        self.previews = False
+        """Whether someone looks."""
+        self._out = out
+        self._waking = Condition()
+        self._closed = False
+        self._job = ""
+        self._roots: Mapping[str, Path] = {}
+        self._messages: list[dict[str, Any]] = []
+        self._preview: tuple[str, str, Preview] | None = None
+        self._thread = Thread(target=self._send, name="kinograph-reports", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        with self._waking:
+            self._closed = True
+            self._waking.notify()
+        self._thread.join()
+
+    @contextmanager
+    def of(self, job: str, roots: Mapping[str, Path]) -> Iterator[None]:
+        """What is told meanwhile is of this job."""
+        self._job, self._roots = job, roots
+        try:
+            yield
+        finally:
+            with self._waking:
+                self._preview = None
+
+    def tell(self, message: dict[str, Any]) -> None:
+        """Hand on a message, in its turn."""
+        with self._waking:
+            self._messages.append(message)
+            self._waking.notify()
+
+    def download(self, source: str, done: int, total: int) -> None:
+        last = {"job": self._job, "model": {"source": source, "done": done, "total": total}}
+        with self._waking:
+            if self._messages and self._messages[-1].get("model", {}).get("source") == source:
+                self._messages.pop()
+            self._messages.append(last)
+            self._waking.notify()
+
+    def downloaded(self, source: str, path: Path) -> None:
+        self.tell({"job": self._job, "model": {"source": source, "path": str(path)}})
+
+    def event(self, event: Event) -> None:
+        data = to_json(event)
+        if isinstance(event, NodeSaved):
+            data["files"] = [place_of(file, self._roots) for file in event.files]
+        with self._waking:
+            if isinstance(event, NodeProgress) and event.preview and self.previews:
+                self._preview = self._job, event.node, event.preview
+            if not (self._messages and "events" in self._messages[-1]):
+                self._messages.append({"job": self._job, "events": []})
+            events = self._messages[-1]["events"]
+            last = events[-1] if events else {}
+            if (last.get("event"), last.get("node")) == (data["event"], data.get("node")):
+                if data["event"] == "node_progress":
+                    events.pop()
+                elif data["event"] == "node_text":
+                    data["text"] = events.pop()["text"] + data["text"]
+            events.append(data)
+            self._waking.notify()
+
+    def _send(self) -> None:
+        shown = 0.0
+        while not self._closed or self._messages:
+            with self._waking:
+                if not (self._messages or self._closed):
+                    self._waking.wait()
+            time.sleep(TELL_SECONDS)
+            with self._waking:
+                messages, self._messages = self._messages, []
+                preview = None
+                if self._preview and time.monotonic() - shown >= PREVIEW_SECONDS:
+                    preview, self._preview, shown = self._preview, None, time.monotonic()
+            for message in messages:
+                self._write(frame(message))
+            if preview:
+                job, node, picture = preview
+                self._write(frame({"job": job, "preview": node}, as_jpeg(picture())))
+
+    def _write(self, data: bytes) -> None:
+        """All of it: what a pipe takes at once is less."""
+        rest = memoryview(data)
+        while rest:
+            rest = rest[self._out.write(rest) :]
+
+
+def as_jpeg(image: Image) -> bytes:
+    """The first picture of a batch, small enough to be sent often."""
+    import PIL.Image
+
+    pixels = (image.pixels[0].clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
+    picture = PIL.Image.fromarray(pixels)
+    picture.thumbnail((PREVIEW_SIDE, PREVIEW_SIDE))
+    data = BytesIO()
+    picture.save(data, "JPEG", quality=85)
+    return data.getvalue()

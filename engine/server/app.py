@@ -1,0 +1,120 @@
+"""The application: routes, guard and the tasks that live as long as the server."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+import socket
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from pathlib import Path
+
+from aiohttp import web
+from filelock import FileLock, Timeout
+
+from engine.errors import UsageError
+from engine.jobs import Jobs
+from engine.registry import Registry
+from engine.server import (
+    control,
+    files,
+    gallery,
+    models,
+    openapi,
+    prompts,
+    saved,
+    schemas,
+    userdata,
+    websocket,
+)
+from engine.server.crew import CREW, Crew
+from engine.server.guard import add_headers, guard
+from engine.server.hub import HUB, Hub
+from engine.server.news import NEWS, News
+from engine.server.queue import QUEUE, Queue
+from engine.server.routes import Routes, add_to, errors
+from engine.server.setup import REGISTRY, SETUP, Setup
+
+logger = logging.getLogger("kinograph")
+
+EDITOR = Path(__file__).resolve().parents[2] / "web" / "dist"
+"""The built editor."""
+NO_EDITOR = """<!doctype html><html lang="en"><title>Kinograph</title>
+<h1>Kinograph is running</h1>
+<p>The editor has not been built in this copy: <code>make serve</code> builds it.
+The <a href="/api/kinograph/docs">API</a> works all the same.</p></html>
+"""
+ROUTES: tuple[Routes, ...] = tuple(
+    module.routes for module in (prompts, control, websocket, files, gallery, models, saved, schemas, userdata, openapi)
+)
+
+
+def make_app(setup: Setup, registry: Registry) -> web.Application:
+    """The application, with everything that it needs; what it starts ends with it."""
+    app = web.Application(middlewares=[errors, guard], client_max_size=setup.body_limit)
+    app[SETUP], app[REGISTRY], app[HUB] = setup, registry, Hub()
+    for routes in ROUTES:
+        add_to(app, routes)
+    app.router.add_get("/", _editor)
+    if (EDITOR / "assets").is_dir():
+        app.router.add_static("/assets", EDITOR / "assets")
+    app.on_response_prepare.append(add_headers)
+    app[models.TELL] = lambda told: app[HUB].tell_ours("model", told, needed=False)
+    app[models.DEVICES] = []
+    app.cleanup_ctx.extend([_living, models.fetching])
+    return app
+
+
+async def _living(app: web.Application) -> AsyncIterator[None]:
+    """Queue, workers and news, for as long as the server runs; it is the only one with its folder."""
+    setup = app[SETUP]
+    setup.folders.make()
+    lock = FileLock(setup.folders.data / "server.lock")
+    try:
+        lock.acquire(timeout=2)
+    except Timeout:
+        raise UsageError(
+            f"another server uses {setup.folders.data}", hint="stop it, or give this one another --data folder"
+        ) from None
+    try:
+        shutil.rmtree(setup.folders.temp)
+        setup.folders.make()
+        queue = app[QUEUE] = Queue(setup.folders.data / "jobs.sqlite")
+        await queue.change(Jobs.restart)
+        news = app[NEWS] = News(app, app[HUB], queue)
+        queue.on_change.append(news.changed)
+        crew = app[CREW] = Crew(setup, queue, news.tell, news.lost)
+        crew.start()
+        telling = asyncio.create_task(news.run())
+        yield
+        telling.cancel()
+        await crew.close()
+        await app[HUB].close()
+        with suppress(asyncio.CancelledError):
+            await telling
+        await queue.close()
+    finally:
+        lock.release()
+
+
+async def _editor(request: web.Request) -> web.StreamResponse:
+    """The editor's page, which is asked for anew each time: what it names changes with every version."""
+    if (EDITOR / "index.html").is_file():
+        return web.FileResponse(EDITOR / "index.html", headers={"Cache-Control": "no-cache"})
+    return web.Response(text=NO_EDITOR, content_type="text/html")
+
+
+def listening(setup: Setup) -> socket.socket:
+    """A socket on the server's address; raises UsageError if it can't be had."""
+    family = socket.AF_INET6 if ":" in setup.host else socket.AF_INET
+    made = socket.socket(family)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        made.bind((setup.host, setup.port))
+    except OSError as error:
+        made.close()
+        raise UsageError(
+            f"can't listen on {setup.host}:{setup.port}: {error.strerror}", hint="--port 0 takes any that is free"
+        ) from None
+    return made

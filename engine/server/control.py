@@ -1,0 +1,233 @@
+"""Kinograph's own routes for workflows and jobs: check, convert, sweep; order, pause, retry."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from typing import Any, Literal
+
+from aiohttp import web
+from pydantic import Field
+
+from engine.documents import Document
+from engine.errors import MissingError, UsageError
+from engine.jobs import ENDED, Job, Jobs, Request
+from engine.server.checking import examined, parsed
+from engine.server.crew import CREW
+from engine.server.hub import HUB
+from engine.server.prompts import cancel, submit
+from engine.server.queue import QUEUE
+from engine.server.routes import OWN, Body, Query, Routes, problem_data
+from engine.server.setup import REGISTRY
+from engine.sweep import Axis, combinations
+
+routes = Routes("control")
+SHOWN_PENDING = 100
+"""How many of the jobs that wait are told of at every change."""
+
+
+class Checkable(Body):
+    workflow: dict[str, Any]
+    """A document, a bare API graph, or an editor's own format."""
+
+
+@routes.post(f"{OWN}/validate")
+async def validate(request: web.Request, body: Checkable) -> dict[str, Any]:
+    """Check a workflow without running it; tells all that is wrong with it, and what is missing."""
+    found = await examined(request.app, await parsed(request.app, body.workflow))
+    return {
+        "valid": found.can_run,
+        "nodes": found.nodes,
+        "targets": found.targets,
+        "problems": [*map(problem_data, found.problems)],
+        "missing": [*map(problem_data, found.missing)],
+    }
+
+
+class Axes(Body):
+    name: str
+    """The input, `node.input` or a name that the workflow exposes."""
+    values: list[Any] = Field(min_length=1)
+    """What it is to be."""
+
+
+class Sweep(Checkable):
+    axes: list[Axes] = Field(min_length=1, max_length=4)
+    client_id: str | None = Field(None, max_length=200)
+    priority: int = Field(0, ge=-1000, le=1000)
+
+
+@routes.post(f"{OWN}/sweeps")
+async def sweep(request: web.Request, body: Sweep) -> dict[str, Any]:
+    """Run a workflow with every combination of some inputs' values; makes a contact sheet and a table."""
+    app = request.app
+    workflow = await parsed(app, body.workflow)
+    axes = [Axis(axis.name, tuple(_text(value) for value in axis.values)) for axis in body.axes]
+    made = await asyncio.to_thread(combinations, Document(workflow, workflow.title, None), app[REGISTRY], axes)
+    for document in made.values():
+        found = await examined(app, document.workflow)
+        if not found.can_run:
+            raise UsageError(str((found.problems + found.missing)[0]))
+    title = workflow.title or "Sweep"
+    written = [{"name": axis.name, "values": list(axis.values)} for axis in axes]
+    asked = Request(uuid.uuid4().hex, workflow.document(), title, body.client_id, axes=written)
+    number = await submit(app, asked, priority=body.priority)
+    return {"prompt_id": asked.id, "number": number, "combinations": len(made)}
+
+
+def _text(value: Any) -> str:
+    """A value as the command line would have it."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+@routes.get(f"{OWN}/queue")
+async def queue(request: web.Request) -> dict[str, Any]:
+    """What runs and what waits, in order."""
+    return await overview(request.app)
+
+
+async def overview(app: web.Application) -> dict[str, Any]:
+    """What runs, the first of those that wait, and how many these are."""
+
+    def told(jobs: Jobs) -> dict[str, Any]:
+        return {
+            "paused": jobs.paused,
+            "running": [job_data(job) for job in jobs.running()],
+            "pending": [job_data(job) for job in jobs.pending(SHOWN_PENDING)],
+            "total_pending": jobs.counts()["pending"],
+        }
+
+    return await app[QUEUE].ask(told)
+
+
+class Listing(Query):
+    state: Literal["pending", "running", "done", "failed", "cancelled"] | None = None
+    limit: int = Field(50, ge=1, le=1000)
+    offset: int = Field(0, ge=0)
+
+
+@routes.get(f"{OWN}/jobs")
+async def listing(request: web.Request, query: Listing) -> dict[str, Any]:
+    """Jobs of one state, or all that have ended."""
+
+    def told(jobs: Jobs) -> dict[str, Any]:
+        counts = jobs.counts()
+        if query.state == "running":
+            found = jobs.running()[query.offset :][: query.limit]
+        elif query.state == "pending":
+            found = jobs.pending(query.limit, query.offset)
+        else:
+            found = jobs.ended(query.limit, query.offset, [query.state] if query.state else ENDED)
+        total = counts[query.state] if query.state else sum(counts[state] for state in ENDED)
+        return {"jobs": [*map(job_data, found)], "total": total}
+
+    return await request.app[QUEUE].ask(told)
+
+
+@routes.get(f"{OWN}/jobs/{{id}}")
+async def one(request: web.Request, id: str) -> dict[str, Any]:
+    """A job, with its workflow and how it ended."""
+
+    def told(jobs: Jobs) -> dict[str, Any]:
+        job, asked = jobs.get(id), jobs.request(id)
+        if job is None or asked is None:
+            raise MissingError(f"there is no job '{id}'")
+        return {**job_data(job), "document": asked.document, "axes": asked.axes, "record": job.record}
+
+    return await request.app[QUEUE].ask(told)
+
+
+@routes.post(f"{OWN}/jobs/{{id}}/cancel")
+async def cancel_one(request: web.Request, id: str) -> dict[str, bool]:
+    """End a job, whether it waits or runs."""
+    if not await cancel(request.app, id):
+        raise UsageError(f"job '{id}' neither waits nor runs")
+    return {"cancelled": True}
+
+
+@routes.post(f"{OWN}/jobs/{{id}}/retry")
+async def retry(request: web.Request, id: str) -> dict[str, bool]:
+    """Run a job again that failed or was cancelled; what it had finished is taken from the cache."""
+    if not await request.app[QUEUE].change(Jobs.retry, id):
+        raise UsageError(f"job '{id}' neither failed nor was cancelled")
+    request.app[CREW].wake()
+    return {"pending": True}
+
+
+class Move(Body):
+    before: str | None = None
+    """The job that it is put before, taking its priority."""
+    to: Literal["front", "back"] | None = None
+
+
+@routes.post(f"{OWN}/jobs/{{id}}/move")
+async def move(request: web.Request, id: str, body: Move) -> dict[str, bool]:
+    """Change the place of a job that waits."""
+    if (body.before is None) == (body.to is None):
+        raise UsageError("say either 'before' which job, or 'to' which end")
+    if not await request.app[QUEUE].change(Jobs.move, id, before=body.before, front=body.to == "front"):
+        raise UsageError(f"job '{id}' can't be moved there: only jobs that wait have a place")
+    return {"moved": True}
+
+
+class Priority(Body):
+    priority: int = Field(ge=-1000, le=1000)
+    """Higher ones go first."""
+
+
+@routes.post(f"{OWN}/jobs/{{id}}/priority")
+async def prioritise(request: web.Request, id: str, body: Priority) -> dict[str, bool]:
+    """Change the priority of a job that waits."""
+    if not await request.app[QUEUE].change(Jobs.prioritise, id, body.priority):
+        raise UsageError(f"job '{id}' doesn't wait")
+    return {"changed": True}
+
+
+@routes.post(f"{OWN}/pause")
+async def pause(request: web.Request) -> dict[str, bool]:
+    """Begin no more jobs, also after a restart; what runs goes on."""
+    await request.app[QUEUE].change(Jobs.pause, True)
+    return {"paused": True}
+
+
+@routes.post(f"{OWN}/resume")
+async def resume(request: web.Request) -> dict[str, bool]:
+    """Go on."""
+    await request.app[QUEUE].change(Jobs.pause, False)
+    request.app[CREW].wake()
+    return {"paused": False}
+
+
+@routes.get(f"{OWN}/health")
+async def health(request: web.Request) -> dict[str, Any]:
+    """Whether the server can do jobs: its workers, and what they are at."""
+    crew = request.app[CREW]
+    workers = [{"device": each.device, "job": each.job, "bytes": each.nbytes} for each in crew.workers]
+    return {"status": "ok" if workers else "starting", "workers": workers}
+
+
+@routes.get(f"{OWN}/metrics")
+async def metrics(request: web.Request) -> web.Response:
+    """Counts in Prometheus' text format."""
+    app = request.app
+    counts = await app[QUEUE].ask(Jobs.counts)
+    lines = ["# HELP kinograph_jobs Jobs in the queue and its history, by state.", "# TYPE kinograph_jobs gauge"]
+    lines += [f'kinograph_jobs{{state="{state}"}} {count}' for state, count in counts.items()]
+    lines += ["# HELP kinograph_clients WebSocket clients.", "# TYPE kinograph_clients gauge"]
+    lines += [f"kinograph_clients {len(app[HUB])}"]
+    lines += ["# HELP kinograph_worker_bytes Memory of each worker.", "# TYPE kinograph_worker_bytes gauge"]
+    lines += [f'kinograph_worker_bytes{{device="{each.device}"}} {each.nbytes}' for each in app[CREW].workers]
+    return web.Response(text="\n".join(lines) + "\n", content_type="text/plain", charset="utf-8")
+
+
+def job_data(job: Job) -> dict[str, Any]:
+    """A job as the editor shows it."""
+    problems = job.record.get("problems") or [None]
+    return {
+        **{name: getattr(job, name) for name in ("id", "number", "state", "title", "priority")},
+        **{name: getattr(job, name) for name in ("created", "started", "finished", "attempts", "outputs")},
+        "seconds": job.record.get("seconds"),
+        "problem": problems[0],
+        "client_id": job.client,
+    }

@@ -1,0 +1,269 @@
+"""The worker processes: one a device, watched, and started again when they end.
+
+A worker that crashes, hangs or takes too much memory costs its job at most: the reason is kept with it, and the queue
+goes on with a new worker.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import signal
+import sys
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any
+
+import psutil
+from aiohttp import web
+
+from engine.frames import LONGEST, frame
+from engine.jobs import MOST_ATTEMPTS, Jobs
+from engine.server.queue import Queue
+from engine.server.setup import Setup
+
+logger = logging.getLogger("kinograph")
+
+WATCH_SECONDS = 0.5
+GRACE_SECONDS = 10.0
+"""How long a worker may take to end a job that was cancelled."""
+SHARE_OF_MEMORY = 0.9
+LONGEST_PAUSE = 30.0
+"""Seconds between two starts of a worker that ends at once."""
+
+Tell = Callable[[Mapping[str, Any], bytes], None]
+
+
+class Worker:
+    """One process, and what is known of what it does."""
+
+    def __init__(self, device: str, process: asyncio.subprocess.Process, name: str) -> None:
+        self.device = device
+        self.process = process
+        self.name = name
+        self.started = time.monotonic()
+        self.job: str | None = None
+        self.running: dict[str, str] = {}
+        """The steps that are running, and their kinds."""
+        self.sign = time.monotonic()
+        """When it last told something."""
+        self.cancelled: tuple[str, float] | None = None
+        """The job that it was asked to end, and when."""
+        self.killed = ""
+        """Why it was killed."""
+
+    def command(self, **command: Any) -> None:
+        with suppress(ConnectionError):
+            assert self.process.stdin
+            self.process.stdin.write(frame(command))
+
+    def note(self, message: Mapping[str, Any]) -> None:
+        """Take note of what it tells."""
+        self.sign = time.monotonic()
+        if "begun" in message:
+            self.job, self.running = message["begun"], {}
+        elif "ended" in message:
+            self.job, self.running = None, {}
+        for event in message.get("events", ()):
+            if event["event"] == "node_started":
+                self.running[event["node"]] = event["kind"]
+            elif event["event"] in ("node_finished", "node_failed"):
+                self.running.pop(event["node"], None)
+
+    @property
+    def doing(self) -> str:
+        """What it is at, for a message."""
+        names = [f"{node} ({kind})" for node, kind in self.running.items()]
+        return f" while {' and '.join(names[:3])} ran" if names else ""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory that it and the processes that it started take."""
+        try:
+            process = psutil.Process(self.process.pid)
+            return sum(each.memory_info().rss for each in [process, *process.children(recursive=True)])
+        except psutil.Error:
+            return 0
+
+    def kill(self, why: str) -> None:
+        """End it and all that it started."""
+        self.killed = why
+        with suppress(psutil.Error):
+            for child in psutil.Process(self.process.pid).children(recursive=True):
+                with suppress(psutil.Error):
+                    child.kill()
+        with suppress(ProcessLookupError):
+            self.process.kill()
+
+
+class Crew:
+    """All workers.
+
+    Args:
+        setup: the server's settings.
+        queue: where the jobs are.
+        tell: takes what workers tell.
+        lost: takes the ids of jobs that ended, or wait again, because their worker is gone.
+    """
+
+    def __init__(self, setup: Setup, queue: Queue, tell: Tell, lost: Callable[[str], None]) -> None:
+        self._setup = setup
+        self._queue = queue
+        self._tell = tell
+        self._lost = lost
+        self._workers: dict[str, Worker] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._previews = False
+        self._memory_limit = setup.memory_limit or int(SHARE_OF_MEMORY * psutil.virtual_memory().total)
+        self.devices: list[str] = list(setup.devices)
+        """Where jobs are computed, as far as it is known."""
+
+    def start(self) -> None:
+        for device in self._setup.devices or ("",):
+            self._spawn(device)
+        self._keep(self._watch())
+
+    @property
+    def workers(self) -> list[Worker]:
+        return [*self._workers.values()]
+
+    def wake(self) -> None:
+        """There may be something to do."""
+        for worker in self.workers:
+            worker.command(look=True)
+
+    def free(self) -> None:
+        """Have models and results in memory dropped once nothing runs."""
+        for worker in self.workers:
+            worker.command(free=True)
+
+    def show_previews(self, wanted: bool) -> None:
+        if wanted != self._previews:
+            self._previews = wanted
+            for worker in self.workers:
+                worker.command(previews=wanted)
+
+    def cancel(self, job: str, worker: str | None) -> None:
+        """Ask the worker of that name to end a job. If it doesn't in time, it is killed."""
+        if employed := self._workers.get(worker or ""):
+            employed.cancelled = (job, time.monotonic())
+            employed.command(cancel=job)
+
+    async def close(self) -> None:
+        """End all workers."""
+        for task in self._tasks:
+            task.cancel()
+        for worker in self.workers:
+            worker.kill("the server ends")
+            await worker.process.wait()
+
+    def _keep(self, work: Any) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _spawn(self, device: str) -> None:
+        self._keep(self._employ(device))
+
+    async def _employ(self, device: str) -> None:
+        """Keep a worker on a device, whatever becomes of it."""
+        pause = 0.0
+        while True:
+            worker = await self._hire(device)
+            try:
+                await self._listen(worker)
+            finally:
+                self._workers.pop(worker.name, None)
+            await self._bury(worker)
+            device = worker.device
+            lived = time.monotonic() - worker.started
+            pause = 0.0 if lived > LONGEST_PAUSE else min(LONGEST_PAUSE, 2 * pause + 0.5)
+            await asyncio.sleep(pause)
+
+    async def _hire(self, device: str) -> Worker:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "engine.worker"),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            limit=LONGEST,
+        )
+        worker = Worker(device, process, f"{process.pid}-{uuid.uuid4().hex[:8]}")
+        setup = self._setup
+        worker.command(
+            name=worker.name,
+            queue=str(self._queue.path),
+            roots={name: str(path) for name, path in setup.folders.roots.items()},
+            device=device,
+            nodes=[str(path) for path in setup.nodes],
+            cache=setup.cache,
+        )
+        worker.command(previews=self._previews)
+        self._workers[worker.name] = worker
+        return worker
+
+    async def _listen(self, worker: Worker) -> None:
+        """Hand on what a worker tells, until it ends."""
+        output = worker.process.stdout
+        assert output
+        with suppress(asyncio.IncompleteReadError):
+            while line := await output.readline():
+                message = json.loads(line)
+                data = await output.readexactly(message.get("bytes", 0))
+                worker.note(message)
+                if "ready" in message:
+                    self._meet(worker, message)
+                else:
+                    self._tell(message, data)
+        await worker.process.wait()
+
+    def _meet(self, worker: Worker, message: Mapping[str, Any]) -> None:
+        """A worker has started. If none was told where to compute, the first says what devices there are."""
+        worker.device = message["ready"]
+        if not self.devices:
+            here, *others = message["devices"]
+            self.devices = [here, *others]
+            worker.device = here
+            for device in others:
+                self._spawn(device)
+
+    async def _bury(self, worker: Worker) -> None:
+        """Take back the job of a worker that has ended."""
+        why = worker.killed or f"its worker ended by {_cause(worker.process.returncode)}"
+        again = f", {MOST_ATTEMPTS} times" if not worker.killed else ""
+        record = {"problems": [{"message": f"{why}{worker.doing}{again}", "node": next(iter(worker.running), None)}]}
+        if worker.cancelled:
+            await self._queue.ask(Jobs.fail, worker.cancelled[0], "cancelled", {})
+        released = await self._queue.ask(Jobs.release, worker.name, because=record, retry=not worker.killed)
+        logger.warning("worker %s: %s", worker.name, why)
+        for job in dict.fromkeys([*([worker.job] if worker.job else []), *(job.id for job in released)]):
+            self._lost(job)
+        self._queue.changed()
+
+    async def _watch(self) -> None:
+        """Kill what takes too much, hangs, or doesn't end when asked to."""
+        while True:
+            await asyncio.sleep(WATCH_SECONDS)
+            now = time.monotonic()
+            for worker in self.workers:
+                if not worker.job:
+                    continue
+                job, asked = worker.cancelled or ("", now)
+                if job == worker.job and now - asked > GRACE_SECONDS:
+                    worker.kill("it did not end when it was cancelled")
+                elif now - worker.sign > self._setup.stall_seconds:
+                    worker.kill(f"it gave no sign for {self._setup.stall_seconds:g} s")
+                elif (nbytes := worker.nbytes) > self._memory_limit:
+                    worker.kill(f"it took {nbytes / 1e9:.1f} GB of memory, of at most {self._memory_limit / 1e9:.1f}")
+
+
+def _cause(code: int | None) -> str:
+    """How a process ended."""
+    if code is not None and code < 0:
+        return signal.Signals(-code).name
+    return f"exit code {code}"
+
+
+CREW = web.AppKey("crew", Crew)

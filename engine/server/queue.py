@@ -1,0 +1,55 @@
+"""The queue as the server uses it: one thread does all the database's work, and who looks is told of changes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Concatenate, ParamSpec, TypeVar
+
+from aiohttp import web
+
+from engine.jobs import Jobs
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Queue:
+    """Calls methods of `Jobs` without making the event loop wait.
+
+    Args:
+        path: the database.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.on_change: list[Callable[[], None]] = []
+        """Called, in the event loop, after each change."""
+        self._thread = ThreadPoolExecutor(1, "kinograph-queue")
+        self._jobs = self._thread.submit(Jobs, path).result()
+
+    async def ask(self, method: Callable[Concatenate[Jobs, P], T], *values: P.args, **how: P.kwargs) -> T:
+        """What a method of `Jobs` returns that changes nothing: `await queue.ask(Jobs.get, id)`."""
+        return await asyncio.get_running_loop().run_in_executor(
+            self._thread, lambda: method(self._jobs, *values, **how)
+        )
+
+    async def change(self, method: Callable[Concatenate[Jobs, P], T], *values: P.args, **how: P.kwargs) -> T:
+        """The same of one that changes something."""
+        returned = await self.ask(method, *values, **how)
+        self.changed()
+        return returned
+
+    def changed(self) -> None:
+        """Tell those who look; also of what workers changed."""
+        for listener in self.on_change:
+            listener()
+
+    async def close(self) -> None:
+        await self.ask(Jobs.close)
+        self._thread.shutdown()
+
+
+QUEUE = web.AppKey("queue", Queue)

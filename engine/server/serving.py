@@ -1,0 +1,56 @@
+"""Running the server until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import sys
+
+from aiohttp import web
+
+from engine.errors import UsageError
+from engine.registry import Registry
+from engine.server.app import listening, make_app
+from engine.server.guard import is_loopback
+from engine.server.setup import Setup
+
+
+def serving(setup: Setup, registry: Registry, *, as_json: bool = False) -> None:
+    """Serve until Ctrl-C or SIGTERM; what runs then goes on at the next start.
+
+    Raises:
+        UsageError: it may not, or can't, listen there, or another server has its folder.
+    """
+    if not is_loopback(setup.host) and not setup.token:
+        raise UsageError(
+            f"on {setup.host} anyone who can reach this machine could run workflows",
+            hint="set KINOGRAPH_TOKEN to a secret that only you know",
+        )
+    asyncio.run(_serve(setup, registry, as_json))
+
+
+async def _serve(setup: Setup, registry: Registry, as_json: bool) -> None:
+    listener = listening(setup)
+    runner = web.AppRunner(make_app(setup, registry), access_log=None, shutdown_timeout=2.0)
+    stopped = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    try:
+        await runner.setup()
+        await web.SockSite(runner, listener).start()
+        _announce(setup, listener.getsockname()[1], as_json)
+        await stopped.wait()
+    finally:
+        await runner.cleanup()
+
+
+def _announce(setup: Setup, port: int, as_json: bool) -> None:
+    """Say where the server is."""
+    host = f"[{setup.host}]" if ":" in setup.host else setup.host
+    address = f"http://{host}:{port}/" + (f"?token={setup.token}" if setup.token else "")
+    if as_json:
+        print(json.dumps({"event": "serving", "address": address}), flush=True)
+    else:
+        print(address, flush=True)
+        print("Ctrl-C ends the server; the queue stays.", file=sys.stderr)

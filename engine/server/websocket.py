@@ -1,0 +1,62 @@
+"""The WebSocket: whoever connects is told of the queue and of its own jobs, and says what it understands."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from typing import Any
+
+from aiohttp import WSMsgType, web
+
+from engine.server.control import overview
+from engine.server.crew import CREW
+from engine.server.hub import HUB, Client
+from engine.server.news import NEWS
+from engine.server.prompts import left
+from engine.server.routes import Routes
+
+routes = Routes("socket")
+HEARTBEAT = 30.0
+LARGEST_MESSAGE = 1 << 20
+FEATURES = {"supports_preview_metadata": True, "kinograph_events": True}
+
+
+@routes.get("/ws")
+async def connect(request: web.Request) -> web.WebSocketResponse:
+    """A WebSocket; `clientId` is what jobs are sent with whose progress it is to be told of."""
+    app = request.app
+    socket = web.WebSocketResponse(heartbeat=HEARTBEAT, max_msg_size=LARGEST_MESSAGE)
+    await socket.prepare(request)
+    client = Client(request.query.get("clientId", "")[:200] or uuid.uuid4().hex, socket)
+    app[HUB].add(client)
+    sending = asyncio.create_task(client.send())
+    status = {"status": {"exec_info": {"queue_remaining": await left(app)}}, "sid": client.sid}
+    client.offer(json.dumps({"type": "status", "data": status}))
+    for kind, data in app[NEWS].now(client.sid):
+        client.offer(json.dumps({"type": kind, "data": data}))
+    try:
+        async for message in socket:
+            if message.type is WSMsgType.TEXT:
+                await _hear(app, client, message.data)
+    finally:
+        app[HUB].remove(client)
+        app[CREW].show_previews(app[HUB].wants_previews)
+        sending.cancel()
+    return socket
+
+
+async def _hear(app: web.Application, client: Client, text: str) -> None:
+    """What a client says; what isn't understood is ignored, as clients are newer and older than the server."""
+    try:
+        message: Any = json.loads(text)
+    except (ValueError, RecursionError):
+        return
+    if not (isinstance(message, dict) and isinstance(message.get("data"), dict)):
+        return
+    if message.get("type") == "feature_flags":
+        client.features = message["data"]
+        client.offer(json.dumps({"type": "feature_flags", "data": FEATURES}))
+        app[CREW].show_previews(app[HUB].wants_previews)
+        if client.is_ours:
+            client.offer(json.dumps({"type": "queue", "data": await overview(app)}))

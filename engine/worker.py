@@ -1,0 +1,274 @@
+"""A process that does jobs: it claims them from the queue, runs them on one device, and tells the server.
+
+It is started as `python -m engine.worker`. On standard input it takes lines of JSON, its `Settings` first and commands
+after: `{"cancel": id}`, `{"look": true}` for a new job, `{"previews": true}`, `{"free": true}`. What it tells goes to
+standard output as `engine.frames` has it. It ends when its input does, that is, with its server; the jobs it had are
+then done by another, which goes on from what the cache holds.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from threading import Condition, Event, Thread
+from typing import Any, BinaryIO
+
+from pydantic import BaseModel, ConfigDict
+
+from engine import devices, sweep
+from engine.commands import Stop, quiet_libraries
+from engine.documents import Document
+from engine.errors import Cancelled, KinographError, Problem
+from engine.events import Event as Told
+from engine.events import NodeFailed, NodeResult, NodeSaved, RunFinished
+from engine.execute import Execution
+from engine.frames import read_commands
+from engine.jobs import LEASE_SECONDS, Ended, Jobs, Lease, Outputs
+from engine.kinds import kind_of, place_of
+from engine.registry import Registry
+from engine.reports import Reports
+from engine.running import Limits, Workshop, events_of, ready, workshop
+from engine.workflow import Workflow
+
+LOOK_SECONDS = 2.0
+"""How often the queue is looked at by itself: the server says when there is something."""
+TRACE_LETTERS = 20_000
+"""How much of a node's traceback is kept."""
+
+
+class Settings(BaseModel):
+    """What a worker is to know."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    queue: Path
+    roots: dict[str, Path]
+    """The only folders that workflows may reach: input, output, temp, models."""
+    device: str = ""
+    """A torch device; the best there is if empty."""
+    nodes: list[Path] = []
+    """Python files whose kinds of node are there too."""
+    cache: dict[str, str] = {}
+    """`dir`, `device`, `host`, `disk`: the options of the command line that begin with `--cache-`."""
+
+
+class Worker:
+    """Does one job after another.
+
+    Args:
+        settings: what it is to know.
+        registry: the kinds of node.
+        reports: takes what there is to tell.
+    """
+
+    def __init__(self, settings: Settings, registry: Registry, reports: Reports) -> None:
+        self._settings = settings
+        self._registry = registry
+        self._reports = reports
+        self._looking = Condition()
+        self._asked = True
+        self._free = False
+        self._lease: Lease | None = None
+        self._stop = Stop()
+        self._cancelled: set[str] = set()
+
+    def command(self, command: Mapping[str, Any]) -> None:
+        """What the server says; called from another thread."""
+        if "cancel" in command:
+            with self._looking:
+                self._cancelled.add(str(command["cancel"]))
+                mine = self._lease and self._lease.id == command["cancel"]
+            if mine:
+                self._stop.stop()
+        if "previews" in command:
+            self._reports.previews = bool(command["previews"])
+        with self._looking:
+            self._asked = self._asked or "look" in command
+            self._free = self._free or "free" in command
+            self._looking.notify()
+
+    def work(self) -> None:
+        """Do jobs for ever."""
+        cache = self._settings.cache
+        out, folder = self._settings.roots["output"], Path(cache["dir"]) if cache.get("dir") else None
+        device, host, disk = (cache.get(name, "") for name in ("device", "host", "disk"))
+        limits = Limits.parsed(out, folder, device, host, disk, no_cache=False)
+        device = self._settings.device or devices.best()
+        self._reports.tell({"ready": device, "devices": devices.every()})
+        with Jobs(self._settings.queue) as jobs, workshop(limits, device) as shop:
+            while True:
+                if lease := jobs.claim(self._settings.name):
+                    self._do(lease, jobs, shop)
+                else:
+                    self._wait(shop)
+
+    def _wait(self, shop: Workshop) -> None:
+        with self._looking:
+            if not (self._asked or self._free):
+                self._looking.wait(LOOK_SECONDS)
+            self._asked, free, self._free = False, self._free, False
+        if free:
+            shop.models.clear()
+            shop.cache.memory.trim(0)
+            shop.cache.device.trim(0)
+            devices.return_unused()
+
+    def _do(self, lease: Lease, jobs: Jobs, shop: Workshop) -> None:
+        """One job, to whatever end."""
+        with self._looking:
+            self._lease, self._stop = lease, Stop()
+            if lease.id in self._cancelled:
+                self._stop.stop()
+        run = _Run(lease, self._settings.roots)
+        state: Ended = "failed"
+        with self._renewing(lease, run), self._reports.of(lease.id, self._settings.roots):
+            self._reports.tell({"begun": lease.id, "attempt": lease.attempt})
+            try:
+                state = self._carry_out(run, shop)
+            except KinographError as error:
+                state = "cancelled" if isinstance(error, Cancelled) else "failed"
+                run.record["problems"] = [asdict(problem) for problem in error.problems]
+            except Exception as error:  # noqa: BLE001 - a fault of the engine's costs this job, not the worker
+                told = Problem("".join(traceback.format_exception_only(error)).strip())
+                run.record |= {"problems": [asdict(told)], "trace": traceback.format_exc()[-TRACE_LETTERS:]}
+        with self._looking:
+            self._lease = None
+            self._cancelled.discard(lease.id)
+        if jobs.finish(lease, state, run.outputs, run.record):
+            self._reports.tell({"ended": lease.id, "state": state})
+
+    def _carry_out(self, run: _Run, shop: Workshop) -> Ended:
+        request, roots = run.lease.request, self._settings.roots
+        document = Document(Workflow.read(request.document), request.title, roots["input"])
+        axes = [sweep.Axis(axis["name"], tuple(axis["values"])) for axis in request.axes]
+        made = sweep.combinations(document, self._registry, axes) if axes else {(): document}
+        graphs = [
+            ready(one, self._registry, self._reports, self._stop, request.targets, roots) for one in made.values()
+        ]
+        graph = sweep.joined(graphs) if axes else graphs[0]
+        ends = sweep.outcomes(graph, made) if axes else []
+        execution = shop.execution(graph, roots["output"], temp=roots["temp"], written=run.written())
+        for event in events_of(execution, self._reports, self._stop):
+            run.note(event)
+            if axes:
+                sweep.note(ends, event)
+        if axes:
+            run.add("sweep", sweep.save(axes, ends, roots["output"]))
+        return _state(execution)
+
+    @contextmanager
+    def _renewing(self, lease: Lease, run: _Run) -> Iterator[None]:
+        """Keep the lease, and note what has been saved, while a job is done."""
+        over = Event()
+
+        def renew() -> None:
+            with Jobs(self._settings.queue) as jobs:
+                noted, renewed = 0, time.monotonic()
+                while not over.wait(0.5):
+                    if len(run.outputs) != noted:
+                        noted = len(run.outputs)
+                        jobs.note(lease, run.snapshot())
+                    if time.monotonic() - renewed > LEASE_SECONDS / 4:
+                        renewed = time.monotonic()
+                        if not jobs.renew(lease):
+                            self._stop.stop()  # another has it by now
+
+        thread = Thread(target=renew, name="kinograph-lease", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+
+
+class _Run:
+    """What one attempt at a job has come to so far."""
+
+    def __init__(self, lease: Lease, roots: Mapping[str, Path]) -> None:
+        self.lease = lease
+        self.outputs: Outputs = {}
+        self.record: dict[str, Any] = {}
+        self._roots = roots
+
+    def written(self) -> dict[str, tuple[Path, ...]]:
+        """What an earlier attempt saved and is still there, by step."""
+        found = {
+            node: tuple(
+                self._roots[file["type"]] / file["subfolder"] / file["filename"]
+                for kind, files in given.items()
+                if kind != "text"
+                for file in files
+            )
+            for node, given in self.lease.outputs.items()
+        }
+        return {node: files for node, files in found.items() if files and all(file.exists() for file in files)}
+
+    def note(self, event: Told) -> None:
+        """Take note of what an event tells of the job's outputs, and of how it ends."""
+        match event:
+            case NodeSaved(node, files):
+                self.add(node, files)
+            case NodeResult(node, outputs):
+                self.outputs[node] = {"text": [f"{name}: {told}" for name, told in outputs.items()]}
+            case RunFinished(_, seconds, cached, timings, failures):
+                self.record |= {"seconds": seconds, "cached": cached, "timings": dict(timings)}
+                self.record |= {"failures": [_failure(failure) for failure in failures]}
+                self.record |= {"problems": [asdict(failure.problem) for failure in failures]}
+
+    def add(self, node: str, files: tuple[Path, ...]) -> None:
+        given: dict[str, list[Any]] = {}
+        for file in files:
+            given.setdefault(kind_of(file), []).append(place_of(file, self._roots))
+        self.outputs[node] = given
+
+    def snapshot(self) -> Outputs:
+        """The outputs as they are now, for another thread."""
+        return dict(self.outputs.copy())
+
+
+def _failure(failure: NodeFailed) -> dict[str, Any]:
+    data = asdict(failure)
+    return data | {"inputs": dict(failure.inputs), "trace": failure.trace[-TRACE_LETTERS:]}
+
+
+def _state(execution: Execution) -> Ended:
+    if execution.exit_code == Cancelled.exit_code:
+        return "cancelled"
+    return "failed" if execution.exit_code else "done"
+
+
+def _registry(files: list[Path]) -> Registry:
+    from nodes import registry
+
+    return registry(files)
+
+
+def main() -> None:
+    """The process: its own output is for the server alone, so whatever nodes print goes to the log."""
+    told: BinaryIO = os.fdopen(os.dup(1), "wb", buffering=0)
+    os.dup2(2, 1)
+    quiet_libraries()
+    commands = read_commands(sys.stdin.buffer)
+    settings = Settings.model_validate(next(commands))
+    with Reports(told) as reports:
+        worker = Worker(settings, _registry(settings.nodes), reports)
+
+        def listen() -> None:
+            for command in commands:
+                worker.command(command)
+            os._exit(0)  # the server is gone, and with it who would take what this makes
+
+        Thread(target=listen, name="kinograph-commands", daemon=True).start()
+        worker.work()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,161 @@
+"""A server in processes of its own, as `kinograph serve` starts it, and clients of it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import aiohttp
+import psutil
+
+NODES = Path(__file__).with_name("rough_nodes.py")
+PATIENCE = 60.0
+
+
+class Live:
+    """One server with its folders; it can be killed and started again."""
+
+    def __init__(self, folder: Path, *options: str, env: dict[str, str] | None = None) -> None:
+        self.folder = folder
+        self._options = options
+        self._env = {**os.environ, "KINOGRAPH_HOME": str(folder / "home"), "HF_HUB_OFFLINE": "1", **(env or {})}
+        self.start()
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "engine.cli", "serve", "--json", "--port", "0", "--nodes", str(NODES)]
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [*command, *self._options], cwd=self.folder, env=self._env, stdout=subprocess.PIPE, stderr=log
+            )
+        assert self.process.stdout
+        with self.process.stdout as output:
+            line = output.readline()
+        assert line, (self.folder / "log").read_text()
+        self.address = json.loads(line)["address"]
+        self.host = urlsplit(self.address).netloc
+
+    def kill(self) -> None:
+        """As `kill -9` does; its workers follow by themselves."""
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self) -> int:
+        """As Ctrl-C does."""
+        self.process.terminate()
+        return self.process.wait(PATIENCE)
+
+    @property
+    def log(self) -> str:
+        return (self.folder / "log").read_text()
+
+    @property
+    def workers(self) -> list[psutil.Process]:
+        return psutil.Process(self.process.pid).children()
+
+    def ask(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> tuple[int, Any]:
+        """Status and answer, which is JSON where it can be; `headers` may replace the usual ones."""
+        connection = HTTPConnection(self.host, timeout=PATIENCE)
+        try:
+            data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
+            connection.request(method, path, data, {"Host": self.host, **(headers or {})})
+            answer = connection.getresponse()
+            text = answer.read()
+        finally:
+            connection.close()
+        try:
+            return answer.status, json.loads(text)
+        except ValueError:
+            return answer.status, text
+
+    def get(self, path: str) -> Any:
+        status, answer = self.ask("GET", path)
+        assert status == 200, answer
+        return answer
+
+    def post(self, path: str, body: Any = None) -> Any:
+        status, answer = self.ask("POST", path, {} if body is None else body)
+        assert status == 200, answer
+        return answer
+
+    def submit(self, graph: dict[str, Any], **how: Any) -> str:
+        """The id of a new job."""
+        return str(self.post("/prompt", {"prompt": graph, **how})["prompt_id"])
+
+    def job(self, name: str) -> dict[str, Any]:
+        found: dict[str, Any] = self.get(f"/api/kinograph/jobs/{name}")
+        return found
+
+    def until(self, what: Callable[[], Any]) -> Any:
+        """What is waited for, once it is true."""
+        end = time.monotonic() + PATIENCE
+        while not (found := what()):
+            assert time.monotonic() < end, f"waited in vain; the log says:\n{self.log}"
+            time.sleep(0.02)
+        return found
+
+    def ended(self, name: str) -> dict[str, Any]:
+        """A job, once it has ended."""
+
+        def look() -> dict[str, Any] | None:
+            job = self.job(name)
+            return job if job["state"] in ("done", "failed", "cancelled") else None
+
+        found: dict[str, Any] = self.until(look)
+        return found
+
+    def running(self, name: str) -> None:
+        """Wait until a job runs."""
+        self.until(lambda: self.job(name)["state"] == "running")
+
+    def watch(self, *submits: dict[str, Any], client: str = "me", flags: dict[str, Any] | None = None) -> list[Any]:
+        """What a WebSocket client is told until the last of its jobs has ended: JSON messages, and binary ones."""
+        return asyncio.run(self._watch(list(submits), client, flags))
+
+    async def _watch(self, submits: list[dict[str, Any]], client: str, flags: dict[str, Any] | None) -> list[Any]:
+        told: list[Any] = []
+        async with (
+            asyncio.timeout(PATIENCE),
+            aiohttp.ClientSession() as session,
+            session.ws_connect(f"http://{self.host}/ws?clientId={client}") as socket,
+        ):
+            if flags:
+                await socket.send_json({"type": "feature_flags", "data": flags})
+            names = [await asyncio.to_thread(self.submit, graph, client_id=client) for graph in submits]
+            async for message in socket:
+                told.append(message.data if message.type is aiohttp.WSMsgType.BINARY else json.loads(message.data))
+                last = told[-1]
+                if isinstance(last, dict) and last["type"] == "executing" and last["data"]["node"] is None:
+                    names.remove(last["data"]["prompt_id"])
+                    if not names:
+                        return told
+        return told
+
+
+@contextmanager
+def live(folder: Path, *options: str, env: dict[str, str] | None = None) -> Iterator[Live]:
+    """A server for the length of a test."""
+    folder.mkdir(parents=True, exist_ok=True)
+    server = Live(folder, *options, env=env)
+    try:
+        yield server
+    finally:
+        if server.process.poll() is None:
+            server.stop()
+
+
+def saving(kind: str, text: str = "x", **inputs: Any) -> dict[str, Any]:
+    """A graph of a node of some kind, whose text is saved."""
+    return {
+        "1": {"class_type": kind, "inputs": {"text": text, **inputs}},
+        "2": {"class_type": "Note", "inputs": {"text": ["1", 0]}},
+    }

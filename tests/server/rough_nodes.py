@@ -1,0 +1,82 @@
+"""Nodes that misbehave, for the tests of the server."""
+
+import os
+import signal
+import time
+
+from engine.node import Context, Node
+from engine.values import Files, Media
+
+
+class Wait(Node, version=1, category="rough"):
+    """Take many small steps."""
+
+    text: str
+    steps: int = 100
+
+    def run(self, ctx: Context) -> str:
+        for step in range(self.steps):
+            ctx.progress(step, self.steps)
+            time.sleep(0.02)
+        return self.text
+
+
+class Hang(Node, version=1, category="rough"):
+    """Give no sign, and don't listen."""
+
+    text: str
+
+    def run(self, ctx: Context) -> str:
+        time.sleep(600)
+        return self.text
+
+
+class Crash(Node, version=1, category="rough"):
+    """Take the process along."""
+
+    text: str
+
+    def run(self, ctx: Context) -> str:
+        os.kill(os.getpid(), signal.SIGSEGV)
+        return self.text
+
+
+class Leave(Node, version=1, category="rough"):
+    """End the process as if nothing were."""
+
+    text: str
+
+    def run(self, ctx: Context) -> str:
+        os._exit(3)
+
+
+class Gorge(Node, version=1, category="rough"):
+    """Take more and more memory."""
+
+    text: str
+
+    def run(self, ctx: Context) -> str:
+        hoard = []
+        while True:
+            hoard.append(b"x" * 20_000_000)
+            time.sleep(0.01)
+
+
+class Chatter(Node, version=1, category="rough"):
+    """Print, as careless nodes do."""
+
+    text: str
+
+    def run(self, ctx: Context) -> str:
+        print("this belongs to no protocol", flush=True)
+        os.write(1, b"nor does this\n")
+        return self.text
+
+
+class Note(Node, version=1, category="rough", saves="text"):
+    """Save a text."""
+
+    text: str
+
+    def run(self, ctx: Context) -> Files:
+        return Files((Media(self.text.encode(), "txt", "note"),))

@@ -1,0 +1,209 @@
+"""ComfyUI's protocol, as its clients use it, against a running server."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.server.live import Live, live, saving
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    with live(tmp_path_factory.mktemp("server")) as running:
+        yield running
+
+
+def kinds(told: list[Any]) -> list[str]:
+    """The types of the messages, those of progress and of the queue left out."""
+    names = [message["type"] for message in told if isinstance(message, dict)]
+    return [name for name in names if not name.startswith(("progress", "status"))]
+
+
+def of(told: list[Any], kind: str) -> list[dict[str, Any]]:
+    return [message["data"] for message in told if isinstance(message, dict) and message["type"] == kind]
+
+
+def test_a_job_is_told_from_start_to_end(server: Live) -> None:
+    told = server.watch(saving("Wait", "told", steps=3))
+    assert told[0]["type"] == "status"
+    assert told[0]["data"]["sid"] == "me"
+    expected = ["execution_start", "execution_cached", "executing", "executing", "executed", "execution_success"]
+    assert kinds(told) == [*expected, "executing"]
+    assert [data["node"] for data in of(told, "executing")] == ["1", "2", None]
+    (executed,) = of(told, "executed")
+    assert executed["node"] == executed["display_node"] == "2"
+    assert of(told, "progress")[-1]["max"] == 3
+    states = [data["nodes"] for data in of(told, "progress_state")]
+    assert states[-1]["2"]["state"] == "finished"
+
+
+def test_the_history_is_written_before_the_end_is_told(server: Live) -> None:
+    told = server.watch(saving("Wait", "history", steps=1))
+    (job,) = {data["prompt_id"] for data in of(told, "execution_start")}
+    past = server.get(f"/history/{job}")[job]
+    assert past["status"]["status_str"] == "success"
+    assert past["status"]["completed"] is True
+    assert [event for event, _ in past["status"]["messages"]][-1] == "execution_success"
+    number, name, graph, extra, _ = past["prompt"]
+    assert (name, graph, extra["client_id"]) == (job, saving("Wait", "history", steps=1), "me")
+    assert isinstance(number, int)
+
+
+def test_nodes_that_are_held_are_told_as_cached(server: Live) -> None:
+    server.watch(saving("Wait", "twice", steps=1))
+    told = server.watch(saving("Wait", "twice", steps=1))
+    (cached,) = of(told, "execution_cached")
+    assert set(cached["nodes"]) == {"1", "2"}
+    assert len(of(told, "executed")) == 1
+
+
+def test_only_the_client_of_a_job_is_told_of_it(server: Live) -> None:
+    job = server.submit(saving("Wait", "not mine", steps=1))
+    told = server.watch(saving("Wait", "mine", steps=1), client="another")
+    assert job not in {data["prompt_id"] for data in of(told, "execution_start")}
+
+
+def test_a_failure_is_told_with_node_inputs_and_trace(server: Live) -> None:
+    graph = saving("TextLines", "") | {"1": {"class_type": "LoadImage", "inputs": {"image": "broken.png"}}}
+    graph["2"] = {"class_type": "SaveImage", "inputs": {"images": ["1", 0]}}
+    (server.folder / "input" / "broken.png").write_bytes(b"no picture")
+    told = server.watch(graph)
+    (error,) = of(told, "execution_error")
+    assert (error["node_id"], error["node_type"]) == ("1", "LoadImage")
+    assert "broken.png" in error["exception_message"]
+    assert error["traceback"]
+    past = server.get(f"/history/{error['prompt_id']}")[error["prompt_id"]]
+    assert past["status"]["status_str"] == "error"
+    assert past["status"]["completed"] is False
+
+
+def test_what_is_wrong_is_told_for_each_node(server: Live) -> None:
+    graph = saving("Wait", "x", steps="many")
+    status, answer = server.ask("POST", "/prompt", {"prompt": graph})
+    assert status == 400
+    assert answer["error"]["type"] == "prompt_outputs_failed_validation"
+    (error,) = answer["node_errors"]["1"]["errors"]
+    assert error["extra_info"] == {"input_name": "steps"}
+    assert answer["node_errors"]["1"]["class_type"] == "Wait"
+
+
+def test_what_can_be_run_is_run_and_the_rest_reported(server: Live) -> None:
+    graph = saving("Wait", "good", steps=1) | {"bad": {"class_type": "Note", "inputs": {}}}
+    answer = server.post("/prompt", {"prompt": graph})
+    assert list(answer["node_errors"]) == ["bad"]
+    job = server.ended(answer["prompt_id"])
+    assert (job["state"], list(job["outputs"])) == ("done", ["2"])
+
+
+def test_unknown_kinds_are_named(server: Live) -> None:
+    status, answer = server.ask("POST", "/prompt", {"prompt": {"1": {"class_type": "KSampler", "inputs": {}}}})
+    assert status == 400
+    assert "KSampler" in answer["node_errors"]["1"]["errors"][0]["message"]
+
+
+def test_only_the_nodes_asked_for_are_run(server: Live) -> None:
+    graph = saving("Wait", "part", steps=1) | {"3": {"class_type": "Note", "inputs": {"text": "not this"}}}
+    job = server.submit(graph, partial_execution_targets=["2"])
+    assert list(server.ended(job)["outputs"]) == ["2"]
+
+
+def test_a_client_chooses_the_id_once(server: Live) -> None:
+    body = {"prompt": saving("Wait", "id", steps=1), "prompt_id": "my-id"}
+    assert server.post("/prompt", body)["prompt_id"] == "my-id"
+    status, answer = server.ask("POST", "/prompt", body)
+    assert status == 400
+    assert "my-id" in answer["error"]["message"]
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/json", "application/x-www-form-urlencoded"])
+def test_bodies_are_json_whatever_they_call_themselves(server: Live, kind: str) -> None:
+    status, answer = server.ask("POST", "/prompt", {"prompt": saving("Wait", kind)}, {"Content-Type": kind})
+    assert status == 200, answer
+    server.post(f"/api/jobs/{answer['prompt_id']}/cancel")
+
+
+def test_jobs_wait_in_order_and_can_be_taken_out(server: Live) -> None:
+    running = server.submit(saving("Wait", "long", steps=500))
+    server.running(running)
+    first, second = (server.submit(saving("Wait", name)) for name in ("first", "second"))
+    front = server.submit(saving("Wait", "front"), front=True)
+    queue = server.get("/queue")
+    assert [row[1] for row in queue["queue_running"]] == [running]
+    assert [row[1] for row in queue["queue_pending"]] == [front, first, second]
+    assert server.get("/prompt") == {"exec_info": {"queue_remaining": 4}}
+    server.post("/queue", {"delete": [first]})
+    assert [row[1] for row in server.get("/queue")["queue_pending"]] == [front, second]
+    server.post("/queue", {"clear": True})
+    server.post("/interrupt")
+    assert server.ended(running)["state"] == "cancelled"
+    assert server.get("/queue") == {"queue_running": [], "queue_pending": []}
+
+
+def test_an_interrupted_job_is_told_as_such(server: Live) -> None:
+    import threading
+
+    def interrupt() -> None:
+        server.until(lambda: server.get("/queue")["queue_running"])
+        server.post("/interrupt")
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    told = server.watch(saving("Wait", "stop me", steps=1000))
+    thread.join()
+    assert kinds(told)[-2:] == ["execution_interrupted", "executing"]
+
+
+def test_an_unknown_job_has_no_history(server: Live) -> None:
+    assert server.get("/history/none") == {}
+    assert server.ask("GET", "/api/jobs/none")[0] == 404
+
+
+def test_history_can_be_paged_and_cleared(server: Live) -> None:
+    names = [server.submit(saving("Wait", f"page {n}", steps=1)) for n in range(3)]
+    for name in names:
+        server.ended(name)
+    assert list(server.get("/history?max_items=2")) == names[:0:-1]
+    assert next(iter(server.get("/history?max_items=1&offset=2"))) == names[0]
+    server.post("/history", {"delete": [names[1]]})
+    assert names[1] not in server.get("/history")
+
+
+def test_every_route_is_also_under_api(server: Live) -> None:
+    for path in ("/queue", "/history", "/prompt", "/object_info", "/system_stats"):
+        assert server.get(f"/api{path}").keys() == server.get(path).keys()
+
+
+def test_previews_are_sent_to_those_who_ask_for_them(server: Live) -> None:
+    graph = {
+        "model": {"class_type": "ImageModelLoad", "inputs": {"source": "sprite/sdxl"}},
+        "draw": {
+            "class_type": "KeyframeSampler",
+            "inputs": {"model": ["model", 0], "prompt": "a red fish", "steps": 8, "guidance_scale": 1.0},
+        },
+        "save": {"class_type": "SaveImage", "inputs": {"images": ["draw", 0]}},
+    }
+    told = server.watch(graph, flags={"supports_preview_metadata": True})
+    previews = [message for message in told if isinstance(message, bytes)]
+    assert previews
+    form, length = struct.unpack(">II", previews[0][:8])
+    assert form == 4
+    assert b'"display_node_id": "draw"' in previews[0][8 : 8 + length]
+    assert previews[0][8 + length :].startswith(b"\xff\xd8")
+
+    graph["draw"]["inputs"]["seed"] = 1
+    told = server.watch(graph, flags={"supports_preview_metadata": False})
+    plain = [message for message in told if isinstance(message, bytes)]
+    assert [struct.unpack(">II", message[:8]) for message in plain[:1]] == [(1, 1)]
+
+    graph["draw"]["inputs"]["seed"] = 2
+    assert not [message for message in server.watch(graph) if isinstance(message, bytes)]
+
+
+def test_what_nodes_print_disturbs_nothing(server: Live) -> None:
+    job = server.ended(server.submit(saving("Chatter")))
+    assert job["state"] == "done"
+    assert "this belongs to no protocol" in server.log
