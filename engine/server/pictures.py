@@ -11,6 +11,7 @@ import io
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
@@ -29,6 +30,9 @@ VIDEOS: Mapping[str, str] = {
 
 MAX_PIXELS = 64 * 1024 * 1024
 """A small file can unpack to any size: beyond this it is refused before it does."""
+
+MOST_PACKETS = 500
+"""Of a video, that are decoded until there is a picture."""
 
 _FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 _POOL = ThreadPoolExecutor(2, thread_name_prefix="kinograph-pictures")  # each may need a few hundred megabytes
@@ -79,7 +83,11 @@ def first_frame(path: Path, suffix: str, side: int | None = None) -> Image.Image
         if not 0 < width * height <= MAX_PIXELS:
             raise UsageError(f"a video of {width} × {height} can't be used", hint="scale it first")
         stream.thread_count = 1
-        frame = next(container.decode(stream))
+        stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}  # frames may be larger than the container says
+        packets = islice(container.demux(stream), MOST_PACKETS)
+        frame = next((frame for packet in packets for frame in packet.decode()), None)
+        if frame is None:
+            raise UsageError("no picture comes of this video")
         scale = min(1.0, side / max(width, height)) if side else 1.0
         sides = {"width": max(1, round(width * scale)), "height": max(1, round(height * scale))}
         image: Image.Image = frame.to_image(**sides)  # type: ignore[no-untyped-call]

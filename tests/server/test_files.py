@@ -253,6 +253,15 @@ def test_a_picture_that_unpacks_to_too_much_is_refused(server: Server) -> None:
     assert server.get("/api/kinograph/thumbnail", filename="a.png").status == 400
 
 
+def test_frames_that_are_larger_than_their_container_says_are_not_decoded(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lying = video(size=(64, 64)).replace(b"\0\x40\0\x40", b"\0\x02\0\x02")  # in the sample description
+    monkeypatch.setattr("engine.server.pictures.MAX_PIXELS", 2500)
+    assert server.upload(lying, "a.mp4").status == 400
+    assert server.upload(video(size=(32, 16)), "b.mp4").status == 200
+
+
 def test_an_upload_takes_no_others_place(server: Server) -> None:
     first, second, third = png(colour="red"), png(colour="green"), png(colour="blue")
     names = [server.upload(data, "a.png").json["name"] for data in (first, second, third, first, second)]
