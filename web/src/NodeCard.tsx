@@ -1,8 +1,8 @@
 /** The one component for nodes of every kind: sockets, fields, state and results, all told by its face. */
 
-import type { NodeProps } from "@xyflow/react";
+import { type NodeProps, useUpdateNodeInternals } from "@xyflow/react";
 import { Boxes, ChevronDown, ChevronRight, MoreHorizontal, Pin } from "lucide-react";
-import { type MouseEvent, memo, useCallback, useMemo } from "react";
+import { type MouseEvent, memo, useCallback, useEffect, useMemo } from "react";
 import { rename, setValue } from "./actions/editing";
 import { coloured } from "./canvas/colours";
 import type { CardNode } from "./canvas/flow";
@@ -21,7 +21,26 @@ import { asConstant, asLink, runId, type Socket, titleOf, words } from "./workfl
 
 const NO_PROBLEMS: Problem[] = [];
 
-export const NodeCard = memo(function NodeCard({ id, data }: NodeProps<CardNode>) {
+export const NodeCard = memo(function NodeCard(props: NodeProps<CardNode>) {
+  const isFar = useStore((state) => state.isFar);
+  return isFar ? <FarCard {...props} /> : <FullCard id={props.id} data={props.data} />;
+});
+
+/** A card seen from far: a box with a title, of the size that the card has. */
+function FarCard({ id, data: { entry, face }, width, height }: NodeProps<CardNode>) {
+  const state = useStore(({ job, runs, path }) =>
+    job ? runs[job]?.nodes[runId(path, id)]?.state : undefined,
+  );
+  return (
+    <div className={`card far ${state ?? ""}`} style={{ ...coloured(face.category), width, height }}>
+      <header>{titleOf(entry)}</header>
+    </div>
+  );
+}
+
+const FullCard = memo(function FullCard({ id, data }: Pick<NodeProps<CardNode>, "id" | "data">) {
+  const measure = useUpdateNodeInternals();
+  useEffect(() => measure(id), [id, measure]);
   const { entry, face, place } = data;
   const flatId = useStore((state) => runId(state.path, id));
   const run = useStore((state) => (state.job ? state.runs[state.job]?.nodes[flatId] : undefined));

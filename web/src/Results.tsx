@@ -54,8 +54,9 @@ export function Results({ run, picture, title }: Props) {
 /** Files one after the other, pictures side by side. */
 export function Files({ files }: { files: FileRef[] }) {
   const shown = files.slice(-MOST_SHOWN);
+  const isPair = shown.filter(({ filename }) => kindOf(filename) === "image").length > 1;
   return (
-    <div className={`files count-${Math.min(shown.length, 3)}`}>
+    <div className={isPair ? "files paired" : "files"}>
       {shown.map((file) => {
         const View = VIEWS[kindOf(file.filename)];
         return <View key={`${file.subfolder}/${file.filename}`} file={file} />;

@@ -7,7 +7,7 @@ import { kindOf } from "../media";
 import { runOf } from "../run";
 import type { Document, FileRef, Point } from "../schema";
 import { store } from "../store";
-import { emptyDocument } from "../workflow";
+import { emptyDocument, readDocument } from "../workflow";
 import { jobOf, remember } from "./memory";
 
 /** Does something that may fail, and tells people if it does. */
@@ -103,11 +103,20 @@ export function upload(file: File): Promise<string | undefined> {
   });
 }
 
+/** The document that a file is, if it is one of Kinograph's or a bare graph; other formats are the server's to read. */
+async function ownDocument(file: File): Promise<Document | null> {
+  if (!file.name.endsWith(".json")) return null;
+  try {
+    return readDocument(JSON.parse(await file.text()));
+  } catch {
+    return null;
+  }
+}
+
 /** Opens the workflow that a file is or carries; other pictures and videos become a node that loads them. */
 export async function importFile(file: File, at: Point): Promise<void> {
   try {
-    const { document } = await api.convertFile(file);
-    await open(document);
+    await open((await ownDocument(file)) ?? (await api.convertFile(file)).document);
   } catch (error) {
     if (!(error instanceof Refused)) throw error;
     const isMedia = ["image", "video"].includes(kindOf(file.name));

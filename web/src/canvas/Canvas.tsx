@@ -9,6 +9,7 @@ import {
   MiniMap,
   type OnConnectStartParams,
   ReactFlow,
+  type Viewport,
 } from "@xyflow/react";
 import { type DragEvent, type KeyboardEvent, type MouseEvent, useEffect } from "react";
 import { bend, endOf, enter, link, mayLink, unlink } from "../actions/editing";
@@ -116,6 +117,14 @@ function miniMapColour(node: FlowNode): string {
   return node.type === "group" ? `hsl(${node.data.group.hue} 40% 60% / 0.25)` : "hsl(48 70% 70%)";
 }
 
+const FAR = 0.3;
+
+/** Seen from far, cards are drawn as little more than boxes: thousands of them may be in sight. */
+function noteZoom(_: unknown, { zoom }: Viewport): void {
+  const isFar = zoom < FAR;
+  if (isFar !== getState().isFar) getState().set({ isFar });
+}
+
 function colourMode(theme: string): "light" | "dark" | "system" {
   return theme === "light" || theme === "dark" ? theme : "system";
 }
@@ -126,7 +135,10 @@ export function Canvas() {
   const shown = useStore((state) => state.shown);
   const theme = useStore((state) => state.theme);
   const isLinking = useStore((state) => state.linking !== null);
-  const { moveNodes, changeEdges, hold } = getState();
+  const { moveNodes, changeEdges, hold, forgetGuesses } = getState();
+
+  // biome-ignore lint/correctness/useExhaustiveDependencies: React Flow has taken up the nodes when this effect runs
+  useEffect(forgetGuesses, [nodes]);
 
   // biome-ignore lint/correctness/useExhaustiveDependencies: `shown` counts up when something else is to be fitted
   useEffect(() => {
@@ -162,6 +174,7 @@ export function Canvas() {
         nodeDragThreshold={3}
         elevateNodesOnSelect={false}
         onInit={setFlow}
+        onMove={noteZoom}
         onNodesChange={moveNodes}
         onEdgesChange={changeEdges}
         onNodeDragStart={(_, node) => hold(node.type === "group" ? node.id : null)}

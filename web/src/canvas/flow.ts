@@ -2,6 +2,7 @@
 
 import type { Edge, Node } from "@xyflow/react";
 import { layoutOf } from "../edit";
+import { guessedSize } from "../layout";
 import type { Document, Entry, Group, Note, Placed, Point } from "../schema";
 import {
   coreType,
@@ -13,6 +14,7 @@ import {
   splitPath,
   titleOf,
 } from "../workflow";
+import { guessedHandles } from "./geometry";
 
 export type CardData = {
   entry: Entry;
@@ -33,6 +35,11 @@ const NOTHING = {};
 
 function same(one: object, other: object): boolean {
   return one === other || JSON.stringify(one) === JSON.stringify(other);
+}
+
+/** The nodes without the guesses at their sockets, once React Flow has taken these up: what is drawn is measured. */
+export function withoutGuesses(nodes: FlowNode[]): FlowNode[] {
+  return nodes.map((node) => (node.handles ? { ...node, handles: undefined } : node));
 }
 
 /** Everything by the first of its two parts: the node that it is of. */
@@ -113,6 +120,7 @@ export function flowNodes(
         data,
         ariaRole: "group",
         ariaLabel: titleOf(entry),
+        ...(known.has(id) ? {} : { measured: guessedSize(face), handles: guessedHandles(face, entry) }),
       },
       ({ data: old }) =>
         old.entry === entry &&

@@ -1,7 +1,7 @@
 /** The document, its history, and what is drawn of it. */
 
 import { applyEdgeChanges, applyNodeChanges, type EdgeChange, type NodeChange } from "@xyflow/react";
-import { type FlowEdge, type FlowNode, flowEdges, flowNodes } from "../canvas/flow";
+import { type FlowEdge, type FlowNode, flowEdges, flowNodes, withoutGuesses } from "../canvas/flow";
 import { layoutOf, place, withLayout } from "../edit";
 import { guessedSize, withPlaces } from "../layout";
 import type { Document, Kinds, Links, Point } from "../schema";
@@ -42,6 +42,8 @@ export interface DocumentSlice {
   enter: (path: Step[]) => void;
   select: (ids: Iterable<string>) => void;
   moveNodes: (changes: NodeChange<FlowNode>[]) => void;
+  /** Goes from guesses at the sockets of new nodes to what is measured. */
+  forgetGuesses: () => void;
   changeEdges: (changes: EdgeChange<FlowEdge>[]) => void;
   /** Says which group is dragged, so that what lies in it goes along. */
   hold: (group: string | null) => void;
@@ -183,6 +185,11 @@ export const documentSlice: Slice<DocumentSlice> = (set, get) => {
           (change.type === "dimensions" && change.resizing === false),
       );
       if (isEnd) get().edit((level) => settled(level, moved), "move");
+    },
+
+    forgetGuesses: () => {
+      const { nodes } = get();
+      if (nodes.some((node) => node.handles)) set({ nodes: withoutGuesses(nodes) });
     },
 
     changeEdges: (changes) => {
