@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 
 from engine.errors import InputError
 from engine.values import Video
 from nodes.dataset.footage import Footage, Frame
-from nodes.image.pixels import to_bytes
-from nodes.image.scaling import fitted, scaled
+from nodes.image.scaling import fitted
 
 if TYPE_CHECKING:
     from engine.node import Context
@@ -89,9 +89,7 @@ def _sized(picture: NDArray[np.uint8], wanted: Wanted) -> NDArray[np.uint8]:
     width, height = fitted(picture.shape[1], picture.shape[0], wanted.width, wanted.height)
     if (height, width) == picture.shape[:2]:
         return picture
-    pixels = torch.from_numpy(picture).movedim(-1, 0)[None].float().div(255)
-    resized: NDArray[np.uint8] = to_bytes(scaled(pixels, width, height, "bicubic"))[0]
-    return resized
+    return np.array(Image.fromarray(picture).resize((width, height), Image.Resampling.BICUBIC))
 
 
 def _to_float(pictures: list[NDArray[np.uint8]]) -> torch.Tensor:
