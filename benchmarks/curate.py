@@ -31,7 +31,7 @@ from nodes.dataset.describe import DescribeSettings
 from nodes.dataset.duplicates import fingerprint
 from nodes.dataset.footage import small
 from nodes.dataset.motion import flow_map, grey, motion
-from nodes.dataset.on_ray import Stages, described
+from nodes.dataset.on_ray import Stages, Task, described
 from nodes.dataset.quality import quality
 from nodes.dataset.scan import RATE, ScanSettings, scan
 from nodes.dataset.scanning import Scanners
@@ -187,10 +187,11 @@ def processes(folder: Path, length: float, rounds: int) -> None:
 def on_ray(folder: Path, length: float, rounds: int) -> None:
     paths = [compose(folder / f"{index}.mp4", length, 640, 360, seed=index) for index in range(8)]
     stages = Stages(ScanSettings(), DescribeSettings(), None, "cpu")
+    tasks = [Task(path, [], None) for path in paths]
     taken: dict[int, list[float]] = {1: [], 2: []}
     for _ in range(rounds):
         for count, times in taken.items():
-            times.append(seconds(perf_counter, lambda: list(described(paths, stages, count))))  # noqa: B023
+            times.append(seconds(perf_counter, lambda: list(described(lambda: iter(tasks), len(tasks), stages, count))))  # noqa: B023
     one, two = (median(times) for times in taken.values())
     print(
         f"on Ray, eight videos of {length:.0f} s: {one:.1f} s by one worker, {two:.1f} s by two, {one / two:.2f} times"

@@ -1,5 +1,6 @@
-"""Many videos into one table of clips: each is scanned, described by models, and kept in the cache, so that a run that
-was killed, or has other settings, does nothing anew that is done.
+"""Many videos into one table of clips: each is scanned, described by models, and kept in the cache, part by part.
+
+So a run that was killed, or has other settings, does nothing anew that is done.
 """
 
 from __future__ import annotations
@@ -10,20 +11,23 @@ import random
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import pyarrow as pa
+import torch
 
 from engine.models.digest import digest
 from engine.values import Table
 from nodes.dataset.describe import Describer
 from nodes.dataset.duplicates import groups
-from nodes.dataset.scan import Scan, ScanSettings, require
-from nodes.dataset.scanning import Found, Scanners
-from nodes.dataset.table import CLIPS, SCANNED, VIDEOS, Row, rows, to_table
+from nodes.dataset.scan import Part, ScanSettings, require
+from nodes.dataset.scanning import Found, News, Scanners
+from nodes.dataset.table import CLIPS, VIDEOS, Row, of_arrow, rows, to_arrow, to_table, with_columns
 
 if TYPE_CHECKING:
     from engine.node import Context
@@ -38,10 +42,7 @@ AHEAD = 2
 SHARES = {"image_caption": 0.5, "video_caption": 0.25, "summary": 0.25}
 """How often each kind of caption is the one to train on (Blattmann et al. 2023, arXiv 2311.15127, section 3)."""
 
-_UNREADABLE: tuple[Row, list[Row]] = (
-    {"problem": "it isn't there any more, may not be read, or has a name that isn't UTF-8"},
-    [],
-)
+_UNREADABLE = "it isn't there any more, may not be read, or has a name that isn't UTF-8"
 
 
 class Curated(NamedTuple):
@@ -80,61 +81,147 @@ def curate(ctx: Context, files: Sequence[Path], root: Path, job: Job) -> Curated
         MissingError: a model isn't there, or a library that is needed.
     """
     require(job.scan)
-    clips: list[Row] = []
+    clips: list[pa.Table] = []
     videos: list[Row] = []
     progress = _Progress(ctx, files)
-    described = (_described_on_ray if job.on_ray else _described)(ctx, files, job, progress)
-    for file, (video, found) in zip(files, described, strict=True):
+    memos = _Memos(ctx, job)
+    described = (_described_on_ray if job.on_ray else _described)(files, job, memos, progress)
+    for file, found in zip(files, described, strict=True):
         name = _printable(file.relative_to(root).as_posix() if file.is_relative_to(root) else str(file))
-        videos.append(video | {"video": name, "clips": len(found)})
-        shared = {column: video.get(column) for column in ("width", "height", "fps", "audio")}
-        for number, clip in enumerate(found):
-            row = clip | shared | {"video": name, "clip": number, "source": str(file), "dropped": []}
-            clips.append(_with_caption(row, job.seed))
-        progress.finish(file, video.get("problem") or f"{len(found)} clips")
-    _mark_duplicates(clips)
-    return Curated(to_table(clips, CLIPS), to_table(videos, VIDEOS))
+        video = {"problem": found} if isinstance(found, str) else found[-1].video
+        mine = pa.concat_tables([CLIPS.empty_table(), *(to_arrow(part.clips) for part in _parts(found))])
+        videos.append(video | {"video": name, "clips": mine.num_rows})
+        if mine.num_rows:
+            clips.append(_named(mine, video, name, file, job.seed))
+        progress.finish(file, video.get("problem") or f"{mine.num_rows} clips")
+    return Curated(
+        of_arrow(_with_duplicates(pa.concat_tables([CLIPS.empty_table(), *clips]))), to_table(videos, VIDEOS)
+    )
 
 
-def _described(ctx: Context, files: Sequence[Path], job: Job, progress: _Progress) -> Iterator[tuple[Row, list[Row]]]:
-    """The row of each video and those of its clips, in order; the scans of some are begun ahead of it."""
+def _parts(found: Found) -> list[Part]:
+    return [] if isinstance(found, str) else found
+
+
+class _Memos:
+    """What is kept of videos in the cache, part by part: what scans found, and what models have described."""
+
+    def __init__(self, ctx: Context, job: Job) -> None:
+        self._ctx, self._scan, self._describe = ctx, json.dumps(asdict(job.scan), sort_keys=True), job.describe
+        self._began = time.perf_counter()
+        self._abouts: dict[Path, str | None] = {}
+
+    def about(self, file: Path) -> str | None:
+        """All that decides what a scan of a file finds; None if the file can't be read, or named in a table."""
+        if file not in self._abouts:
+            self._abouts[file] = None
+            with suppress(OSError):
+                if _printable(str(file)) == str(file):
+                    self._abouts[file] = f"{VERSION} {digest(file)} {self._scan}"
+        return self._abouts[file]
+
+    def described(self, file: Path) -> list[Part]:
+        """The parts of a video, from its first on, that were described."""
+        return self._recalled(f"clips {self.about(file)} {self._describe.identity}", 0)
+
+    def scanned(self, file: Path, after: Sequence[Part]) -> list[Part]:
+        """The parts that were scanned, but not described, after those that were."""
+        return [] if _whole(after) else self._recalled(f"scan {self.about(file)}", len(after))
+
+    def keep_described(self, file: Path, part: Part) -> None:
+        self._keep(f"clips {self.about(file)} {self._describe.identity}", part)
+
+    def keep_scanned(self, file: Path, part: Part) -> None:
+        self._keep(f"scan {self.about(file)}", part)
+
+    def _recalled(self, name: str, number: int) -> list[Part]:
+        found: list[Part] = []
+        while not _whole(found) and (known := self._ctx.recall(f"{name} {number + len(found)}")):
+            told = json.loads(known[0])
+            found.append(Part(number + len(found), told["video"], known[1], told["last"]))
+        return found
+
+    def _keep(self, name: str, part: Part) -> None:
+        """Keep a part; what it cost is taken for all the time since anything was kept."""
+        now = time.perf_counter()
+        told = json.dumps({"video": part.video, "last": part.last})
+        self._ctx.keep(f"{name} {part.number}", (told, part.clips), now - self._began)
+        self._began = now
+
+
+def _whole(parts: Sequence[Part]) -> bool:
+    return bool(parts) and parts[-1].last
+
+
+def _described(files: Sequence[Path], job: Job, memos: _Memos, progress: _Progress) -> Iterator[Found]:
+    """The described parts of each video, in order, or why there are none; the scans of some are begun ahead of it."""
+
+    def tell(file: Path, news: News) -> None:
+        if isinstance(news, Part):
+            memos.keep_scanned(file, news)
+        else:
+            progress.tell(file, news)
+
     processes = min(job.processes, len(files))
-    begun: deque[Callable[[], tuple[Row, list[Row]]]] = deque()
-    with Scanners(job.scan, processes, progress.tell) as scanners:
+    begun: deque[Callable[[], Found]] = deque()
+    with Scanners(job.scan, processes, tell) as scanners:
         for file in files:
-            begun.append(_begin(ctx, file, job, scanners))
+            begun.append(_begin(file, job, memos, scanners))
             if len(begun) > AHEAD * processes:
                 yield begun.popleft()()
         while begun:
             yield begun.popleft()()
 
 
-def _described_on_ray(
-    ctx: Context, files: Sequence[Path], job: Job, progress: _Progress
-) -> Iterator[tuple[Row, list[Row]]]:
-    """As `_described`, by workers of Ray: all that isn't kept is given to them at once."""
-    from nodes.dataset.on_ray import Stages, described
+def _begin(file: Path, job: Job, memos: _Memos, scanners: Scanners) -> Callable[[], Found]:
+    """Begin with a video as far as it isn't done; what is returned ends it."""
+    if memos.about(file) is None:
+        return lambda: _UNREADABLE
+    done = memos.described(file)
+    seen = memos.scanned(file, done)
+    last = next(reversed([*done, *seen]), None)
+    rest: Callable[[], Found] = (lambda: []) if last and last.last else scanners.start(file, last)
+    return partial(_end, file, job, memos, done, seen, rest)
 
-    names = {file: f"clips {about} {job.describe.identity}" for file in files if (about := _about(file, job))}
-    kept = {file: done for file, name in names.items() if (done := ctx.recall(name))}
+
+def _end(file: Path, job: Job, memos: _Memos, done: list[Part], seen: list[Part], rest: Callable[[], Found]) -> Found:
+    """Wait for the rest of a scan, and have described what isn't."""
+    found = rest()
+    if isinstance(found, str):
+        return found
+    for part in [*seen, *found]:
+        done.append(part._replace(clips=to_table(job.describe(rows(part.clips)), CLIPS)))
+        memos.keep_described(file, done[-1])
+    return done
+
+
+def _described_on_ray(files: Sequence[Path], job: Job, memos: _Memos, progress: _Progress) -> Iterator[Found]:
+    """As `_described`, by workers of Ray; what isn't kept is given to them, and what they find is kept as it comes."""
+    from nodes.dataset.on_ray import Stages, Task, described
+
+    done = {file: memos.described(file) for file in files if memos.about(file)}
+    todo = [file for file, parts in done.items() if not _whole(parts)]
+
+    def tasks() -> Iterator[Task]:
+        for file in todo:
+            seen = memos.scanned(file, done[file])
+            yield Task(file.absolute(), seen, next(reversed([*done[file], *seen]), None))
+
     describe = job.describe
-    stages = Stages(job.scan, describe.settings, describe.llm, ctx.device.partition(":")[0])
-    todo = [file for file in names if file not in kept]
-    paths = [file.absolute() for file in todo]
-    coming = described(paths, stages, job.processes, progress.again) if todo else iter(())
+    stages = Stages(job.scan, describe.settings, describe.llm, describe.device, torch.get_num_threads())
+    coming = described(tasks, len(todo), stages, job.processes, progress.again)
     for file in files:
-        if file in kept:
-            yield json.loads(kept[file][0]), rows(kept[file][1])
-            continue
-        if file not in names:
+        if file not in done:
             yield _UNREADABLE
-            continue
-        started = time.perf_counter()
-        _, (video, clips) = next(coming)
-        progress.tell(file, 1.0)
-        if not (video.get("problem") and not clips):
-            ctx.keep(names[file], (json.dumps(video), to_table(clips, CLIPS)), time.perf_counter() - started)
-        yield video, clips
+        elif _whole(done[file]):
+            yield done[file]
+        else:
+            scanned, found = next(coming)
+            for part in scanned:
+                memos.keep_scanned(file, part)
+            for part in _parts(found):
+                memos.keep_described(file, part)
+            yield found if isinstance(found, str) else [*done[file], *found]
 
 
 def _printable(name: str) -> str:
@@ -142,63 +229,38 @@ def _printable(name: str) -> str:
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
-def _about(file: Path, job: Job) -> str | None:
-    """All that decides what a scan of a file finds; None if the file can't be read, or named in a table."""
-    if _printable(str(file)) != str(file):
-        return None
-    try:
-        return f"{VERSION} {digest(file)} {json.dumps(asdict(job.scan), sort_keys=True)}"
-    except OSError:
-        return None
+def _named(clips: pa.Table, video: Row, name: str, source: Path, seed: int) -> pa.Table:
+    """The clips of a video with what is known of it, and of each the caption to train on."""
+    count = clips.num_rows
+    shared = {column: [video.get(column)] * count for column in ("width", "height", "fps", "audio")}
+    told = rows(clips, [column for kind in SHARES for column in (kind, f"{kind}_similarity")])
+    kinds = [_drawn(row, f"{seed} {name}#{number}") for number, row in enumerate(told)]
+    own = {
+        "video": [name] * count,
+        "clip": range(count),
+        "source": [str(source)] * count,
+        "dropped": [[]] * count,
+        "caption": [kind and row[kind] for kind, row in zip(kinds, told, strict=True)],
+        "caption_similarity": [kind and row[f"{kind}_similarity"] for kind, row in zip(kinds, told, strict=True)],
+    }
+    return with_columns(clips, shared | own)
 
 
-def _begin(ctx: Context, file: Path, job: Job, scanners: Scanners) -> Callable[[], tuple[Row, list[Row]]]:
-    """Begin with a video as far as it isn't done; what is returned ends it."""
-    about = _about(file, job)
-    if about is None:
-        return lambda: _UNREADABLE
-    described = f"clips {about} {job.describe.identity}"
-    if done := ctx.recall(described):
-        video, clips = json.loads(done[0]), rows(done[1])
-        return lambda: (video, clips)
-    if scanned := ctx.recall(f"scan {about}"):
-        scan = Scan(json.loads(scanned[0]), rows(scanned[1]))
-        return partial(_describe, ctx, job, lambda: scan, "", described)
-    return partial(_describe, ctx, job, scanners.start(file), f"scan {about}", described)
+def _drawn(row: Row, seed: str) -> str | None:
+    """Which kind of caption is the one to train on: one of those that there are, by `SHARES`."""
+    there = [kind for kind in SHARES if row[kind]]
+    return random.Random(seed).choices(there, [SHARES[kind] for kind in there])[0] if there else None
 
 
-def _describe(ctx: Context, job: Job, scanned: Callable[[], Found], scan_name: str, name: str) -> tuple[Row, list[Row]]:
-    """Wait for a scan, have its clips described, and keep both."""
-    started = time.perf_counter()
-    found = scanned()
-    if isinstance(found, str):
-        return {"problem": found}, []
-    if scan_name:
-        kept = json.dumps(found.video), to_table(found.clips, SCANNED)
-        ctx.keep(scan_name, kept, time.perf_counter() - started)
-    clips = to_table(job.describe(found.clips), CLIPS)
-    ctx.keep(name, (json.dumps(found.video), clips), time.perf_counter() - started)
-    return found.video, rows(clips)
-
-
-def _with_caption(row: Row, seed: int) -> Row:
-    """The row with the caption to train on: one of those that there are, by `SHARES`, for a clip always the same."""
-    there = [kind for kind in SHARES if row.get(kind)]
-    if not there:
-        return row
-    drawn = random.Random(f"{seed} {row['video']}#{row['clip']}")
-    kind = drawn.choices(there, [SHARES[kind] for kind in there])[0]
-    return row | {"caption": row[kind], "caption_similarity": row.get(f"{kind}_similarity")}
-
-
-def _mark_duplicates(clips: list[Row]) -> None:
-    """Note of each clip which earlier one it duplicates, in its own video or another."""
-    if not clips:
-        return
-    firsts = groups(np.stack([np.frombuffer(clip["fingerprint"], np.uint8) for clip in clips]))
-    for index, (clip, first) in enumerate(zip(clips, firsts, strict=True)):
-        if first != index:
-            clip["duplicate_of"] = f"{clips[first]['video']}#{clips[first]['clip']}"
+def _with_duplicates(clips: pa.Table) -> pa.Table:
+    """The clips, of each of which it is noted which earlier one it duplicates, in its own video or another."""
+    if not clips.num_rows:
+        return clips
+    prints = np.frombuffer(b"".join(clips["fingerprint"].to_pylist()), np.uint8).reshape(clips.num_rows, -1)
+    names = [f"{row['video']}#{row['clip']}" for row in rows(clips, ["video", "clip"])]
+    firsts = groups(prints)
+    same = [names[first] if first != index else None for index, first in enumerate(firsts)]
+    return with_columns(clips, {"duplicate_of": same})
 
 
 class _Progress:

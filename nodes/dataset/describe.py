@@ -49,6 +49,11 @@ class Describer:
         self.settings = settings
         self.llm = llm
 
+    @property
+    def device(self) -> str:
+        """Where the models are: "cpu" or "cuda"."""
+        return self._ctx.device.partition(":")[0]
+
     @cached_property
     def identity(self) -> str:
         """All that decides what is added."""

@@ -12,7 +12,7 @@ from nodes.dataset.filters import parse, reasons
 from nodes.dataset.footage import Picture, small
 from nodes.dataset.motion import flow_map, grey, motion
 from nodes.dataset.quality import quality
-from nodes.dataset.table import CLIPS, Row, of_arrow, rows, thumbnail, to_arrow, to_table
+from nodes.dataset.table import CLIPS, Row, of_arrow, rows, thumbnail, to_arrow, to_table, with_columns
 
 FRAMES = pa.schema(
     [
@@ -44,8 +44,7 @@ def filtered(table: Table, rules: str, *, again: bool = True) -> Table:
     judged = [row for row in listed if again or not row["dropped"]]
     found = iter(reasons(judged, parse(rules)))
     dropped = [next(found) if again or not row["dropped"] else row["dropped"] for row in listed]
-    at = arrow.column_names.index("dropped")
-    return of_arrow(arrow.set_column(at, "dropped", pa.array(dropped, pa.list_(pa.string()))))
+    return of_arrow(with_columns(arrow, {"dropped": dropped}))
 
 
 def kept(table: Table) -> Table:

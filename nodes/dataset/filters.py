@@ -133,7 +133,7 @@ def reasons(rows: Sequence[Row], rules: Sequence[Rule]) -> list[list[str]]:
 
 def _values(rows: Sequence[Row], column: str) -> list[float | None]:
     found = [row.get(column) for row in rows]
-    if any(isinstance(value, str | bytes | list | bool) for value in found) or column not in rows[0]:
+    if any(isinstance(value, str | bytes | list | bool | np.ndarray) for value in found) or column not in rows[0]:
         raise _no_column(column, [name for name, value in rows[0].items() if isinstance(value, int | float)])
     values = [None if value is None or isnan(value) else float(np.float32(value)) for value in found]
     if all(value is None for value in values):

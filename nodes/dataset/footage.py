@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import av
-import cv2
 import numpy as np
 from av.filter import Graph
 from av.video.reformatter import ColorTrc, Interpolation
@@ -77,6 +76,8 @@ class Footage:
         self.threads = threads
         self.damage = ""
         """What went wrong while it was decoded, if anything did."""
+        self.steady = True
+        """Whether frames that were decoded told times of their own, in order: others can't be sought by them."""
         self.interlaced = False
         """Whether frames that were decoded had been woven of two fields; they are given without the comb."""
         with self.opened() as container:
@@ -106,19 +107,21 @@ class Footage:
             begin: seconds after the first frame; the frame of that time is then the first, with index and time 0.
             layout: FFmpeg's name for how pictures (H, W, 3) are laid out.
         """
-        self.damage = ""
+        wanted = None if begin is None else self.start + begin
+        self.damage, self.steady = "", True
         with self.opened() as container:
             stream = video_stream(container, self.path)
             stream.thread_type, stream.codec_context.thread_count = "AUTO", self.threads
-            decoded = self._decoded(container, stream) if begin is None else self._sought(container, stream, begin)
+            decoded = self._decoded(container, stream) if wanted is None else self._sought(container, stream, wanted)
             start, last, index, size = None, -1.0, 0, None
             for frame in decoded:
                 size = size or (frame.width, frame.height)
                 if (frame.width, frame.height) != size:
-                    self.damage = f"its picture changes its size after {last:.1f} s"
+                    self.damage = f"its picture changes its size after {last + (begin or 0):.1f} s"
                     return
                 start = (frame.time or 0.0) if start is None else start
                 time = last + 1 / self.fps if frame.time is None else frame.time - start
+                self.steady &= frame.time is not None and time > last
                 if time < last - 1 / self.fps:  # the clock starts anew, as where recordings were joined
                     start, time = start - (last + 1 / self.fps - time), last + 1 / self.fps
                 elif time <= last:  # a time told twice
@@ -138,10 +141,12 @@ class Footage:
         return float(first.time or 0.0) if first else 0.0
 
     def _sought(
-        self, container: av.container.InputContainer, stream: av.VideoStream, begin: float
+        self, container: av.container.InputContainer, stream: av.VideoStream, wanted: float
     ) -> Iterator[av.VideoFrame]:
-        """The frames from a time on, decoded from a key frame before it; none if no frame of that time is found."""
-        wanted = self.start + begin
+        """The frames from a time on, by the container's clock, decoded from a key frame before it.
+
+        There are none if no frame of that time is found.
+        """
         for earlier in EARLIER:
             with suppress(av.error.FFmpegError):  # a container may refuse to seek
                 container.seek(int((wanted - earlier) / (stream.time_base or Fraction(1, av.time_base))), stream=stream)
@@ -251,6 +256,8 @@ def _duration(container: av.container.InputContainer, stream: av.VideoStream) ->
 
 def small(picture: Picture) -> Picture:
     """A picture with no side above `SMALL`, shrunk linearly as PySceneDetect does it."""
+    import cv2  # of an extra that reading videos does without
+
     height, width = picture.shape[:2]
     if (factor := max(height, width) / SMALL) <= 1:
         return picture

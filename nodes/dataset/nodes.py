@@ -34,7 +34,8 @@ class LVDCurate(Node, version=2, category="dataset", uses="device"):
     Video Dataset (arXiv 2311.15127).
 
     Each video is decoded once. What was found in it is kept: a run that was interrupted goes on after the last video,
-    and other rules or captions decode nothing anew. A file that can't be read costs nothing but itself.
+    or the last five minutes or so of a long one, and other rules or captions decode nothing anew. A file that can't be
+    read costs nothing but itself.
     """
 
     videos: VideoFiles
@@ -68,7 +69,8 @@ class LVDCurate(Node, version=2, category="dataset", uses="device"):
     processes: Annotated[int, Field(ge=0, le=256)] = 0
     """Videos decoded at a time, each in a process of its own; 0: one for each core. It changes the speed only."""
     on_ray: bool = False
-    """Have workers of Ray do it: those of the cluster that RAY_ADDRESS names, or of this machine."""
+    """Have workers of Ray do it: those of the cluster that RAY_ADDRESS names, or of this machine. A run that was
+    interrupted then goes on after the last whole video."""
     seed: Seed = 0
     """Of the choice among the captions of a clip."""
 

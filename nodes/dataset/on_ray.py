@@ -11,35 +11,53 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
+from itertools import chain
 from multiprocessing.context import SpawnProcess
 from multiprocessing.queues import Queue
 from pathlib import Path
-from queue import Empty
+from queue import Empty, Full
 from secrets import token_hex
-from typing import Any
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import torch
 
 from engine.errors import KinographError, MissingError, NodeError
 from engine.node import Context
 from engine.values import LanguageModel, Table
 from nodes.dataset.describe import Describer, DescribeSettings
-from nodes.dataset.scan import ScanSettings, scan
-from nodes.dataset.table import CLIPS, SCANNED, Row, rows, to_table
+from nodes.dataset.scan import Part, ScanSettings, parts
+from nodes.dataset.table import CLIPS, Row, of_arrow, rows, to_arrow, to_table
 
 TRIES = 3
 """How often a video is tried whose reading fails for a reason that may pass, or whose worker dies."""
 PAUSE = 1.0
 """Seconds before the second try; before each further one twice as many."""
 
+AHEAD = 4
+"""Tasks that wait for the process that drives Ray to take them."""
 TICK, GRACE = 0.2, 20.0
 """Seconds between two looks at the process that drives Ray, and what it has to end a cluster of its own."""
 
-Described = tuple[Row, list[Row]]
-Told = tuple[Path, Described] | str
-"""A video's rows, or why there are none."""
+Outcome = tuple[list[Part], list[Part] | str]
+"""The parts of a video that were scanned, and all that were described, or why there are none."""
+Told = Outcome | str
+"""An outcome, or why Ray failed."""
+
+
+class Task(NamedTuple):
+    """What is to be done of a video."""
+
+    path: Path
+    """Absolute; all workers see the file there."""
+    seen: list[Part]
+    """Parts that were scanned before, and are to be described."""
+    after: Part | None
+    """The part after which the scan is to go on."""
 
 
 @dataclass(frozen=True)
@@ -51,17 +69,24 @@ class Stages:
     llm: LanguageModel | None
     device: str
     """"cpu" or "cuda"."""
+    threads: int = 1
+    """Of the models on a CPU: sums differ in their last bit with it."""
 
 
 def described(
-    files: Sequence[Path], stages: Stages, processes: int, waiting: Callable[[], object] = lambda: None
-) -> Iterator[tuple[Path, Described]]:
-    """The row of each video and those of its clips, in the order of the files.
+    tasks: Callable[[], Iterator[Task]],
+    count: int,
+    stages: Stages,
+    processes: int,
+    waiting: Callable[[], object] = lambda: None,
+) -> Iterator[Outcome]:
+    """What comes of videos, in their order.
 
     Ray is driven by a process of its own: a second cluster in one process trips over what is left of the first.
 
     Args:
-        files: absolute paths, which all workers see.
+        tasks: gives the videos. What was scanned of them before is large, so they are asked for one by one.
+        count: how many there are.
         stages: what is done with them.
         processes: scans at a time; 0 for as many as there are CPUs.
         waiting: called several times a second; what it raises ends the work.
@@ -70,14 +95,19 @@ def described(
         MissingError: Ray isn't installed.
         NodeError: Ray failed.
     """
+    if not count:
+        return
     if find_spec("ray") is None:
         raise MissingError("Ray isn't installed", hint='pip install "kinograph[curate,ray]"')
     spawning = multiprocessing.get_context("spawn")
+    asked: Queue[Task | None] = spawning.Queue(AHEAD)
     told: Queue[Told] = spawning.Queue()
-    driver = spawning.Process(target=_drive, args=(told, files, stages, processes))
+    driver = spawning.Process(target=_drive, args=(asked, told, stages, processes))
     driver.start()
     try:
-        for _ in files:
+        for task in chain(tasks(), [None]):
+            _put(asked, task, driver, waiting)
+        for _ in range(count):
             found = _next(told, driver, waiting)
             if isinstance(found, str):
                 raise NodeError(f"Ray failed: {found}")
@@ -86,6 +116,15 @@ def described(
         driver.terminate()
         driver.join(GRACE)
         driver.kill()
+        asked.cancel_join_thread()
+
+
+def _put(asked: Queue[Task | None], task: Task | None, driver: SpawnProcess, waiting: Callable[[], object]) -> None:
+    while driver.is_alive():  # if it isn't, what it told says why
+        waiting()
+        with suppress(Full):
+            asked.put(task, timeout=TICK)
+            return
 
 
 def _next(told: Queue[Told], driver: SpawnProcess, waiting: Callable[[], object]) -> Told:
@@ -97,17 +136,17 @@ def _next(told: Queue[Told], driver: SpawnProcess, waiting: Callable[[], object]
             return "the process that drives it ended"
 
 
-def _drive(told: Queue[Told], files: Sequence[Path], stages: Stages, processes: int) -> None:
+def _drive(asked: Queue[Task | None], told: Queue[Told], stages: Stages, processes: int) -> None:
     """In a process of its own: have everything done, and tell it as it comes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the run, which ends this process
     try:
-        for found in driven(files, stages, processes):
+        for found in driven(iter(asked.get, None), stages, processes):
             told.put(found)
     except Exception as error:  # noqa: BLE001 - whatever it is, it is told where people look
         told.put(f"{type(error).__name__}: {str(error).partition(chr(10))[0]}")
 
 
-def driven(files: Sequence[Path], stages: Stages, processes: int) -> Iterator[tuple[Path, Described]]:
+def driven(tasks: Iterable[Task], stages: Stages, processes: int) -> Iterator[Outcome]:
     """What `described` gives, driven by this process."""
     _settings()
     import ray.data
@@ -116,24 +155,53 @@ def driven(files: Sequence[Path], stages: Stages, processes: int) -> Iterator[tu
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars, context.execution_options.preserve_order = False, True
         context.max_errored_blocks = -1  # a video that can't be had costs no other; it is missed below
-        data = ray.data.from_items([{"path": str(file)} for file in files], override_num_blocks=len(files))
+        blocks = [ray.put(_block(number, task)) for number, task in enumerate(tasks)]
+        data = ray.data.from_arrow_refs(blocks)
         data = data.map(_scan, fn_args=[stages], num_cpus=1, ray_remote_args_fn=lambda: {"max_retries": TRIES - 1})
         gpus = 1 if stages.device == "cuda" else 0
         data = data.map(
             _Describe, fn_constructor_args=[stages], num_cpus=0 if gpus else 1, num_gpus=gpus, concurrency=_actors(gpus)
         )
-        left = list(files)
-        for found in data.iter_rows():
-            while str(left[0]) != found["path"]:
-                yield left.pop(0), _lost()
-            video = json.loads(found["video"])
-            yield left.pop(0), (video, rows(Table(found["clips"], found["count"])))
-        for file in left:
-            yield file, _lost()
+        told = 0
+        for row in data.iter_rows():
+            yield from [_LOST] * (row["number"] - told)
+            yield _parts(row["scanned"]), row["problem"] or _parts(row["described"])
+            told = row["number"] + 1
+        yield from [_LOST] * (len(blocks) - told)
 
 
-def _lost() -> Described:
-    return {"problem": f"its worker ended each of {TRIES} times"}, []
+_LOST: Outcome = ([], f"its worker ended each of {TRIES} times")
+
+
+def _block(number: int, task: Task) -> pa.Table:
+    """A task as a row."""
+    after = [task.after] if task.after else []
+    row = {"number": number, "path": str(task.path), "seen": _bytes(task.seen), "after": _bytes(after)}
+    return pa.Table.from_pylist([row])
+
+
+_PARTS = pa.schema(
+    [
+        ("number", pa.int32()),
+        ("video", pa.string()),
+        ("clips", pa.binary()),
+        ("rows", pa.int32()),
+        ("last", pa.bool_()),
+    ]
+)
+
+
+def _bytes(parts: Sequence[Part]) -> bytes:
+    told = [part._asdict() | {"video": json.dumps(part.video), "clips": part.clips.data} for part in parts]
+    counts = [part.clips.rows for part in parts]
+    return of_arrow(pa.Table.from_pylist([row | {"rows": n} for row, n in zip(told, counts, strict=True)], _PARTS)).data
+
+
+def _parts(data: bytes) -> list[Part]:
+    found = to_arrow(Table(data, 0)).to_pylist()
+    return [
+        Part(row["number"], json.loads(row["video"]), Table(row["clips"], row["rows"]), row["last"]) for row in found
+    ]
 
 
 def _actors(gpus: int) -> int:
@@ -171,11 +239,15 @@ def _cluster(processes: int) -> Iterator[None]:
 
 def _scan(row: Row, stages: Stages) -> Row:
     """The first stage: a video scanned; what can't be read is told at once, what fails otherwise is tried again."""
-    problem = ""
+    after = next(iter(_parts(row["after"])), None)
+    problem, found = "", list[Part]()
     for attempt in range(TRIES):
         try:
-            found = scan(Path(row["path"]), stages.scan)
-            return row | {"video": json.dumps(found.video), "clips": to_table(found.clips, SCANNED).data}
+            problem, found = (
+                "",
+                list(parts(Path(row["path"]), stages.scan, after=after)),
+            )
+            break
         except KinographError as error:
             problem = error.message
             break
@@ -185,15 +257,17 @@ def _scan(row: Row, stages: Stages) -> Row:
         except Exception as error:  # noqa: BLE001 - whatever a strange file sets off, the others go on
             problem = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
             break
-    return row | {"video": json.dumps({"problem": problem}), "clips": to_table([], SCANNED).data}
+    return {"number": row["number"], "seen": row["seen"], "scanned": _bytes(found), "problem": problem}
 
 
 class _Describe:
     """The second stage: the models, loaded once by each worker."""
 
     def __init__(self, stages: Stages) -> None:
+        torch.set_num_threads(stages.threads)
         self._describe = Describer(Context(stages.device), stages.describe, stages.llm)
 
     def __call__(self, row: Row) -> Row:
-        clips = to_table(self._describe(rows(Table(row["clips"], 0))), CLIPS)
-        return {"path": row["path"], "video": row["video"], "clips": clips.data, "count": clips.rows}
+        found = [] if row["problem"] else [*_parts(row["seen"]), *_parts(row["scanned"])]
+        described = [part._replace(clips=to_table(self._describe(rows(part.clips)), CLIPS)) for part in found]
+        return {name: row[name] for name in ("number", "scanned", "problem")} | {"described": _bytes(described)}

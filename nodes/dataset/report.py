@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 from jinja2 import Environment, StrictUndefined
 
 from nodes.dataset.table import Row
@@ -16,7 +17,9 @@ SHOWN = 120
 """Clips shown of those that were kept, and of those that were not."""
 
 
-def report(title: str, facts: dict[str, Any], clips: Sequence[Row], videos: Sequence[Row]) -> str:
+def report(
+    title: str, facts: dict[str, Any], clips: Sequence[Row], videos: Sequence[Row], thumbnails: pa.ChunkedArray
+) -> str:
     """The page.
 
     Args:
@@ -24,17 +27,18 @@ def report(title: str, facts: dict[str, Any], clips: Sequence[Row], videos: Sequ
         facts: its statistics.
         clips: rows of the table `CLIPS`.
         videos: rows of the table `VIDEOS`.
+        thumbnails: of all clips, JPEG.
     """
     template = Path(__file__).with_name("report.html.jinja").read_text(encoding="utf-8")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    kept = [clip for clip in clips if not clip["dropped"]]
-    dropped = [clip for clip in clips if clip["dropped"]]
-    groups = [("Kept", _some(kept), len(kept)), ("Dropped", _some(dropped), len(dropped))]
+    kept = [index for index, clip in enumerate(clips) if not clip["dropped"]]
+    dropped = [index for index, clip in enumerate(clips) if clip["dropped"]]
+    groups = [(name, _some(of, clips, thumbnails), len(of)) for name, of in (("Kept", kept), ("Dropped", dropped))]
     problems = [video for video in videos if video["problem"]]
     return environment.from_string(template).render(title=title, facts=facts, groups=groups, problems=problems)
 
 
-def _some(clips: Sequence[Row]) -> list[Row]:
-    """As many as are shown, drawn from all but always the same, in order."""
-    chosen = sorted(random.Random(0).sample(range(len(clips)), min(SHOWN, len(clips))))
-    return [{**clips[i], "picture": b64encode(clips[i]["thumbnail"] or b"").decode()} for i in chosen]
+def _some(chosen: Sequence[int], clips: Sequence[Row], thumbnails: pa.ChunkedArray) -> list[Row]:
+    """As many of the chosen clips as are shown, drawn from all but always the same, in order."""
+    shown = sorted(random.Random(0).sample(chosen, min(SHOWN, len(chosen))))
+    return [{**clips[i], "picture": b64encode(thumbnails[i].as_py() or b"").decode()} for i in shown]

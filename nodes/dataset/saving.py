@@ -13,6 +13,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from av.error import FFmpegError
@@ -33,11 +34,13 @@ SHARD = 256
 """Clips in a WebDataset shard."""
 NOT_OF_USE = ("source", "dropped", "fingerprint", "duplicate_of")
 """Columns that the manifest leaves to `scores.parquet`: they are of use for filtering anew."""
+LARGE = ("embedding", "thumbnail", "fingerprint")
+"""Columns of which Python's objects would take much more memory than the table."""
 
 
 def check_sources(clips: Table, may_read: MayRead) -> None:
-    """Raise InputError if a table's clips are said to be in a video that may not be read."""
-    named = {row["source"] for row in rows(clips, ["source"]) if row["source"]}
+    """Raise InputError if the clips that a table keeps are said to be in a video that may not be read."""
+    named = {row["source"] for row in rows(clips, ["source", "dropped"]) if row["source"] and not row["dropped"]}
     if not all(may_read(Path(name)) for name in named):
         raise InputError(
             "the table names videos outside of the folders that may be read",
@@ -63,12 +66,13 @@ def folder(
         layout: how clips are written; "none" leaves them in their videos.
         exact: encode clips anew, to the frame, rather than copy them from a key frame on.
     """
-    everything, of = rows(clips), rows(videos) if videos else []
+    arrow = to_arrow(clips)
+    everything = rows(arrow, [name for name in arrow.column_names if name not in LARGE])
+    of = rows(videos) if videos else []
     kept = [row for row in everything if not row["dropped"]]
     if layout != "none" and any(row[name] is None for row in kept for name in ("source", "start", "seconds")):
         raise InputError("the table doesn't say where its clips are", hint="load scores.parquet, not manifest.parquet")
     names = _names(len(kept), layout)
-    arrow = to_arrow(clips)
     mask = pa.array([not row["dropped"] for row in everything], pa.bool_())
     manifest = arrow.filter(mask).drop_columns(list(NOT_OF_USE))
     if names:
@@ -79,7 +83,7 @@ def folder(
         "README.md": _text(_card(title, facts)),
         "scores.parquet": partial(_parquet, arrow),
         "statistics.json": _text(json.dumps(facts, indent=1)),
-        "report.html": _text(report(title, facts, everything, of)),
+        "report.html": _text(report(title, facts, everything, of, arrow["thumbnail"])),
     }
     if videos:
         files["videos.parquet"] = partial(_parquet, to_arrow(videos))
@@ -117,12 +121,11 @@ def _shard(path: Path, members: Sequence[tuple[str, Row, Write]]) -> None:
             write(clip)
             if not clip.exists():
                 continue
-            left = {"embedding", "thumbnail", *NOT_OF_USE}
-            known = {name: value for name, value in row.items() if name not in left}
+            known = {name: value for name, value in row.items() if name not in NOT_OF_USE}
             for suffix, data in (
                 ("mp4", clip.read_bytes()),
                 ("txt", (row["caption"] or "").encode()),
-                ("json", json.dumps(known).encode()),
+                ("json", json.dumps(known, default=np.ndarray.tolist).encode()),
             ):
                 entry = tarfile.TarInfo(f"{key}.{suffix}")
                 entry.size = len(data)

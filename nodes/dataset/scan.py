@@ -2,6 +2,9 @@
 
 A video is decoded once, frame by frame. What is kept of it while a shot lasts is bounded: a few views of it, and some
 numbers for every half second.
+
+A long video is passed over in parts: after some minutes the pass begins anew, at a cut, as if the video began there. So
+each part can be kept when it is done, and what comes of a video doesn't depend on whether a run of it was killed.
 """
 
 from __future__ import annotations
@@ -19,12 +22,13 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import cv2
 import numpy as np
 
+from engine.values import Table
 from nodes.dataset.cuts import Cut, CutFinder
 from nodes.dataset.duplicates import fingerprint
 from nodes.dataset.footage import Footage, Frame, Picture
 from nodes.dataset.motion import Motion, flow_map, grey, motion
 from nodes.dataset.quality import Quality, mean, quality
-from nodes.dataset.table import Row
+from nodes.dataset.table import SCANNED, Row, rows, to_table
 from nodes.dataset.texts import TextDetector
 
 if TYPE_CHECKING:
@@ -39,6 +43,12 @@ SLACK = 1e-2
 """Seconds, or share of a part, that a clip may be longer than asked for: frames don't fall on whole seconds."""
 MOST_VIEWS = 64
 """Views held of a shot that isn't over; of a longer one every second is dropped."""
+PART = 300.0
+"""Seconds of a video after which a part of it ends with the next shot.
+
+Some seconds after that end have been decoded by then, and are again, as the next part begins."""
+SAME_LOOK = 2.0
+"""Mean difference, in levels of 255, up to which a frame that was sought is the one that was seen before."""
 
 
 Cuts = Literal["cascade", "transnet", "both"]
@@ -69,6 +79,19 @@ class Scan(NamedTuple):
     video: Row
     """Technical data, as columns of `VIDEOS`, and what problem there was."""
     clips: list[Row]
+
+
+class Part(NamedTuple):
+    """What a pass over a part of a video found."""
+
+    number: int
+    """Of the parts before it."""
+    video: Row
+    """As of `Scan`, up to the end of this part: the next begins after so many frames and seconds."""
+    clips: Table
+    """Of the form `SCANNED`, until they are described."""
+    last: bool
+    """Whether the video ends with it."""
 
 
 class _Pair(NamedTuple):
@@ -212,11 +235,25 @@ def scan(
     threads: int = 1,
     progress: Callable[[float], object] = lambda share: None,
 ) -> Scan:
-    """Look through a video once.
+    """Look through a video once: all that `parts` gives of it."""
+    found = list(parts(path, settings, threads=threads, progress=progress))
+    return Scan(found[-1].video, [clip for part in found for clip in rows(part.clips)])
+
+
+def parts(
+    path: Path,
+    settings: ScanSettings,
+    *,
+    after: Part | None = None,
+    threads: int = 1,
+    progress: Callable[[float], object] = lambda share: None,
+) -> Iterator[Part]:
+    """Look through a video once, part by part.
 
     Args:
         path: the file.
         settings: what decides the result.
+        after: the part that was found before; None to begin with the first.
         threads: of the decoder.
         progress: called with the share that is done, 0 to 1, about once for every second of video.
 
@@ -224,32 +261,62 @@ def scan(
         InputError: the file can't be opened as a video, or holds no picture.
     """
     cv2.setNumThreads(1)
+    if after is not None and after.last:
+        return
     footage = Footage(path, threads)
+    while after is None or not after.last:
+        after = _part(footage, settings, after, progress)
+        yield after
+
+
+def _part(footage: Footage, settings: ScanSettings, before: Part | None, progress: Callable[[float], object]) -> Part:
+    """The next part of a video."""
+    frames, seconds = (before.video["frames"], before.video["seconds"]) if before else (0, 0.0)
     scanner = _Scanner(settings, _finder(settings.cuts, footage.fps), _detector() if settings.text else None)
-    told, shape = 0.0, (0, 0, 0)
-    for frame in footage:
+    told, shape, asked = 0.0, (0, 0, 0), False
+    for frame in footage.frames(seconds if before else None):
         scanner.add(frame)
         shape = frame.picture.shape
         if frame.time - told >= 1:
-            progress(frame.time / max(footage.duration, frame.time))
+            progress((seconds + frame.time) / max(footage.duration, seconds + frame.time))
             told = frame.time
-    footage.require_frames(len(scanner.times))
-    scanner.end()
+        if not asked and scanner.views and scanner.times[scanner.opened] >= PART:
+            asked, count = True, scanner.opened
+            if footage.steady and _begins(footage.path, seconds + scanner.times[count], scanner.views[0], count):
+                length = scanner.times[count]
+                break
+    else:
+        footage.require_frames(count := len(scanner.times))
+        scanner.end()
+        length = scanner._seconds(0, count)
     video = {
         "width": shape[1],
         "height": shape[0],
         "fps": footage.fps,
-        "seconds": scanner._seconds(0, len(scanner.times)),
-        "frames": len(scanner.times),
+        "seconds": seconds + length,
+        "frames": frames + count,
         "codec": footage.codec,
         "pixel_format": footage.pixel_format,
         "pixel_aspect": footage.aspect,
-        "interlaced": footage.interlaced,
+        "interlaced": footage.interlaced or bool(before and before.video["interlaced"]),
         "hdr": footage.hdr,
         "audio": footage.has_audio,
-        "problem": footage.damage,
+        "problem": footage.damage or (before.video["problem"] if before else ""),
     }
-    return Scan(video, scanner.clips)
+    for clip in scanner.clips:
+        clip["first_frame"], clip["end_frame"] = clip["first_frame"] + frames, clip["end_frame"] + frames
+        clip["start"] += seconds
+    clips = to_table(scanner.clips, SCANNED)
+    return Part(before.number + 1 if before else 0, video, clips, last=count == len(scanner.times))
+
+
+def _begins(path: Path, seconds: float, view: _View, first: int) -> bool:
+    """Whether a part can begin at a time, as its first view shows: seeking leads some containers elsewhere."""
+    for frame in Footage(path).frames(seconds):
+        if frame.index == view.frame - first:
+            found = _view(frame.picture)
+            return found.shape == view.picture.shape and float(cv2.absdiff(found, view.picture).mean()) < SAME_LOOK
+    return False
 
 
 def require(settings: ScanSettings) -> None:

@@ -11,7 +11,7 @@ from PIL import Image as Pictures
 from PIL import ImageDraw
 
 from engine.values import Image, Table
-from nodes.dataset.table import rows
+from nodes.dataset.table import rows, to_arrow
 
 COLUMNS, ROWS = 6, 8
 WIDTH, HEIGHT, GAP = 160, 90, 8
@@ -23,9 +23,8 @@ KEPT, DROPPED = (42, 140, 90), (201, 128, 74)
 
 def sheet(table: Table) -> Image:
     """At most 48 rows of a table, evenly drawn: green those that stay, orange those that go, with the reasons."""
-    listed = rows(table, ["thumbnail", "dropped"])
-    if len(listed) > COLUMNS * ROWS:
-        listed = [listed[i] for i in np.linspace(0, len(listed) - 1, COLUMNS * ROWS).round().astype(int)]
+    drawn = np.linspace(0, table.rows - 1, min(table.rows, COLUMNS * ROWS)).round().astype(int)
+    listed = rows(to_arrow(table).select(["thumbnail", "dropped"]).take(drawn))
     columns = min(COLUMNS, max(1, len(listed)))
     cell = HEIGHT + LINES * LINE + 10
     page = Pictures.new("RGB", (columns * (WIDTH + GAP), max(1, -(-len(listed) // columns)) * cell), "white")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import cv2
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from engine.errors import InputError
 from engine.values import Table
@@ -135,14 +136,41 @@ def read_clips(path: Path) -> Table:
     return of_arrow(known)
 
 
-def rows(table: Table, columns: Sequence[str] | None = None) -> list[Row]:
-    """The rows, with some of their columns only.
+def with_columns(table: pa.Table, columns: Mapping[str, Sequence[Any]]) -> pa.Table:
+    """The table with other values in some of its columns."""
+    for name, values in columns.items():
+        at = table.column_names.index(name)
+        field = table.schema.field(at)
+        table = table.set_column(at, field, pa.array(values, field.type))
+    return table
+
+
+def rows(table: Table | pa.Table, columns: Sequence[str] | None = None) -> list[Row]:
+    """The rows, with some of their columns only; lists of numbers are slices of one array.
 
     Raises:
         InputError: a column isn't there.
     """
-    arrow = to_arrow(table)
+    arrow = to_arrow(table) if isinstance(table, Table) else table
     if missing := set(columns or ()) - set(arrow.column_names):
         raise InputError(f"the table has no column {min(missing)}", hint=f"it has {', '.join(arrow.column_names)}")
-    listed: list[Row] = (arrow.select(list(columns)) if columns else arrow).to_pylist()
+    arrow = arrow.select(list(columns)) if columns else arrow
+    numbers = [
+        field.name for field in arrow.schema if pa.types.is_list(field.type) and _is_number(field.type.value_type)
+    ]
+    listed: list[Row] = arrow.drop_columns(numbers).to_pylist() if numbers else arrow.to_pylist()
+    for name in numbers:
+        for row, value in zip(listed, _slices(arrow[name]), strict=True):
+            row[name] = value
     return listed
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
+
+
+def _slices(column: pa.ChunkedArray) -> Iterator[NDArray[Any] | None]:
+    for chunk in column.chunks:
+        values, edges = chunk.values.to_numpy(zero_copy_only=False), chunk.offsets.to_numpy()
+        for index, there in enumerate(chunk.is_valid().to_pylist()):
+            yield values[edges[index] : edges[index + 1]] if there else None

@@ -28,10 +28,11 @@ from engine.node import Context
 from engine.outputs import Outputs
 from engine.workflow import Workflow
 from nodes import registry
-from nodes.dataset import curate, scan, scanning, sources
+from nodes.dataset import scan, scanning, sources
 from nodes.dataset.footage import Footage
 from nodes.dataset.nodes import LoadScores, SaveDataset, VideoFrameFilter
-from nodes.dataset.scan import ScanSettings
+from nodes.dataset.scan import Part, ScanSettings
+from nodes.dataset.scanning import Scanners
 from nodes.dataset.table import rows
 from tests.dataset.films import REAL, sprites, three_shots, write
 
@@ -125,7 +126,7 @@ def test_a_saved_data_set_is_filtered_anew(raw: Path, tmp_path: Path) -> None:
         LoadScores(file=str(tmp_path / "none.parquet")).run(Context())
 
 
-def crash(path: Path, settings: ScanSettings) -> scanning.Found:
+def crash(path: Path, settings: ScanSettings, after: Part | None) -> scanning.Found:
     """As a decoder might, in a process of its own, at one of the videos."""
     if path.name == "shots.mp4":
         os._exit(1)
@@ -173,13 +174,13 @@ def test_a_new_video_is_all_that_is_decoded(raw: Path, tmp_path: Path, monkeypat
     cache, scanned = Cache(), list[str]()
     run(raw, cache, tmp_path / "out")
     write(raw / "new.mp4", sprites(9, 2))
-    original = curate.Scanners.start
+    original = Scanners.start
 
-    def start(self: curate.Scanners, path: Path) -> Any:
+    def start(self: Scanners, path: Path, after: Part | None) -> Any:
         scanned.append(path.name)
-        return original(self, path)
+        return original(self, path, after)
 
-    monkeypatch.setattr(curate.Scanners, "start", start)
+    monkeypatch.setattr(Scanners, "start", start)
     execution, _ = run(raw, cache, tmp_path / "out")
     assert scanned == ["broken.mp4", "new.mp4"]
     assert len(rows(execution.results["curate"][0])) == 5

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +16,7 @@ from engine.disk import Disk
 from engine.errors import Cancelled
 from nodes.dataset import on_ray
 from nodes.dataset.describe import DescribeSettings
+from nodes.dataset.on_ray import Task
 from nodes.dataset.scan import ScanSettings
 from nodes.dataset.table import rows
 from tests.dataset.films import sprites, three_shots, write
@@ -37,12 +40,29 @@ def test_two_workers_make_the_data_set_that_one_process_makes(tmp_path: Path, mo
     problems = {row["video"]: row["problem"] for row in rows(execution.results["curate"][1])}
     assert "can't be opened as a video" in problems["broken.mp4"]
 
-    asked = list[list[Path]]()
+    asked = list[list[Task]]()
     original = on_ray.described
-    monkeypatch.setattr(on_ray, "described", lambda files, *rest: (asked.append(files), original(files, *rest))[1])
+
+    def described(tasks: Callable[[], Iterator[Task]], *rest: Any) -> Iterator[on_ray.Outcome]:
+        asked.append(list(tasks()))
+        return original(tasks, *rest)
+
+    monkeypatch.setattr(on_ray, "described", described)
     with Cache(disk=Disk(tmp_path / "cache")) as cache:  # what is kept is not given to the workers again
         run(raw, cache, tmp_path / "ray", processes=2, on_ray=True, rules="motion >= 0", **models)
-    assert [[file.name for file in files] for files in asked] == [["broken.mp4"]]
+    assert [[task.path.name for task in tasks] for tasks in asked] == [["broken.mp4"]]
+
+    asked.clear()
+    others = models | {"aesthetics": None}
+    with Cache(disk=Disk(tmp_path / "cache")) as cache:  # other models decode nothing anew
+        _, by_ray = run(raw, cache, tmp_path / "others", processes=2, on_ray=True, **others)
+    scanned = {
+        task.path.name: bool(task.after and task.after.last and task.seen) for (tasks,) in [asked] for task in tasks
+    }
+    assert scanned == {"broken.mp4": False, "shots.mp4": True, "again.mp4": True}
+    _, plain = run(raw, Cache(), tmp_path / "others plain", **others)
+    differing = {name for name, data in bytes_of(plain).items() if bytes_of(by_ray)[name] != data}
+    assert differing == {"workflow.json"}
 
 
 CRASHING = """
@@ -59,8 +79,9 @@ def crash(row, stages):  # as a decoder might at one of the videos
 
 on_ray._scan = crash
 stages = on_ray.Stages(ScanSettings(text=False), DescribeSettings(), None, "cpu")
-for path, (video, clips) in on_ray.driven(list(map(Path, sys.argv[1:])), stages, 2):
-    print(path.name, len(clips), video.get("problem"), sep=";")
+tasks = [on_ray.Task(Path(name), [], None) for name in sys.argv[1:]]
+for task, (_, found) in zip(tasks, on_ray.driven(tasks, stages, 2)):
+    print(task.path.name, found if isinstance(found, str) else sum(part.clips.rows for part in found), sep=";")
 """
 
 
@@ -69,9 +90,9 @@ def test_a_video_that_ends_its_worker_is_listed_and_costs_no_other(tmp_path: Pat
     words = [sys.executable, "-c", CRASHING, *files]
     done = subprocess.run(words, capture_output=True, text=True, timeout=240)
     assert [line for line in done.stdout.splitlines() if ";" in line] == [
-        "a.mp4;1;",
-        "crash.mp4;0;its worker ended each of 3 times",
-        "c.mp4;1;",
+        "a.mp4;1",
+        "crash.mp4;its worker ended each of 3 times",
+        "c.mp4;1",
     ], done.stderr
 
 
@@ -83,7 +104,7 @@ def test_a_run_that_is_cancelled_ends(tmp_path: Path) -> None:
 
     stages = on_ray.Stages(ScanSettings(text=False), DescribeSettings(), None, "cpu")
     with pytest.raises(Cancelled):
-        list(on_ray.described([tmp_path / "a.mp4"], stages, 1, cancel))
+        list(on_ray.described(lambda: iter([Task(tmp_path / "a.mp4", [], None)]), 1, stages, 1, cancel))
 
 
 def test_a_cluster_of_its_own_lets_nobody_in_without_its_token(monkeypatch: pytest.MonkeyPatch) -> None:

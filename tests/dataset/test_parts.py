@@ -1,0 +1,128 @@
+"""Long videos in parts: what was done when a run was killed is not done anew, and nothing comes out otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from engine.cache import Cache
+from engine.disk import Disk
+from engine.errors import Cancelled
+from engine.execute import Execution
+from engine.graph import check
+from nodes import registry
+from nodes.dataset import scan
+from nodes.dataset.footage import Footage
+from nodes.dataset.scan import Part, ScanSettings, parts
+from nodes.dataset.table import rows
+from tests.dataset.films import sprites, write
+from tests.dataset.test_curate import bytes_of, run, workflow
+
+SETTINGS = ScanSettings(text=False)
+
+
+@pytest.fixture
+def film(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A video of eight shots of two to four seconds, of which parts end after five."""
+    monkeypatch.setattr(scan, "PART", 5.0)
+    shots = [sprites(seed, 2 + seed % 3) for seed in range(1, 9)]
+    (tmp_path / "raw").mkdir()
+    return write(tmp_path / "raw" / "film.mp4", np.concatenate(shots), g="36")
+
+
+def spans(found: list[Part]) -> list[tuple[int, int]]:
+    return [(clip["first_frame"], clip["end_frame"]) for part in found for clip in rows(part.clips)]
+
+
+def all_of(found: Iterable[Part]) -> list[tuple[object, ...]]:
+    return [(part.number, part.video, part.clips.data, part.last) for part in found]
+
+
+def test_parts_end_at_cuts_and_leave_nothing_out(film: Path) -> None:
+    found = list(parts(film, SETTINGS))
+    edges = np.cumsum([0, *(24 * (2 + seed % 3) for seed in range(1, 9))]).tolist()
+    assert spans(found) == list(pairwise(edges))
+    assert [part.number for part in found] == list(range(len(found)))
+    assert len(found) > 2
+    assert [part.last for part in found] == [False] * (len(found) - 1) + [True]
+    assert found[-1].video["frames"] == len(list(Footage(film)))
+    times = [frame.time for frame in Footage(film)]
+    starts = [clip["start"] for part in found for clip in rows(part.clips)]
+    assert starts == pytest.approx([times[first] for first in edges[:-1]], abs=1e-4)
+
+
+def test_what_comes_after_a_part_is_the_same_whoever_asks(film: Path) -> None:
+    whole = list(parts(film, SETTINGS))
+    for number, part in enumerate(whole):
+        assert all_of(parts(film, SETTINGS, after=part)) == all_of(whole[number + 1 :])
+
+
+def test_a_run_that_ends_within_a_video_goes_on_there(
+    film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, whole = run(film.parent, Cache(), tmp_path / "whole")
+    original, done = scan._part, list[int]()
+
+    def part(footage: Footage, settings: ScanSettings, before: Part | None, progress: Any) -> Part:
+        done.append(before.number + 1 if before else 0)
+        if done == [0, 1, 2]:
+            raise Cancelled
+        return original(footage, settings, before, progress)
+
+    monkeypatch.setattr(scan, "_part", part)
+    with Cache(disk=Disk(tmp_path / "cache")) as cache:
+        graph = check(workflow(film.parent), registry(), targets=["curate", "save"])
+        list(Execution(graph, cache=cache, out=tmp_path / "none"))
+    with Cache(disk=Disk(tmp_path / "cache")) as cache:
+        _, resumed = run(film.parent, cache, tmp_path / "resumed")
+    assert done[:4] == [0, 1, 2, 2]
+    assert bytes_of(resumed) == bytes_of(whole)
+
+
+def test_a_process_tells_parts_as_they_are_done(film: Path, tmp_path: Path) -> None:
+    """The process doesn't know the shorter parts of these tests, so that there is one; it is told once."""
+    from nodes.dataset.scanning import News, Scanners
+
+    told = list[int]()
+
+    def tell(path: Path, news: News) -> None:
+        if isinstance(news, Part):
+            told.append(news.number)
+
+    with Scanners(SETTINGS, 2, tell) as scanners:
+        found = scanners.start(film)()
+    assert not isinstance(found, str)
+    assert told == [part.number for part in found] == [0]
+
+
+@pytest.mark.parametrize("name", ["a.ts", "a.avi", "joined.ts"])
+def test_where_frames_can_not_be_sought_by_their_times_no_frame_is_lost(
+    name: str, film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames = np.concatenate([sprites(seed, 3) for seed in range(1, 6)])
+    path = write(tmp_path / name, frames)
+    if name == "joined.ts":
+        path.write_bytes(path.read_bytes() * 2)
+    found = list(parts(path, SETTINGS))
+    monkeypatch.setattr(scan, "PART", 1000.0)
+    (whole,) = parts(path, SETTINGS)
+    assert spans(found) == spans([whole])
+    assert found[-1].video["frames"] == whole.video["frames"]
+    assert found[-1].video["seconds"] == pytest.approx(whole.video["seconds"], abs=1e-3)
+
+
+def test_damage_in_one_part_is_told_of_the_video(film: Path) -> None:
+    data = bytearray(film.read_bytes())
+    middle = data.index(b"mdat") + 4000
+    data[middle : middle + 600] = np.random.default_rng(0).bytes(600)
+    film.write_bytes(bytes(data))
+    found = list(parts(film, SETTINGS))
+    assert len(found) > 1
+    assert "at" in found[-1].video["problem"]
+    for number, part in enumerate(found):
+        assert all_of(parts(film, SETTINGS, after=part)) == all_of(found[number + 1 :])
