@@ -95,7 +95,6 @@ function Palette() {
             role="option"
             tabIndex={-1}
             aria-selected={at === chosen}
-            aria-label={words(face.kind)}
             style={coloured(face.category)}
             onClick={() => choose(face)}
             onPointerMove={() => setChosen(at)}

@@ -1,6 +1,6 @@
 /** What a node gave: pictures, videos, texts, tables. */
 
-import { type ComponentType, useMemo } from "react";
+import { type ComponentType, useEffect, useMemo, useRef } from "react";
 import { thumbnailUrl, viewUrl } from "./api";
 import { t } from "./i18n";
 import { type Bin, type FileKind, histogram, kindOf, readTable, type Table } from "./media";
@@ -31,11 +31,7 @@ export function Results({ run, picture, title }: Props) {
       {isAtWork && (
         <img className="preview" src={picture} alt={t("results.preview", { title })} draggable={false} />
       )}
-      {text && (
-        <p className="text nowheel" aria-live="off">
-          {text}
-        </p>
-      )}
+      {text && <Streamed text={text} />}
       {facts.length > 0 && (
         <dl>
           {facts.map(([name, value]) => (
@@ -48,6 +44,18 @@ export function Results({ run, picture, title }: Props) {
       )}
       {files.length > 0 && <Files files={files} />}
     </div>
+  );
+}
+
+/** A text that is being written; its end stays in sight. */
+function Streamed({ text }: { text: string }) {
+  const box = useRef<HTMLParagraphElement>(null);
+  // biome-ignore lint/correctness/useExhaustiveDependencies: the text's growth is what it scrolls for
+  useEffect(() => box.current?.scrollTo({ top: box.current.scrollHeight }), [text]);
+  return (
+    <p ref={box} className="text nowheel">
+      {text}
+    </p>
   );
 }
 

@@ -3,7 +3,7 @@
 import { layout as dagre, Graph } from "@dagrejs/dagre";
 import { layoutOf, withLayout } from "./edit";
 import type { Document, Placed } from "./schema";
-import { fieldFor, isWide } from "./widgets";
+import { type FieldName, fieldFor, isWide } from "./widgets";
 import { type Face, linksOf } from "./workflow";
 
 export const NODE_WIDTH = 280;
@@ -17,15 +17,18 @@ const HEADER = 70;
 const ROW = 26;
 const FIELD = 34;
 const WIDE_FIELD = 92;
+const MEDIA_FIELD = 230;
+
+function heightOf(field: FieldName): number {
+  if (field === "media") return MEDIA_FIELD;
+  return isWide(field) ? WIDE_FIELD : FIELD;
+}
 
 /** What a node's card will measure, roughly, before it has been drawn. */
 export function guessedSize(face: Face): Size {
   const fields = face.inputs.map((input) => fieldFor(input.schema));
   const bare = fields.filter((field) => field === null).length;
-  const tall = fields.reduce(
-    (sum, field) => sum + (field === null ? 0 : isWide(field) ? WIDE_FIELD : FIELD),
-    0,
-  );
+  const tall = fields.reduce((sum, field) => sum + (field === null ? 0 : heightOf(field)), 0);
   return { width: NODE_WIDTH, height: HEADER + Math.max(bare, face.outputs.length) * ROW + tall };
 }
 
