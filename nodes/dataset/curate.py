@@ -42,7 +42,7 @@ AHEAD = 2
 SHARES = {"image_caption": 0.5, "video_caption": 0.25, "summary": 0.25}
 """How often each kind of caption is the one to train on (Blattmann et al. 2023, arXiv 2311.15127, section 3)."""
 
-_UNREADABLE = "it isn't there any more, may not be read, or has a name that isn't UTF-8"
+_UNREADABLE = "it isn't there, may not be read, or has a name that isn't UTF-8"
 
 
 class Curated(NamedTuple):

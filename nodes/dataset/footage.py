@@ -113,7 +113,7 @@ class Footage:
             stream = video_stream(container, self.path)
             stream.thread_type, stream.codec_context.thread_count = "AUTO", self.threads
             decoded = self._decoded(container, stream) if wanted is None else self._sought(container, stream, wanted)
-            start, last, index, size = None, -1.0, 0, None
+            start, told, last, index, size, crowded = None, -1.0, -1.0, 0, None, 0.0
             for frame in decoded:
                 size = size or (frame.width, frame.height)
                 if (frame.width, frame.height) != size:
@@ -122,13 +122,16 @@ class Footage:
                 start = (frame.time or 0.0) if start is None else start
                 time = last + 1 / self.fps if frame.time is None else frame.time - start
                 self.steady &= frame.time is not None and time > last
-                if time < last - 1 / self.fps:  # the clock starts anew, as where recordings were joined
+                if time < told - 1 / self.fps:  # the clock starts anew, as where recordings were joined
                     start, time = start - (last + 1 / self.fps - time), last + 1 / self.fps
-                elif time <= last:  # a time told twice
-                    time = last + 1e-3
+                told = time
+                if time < last + 1 / FPS[1]:  # a time told twice, or more frames in a second than memory allows
+                    crowded, time = crowded + last + 1 / FPS[1] - time, last + 1 / FPS[1]
                 picture = _shown(frame, self.aspect, layout)
                 yield Frame(index, max(time, 0.0), bool(frame.key_frame), picture)
                 last, index = time, index + 1
+        if crowded > 1:
+            self.damage = self.damage or f"has more than {FPS[1]:.0f} frames in a second, and is taken for slower"
         last += begin or 0.0
         if self.duration and index and last < 0.9 * self.duration - 1:
             self.damage = self.damage or f"ends after {last:.1f} s of {self.duration:.1f} s"

@@ -15,7 +15,7 @@ from nodes.dataset.presets import SUMMARISE
 from nodes.files.nodes import PREVIEW, Prefix
 from nodes.image.nodes import Seed
 
-VideoFiles = Annotated[str, FileContents("files", sources.find)]
+VideoFiles = Annotated[str, FileContents("files", sources.watched)]
 """A folder, a pattern such as `raw/**/*.mp4`, a list (`.txt`), a table (`.parquet`), or one video."""
 Multiline = Annotated[str, Field(max_length=10_000, json_schema_extra={"widget": "multiline"})]
 
@@ -51,7 +51,8 @@ class LVDCurate(Node, version=2, category="dataset", uses="device"):
     longest: Annotated[float, Field(ge=0, le=3600)] = 0.0
     """Seconds after which a shot is cut into equal parts; 0 leaves it whole."""
     at_key_frames: bool = False
-    """Begin clips at key frames: they can then be saved as they are, without encoding them anew."""
+    """Begin clips at key frames: they can then be saved as they are, without encoding them anew. Where key frames lie
+    further apart than `longest`, clips are as long."""
     find_text: bool = True
     """Look for text in the first, middle and last frame of each clip."""
     clip: ModelFile | None = "sprite/clip"

@@ -66,7 +66,8 @@ class ScanSettings:
     longest: float = 0.0
     """Seconds; longer shots are cut into equal parts. 0: as long as they are."""
     at_key_frames: bool = False
-    """Whether clips begin at key frames, so that they can be cut out without encoding them anew."""
+    """Whether clips begin at key frames, so that they can be cut out without encoding them anew. Where key frames lie
+    further apart than `longest`, clips are as long."""
     text: bool = True
     """Whether to look for text."""
     views: int = 6
@@ -135,8 +136,9 @@ class _Scanner:
             self._close(cut)
         longest, settled = self.settings.longest, self.finder.decided
         if longest and settled > self.opened and self.times[settled - 1] - self.times[self.opened] > 2 * longest:
-            part = self._frame_at(self.opened, settled, longest + SLACK) - 1  # the last frame that isn't beyond it
-            self._close(Cut(part, part, "cut"))  # lest a shot without an end be held till then
+            last = self._frame_at(self.opened, settled, longest + SLACK) - 1  # the last frame that isn't beyond it
+            if (part := self._start(last, settled)) < settled:
+                self._close(Cut(part, part, "cut"))  # lest a shot without an end be held till then
 
     def end(self) -> None:
         for cut in self.finder.finish():

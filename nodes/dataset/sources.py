@@ -23,10 +23,11 @@ def find(path: Path, may_read: MayRead = any_file) -> Sequence[Path]:
 
     A folder stands for all videos in it and below, but for hidden ones; a pattern (`raw/**/*.mp4`) for what matches; a
     `.txt` file for the paths it lists, one a line, and a `.parquet` file for those in its column `video` or `path`, all
-    of them relative to it.
+    of them relative to it, also those of files that aren't there. Links to files are followed, and a link to a folder
+    if it is the path itself; below it such links are passed over, so that no video comes twice.
 
     Raises:
-        InputError: a list names a file that isn't there or may not be read, or a table has no column of paths.
+        InputError: a list names a file that may not be read, or a table has no column of paths.
     """
     if path.is_dir():
         return sorted(filter(may_read, _below(path)))
@@ -34,8 +35,6 @@ def find(path: Path, may_read: MayRead = any_file) -> Sequence[Path]:
         listed = [path.parent / name for name in (_lines if path.suffix == ".txt" else _column)(path)]
         if outside := next((file for file in listed if not may_read(file)), None):
             raise InputError(f"{path.name} names {outside}, which leads out of the folders that may be read")
-        if missing := next((file for file in listed if not file.is_file()), None):
-            raise InputError(f"{path.name} names {missing}, which isn't there")
         return list(dict.fromkeys(listed))
     if path.is_file():
         return [path]
@@ -44,6 +43,13 @@ def find(path: Path, may_read: MayRead = any_file) -> Sequence[Path]:
         found = Path(whole.anchor).glob(str(whole.relative_to(whole.anchor)))
         return sorted(file for file in found if is_video(file) and may_read(file))
     return []
+
+
+def watched(path: Path, may_read: MayRead = any_file) -> Sequence[Path]:
+    """The files on which it hangs what comes of a path: its videos, and the list that names some that aren't there."""
+    found = find(path, may_read)
+    there = [file for file in found if file.is_file()]
+    return there if len(there) == len(found) else [path, *there]
 
 
 def root(path: Path) -> Path:

@@ -339,9 +339,37 @@ def test_lists_tables_patterns_and_single_files_name_videos(raw: Path, tmp_path:
     assert sources.find(tmp_path / "nowhere") == []
     with pytest.raises(Exception, match="no column of paths"):
         sources.find(tmp_path / "other.parquet")
-    (tmp_path / "bad.txt").write_text("nowhere.mp4")
-    with pytest.raises(Exception, match=r"nowhere\.mp4, which isn't there"):
-        sources.find(tmp_path / "bad.txt")
+
+
+def test_a_file_that_a_list_names_and_is_not_there_costs_nothing_but_itself(raw: Path, tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("raw/nowhere.mp4\nraw/shots.mp4\n")
+    cache = Cache()
+    execution, _ = run(tmp_path / "list.txt", cache, tmp_path / "out", layout="none")
+    problems = {row["video"]: row["problem"] for row in rows(execution.results["curate"][1])}
+    assert problems["raw/shots.mp4"] == ""
+    assert "isn't there" in problems["raw/nowhere.mp4"]
+    write(raw / "nowhere.mp4", sprites(7, 2))
+    execution, _ = run(tmp_path / "list.txt", cache, tmp_path / "out", layout="none")
+    assert not any(row["problem"] for row in rows(execution.results["curate"][1]))
+
+
+def test_links_to_files_are_followed_and_links_to_folders_below_passed_over(raw: Path, tmp_path: Path) -> None:
+    (raw / "linked.mp4").symlink_to(raw / "shots.mp4")
+    (raw / "more" / "circle").symlink_to(raw)
+    (tmp_path / "elsewhere").symlink_to(raw)
+    for folder in (raw, tmp_path / "elsewhere"):
+        assert [str(file.relative_to(folder)) for file in sources.find(folder)] == [
+            "broken.mp4",
+            "linked.mp4",
+            "more/again.mp4",
+            "shots.mp4",
+        ]
+
+
+def test_key_frames_further_apart_than_the_longest_clip_lose_nothing(tmp_path: Path) -> None:
+    film = np.concatenate([sprites(1, 4)] * 6)
+    path = write(tmp_path / "a.mp4", film, g="120", sc_threshold="0")
+    assert scanned(path, longest=2.0, at_key_frames=True) == [(0, 120), (120, 240), (240, 360), (360, 480), (480, 576)]
 
 
 def test_a_folder_without_videos_is_reported_before_the_run(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 from av.video.reformatter import ColorTrc
 
 from engine.errors import InputError
+from nodes.dataset.cuts import CutFinder
 from nodes.dataset.footage import Footage
 from tests.dataset.films import REAL, sprites, three_shots, write
 
@@ -87,6 +88,27 @@ def test_what_is_woven_of_two_fields_loses_the_comb(tmp_path: Path) -> None:
     plain = Footage(write(tmp_path / "b.mp4", moving))
     assert len(list(plain)) == len(moving)
     assert not plain.interlaced
+
+
+def test_more_frames_in_a_second_than_memory_allows_are_taken_for_slower(tmp_path: Path) -> None:
+    pictures = np.repeat(sprites(1)[:1, :16, :16], 4000, axis=0)
+    with av.open(str(tmp_path / "a.mp4"), "w") as container:
+        stream = container.add_stream("libx264", rate=90_000, options={"preset": "ultrafast", "bf": "0"})
+        stream.width = stream.height = 16
+        for index, picture in enumerate(pictures):
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            frame.pts = index
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    footage = Footage(tmp_path / "a.mp4")
+    finder, most = CutFinder(footage.fps), 0
+    for frame in footage:
+        finder.add(frame)
+        most = max(most, len(finder._times))
+    assert frame.index == 3999
+    assert frame.time == pytest.approx(4000 / 300, rel=0.01)
+    assert most < 3300
+    assert "more than 300 frames in a second" in footage.damage
 
 
 def test_frames_are_sought_by_their_times(tmp_path: Path) -> None:
