@@ -57,9 +57,7 @@ const FullCard = memo(function FullCard({ id, data }: Pick<NodeProps<CardNode>, 
   );
   const fields = isFolded ? [] : face.inputs.filter((input) => !bare.includes(input));
   const all = run?.problem ? [...problems, run.problem] : problems;
-  const general = all.filter(
-    ({ input }) => input === null || !face.inputs.some(({ name }) => name === input),
-  );
+  const general = all.filter(({ input }) => !fields.some(({ name }) => name === input));
   const problemOf = (input: string) => all.find((problem) => problem.input === input);
   const openMenu = (event: MouseEvent) => {
     event.preventDefault();
@@ -151,7 +149,8 @@ const FullCard = memo(function FullCard({ id, data }: Pick<NodeProps<CardNode>, 
           <ProblemText problem={problem} input={problem.input ?? ""} />
         </p>
       ))}
-      {run?.because && <p className="because">{t("node.because", { node: run.because })}</p>}
+      {run?.trace && <Trace text={run.trace} />}
+      {run?.because && <Because node={run.because} />}
       {!isFolded && <Results run={run} picture={picture} title={title} />}
     </div>
   );
@@ -253,6 +252,25 @@ const FieldRow = memo(function FieldRow({
     </li>
   );
 });
+
+/** Which node's failure made this one be skipped. */
+function Because({ node }: { node: string }) {
+  const title = useStore((state) => {
+    const entry = state.document.graph[node];
+    return entry ? titleOf(entry) : node;
+  });
+  return <p className="because">{t("node.because", { node: title })}</p>;
+}
+
+/** The traceback of a failure, for who wants to see it. */
+function Trace({ text }: { text: string }) {
+  return (
+    <details className="trace nodrag nowheel">
+      <summary>{t("node.trace")}</summary>
+      <pre>{text}</pre>
+    </details>
+  );
+}
 
 function Exposed({ name }: { name: string }) {
   return <Pin className="pin" role="img" aria-label={t("socket.exposed", { name })} />;

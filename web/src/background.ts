@@ -1,6 +1,6 @@
 /** What goes on by itself: the connection, checks of the document, drafts and saving. */
 
-import { open, showJob } from "./actions/files";
+import { open, showJob, trying } from "./actions/files";
 import { readDraft, remember, writeDraft } from "./actions/memory";
 import { api, Refused } from "./api";
 import { listen } from "./events";
@@ -12,6 +12,7 @@ import { readTheme } from "./theme";
 const CHECK_AFTER = 400;
 const DRAFT_AFTER = 500;
 const SAVE_AFTER = 4000;
+const TRY_AGAIN_AFTER = 3000;
 
 /** Calls a function some time after the last of many calls. */
 function later(act: () => void, wait: number): () => void {
@@ -81,13 +82,25 @@ function watch(): void {
   soonCheck();
 }
 
+/** After the connection was lost: the server may know other kinds of node by now, and the job be further. */
+async function catchUp(): Promise<void> {
+  const { job } = store.getState();
+  await trying(learn);
+  if (job) await trying(() => showJob(job));
+}
+
+async function learn(): Promise<void> {
+  const [kinds, { links }] = await Promise.all([api.kinds(), api.types()]);
+  store.getState().learn(kinds, links);
+}
+
 function connect(): void {
+  let wasLost = false;
   listen(store.getState().client, {
     connected: (isConnected) => {
-      const wasAway = !store.getState().isConnected;
       store.setState({ isConnected });
-      const { job } = store.getState();
-      if (isConnected && wasAway && job) void showJob(job);
+      if (isConnected && wasLost) void catchUp();
+      wasLost = !isConnected;
     },
     preview: (preview) => store.getState().preview(preview),
     message: (message) => {
@@ -116,17 +129,18 @@ async function begin(): Promise<void> {
   if (draft.job) await showJob(draft.job);
 }
 
-/** Starts it all; tells what went wrong if the server doesn't answer. */
-export async function startUp(): Promise<void> {
-  store.setState({ theme: readTheme() });
+/** Starts it all; tells what went wrong if the server doesn't answer, and tries again. */
+export async function startUp(isFirst = true): Promise<void> {
+  if (isFirst) store.setState({ theme: readTheme() });
   try {
-    const [kinds, { links }] = await Promise.all([api.kinds(), api.types()]);
-    store.getState().learn(kinds, links);
+    await learn();
     await begin();
-    connect();
-    watch();
   } catch (error) {
     const text = error instanceof Refused && error.status === 401 ? t("start.token") : t("start.failed");
-    store.getState().tell(`${text} ${(error as Error).message}`, "bad");
+    if (isFirst) store.getState().tell(`${text} ${(error as Error).message}`, "bad");
+    setTimeout(startUp, TRY_AGAIN_AFTER, false);
+    return;
   }
+  connect();
+  watch();
 }

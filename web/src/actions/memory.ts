@@ -14,26 +14,31 @@ const DRAFT = "kinograph.draft";
 const JOBS = "kinograph.jobs";
 const MOST_JOBS = 100;
 
-function read<T>(key: string): T | null {
+function read<T>(key: string, storage: Storage = localStorage): T | null {
   try {
-    return JSON.parse(localStorage.getItem(key) ?? "null") as T | null;
+    return JSON.parse(storage.getItem(key) ?? "null") as T | null;
   } catch {
     return null;
   }
 }
 
 /** Writes, and says whether there was room. */
-function write(key: string, value: unknown): boolean {
+function write(key: string, value: unknown, storage: Storage = localStorage): boolean {
   try {
-    localStorage.setItem(key, JSON.stringify(value));
+    storage.setItem(key, JSON.stringify(value));
     return true;
   } catch {
     return false;
   }
 }
 
-export const readDraft = () => read<Draft>(DRAFT);
-export const writeDraft = (draft: Draft) => write(DRAFT, draft);
+/** The draft of this tab, which outlives reloading; in a new tab the last of any. */
+export const readDraft = () => read<Draft>(DRAFT, sessionStorage) ?? read<Draft>(DRAFT);
+
+export function writeDraft(draft: Draft): boolean {
+  const isInTab = write(DRAFT, draft, sessionStorage);
+  return write(DRAFT, draft) && isInTab;
+}
 
 export function remember(name: string, job: string): void {
   const { [name]: _, ...jobs } = read<Record<string, string>>(JOBS) ?? {};

@@ -74,6 +74,13 @@ function openPalette(event: MouseEvent): void {
   if (isPane(event.target)) getState().set({ palette: { at: toGraph(place(event)), end: null } });
 }
 
+/** A click on one of many that are selected leaves only that one so. */
+function selectOne(event: MouseEvent, { id }: FlowNode): void {
+  const { selected, select } = getState();
+  const isMore = event.ctrlKey || event.metaKey || event.shiftKey;
+  if (!isMore && selected().size > 1) select([id]);
+}
+
 function openSubgraph(_: MouseEvent, node: FlowNode): void {
   if (node.type === "card" && node.data.face.form === "subgraph") enter(node.id);
 }
@@ -116,6 +123,12 @@ function miniMapColour(node: FlowNode): string {
   if (node.type === "card") return `hsl(${hueOf(node.data.face.category)} 45% 60%)`;
   return node.type === "group" ? `hsl(${node.data.group.hue} 40% 60% / 0.25)` : "hsl(48 70% 70%)";
 }
+
+const DESCRIPTIONS = {
+  "node.a11yDescription.default": t("canvas.nodeHelp"),
+  "node.a11yDescription.keyboardDisabled": t("canvas.nodeHelp"),
+  "edge.a11yDescription.default": t("canvas.linkHelp"),
+};
 
 const FAR = 0.3;
 
@@ -164,6 +177,7 @@ export function Canvas() {
         edgeTypes={EDGE_TYPES}
         colorMode={colourMode(theme)}
         aria-label={t("canvas.label")}
+        ariaLabelConfig={DESCRIPTIONS}
         onlyRenderVisibleElements
         minZoom={0.05}
         maxZoom={2.5}
@@ -179,6 +193,7 @@ export function Canvas() {
         onEdgesChange={changeEdges}
         onNodeDragStart={(_, node) => hold(node.type === "group" ? node.id : null)}
         onNodeDragStop={() => hold(null)}
+        onNodeClick={selectOne}
         onNodeDoubleClick={openSubgraph}
         isValidConnection={isValid}
         onConnect={connect}
