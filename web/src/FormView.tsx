@@ -1,9 +1,8 @@
 /** The inputs that a workflow exposes, as a plain form, and what it gives. */
 
 import { PinOff, Play, Square } from "lucide-react";
-import { toggleInput } from "./actions/editing";
 import { cancel, run } from "./actions/running";
-import { renameExposed, setInput } from "./edit";
+import { hideInput, renameExposed, setInput } from "./edit";
 import { FieldOf } from "./fields";
 import { t } from "./i18n";
 import { Files } from "./Results";
@@ -63,11 +62,14 @@ function FormRow({ name, path }: { name: string; path: string }) {
           defaultValue={words(name)}
           onBlur={(event) => {
             const wanted = event.target.value.trim();
-            if (wanted !== words(name))
-              editWhole((document) => renameExposed(document, name, wanted), "", []);
+            if (wanted !== words(name)) editWhole((document) => renameExposed(document, name, wanted));
           }}
         />
-        <IconButton icon={PinOff} label={t("form.hide", { name })} onClick={() => toggleInput(node, input)} />
+        <IconButton
+          icon={PinOff}
+          label={t("form.hide", { name })}
+          onClick={() => editWhole((document) => hideInput(document, node, input))}
+        />
       </span>
       {socket && field && !asLink(value) ? (
         <FieldOf
@@ -77,7 +79,7 @@ function FormRow({ name, path }: { name: string; path: string }) {
           value={value === undefined ? socket.default : asConstant(value)}
           isInvalid={problem !== undefined}
           onChange={(json) =>
-            editWhole((document) => setInput(document, node, input, written(json)), `form ${path}`, [])
+            editWhole((document) => setInput(document, node, input, written(json)), `form ${path}`)
           }
         />
       ) : (

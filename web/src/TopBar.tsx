@@ -91,16 +91,14 @@ function Title() {
     return state.document === state.kept ? "save.saved" : "save.unsaved";
   });
   const name = useStore((state) => state.name);
-  const { editWhole, path } = store.getState();
+  const { editWhole } = store.getState();
   return (
     <div className="document">
       <input
         aria-label={t("document.title")}
         placeholder={t("document.untitled")}
         value={title}
-        onChange={(event) =>
-          editWhole((document) => ({ ...document, title: event.target.value }), "title", path)
-        }
+        onChange={(event) => editWhole((document) => ({ ...document, title: event.target.value }), "title")}
       />
       <small className={saved.replace(".", "-")}>{t(saved, { name: name ?? "" })}</small>
     </div>

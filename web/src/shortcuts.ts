@@ -101,11 +101,11 @@ function pressed(event: KeyboardEvent): string {
   return parts.filter(Boolean).join("+");
 }
 
+/** Where keys are text, or choose something. */
+const FIELDS = "input:not([type=range], [type=checkbox]), textarea, select, dialog, [contenteditable]";
+
 function isEditable(target: EventTarget | null): boolean {
-  return (
-    target instanceof HTMLElement &&
-    target.closest("input, textarea, select, dialog, [contenteditable]") !== null
-  );
+  return target instanceof HTMLElement && target.closest(FIELDS) !== null;
 }
 
 function isBusy(): boolean {

@@ -36,7 +36,7 @@ export interface DocumentSlice {
   open: (data: unknown, name?: string | null) => boolean;
   /** Changes the document; changes with the same key that follow one another are one step to undo. */
   edit: (change: (level: Document) => Document, key?: string) => void;
-  editWhole: (change: (document: Document) => Document, key?: string, path?: Step[]) => void;
+  editWhole: (change: (document: Document) => Document, key?: string) => void;
   undo: () => void;
   redo: () => void;
   enter: (path: Step[]) => void;
@@ -142,7 +142,7 @@ export const documentSlice: Slice<DocumentSlice> = (set, get) => {
       get().editWhole((document) => withLevel(document, path, change(levelAt(document, path))), key);
     },
 
-    editWhole: (change, key = "", path = get().path) => {
+    editWhole: (change, key = "") => {
       const state = get();
       const document = change(state.document);
       if (document === state.document) return;
@@ -151,7 +151,7 @@ export const documentSlice: Slice<DocumentSlice> = (set, get) => {
       last = { key, time: now };
       const moment = { document: state.document, path: state.path };
       const past = isSameStep ? state.past : [...state.past, moment].slice(-MOST_STEPS);
-      set({ ...drawn(document, path, state.nodes), past, future: [] });
+      set({ ...drawn(document, state.path, state.nodes), past, future: [] });
     },
 
     undo: () => moveTo("past", "future"),

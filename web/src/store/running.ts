@@ -60,8 +60,9 @@ export const runSlice: Slice<RunSlice> = (set, get) => ({
   leave: () => set({ job: null, previews: {}, verdict: SOUND, problems: {} }),
 
   happen: (job, events) => {
-    const { runs, ended } = get();
-    const recent = Object.entries(runs).slice(-MOST_RUNS);
+    const { runs, ended, job: shown } = get();
+    const known = Object.entries(runs);
+    const recent = known.filter(([id], at) => at >= known.length - MOST_RUNS || id === shown);
     const run = reduced(runs[job] ?? newRun(job), events);
     const isOver = events.some((event) => event.event === "run_finished");
     set({ runs: { ...Object.fromEntries(recent), [job]: run }, ended: ended + (isOver ? 1 : 0) });

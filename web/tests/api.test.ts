@@ -1,0 +1,56 @@
+import { afterEach, beforeEach, expect, it, vi } from "vitest";
+import { address, api, Refused, viewUrl } from "../src/api";
+import { picture } from "./kinds";
+
+const fetched = vi.fn();
+
+function answer(status: number, body: unknown) {
+  fetched.mockResolvedValue(new Response(typeof body === "string" ? body : JSON.stringify(body), { status }));
+}
+
+beforeEach(() => {
+  vi.stubGlobal("fetch", fetched);
+  vi.stubGlobal("document", { baseURI: "https://host/kino/" });
+});
+afterEach(() => {
+  vi.unstubAllGlobals();
+  fetched.mockReset();
+});
+
+it("asks below the page's address, and leaves out what isn't given", () => {
+  expect(address("kinograph/jobs", { limit: 5, state: undefined, query: "" })).toBe(
+    "https://host/kino/api/kinograph/jobs?limit=5",
+  );
+  expect(viewUrl({ filename: "a b.png", subfolder: "x", type: "output" })).toContain("filename=a+b.png");
+});
+
+it("sends a whole document, with the nodes to run if these are given", async () => {
+  answer(200, { prompt_id: "1" });
+  await api.run(picture(), "me", ["face/draw"]);
+  const [url, { method, body }] = fetched.mock.calls[0] ?? [];
+  expect([url, method]).toEqual(["https://host/kino/api/prompt", "POST"]);
+  expect(JSON.parse(body)).toEqual({
+    prompt: picture(),
+    client_id: "me",
+    partial_execution_targets: ["face/draw"],
+  });
+});
+
+it("tells what the server refuses, with all problems", async () => {
+  const problem = { message: "is missing", node: "draw", input: "model", hint: null };
+  answer(400, { error: { type: "x", message: "draw: is missing" }, problems: [problem] });
+  const refused = await api.validate(picture()).catch((error: Refused) => error);
+  expect(refused).toBeInstanceOf(Refused);
+  expect(refused).toMatchObject({ message: "draw: is missing", status: 400, problems: [problem] });
+});
+
+it("tells of an answer that is no JSON by its text", async () => {
+  answer(502, "bad gateway");
+  await expect(api.kinds()).rejects.toMatchObject({ message: "bad gateway", status: 502 });
+});
+
+it("writes names into addresses so that they stay names", async () => {
+  answer(200, {});
+  await api.workflow("a/b c");
+  expect(fetched.mock.calls[0]?.[0]).toBe("https://host/kino/api/kinograph/workflows/a%2Fb%20c");
+});
