@@ -30,10 +30,6 @@ class Captioner(NamedTuple):
     frames: int
     """How many frames of a clip it looks at; 1 if it is one for pictures."""
 
-    @property
-    def nbytes(self) -> int:
-        return sum(weight.nbytes for weight in self.model.parameters())
-
     def of_pictures(self, pictures: Sequence[Picture]) -> list[str]:
         """A caption for each picture (H, W, 3), BGR; one for clips sees it as a clip that stands still."""
         return self.of_clips([[picture] for picture in pictures])

@@ -6,7 +6,6 @@ import re
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -18,6 +17,7 @@ from torch.nn import functional as F
 from engine.errors import InputError, MissingError
 from engine.models import identity, resolve
 from nodes.dataset.footage import Picture
+from nodes.dataset.weights import read_weights
 from nodes.image.pipelines import loading
 
 if TYPE_CHECKING:
@@ -31,10 +31,6 @@ class Clip(NamedTuple):
 
     model: Any
     processor: Any
-
-    @property
-    def nbytes(self) -> int:
-        return sum(weight.nbytes for weight in self.model.parameters())
 
     @torch.inference_mode()
     def of_pictures(self, pictures: Sequence[Picture]) -> Tensor:
@@ -114,20 +110,7 @@ def load_aesthetic_head(path: Path) -> AestheticHead:
     Raises:
         MissingError: it isn't such a file.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        if path.suffix == ".safetensors":
-            state = load_file(path)
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, SafetensorError, RuntimeError, ValueError, EOFError, ImportError, KeyError) as error:
-        reason = str(error).partition("\n")[0]
-        raise MissingError(f"{path} can't be read as an aesthetic head: {reason}") from error
-    except UnpicklingError as error:
-        raise MissingError(f"{path} holds more than weights, so it isn't read", hint="give safetensors") from error
-    return AestheticHead(_layers(path, state))
+    return AestheticHead(_layers(path, read_weights(path, "an aesthetic head")))
 
 
 def _layers(path: Path, state: dict[str, Tensor]) -> list[tuple[Tensor, Tensor]]:

@@ -1,4 +1,4 @@
-"""What models see in the clips of a video: CLIP's embeddings, how pleasing they look, and captions."""
+"""What models see in the clips of a video: CLIP's embeddings, how pleasing they look, captions, and text with CRAFT."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ class DescribeSettings:
     aesthetics: str = ""
     image_captioner: str = ""
     video_captioner: str = ""
+    craft: str = ""
     summarise: str = SUMMARISE
     """What the language model is told, if there is one."""
 
@@ -39,8 +40,8 @@ class Describer:
     """Adds to the rows of clips what models see in their views.
 
     Args:
-        ctx: loads the models, when they are first needed.
-        settings: which.
+        ctx: loads the models, when they are first needed, and says on which device.
+        settings: which, and what they are told.
         llm: the language model that sums up two captions, or None.
     """
 
@@ -69,10 +70,19 @@ class Describer:
             {name: value for name, value in clip.items() if name != "views"} | {"thumbnail": thumbnail(_middle(of))}
             for clip, of in zip(clips, views, strict=True)
         ]
+        self._find_text(described, views)
         self._caption(described, views)
         if self.settings.clip and clips:
             self._embed(described, views)
         return described
+
+    def _find_text(self, rows: list[Row], views: Sequence[Sequence[Picture]]) -> None:
+        from nodes.dataset.craft import load_craft
+
+        if self.settings.craft and rows:
+            detector = load_craft(self._ctx, self.settings.craft)
+            areas = [np.mean([detector.area(view) for view in (v[0], _middle(v), v[-1])]) for v in views]
+            _add(rows, "text_area", [float(area) for area in areas])
 
     def _caption(self, rows: list[Row], views: Sequence[Sequence[Picture]]) -> None:
         from nodes.dataset.captions import load_captioner
@@ -125,7 +135,7 @@ class Describer:
         return summary
 
 
-_MODELS = ("clip", "aesthetics", "image_captioner", "video_captioner")
+_MODELS = ("clip", "aesthetics", "image_captioner", "video_captioner", "craft")
 
 
 def _add(rows: list[Row], column: str, values: Sequence[Any]) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field
 
-from engine.errors import InputError
+from engine.errors import InputError, MissingError
 from engine.node import Context, FileContents, InputFile, ModelFile, Node
 from engine.values import Files, Folder, Image, LanguageModel, Media, Table, Video
 from nodes.dataset import extra, sources
@@ -55,6 +55,10 @@ class LVDCurate(Node, version=2, category="dataset", uses="device"):
     further apart than `longest`, clips are as long."""
     find_text: bool = True
     """Look for text in the first, middle and last frame of each clip."""
+    text_detector: Literal["ppocr", "craft"] = "ppocr"
+    """What finds it: PP-OCR's detector, which comes along, or CRAFT, which the paper used, on the models' device."""
+    craft: ModelFile | None = None
+    """CRAFT's weights (`craft_mlt_25k.pth`, or safetensors of them), which its authors publish."""
     clip: ModelFile | None = "sprite/clip"
     """The CLIP that rates how well captions fit; none leaves out similarities and aesthetics."""
     aesthetics: ModelFile | None = "sprite/clip/aesthetic.safetensors"
@@ -85,13 +89,19 @@ class LVDCurate(Node, version=2, category="dataset", uses="device"):
 
         if 0 < self.longest < self.shortest:
             raise InputError("clips can't be shorter than the shortest", input="longest", hint="raise it, or give 0")
+        by_craft = self.find_text and self.text_detector == "craft"
+        if by_craft and not self.craft:
+            hint = "give the path of craft_mlt_25k.pth, which its authors publish, or choose ppocr"
+            raise MissingError("CRAFT's weights are not given", input="craft", hint=hint)
         check(parse(self.rules), self._without_values())
-        scan = ScanSettings(self.cuts, self.shortest, self.longest, self.at_key_frames, self.find_text)
+        by_ppocr = self.find_text and not by_craft
+        scan = ScanSettings(self.cuts, self.shortest, self.longest, self.at_key_frames, by_ppocr)
         models = DescribeSettings(
             self.clip or "",
             (self.clip and self.aesthetics) or "",
             self.image_captioner or "",
             self.video_captioner or "",
+            (by_craft and self.craft) or "",
             self.summarise,
         )
         processes = self.processes or (0 if self.on_ray else ctx.cores)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -65,12 +66,7 @@ class TextDetector:
 
     def area(self, picture: Picture) -> float:
         """The share of a picture (H, W, 3) that lies in boxes of text, 0 to 1; where they overlap counts once."""
-        scale = FINENESS / max(picture.shape[:2])
-        height, width = (max(1, round(side * scale)) for side in picture.shape[:2])
-        mask = np.zeros((height, width), np.uint8)
-        for box in self.boxes(picture):  # half a pixel back, as the outline itself is filled too
-            cv2.fillConvexPoly(mask, np.rint(box * scale - 0.5).astype(np.int32), 1)
-        return float(mask.mean())
+        return covered(self.boxes(picture), picture.shape[0], picture.shape[1])
 
     def _probabilities(self, picture: Picture) -> NDArray[np.float32]:
         """(h, w), each from 0 to 1, of the picture at the size that the network sees."""
@@ -81,6 +77,15 @@ class TextDetector:
         values = (resized.astype(np.float32) / 127.5 - 1).transpose(2, 0, 1)[None]
         found: NDArray[np.float32] = self._session.run(None, {self._input: values})[0][0, 0]
         return found
+
+
+def covered(boxes: Sequence[Quadrilateral], height: int, width: int) -> float:
+    """The share of a picture of that size that lies in boxes, 0 to 1; where they overlap counts once."""
+    scale = FINENESS / max(height, width)
+    mask = np.zeros([max(1, round(side * scale)) for side in (height, width)], np.uint8)
+    for box in boxes:  # half a pixel back, as the outline itself is filled too
+        cv2.fillConvexPoly(mask, np.rint(box * scale - 0.5).astype(np.int32), 1)
+    return float(mask.mean())
 
 
 def _session(threads: int) -> Any:

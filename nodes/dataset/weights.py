@@ -1,0 +1,69 @@
+"""Weights as people publish them: safetensors, or PyTorch's `.pth`, which is read as data only."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from engine.errors import MissingError
+from engine.models import home
+from engine.models.digest import digest
+
+
+def read_weights(path: Path, what: str) -> dict[str, Tensor]:
+    """The tensors of a file, by name.
+
+    Args:
+        path: safetensors by its name, else of PyTorch.
+        what: of which model the weights should be, for people.
+
+    Raises:
+        MissingError: the file isn't there, can't be read, or holds more than tensors.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        if path.suffix == ".safetensors":
+            state: Any = load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, SafetensorError, RuntimeError, ValueError, EOFError, ImportError, KeyError) as error:
+        reason = str(error).partition("\n")[0]
+        raise MissingError(f"{path} can't be read as {what}: {reason}") from error
+    except UnpicklingError as error:
+        raise MissingError(f"{path} holds more than weights, so it isn't read", hint="give safetensors") from error
+    if not isinstance(state, dict) or not all(isinstance(weight, Tensor) for weight in state.values()):
+        raise MissingError(f"{path} can't be read as {what}: it should hold tensors by name")
+    return state
+
+
+def converted(path: Path, what: str) -> Path:
+    """The safetensors of a file of PyTorch, made once for what it holds; raises MissingError as `read_weights`."""
+    from safetensors.torch import save_file
+
+    if path.suffix == ".safetensors":
+        return path
+    try:
+        kept = home() / "converted" / f"{digest(path).removeprefix('sha256:')}.safetensors"
+    except OSError as error:
+        raise MissingError(f"{path} can't be read as {what}: {error}") from error
+    if not kept.is_file():
+        state = {name: weight.contiguous() for name, weight in read_weights(path, what).items()}
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=kept.parent, prefix=".")
+        os.close(handle)
+        try:
+            save_file(state, name)
+            Path(name).replace(kept)
+        finally:
+            with suppress(FileNotFoundError):
+                Path(name).unlink()
+    return kept
