@@ -1,17 +1,13 @@
 /** Automatic layout: columns from left to right, as the data runs. */
 
-import { layout as dagre, Graph } from "@dagrejs/dagre";
 import { layoutOf, withLayout } from "./edit";
-import type { Document, Placed } from "./schema";
+import { layered, type Size } from "./layered";
+import type { Document } from "./schema";
 import { type FieldName, fieldFor, isWide } from "./widgets";
 import { type Face, linksOf } from "./workflow";
 
 export const NODE_WIDTH = 280;
-
-export interface Size {
-  width: number;
-  height: number;
-}
+const SPACING = { between: 90, below: 36 };
 
 const HEADER = 70;
 const ROW = 26;
@@ -34,21 +30,11 @@ export function guessedSize(face: Face): Size {
 
 /** The level with all of its nodes in new places. */
 export function arranged(level: Document, sizeOf: (node: string) => Size): Document {
-  const graph = new Graph();
-  graph.setGraph({ rankdir: "LR", ranksep: 90, nodesep: 36, marginx: 0, marginy: 0 });
-  graph.setDefaultEdgeLabel(() => ({}));
-  for (const node of Object.keys(level.graph)) graph.setNode(node, { ...sizeOf(node) });
-  for (const { link, node } of linksOf(level.graph)) {
-    if (link[0] in level.graph) graph.setEdge(link[0], node);
-  }
-  dagre(graph);
+  const sizes = new Map(Object.keys(level.graph).map((node) => [node, sizeOf(node)]));
+  const links = [...linksOf(level.graph)].map(({ link, node }): [string, string] => [link[0], node]);
   const { nodes } = layoutOf(level);
-  const placed: Record<string, Placed> = {};
-  for (const node of Object.keys(level.graph)) {
-    const { x, y, width, height } = graph.node(node) as Placed & Size;
-    placed[node] = { ...nodes[node], x: Math.round(x - width / 2), y: Math.round(y - height / 2) };
-  }
-  return withLayout(level, { nodes: placed, bends: {} });
+  const placed = [...layered(sizes, links, SPACING)].map(([node, at]) => [node, { ...nodes[node], ...at }]);
+  return withLayout(level, { nodes: Object.fromEntries(placed), bends: {} });
 }
 
 /** The level with a place for each node: all are arranged if none has one, else new ones come below the others. */
