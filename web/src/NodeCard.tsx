@@ -181,7 +181,9 @@ const InputRow = memo(function InputRow({
   return (
     <li className={problem ? "bad" : ""} title={input.help}>
       <SocketButton end={end} title={title} isLinked={isLinked} />
-      <span className={input.required && !isLinked ? "name wanted" : "name"}>{words(input.name)}</span>
+      <span className={input.required && !isLinked && !exposed ? "name wanted" : "name"}>
+        {words(input.name)}
+      </span>
       {exposed && <Exposed name={exposed} />}
     </li>
   );
@@ -230,7 +232,7 @@ const FieldRow = memo(function FieldRow({
       onContextMenu={openMenu}
     >
       <SocketButton end={end} title={title} isLinked={false} />
-      <span className={input.required && isDefault ? "name wanted" : "name"}>
+      <span className={input.required && isDefault && !exposed ? "name wanted" : "name"}>
         {words(input.name)}
         {exposed && <Exposed name={exposed} />}
       </span>

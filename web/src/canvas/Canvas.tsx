@@ -19,7 +19,7 @@ import { NodeCard } from "../NodeCard";
 import { store, useStore } from "../store";
 import { splitPath } from "../workflow";
 import { GroupBox, NoteCard } from "./Annotations";
-import { hueOf } from "./colours";
+import { plainColour } from "./colours";
 import type { FlowEdge, FlowNode } from "./flow";
 import { LinkEdge } from "./LinkEdge";
 import { openCanvasMenu } from "./menus";
@@ -120,7 +120,7 @@ function drop(event: DragEvent): void {
 }
 
 function miniMapColour(node: FlowNode): string {
-  if (node.type === "card") return `hsl(${hueOf(node.data.face.category)} 45% 60%)`;
+  if (node.type === "card") return plainColour(node.data.face.category);
   return node.type === "group" ? `hsl(${node.data.group.hue} 40% 60% / 0.25)` : "hsl(48 70% 70%)";
 }
 

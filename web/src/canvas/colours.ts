@@ -37,3 +37,8 @@ export function hueOf(name: string): number {
 export function coloured(name: string): CSSProperties {
   return { "--hue": hueOf(name), "--sat": GREY.has(name) ? "6%" : "62%" } as CSSProperties;
 }
+
+/** The same as a plain colour, for the map. */
+export function plainColour(name: string): string {
+  return `hsl(${hueOf(name)} ${GREY.has(name) ? 6 : 45}% 60%)`;
+}
