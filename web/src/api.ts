@@ -77,7 +77,6 @@ export const api = {
   kinds: () => get<Kinds>("nodes"),
   types: () => get<{ links: Links }>("types"),
   validate: (workflow: Document) => post<Verdict>("validate", { workflow }),
-  convert: (workflow: unknown) => post<{ document: Document }>("convert", { workflow }),
   convertFile: (file: File) => post<{ document: Document }>("convert", form({ file })),
 
   templates: () => get<Template[]>("templates"),
