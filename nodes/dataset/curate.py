@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from engine.node import Context
 
 
-VERSION = 2
+VERSION = 3
 """Raised when scanning or describing gives something else than before for the same video and settings."""
 AHEAD = 2
 """How many scans for each process may be begun before the first is described: their views take memory."""

@@ -4,6 +4,8 @@ In a dissolve from A to B, frame t is (1 − α) A + α B, α going from 0 to 1.
 the line from A to B, as far as the shots hold still. And their contrast sags: the variance of a mix is
 (1 − α)² var A + α² var B + 2 α (1 − α) cov(A, B), which motion leaves as it is, while a pan, a large thing that crosses
 the picture or a change of light follow another curve or none. A fade is a dissolve to or from a plain picture.
+
+A camera that turns over soft ground may come near both by chance. But what it sees can be found again, further along.
 """
 
 from __future__ import annotations
@@ -28,12 +30,14 @@ Numbers: TypeAlias = NDArray[np.float32]
 
 
 class Signature(NamedTuple):
-    """What is remembered of a frame, in less than half a kilobyte."""
+    """What is remembered of a frame, in less than three kilobytes."""
 
     cells: NDArray[np.uint8]
     """(9, 16, 3): the frame, each cell the mean of what it covers."""
     contrast: float
     """Variance of the frame, shrunk to `FINE`, over places, mean over channels; squared grey levels."""
+    grey: NDArray[np.uint8]
+    """(36, 64): the frame, shrunk to `FINE`."""
 
 
 def signature(picture: Picture) -> Signature:
@@ -41,7 +45,8 @@ def signature(picture: Picture) -> Signature:
     fine = cv2.resize(picture, FINE, interpolation=cv2.INTER_AREA)
     deviation = cv2.meanStdDev(fine)[1]
     cells = cv2.resize(fine, CELLS, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
-    return Signature(cells, float((deviation**2).mean()))
+    grey = cv2.cvtColor(fine, cv2.COLOR_BGR2GRAY).astype(np.uint8, copy=False)
+    return Signature(cells, float((deviation**2).mean()), grey)
 
 
 class Mix(NamedTuple):
@@ -71,6 +76,7 @@ class Stretch:
         self._products = self._shared + means @ means.T / 3
         """(n, n): mean product of every two frames, of which all distances are made."""
         self.contrast = np.array([each.contrast for each in signatures], np.float32)
+        self._greys = [each.grey for each in signatures]
 
     def __len__(self) -> int:
         return len(self.contrast)
@@ -80,6 +86,16 @@ class Stretch:
         own = self._products.diagonal()
         squares = np.add.outer(own[first], own[second]) if isinstance(first, slice) else own[first] + own[second]
         return np.sqrt(np.maximum(squares - 2 * self._products[first, second], 1e-3))  # type: ignore[no-any-return]
+
+    def found_again(self, p: int, q: int) -> float:
+        """How well the frames from p to q are found in later ones, when looked for elsewhere too, about −1 to 1.
+
+        It is the mean of two correlations: of the middle of frame p with what it is most like in frame q, and of the
+        same for frames half as far apart.
+        """
+        at = np.rint(np.linspace(p, q, 5)).astype(int)
+        near = np.mean([_found_in(self._greys[at[i]], self._greys[at[i + 2]]) for i in range(3)])
+        return float(near + _found_in(self._greys[p], self._greys[q])) / 2
 
     def mix(self, p: Indices, q: Indices) -> Mix:
         """Compare what lies between frames p and q, at least two apart, with mixes of the two."""
@@ -102,3 +118,10 @@ class Stretch:
             astray=left.mean(axis=1) / change**2,
             uneven=(((self.contrast[between] - curve) / mean) ** 2).mean(axis=1),
         )
+
+
+def _found_in(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> float:
+    """The correlation of the middle of a picture, half of each side, with the part of another that it is most like."""
+    height, width = before.shape
+    middle = before[height // 4 : height - height // 4, width // 4 : width - width // 4]
+    return float(np.nan_to_num(cv2.matchTemplate(after, middle, cv2.TM_CCOEFF_NORMED)).max())

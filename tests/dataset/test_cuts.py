@@ -113,6 +113,13 @@ def test_what_happens_within_a_shot_is_no_cut(trap: Callable[..., Pictures], see
     assert cuts(film(trap(pictures, 20, 80, rng))) == []
 
 
+@pytest.mark.parametrize("seed", [19, 22, 28])
+def test_a_camera_that_moves_over_soft_ground_is_no_dissolve(seed: int) -> None:
+    frames = film(shot(np.random.default_rng(seed), "texture", 120))
+    assert [cut.kind for cut in cuts(frames, settings=CutSettings(again=2))] == ["dissolve"]  # by chance
+    assert cuts(frames) == []
+
+
 def test_a_flash_does_not_hide_the_cut_that_follows() -> None:
     pictures, _ = world.spliced(takes(60, 60), [("cut", 0)])
     pictures[52] = 255
