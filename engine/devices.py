@@ -6,6 +6,8 @@ import re
 import sys
 from pathlib import Path
 
+import psutil
+
 from engine.errors import UsageError
 
 ACCELERATORS = ("nvidia[0-9]*", "kfd", "dxg")
@@ -19,13 +21,18 @@ def best() -> str:
     return next((device for device in ("cuda", "mps") if _is_here(device)), "cpu")
 
 
-def every() -> list[str]:
-    """All devices of the best kind: each GPU, or the CPU."""
-    if (device := best()) != "cuda":
-        return [device]
-    import torch
+def every() -> list[dict[str, str | int]]:
+    """All devices of the best kind, each GPU or the CPU: `name`, `type`, `index`, and bytes of memory."""
+    if (device := best()) == "cuda":
+        import torch
 
-    return [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+        return [_gpu(index, *torch.cuda.mem_get_info(index)) for index in range(torch.cuda.device_count())]
+    memory = psutil.virtual_memory()
+    return [{"name": device, "type": device, "index": 0, "vram_total": memory.total, "vram_free": memory.available}]
+
+
+def _gpu(index: int, free: int, total: int) -> dict[str, str | int]:
+    return {"name": f"cuda:{index}", "type": "cuda", "index": index, "vram_total": total, "vram_free": free}
 
 
 def checked(device: str) -> str:

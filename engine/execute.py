@@ -14,7 +14,7 @@ Heavy nodes take turns on the device's one slot; light ones and those that wait 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
@@ -74,6 +74,7 @@ class Execution:
         costs: what nodes were seen to take, which decides what goes first; added to as this run goes on.
         temp: the folder for media that are only for looking at; `temp` in `out` if None.
         written: the files that an earlier, interrupted attempt at this run wrote, by step; these are not written again.
+        on_start: called with a node and its kind just before it runs, in the thread that runs it.
         alone: run nothing but the targets, on what is held; iterating raises MissingError if something isn't. What
             can't be held between runs, such as references to models, is made anew all the same.
     """
@@ -89,10 +90,12 @@ class Execution:
         costs: Costs | None = None,
         temp: Path | None = None,
         written: Mapping[str, tuple[Path, ...]] | None = None,
+        on_start: Callable[[str, str], None] | None = None,
         alone: bool = False,
     ) -> None:
         self.graph = graph
         self._alone = alone
+        self._on_start = on_start
         self.cache = cache
         self.device = device
         self.models = Models() if models is None else models
@@ -225,6 +228,8 @@ class Execution:
         try:
             if not task.fetch:
                 self._events.put(NodeStarted(node, kind))
+                if self._on_start:
+                    self._on_start(node, kind)
                 entry = self._run(task)
                 finished: Event = NodeFinished(node, kind, entry.seconds)
             elif held := self.cache.get(task.key):

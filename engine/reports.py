@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
-from threading import Condition, Thread
+from threading import Condition, Lock, Thread
 from typing import Any, BinaryIO, Self
 
 from engine.events import Event, NodeProgress, NodeSaved, to_json
@@ -15,6 +16,8 @@ from engine.frames import frame
 from engine.kinds import place_of
 from engine.node import Preview
 from engine.values import Image
+
+logger = logging.getLogger("kinograph")
 
 TELL_SECONDS = 0.05
 """How long events are gathered."""
@@ -38,6 +41,7 @@ class Reports:
         """Whether someone looks."""
         self._out = out
         self._waking = Condition()
+        self._writing = Lock()
         self._closed = False
         self._job = ""
         self._roots: Mapping[str, Path] = {}
@@ -70,6 +74,10 @@ class Reports:
         with self._waking:
             self._messages.append(message)
             self._waking.notify()
+
+    def starting(self, node: str, kind: str) -> None:
+        """Tell that a node is about to run, before anything else happens: it may be the last thing that is told."""
+        self._write(frame({"starting": node, "kind": kind}))
 
     def download(self, source: str, done: int, total: int) -> None:
         last = {"job": self._job, "model": {"source": source, "done": done, "total": total}}
@@ -116,14 +124,22 @@ class Reports:
             for message in messages:
                 self._write(frame(message))
             if preview:
-                job, node, picture = preview
-                self._write(frame({"job": job, "preview": node}, as_jpeg(picture())))
+                self._show(*preview)
+
+    def _show(self, job: str, node: str, preview: Preview) -> None:
+        try:
+            data = as_jpeg(preview())
+        except Exception:
+            logger.exception("no preview of node %s", node)  # it is for the eye alone: the run goes on
+        else:
+            self._write(frame({"job": job, "preview": node}, data))
 
     def _write(self, data: bytes) -> None:
         """All of it: what a pipe takes at once is less."""
         rest = memoryview(data)
-        while rest:
-            rest = rest[self._out.write(rest) :]
+        with self._writing:
+            while rest:
+                rest = rest[self._out.write(rest) :]
 
 
 def as_jpeg(image: Image) -> bytes:

@@ -100,8 +100,9 @@ class Worker:
         out, folder = self._settings.roots["output"], Path(cache["dir"]) if cache.get("dir") else None
         device, host, disk = (cache.get(name, "") for name in ("device", "host", "disk"))
         limits = Limits.parsed(out, folder, device, host, disk, no_cache=False)
-        device = self._settings.device or devices.best()
-        self._reports.tell({"ready": device, "devices": devices.every()})
+        every = devices.every()
+        device = self._settings.device or str(every[0]["name"])
+        self._reports.tell({"ready": device, "devices": every})
         with Jobs(self._settings.queue) as jobs, workshop(limits, device) as shop:
             while True:
                 if lease := jobs.claim(self._settings.name):
@@ -154,7 +155,9 @@ class Worker:
         ]
         graph = sweep.joined(graphs) if axes else graphs[0]
         ends = sweep.outcomes(graph, made) if axes else []
-        execution = shop.execution(graph, roots["output"], temp=roots["temp"], written=run.written())
+        careful = self._reports.starting if run.lease.attempt > 1 else None  # which node was it that killed the first?
+        how = {"temp": roots["temp"], "written": run.written(), "on_start": careful}
+        execution = shop.execution(graph, roots["output"], **how)
         for event in events_of(execution, self._reports, self._stop):
             run.note(event)
             if axes:

@@ -61,7 +61,7 @@ def make_app(setup: Setup, registry: Registry) -> web.Application:
         app.router.add_static("/assets", EDITOR / "assets")
     app.on_response_prepare.append(add_headers)
     app[models.TELL] = lambda told: app[HUB].tell_ours("model", told, needed=False)
-    app[models.DEVICES] = []
+    app[models.DEVICES] = {}
     app.cleanup_ctx.extend([_living, models.fetching])
     return app
 
@@ -84,7 +84,7 @@ async def _living(app: web.Application) -> AsyncIterator[None]:
         await queue.change(Jobs.restart)
         news = app[NEWS] = News(app, app[HUB], queue)
         queue.on_change.append(news.changed)
-        crew = app[CREW] = Crew(setup, queue, news.tell, news.lost)
+        crew = app[CREW] = Crew(setup, queue, app[models.DEVICES], news.tell, news.lost)
         crew.start()
         telling = asyncio.create_task(news.run())
         yield

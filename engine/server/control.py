@@ -10,15 +10,16 @@ from typing import Any, Literal
 from aiohttp import web
 from pydantic import Field
 
-from engine.documents import Document
+from engine import documents
 from engine.errors import MissingError, UsageError
 from engine.jobs import ENDED, Job, Jobs, Request
 from engine.server.checking import examined, parsed
 from engine.server.crew import CREW
+from engine.server.files import received
 from engine.server.hub import HUB
 from engine.server.prompts import cancel, submit
 from engine.server.queue import QUEUE
-from engine.server.routes import OWN, Body, Query, Routes, problem_data
+from engine.server.routes import OWN, Answer, Body, Query, Routes, problem_data, read_json
 from engine.server.setup import REGISTRY
 from engine.sweep import Axis, combinations
 
@@ -45,6 +46,27 @@ async def validate(request: web.Request, body: Checkable) -> dict[str, Any]:
     }
 
 
+class Carrier(Body):
+    file: bytes
+    """A JSON file, or a PNG or MP4 that carries its workflow."""
+
+
+class Converted(Answer):
+    document: dict[str, Any]
+    """The same workflow as a document."""
+
+
+@routes.post(f"{OWN}/convert", form=Carrier)
+async def convert(request: web.Request) -> Converted:
+    """Make a document of a workflow in whatever form: JSON as for `validate`, or a file."""
+    if request.content_type != "multipart/form-data":
+        body = Checkable.model_validate(await read_json(request))
+        return Converted(document=(await parsed(request.app, body.workflow)).document())
+    async with received(request, "file") as upload:
+        read = await asyncio.to_thread(documents.read, str(upload.file), request.app[REGISTRY])
+    return Converted(document=read.workflow.document())
+
+
 class Axes(Body):
     name: str
     """The input, `node.input` or a name that the workflow exposes."""
@@ -64,7 +86,9 @@ async def sweep(request: web.Request, body: Sweep) -> dict[str, Any]:
     app = request.app
     workflow = await parsed(app, body.workflow)
     axes = [Axis(axis.name, tuple(_text(value) for value in axis.values)) for axis in body.axes]
-    made = await asyncio.to_thread(combinations, Document(workflow, workflow.title, None), app[REGISTRY], axes)
+    made = await asyncio.to_thread(
+        combinations, documents.Document(workflow, workflow.title, None), app[REGISTRY], axes
+    )
     for document in made.values():
         found = await examined(app, document.workflow)
         if not found.can_run:
@@ -207,7 +231,7 @@ async def health(request: web.Request) -> dict[str, Any]:
     return {"status": "ok" if workers else "starting", "workers": workers}
 
 
-@routes.get(f"{OWN}/metrics")
+@routes.get(f"{OWN}/metrics", gives="text/plain")
 async def metrics(request: web.Request) -> web.Response:
     """Counts in Prometheus' text format."""
     app = request.app

@@ -67,6 +67,8 @@ class Worker:
             self.job, self.running = message["begun"], {}
         elif "ended" in message:
             self.job, self.running = None, {}
+        elif "starting" in message:
+            self.running[message["starting"]] = message["kind"]
         for event in message.get("events", ()):
             if event["event"] == "node_started":
                 self.running[event["node"]] = event["kind"]
@@ -105,11 +107,19 @@ class Crew:
     Args:
         setup: the server's settings.
         queue: where the jobs are.
+        devices: is filled with the devices that workers tell of, by name.
         tell: takes what workers tell.
         lost: takes the ids of jobs that ended, or wait again, because their worker is gone.
     """
 
-    def __init__(self, setup: Setup, queue: Queue, tell: Tell, lost: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        setup: Setup,
+        queue: Queue,
+        devices: dict[str, dict[str, Any]],
+        tell: Tell,
+        lost: Callable[[str], None],
+    ) -> None:
         self._setup = setup
         self._queue = queue
         self._tell = tell
@@ -118,8 +128,7 @@ class Crew:
         self._tasks: set[asyncio.Task[None]] = set()
         self._previews = False
         self._memory_limit = setup.memory_limit or int(SHARE_OF_MEMORY * psutil.virtual_memory().total)
-        self.devices: list[str] = list(setup.devices)
-        """Where jobs are computed, as far as it is known."""
+        self._devices = devices
 
     def start(self) -> None:
         for device in self._setup.devices or ("",):
@@ -215,19 +224,19 @@ class Crew:
                 worker.note(message)
                 if "ready" in message:
                     self._meet(worker, message)
-                else:
+                elif "starting" not in message:
                     self._tell(message, data)
         await worker.process.wait()
 
     def _meet(self, worker: Worker, message: Mapping[str, Any]) -> None:
         """A worker has started. If none was told where to compute, the first says what devices there are."""
+        first = not self._devices
+        self._devices |= {about["name"]: about for about in message["devices"]}
         worker.device = message["ready"]
-        if not self.devices:
-            here, *others = message["devices"]
-            self.devices = [here, *others]
-            worker.device = here
-            for device in others:
-                self._spawn(device)
+        if first and not self._setup.devices:
+            for device in self._devices:
+                if device != worker.device:
+                    self._spawn(device)
 
     async def _bury(self, worker: Worker) -> None:
         """Take back the job of a worker that has ended."""

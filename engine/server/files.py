@@ -176,7 +176,7 @@ async def upload_image(request: web.Request) -> Uploaded:
 
     A file of the same content and name is not kept twice.
     """
-    async with _received(request) as upload:
+    async with received(request) as upload:
         await pictures.apart(pictures.check, upload.file, upload.suffix)
         return await asyncio.to_thread(upload.keep, upload.file)
 
@@ -184,7 +184,7 @@ async def upload_image(request: web.Request) -> Uploaded:
 @routes.post("/upload/mask", form=MaskForm)
 async def upload_mask(request: web.Request) -> Uploaded:
     """Keep a picture (PNG) that is another with the opacity of the one sent."""
-    async with _received(request) as upload:
+    async with received(request) as upload:
         original = Original.model_validate(_json(upload.fields.get("original_ref", "")))
         if upload.suffix != ".png":
             raise UsageError("a masked picture is kept as PNG", hint="give it a name that ends in .png")
@@ -309,8 +309,8 @@ def _added(file: Path, target: Path) -> Path:
 
 
 @asynccontextmanager
-async def _received(request: web.Request) -> AsyncIterator[_Upload]:
-    """A form with a file, which is written to disk as it comes, and gone when this is left.
+async def received(request: web.Request, part: str = "image") -> AsyncIterator[_Upload]:
+    """A form with a file under the name `part`, which is written to disk as it comes, and gone when this is left.
 
     Raises:
         UsageError: it isn't such a form.
@@ -326,7 +326,7 @@ async def _received(request: web.Request) -> AsyncIterator[_Upload]:
     upload = _Upload(setup.folders, waiting / f"{uuid.uuid4().hex}.part", "", {})
     try:
         try:
-            await _read_form(request, upload, setup.upload_limit)
+            await _read_form(request, part, upload, setup.upload_limit)
         except (ValueError, BadHttpMessage) as error:
             raise UsageError(f"the form can't be read: {error}") from error
         yield upload
@@ -334,17 +334,17 @@ async def _received(request: web.Request) -> AsyncIterator[_Upload]:
         upload.file.unlink(missing_ok=True)
 
 
-async def _read_form(request: web.Request, upload: _Upload, limit: int) -> None:
+async def _read_form(request: web.Request, wanted: str, upload: _Upload, limit: int) -> None:
     async for part in await request.multipart():
         if not isinstance(part, BodyPartReader) or len(upload.fields) == MOST_FIELDS:
             raise UsageError("this form is not one that uploads have")
-        if part.name == "image" and part.filename and not upload.name:
+        if part.name == wanted and part.filename and not upload.name:
             upload.name = part.filename
             await _write(part, upload.file, limit)
         elif part.name:
             upload.fields[part.name] = await _text(part)
     if not upload.name or not upload.file.stat().st_size:
-        raise UsageError("no file was sent", hint="it is the part 'image' of the form, and has a filename")
+        raise UsageError("no file was sent", hint=f"it is the part '{wanted}' of the form, and has a filename")
 
 
 def _emptied(folder: Path) -> None:

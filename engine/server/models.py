@@ -37,8 +37,8 @@ routes = Routes("models")
 
 TELL: web.AppKey[Callable[[dict[str, Any]], None]] = web.AppKey("tell")
 """Takes what there is to tell of models that are fetched: source, done, total, and path or error at the end."""
-DEVICES = web.AppKey("devices", list[dict[str, Any]])
-"""The devices of the workers, as they have told."""
+DEVICES = web.AppKey("devices", dict[str, dict[str, Any]])
+"""The devices of the workers by name, as they have told."""
 
 AT_ONCE = 2
 """Models that are fetched at a time; others wait."""
@@ -253,7 +253,7 @@ async def clear(request: web.Request) -> Trimmed:
 @routes.get("/system_stats")
 async def system_stats(request: web.Request) -> Stats:
     """Tell of the machine, and of the devices that jobs are computed on."""
-    return Stats(system=_system(), devices=request.app[DEVICES])
+    return Stats(system=_system(), devices=list(request.app[DEVICES].values()))
 
 
 def _here(folders: Folders) -> list[Model]:

@@ -112,11 +112,11 @@ class News:
         """Tell how a job ended; its history is written by now."""
         watched, job = self._watched.pop(name, None), await self._queue.ask(Jobs.get, name)
         self.changed()
-        if job is None or job.state not in ENDED:
+        if job is None or job.state not in ENDED or job.client is None:
             return
-        if watched and watched.client is not None:
-            for kind, about in watched.story.ended(job):
-                self._hub.tell(kind, about, to=watched.client)
+        story = watched.story if watched else Story(name, ())  # its worker may have died before it told anything
+        for kind, about in story.ended(job):
+            self._hub.tell(kind, about, to=job.client)
 
     async def _tell_changes(self) -> None:
         while True:

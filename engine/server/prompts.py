@@ -50,7 +50,7 @@ class Prompt(Body):
         return id
 
 
-@routes.post("/prompt")
+@routes.post("/prompt", gives="application/json")
 async def prompt(request: web.Request, body: Prompt) -> web.Response:
     """Put a workflow into the queue.
 
@@ -131,11 +131,11 @@ class Ids(Body):
 
 
 @routes.post("/queue")
-async def clear_queue(request: web.Request, body: Ids) -> web.Response:
+async def clear_queue(request: web.Request, body: Ids) -> dict[str, Any]:
     """Cancel jobs that wait."""
     if body.clear or body.delete:
         await request.app[QUEUE].change(Jobs.cancel, None if body.clear else body.delete)
-    return web.Response()
+    return {}
 
 
 class Page(Query):
@@ -166,11 +166,11 @@ async def history_of(request: web.Request, prompt_id: str) -> dict[str, Any]:
 
 
 @routes.post("/history")
-async def clear_history(request: web.Request, body: Ids) -> web.Response:
+async def clear_history(request: web.Request, body: Ids) -> dict[str, Any]:
     """Forget jobs that have ended; their files stay."""
     if body.clear or body.delete:
         await request.app[QUEUE].change(Jobs.forget, None if body.clear else body.delete)
-    return web.Response()
+    return {}
 
 
 class Which(Body):
@@ -179,12 +179,12 @@ class Which(Body):
 
 
 @routes.post("/interrupt")
-async def interrupt(request: web.Request, body: Which) -> web.Response:
+async def interrupt(request: web.Request, body: Which) -> dict[str, Any]:
     """End what runs, at its next step."""
     for job in await request.app[QUEUE].ask(Jobs.running):
         if body.prompt_id in (None, job.id):
             request.app[CREW].cancel(job.id, job.worker)
-    return web.Response()
+    return {}
 
 
 class Free(Body):
@@ -193,11 +193,11 @@ class Free(Body):
 
 
 @routes.post("/free")
-async def free(request: web.Request, body: Free) -> web.Response:
+async def free(request: web.Request, body: Free) -> dict[str, Any]:
     """Drop models and results that are held in memory, once nothing runs; those on disk stay."""
     if body.unload_models or body.free_memory:
         request.app[CREW].free()
-    return web.Response()
+    return {}
 
 
 @routes.get("/api/jobs")

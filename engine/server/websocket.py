@@ -22,7 +22,7 @@ LARGEST_MESSAGE = 1 << 20
 FEATURES = {"supports_preview_metadata": True, "kinograph_events": True}
 
 
-@routes.get("/ws")
+@routes.get("/ws", gives="websocket")
 async def connect(request: web.Request) -> web.WebSocketResponse:
     """A WebSocket; `clientId` is what jobs are sent with whose progress it is to be told of."""
     app = request.app

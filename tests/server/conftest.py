@@ -53,7 +53,7 @@ class Server:
         self.app[REGISTRY] = registry()
         self.told: list[dict[str, Any]] = []
         self.app[models.TELL] = self.told.append
-        self.app[models.DEVICES] = [{"name": "cpu", "type": "cpu", "index": 0, "vram_total": 1, "vram_free": 1}]
+        self.app[models.DEVICES] = {"cpu": {"name": "cpu", "type": "cpu", "index": 0, "vram_total": 1, "vram_free": 1}}
         self.app.cleanup_ctx.append(models.fetching)
         for each in routes:
             add_to(self.app, each)

@@ -19,7 +19,7 @@ import aiohttp
 import psutil
 
 NODES = Path(__file__).with_name("rough_nodes.py")
-PATIENCE = 60.0
+PATIENCE = 180.0
 
 
 class Live:
@@ -40,8 +40,11 @@ class Live:
         assert self.process.stdout
         with self.process.stdout as output:
             line = output.readline()
-        assert line, (self.folder / "log").read_text()
-        self.address = json.loads(line)["address"]
+        told = json.loads(line)
+        if "address" not in told:
+            self.process.wait()
+            raise AssertionError(line.decode())
+        self.address = told["address"]
         self.host = urlsplit(self.address).netloc
 
     def kill(self) -> None:

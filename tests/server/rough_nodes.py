@@ -59,6 +59,7 @@ class Gorge(Node, version=1, category="rough"):
         hoard = []
         while True:
             hoard.append(b"x" * 20_000_000)
+            ctx.progress(len(hoard), 1000)
             time.sleep(0.01)
 
 

@@ -1,0 +1,189 @@
+"""Kinograph's own routes: check, convert, sweep, order, pause, retry, watch."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.server.live import Live, live, saving
+
+OWN = "/api/kinograph"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    with live(tmp_path_factory.mktemp("server")) as running:
+        yield running
+
+
+@pytest.fixture
+def paused(server: Live) -> Iterator[Live]:
+    """A server whose queue stands still, so that its order can be seen."""
+    server.post(f"{OWN}/pause")
+    yield server
+    server.post("/queue", {"clear": True})
+    server.post(f"{OWN}/resume")
+
+
+def waiting(server: Live) -> list[str]:
+    return [job["id"] for job in server.get(f"{OWN}/queue")["pending"]]
+
+
+class TestWorkflows:
+    def test_a_sound_one_is_valid(self, server: Live) -> None:
+        found = server.post(f"{OWN}/validate", {"workflow": saving("Wait")})
+        assert found == {"valid": True, "nodes": 2, "targets": ["2"], "problems": [], "missing": []}
+
+    def test_all_problems_are_told(self, server: Live) -> None:
+        graph = saving("Wait", steps="x") | {"3": {"class_type": "Nonsense", "inputs": {}}}
+        found = server.post(f"{OWN}/validate", {"workflow": graph})
+        assert found["valid"] is False
+        assert {(problem["node"], problem["input"]) for problem in found["problems"]} == {("1", "steps"), ("3", None)}
+
+    def test_missing_files_are_told_apart(self, server: Live) -> None:
+        graph = {
+            "1": {"class_type": "LoadImage", "inputs": {"image": "nowhere.png"}},
+            "2": {"class_type": "SaveImage", "inputs": {"images": ["1", 0]}},
+        }
+        found = server.post(f"{OWN}/validate", {"workflow": graph})
+        assert (found["problems"], [problem["input"] for problem in found["missing"]]) == ([], ["image"])
+
+    def test_models_that_can_be_fetched_keep_nothing_from_running(self, server: Live) -> None:
+        graph = {"1": {"class_type": "LLMLoad", "inputs": {"source": "pypi:no-such-package==1/model.gguf"}}}
+        graph["2"] = {"class_type": "LookaheadDecode", "inputs": {"llm": ["1", 0], "prompt": "a"}}
+        graph["3"] = {"class_type": "SaveText", "inputs": {"text": ["2", "text"]}}
+        found = server.post(f"{OWN}/validate", {"workflow": graph})
+        assert (found["valid"], len(found["missing"])) == (True, 1)
+
+    def test_a_bare_graph_becomes_a_document(self, server: Live) -> None:
+        document = server.post(f"{OWN}/convert", {"workflow": saving("Wait")})["document"]
+        assert document == {"kinograph": 1, "graph": saving("Wait")}
+
+    def test_an_editors_own_format_becomes_a_document(self, server: Live) -> None:
+        note = {"id": 7, "type": "Note", "pos": [1, 2], "mode": 0, "inputs": [], "outputs": []}
+        note |= {"widgets_values": ["hello"]}
+        ui = {"nodes": [note], "links": [], "version": 0.4, "last_node_id": 7, "last_link_id": 0}
+        assert "graph" in server.post(f"{OWN}/convert", {"workflow": ui})["document"]
+
+    def test_a_saved_picture_gives_its_workflow_back(self, server: Live) -> None:
+        graph = {
+            "1": {"class_type": "EmptyImage", "inputs": {"width": 8, "height": 8}},
+            "2": {"class_type": "SaveImage", "inputs": {"images": ["1", 0]}},
+        }
+        job = server.ended(server.submit(graph))
+        file = job["outputs"]["2"]["images"][0]["filename"]
+        assert self.carried(server, server.folder / "output" / file)["graph"] == graph
+
+    def test_a_file_that_carries_none_is_refused(self, server: Live, tmp_path: Path) -> None:
+        path = tmp_path / "a.json"
+        path.write_text("[]")
+        with pytest.raises(AssertionError, match="a workflow is a JSON object"):
+            self.carried(server, path)
+
+    def carried(self, server: Live, path: Path) -> dict[str, Any]:
+        edge = uuid.uuid4().hex
+        head = f'--{edge}\r\nContent-Disposition: form-data; name="file"; filename="{path.name}"\r\n\r\n'
+        body = head.encode() + path.read_bytes() + f"\r\n--{edge}--\r\n".encode()
+        status, answer = server.ask(
+            "POST", f"{OWN}/convert", body, {"Content-Type": f"multipart/form-data; boundary={edge}"}
+        )
+        assert status == 200, answer
+        document: dict[str, Any] = answer["document"]
+        return document
+
+
+class TestSweeps:
+    def test_every_combination_is_run_and_laid_out(self, server: Live) -> None:
+        graph = {
+            "1": {"class_type": "EmptyImage", "inputs": {"width": 8, "height": 8}},
+            "2": {"class_type": "SaveImage", "inputs": {"images": ["1", 0]}},
+        }
+        axes = [{"name": "1.color", "values": [0, 255]}, {"name": "1.width", "values": [8, 16, 24]}]
+        answer = server.post(f"{OWN}/sweeps", {"workflow": graph, "axes": axes})
+        assert answer["combinations"] == 6
+        job = server.ended(answer["prompt_id"])
+        assert job["state"] == "done", job
+        (sheet,) = job["outputs"]["sweep"]["images"]
+        assert (server.folder / "output" / sheet["filename"]).is_file()
+        assert len([node for node in job["outputs"] if node.endswith(":2")]) == 6
+
+    def test_an_input_that_is_not_there(self, server: Live) -> None:
+        axes = [{"name": "1.nothing", "values": [1]}]
+        status, answer = server.ask("POST", f"{OWN}/sweeps", {"workflow": saving("Wait"), "axes": axes})
+        assert status == 400
+        assert "1.nothing" in answer["error"]["message"]
+
+
+class TestTheQueue:
+    def test_order(self, paused: Live) -> None:
+        first, second, third = (paused.submit(saving("Wait", name)) for name in "abc")
+        assert waiting(paused) == [first, second, third]
+        paused.post(f"{OWN}/jobs/{third}/move", {"before": second})
+        assert waiting(paused) == [first, third, second]
+        paused.post(f"{OWN}/jobs/{second}/move", {"to": "front"})
+        assert waiting(paused) == [second, first, third]
+        paused.post(f"{OWN}/jobs/{third}/priority", {"priority": 2})
+        assert waiting(paused) == [third, second, first]
+
+    def test_what_makes_no_sense_is_refused(self, paused: Live) -> None:
+        job = paused.submit(saving("Wait"))
+        for path, body in (
+            (f"jobs/{job}/move", {}),
+            (f"jobs/{job}/move", {"before": "nobody"}),
+            (f"jobs/{job}/priority", {"priority": 10**9}),
+            (f"jobs/{job}/retry", {}),
+            ("jobs/nobody/cancel", {}),
+        ):
+            assert paused.ask("POST", f"{OWN}/{path}", body)[0] == 400
+
+    def test_a_job_can_be_cancelled_and_tried_again(self, paused: Live) -> None:
+        job = paused.submit(saving("Wait", "again", steps=1))
+        paused.post(f"{OWN}/jobs/{job}/cancel")
+        assert paused.job(job)["state"] == "cancelled"
+        paused.post(f"{OWN}/jobs/{job}/retry")
+        paused.post(f"{OWN}/resume")
+        assert paused.ended(job)["state"] == "done"
+
+    def test_a_job_tells_what_it_was_and_how_it_ended(self, server: Live) -> None:
+        name = server.submit(saving("Wait", "told", steps=1))
+        job = server.ended(name)
+        assert job["document"]["graph"] == saving("Wait", "told", steps=1)
+        assert set(job["record"]["timings"]) == {"1", "2"}
+        assert job["seconds"] > 0
+
+    def test_jobs_are_listed_by_state(self, server: Live) -> None:
+        name = server.submit(saving("Wait", "listed", steps=1))
+        server.ended(name)
+        found = server.get(f"{OWN}/jobs?state=done&limit=1")
+        assert [job["id"] for job in found["jobs"]] == [name]
+        assert found["total"] >= 1
+        assert server.ask("GET", f"{OWN}/jobs?state=odd")[0] == 400
+
+
+class TestWatching:
+    def test_editors_get_the_events_themselves(self, server: Live) -> None:
+        told = server.watch(saving("Wait", "events", steps=2), flags={"kinograph_events": True})
+        events = [event for message in told if message["type"] == "kinograph" for event in message["data"]["events"]]
+        names = [event["event"] for event in events]
+        assert names[0] == "run_started"
+        assert names[-1] == "run_finished"
+        (saved,) = [event for event in events if event["event"] == "node_saved"]
+        assert set(saved["files"][0]) == {"filename", "subfolder", "type"}
+        assert str(server.folder) not in json.dumps(events)
+
+    def test_editors_are_told_of_the_queue(self, server: Live) -> None:
+        told = server.watch(saving("Wait", "queue", steps=2), flags={"kinograph_events": True})
+        queues = [message["data"] for message in told if message["type"] == "queue"]
+        assert any(queue["running"] for queue in queues)
+
+    def test_health_and_metrics(self, server: Live) -> None:
+        health = server.until(lambda: (found := server.get(f"{OWN}/health"))["status"] == "ok" and found)
+        assert [worker["device"] for worker in health["workers"]] == ["cpu"]
+        text = server.get(f"{OWN}/metrics").decode()
+        assert 'kinograph_jobs{state="pending"} 0' in text
+        assert 'kinograph_worker_bytes{device="cpu"}' in text

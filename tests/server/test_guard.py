@@ -1,0 +1,229 @@
+"""Attacks that are tried: pages of other sites, rebound names, forged origins, no token, hostile bodies."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.server.live import Live, live, saving
+
+TOKEN = "a secret of these tests"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    with live(tmp_path_factory.mktemp("server")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    with live(tmp_path_factory.mktemp("guarded"), env={"KINOGRAPH_TOKEN": TOKEN}) as running:
+        yield running
+
+
+EVERYWHERE = ["/", "/queue", "/api/queue", "/object_info", "/view?filename=a.png", "/api/kinograph/queue", "/ws"]
+
+
+@pytest.mark.parametrize("path", EVERYWHERE)
+@pytest.mark.parametrize("host", ["evil.example", "localhost.evil.example", "169.254.169.254", "", "[::1", "a b"])
+def test_a_name_that_is_rebound_to_this_machine(server: Live, host: str, path: str) -> None:
+    status, _ = server.ask("GET", path, headers={"Host": host})
+    assert status in (400, 403)
+
+
+@pytest.mark.parametrize("path", EVERYWHERE)
+@pytest.mark.parametrize("origin", ["null", "http://evil.example", "http://127.0.0.1", "http://localhost:1", "x"])
+def test_a_page_of_another_site(server: Live, origin: str, path: str) -> None:
+    assert server.ask("GET", path, headers={"Origin": origin})[0] == 403
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/json", "multipart/form-data"])
+def test_a_forged_job_of_another_site(server: Live, kind: str) -> None:
+    body = {"prompt": saving("Wait", "forged")}
+    status, _ = server.ask("POST", "/prompt", body, {"Origin": "null", "Content-Type": kind})
+    assert status == 403
+    status, _ = server.ask("POST", "/prompt", body, {"Sec-Fetch-Site": "cross-site", "Content-Type": kind})
+    assert status == 403
+    assert server.get("/history") == {}
+
+
+def test_a_picture_that_another_site_shows(server: Live) -> None:
+    headers = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"}
+    assert server.ask("GET", "/view?filename=a.png", headers=headers)[0] == 403
+
+
+def test_a_link_to_the_editor_may_be_followed(server: Live) -> None:
+    headers = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}
+    assert server.ask("GET", "/", headers=headers)[0] == 200
+
+
+def test_its_own_page_may_ask(server: Live) -> None:
+    headers = {"Origin": f"http://{server.host}", "Sec-Fetch-Site": "same-origin"}
+    assert server.ask("GET", "/queue", headers=headers)[0] == 200
+
+
+@pytest.mark.parametrize("path", EVERYWHERE)
+def test_without_the_token_nothing_is_told(guarded: Live, path: str) -> None:
+    assert guarded.ask("GET", path)[0] == 401
+    for wrong in ("Bearer wrong", "Bearer ", TOKEN, f"Basic {TOKEN}"):
+        assert guarded.ask("GET", path, headers={"Authorization": wrong})[0] == 401
+    assert guarded.ask("GET", path, headers={"Cookie": "kinograph_token=wrong"})[0] == 401
+
+
+def test_with_the_token_all_is_as_without(guarded: Live) -> None:
+    assert guarded.ask("GET", "/queue", headers={"Authorization": f"Bearer {TOKEN}"})[0] == 200
+
+
+def test_the_first_visit_leaves_a_cookie_that_scripts_cannot_read(guarded: Live) -> None:
+    async def visit() -> tuple[int, str, int, int]:
+        async with aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as session:
+            async with session.get(guarded.address, allow_redirects=False) as first:
+                cookie = first.headers["Set-Cookie"]
+            async with session.get(f"http://{guarded.host}/queue") as second:
+                asked = second.status
+            async with session.get(f"http://{guarded.host}/?token=wrong", cookies={}) as third:
+                return first.status, cookie, asked, third.status
+
+    first, cookie, asked, _ = asyncio.run(visit())
+    assert (first, asked) == (303, 200)
+    assert "HttpOnly" in cookie
+    assert "SameSite=Strict" in cookie
+
+
+def test_beyond_this_machine_a_token_is_needed(tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match="KINOGRAPH_TOKEN"):
+        Live(tmp_path, "--host", "0.0.0.0")
+
+
+def test_browsers_are_kept_within_bounds(server: Live) -> None:
+    async def headers() -> dict[str, str]:
+        async with aiohttp.ClientSession() as session, session.get(server.address) as answer:
+            return dict(answer.headers)
+
+    found = asyncio.run(headers())
+    assert found["X-Content-Type-Options"] == "nosniff"
+    assert "default-src 'self'" in found["Content-Security-Policy"]
+    assert "frame-ancestors 'none'" in found["Content-Security-Policy"]
+    assert "unsafe-eval" not in found["Content-Security-Policy"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["/etc/passwd", "../../etc/passwd", "~/.ssh/id_rsa", "..\\..\\x.png", "C:\\x.png", "a.png\0", "/proc/self/environ"],
+)
+def test_workflows_read_nothing_outside_their_folders(server: Live, name: str) -> None:
+    graph = {
+        "1": {"class_type": "LoadImage", "inputs": {"image": name}},
+        "2": {"class_type": "SaveImage", "inputs": {"images": ["1", 0]}},
+    }
+    status, answer = server.ask("POST", "/prompt", {"prompt": graph})
+    assert status == 400
+    assert "1" in answer["node_errors"]
+
+
+def test_a_link_that_leads_out_is_not_followed(server: Live, tmp_path: Path) -> None:
+    secret = tmp_path / "secret.png"
+    secret.write_bytes(b"x")
+    (server.folder / "input" / "innocent.png").symlink_to(secret)
+    graph = {
+        "1": {"class_type": "LoadImage", "inputs": {"image": "innocent.png"}},
+        "2": {"class_type": "SaveImage", "inputs": {"images": ["1", 0]}},
+    }
+    assert server.ask("POST", "/prompt", {"prompt": graph})[0] == 400
+    assert server.ask("GET", "/view?filename=innocent.png&type=input")[0] in (400, 404)
+
+
+@pytest.mark.parametrize("prefix", ["../out", "/tmp/out", "a/../../out", "C:out"])
+def test_workflows_write_nothing_outside_their_folders(server: Live, prefix: str) -> None:
+    graph = {
+        "1": {"class_type": "EmptyImage", "inputs": {"width": 8, "height": 8}},
+        "2": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": prefix}},
+    }
+    assert server.ask("POST", "/prompt", {"prompt": graph})[0] == 400
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"{", b"[]", b"nul", b"NaN", b"\xff\xfe", b'"x"', b'{"prompt": 1}', b'{"prompt": []}', b'{"prompt": {}}', b"{}",
+        b'{"prompt": ' + b'{"a":' * 5000 + b"1" + b"}" * 5000 + b"}",
+        b"[" * 100_000,
+        b'{"prompt": {"1": {"class_type": "Wait", "inputs": {"text": 1e999}}}}',
+        b'{"prompt": {"1": {"class_type": 5}}}',
+        b'{"prompt": {"1": null}}',
+        b'{"prompt": {"nodes": [null], "links": "x"}}',
+        b'{"prompt": {"1": {"class_type": "Note", "inputs": {"text": ["1", 0]}}}}',
+    ],
+)  # fmt: skip
+def test_a_hostile_body_is_refused_in_one_line(server: Live, body: bytes) -> None:
+    status, answer = server.ask("POST", "/prompt", body)
+    assert status == 400
+    assert answer["error"]["message"]
+    assert "Traceback" not in server.log
+
+
+def test_a_body_that_is_too_large(server: Live) -> None:
+    body = json.dumps({"prompt": {"1": {"class_type": "Note", "inputs": {"text": "x" * (33 << 20)}}}}).encode()
+    assert server.ask("POST", "/prompt", body)[0] == 413
+
+
+def test_a_graph_that_is_too_large(server: Live) -> None:
+    graph = {str(number): {"class_type": "Text", "inputs": {"text": ""}} for number in range(20_001)}
+    status, answer = server.ask("POST", "/prompt", {"prompt": graph})
+    assert status == 400
+    assert "20,000" in answer["error"]["message"]
+
+
+MESSAGES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+SENT = st.one_of(
+    st.binary(max_size=200),
+    st.text(max_size=200),
+    MESSAGES.map(json.dumps),
+    st.fixed_dictionaries({"type": st.just("feature_flags") | st.text(), "data": MESSAGES}).map(json.dumps),
+    st.just("[" * 100_000),
+)
+
+
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
+@given(messages=st.lists(SENT, max_size=6))
+def test_whatever_a_websocket_client_says_the_server_goes_on(server: Live, messages: list[bytes | str]) -> None:
+    async def say() -> Any:
+        async with aiohttp.ClientSession() as session, session.ws_connect(f"http://{server.host}/ws") as socket:
+            for message in messages:
+                await (socket.send_bytes(message) if isinstance(message, bytes) else socket.send_str(message))
+            await socket.send_json({"type": "feature_flags", "data": {"kinograph_events": True}})
+            while True:
+                told = await socket.receive_json(timeout=60)
+                if told["type"] == "queue":
+                    return told["data"]
+
+    assert asyncio.run(say())["total_pending"] == 0
+    assert "Traceback" not in server.log
+
+
+def test_a_websocket_message_that_is_too_large_costs_the_connection_alone(server: Live) -> None:
+    async def shout() -> bool:
+        async with aiohttp.ClientSession() as session, session.ws_connect(f"http://{server.host}/ws") as socket:
+            await socket.receive(timeout=60)
+            await socket.send_str("x" * (2 << 20))
+            while (await socket.receive(timeout=60)).type is aiohttp.WSMsgType.TEXT:
+                pass
+            return socket.closed
+
+    assert asyncio.run(shout())
+    assert server.get("/prompt")
