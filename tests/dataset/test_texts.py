@@ -67,8 +67,8 @@ def test_the_area_is_that_of_the_rendered_lines() -> None:
     rng = np.random.default_rng(3)
     pairs = [titled(frame, rng) for frame in frames() for _ in range(3)]
     errors = np.abs([detector().area(picture) - covered for picture, covered in pairs])
-    assert errors.mean() < 0.012
-    assert (errors <= 0.02).mean() > 0.8
+    assert errors.mean() < 0.008
+    assert (errors <= 0.02).mean() >= 0.9
     assert errors.max() < 0.05
 
 
