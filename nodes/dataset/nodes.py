@@ -29,7 +29,7 @@ class CuratedClips(NamedTuple):
     """A row for each video, with what was wrong with it."""
 
 
-class LVDCurate(Node, version=2, category="dataset", uses="device"):
+class LVDCurate(Node, version=3, category="dataset", uses="device"):
     """Find the clips in raw videos, score and caption them, and filter them, as for Stable Video Diffusion's Large
     Video Dataset (arXiv 2311.15127).
 
