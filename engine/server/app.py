@@ -38,7 +38,7 @@ from engine.server.setup import REGISTRY, SETUP, Setup
 
 logger = logging.getLogger("kinograph")
 
-EDITOR = Path(__file__).resolve().parents[2] / "web" / "dist"
+EDITOR = Path(__file__).resolve().parent / "editor"
 """The built editor."""
 NO_EDITOR = """<!doctype html><html lang="en"><title>Kinograph</title>
 <h1>Kinograph is running</h1>

@@ -61,6 +61,8 @@ async def add_headers(request: web.Request, response: web.StreamResponse) -> Non
     """Have browsers keep within bounds."""
     for name, value in HEADERS.items():
         response.headers.setdefault(name, value)
+    if request.path.startswith("/assets/") and response.status == 200:
+        response.headers["Cache-Control"] = "public, max-age=31536000, immutable"  # their names change with them
 
 
 def _foreign(request: web.Request, setup: Setup) -> Problem | None:
