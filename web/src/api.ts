@@ -1,5 +1,6 @@
 /** The server's routes. Addresses are relative to the page, so that it may be served under any path. */
 
+import { parse, stringify } from "./json";
 import type {
   Document,
   FileRef,
@@ -61,12 +62,12 @@ async function ask<T>(method: string, path: string, query?: Query, body?: unknow
   const isForm = body instanceof FormData;
   const response = await fetch(address(path, query), {
     method,
-    body: isForm ? body : body === undefined ? undefined : JSON.stringify(body),
+    body: isForm ? body : body === undefined ? undefined : stringify(body),
     headers: body === undefined || isForm ? {} : { "Content-Type": "application/json" },
   });
   if (!response.ok) throw await refusal(response);
   const text = await response.text();
-  return (text ? JSON.parse(text) : undefined) as T;
+  return (text ? parse(text) : undefined) as T;
 }
 
 const get = <T>(path: string, query?: Query) => ask<T>("GET", `kinograph/${path}`, query);

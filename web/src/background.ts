@@ -1,6 +1,6 @@
 /** What goes on by itself: the connection, checks of the document, drafts and saving. */
 
-import { open, showJob, trying } from "./actions/files";
+import { freeName, open, showJob, trying } from "./actions/files";
 import { readDraft, remember, writeDraft } from "./actions/memory";
 import { api, Refused } from "./api";
 import { listen } from "./events";
@@ -42,19 +42,25 @@ async function check(): Promise<void> {
 
 let isSaving = false;
 
-/** Saves a document that has a name, if it changed. */
-async function autosave(): Promise<void> {
-  const { document, kept, name } = store.getState();
-  if (!name || document === kept || isSaving) return;
+/** Saves the document if it changed, so that the server keeps its versions; one that has no name yet gets one. */
+export async function autosave(): Promise<void> {
+  const { document, kept, name, opened, past } = store.getState();
+  const isChanged = name ? document !== kept : past.length > 0;
+  if (!isChanged || isSaving) return;
   isSaving = true;
   try {
-    await api.save(name, document);
-    if (store.getState().name === name) store.getState().setKept(document, name);
+    const as = name ?? (await freeName(document));
+    await api.save(as, document);
+    const now = store.getState();
+    if (now.opened === opened) now.setKept(document, as);
   } catch (error) {
+    if (!(error instanceof Refused || error instanceof TypeError)) throw error;
     if (error instanceof Refused) store.getState().tell(t("save.failed", { why: error.message }), "bad");
+    return; // once the server is back, or with the next change, it is tried again
   } finally {
     isSaving = false;
   }
+  if (store.getState().document !== document) await autosave();
 }
 
 let isDraftTold = false;
@@ -86,6 +92,7 @@ function watch(): void {
 async function catchUp(): Promise<void> {
   const { job } = store.getState();
   await trying(learn);
+  await autosave();
   if (job) await trying(() => showJob(job));
 }
 

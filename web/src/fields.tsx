@@ -5,10 +5,11 @@ import { type ChangeEvent, type ComponentType, type DragEvent, useEffect, useSta
 import { upload } from "./actions/files";
 import { viewUrl } from "./api";
 import { t } from "./i18n";
+import { readJson, stringify } from "./json";
 import { FILES_LIST, MODELS_LIST } from "./Lists";
 import { kindOf } from "./media";
 import type { Json, JsonSchema } from "./schema";
-import { emptyOf, type FieldName, lower, readJson, readNumber, stepOf, unwrapped, upper } from "./widgets";
+import { emptyOf, type FieldName, lower, readNumber, stepOf, unwrapped, upper } from "./widgets";
 
 export interface FieldProps {
   /** The name that assistive technology reads. */
@@ -94,8 +95,8 @@ function NumberField({ label, value, schema, isInvalid, onChange }: FieldProps) 
       inputMode={schema.type === "integer" ? "numeric" : "decimal"}
       aria-label={label}
       aria-invalid={isInvalid || isBad}
-      min={schema.minimum}
-      max={schema.maximum}
+      min={schema.minimum?.toString()}
+      max={schema.maximum?.toString()}
       step={schema.type === "integer" ? (schema.multipleOf ?? 1) : "any"}
       {...draft}
     />
@@ -197,7 +198,7 @@ function LinesField({ label, value, isInvalid, onChange }: FieldProps) {
 }
 
 function JsonField({ label, value, isInvalid, onChange }: FieldProps) {
-  const { isBad, ...draft } = useDraft(value === undefined ? "" : JSON.stringify(value), readJson, onChange);
+  const { isBad, ...draft } = useDraft(value === undefined ? "" : stringify(value), readJson, onChange);
   return (
     <textarea
       className="nodrag nowheel code"

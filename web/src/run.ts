@@ -173,7 +173,7 @@ class Draft {
 
 /** What a job's record tells, as the events that are left of it. */
 function recorded({ outputs, record }: FullJob): RunEvent[] {
-  const events: RunEvent[] = [];
+  const events: RunEvent[] = (record?.held ?? []).map((node) => ({ event: "node_cached", node, kind: "" }));
   for (const [node, seconds] of Object.entries(record?.timings ?? {})) {
     events.push({ event: "node_finished", node, kind: "", seconds });
   }

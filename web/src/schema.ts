@@ -1,6 +1,6 @@
 /** What documents, kinds of node and the server's answers look like. */
 
-export type Json = null | boolean | number | string | Json[] | { [name: string]: Json };
+export type Json = null | boolean | number | bigint | string | Json[] | { [name: string]: Json };
 
 /** A node, and the index or the name of one of its outputs. */
 export type Link = [node: string, slot: number | string];
@@ -68,10 +68,10 @@ export interface JsonSchema {
   enum?: Json[];
   anyOf?: JsonSchema[];
   items?: JsonSchema;
-  minimum?: number;
-  maximum?: number;
-  exclusiveMinimum?: number;
-  exclusiveMaximum?: number;
+  minimum?: number | bigint;
+  maximum?: number | bigint;
+  exclusiveMinimum?: number | bigint;
+  exclusiveMaximum?: number | bigint;
   multipleOf?: number;
   minLength?: number;
   maxLength?: number;
@@ -157,6 +157,8 @@ export interface FullJob extends Job {
   document: Document;
   record?: {
     cached?: number;
+    /** The nodes of the document that had not to run, as their results were kept. */
+    held?: string[];
     timings?: Record<string, number>;
     failures?: { node: string; kind: string; problem: Problem; trace: string }[];
   };

@@ -16,6 +16,7 @@ import { importFile, openNew, save } from "./actions/files";
 import { cancel, run, runOnly } from "./actions/running";
 import { fit, isPointerIn, placeForNew, zoom } from "./canvas/view";
 import type { TextKey } from "./i18n";
+import { stringify } from "./json";
 import { store } from "./store";
 
 interface Shortcut {
@@ -134,7 +135,7 @@ function onCopy(event: ClipboardEvent): void {
   const copy = isForFields(event) ? null : copied();
   if (!copy) return;
   event.preventDefault();
-  event.clipboardData?.setData("text/plain", JSON.stringify(copy));
+  event.clipboardData?.setData("text/plain", stringify(copy));
   if (event.type === "cut") removeSelected();
 }
 

@@ -11,6 +11,7 @@ import {
   withEntry,
   withLayout,
 } from "./edit";
+import { stringify } from "./json";
 import type { Document, Entry, Link, Point } from "./schema";
 import { asLink, levelAt, linksOf, type Step, socketPath, splitPath, withLevel } from "./workflow";
 
@@ -218,7 +219,7 @@ export function adopt(document: Document, copied: Document): [Document, Document
   const names: Record<string, string> = {};
   const taken: Record<string, Document> = { ...document.subgraphs };
   for (const [name, definition] of Object.entries(copied.subgraphs ?? {})) {
-    const same = JSON.stringify(taken[name]) === JSON.stringify(definition);
+    const same = stringify(taken[name]) === stringify(definition);
     names[name] = same ? name : freshName(taken, name);
     taken[names[name]] = definition;
   }

@@ -1,20 +1,15 @@
 import type { Json, JsonSchema } from "./schema";
+import { readNumber } from "./widgets";
 
-const READERS: Record<string, (text: string) => Json> = {
-  integer: Number,
-  number: Number,
-  boolean: (text) => text === "true",
-};
+function reader(schema: JsonSchema): (text: string) => Json | undefined {
+  if (schema.type === "integer" || schema.type === "number") return (text) => readNumber(text, schema);
+  return schema.type === "boolean" ? (text) => text === "true" : String;
+}
 
 /** The values that a text lists: one a line, or between commas where they are numbers or choices. Each is there once. */
 export function valuesOf(text: string, schema: JsonSchema): Json[] {
   const isShort = schema.type !== "string" || schema.enum !== undefined || schema.widget === "model";
   const parts = text.split(text.includes("\n") || !isShort ? "\n" : ",");
-  const read = READERS[schema.type ?? ""] ?? String;
-  const values = parts
-    .map((part) => part.trim())
-    .filter(Boolean)
-    .map(read);
-  const sound = values.filter((value) => typeof value !== "number" || Number.isFinite(value));
-  return [...new Set(sound)];
+  const texts = parts.map((part) => part.trim()).filter(Boolean);
+  return [...new Set(texts.map(reader(schema)).filter((value) => value !== undefined))];
 }

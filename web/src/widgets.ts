@@ -1,5 +1,6 @@
 /** Which widget a JSON schema asks for, and what it may hold. */
 
+import { asWhole } from "./json";
 import type { Json, JsonSchema } from "./schema";
 
 const NAMES = [
@@ -44,8 +45,9 @@ export function unwrapped(schema: JsonSchema): { schema: JsonSchema; isNullable:
   return { schema: choices.length === 1 && only ? only : schema, isNullable };
 }
 
-export const lower = (schema: JsonSchema) => schema.minimum ?? schema.exclusiveMinimum;
-export const upper = (schema: JsonSchema) => schema.maximum ?? schema.exclusiveMaximum;
+const bound = (limit: number | bigint | undefined) => (limit === undefined ? undefined : Number(limit));
+export const lower = (schema: JsonSchema) => bound(schema.minimum ?? schema.exclusiveMinimum);
+export const upper = (schema: JsonSchema) => bound(schema.maximum ?? schema.exclusiveMaximum);
 const WIDEST_SLIDER = 10_000;
 
 /** What a schema may be called, the most telling name first. */
@@ -73,7 +75,8 @@ export function emptyOf(schema: JsonSchema): Json {
 }
 
 /** A number as text says it, or undefined if it says none. */
-export function readNumber(text: string, schema: JsonSchema): number | undefined {
+export function readNumber(text: string, schema: JsonSchema): number | bigint | undefined {
+  if (schema.type === "integer" && /^\s*-?\d+\s*$/.test(text)) return asWhole(text.trim());
   const number = text.trim() === "" ? Number.NaN : Number(text);
   const isWhole = schema.type !== "integer" || Number.isInteger(number);
   return Number.isFinite(number) && isWhole ? number : undefined;
@@ -85,13 +88,4 @@ export function stepOf(schema: JsonSchema): number {
   if (schema.type === "integer") return 1;
   const span = (upper(schema) ?? 10) - (lower(schema) ?? 0);
   return span <= 2 ? 0.01 : span <= 20 ? 0.1 : 1;
-}
-
-/** JSON as text says it, or undefined if it isn't any. */
-export function readJson(text: string): Json | undefined {
-  try {
-    return JSON.parse(text) as Json;
-  } catch {
-    return undefined;
-  }
 }

@@ -1,7 +1,15 @@
 import { beforeEach, describe, expect, it, vi } from "vitest";
+import { add } from "../src/actions/editing";
 import { nameFor } from "../src/actions/files";
 import { jobOf, readDraft, remember, writeDraft } from "../src/actions/memory";
-import { picture } from "./kinds";
+import { api } from "../src/api";
+import { autosave } from "../src/background";
+import type { Document } from "../src/schema";
+import { store } from "../src/store";
+import { emptyDocument } from "../src/workflow";
+import { KINDS, LINKS, picture } from "./kinds";
+
+const listed = (name: string) => ({ name, title: "", saved: 0, versions: 1 });
 
 /** A browser's storage with room for so many letters. */
 function storage(room = Infinity): Storage {
@@ -53,11 +61,70 @@ describe("the draft", () => {
   });
 });
 
+describe("saving by itself", () => {
+  const saved = vi.fn<(name: string, document: Document) => Promise<{ name: string; version: number }>>();
+
+  beforeEach(() => {
+    vi.spyOn(api, "save").mockImplementation(saved.mockResolvedValue({ name: "", version: 1 }));
+    vi.spyOn(api, "workflows").mockResolvedValue(["Untitled", "Untitled 2"].map(listed));
+    store.getState().learn(KINDS, LINKS);
+    return () => {
+      vi.restoreAllMocks();
+      saved.mockReset();
+    };
+  });
+
+  it("waits until something is changed, and then gives the document a name", async () => {
+    store.getState().open(emptyDocument());
+    await autosave();
+    expect(saved).not.toHaveBeenCalled();
+    add("Text", { x: 0, y: 0 });
+    await autosave();
+    expect(saved.mock.calls.map(([name]) => name)).toEqual(["Untitled 3"]);
+    expect(store.getState()).toMatchObject({ name: "Untitled 3", kept: store.getState().document });
+    await autosave();
+    expect(saved).toHaveBeenCalledOnce();
+  });
+
+  it("saves again what was changed meanwhile", async () => {
+    store.getState().open(picture(), "A picture");
+    add("Text", { x: 0, y: 0 });
+    saved.mockImplementationOnce(async (name) => {
+      add("Text", { x: 0, y: 200 });
+      return { name, version: 2 };
+    });
+    await autosave();
+    expect(saved).toHaveBeenCalledTimes(2);
+    expect(store.getState().kept).toBe(store.getState().document);
+  });
+
+  it("doesn't give its name to another document that was opened meanwhile", async () => {
+    store.getState().open(picture());
+    add("Text", { x: 0, y: 0 });
+    saved.mockImplementationOnce(async (name) => {
+      store.getState().open(emptyDocument());
+      return { name, version: 1 };
+    });
+    await autosave();
+    expect(store.getState().name).toBeNull();
+  });
+
+  it("tries again once the server is back", async () => {
+    store.getState().open(picture(), "A picture");
+    add("Text", { x: 0, y: 0 });
+    saved.mockRejectedValueOnce(new TypeError("no connection"));
+    await autosave();
+    expect(store.getState().kept).not.toBe(store.getState().document);
+    await autosave();
+    expect(store.getState().kept).toBe(store.getState().document);
+  });
+});
+
 it.each([
   ["Key frames from a text", "key-frames-from-a-text"],
   ["Café & ciné!", "cafe-cine"],
   ["", "untitled"],
   ["日本", "untitled"],
-])("saves “%s” as %s", (title, name) => {
+])("downloads “%s” as %s", (title, name) => {
   expect(nameFor(title)).toBe(name);
 });

@@ -1,9 +1,10 @@
 import { renderToStaticMarkup } from "react-dom/server";
 import { describe, expect, it } from "vitest";
 import { FieldOf } from "../src/fields";
+import { readJson } from "../src/json";
 import type { JsonSchema } from "../src/schema";
 import { valuesOf } from "../src/sweeps";
-import { fieldFor, readJson, readNumber, stepOf } from "../src/widgets";
+import { fieldFor, readNumber, stepOf } from "../src/widgets";
 
 describe("the field for a schema", () => {
   it.each<[string | null, JsonSchema]>([

@@ -17,6 +17,7 @@ import {
   withLayout,
 } from "../edit";
 import { t } from "../i18n";
+import { parse } from "../json";
 import { arranged, guessedSize, NODE_WIDTH } from "../layout";
 import type { Document, Json, Mode, Point } from "../schema";
 import { store } from "../store";
@@ -189,7 +190,7 @@ export function pasteDocument(copy: Document, at: Point | null): void {
 /** Pastes text that is a workflow or part of one; says whether it was. */
 export function pasteText(text: string, at: Point | null): boolean {
   try {
-    const copy = readDocument(JSON.parse(text));
+    const copy = readDocument(parse(text));
     if (copy) pasteDocument(copy, at);
     return copy !== null;
   } catch {

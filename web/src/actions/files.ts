@@ -3,6 +3,7 @@
 import { api, Refused } from "../api";
 import { addNode } from "../edit";
 import { t } from "../i18n";
+import { parse, stringify } from "../json";
 import { kindOf } from "../media";
 import { runOf } from "../run";
 import type { Document, FileRef, Point } from "../schema";
@@ -63,14 +64,16 @@ export const openJob = (id: string) =>
     store.getState().follow(id, runOf(job));
   });
 
-/** The name that a title is saved under. */
+const LONGEST_NAME = 60;
+
+/** The name of the file that a workflow is downloaded as. */
 export function nameFor(title: string): string {
   const plain = title.normalize("NFKD").replace(/[\u0300-\u036f]/g, "");
   const name = plain
     .toLowerCase()
     .replace(/[^a-z0-9]+/g, "-")
     .replace(/^-+|-+$/g, "");
-  return name.slice(0, 60) || "untitled";
+  return name.slice(0, LONGEST_NAME) || "untitled";
 }
 
 /** Saves on the server; a document that has no name yet gets one that is free. */
@@ -86,11 +89,13 @@ export async function save(): Promise<void> {
   });
 }
 
-async function freeName(document: Document): Promise<string> {
+/** A name that no saved workflow has: the title, with a number if need be. */
+export async function freeName(document: Document): Promise<string> {
   const taken = new Set((await api.workflows()).map(({ name }) => name));
-  const base = nameFor(document.title ?? "");
+  const title = (document.title ?? "").replace(/[^\p{L}\p{M}\p{N}\p{P}\p{S} ]/gu, " ").trim();
+  const base = title.slice(0, LONGEST_NAME).trim() || t("document.untitled");
   let name = base;
-  for (let number = 2; taken.has(name); number += 1) name = `${base}-${number}`;
+  for (let number = 2; taken.has(name); number += 1) name = `${base} ${number}`;
   return name;
 }
 
@@ -107,7 +112,7 @@ export function upload(file: File): Promise<string | undefined> {
 async function ownDocument(file: File): Promise<Document | null> {
   if (!file.name.endsWith(".json")) return null;
   try {
-    return readDocument(JSON.parse(await file.text()));
+    return readDocument(parse(await file.text()));
   } catch {
     return null;
   }
@@ -142,11 +147,11 @@ async function addLoader(file: File, at: Point): Promise<boolean> {
 
 export function download(): void {
   const { document, name } = store.getState();
-  const text = `${JSON.stringify(document, null, 2)}\n`;
+  const text = `${stringify(document, 2)}\n`;
   const address = URL.createObjectURL(new Blob([text], { type: "application/json" }));
   const link = window.document.createElement("a");
   link.href = address;
-  link.download = `${name ?? nameFor(document.title ?? "")}.json`;
+  link.download = `${nameFor(name ?? document.title ?? "")}.json`;
   link.click();
   URL.revokeObjectURL(address);
 }

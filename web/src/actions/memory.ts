@@ -1,5 +1,6 @@
 /** What this browser remembers: the draft, and the last job of each workflow. */
 
+import { parse, stringify } from "../json";
 import type { Document } from "../schema";
 
 export interface Draft {
@@ -16,7 +17,7 @@ const MOST_JOBS = 100;
 
 function read<T>(key: string, storage: Storage = localStorage): T | null {
   try {
-    return JSON.parse(storage.getItem(key) ?? "null") as T | null;
+    return parse(storage.getItem(key) ?? "null") as T | null;
   } catch {
     return null;
   }
@@ -25,7 +26,7 @@ function read<T>(key: string, storage: Storage = localStorage): T | null {
 /** Writes, and says whether there was room. */
 function write(key: string, value: unknown, storage: Storage = localStorage): boolean {
   try {
-    storage.setItem(key, JSON.stringify(value));
+    storage.setItem(key, stringify(value));
     return true;
   } catch {
     return false;

@@ -27,6 +27,8 @@ export interface DocumentSlice {
   future: Moment[];
   nodes: FlowNode[];
   edges: FlowEdge[];
+  /** Counts up whenever another document is opened. */
+  opened: number;
   /** Counts up whenever another document or level is shown, for the view to fit. */
   shown: number;
   faces: () => Faces;
@@ -110,6 +112,7 @@ export const documentSlice: Slice<DocumentSlice> = (set, get) => {
     future: [],
     nodes: [],
     edges: [],
+    opened: 0,
     shown: 0,
 
     faces: () => facesOf(get().document),
@@ -132,6 +135,7 @@ export const documentSlice: Slice<DocumentSlice> = (set, get) => {
         kept: name ? fresh.document : null,
         past: [],
         future: [],
+        opened: get().opened + 1,
         shown: get().shown + 1,
       });
       return true;
