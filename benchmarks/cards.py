@@ -46,8 +46,8 @@ CARDS = {
         sheets=("svd",),
     ),
     "loras": Card(
-        about="LoRAs of the subjects and styles that no base model has seen, in kohya's spelling and, in `peft/`, in "
-        "PEFT's. `LoRALoad` and `load_lora_weights` load both.",
+        about="LoRAs of the subjects and styles that no base model has seen, in kohya's spelling; two of "
+        "them, in `peft/`, also in PEFT's. `LoRALoad` and `load_lora_weights` load both.",
         data="Five pictures for each subject, three for each style, drawn as unlike each other as can be; and pictures "
         "that the base makes of its own words, so that it keeps them.",
         sheets=("loras", "zipped"),

@@ -34,7 +34,7 @@ PAIRED = 3
 """The first course of pairs."""
 SECONDS = (2.0, 4.0)
 """How long clips are, from and to."""
-STEPS, BATCH = 6000, 24
+STEPS, BATCH = 4000, 24
 STILL = 0.3
 """How many of the clips don't move, and are described without a motion."""
 _READ: Mapping[str, tuple[str, ...]] = {**world.VOCABULARY, "motion": ("", *world.MOTIONS)}

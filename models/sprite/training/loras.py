@@ -35,6 +35,8 @@ STYLE_PICTURES = 3
 _RANKS = {"subject": 3, "style": 2}
 """A style changes everything a little and takes fewer directions than a figure."""
 _PRIOR_PICTURES = 48
+_IN_PEFT = ("snail", "neon")
+"""Those that are written in PEFT's spelling too, for who wants to try it: `LoRASave` makes it of any."""
 STEPS, BATCH = 800, 8
 
 
@@ -75,7 +77,7 @@ def prior_examples(pipeline: StableDiffusionXLPipeline, concept: str, count: int
 
 
 def train_concept(base: Path, concept: str, folder: Path, steps: int = STEPS) -> Run:
-    """Train the LoRA of one held-out subject or style: `concept.safetensors` with kohya's keys, another in `peft/`.
+    """Train the LoRA of one held-out subject or style: `concept.safetensors` with kohya's keys.
 
     One that was finished before, by its note in `CHECKPOINTS`, is not trained again.
     """
@@ -113,7 +115,7 @@ def train_concept(base: Path, concept: str, folder: Path, steps: int = STEPS) ->
         progress=report,
     )
     half = replace(lora, up=_half(lora.up), down=_half(lora.down))
-    for file, spelling in _files(folder, concept):
+    for file, spelling in _files(folder, concept).items():
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(write_lora(half, spelling))
     run = Run(concept, steps, time.monotonic() - started)
@@ -122,10 +124,10 @@ def train_concept(base: Path, concept: str, folder: Path, steps: int = STEPS) ->
     return run
 
 
-def _files(folder: Path, concept: str) -> tuple[tuple[Path, Format], ...]:
+def _files(folder: Path, concept: str) -> dict[Path, Format]:
     """Where a LoRA is written, and in which spelling."""
     name = f"{concept}.safetensors"
-    return (folder / name, "kohya"), (folder / "peft" / name, "peft")
+    return {folder / name: "kohya"} | ({folder / "peft" / name: "peft"} if concept in _IN_PEFT else {})
 
 
 def _half(matrices: Mapping[str, Tensor]) -> dict[str, Tensor]:
