@@ -10,12 +10,13 @@ import asyncio
 import json
 import logging
 import signal
+import sqlite3
 import sys
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import psutil
 from aiohttp import web
@@ -34,6 +35,11 @@ SHARE_OF_MEMORY = 0.9
 LONGEST_PAUSE = 30.0
 """Seconds between two starts of a worker that ends at once."""
 
+TRY_AGAIN_SECONDS = 5.0
+"""How long to wait where the disk, or the machine, is full."""
+
+P = ParamSpec("P")
+T = TypeVar("T")
 Tell = Callable[[Mapping[str, Any], bytes], None]
 
 
@@ -54,6 +60,8 @@ class Worker:
         """The job that it was asked to end, and when."""
         self.killed = ""
         """Why it was killed."""
+        self.blamed: str | None = None
+        """The job that it was killed for."""
 
     def command(self, **command: Any) -> None:
         with suppress(ConnectionError):
@@ -67,6 +75,8 @@ class Worker:
             self.job, self.running = message["begun"], {}
         elif "ended" in message:
             self.job, self.running = None, {}
+            if self.cancelled and self.cancelled[0] == message["ended"]:
+                self.cancelled = None
         elif "starting" in message:
             self.running[message["starting"]] = message["kind"]
         for event in message.get("events", ()):
@@ -81,9 +91,8 @@ class Worker:
         names = [f"{node} ({kind})" for node, kind in self.running.items()]
         return f" while {' and '.join(names[:3])} ran" if names else ""
 
-    @property
     def nbytes(self) -> int:
-        """Bytes of memory that it and the processes that it started take."""
+        """Bytes of memory that it and the processes that it started take; looks through all of the machine's."""
         try:
             process = psutil.Process(self.process.pid)
             return sum(each.memory_info().rss for each in [process, *process.children(recursive=True)])
@@ -92,7 +101,7 @@ class Worker:
 
     def kill(self, why: str) -> None:
         """End it and all that it started."""
-        self.killed = why
+        self.killed, self.blamed = why, self.job
         with suppress(psutil.Error):
             for child in psutil.Process(self.process.pid).children(recursive=True):
                 with suppress(psutil.Error):
@@ -139,6 +148,11 @@ class Crew:
     def workers(self) -> list[Worker]:
         return [*self._workers.values()]
 
+    async def nbytes(self) -> dict[Worker, int]:
+        """What each takes in memory."""
+        workers = self.workers
+        return await asyncio.to_thread(lambda: {worker: worker.nbytes() for worker in workers})
+
     def wake(self) -> None:
         """There may be something to do."""
         for worker in self.workers:
@@ -155,11 +169,18 @@ class Crew:
             for worker in self.workers:
                 worker.command(previews=wanted)
 
-    def cancel(self, job: str, worker: str | None) -> None:
-        """Ask the worker of that name to end a job. If it doesn't in time, it is killed."""
-        if employed := self._workers.get(worker or ""):
+    def cancel(self, job: str, worker: str | None) -> bool:
+        """Ask the worker of that name to end a job; if it doesn't in time, it is killed.
+
+        False if that worker is gone: its job will wait again in a moment, or ends.
+        """
+        employed = self._workers.get(worker or "")
+        if employed is None:
+            return False
+        if employed.cancelled is None or employed.cancelled[0] != job:
             employed.cancelled = (job, time.monotonic())
-            employed.command(cancel=job)
+        employed.command(cancel=job)
+        return True
 
     async def close(self) -> None:
         """End all workers."""
@@ -181,12 +202,12 @@ class Crew:
         """Keep a worker on a device, whatever becomes of it."""
         pause = 0.0
         while True:
-            worker = await self._hire(device)
+            worker = await _until_it_works(self._hire, device)
             try:
                 await self._listen(worker)
             finally:
                 self._workers.pop(worker.name, None)
-            await self._bury(worker)
+            await _until_it_works(self._bury, worker)
             device = worker.device
             lived = time.monotonic() - worker.started
             pause = 0.0 if lived > LONGEST_PAUSE else min(LONGEST_PAUSE, 2 * pause + 0.5)
@@ -217,7 +238,7 @@ class Crew:
         """Hand on what a worker tells, until it ends."""
         output = worker.process.stdout
         assert output
-        with suppress(asyncio.IncompleteReadError):
+        try:
             while line := await output.readline():
                 message = json.loads(line)
                 data = await output.readexactly(message.get("bytes", 0))
@@ -226,6 +247,12 @@ class Crew:
                     self._meet(worker, message)
                 elif "starting" not in message:
                     self._tell(message, data)
+        except asyncio.IncompleteReadError:
+            pass  # it ended in the middle of what it told
+        except ValueError as error:
+            worker.kill(f"what it told can't be read: {error}")
+        while await output.read(LONGEST):
+            pass  # as long as something is left there, the process isn't seen to have ended
         await worker.process.wait()
 
     def _meet(self, worker: Worker, message: Mapping[str, Any]) -> None:
@@ -243,12 +270,16 @@ class Crew:
         why = worker.killed or f"its worker ended by {_cause(worker.process.returncode)}"
         again = f", {MOST_ATTEMPTS} times" if not worker.killed else ""
         record = {"problems": [{"message": f"{why}{worker.doing}{again}", "node": next(iter(worker.running), None)}]}
-        if worker.cancelled:
-            await self._queue.ask(Jobs.fail, worker.cancelled[0], "cancelled", {})
-        released = await self._queue.ask(Jobs.release, worker.name, because=record, retry=not worker.killed)
+        cancelled = worker.cancelled and worker.cancelled[0]
+        if cancelled:
+            await self._queue.ask(Jobs.fail, cancelled, "cancelled", {})
+        if worker.blamed:
+            await self._queue.ask(Jobs.fail, worker.blamed, "failed", record)
+        released = await self._queue.ask(Jobs.release, worker.name, because=record)
         logger.warning("worker %s: %s", worker.name, why)
-        for job in dict.fromkeys([*([worker.job] if worker.job else []), *(job.id for job in released)]):
-            self._lost(job)
+        for job in dict.fromkeys([worker.job, worker.blamed, cancelled, *(job.id for job in released)]):
+            if job:
+                self._lost(job)
         self._queue.changed()
 
     async def _watch(self) -> None:
@@ -257,15 +288,26 @@ class Crew:
             await asyncio.sleep(WATCH_SECONDS)
             now = time.monotonic()
             for worker in self.workers:
-                if not worker.job:
+                job = worker.job
+                if not job:
                     continue
-                job, asked = worker.cancelled or ("", now)
-                if job == worker.job and now - asked > GRACE_SECONDS:
+                cancelled, asked = worker.cancelled or ("", now)
+                if cancelled == job and now - asked > GRACE_SECONDS:
                     worker.kill("it did not end when it was cancelled")
                 elif now - worker.sign > self._setup.stall_seconds:
                     worker.kill(f"it gave no sign for {self._setup.stall_seconds:g} s")
-                elif (nbytes := worker.nbytes) > self._memory_limit:
+                elif (nbytes := await asyncio.to_thread(worker.nbytes)) > self._memory_limit and worker.job == job:
                     worker.kill(f"it took {nbytes / 1e9:.1f} GB of memory, of at most {self._memory_limit / 1e9:.1f}")
+
+
+async def _until_it_works(do: Callable[P, Awaitable[T]], *values: P.args, **how: P.kwargs) -> T:
+    """What needs room on the disk, or another process, and may have to wait for it: without workers nothing is done."""
+    while True:
+        try:
+            return await do(*values, **how)
+        except (OSError, sqlite3.Error) as error:
+            logger.error("%s; trying again in %g s", error, TRY_AGAIN_SECONDS)
+            await asyncio.sleep(TRY_AGAIN_SECONDS)
 
 
 def _cause(code: int | None) -> str:

@@ -21,6 +21,9 @@ from engine.workflow import Workflow
 
 routes = Routes("jobs")
 
+LOST_SECONDS = 0.1
+"""How often it is looked whether a job whose worker is gone waits again."""
+
 
 class Prompt(Body):
     """A workflow to be run."""
@@ -183,7 +186,7 @@ async def interrupt(request: web.Request, body: Which) -> dict[str, Any]:
     """End what runs, at its next step."""
     for job in await request.app[QUEUE].ask(Jobs.running):
         if body.prompt_id in (None, job.id):
-            request.app[CREW].cancel(job.id, job.worker)
+            await cancel(request.app, job.id)
     return {}
 
 
@@ -229,12 +232,13 @@ async def cancel_job(request: web.Request, id: str) -> dict[str, bool]:
 
 async def cancel(app: web.Application, id: str) -> bool:
     """End a job that waits or runs; False if it does neither."""
-    if await app[QUEUE].change(Jobs.cancel, [id]):
-        return True
-    job = await app[QUEUE].ask(Jobs.get, id)
-    if job is None or job.state != "running":
-        return False
-    app[CREW].cancel(id, job.worker)
+    while not await app[QUEUE].change(Jobs.cancel, [id]):
+        job = await app[QUEUE].ask(Jobs.get, id)
+        if job is None or job.state != "running":
+            return False
+        if app[CREW].cancel(id, job.worker):
+            return True
+        await asyncio.sleep(LOST_SECONDS)
     return True
 
 

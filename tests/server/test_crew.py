@@ -1,0 +1,192 @@
+"""The crew with workers that are scripts: what becomes of jobs when workers end, talk nonsense or don't listen."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.jobs import Job, Jobs, Request
+from engine.server import crew as crews
+from engine.server.crew import Crew
+from engine.server.queue import Queue
+from engine.server.setup import Folders, Setup
+
+CLAIM = """
+import json, sys, time
+from engine.jobs import Jobs
+from pathlib import Path
+settings = json.loads(sys.stdin.readline())
+jobs = Jobs(Path(settings["queue"]))
+def tell(**message):
+    print(json.dumps(message), flush=True)
+def claim():
+    while not (lease := jobs.claim(settings["name"])):
+        time.sleep(0.02)
+    tell(begun=lease.id)
+    return lease
+def listen():
+    return json.loads(sys.stdin.readline())
+"""
+
+
+class Scripted:
+    """A crew of one worker that does what a script says."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+        folders = Folders(*(folder / name for name in ("input", "output", "models", "data")))
+        folders.make()
+        (folder / "script.py").write_text(CLAIM + script)
+        python = folder / "python"
+        python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{folder}/script.py"\n')
+        python.chmod(0o700)
+        monkeypatch.setattr(sys, "executable", str(python))
+        monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+        monkeypatch.setattr(crews, "WATCH_SECONDS", 0.02)
+        monkeypatch.setattr(crews, "TRY_AGAIN_SECONDS", 0.02)
+        self.setup = Setup(folders, devices=("cpu",))
+        self.lost: list[str] = []
+        self.told: list[Mapping[str, Any]] = []
+
+    def run(self, play: Callable[[Crew, Queue], Awaitable[None]]) -> None:
+        async def main() -> None:
+            queue = Queue(self.setup.folders.data / "jobs.sqlite")
+            crew = Crew(self.setup, queue, {}, lambda message, data: self.told.append(message), self.lost.append)
+            crew.start()
+            try:
+                async with asyncio.timeout(30):
+                    await play(crew, queue)
+            finally:
+                await crew.close()
+                await queue.close()
+
+        asyncio.run(main())
+
+    async def ended(self, queue: Queue, name: str) -> Job:
+        while not ((job := await queue.ask(Jobs.get, name)) and job.finished):
+            await asyncio.sleep(0.02)
+        return job
+
+
+async def add(queue: Queue, *names: str) -> None:
+    for name in names:
+        await queue.ask(Jobs.add, Request(name, {"kinograph": 1, "graph": {}}))
+
+
+CANCELLED_ONCE = """
+lease = claim()
+while "cancel" not in listen():
+    pass
+jobs.finish(lease, "cancelled", {}, {})
+tell(ended=lease.id)
+lease = claim()
+time.sleep(0.5)
+jobs.finish(lease, "done", {}, {})
+tell(ended=lease.id)
+time.sleep(60)
+"""
+
+
+def test_a_job_that_was_cancelled_and_is_tried_again_has_its_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scripted = Scripted(tmp_path, monkeypatch, CANCELLED_ONCE)
+    monkeypatch.setattr(crews, "GRACE_SECONDS", 0.2)
+
+    async def play(crew: Crew, queue: Queue) -> None:
+        await add(queue, "a")
+        while {"begun": "a"} not in scripted.told:
+            await asyncio.sleep(0.02)
+        crew.cancel("a", crew.workers[0].name)
+        assert (await scripted.ended(queue, "a")).state == "cancelled"
+        await queue.ask(Jobs.retry, "a")
+        assert (await scripted.ended(queue, "a")).state == "done"
+
+    scripted.run(play)
+
+
+@pytest.mark.parametrize("told", ["no JSON at all", "x" * 200_000], ids=["nonsense", "too much"])
+def test_a_worker_that_cannot_be_understood_costs_its_job(
+    told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = f"""
+lease = claim()
+if lease.id == "bad":
+    print({told!r}, flush=True)
+    time.sleep(60)
+jobs.finish(lease, "done", {{}}, {{}})
+"""
+    scripted = Scripted(tmp_path, monkeypatch, script)
+    monkeypatch.setattr(crews, "LONGEST", 10_000)
+
+    async def play(crew: Crew, queue: Queue) -> None:
+        await add(queue, "bad", "good")
+        bad = await scripted.ended(queue, "bad")
+        assert bad.state == "failed"
+        assert "can't be read" in bad.record["problems"][0]["message"]
+        assert (await scripted.ended(queue, "good")).state == "done"
+
+    scripted.run(play)
+
+
+def test_a_disk_that_is_full_for_a_while_does_not_end_all_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = """
+lease = claim()
+if lease.attempt == 2:
+    jobs.finish(lease, "done", {}, {})
+"""
+    scripted = Scripted(tmp_path, monkeypatch, script)
+    release, full = Jobs.release, iter([True, True])
+
+    def releasing(*values: Any, **how: Any) -> Any:
+        if next(full, False):
+            raise sqlite3.OperationalError("database or disk is full")
+        return release(*values, **how)
+
+    monkeypatch.setattr(Jobs, "release", releasing)
+
+    async def play(crew: Crew, queue: Queue) -> None:
+        await add(queue, "a")
+        assert (await scripted.ended(queue, "a")).state == "done"
+
+    scripted.run(play)
+
+
+def test_of_a_worker_that_is_killed_only_the_job_at_fault_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = """
+lease = claim()
+if lease.id == "guilty":
+    jobs.finish(lease, "done", {}, {})  # and before it tells so, it begins another
+    lease = jobs.claim(settings["name"])
+    time.sleep(60)
+jobs.finish(lease, "done", {}, {})
+tell(ended=lease.id)
+time.sleep(60)
+"""
+    scripted = Scripted(tmp_path, monkeypatch, script)
+
+    async def play(crew: Crew, queue: Queue) -> None:
+        await add(queue, "guilty", "innocent")
+        while not [job for job in await queue.ask(Jobs.running) if job.id == "innocent"]:
+            await asyncio.sleep(0.02)
+        crew.workers[0].kill("it took too much")
+        assert (await scripted.ended(queue, "innocent")).state == "done"
+
+    scripted.run(play)
+
+
+def test_who_is_gone_can_be_asked_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scripted = Scripted(tmp_path, monkeypatch, "time.sleep(60)")
+
+    async def play(crew: Crew, queue: Queue) -> None:
+        assert not crew.cancel("a", "nobody")
+        assert not crew.cancel("a", None)
+
+    scripted.run(play)
