@@ -6,7 +6,7 @@ a list its items, whatever is done first. So the numbers in files' names don't d
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -25,6 +25,10 @@ _Name = tuple[str, Any]
 """What a node saves, and the prefix of its files' names, None where that is only known in the run. Of what is temporary
 it is the node itself, since the numbers in those names don't matter.
 """
+
+
+Claiming = Callable[[str, Sequence[Path]], object]
+"""Takes note of the names that a step is about to write."""
 
 
 @dataclass(slots=True)
@@ -64,7 +68,8 @@ class Deliveries:
         temp: the folder for those that are temporary.
         tell: takes the events.
         cancelled: whether the run was; then a folder is not written to its end.
-        written: what an earlier attempt at this run wrote, by step; it is told of, and not written again.
+        claimed: the names that an earlier attempt at this run took, by step; what is whole isn't written again.
+        on_claim: called with a step and all of its names so far, the last of which it is about to take.
     """
 
     def __init__(
@@ -74,14 +79,16 @@ class Deliveries:
         temp: Path,
         tell: Callable[[Event], None],
         cancelled: Callable[[], bool] = lambda: False,
-        written: Mapping[str, tuple[Path, ...]] | None = None,
+        claimed: Mapping[str, Sequence[Path]] | None = None,
+        on_claim: Claiming = lambda step, names: None,
     ) -> None:
         self.results: dict[str, tuple[Any, ...]] = {}
         """The outputs, by node, of targets that don't save files."""
         self._graph = graph
         self._tell = tell
         self._cancelled = cancelled
-        self._written = written or {}
+        self._claimed = claimed or {}
+        self._on_claim = on_claim
         self._lock = Lock()
         wholes = {id(part): part for part, _ in map(graph.part_of, graph.targets)}
         self._outputs = {
@@ -160,8 +167,11 @@ class Deliveries:
     def _save(self, step: Step, entry: Entry) -> None:
         part, _ = self._graph.part_of(split_id(step.id)[0])
         temporary = step.kind.spec.temporary
-        written = self._written.get(step.id) or self._outputs[id(part), temporary].write(
-            entry.outputs[0], partial(self._progress, step.id)
+        written = self._outputs[id(part), temporary].write(
+            entry.outputs[0],
+            partial(self._progress, step.id),
+            claimed=self._claimed.get(step.id, ()),
+            on_claim=partial(self._on_claim, step.id),
         )
         self._tell(NodeSaved(step.id, written, temporary))
 

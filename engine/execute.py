@@ -14,7 +14,7 @@ Heavy nodes take turns on the device's one slot; light ones and those that wait 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
@@ -28,7 +28,7 @@ from pydantic import ValidationError
 from engine import devices
 from engine.cache import Cache, Entry
 from engine.costs import Costs
-from engine.deliveries import Deliveries
+from engine.deliveries import Claiming, Deliveries
 from engine.errors import Cancelled, InputError, KinographError, NodeError
 from engine.events import (
     Event,
@@ -73,7 +73,9 @@ class Execution:
         models: the resident models; share them between the runs of a process.
         costs: what nodes were seen to take, which decides what goes first; added to as this run goes on.
         temp: the folder for media that are only for looking at; `temp` in `out` if None.
-        written: the files that an earlier, interrupted attempt at this run wrote, by step; these are not written again.
+        claimed: the names of files that an earlier, killed attempt at this run took, by step: what of them is whole
+            isn't written again.
+        on_claim: called with a step and all of its names so far, the last of which it is about to take.
         on_start: called with a node and its kind just before it runs, in the thread that runs it.
         alone: run nothing but the targets, on what is held; iterating raises MissingError if something isn't. What
             can't be held between runs, such as references to models, is made anew all the same.
@@ -89,7 +91,8 @@ class Execution:
         models: Models | None = None,
         costs: Costs | None = None,
         temp: Path | None = None,
-        written: Mapping[str, tuple[Path, ...]] | None = None,
+        claimed: Mapping[str, Sequence[Path]] | None = None,
+        on_claim: Claiming = lambda step, names: None,
         on_start: Callable[[str, str], None] | None = None,
         alone: bool = False,
     ) -> None:
@@ -111,9 +114,8 @@ class Execution:
         self._announced: set[str] = set()
         self._events: SimpleQueue[Event | None] = SimpleQueue()
         self._cancelled = Flag()
-        self._deliveries = Deliveries(
-            graph, out, temp or out / "temp", self._events.put, self._cancelled.is_set, written
-        )
+        temp = temp or out / "temp"
+        self._deliveries = Deliveries(graph, out, temp, self._events.put, self._cancelled.is_set, claimed, on_claim)
         self._lock = Lock()
         self._threads: list[Thread] = []
         self._working = 0

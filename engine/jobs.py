@@ -54,6 +54,9 @@ CREATE TABLE IF NOT EXISTS jobs (
 );
 CREATE INDEX IF NOT EXISTS jobs_in_order ON jobs (state, priority DESC, place);
 CREATE INDEX IF NOT EXISTS jobs_ended ON jobs (state, finished DESC);
+CREATE TABLE IF NOT EXISTS claims (
+    job TEXT NOT NULL, step TEXT NOT NULL, files TEXT NOT NULL, PRIMARY KEY (job, step)
+) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS settings (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 """
 SHOWN = "number, id, state, priority, title, client, created, started, finished, attempts, worker, outputs, record"
@@ -108,16 +111,23 @@ class Lease(NamedTuple):
     worker: str
     attempt: int
     request: Request
-    outputs: Outputs
-    """What an earlier attempt had saved."""
+    claims: Mapping[str, list[Any]]
+    """The names that an earlier attempt had taken for its files, by step."""
 
 
 class Jobs:
-    """The queue in a file, which is made if it isn't there."""
+    """The queue in a file, which is made if it isn't there.
 
-    def __init__(self, path: Path) -> None:
-        self._db = sqlite3.connect(path, timeout=30, isolation_level=None)
-        self._db.executescript("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;" + SCHEMA)
+    Args:
+        path: the file.
+        quick: don't wait until the disk has what is written: it outlives a killed process, but not a power failure.
+            Such an instance may be handed from thread to thread, one at a time.
+    """
+
+    def __init__(self, path: Path, *, quick: bool = False) -> None:
+        self._db = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=not quick)
+        wait = "NORMAL" if quick else "FULL"
+        self._db.executescript(f"PRAGMA journal_mode = WAL; PRAGMA synchronous = {wait};{SCHEMA}")
 
     def __enter__(self) -> Self:
         return self
@@ -155,30 +165,39 @@ class Jobs:
             row = self._db.execute(
                 "UPDATE jobs SET state = 'running', worker = ?, lease = ?, started = ?, attempts = attempts + 1 "
                 "WHERE id = (SELECT id FROM jobs WHERE state = 'pending' ORDER BY priority DESC, place LIMIT 1) "
-                "RETURNING id, attempts, title, client, document, request, outputs",
+                "RETURNING id, attempts, title, client, document, request",
                 (worker, time.time() + LEASE_SECONDS, time.time()),
             ).fetchone()
-        if row is None:
-            return None
-        name, attempts, title, client, document, about, outputs = row
+            if row is None:
+                return None
+            name, attempts, title, client, document, about = row
+            claims = self._db.execute("SELECT step, files FROM claims WHERE job = ?", (name,)).fetchall()
         request = Request(name, json.loads(document), title, client, **json.loads(about))
-        return Lease(name, worker, attempts, request, json.loads(outputs))
+        return Lease(name, worker, attempts, request, {step: json.loads(files) for step, files in claims})
 
     def renew(self, lease: Lease) -> bool:
         """Keep a job for longer; False if it is no longer this worker's."""
         return self._change(lease, "lease = ?", time.time() + LEASE_SECONDS)
 
     def note(self, lease: Lease, outputs: Outputs) -> bool:
-        """Keep what the job has saved so far, so that another attempt need not save it again."""
+        """Show what the job has saved so far."""
         return self._change(lease, "outputs = ?", json.dumps(outputs))
+
+    def take_names(self, lease: Lease, step: str, files: Sequence[Any]) -> None:
+        """Keep the names that a step is about to give its files, so that another attempt gives them the same."""
+        self._db.execute("INSERT OR REPLACE INTO claims VALUES (?, ?, ?)", (lease.id, step, json.dumps(files)))
 
     def finish(self, lease: Lease, state: Ended, outputs: Outputs, record: Mapping[str, Any]) -> bool:
         """Say how a job ended; False, and nothing is changed, if it is no longer this worker's."""
-        return self._change(
-            lease,
-            "state = ?, finished = ?, lease = NULL, outputs = ?, record = ?",
-            *(state, time.time(), json.dumps(outputs), json.dumps(record)),
-        )
+        with self._writing():
+            mine = self._change(
+                lease,
+                "state = ?, finished = ?, lease = NULL, outputs = ?, record = ?",
+                *(state, time.time(), json.dumps(outputs), json.dumps(record)),
+            )
+            if mine and state == "done":
+                self._db.execute("DELETE FROM claims WHERE job = ?", (lease.id,))
+            return mine
 
     def _change(self, lease: Lease, what: str, *values: Any) -> bool:
         changed = self._db.execute(
@@ -266,7 +285,10 @@ class Jobs:
     def forget(self, ids: Collection[str] | None = None) -> int:
         """Remove jobs that have ended from the history, all if None; their files stay. Returns how many."""
         where, values = ("", ()) if ids is None else (f" AND id IN ({_marks(ids)})", tuple(ids))
-        return self._db.execute(f"DELETE FROM jobs WHERE state IN ({_marks(ENDED)}){where}", (*ENDED, *values)).rowcount
+        with self._writing():
+            gone = self._db.execute(f"DELETE FROM jobs WHERE state IN ({_marks(ENDED)}){where}", (*ENDED, *values))
+            self._db.execute("DELETE FROM claims WHERE job NOT IN (SELECT id FROM jobs)")
+            return gone.rowcount
 
     @property
     def paused(self) -> bool:

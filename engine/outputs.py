@@ -13,7 +13,7 @@ import re
 import struct
 import uuid
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
 from io import BytesIO
 from pathlib import Path, PurePath
@@ -44,7 +44,12 @@ class Outputs:
         self._tags = cache(self._tags_in)
 
     def write(
-        self, saved: Media | Files | Folder, progress: Callable[[int, int], object] = lambda done, total: None
+        self,
+        saved: Media | Files | Folder,
+        progress: Callable[[int, int], object] = lambda done, total: None,
+        *,
+        claimed: Sequence[Path] = (),
+        on_claim: Callable[[Sequence[Path]], object] = lambda names: None,
     ) -> tuple[Path, ...]:
         """Write `<prefix>_<number>.<extension>` for each, or the folder `<prefix>_<number>`.
 
@@ -52,15 +57,29 @@ class Outputs:
             saved: what to write.
             progress: called before each file of a folder. If it raises, what is written stays, hidden, and a folder of
                 the same identity is gone on with from there.
+            claimed: the names that an earlier attempt, which was killed, had taken for the same; they are used again,
+                and what is whole by now is left as it is.
+            on_claim: called with all names so far, the last of which is about to be taken.
 
         Raises:
             InputError: a prefix leads out of the folder.
         """
         if isinstance(saved, Folder):
-            return (self._write_folder(saved, progress),)
-        return tuple(self._write(media) for media in (saved.items if isinstance(saved, Files) else (saved,)))
+            return (self._write_folder(saved, progress, claimed, lambda path: on_claim([path])),)
+        written: list[Path] = []
+        for index, media in enumerate(saved.items if isinstance(saved, Files) else (saved,)):
+            written.append(self._write(media, claimed[index : index + 1], lambda path: on_claim([*written, path])))
+        return tuple(written)
 
-    def _write_folder(self, folder: Folder, progress: Callable[[int, int], object]) -> Path:
+    def _write_folder(
+        self,
+        folder: Folder,
+        progress: Callable[[int, int], object],
+        claimed: Sequence[Path],
+        on_claim: Callable[[Path], object],
+    ) -> Path:
+        if claimed and _is_whole(claimed[0]):
+            return claimed[0]
         path = self._first(folder.prefix, "")
         unfinished = path.parent / f".{path.stem.rpartition('_')[0]}-{folder.identity[:16]}.part"
         tags = {"workflow.json": self._tags(path)["workflow"].encode()}
@@ -78,7 +97,7 @@ class Outputs:
             write(half)
             if half.exists():
                 half.rename(target)
-        return unfinished.rename(claim(path, folder=True))
+        return unfinished.rename(_reclaimed(claimed) or claim(path, folder=True, on_try=on_claim))
 
     def _first(self, prefix: str, suffix: str) -> Path:
         """The first path of a prefix, in a folder that is made if it isn't there."""
@@ -88,13 +107,15 @@ class Outputs:
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
-    def _write(self, media: Media) -> Path:
+    def _write(self, media: Media, claimed: Sequence[Path], on_claim: Callable[[Path], object]) -> Path:
+        if claimed and _is_whole(claimed[0]):
+            return claimed[0]
         path = self._first(media.prefix, f".{media.extension}")
         unfinished = path.parent / f".{uuid.uuid4().hex}.{media.extension}"
         try:
             embed = {"png": _write_png, "mp4": _write_mp4}.get(media.extension, _write_plain)
             embed(media.data, unfinished, self._tags(path.parent))
-            return unfinished.rename(claim(path))
+            return unfinished.rename(_reclaimed(claimed) or claim(path, on_try=on_claim))
         finally:
             unfinished.unlink(missing_ok=True)
 
@@ -105,14 +126,28 @@ class Outputs:
         return {"prompt": json.dumps(workflow.api()), "workflow": json.dumps(workflow.document())}
 
 
-def claim(first: Path, *, folder: bool = False) -> Path:
-    """An empty file, or folder, by the next free number after `first`, made so that no two processes get the same."""
+def _is_whole(path: Path) -> bool:
+    """Whether more is there than the empty file, or folder, that a claim makes."""
+    return any(path.iterdir()) if path.is_dir() else path.is_file() and path.stat().st_size > 0
+
+
+def _reclaimed(claimed: Sequence[Path]) -> Path | None:
+    """The name that was claimed before, if that had come as far as the empty file or folder."""
+    return claimed[0] if claimed and claimed[0].exists() else None
+
+
+def claim(first: Path, *, folder: bool = False, on_try: Callable[[Path], object] = lambda path: None) -> Path:
+    """An empty file, or folder, by the next free number after `first`, made so that no two processes get the same.
+
+    `on_try` is called with each name before it is tried.
+    """
     stem = first.stem.rpartition("_")[0]
     pattern = re.compile(rf"{re.escape(stem)}_(\d+){re.escape(first.suffix)}")
     taken = (int(match[1]) for other in first.parent.iterdir() if (match := pattern.fullmatch(other.name)))
     number = max(taken, default=0) + 1
     while True:
         path = first.with_name(f"{stem}_{number:05}{first.suffix}")
+        on_try(path)
         try:
             path.mkdir() if folder else path.touch(exist_ok=False)
             return path

@@ -12,11 +12,11 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from threading import Condition, Event, Thread
+from threading import Condition, Event, Lock, Thread
 from typing import Any, BinaryIO
 
 from pydantic import BaseModel, ConfigDict
@@ -26,7 +26,7 @@ from engine.commands import Stop, quiet_libraries
 from engine.documents import Document
 from engine.errors import Cancelled, KinographError, Problem
 from engine.events import Event as Told
-from engine.events import NodeFailed, NodeResult, NodeSaved, RunFinished
+from engine.events import NodeFailed, NodeResult, NodeSaved, RunFinished, RunStarted
 from engine.execute import Execution
 from engine.frames import read_commands
 from engine.jobs import LEASE_SECONDS, Ended, Jobs, Lease, Outputs
@@ -34,7 +34,8 @@ from engine.kinds import kind_of, place_of
 from engine.registry import Registry
 from engine.reports import Reports
 from engine.running import Limits, Workshop, events_of, ready, workshop
-from engine.workflow import Workflow
+from engine.subgraphs import SEPARATOR
+from engine.workflow import Workflow, split_id
 
 LOOK_SECONDS = 2.0
 """How often the queue is looked at by itself: the server says when there is something."""
@@ -103,10 +104,14 @@ class Worker:
         every = devices.every()
         device = self._settings.device or str(every[0]["name"])
         self._reports.tell({"ready": device, "devices": every})
-        with Jobs(self._settings.queue) as jobs, workshop(limits, device) as shop:
+        with (
+            Jobs(self._settings.queue) as jobs,
+            Jobs(self._settings.queue, quick=True) as names,
+            workshop(limits, device) as shop,
+        ):
             while True:
                 if lease := jobs.claim(self._settings.name):
-                    self._do(lease, jobs, shop)
+                    self._do(_Run(lease, self._settings.roots, names), jobs, shop)
                 else:
                     self._wait(shop)
 
@@ -121,13 +126,13 @@ class Worker:
             shop.cache.device.trim(0)
             devices.return_unused()
 
-    def _do(self, lease: Lease, jobs: Jobs, shop: Workshop) -> None:
+    def _do(self, run: _Run, jobs: Jobs, shop: Workshop) -> None:
         """One job, to whatever end."""
+        lease = run.lease
         with self._looking:
             self._lease, self._stop = lease, Stop()
             if lease.id in self._cancelled:
                 self._stop.stop()
-        run = _Run(lease, self._settings.roots)
         state: Ended = "failed"
         with self._renewing(lease, run), self._reports.of(lease.id, self._settings.roots):
             self._reports.tell({"begun": lease.id, "attempt": lease.attempt})
@@ -156,7 +161,7 @@ class Worker:
         graph = sweep.joined(graphs) if axes else graphs[0]
         ends = sweep.outcomes(graph, made) if axes else []
         careful = self._reports.starting if run.lease.attempt > 1 else None  # which node was it that killed the first?
-        how = {"temp": roots["temp"], "written": run.written(), "on_start": careful}
+        how = {"temp": roots["temp"], "claimed": run.claimed(), "on_claim": run.claim, "on_start": careful}
         execution = shop.execution(graph, roots["output"], **how)
         for event in events_of(execution, self._reports, self._stop):
             run.note(event)
@@ -195,24 +200,26 @@ class Worker:
 class _Run:
     """What one attempt at a job has come to so far."""
 
-    def __init__(self, lease: Lease, roots: Mapping[str, Path]) -> None:
+    def __init__(self, lease: Lease, roots: Mapping[str, Path], names: Jobs) -> None:
         self.lease = lease
         self.outputs: Outputs = {}
         self.record: dict[str, Any] = {}
         self._roots = roots
+        self._names = names
+        self._claiming = Lock()
 
-    def written(self) -> dict[str, tuple[Path, ...]]:
-        """What an earlier attempt saved and is still there, by step."""
-        found = {
-            node: tuple(
-                self._roots[file["type"]] / file["subfolder"] / file["filename"]
-                for kind, files in given.items()
-                if kind != "text"
-                for file in files
-            )
-            for node, given in self.lease.outputs.items()
+    def claimed(self) -> dict[str, list[Path]]:
+        """The names that an earlier attempt had taken, by step."""
+        return {
+            step: [self._roots[file["type"]] / file["subfolder"] / file["filename"] for file in files]
+            for step, files in self.lease.claims.items()
         }
-        return {node: files for node, files in found.items() if files and all(file.exists() for file in files)}
+
+    def claim(self, step: str, files: Sequence[Path]) -> None:
+        """Keep the names that a step is about to give its files, before it does; from any thread."""
+        places = [place_of(file, self._roots) for file in files]
+        with self._claiming:
+            self._names.take_names(self.lease, step, places)
 
     def note(self, event: Told) -> None:
         """Take note of what an event tells of the job's outputs, and of how it ends."""
@@ -221,6 +228,9 @@ class _Run:
                 self.add(node, files)
             case NodeResult(node, outputs):
                 self.outputs[node] = {"text": [f"{name}: {told}" for name, told in outputs.items()]}
+            case RunStarted(_, pending):
+                to_run = {split_id(step.partition(SEPARATOR)[0])[0] for step in pending}
+                self.record["held"] = [node for node in self.lease.request.document["graph"] if node not in to_run]
             case RunFinished(_, seconds, cached, timings, failures):
                 self.record |= {"seconds": seconds, "cached": cached, "timings": dict(timings)}
                 self.record |= {"failures": [_failure(failure) for failure in failures]}

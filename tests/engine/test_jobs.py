@@ -128,15 +128,28 @@ class TestLeases:
             ("a", "done", {"1": {"images": ["a"]}}, {"cached": 2}),
         ]
 
-    def test_a_dead_workers_job_comes_first_again_with_what_it_had_saved(self, jobs: Jobs) -> None:
+    def test_a_dead_workers_job_comes_first_again_with_the_names_that_it_had_taken(self, jobs: Jobs) -> None:
         add(jobs, "a", "b")
         lease = jobs.claim("dead")
         assert lease
-        jobs.note(lease, {"1": {"images": ["x"]}})
+        jobs.take_names(lease, "1", ["x"])
+        jobs.take_names(lease, "1", ["x", "y"])
         jobs.release("dead", because={})
         again = jobs.claim("w")
         assert again
-        assert (again.id, again.attempt, again.outputs) == ("a", 2, {"1": {"images": ["x"]}})
+        assert (again.id, again.attempt, again.claims) == ("a", 2, {"1": ["x", "y"]})
+
+    def test_names_are_forgotten_with_the_end_of_a_job(self, jobs: Jobs) -> None:
+        add(jobs, "a", "b")
+        for state in ("done", "failed"):
+            lease = jobs.claim("w")
+            assert lease
+            jobs.take_names(lease, "1", ["x"])
+            jobs.finish(lease, state, {}, {})
+        assert jobs.retry("b")
+        again = jobs.claim("w")
+        assert again
+        assert again.claims == {"1": ["x"]}
 
     def test_a_job_that_kills_its_workers_fails_in_the_end(self, jobs: Jobs) -> None:
         add(jobs, "a")

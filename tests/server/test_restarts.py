@@ -45,8 +45,9 @@ def run_with_kills(folder: Path, seed: int, kills: int) -> None:
         done: set[str] = set()
         for _ in range(kills):
             time.sleep(rng.uniform(0, 0.8))
-            if rng.random() < 0.5 and server.workers:
-                server.workers[0].kill()
+            if rng.random() < 0.5:
+                for worker in server.workers:
+                    worker.kill()
             else:
                 done |= {name for name in names if server.job(name)["state"] == "done"}
                 finished = {name: server.job(name)["finished"] for name in done}
