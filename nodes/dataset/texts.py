@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -94,6 +95,7 @@ def _session(threads: int) -> Any:
     packages = {name: find_spec(name) for name in ("rapidocr", "onnxruntime")}
     if lacking := [name for name, package in packages.items() if package is None]:
         raise MissingError(f"finding text needs {' and '.join(lacking)}, not installed here", hint=INSTALL)
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # it would note, and tell its maker, what is run here
     import onnxruntime
 
     package = packages["rapidocr"]
