@@ -11,7 +11,7 @@ from pathlib import Path
 from threading import Condition, Lock, Thread
 from typing import Any, BinaryIO, Self
 
-from engine.events import Event, NodeProgress, NodeSaved, to_json
+from engine.events import Event, NodeFailed, NodeProgress, NodeRetried, NodeSaved, NodeText, RunFinished, to_json
 from engine.frames import frame
 from engine.kinds import place_of
 from engine.node import Preview
@@ -21,6 +21,10 @@ logger = logging.getLogger("kinograph")
 
 TELL_SECONDS = 0.05
 """How long events are gathered."""
+MOST_LETTERS = 20_000
+"""Of each text that tells of a failure."""
+MOST_WRITTEN = 1_000_000
+"""Letters of what a node writes within one telling."""
 PREVIEW_SECONDS = 0.25
 """How far apart previews are at least."""
 PREVIEW_SIDE = 512
@@ -94,6 +98,8 @@ class Reports:
         data = to_json(event)
         if isinstance(event, NodeSaved):
             data["files"] = [place_of(file, self._roots) for file in event.files]
+        elif isinstance(event, NodeFailed | NodeRetried | RunFinished):
+            data = shortened(data)
         with self._waking:
             if isinstance(event, NodeProgress) and event.preview and self.previews:
                 self._preview = self._job, event.node, event.preview
@@ -106,6 +112,8 @@ class Reports:
                     events.pop()
                 elif data["event"] == "node_text":
                     data["text"] = events.pop()["text"] + data["text"]
+            if isinstance(event, NodeText):
+                data = shortened(data, MOST_WRITTEN)
             events.append(data)
             self._waking.notify()
 
@@ -140,6 +148,18 @@ class Reports:
         with self._writing:
             while rest:
                 rest = rest[self._out.write(rest) :]
+
+
+def shortened(data: Any, most: int = MOST_LETTERS) -> Any:
+    """JSON data with the middle of long texts left out: what goes wrong may have megabytes to say."""
+    match data:
+        case str() if len(data) > most:
+            return f"{data[: most // 2]} … {data[-most // 2 :]}"
+        case dict():
+            return {name: shortened(value, most) for name, value in data.items()}
+        case list() | tuple():
+            return [shortened(value, most) for value in data]
+    return data
 
 
 def as_jpeg(image: Image) -> bytes:

@@ -60,6 +60,7 @@ def make_app(setup: Setup, registry: Registry) -> web.Application:
     if (EDITOR / "assets").is_dir():
         app.router.add_static("/assets", EDITOR / "assets")
     app.on_response_prepare.append(add_headers)
+    app.on_shutdown.append(_hang_up)
     app[models.TELL] = lambda told: app[HUB].tell_ours("model", told, needed=False)
     app[models.DEVICES] = {}
     app.cleanup_ctx.extend([_living, models.fetching])
@@ -90,12 +91,16 @@ async def _living(app: web.Application) -> AsyncIterator[None]:
         yield
         telling.cancel()
         await crew.close()
-        await app[HUB].close()
         with suppress(asyncio.CancelledError):
             await telling
         await queue.close()
     finally:
         lock.release()
+
+
+async def _hang_up(app: web.Application) -> None:
+    """Before all else: as long as someone is connected, the server waits."""
+    await app[HUB].close()
 
 
 async def _editor(request: web.Request) -> web.StreamResponse:

@@ -6,7 +6,7 @@ import asyncio
 import json
 import struct
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, Literal
 
@@ -18,6 +18,8 @@ LONGEST_LINE = 4096
 """Messages that may wait for a client; then what can be done without is left out."""
 LARGEST_LINE = 32 << 20
 """Bytes that may wait."""
+FAREWELL_SECONDS = 1.0
+"""How long a client may take to answer that the connection ends."""
 PREVIEW, TEXT, PREVIEW_WITH_DATA = 1, 3, 4
 """What a binary message is, as its first number says."""
 JPEG = 1
@@ -29,14 +31,16 @@ class Client:
     Args:
         sid: the id by which its jobs know it.
         socket: an open WebSocket.
+        cut: ends the connection at once, whatever is still to be sent.
     """
 
-    def __init__(self, sid: str, socket: web.WebSocketResponse) -> None:
-        self.sid = sid
+    def __init__(self, sid: str, socket: web.WebSocketResponse, cut: Callable[[], object]) -> None:
+        self.sid: str | None = sid
         self.features: Features = {}
         """What it said that it understands."""
         self.too_slow = False
         self._socket = socket
+        self._cut = cut
         self._line: deque[tuple[str | bytes, bool]] = deque()
         self._nbytes = 0
         self._waiting = asyncio.Event()
@@ -56,6 +60,9 @@ class Client:
             self._line = deque(item for item in self._line if item[1])
             self._nbytes = sum(len(text) for text, _ in self._line)
             self.too_slow = len(self._line) > LONGEST_LINE or self._nbytes > LARGEST_LINE
+            if self.too_slow:
+                self._line.clear()
+                self._cut()  # what it is sent now may wait for it for ever, a farewell as well
         self._waiting.set()
 
     async def send(self) -> None:
@@ -71,11 +78,13 @@ class Client:
                         await self._socket.send_str(message)
                     else:
                         await self._socket.send_bytes(message)
-        self._line.clear()
-        await self._socket.close(code=WSCloseCode.TRY_AGAIN_LATER, message=b"too slow")
 
     async def close(self) -> None:
-        await self._socket.close(code=WSCloseCode.GOING_AWAY)
+        """End the connection; not every client takes leave."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(FAREWELL_SECONDS):
+                await self._socket.close(code=WSCloseCode.GOING_AWAY)
+        self._cut()
 
 
 class Hub:
@@ -91,7 +100,7 @@ class Hub:
         """Take a client in; another connection of the same id gets nothing more that is for it alone."""
         for other in self._clients:
             if other.sid == client.sid:
-                other.sid = ""
+                other.sid = None
         self._clients.add(client)
 
     def remove(self, client: Client) -> None:
@@ -117,7 +126,8 @@ class Hub:
 
     def preview(self, job: str, node: str, shown: str, jpeg: bytes, *, of: str | None) -> None:
         """A preview for those who can show it: the client whose job it is, and the editors."""
-        about = {"node_id": node, "display_node_id": shown, "prompt_id": job, "image_type": "image/jpeg"}
+        about = {"node_id": node, "display_node_id": shown, "real_node_id": node, "parent_node_id": None}
+        about |= {"prompt_id": job, "image_type": "image/jpeg"}
         text = json.dumps(about).encode()
         forms = {
             "plain": struct.pack(">II", PREVIEW, JPEG) + jpeg,
@@ -138,8 +148,7 @@ class Hub:
 
     async def close(self) -> None:
         """End all connections."""
-        for client in list(self._clients):
-            await client.close()
+        await asyncio.gather(*(client.close() for client in self._clients))
 
 
 def _preview_form(features: Features) -> Literal["plain", "with data"] | None:

@@ -26,15 +26,18 @@ FEATURES = {"supports_preview_metadata": True, "kinograph_events": True}
 async def connect(request: web.Request) -> web.WebSocketResponse:
     """A WebSocket; `clientId` is what jobs are sent with whose progress it is to be told of."""
     app = request.app
-    socket = web.WebSocketResponse(heartbeat=HEARTBEAT, max_msg_size=LARGEST_MESSAGE)
+    sid = request.query.get("clientId", "")[:200] or uuid.uuid4().hex
+    # compressed, each message would be so for each client anew, and take more memory than the rest of it
+    socket = web.WebSocketResponse(heartbeat=HEARTBEAT, max_msg_size=LARGEST_MESSAGE, compress=False)
     await socket.prepare(request)
-    client = Client(request.query.get("clientId", "")[:200] or uuid.uuid4().hex, socket)
+    assert request.transport
+    client, remaining = Client(sid, socket, request.transport.abort), await left(app)
+    status = {"status": {"exec_info": {"queue_remaining": remaining}}, "sid": sid}
+    client.offer(json.dumps({"type": "status", "data": status}))  # first of all: clients wait for their id
+    for kind, data in app[NEWS].now(sid):
+        client.offer(json.dumps({"type": kind, "data": data}))
     app[HUB].add(client)
     sending = asyncio.create_task(client.send())
-    status = {"status": {"exec_info": {"queue_remaining": await left(app)}}, "sid": client.sid}
-    client.offer(json.dumps({"type": "status", "data": status}))
-    for kind, data in app[NEWS].now(client.sid):
-        client.offer(json.dumps({"type": kind, "data": data}))
     try:
         async for message in socket:
             if message.type is WSMsgType.TEXT:
