@@ -51,7 +51,9 @@ export function Results({ run, picture, title }: Props) {
 function Streamed({ text }: { text: string }) {
   const box = useRef<HTMLParagraphElement>(null);
   // biome-ignore lint/correctness/useExhaustiveDependencies: the text's growth is what it scrolls for
-  useEffect(() => box.current?.scrollTo({ top: box.current.scrollHeight }), [text]);
+  useEffect(() => {
+    box.current?.scrollTo({ top: box.current.scrollHeight });
+  }, [text]);
   return (
     <p ref={box} className="text nowheel">
       {text}

@@ -1,6 +1,7 @@
 /** A run as it is shown, made from its events. Nodes are those of the flat graph, and all that they are part of. */
 
-import type { FileRef, FullJob, JobState, Problem, RunEvent } from "./schema";
+import type { Document, FileRef, FullJob, JobState, Problem, RunEvent } from "./schema";
+import { asLink } from "./workflow";
 
 export type NodeState = "pending" | "running" | "cached" | "done" | "failed" | "skipped" | "cancelled";
 
@@ -22,6 +23,8 @@ export interface NodeRun {
 
 export interface Run {
   job: string;
+  /** What was run, as far as it is known. */
+  graph: Document["graph"];
   state: JobState;
   nodes: Record<string, NodeRun>;
   seconds: number | null;
@@ -44,8 +47,8 @@ const FRESH: NodeRun = {
   parts: {},
 };
 
-export function newRun(job: string): Run {
-  return { job, state: "pending", nodes: {}, seconds: null, cached: 0, problem: null };
+export function newRun(job: string, graph: Document["graph"] = {}): Run {
+  return { job, graph, state: "pending", nodes: {}, seconds: null, cached: 0, problem: null };
 }
 
 /** The nodes that a node is part of: "0:face/draw[3]" is one of "face/draw", which is one of "face". */
@@ -69,6 +72,13 @@ function stateOf(parts: NodeRun["parts"]): NodeState {
   const isBegun = Object.values(begun).some((count) => count > 0);
   if (pending > 0 && isBegun && !parts.failed) return "running";
   return RANK.find((state) => (parts[state] ?? 0) > 0) ?? "pending";
+}
+
+/** A run whose graph was not known so far. */
+export function ofGraph(run: Run, graph: Document["graph"]): Run {
+  const draft = new Draft({ ...run, graph });
+  for (const [node, { state }] of Object.entries(run.nodes)) if (state !== "pending") draft.keepBefore(node);
+  return draft.run;
 }
 
 /** Applies events, in order, to a run. */
@@ -97,6 +107,7 @@ class Draft {
         break;
       case "node_started":
         this.become(event.node, "running", { problem: null });
+        this.keepBefore(event.node);
         break;
       case "node_progress":
         this.change(event.node, { done: event.done, total: event.total, unit: event.unit });
@@ -112,9 +123,11 @@ class Draft {
         break;
       case "node_cached":
         this.become(event.node, "cached");
+        this.keepBefore(event.node);
         break;
       case "node_finished":
         this.become(event.node, "done", { seconds: event.seconds });
+        this.keepBefore(event.node);
         break;
       case "node_retried":
         this.each(event.node, () => ({ problem: event.problem }));
@@ -163,6 +176,19 @@ class Draft {
     }
   }
 
+  /** What leads to a node that has what it needs, and isn't to run itself, is kept from before. */
+  keepBefore(node: string): void {
+    const waiting = [owners(node).at(-1) ?? node];
+    for (let name = waiting.pop(); name !== undefined; name = waiting.pop()) {
+      for (const value of Object.values(this.run.graph[name]?.inputs ?? {})) {
+        const source = asLink(value)?.[0];
+        if (!source || source in this.run.nodes || this.run.graph[source]?._meta?.mode) continue;
+        this.change(source, { state: "cached" });
+        waiting.push(source);
+      }
+    }
+  }
+
   /** What has not come to an end by now doesn't any more. */
   private stop(): void {
     for (const [name, node] of Object.entries(this.run.nodes)) {
@@ -173,7 +199,11 @@ class Draft {
 
 /** What a job's record tells, as the events that are left of it. */
 function recorded({ outputs, record }: FullJob): RunEvent[] {
-  const events: RunEvent[] = (record?.held ?? []).map((node) => ({ event: "node_cached", node, kind: "" }));
+  const events: RunEvent[] = [];
+  const isKept = (node: string) => !(node in (record?.timings ?? {}));
+  for (const node of Object.keys(outputs ?? {}).filter(isKept)) {
+    events.push({ event: "node_cached", node, kind: "" });
+  }
   for (const [node, seconds] of Object.entries(record?.timings ?? {})) {
     events.push({ event: "node_finished", node, kind: "", seconds });
   }
@@ -191,7 +221,7 @@ function recorded({ outputs, record }: FullJob): RunEvent[] {
 
 /** A run as a job's record tells it. */
 export function runOf(job: FullJob): Run {
-  const run = reduced(newRun(job.id), recorded(job));
+  const run = reduced(newRun(job.id, job.document.graph), recorded(job));
   const { state, seconds, problem, record } = job;
   const isTold = record?.failures?.some((failure) => failure.node === problem?.node) ?? false;
   return { ...run, state, seconds, cached: record?.cached ?? 0, problem: isTold ? null : problem };

@@ -157,8 +157,6 @@ export interface FullJob extends Job {
   document: Document;
   record?: {
     cached?: number;
-    /** The nodes of the document that had not to run, as their results were kept. */
-    held?: string[];
     timings?: Record<string, number>;
     failures?: { node: string; kind: string; problem: Problem; trace: string }[];
   };

@@ -106,6 +106,7 @@ it("is told again by the record of its job", () => {
     state: "failed",
     seconds: 9,
     problem,
+    document: { graph: { load: {}, save: { inputs: { images: ["load", 0] } } } },
     outputs: { save: { images: [file] }, tell: { text: ["hello"] } },
     record: {
       cached: 2,
@@ -117,5 +118,22 @@ it("is told again by the record of its job", () => {
   expect(told).toMatchObject({ state: "failed", seconds: 9, cached: 2 });
   expect(told.nodes.save).toMatchObject({ state: "done", seconds: 1.5, files: [file] });
   expect(told.nodes.draw).toMatchObject({ state: "failed", problem });
-  expect(told.nodes.tell?.results).toEqual({ 1: "hello" });
+  expect(told.nodes.load?.state).toBe("cached");
+  expect(told.nodes.tell).toMatchObject({ state: "cached", results: { 1: "hello" } });
+});
+
+it("marks what leads to a node that runs, and had not to run itself", () => {
+  const graph = {
+    load: { class_type: "Load", inputs: {} },
+    off: { class_type: "Load", inputs: {}, _meta: { mode: "mute" as const } },
+    draw: { class_type: "Draw", inputs: { model: ["load", 0], other: ["off", 0] } },
+    save: { class_type: "Save", inputs: { images: ["draw", 0] } },
+    else: { class_type: "Load", inputs: {} },
+  };
+  const begun = reduced(newRun("job", graph), [
+    { event: "run_started", nodes: 4, pending: ["draw", "save"] },
+    { event: "node_started", node: "draw", kind: "Draw" },
+  ]);
+  const states = Object.fromEntries(Object.entries(begun.nodes).map(([node, { state }]) => [node, state]));
+  expect(states).toEqual({ load: "cached", draw: "running", save: "pending" });
 });

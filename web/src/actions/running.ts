@@ -2,7 +2,7 @@
 
 import { api } from "../api";
 import { t } from "../i18n";
-import { newRun } from "../run";
+import { newRun, ofGraph } from "../run";
 import type { Document } from "../schema";
 import { store } from "../store";
 import { runId } from "../workflow";
@@ -18,7 +18,8 @@ async function start(
   const { document, client, name } = getState();
   await trying(async () => {
     const { prompt_id } = await begin(document, client);
-    getState().follow(prompt_id);
+    const run = getState().runs[prompt_id] ?? newRun(prompt_id); // its first events may have come before the answer
+    getState().follow(prompt_id, ofGraph(run, document.graph));
     if (name) remember(name, prompt_id);
   });
 }
@@ -49,6 +50,5 @@ export async function cancel(job = getState().job): Promise<void> {
 export const retry = (job: string) =>
   trying(async () => {
     await api.retry(job);
-    store.setState({ runs: { ...getState().runs, [job]: newRun(job) } });
-    getState().follow(job);
+    getState().follow(job, newRun(job, getState().runs[job]?.graph));
   });

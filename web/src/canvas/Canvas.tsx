@@ -23,7 +23,7 @@ import { plainColour } from "./colours";
 import type { FlowEdge, FlowNode } from "./flow";
 import { LinkEdge } from "./LinkEdge";
 import { openCanvasMenu } from "./menus";
-import { fit, setFlow, setPointer, toGraph } from "./view";
+import { fit, resetView, setFlow, setPointer, toGraph } from "./view";
 
 const NODE_TYPES = { card: NodeCard, note: NoteCard, group: GroupBox };
 const EDGE_TYPES = { link: LinkEdge };
@@ -155,6 +155,7 @@ export function Canvas() {
 
   // biome-ignore lint/correctness/useExhaustiveDependencies: `shown` counts up when something else is to be fitted
   useEffect(() => {
+    if (getState().nodes.length === 0) return resetView();
     const timer = setTimeout(fit, 60);
     return () => clearTimeout(timer);
   }, [shown]);

@@ -40,6 +40,11 @@ export function fit(nodes?: string[]): void {
   void flow?.fitView({ padding: 0.12, maxZoom: 1.1, duration: isCalm() ? 0 : 250, ...only });
 }
 
+/** An empty canvas, at its own size. */
+export function resetView(): void {
+  void flow?.setViewport({ x: 0, y: 0, zoom: 1 });
+}
+
 export function zoom(factor: number): void {
   void flow?.zoomTo(flow.getZoom() * factor, { duration: isCalm() ? 0 : 120 });
 }

@@ -1,0 +1,233 @@
+"""Running: a picture and a video made from an empty page, and all that is told meanwhile."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from playwright.sync_api import Browser, expect
+
+from tests.browser.editor import Editor
+from tests.server.live import Live
+
+
+def painting(editor: Editor, rows: int = 4) -> None:
+    """A picture that is painted and saved."""
+    editor.add("paint", 250, 150)
+    editor.add("save image", 700, 150)
+    editor.link(editor.output("Paint"), editor.input("Save image", "images"))
+    editor.fill("Paint", "rows", rows)
+
+
+def test_a_picture_is_made_from_an_empty_page(editor: Editor) -> None:
+    editor.add("image model", 120, 150)
+    editor.fill("Image model load", "source", "sprite/sdxl")
+    editor.add("keyframe", 480, 120)
+    editor.add("save image", 850, 150)
+    editor.link(editor.output("Image model load"), editor.input("Keyframe sampler", "model"))
+    editor.link(editor.output("Keyframe sampler"), editor.input("Save image", "images"))
+    editor.fill("Keyframe sampler", "prompt", "a red fish on the beach in crayon style")
+    editor.fill("Keyframe sampler", "steps", 3)
+    expect(editor.page.get_by_text("Ready to run")).to_be_visible()
+    editor.run()
+    editor.ended()
+    picture = editor.card("Save image").get_by_role("img", name=re.compile(r"\.png$"))
+    expect(picture).to_be_visible()
+    assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
+
+
+@pytest.mark.full
+def test_a_video_is_made_from_an_empty_page_and_plays_in_its_node(server: Live, browser: Browser) -> None:
+    with Editor.opened(browser, server, reduced_motion="no-preference") as editor:
+        editor.new()
+        for _ in range(3):
+            editor.press("-")
+        editor.add("text", 120, 140)
+        editor.add("image model", 120, 420)
+        editor.add("keyframe", 330, 140)
+        editor.add("video model", 330, 560)
+        editor.add("SVD", 560, 140)
+        editor.add("save video", 800, 140)
+        editor.link(editor.output("Text"), editor.input("Keyframe sampler", "prompt"))
+        editor.link(editor.output("Image model load"), editor.input("Keyframe sampler", "model"))
+        editor.link(editor.output("Keyframe sampler"), editor.input("SVD sampler", "image"))
+        editor.link(editor.output("Video model load"), editor.input("SVD sampler", "model"))
+        editor.link(editor.output("SVD sampler"), editor.input("Save video", "video"))
+        editor.fill("Text", "text", "a red fish on the beach in crayon style")
+        editor.fill("Image model load", "source", "sprite/sdxl")
+        editor.fill("Video model load", "source", "sprite/svd")
+        editor.fill("Keyframe sampler", "steps", 3)
+        editor.fill("SVD sampler", "steps", 2)
+        editor.fill("SVD sampler", "frames", 6)
+        expect(editor.page.get_by_text("Ready to run")).to_be_visible()
+        editor.run()
+        editor.ended()
+        video = editor.card("Save video").locator("video")
+        expect(video).to_be_visible()
+        video.evaluate(PLAYS)
+        assert editor.complaints == []
+
+
+PLAYS = """video => new Promise((resolve) => {
+  const look = () => (video.readyState >= 2 && video.currentTime > 0 && !video.paused ? resolve() : setTimeout(look, 20));
+  look();
+})"""
+
+
+def test_how_far_a_node_is_is_seen_on_it(editor: Editor) -> None:
+    painting(editor, rows=60)
+    editor.run()
+    bar = editor.page.get_by_role("progressbar", name="Progress of Paint")
+    expect(bar).to_have_attribute("aria-valuenow", re.compile(r"[1-9]\d*"))
+    expect(bar).to_have_attribute("aria-valuetext", re.compile("/ 60 row"))
+    expect(editor.card("Paint").get_by_role("img", name="Preview of Paint")).to_be_visible()
+    editor.ended()
+    expect(editor.state("Paint", r"done [\d.]+ s")).to_be_visible()
+
+
+def test_what_is_known_from_before_is_marked_as_such(editor: Editor) -> None:
+    painting(editor, rows=5)
+    editor.run()
+    editor.ended()
+    expect(editor.state("Paint", "done")).to_be_visible()
+    editor.run()
+    expect(editor.state("Paint", "from the cache")).to_be_visible()
+    expect(editor.page.locator(".statusbar")).to_contain_text("1 from the cache")
+
+
+def test_a_failure_is_told_on_its_node_and_its_input(editor: Editor) -> None:
+    editor.add("refuse", 150, 150)
+    editor.add("digits", 520, 150)
+    editor.add("save text", 880, 150)
+    editor.link(editor.output("Refuse"), editor.input("Digits", "seed"))
+    editor.link(editor.output("Digits"), editor.input("Save text", "text"))
+    editor.run()
+    editor.ended("Failed")
+    expect(editor.state("Refuse", "failed")).to_be_visible()
+    expect(editor.card("Refuse").get_by_role("alert")).to_contain_text("is too large")
+    expect(editor.card("Refuse").get_by_role("alert")).to_contain_text("choose one up to 3")
+    expect(editor.field("Refuse", "number")).to_have_attribute("aria-invalid", "true")
+    expect(editor.card("Save text")).to_contain_text("Skipped, as Refuse failed")
+    editor.fill("Refuse", "number", 2)
+    editor.run()
+    editor.ended()
+    expect(editor.card("Refuse").get_by_role("alert")).to_have_count(0)
+
+
+def test_a_wrong_value_is_told_on_its_input_before_it_runs(editor: Editor) -> None:
+    editor.add("paint", 250, 150)
+    editor.fill("Paint", "rows", 9999)
+    expect(editor.field("Paint", "rows")).to_have_attribute("aria-invalid", "true")
+    expect(editor.card("Paint").get_by_role("alert")).to_contain_text("200")
+    editor.button(re.compile("problems?$")).click()
+    editor.choose("Paint:")
+    expect(editor.page.locator(":focus")).to_have_attribute("aria-label", "Paint")
+
+
+def test_a_text_is_seen_while_it_is_written(editor: Editor) -> None:
+    editor.add("recite", 250, 150)
+    editor.add("save text", 700, 150)
+    editor.link(editor.output("Recite"), editor.input("Save text", "text"))
+    words = " ".join(f"word{number}" for number in range(60))
+    editor.fill("Recite", "text", words)
+    editor.run()
+    written = editor.card("Recite").locator(".results")
+    expect(written).to_contain_text("word5")
+    assert "word59" not in written.inner_text()
+    expect(written).to_contain_text("word59")
+    expect(editor.card("Save text").locator(".results")).to_contain_text(words)
+
+
+def test_a_table_is_seen_with_how_its_numbers_are_spread(editor: Editor, clip: bytes) -> None:
+    editor.add("load video", 150, 150)
+    editor.add("frame filter", 480, 120)
+    editor.add("preview table", 850, 150)
+    with editor.page.expect_file_chooser() as chooser:
+        editor.card("Load video").locator("label.upload").click()
+    chooser.value.set_files([{"name": "clip.mp4", "mimeType": "video/mp4", "buffer": clip}])
+    expect(editor.field("Load video", "file")).to_have_value(re.compile("clip.*mp4"))
+    editor.link(editor.output("Load video"), editor.input("Video frame filter", "source"))
+    editor.link(editor.output("Video frame filter", "table"), editor.input("Preview table", "table"))
+    editor.run()
+    editor.ended()
+    results = editor.card("Preview table").locator(".results")
+    expect(results.get_by_role("row")).to_have_count(13)
+    expect(results.get_by_role("img", name=re.compile("^How .* is spread"))).not_to_have_count(0)
+
+
+def test_one_node_alone_is_run(editor: Editor) -> None:
+    painting(editor)
+    editor.add("recite", 250, 600)
+    editor.fill("Recite", "text", "hello")
+    editor.add("preview text", 700, 600)
+    editor.link(editor.output("Recite"), editor.input("Preview text", "text"))
+    editor.menu_of("Preview text")
+    editor.choose("Run only this")
+    editor.ended()
+    expect(editor.card("Preview text")).to_contain_text("hello")
+    expect(editor.card("Save image").locator(".state")).to_have_count(0)
+
+
+def test_a_run_is_cancelled(editor: Editor) -> None:
+    editor.add("wait", 250, 150)
+    editor.add("save text", 700, 150)
+    editor.link(editor.output("Wait"), editor.input("Save text", "text"))
+    editor.fill("Wait", "text", "never said")
+    editor.fill("Wait", "steps", 3000)
+    editor.run()
+    expect(editor.state("Wait", "running")).to_be_visible()
+    editor.page.get_by_role("banner").get_by_role("button", name="Cancel").click()
+    editor.ended("Cancelled")
+    expect(editor.state("Wait", "cancelled")).to_be_visible()
+
+
+def test_values_are_compared_in_a_grid(editor: Editor) -> None:
+    painting(editor)
+    panel = editor.panel("Sweep")
+    panel.get_by_label("Input of axis X").select_option("Paint · hue")
+    panel.get_by_label("Values of axis X").fill("red, green")
+    panel.get_by_label("Input of axis Y").select_option("Paint · rows")
+    panel.get_by_label("Values of axis Y").fill("2, 3")
+    panel.get_by_role("button", name="Run 4 combinations").click()
+    editor.ended()
+    grid = panel.get_by_role("region", name="The grid")
+    expect(grid.get_by_role("img", name=re.compile("png$"))).to_be_visible()
+    expect(grid.get_by_role("row")).to_have_count(5)
+    expect(editor.card("Save image").get_by_role("img", name=re.compile("png$"))).to_have_count(4)
+
+
+def test_a_run_is_shown_again_when_the_page_is_loaded_anew(editor: Editor) -> None:
+    painting(editor)
+    editor.run()
+    editor.ended()
+    editor.page.reload()
+    expect(editor.card("Save image").get_by_role("img", name=re.compile("png$"))).to_be_visible()
+    expect(editor.state("Paint", "done")).to_be_visible()
+    editor.ended()
+
+
+def test_a_run_that_goes_on_is_followed_when_the_page_is_loaded_anew(editor: Editor) -> None:
+    painting(editor, rows=100)
+    editor.run()
+    expect(editor.state("Paint", "running")).to_be_visible()
+    editor.page.reload()
+    expect(editor.state("Paint", "running")).to_be_visible()
+    editor.ended()
+    expect(editor.card("Save image").get_by_role("img", name=re.compile("png$"))).to_be_visible()
+
+
+def test_the_largest_seed_keeps_all_of_its_digits(editor: Editor) -> None:
+    editor.add("digits", 250, 150)
+    editor.add("preview text", 700, 150)
+    editor.link(editor.output("Digits"), editor.input("Preview text", "text"))
+    editor.fill("Digits", "seed", 2**64 - 1)
+    editor.run()
+    editor.ended()
+    expect(editor.card("Preview text").locator(".results")).to_contain_text(str(2**64 - 1))
+    editor.press("Control+s")
+    expect(editor.toast).to_contain_text("Saved as")
+    editor.page.reload()
+    expect(editor.field("Digits", "seed")).to_have_value(str(2**64 - 1))
+    assert editor.graph["digits"]["inputs"]["seed"] == 2**64 - 1
+    editor.button("Roll another seed").click()
+    expect(editor.field("Digits", "seed")).not_to_have_value(str(2**64 - 1))
