@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 
-import pytest
 from playwright.sync_api import Browser, expect
 
 from tests.browser.editor import Editor
@@ -36,7 +35,6 @@ def test_a_picture_is_made_from_an_empty_page(editor: Editor) -> None:
     assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
 
 
-@pytest.mark.full
 def test_a_video_is_made_from_an_empty_page_and_plays_in_its_node(server: Live, browser: Browser) -> None:
     with Editor.opened(browser, server, reduced_motion="no-preference") as editor:
         editor.new()
@@ -69,7 +67,10 @@ def test_a_video_is_made_from_an_empty_page_and_plays_in_its_node(server: Live, 
 
 
 PLAYS = """video => new Promise((resolve) => {
-  const look = () => (video.readyState >= 2 && video.currentTime > 0 && !video.paused ? resolve() : setTimeout(look, 20));
+  const look = () => {
+    const isPlaying = video.readyState >= 2 && video.currentTime > 0 && !video.paused;
+    isPlaying ? resolve() : setTimeout(look, 20);
+  };
   look();
 })"""
 
@@ -146,6 +147,7 @@ def test_a_table_is_seen_with_how_its_numbers_are_spread(editor: Editor, clip: b
         editor.card("Load video").locator("label.upload").click()
     chooser.value.set_files([{"name": "clip.mp4", "mimeType": "video/mp4", "buffer": clip}])
     expect(editor.field("Load video", "file")).to_have_value(re.compile("clip.*mp4"))
+    editor.fill("Video frame filter", "rules", "worst 25% motion")
     editor.link(editor.output("Load video"), editor.input("Video frame filter", "source"))
     editor.link(editor.output("Video frame filter", "table"), editor.input("Preview table", "table"))
     editor.run()

@@ -35,7 +35,7 @@ function Palette() {
   const [chosen, setChosen] = useState(0);
   const list = useRef<HTMLUListElement>(null);
   const found = useMemo(
-    () => ranked(faces, text, (face) => [face.kind, words(face.kind), face.category, face.help]),
+    () => ranked(faces, text, (face) => [words(face.kind), face.kind, face.category, face.help]),
     [faces, text],
   );
 

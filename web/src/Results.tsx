@@ -12,6 +12,7 @@ import { useLoaded } from "./ui/useLoaded";
 const MOST_SHOWN = 16;
 const MOST_ROWS = 50;
 const MOST_PLOTS = 6;
+const PICTURE = /^data:image\/(jpeg|png);base64,/;
 
 interface Props {
   run: NodeRun | undefined;
@@ -139,7 +140,7 @@ function TableFile({ file }: ViewProps) {
   return <TableView table={table} />;
 }
 
-export function TableView({ table: { columns, rows } }: { table: Table }) {
+export function TableView({ table: { columns, rows, total } }: { table: Table }) {
   const plots = useMemo(
     () =>
       columns
@@ -174,14 +175,20 @@ export function TableView({ table: { columns, rows } }: { table: Table }) {
               // biome-ignore lint/suspicious/noArrayIndexKey: rows have no name, and don't move
               <tr key={at}>
                 {row.map((value, column) => (
-                  <td key={columns[column]}>{value}</td>
+                  <td key={columns[column]}>
+                    {PICTURE.test(value) ? <img src={value} alt={columns[column]} /> : value}
+                  </td>
                 ))}
               </tr>
             ))}
           </tbody>
         </table>
       </section>
-      <p className="more">{t("results.rows", { count: rows.length })}</p>
+      <p className="more">
+        {rows.length < total
+          ? t("results.first", { count: rows.length, total })
+          : t("results.rows", { count: total })}
+      </p>
     </div>
   );
 }

@@ -90,9 +90,14 @@ function watch(): void {
 
 /** After the connection was lost: the server may know other kinds of node by now, and the job be further. */
 async function catchUp(): Promise<void> {
-  const { job } = store.getState();
   await trying(learn);
   await autosave();
+  await showLast();
+}
+
+/** The job that the draft goes with: what comes after this is told. */
+async function showLast(): Promise<void> {
+  const { job } = store.getState();
   if (job) await trying(() => showJob(job));
 }
 
@@ -106,7 +111,7 @@ function connect(): void {
   listen(store.getState().client, {
     connected: (isConnected) => {
       store.setState({ isConnected });
-      if (isConnected && wasLost) void catchUp();
+      if (isConnected) void (wasLost ? catchUp() : showLast());
       wasLost = !isConnected;
     },
     preview: (preview) => store.getState().preview(preview),
@@ -133,7 +138,7 @@ async function begin(): Promise<void> {
   store.getState().open(draft.document, draft.name);
   if (!draft.isKept) store.setState({ kept: null });
   if (draft.name && draft.job) remember(draft.name, draft.job);
-  if (draft.job) await showJob(draft.job);
+  if (draft.job) store.getState().follow(draft.job);
 }
 
 /** Starts it all; tells what went wrong if the server doesn't answer, and tries again. */

@@ -35,25 +35,26 @@ export function kindOf(name: string): FileKind {
 export interface Table {
   columns: string[];
   rows: string[][];
+  /** How many rows there are, if only the first are here. */
+  total: number;
 }
 
 /** A CSV, TSV, JSON or JSON-lines file as a table; null if it isn't one. */
 export function readTable(name: string, text: string): Table | null {
   const read = READERS[extension(name)];
   try {
-    const [columns, ...rows] = read?.(text) ?? [];
-    return columns ? { columns, rows } : null;
+    return read?.(text) ?? null;
   } catch {
     return null;
   }
 }
 
-const READERS: Record<string, (text: string) => string[][]> = {
-  csv: csvParseRows,
-  tsv: tsvParseRows,
-  json: (text) => recordRows(JSON.parse(text)),
+const READERS: Record<string, (text: string) => Table | null> = {
+  csv: (text) => fromLines(csvParseRows(text)),
+  tsv: (text) => fromLines(tsvParseRows(text)),
+  json: (text) => fromJson(JSON.parse(text)),
   jsonl: (text) =>
-    recordRows(
+    fromRecords(
       text
         .split("\n")
         .filter(Boolean)
@@ -61,13 +62,28 @@ const READERS: Record<string, (text: string) => string[][]> = {
     ),
 };
 
-function recordRows(data: unknown): string[][] {
+function fromLines([columns, ...rows]: string[][]): Table | null {
+  return columns ? { columns, rows, total: rows.length } : null;
+}
+
+/** A preview, as `PreviewTable` writes it, or a list of records. */
+function fromJson(data: unknown): Table | null {
+  const { columns, rows, total } = (data ?? {}) as { columns?: unknown; rows?: unknown; total?: unknown };
+  if (!Array.isArray(columns) || !Array.isArray(rows) || !rows.every(Array.isArray)) return fromRecords(data);
+  return {
+    columns: columns.map(String),
+    rows: rows.map((row: unknown[]) => row.map(cell)),
+    total: typeof total === "number" ? total : rows.length,
+  };
+}
+
+function fromRecords(data: unknown): Table | null {
   const isRecords =
     Array.isArray(data) && data.length > 0 && data.every((row) => row && typeof row === "object");
-  if (!isRecords) return [];
+  if (!isRecords) return null;
   const records = data as Record<string, unknown>[];
   const columns = [...new Set(records.flatMap((record) => Object.keys(record)))];
-  return [columns, ...records.map((record) => columns.map((column) => cell(record[column])))];
+  return fromLines([columns, ...records.map((record) => columns.map((column) => cell(record[column])))]);
 }
 
 function cell(value: unknown): string {

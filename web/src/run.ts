@@ -110,9 +110,11 @@ class Draft {
         this.keepBefore(event.node);
         break;
       case "node_progress":
+        this.work(event.node);
         this.change(event.node, { done: event.done, total: event.total, unit: event.unit });
         break;
       case "node_text":
+        this.work(event.node);
         this.each(event.node, (node) => ({ text: node.text + event.text }));
         break;
       case "node_saved":
@@ -143,6 +145,12 @@ class Draft {
         this.stop();
         break;
     }
+  }
+
+  /** Whoever comes in the middle of a run learns by what a node tells that it is at work. */
+  private work(node: string): void {
+    if (this.run.nodes[node]?.state !== "running") this.become(node, "running");
+    this.run.state = "running";
   }
 
   private change(node: string, change: Partial<NodeRun>): void {

@@ -1,3 +1,6 @@
+/** More than all words of a search may come to. */
+const EXACT = 1000;
+
 /** Items that a text is found in, the best first; an earlier name counts more than a later one. */
 export function ranked<T>(items: T[], text: string, namesOf: (item: T) => string[]): T[] {
   const wanted = text.trim().toLowerCase().split(/\s+/).filter(Boolean);
@@ -6,7 +9,8 @@ export function ranked<T>(items: T[], text: string, namesOf: (item: T) => string
     const scores = wanted.map((word) =>
       Math.max(0, ...names.map((name, at) => score(name, word) / (at + 1))),
     );
-    return { item, score: scores.includes(0) ? 0 : scores.reduce((sum, part) => sum + part, 1) };
+    const exact = names[0] === wanted.join(" ") ? EXACT : 0;
+    return { item, score: scores.includes(0) ? 0 : scores.reduce((sum, part) => sum + part, 1 + exact) };
   });
   return scored
     .filter((found) => found.score > 0)

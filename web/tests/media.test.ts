@@ -18,6 +18,7 @@ describe("tables", () => {
     expect(readTable("a.csv", 'name,score\n"a, b",0.5\n')).toEqual({
       columns: ["name", "score"],
       rows: [["a, b", "0.5"]],
+      total: 1,
     });
   });
 
@@ -28,6 +29,19 @@ describe("tables", () => {
         ["1", ""],
         ["2", "[3]"],
       ],
+      total: 2,
+    });
+  });
+
+  it("are read from a preview of a longer one", () => {
+    const text = '{"columns": ["motion", "frame"], "rows": [[0.5, null], [2, "x"]], "total": 900}';
+    expect(readTable("a.json", text)).toEqual({
+      columns: ["motion", "frame"],
+      rows: [
+        ["0.5", ""],
+        ["2", "x"],
+      ],
+      total: 900,
     });
   });
 
@@ -61,5 +75,6 @@ describe("histograms", () => {
 it("finds names that begin with what is sought first", () => {
   const found = ranked(["save image", "image load", "text"], "image", (name) => [name]);
   expect(found).toEqual(["image load", "save image"]);
+  expect(ranked(["text contains", "text"], "text", (name) => [name])).toEqual(["text", "text contains"]);
   expect(ranked(["save image", "save text"], "sa te", (name) => [name])).toEqual(["save text"]);
 });

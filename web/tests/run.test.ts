@@ -137,3 +137,8 @@ it("marks what leads to a node that runs, and had not to run itself", () => {
   const states = Object.fromEntries(Object.entries(begun.nodes).map(([node, { state }]) => [node, state]));
   expect(states).toEqual({ load: "cached", draw: "running", save: "pending" });
 });
+
+it("is picked up in the middle by what its nodes tell", () => {
+  const late = run({ event: "node_progress", node: "draw", done: 3, total: 9, unit: "step" });
+  expect(late).toMatchObject({ state: "running", nodes: { draw: { state: "running", done: 3, total: 9 } } });
+});

@@ -42,6 +42,7 @@ export async function showJob(id: string): Promise<void> {
     store.getState().follow(id, runOf(job));
   } catch (error) {
     if (!(error instanceof Refused && error.status === 404)) throw error;
+    if (store.getState().job === id) store.getState().leave();
   }
 }
 

@@ -46,7 +46,7 @@ export function resetView(): void {
 }
 
 export function zoom(factor: number): void {
-  void flow?.zoomTo(flow.getZoom() * factor, { duration: isCalm() ? 0 : 120 });
+  void flow?.zoomTo(flow.getZoom() * factor);
 }
 
 /** Moves keyboard focus to a node. */
