@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import re
+import time
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -170,7 +171,7 @@ class Editor:
     def drag(self, start: tuple[float, float], end: tuple[float, float]) -> None:
         self.page.mouse.move(*start)
         self.page.mouse.down()
-        self.page.mouse.move(*end, steps=8)
+        self.page.mouse.move(*end, steps=30)
         self.page.mouse.up()
 
     def drop(self, file: Path | bytes, name: str = "", type: str = "", on: Locator | None = None) -> None:
@@ -179,6 +180,17 @@ class Editor:
         name = name or (file.name if isinstance(file, Path) else "file")
         target = (on or self.page.locator(".react-flow__pane")).element_handle()
         self.page.evaluate(DROP, [target, name, type, b64encode(data).decode()])
+
+    def forgive(self, status: int) -> None:
+        """A request was to be refused: the browser notes that by itself."""
+        self.complaints = [complaint for complaint in self.complaints if f"status of {status}" not in complaint]
+
+    def until(self, what: Callable[[], Any]) -> None:
+        """Waits for something that the page comes to."""
+        end = time.monotonic() + PATIENCE / 1000
+        while not what():
+            assert time.monotonic() < end, "waited in vain"
+            self.page.wait_for_timeout(20)
 
     def open(self, document: dict[str, Any], name: str = "workflow.json") -> None:
         """Open a workflow as a file that is dropped."""
@@ -203,7 +215,8 @@ class Editor:
 
 
 def centre(locator: Locator) -> tuple[float, float]:
-    """The middle of something on the screen."""
+    """The middle of something on the screen, once it rests there."""
+    locator.element_handle().wait_for_element_state("stable")
     box = locator.bounding_box()
     assert box
     return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2

@@ -86,6 +86,7 @@ function watch(): void {
   window.addEventListener("pagehide", keepDraft);
   document.addEventListener("visibilitychange", () => document.hidden && keepDraft());
   soonCheck();
+  soonSave();
 }
 
 /** After the connection was lost: the server may know other kinds of node by now, and the job be further. */

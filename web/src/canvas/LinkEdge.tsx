@@ -33,8 +33,8 @@ export const LinkEdge = memo(function LinkEdge(props: EdgeProps<FlowEdge>) {
     onPointerMove: (event: PointerEvent) => {
       if (moved) setMoved(moved.with(at, toGraph({ x: event.clientX, y: event.clientY })));
     },
-    onPointerUp: () => {
-      if (moved) bend(id, moved);
+    onPointerUp: (event: PointerEvent) => {
+      if (moved) bend(id, moved.with(at, toGraph({ x: event.clientX, y: event.clientY })));
       setMoved(null);
     },
     onDoubleClick: (event: React.MouseEvent) => {

@@ -1,0 +1,178 @@
+"""Workflows are kept, come back, and come out of files."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+from playwright.sync_api import expect
+
+from tests.browser.editor import Editor
+from tests.server.conftest import png
+
+COMFYUI = {
+    "last_node_id": 2,
+    "last_link_id": 1,
+    "nodes": [
+        {
+            "id": 1,
+            "type": "EmptyImage",
+            "pos": [40, 60],
+            "size": [300, 130],
+            "flags": {},
+            "order": 0,
+            "mode": 0,
+            "outputs": [{"name": "IMAGE", "type": "IMAGE", "links": [1]}],
+            "properties": {},
+            "widgets_values": [64, 48, 1, 255],
+        },
+        {
+            "id": 2,
+            "type": "PreviewImage",
+            "pos": [440, 60],
+            "size": [300, 130],
+            "flags": {},
+            "order": 1,
+            "mode": 0,
+            "inputs": [{"name": "images", "type": "IMAGE", "link": 1}],
+            "properties": {},
+            "widgets_values": [],
+        },
+    ],
+    "links": [[1, 1, 0, 2, 0, "IMAGE"]],
+    "groups": [],
+    "config": {},
+    "extra": {},
+    "version": 0.4,
+}
+
+
+def made(editor: Editor, suffix: str) -> Path:
+    """The latest file of a kind in the output folder."""
+    found = sorted((editor.server.folder / "output").rglob(f"*{suffix}"), key=lambda path: path.stat().st_mtime)
+    return found[-1]
+
+
+def title(editor: Editor, text: str) -> None:
+    editor.page.get_by_role("textbox", name="Title of the workflow").fill(text)
+    editor.leave_fields()
+
+
+def picture(editor: Editor) -> None:
+    editor.add("empty image", 150, 150)
+    editor.add("save image", 600, 150)
+    editor.link(editor.output("Empty image"), editor.input("Save image", "images"))
+    editor.fill("Empty image", "color", 255)
+
+
+def test_a_template_is_opened(editor: Editor) -> None:
+    panel = editor.panel("Workflows")
+    panel.get_by_role("button", name="Key frames from a text").click()
+    expect(editor.cards).to_have_count(3)
+    expect(editor.page.get_by_role("textbox", name="Title of the workflow")).to_have_value("Key frames from a text")
+
+
+def test_a_workflow_is_saved_and_an_older_version_restored(editor: Editor) -> None:
+    editor.add("text", 150, 150)
+    editor.fill("Text", "text", "first")
+    title(editor, "Two versions")
+    editor.press("Control+s")
+    expect(editor.toast).to_contain_text("Saved as “Two versions”")
+    editor.fill("Text", "text", "second")
+    editor.press("Control+s")
+    panel = editor.panel("Workflows")
+    panel.get_by_role("button", name="Versions of Two versions (2)").click()
+    panel.get_by_role("button", name="Restore version 1").click()
+    expect(editor.field("Text", "text")).to_have_value("first")
+
+
+def test_a_workflow_is_deleted_once_it_is_said_twice(editor: Editor) -> None:
+    editor.add("text", 150, 150)
+    title(editor, "To be deleted")
+    editor.press("Control+s")
+    panel = editor.panel("Workflows")
+    panel.get_by_role("button", name="Delete To be deleted").click()
+    panel.get_by_role("button", name="Really delete To be deleted?").click()
+    expect(panel.get_by_role("button", name="Delete To be deleted")).to_have_count(0)
+
+
+def test_what_is_new_is_saved_by_itself_and_is_there_after_reloading(editor: Editor) -> None:
+    editor.add("text", 150, 150)
+    editor.fill("Text", "text", "a draft")
+    expect(editor.page.get_by_text(re.compile(r"^Saved as Untitled"))).to_be_visible()
+    editor.fill("Text", "text", "a later draft")
+    editor.page.reload()
+    expect(editor.field("Text", "text")).to_have_value("a later draft")
+    expect(editor.page.get_by_text(re.compile(r"^Saved as Untitled"))).to_be_visible()
+
+
+def test_a_picture_that_was_saved_opens_its_workflow(editor: Editor) -> None:
+    picture(editor)
+    editor.run()
+    editor.ended()
+    saved = made(editor, ".png")
+    editor.new()
+    editor.drop(saved)
+    expect(editor.card("Empty image")).to_be_visible()
+    expect(editor.field("Empty image", "color")).to_have_value("255")
+    expect(editor.links).to_have_count(1)
+
+
+def test_a_video_that_was_saved_opens_its_workflow(editor: Editor) -> None:
+    editor.add("empty image", 120, 150)
+    editor.add("create video", 480, 150)
+    editor.add("save video", 850, 150)
+    editor.fill("Empty image", "batch size", 4)
+    editor.link(editor.output("Empty image"), editor.input("Create video", "images"))
+    editor.link(editor.output("Create video"), editor.input("Save video", "video"))
+    editor.run()
+    editor.ended()
+    saved = made(editor, ".mp4")
+    editor.new()
+    editor.drop(saved)
+    expect(editor.cards).to_have_count(3)
+    expect(editor.links).to_have_count(2)
+
+
+def test_a_workflow_of_comfyuis_editor_is_imported(editor: Editor) -> None:
+    editor.drop(json.dumps(COMFYUI).encode(), "comfyui.json")
+    expect(editor.card("Preview image")).to_be_visible()
+    expect(editor.field("Empty image", "height")).to_have_value("48")
+    expect(editor.links).to_have_count(1)
+    editor.run()
+    editor.ended()
+    expect(editor.card("Preview image").get_by_role("img", name=re.compile("png$"))).to_be_visible()
+
+
+def test_any_other_picture_becomes_a_node_that_loads_it(editor: Editor) -> None:
+    editor.drop(png((20, 10), "blue"), "sea.png", "image/png")
+    expect(editor.field("Load image", "image")).to_have_value("sea.png")
+    editor.forgive(400)  # the picture was asked for a workflow first
+
+
+def test_what_is_no_workflow_is_told_to_be_none(editor: Editor) -> None:
+    editor.drop(b"{", "broken.json")
+    expect(editor.page.locator(".toasts .bad")).to_be_visible()
+    editor.forgive(400)
+
+
+def test_a_file_dropped_on_an_input_is_uploaded(editor: Editor) -> None:
+    editor.add("load image", 150, 150)
+    field = editor.field("Load image", "image")
+    editor.drop(png((20, 10), "green"), "grass.png", "image/png", on=field)
+    expect(field).to_have_value("grass.png")
+    expect(editor.card("Load image").locator(".media img")).to_be_visible()
+
+
+def test_a_workflow_is_downloaded_and_opened_again(editor: Editor) -> None:
+    picture(editor)
+    document = editor.document()
+    editor.new()
+    panel = editor.panel("Workflows")
+    content = json.dumps(document).encode()
+    panel.get_by_label("Open a file").set_input_files(
+        [{"name": "again.json", "mimeType": "application/json", "buffer": content}]
+    )
+    expect(editor.cards).to_have_count(2)
+    assert editor.document()["graph"] == document["graph"]
