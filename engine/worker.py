@@ -8,7 +8,9 @@ then done by another, which goes on from what the cache holds.
 
 from __future__ import annotations
 
+import ctypes
 import os
+import signal
 import sys
 import time
 import traceback
@@ -32,15 +34,14 @@ from engine.frames import read_commands
 from engine.jobs import LEASE_SECONDS, Ended, Jobs, Lease, Outputs
 from engine.kinds import kind_of, place_of
 from engine.registry import Registry
-from engine.reports import Reports
+from engine.reports import Reports, shortened
 from engine.running import Limits, Workshop, events_of, ready, workshop
 from engine.subgraphs import SEPARATOR
 from engine.workflow import Workflow, split_id
 
 LOOK_SECONDS = 2.0
 """How often the queue is looked at by itself: the server says when there is something."""
-TRACE_LETTERS = 20_000
-"""How much of a node's traceback is kept."""
+PR_SET_PDEATHSIG = 1
 
 
 class Settings(BaseModel):
@@ -143,11 +144,11 @@ class Worker:
                 run.record["problems"] = [asdict(problem) for problem in error.problems]
             except Exception as error:  # noqa: BLE001 - a fault of the engine's costs this job, not the worker
                 told = Problem("".join(traceback.format_exception_only(error)).strip())
-                run.record |= {"problems": [asdict(told)], "trace": traceback.format_exc()[-TRACE_LETTERS:]}
+                run.record |= {"problems": [asdict(told)], "trace": traceback.format_exc()}
         with self._looking:
             self._lease = None
             self._cancelled.discard(lease.id)
-        if jobs.finish(lease, state, run.outputs, run.record):
+        if jobs.finish(lease, state, run.outputs, shortened(run.record)):
             self._reports.tell({"ended": lease.id, "state": state})
 
     def _carry_out(self, run: _Run, shop: Workshop) -> Ended:
@@ -248,8 +249,7 @@ class _Run:
 
 
 def _failure(failure: NodeFailed) -> dict[str, Any]:
-    data = asdict(failure)
-    return data | {"inputs": dict(failure.inputs), "trace": failure.trace[-TRACE_LETTERS:]}
+    return asdict(failure) | {"inputs": dict(failure.inputs)}
 
 
 def _state(execution: Execution) -> Ended:
@@ -264,8 +264,21 @@ def _registry(files: list[Path]) -> Registry:
     return registry(files)
 
 
+def _follow_the_server() -> None:
+    """End when the server ends, not when both are told to: a terminal's Ctrl-C, and a service manager, tell all.
+
+    Linux also ends it where Python can't, since a node holds its lock, and before others when memory runs out.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: None)  # unlike SIG_IGN, programs that nodes start don't inherit it
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        Path("/proc/self/oom_score_adj").write_text("1000")
+
+
 def main() -> None:
     """The process: its own output is for the server alone, so whatever nodes print goes to the log."""
+    _follow_the_server()
     told: BinaryIO = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)
     quiet_libraries()

@@ -1,6 +1,7 @@
 """Nodes that misbehave, for the tests of the server."""
 
 import os
+import re
 import signal
 import time
 
@@ -29,6 +30,26 @@ class Hang(Node, version=1, category="rough"):
     def run(self, ctx: Context) -> str:
         time.sleep(600)
         return self.text
+
+
+class Seize(Node, version=1, category="rough"):
+    """Hold Python's lock, so that no other thread gets to do anything."""
+
+    text: str
+
+    def run(self, ctx: Context) -> str:
+        print("seized", flush=True)
+        re.match(r"(a|a)*$", "a" * 60 + "b")
+        return self.text
+
+
+class Shout(Node, version=1, category="rough"):
+    """Fail with much to say."""
+
+    text: str
+
+    def run(self, ctx: Context) -> str:
+        raise ValueError("x" * 100_000)
 
 
 class Crash(Node, version=1, category="rough"):
