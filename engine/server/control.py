@@ -128,7 +128,7 @@ async def overview(app: web.Application) -> dict[str, Any]:
 class Listing(Query):
     state: Literal["pending", "running", "done", "failed", "cancelled"] | None = None
     limit: int = Field(50, ge=1, le=1000)
-    offset: int = Field(0, ge=0)
+    offset: int = Field(0, ge=0, le=2**53)
 
 
 @routes.get(f"{OWN}/jobs")

@@ -21,6 +21,10 @@ from engine.workflow import Workflow
 
 routes = Routes("jobs")
 
+SECRETS = ("auth_token_comfy_org", "api_key_comfy_org")
+"""What of `extra_data` nothing here needs, and nobody else should read: it is neither kept nor told."""
+MOST_SHOWN = 10_000
+"""Jobs that are listed at once."""
 LOST_SECONDS = 0.1
 """How often it is looked whether a job whose worker is gone waits again."""
 
@@ -42,8 +46,8 @@ class Prompt(Body):
     """Higher ones go first."""
     partial_execution_targets: list[str] | None = None
     """The nodes whose outputs are wanted; all that save if it is left out."""
-    extra_data: dict[str, Any] = Field(default_factory=dict)
-    """Kept with the job."""
+    extra_data: dict[str, Any] | None = None
+    """Kept with the job, but for the keys to others' services that clients send along."""
 
     @field_validator("prompt_id")
     @classmethod
@@ -51,6 +55,17 @@ class Prompt(Body):
         if id is not None and not (id.strip() and id.isprintable() and "/" not in id):
             raise ValueError("an id is printable and without '/'")
         return id
+
+    @property
+    def client(self) -> str | None:
+        """The client, wherever it names itself; "" is none."""
+        named = self.client_id or (self.extra_data or {}).get("client_id")
+        return named if isinstance(named, str) and named else None
+
+    @property
+    def extra(self) -> dict[str, Any]:
+        """What is kept."""
+        return {name: value for name, value in (self.extra_data or {}).items() if name not in SECRETS}
 
 
 @routes.post("/prompt", gives="application/json")
@@ -71,9 +86,9 @@ async def prompt(request: web.Request, body: Prompt) -> web.Response:
         body.prompt_id or uuid.uuid4().hex,
         part.workflow.document(),
         workflow.title,
-        body.client_id,
+        body.client,
         part.targets if part is not whole else targets,
-        extra=body.extra_data,
+        extra=body.extra,
     )
     front = body.front or (body.number or 0) < 0
     number = await submit(app, asked, front=front, priority=body.priority)
@@ -120,10 +135,10 @@ async def queue(request: web.Request) -> dict[str, list[Any]]:
     """The jobs that run, and those that wait, in order."""
 
     def told(jobs: Jobs) -> dict[str, list[Any]]:
-        rows = {"queue_running": jobs.running(), "queue_pending": jobs.pending()}
+        rows = {"queue_running": jobs.running(), "queue_pending": jobs.pending(MOST_SHOWN)}
         return {name: [_row(job, jobs.request(job.id)) for job in listed] for name, listed in rows.items()}
 
-    return await request.app[QUEUE].ask(told)
+    return await request.app[QUEUE].look(told)
 
 
 class Ids(Body):
@@ -142,19 +157,25 @@ async def clear_queue(request: web.Request, body: Ids) -> dict[str, Any]:
 
 
 class Page(Query):
-    max_items: int | None = Field(None, ge=0)
-    offset: int = Field(0, ge=0)
+    max_items: int = Field(MOST_SHOWN, ge=0, le=MOST_SHOWN)
+    offset: int = Field(-1, ge=-1, le=2**53)
 
 
 @routes.get("/history")
 async def history(request: web.Request, query: Page) -> dict[str, Any]:
-    """The jobs that have ended, last first."""
+    """The jobs that have ended, first first: the last `max_items`, or those from `offset` on."""
 
     def told(jobs: Jobs) -> dict[str, Any]:
-        limit = -1 if query.max_items is None else query.max_items
-        return {job.id: _past(job, jobs.request(job.id)) for job in jobs.ended(limit, query.offset)}
+        if query.offset < 0:
+            found = jobs.ended(query.max_items)
+        else:
+            counts = jobs.counts()
+            end = sum(counts[state] for state in ENDED) - query.offset  # the list is the other way round
+            begin = max(0, end - query.max_items)
+            found = jobs.ended(max(0, end - begin), begin)
+        return {job.id: _past(job, jobs.request(job.id)) for job in reversed(found)}
 
-    return await request.app[QUEUE].ask(told)
+    return await request.app[QUEUE].look(told)
 
 
 @routes.get("/history/{prompt_id}")
@@ -203,16 +224,23 @@ async def free(request: web.Request, body: Free) -> dict[str, Any]:
     return {}
 
 
+class Part(Query):
+    limit: int = Field(100, ge=0, le=MOST_SHOWN)
+    offset: int = Field(0, ge=0, le=2**53)
+
+
 @routes.get("/api/jobs")
-async def jobs(request: web.Request, query: Page) -> dict[str, Any]:
+async def jobs(request: web.Request, query: Part) -> dict[str, Any]:
     """All jobs: those that run, those that wait, those that have ended."""
 
     def told(jobs: Jobs) -> dict[str, Any]:
-        limit = 100 if query.max_items is None else query.max_items
-        listed = [*jobs.running(), *jobs.pending(), *jobs.ended(limit, query.offset)]
-        return {"jobs": [_listed(job) for job in listed], "pagination": {"offset": query.offset, "limit": limit}}
+        listed = [*jobs.running(), *jobs.pending(MOST_SHOWN), *jobs.ended(query.limit, query.offset)]
+        total, past = sum(jobs.counts().values()), sum(jobs.counts()[state] for state in ENDED)
+        page = {"offset": query.offset, "limit": query.limit, "total": total}
+        page["has_more"] = query.offset + query.limit < past
+        return {"jobs": [_listed(job) for job in listed], "pagination": page}
 
-    return await request.app[QUEUE].ask(told)
+    return await request.app[QUEUE].look(told)
 
 
 @routes.get("/api/jobs/{id}")

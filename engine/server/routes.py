@@ -211,6 +211,7 @@ def refusal(
     listed = list(problems)
     data = {
         "error": {"type": kind, "message": str(listed[0]), "details": "", "extra_info": {}},
+        "node_errors": {},
         "problems": [problem_data(problem) for problem in listed],
     }
     headers = {name: error.headers[name] for name in ("Allow",) if error and name in error.headers}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -77,6 +78,17 @@ def test_without_the_token_nothing_is_told(guarded: Live, path: str) -> None:
     for wrong in ("Bearer wrong", "Bearer ", TOKEN, f"Basic {TOKEN}"):
         assert guarded.ask("GET", path, headers={"Authorization": wrong})[0] == 401
     assert guarded.ask("GET", path, headers={"Cookie": "kinograph_token=wrong"})[0] == 401
+
+
+def test_a_token_that_is_no_text(guarded: Live) -> None:
+    for name, value in (("Authorization", "Bearer \xff"), ("Cookie", "kinograph_token=\xff")):
+        assert guarded.ask("GET", "/queue", headers={name: value})[0] == 401
+    assert "Traceback" not in guarded.log
+
+
+def test_a_body_that_unpacks_to_more_is_not_unpacked(server: Live) -> None:
+    bomb = gzip.compress(bytes(100 << 20))
+    assert server.ask("POST", "/prompt", bomb, {"Content-Encoding": "gzip"})[0] == 415
 
 
 def test_with_the_token_all_is_as_without(guarded: Live) -> None:

@@ -166,10 +166,55 @@ def test_history_can_be_paged_and_cleared(server: Live) -> None:
     names = [server.submit(saving("Wait", f"page {n}", steps=1)) for n in range(3)]
     for name in names:
         server.ended(name)
-    assert list(server.get("/history?max_items=2")) == names[:0:-1]
-    assert next(iter(server.get("/history?max_items=1&offset=2"))) == names[0]
+    assert list(server.get("/history"))[-3:] == names
+    assert list(server.get("/history?max_items=2")) == names[1:]
+    everything = list(server.get("/history?max_items=1000&offset=0"))
+    assert everything[-3:] == names
+    assert list(server.get(f"/history?max_items=2&offset={len(everything) - 3}")) == names[:2]
+    assert server.get(f"/history?max_items=2&offset={len(everything)}") == {}
     server.post("/history", {"delete": [names[1]]})
     assert names[1] not in server.get("/history")
+
+
+def test_a_client_may_name_itself_beside_its_prompt(server: Live) -> None:
+    job = server.submit(saving("Wait", "beside", steps=1), extra_data={"client_id": "me"})
+    assert server.ended(job)["client_id"] == "me"
+    nobody = server.submit(saving("Wait", "beside", steps=1), client_id="", extra_data=None)
+    assert server.ended(nobody)["client_id"] is None
+
+
+def test_keys_to_the_services_of_others_are_neither_kept_nor_told(server: Live) -> None:
+    extra = {"api_key_comfy_org": "SECRET", "auth_token_comfy_org": "SECRET", "extra_pnginfo": {"workflow": {}}}
+    job = server.submit(saving("Wait", "keys", steps=1), extra_data=extra)
+    server.ended(job)
+    (past,) = server.get(f"/history/{job}").values()
+    assert past["prompt"][3].keys() == {"extra_pnginfo", "client_id", "create_time"}
+    stored = b"".join(path.read_bytes() for path in (server.folder / "home").rglob("jobs.sqlite*"))
+    assert b"extra_pnginfo" in stored
+    assert b"SECRET" not in stored
+
+
+@pytest.mark.parametrize("body", [{}, {"prompt": {}}, {"prompt": 5}, {"prompt": {"1": {"class_type": 5}}}])
+def test_every_refusal_tells_of_nodes_as_clients_expect(server: Live, body: dict[str, Any]) -> None:
+    status, answer = server.ask("POST", "/prompt", body)
+    assert status == 400
+    assert set(answer["error"]) == {"type", "message", "details", "extra_info"}
+    assert isinstance(answer["node_errors"], dict)
+
+
+def test_all_jobs_are_listed_in_pages(server: Live) -> None:
+    for name in [server.submit(saving("Wait", f"listed {n}", steps=1)) for n in range(2)]:
+        server.ended(name)
+    page = server.get("/api/jobs?limit=1")
+    assert (len(page["jobs"]), page["pagination"]["has_more"]) == (1, True)
+    assert page["jobs"][0]["status"] == "completed"
+
+
+@pytest.mark.parametrize("path", ["/history", "/api/jobs", "/api/kinograph/jobs"])
+def test_numbers_beyond_all_bounds(server: Live, path: str) -> None:
+    for name in ("offset", "limit", "max_items"):
+        assert server.ask("GET", f"{path}?{name}={10**30}")[0] in (200, 400)
+    assert "Traceback" not in server.log
 
 
 def test_every_route_is_also_under_api(server: Live) -> None:
