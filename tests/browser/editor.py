@@ -168,10 +168,10 @@ class Editor:
         for at, title in enumerate(titles):
             self.heading(title).click(modifiers=["Control"] if at else [])
 
-    def drag(self, start: tuple[float, float], end: tuple[float, float]) -> None:
+    def drag(self, start: tuple[float, float], end: tuple[float, float], steps: int = 30) -> None:
         self.page.mouse.move(*start)
         self.page.mouse.down()
-        self.page.mouse.move(*end, steps=30)
+        self.page.mouse.move(*end, steps=steps)
         self.page.mouse.up()
 
     def drop(self, file: Path | bytes, name: str = "", type: str = "", on: Locator | None = None) -> None:

@@ -88,6 +88,7 @@ export const OTHER_KEYS: { keys: string; label: TextKey }[] = [
   { keys: "Tab", label: "key.tab" },
   { keys: "←↑↓→", label: "key.move" },
   { keys: "Enter", label: "key.enterNode" },
+  { keys: "Escape", label: "key.escape" },
   { keys: "Shift+drag", label: "key.box" },
 ];
 

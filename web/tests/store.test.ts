@@ -28,6 +28,13 @@ beforeEach(() => {
   return () => vi.useRealTimers();
 });
 
+it("puts no node onto another", () => {
+  for (const _ of [1, 2]) add("Text", { x: 700, y: 700 });
+  const places = Object.values(state().document.layout?.nodes ?? {}).map(({ x, y }) => `${x} ${y}`);
+  expect(places).toContain("700 700");
+  expect(new Set(places).size).toBe(places.length);
+});
+
 describe("undo and redo", () => {
   it("go back and forth through all that was done", () => {
     const start = state().document;

@@ -90,6 +90,19 @@ export function unlink(node: string, input: string): void {
   getState().edit((level) => setInput(level, node, input, undefined));
 }
 
+const STEP_ASIDE = 40;
+
+/** A place near another where no node's corner is, so that none hides another. */
+function besideOthers(at: Point): Point {
+  const corners = getState().nodes.map(({ position }) => position);
+  let { x, y } = at;
+  while (corners.some((corner) => Math.hypot(corner.x - x, corner.y - y) < STEP_ASIDE / 2)) {
+    x += STEP_ASIDE;
+    y += STEP_ASIDE;
+  }
+  return { x, y };
+}
+
 /** Adds a node of a kind, linked to an end if one is given, and selects it. */
 export function add(kind: string, at: Point, end: End | null = null): void {
   const { edit, select, faces, tell, document, path } = getState();
@@ -100,7 +113,7 @@ export function add(kind: string, at: Point, end: End | null = null): void {
   const [socket] = end ? fittingSockets(faces().of(kind), end) : [];
   let made = "";
   edit((level) => {
-    const [grown, id] = addNode(level, kind, at);
+    const [grown, id] = addNode(level, kind, besideOthers(at));
     made = id;
     if (!end || !socket) return grown;
     return end.side === "output"

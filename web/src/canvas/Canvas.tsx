@@ -99,9 +99,12 @@ function openEdgeMenu(event: MouseEvent, edge: FlowEdge): void {
   getState().set({ menu: { label: t("link.menu"), at: place(event), items } });
 }
 
-/** Enter on a node goes to its first field. */
+/** Enter on a node goes to its first field, Escape in a field back to the node. */
 function enterNode(event: KeyboardEvent): void {
   const { target } = event;
+  if (event.key === "Escape" && target instanceof HTMLElement && target.matches("input, textarea, select")) {
+    target.closest<HTMLElement>(".react-flow__node")?.focus();
+  }
   const isNode = target instanceof HTMLElement && target.classList.contains("react-flow__node");
   if (!isNode || event.key !== "Enter" || event.ctrlKey || event.metaKey) return;
   const field = target.querySelector<HTMLElement>(

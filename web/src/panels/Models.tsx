@@ -46,6 +46,18 @@ export function Models() {
   );
 }
 
+/** Has the server fetch a model; that is shown at once, before the first that it tells of it. */
+const fetchModel = (source: string) =>
+  trying(async () => {
+    store.getState().download({ source, done: 0, total: null });
+    try {
+      await api.fetchModel(source);
+    } catch (error) {
+      store.getState().download({ source, done: 0, total: null, error: (error as Error).message });
+      throw error;
+    }
+  });
+
 function Needed({ model: { source, here, nodes } }: { model: NeededModel }) {
   const progress = useStore((state) => state.downloads[source]);
   const isFetching = progress && !progress.path && !progress.error;
@@ -59,7 +71,7 @@ function Needed({ model: { source, here, nodes } }: { model: NeededModel }) {
           {t("models.isHere")}
         </small>
       ) : (
-        <button type="button" disabled={isFetching} onClick={() => void trying(() => api.fetchModel(source))}>
+        <button type="button" disabled={isFetching} onClick={() => void fetchModel(source)}>
           <Download aria-hidden />
           {t("models.fetch")}
         </button>

@@ -1,0 +1,52 @@
+"""The editor is small, and holds large graphs."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Response, expect
+
+from tests.browser.editor import Editor
+from tests.server.live import Live
+
+MOST_BYTES = 400_000
+
+
+def many(count: int) -> dict[str, Any]:
+    """A document of so many nodes, in chains of ten."""
+    graph = {
+        f"n{at}": {"class_type": "ImageScale", "inputs": {"images": [f"n{at - 1}", 0]} if at % 10 else {}}
+        for at in range(count)
+    }
+    nodes = {f"n{at}": {"x": at % 50 * 340, "y": at // 50 * 320} for at in range(count)}
+    return {"kinograph": 1, "title": "Many", "graph": graph, "layout": {"nodes": nodes}}
+
+
+def test_the_first_load_is_small(server: Live, browser: Browser) -> None:
+    context = browser.new_context()
+    page = context.new_page()
+    loaded: list[Response] = []
+    page.on("response", lambda answer: loaded.append(answer))
+    page.goto(server.address)
+    expect(page.get_by_text("Connected")).to_be_visible()
+    sizes = {answer.url: answer.request.sizes()["responseBodySize"] for answer in loaded if "/assets/" in answer.url}
+    context.close()
+    assert any(url.endswith(".js") for url in sizes)
+    assert 0 < sum(sizes.values()) < MOST_BYTES
+
+
+@pytest.mark.full
+def test_two_thousand_nodes_are_opened_and_moved(server: Live, browser: Browser) -> None:
+    with Editor.opened(browser, server) as editor:
+        editor.drop(json.dumps(many(2000)).encode(), "many.json")
+        editor.until(lambda: editor.cards.count() > 1500)  # all are in sight, as boxes
+        before = editor.cards.first.bounding_box()
+        editor.drag((700, 830), (500, 830), steps=3)
+        editor.until(lambda: editor.cards.first.bounding_box() != before)
+        for _ in range(10):
+            editor.press("+")
+        editor.until(lambda: 0 < editor.cards.count() < 60)  # what is out of sight isn't drawn
+        expect(editor.page.get_by_role("button", name="output out of Image scale").first).to_be_visible()
+        assert editor.complaints == []
