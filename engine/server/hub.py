@@ -106,19 +106,26 @@ class Hub:
     def remove(self, client: Client) -> None:
         self._clients.discard(client)
 
-    def tell(self, kind: str, data: Any, *, to: str | None = None, needed: bool = True) -> None:
-        """A message for all clients, or for the one whose id is given."""
-        self._send(kind, data, [client for client in self._clients if to in (None, client.sid)], needed)
+    @property
+    def has_ours(self) -> bool:
+        """Whether there is a client that knows Kinograph's own messages."""
+        return any(client.is_ours for client in self._clients)
 
-    def tell_ours(self, kind: str, data: Any, *, needed: bool = True) -> None:
-        """A message of Kinograph's own, for all clients that know these."""
-        self._send(kind, data, [client for client in self._clients if client.is_ours], needed)
+    def tell(self, kind: str, data: Any, *, to: str | None = None, needed: bool = True) -> int:
+        """A message for all clients, or for the one whose id is given; returns its size times those who get it."""
+        return self._send(kind, data, [client for client in self._clients if to in (None, client.sid)], needed)
 
-    def _send(self, kind: str, data: Any, receivers: list[Client], needed: bool) -> None:
-        if receivers:
-            message = json.dumps({"type": kind, "data": data})
-            for client in receivers:
-                client.offer(message, needed=needed)
+    def tell_ours(self, kind: str, data: Any, *, needed: bool = True) -> int:
+        """A message of Kinograph's own, for all clients that know these; returns as `tell` does."""
+        return self._send(kind, data, [client for client in self._clients if client.is_ours], needed)
+
+    def _send(self, kind: str, data: Any, receivers: list[Client], needed: bool) -> int:
+        if not receivers:
+            return 0
+        message = json.dumps({"type": kind, "data": data})
+        for client in receivers:
+            client.offer(message, needed=needed)
+        return len(message) * len(receivers)
 
     @property
     def wants_previews(self) -> bool:

@@ -17,6 +17,8 @@ from engine.server.told import Message, Story, shown
 
 QUEUE_SECONDS = 0.1
 """How long changes of the queue are gathered before clients are told."""
+QUEUE_BYTES = 4_000_000
+"""Of what is told of the queue in a second: with many clients and a long queue, changes are gathered for longer."""
 
 
 class _Watched:
@@ -123,9 +125,10 @@ class News:
             await self._changed.wait()
             self._changed.clear()
             status = {"status": {"exec_info": {"queue_remaining": await left(self._app)}}}
-            self._hub.tell("status", status)
-            self._hub.tell_ours("queue", await overview(self._app))
-            await asyncio.sleep(QUEUE_SECONDS)
+            nbytes = self._hub.tell("status", status)
+            if self._hub.has_ours:
+                nbytes += self._hub.tell_ours("queue", await overview(self._app))
+            await asyncio.sleep(QUEUE_SECONDS + nbytes / QUEUE_BYTES)
 
 
 NEWS = web.AppKey("news", News)

@@ -1,0 +1,67 @@
+"""What the queue's clients are told: soon, but no more than a machine can send."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from engine.jobs import Jobs, Request
+from engine.server.hub import Client, Hub
+from engine.server.news import QUEUE_BYTES, QUEUE_SECONDS, News
+from engine.server.queue import QUEUE, Queue
+
+
+class Counting(Client):
+    """A client that counts what it is told."""
+
+    def __init__(self) -> None:
+        super().__init__("", web.WebSocketResponse(), lambda: None)
+        self.features = {"kinograph_events": True}
+        self.messages = 0
+        self.nbytes = 0
+
+    def offer(self, message: str | bytes, *, needed: bool = True) -> None:
+        self.messages += 1
+        self.nbytes += len(message)
+
+
+def told(folder: Path, clients: int, jobs: int, seconds: float) -> list[Counting]:
+    """Clients of a queue that changes all the time."""
+
+    async def main() -> list[Counting]:
+        app, hub, made = web.Application(), Hub(), [Counting() for _ in range(clients)]
+        queue = app[QUEUE] = Queue(folder / "jobs.sqlite")
+        for client in made:
+            hub.add(client)
+            client.sid = None
+
+        def fill(queue: Jobs) -> None:
+            for number in range(jobs):
+                queue.add(Request(str(number), {"kinograph": 1, "graph": {}}))
+
+        await queue.ask(fill)
+        news: Any = News(app, hub, queue)
+        running = asyncio.create_task(news.run())
+        end = asyncio.get_running_loop().time() + seconds
+        while asyncio.get_running_loop().time() < end:
+            news.changed()
+            await asyncio.sleep(0.01)
+        running.cancel()
+        await queue.close()
+        return made
+
+    return asyncio.run(main())
+
+
+def test_with_many_clients_and_a_long_queue_changes_are_gathered(tmp_path: Path) -> None:
+    clients = told(tmp_path, clients=200, jobs=100, seconds=1.0)
+    once = max(client.nbytes / client.messages for client in clients) * 2 * len(clients)
+    assert sum(client.nbytes for client in clients) <= QUEUE_BYTES + 2 * once
+
+
+def test_with_one_client_they_are_told_at_once(tmp_path: Path) -> None:
+    (client,) = told(tmp_path, clients=1, jobs=100, seconds=1.0)
+    assert client.messages > 0.5 / QUEUE_SECONDS
