@@ -10,7 +10,7 @@ import shutil
 import time
 import uuid
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -351,8 +351,9 @@ def _emptied(folder: Path) -> None:
     """Make the folder, without what was left there long ago."""
     folder.mkdir(parents=True, exist_ok=True)
     for path in folder.iterdir():
-        if time.time() - path.stat().st_mtime > ABANDONED_SECONDS:
-            path.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):  # another upload that has come to its end meanwhile
+            if time.time() - path.stat().st_mtime > ABANDONED_SECONDS:
+                path.unlink()
 
 
 async def _write(part: BodyPartReader, path: Path, limit: int) -> None:

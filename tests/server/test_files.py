@@ -262,6 +262,13 @@ def test_frames_that_are_larger_than_their_container_says_are_not_decoded(
     assert server.upload(video(size=(32, 16)), "b.mp4").status == 200
 
 
+def test_an_upload_that_ends_while_another_begins_disturbs_it_not(server: Server) -> None:
+    waiting = server.folders.input / ".unfinished"
+    waiting.mkdir()
+    (waiting / "listed.part").symlink_to("gone by now")
+    assert server.upload(png(), "snail.png").status == 200
+
+
 def test_an_upload_takes_no_others_place(server: Server) -> None:
     first, second, third = png(colour="red"), png(colour="green"), png(colour="blue")
     names = [server.upload(data, "a.png").json["name"] for data in (first, second, third, first, second)]
