@@ -63,7 +63,7 @@ CARDS = {
     "captioner": Card(
         about="A GIT that looks at six frames of a clip, or at a picture six times, and says what it shows. "
         "`AutoModelForCausalLM.from_pretrained` loads it, `AutoProcessor` what goes with it.",
-        data="Freshly drawn clips of one to three seconds in every motion, a third of them still, and their captions.",
+        data="Freshly drawn clips of two to four seconds in every motion, a third of them still, and their captions.",
         sheets=("captioner",),
     ),
 }
