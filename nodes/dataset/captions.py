@@ -45,9 +45,15 @@ class Captioner(NamedTuple):
             pixels = pixels.to(self.model.device, self.model.dtype)
             if self.frames > 1:
                 pixels = pixels.unflatten(0, (len(batch), self.frames))
-            ids = self.model.generate(pixel_values=pixels, max_new_tokens=TOKENS, do_sample=False)
+            ids = self.model.generate(pixel_values=pixels, max_new_tokens=self._tokens, do_sample=False)
             captions += [text.strip() for text in self.processor.batch_decode(ids, skip_special_tokens=True)]
         return captions
+
+    @property
+    def _tokens(self) -> int:
+        """How many tokens it may write: no more than it has places for, one of which begins the text."""
+        places: int = getattr(self.model.config.get_text_config(), "max_position_embeddings", TOKENS + 1)
+        return min(TOKENS, places - 1)
 
     def _seen(self, clip: Sequence[Picture]) -> list[Picture]:
         if self.frames == 1:

@@ -29,7 +29,7 @@ class CuratedClips(NamedTuple):
     """A row for each video, with what was wrong with it."""
 
 
-class LVDCurate(Node, version=3, category="dataset", uses="device"):
+class LVDCurate(Node, version=4, category="dataset", uses="device"):
     """Find the clips in raw videos, score and caption them, and filter them, as for Stable Video Diffusion's Large
     Video Dataset (arXiv 2311.15127).
 
@@ -63,9 +63,9 @@ class LVDCurate(Node, version=3, category="dataset", uses="device"):
     """The CLIP that rates how well captions fit; none leaves out similarities and aesthetics."""
     aesthetics: ModelFile | None = "sprite/clip/aesthetic.safetensors"
     """LAION's aesthetic head for that CLIP, or one of its form."""
-    image_captioner: ModelFile | None = None
+    image_captioner: ModelFile | None = "sprite/captioner"
     """The captioner (BLIP, GIT or the like) that describes the middle frame."""
-    video_captioner: ModelFile | None = None
+    video_captioner: ModelFile | None = "sprite/captioner"
     """The captioner that describes the clip; one for pictures sees its middle frame."""
     llm: LanguageModel | None = None
     """The language model that sums up both descriptions."""
@@ -157,7 +157,7 @@ class VideoFrameFilter(Node, version=1, category="dataset"):
 
     source: Table | Video
     """A table of clips, or a video."""
-    rules: Multiline = "lvd-f"
+    rules: Multiline = "no duplicates"
     """What is dropped, one rule a line: `worst 25% motion`, `text_area <= 0.07`, `no duplicates`."""
     again: bool = True
     """Judge clips anew, also those that an earlier filter dropped; otherwise only those that it left."""

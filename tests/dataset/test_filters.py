@@ -100,7 +100,7 @@ def test_the_paper_s_rules_are_a_preset() -> None:
 
 def test_a_rule_that_no_clip_will_have_values_for_is_refused_before_anything_is_decoded() -> None:
     for inputs, hint in (
-        ({"rules": "lvd-f"}, "give a captioner and a CLIP"),
+        ({"rules": "lvd-f", "image_captioner": None, "video_captioner": None}, "give a captioner and a CLIP"),
         ({"rules": "aesthetics >= 4", "clip": None}, "give a CLIP and its aesthetic head"),
         ({"rules": "text_area <= 0.1", "find_text": False}, "turn find_text on"),
     ):
