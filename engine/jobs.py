@@ -206,21 +206,20 @@ class Jobs:
         )
         return changed.rowcount == 1
 
-    def release(self, worker: str | None = None, *, because: Mapping[str, Any], retry: bool = True) -> list[Job]:
+    def release(self, worker: str | None = None, *, because: Mapping[str, Any]) -> list[Job]:
         """Take back the jobs of a worker that is gone, or, if None, all whose lease has run out.
 
-        They are pending again, but those that were begun `MOST_ATTEMPTS` times fail, all of them unless `retry`.
+        They are pending again, but those that were begun `MOST_ATTEMPTS` times fail.
 
         Args:
             worker: its name.
             because: the record of those that fail.
-            retry: whether they may be begun again.
         """
         where, value = ("worker = ?", worker) if worker else ("lease < ?", time.time())
         with self._writing():
             jobs = self._jobs(f"WHERE state = 'running' AND {where}", value)
             for job in jobs:
-                if retry and job.attempts < MOST_ATTEMPTS:
+                if job.attempts < MOST_ATTEMPTS:
                     self._put_back(job)
                 else:
                     self.fail(job.id, "failed", because)

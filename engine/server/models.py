@@ -35,7 +35,7 @@ from engine.server.setup import REGISTRY, SETUP, Folders, Setup
 
 routes = Routes("models")
 
-TELL: web.AppKey[Callable[[dict[str, Any]], None]] = web.AppKey("tell")
+TELL: web.AppKey[Callable[[dict[str, Any]], object]] = web.AppKey("tell")
 """Takes what there is to tell of models that are fetched: source, done, total, and path or error at the end."""
 DEVICES = web.AppKey("devices", dict[str, dict[str, Any]])
 """The devices of the workers by name, as they have told."""
@@ -140,7 +140,7 @@ class Stats(Answer):
 class Fetches:
     """The models that are being fetched, by source."""
 
-    tell: Callable[[dict[str, Any]], None]
+    tell: Callable[[dict[str, Any]], object]
     tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     free: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
 

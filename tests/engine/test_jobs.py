@@ -160,12 +160,6 @@ class TestLeases:
         assert [(job.state, job.record) for job in ended] == [("failed", {"problem": "killed"})]
         assert jobs.claim("w") is None
 
-    def test_one_that_must_not_be_tried_again_fails_at_once(self, jobs: Jobs) -> None:
-        add(jobs, "a")
-        jobs.claim("w")
-        jobs.release("w", because={}, retry=False)
-        assert jobs.get("a") == jobs.ended()[0]
-
     def test_a_worker_that_was_given_up_can_change_nothing(self, jobs: Jobs) -> None:
         add(jobs, "a")
         old = jobs.claim("old")

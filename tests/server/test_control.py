@@ -177,7 +177,7 @@ class TestWatching:
         assert str(server.folder) not in json.dumps(events)
 
     def test_editors_are_told_of_the_queue(self, server: Live) -> None:
-        told = server.watch(saving("Wait", "queue", steps=2), flags={"kinograph_events": True})
+        told = server.watch(saving("Wait", "queue", steps=20), flags={"kinograph_events": True})
         queues = [message["data"] for message in told if message["type"] == "queue"]
         assert any(queue["running"] for queue in queues)
 
