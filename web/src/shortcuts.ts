@@ -39,6 +39,11 @@ function leaveSubgraph(): void {
   if (path.length > 0) go(path.slice(0, -1));
 }
 
+function fitSelected(): void {
+  const ids = [...getState().selected()];
+  fit(ids.length > 0 ? ids : undefined);
+}
+
 function renameSelected(): void {
   const [id] = getState().selected();
   if (id) getState().set({ renaming: id });
@@ -73,7 +78,7 @@ export const SHORTCUTS: Shortcut[] = [
   { keys: "E", label: "key.enter", act: openFirstSubgraph },
   { keys: "U", label: "key.leave", act: leaveSubgraph },
   { keys: "L", label: "key.tidy", act: tidy },
-  { keys: "F", label: "key.fit", act: () => fit() },
+  { keys: "F", label: "key.fit", act: fitSelected },
   { keys: "+", label: "key.zoomIn", act: () => zoom(1.25) },
   { keys: "-", label: "key.zoomOut", act: () => zoom(0.8) },
   { keys: "Alt+N", label: "key.new", act: () => void openNew() },
