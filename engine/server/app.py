@@ -6,9 +6,11 @@ import asyncio
 import logging
 import shutil
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from aiohttp import web
 from filelock import FileLock, Timeout
@@ -61,7 +63,8 @@ def make_app(setup: Setup, registry: Registry) -> web.Application:
         app.router.add_static("/assets", EDITOR / "assets")
     app.on_response_prepare.append(add_headers)
     app.on_shutdown.append(_hang_up)
-    app[models.TELL] = lambda told: app[HUB].tell_ours("model", told, needed=False)
+    tell: Callable[[dict[str, Any]], object] = partial(app[HUB].tell_ours, "model", needed=False)
+    app[models.TELL] = tell
     app[models.DEVICES] = {}
     app.cleanup_ctx.extend([_living, models.fetching])
     return app
