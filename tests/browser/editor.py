@@ -171,7 +171,10 @@ class Editor:
     def drag(self, start: tuple[float, float], end: tuple[float, float], steps: int = 30) -> None:
         self.page.mouse.move(*start)
         self.page.mouse.down()
-        self.page.mouse.move(*end, steps=steps)
+        for step in range(1, steps + 1):  # as slowly as a hand, which the page can follow
+            done = step / steps
+            self.page.mouse.move(start[0] + (end[0] - start[0]) * done, start[1] + (end[1] - start[1]) * done)
+            self.page.wait_for_timeout(8)
         self.page.mouse.up()
 
     def drop(self, file: Path | bytes, name: str = "", type: str = "", on: Locator | None = None) -> None:

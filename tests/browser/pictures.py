@@ -41,8 +41,10 @@ def keep(editor: Editor, name: str) -> None:
 
 def template(editor: Editor, title: str) -> None:
     panel = editor.panel("Workflows")
-    panel.get_by_role("button", name=title).click()
+    panel.get_by_role("button", name=title).last.click()  # templates come last
+    expect(editor.page.get_by_role("textbox", name="Title of the workflow")).to_have_value(title)
     editor.button("Close the panel").click()
+    editor.press("f")
 
 
 def theme(editor: Editor, name: str) -> None:
@@ -58,8 +60,7 @@ def group(editor: Editor, title: str, *cards: str) -> None:
 
 
 def main_workflow(editor: Editor) -> None:
-    """The main workflow with what it made, its parts in groups."""
-    template(editor, "From a theme to a video")
+    """The main workflow, which is open at first, with what it made, its parts in groups."""
     editor.field("Theme", "text").fill("a quiet evening by the sea")
     editor.run()
     editor.ended()
@@ -87,12 +88,15 @@ def graph(editor: Editor) -> None:
 
 
 def queue(editor: Editor) -> None:
-    template(editor, "A picture set moving")
+    template(editor, "Key frames from a text")
     theme(editor, "Light theme")
     panel = editor.panel("Queue")
-    editor.run()
-    for _ in range(3):
+    for seed, steps in enumerate((2, 4, 60, 61, 62, 63)):
+        editor.fill("Key frames", "seed", seed)
+        editor.fill("Key frames", "steps", steps)
         editor.run()
+    expect(panel.get_by_role("listitem").filter(has_text="Done")).to_have_count(2)
+    panel.get_by_role("button", name=re.compile("^Show")).first.click()
     expect(panel.locator("ol > li")).to_have_count(3)
     expect(editor.page.get_by_role("img", name=re.compile("^Preview of"))).to_be_visible()
     keep(editor, "editor_queue")
@@ -123,12 +127,12 @@ PICTURES: dict[str, Callable[[Editor], None]] = {"graph": graph, "queue": queue,
 def make(browser: Browser, server: Live, names: list[str]) -> None:
     for name in names or list(PICTURES):
         with Editor.opened(browser, server) as editor:
-            editor.page.set_default_timeout(10 * MINUTES)
+            editor.page.set_default_timeout(MINUTES)
             PICTURES[name](editor)
 
 
 def main() -> None:
-    user.expect.set_options(timeout=10 * MINUTES)
+    user.expect.set_options(timeout=4 * MINUTES)
     models = {"KINOGRAPH_HOME": str(home())}
     with TemporaryDirectory() as name, sync_playwright() as playwright:
         apart = ("--data", f"{name}/data", "--cache-dir", f"{name}/cache")

@@ -68,7 +68,7 @@ def picture(editor: Editor) -> None:
 
 def test_a_template_is_opened(editor: Editor) -> None:
     panel = editor.panel("Workflows")
-    panel.get_by_role("button", name="Key frames from a text").click()
+    panel.get_by_role("button", name="Key frames from a text").last.click()
     expect(editor.cards).to_have_count(3)
     expect(editor.page.get_by_role("textbox", name="Title of the workflow")).to_have_value("Key frames from a text")
 

@@ -35,11 +35,14 @@ export async function open(document: unknown, name: string | null = null): Promi
   if (job) await showJob(job);
 }
 
-/** Shows a job's states and results on the canvas. */
+/** Shows a job's states and results on the canvas; of one that is at work, what was told so far is more than its record. */
 export async function showJob(id: string): Promise<void> {
   try {
     const job = await api.job(id);
-    store.getState().follow(id, runOf(job));
+    const { runs, follow } = store.getState();
+    const isToldOf = Object.keys(runs[id]?.nodes ?? {}).length > 0;
+    const isBusy = job.state === "pending" || job.state === "running";
+    follow(id, isBusy && isToldOf ? runs[id] : runOf(job));
   } catch (error) {
     if (!(error instanceof Refused && error.status === 404)) throw error;
     if (store.getState().job === id) store.getState().leave();

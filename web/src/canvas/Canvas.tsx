@@ -133,7 +133,7 @@ const DESCRIPTIONS = {
   "edge.a11yDescription.default": t("canvas.linkHelp"),
 };
 
-const FAR = 0.3;
+const FAR = 0.25;
 
 /** Seen from far, cards are drawn as little more than boxes: thousands of them may be in sight. */
 function noteZoom(_: unknown, { zoom }: Viewport): void {
