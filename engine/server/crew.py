@@ -33,7 +33,7 @@ GRACE_SECONDS = 10.0
 """How long a worker may take to end a job that was cancelled."""
 SHARE_OF_MEMORY = 0.9
 LONGEST_PAUSE = 30.0
-"""Seconds between two starts of a worker that ends at once."""
+"""Seconds between two starts of a worker that ends before it has begun a job."""
 
 TRY_AGAIN_SECONDS = 5.0
 """How long to wait where the disk, or the machine, is full."""
@@ -50,7 +50,8 @@ class Worker:
         self.device = device
         self.process = process
         self.name = name
-        self.started = time.monotonic()
+        self.was_of_use = False
+        """Whether it has begun a job."""
         self.job: str | None = None
         self.running: dict[str, str] = {}
         """The steps that are running, and their kinds."""
@@ -72,7 +73,7 @@ class Worker:
         """Take note of what it tells."""
         self.sign = time.monotonic()
         if "begun" in message:
-            self.job, self.running = message["begun"], {}
+            self.job, self.running, self.was_of_use = message["begun"], {}, True
         elif "ended" in message:
             self.job, self.running = None, {}
             if self.cancelled and self.cancelled[0] == message["ended"]:
@@ -209,8 +210,7 @@ class Crew:
                 self._workers.pop(worker.name, None)
             await _until_it_works(self._bury, worker)
             device = worker.device
-            lived = time.monotonic() - worker.started
-            pause = 0.0 if lived > LONGEST_PAUSE else min(LONGEST_PAUSE, 2 * pause + 0.5)
+            pause = 0.0 if worker.was_of_use else min(LONGEST_PAUSE, 2 * pause + 0.5)
             await asyncio.sleep(pause)
 
     async def _hire(self, device: str) -> Worker:

@@ -182,6 +182,23 @@ time.sleep(60)
     scripted.run(play)
 
 
+def test_jobs_that_kill_their_workers_one_after_another_do_not_make_the_next_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = """
+lease = claim()
+if lease.id == "good":
+    jobs.finish(lease, "done", {}, {})
+"""
+    scripted = Scripted(tmp_path, monkeypatch, script)
+
+    async def play(crew: Crew, queue: Queue) -> None:
+        await add(queue, *"abcd", "good")
+        assert (await scripted.ended(queue, "good")).state == "done"
+
+    scripted.run(play)
+
+
 def test_who_is_gone_can_be_asked_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scripted = Scripted(tmp_path, monkeypatch, "time.sleep(60)")
 
