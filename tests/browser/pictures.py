@@ -99,6 +99,8 @@ def queue(editor: Editor) -> None:
     panel.get_by_role("button", name=re.compile("^Show")).first.click()
     expect(panel.locator("ol > li")).to_have_count(3)
     expect(editor.page.get_by_role("img", name=re.compile("^Preview of"))).to_be_visible()
+    editor.leave_fields()
+    editor.press("f")
     keep(editor, "editor_queue")
     while panel.get_by_role("button", name=re.compile("^Cancel")).count():
         panel.get_by_role("button", name=re.compile("^Cancel")).first.click()
@@ -117,6 +119,8 @@ def sweep(editor: Editor) -> None:
     panel.get_by_label("Values of axis Y").fill("1, 2, 3")
     panel.get_by_role("button", name="Run 9 combinations").click()
     editor.ended()
+    expect(panel.get_by_role("region", name="The grid").get_by_role("img").first).to_be_visible()
+    editor.leave_fields()
     editor.press("f")
     keep(editor, "editor_sweep")
 

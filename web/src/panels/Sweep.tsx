@@ -97,7 +97,9 @@ export function Sweep() {
 function Picture() {
   const job = useStore((state) => state.job);
   const ended = useStore((state) => state.ended);
-  const found = useLoaded(async () => (job ? await api.job(job) : null), [job, ended]);
+  // the grid is put together after the last run has ended, and before the job leaves the queue
+  const isBusy = useStore((state) => state.queue.running.some(({ id }) => id === job));
+  const found = useLoaded(async () => (job ? await api.job(job) : null), [job, ended, isBusy]);
   if (!job) return null;
   return (
     <Loading loaded={found}>
