@@ -133,6 +133,8 @@ class Live:
         ):
             if flags:
                 await socket.send_json({"type": "feature_flags", "data": flags})
+                while (answer := await socket.receive_json())["type"] != "feature_flags":
+                    told.append(answer)
             names = [await asyncio.to_thread(self.submit, graph, client_id=client) for graph in submits]
             async for message in socket:
                 told.append(message.data if message.type is aiohttp.WSMsgType.BINARY else json.loads(message.data))
