@@ -35,7 +35,7 @@ STYLE_PICTURES = 3
 _RANKS = {"subject": 3, "style": 2}
 """A style changes everything a little and takes fewer directions than a figure."""
 _PRIOR_PICTURES = 48
-_IN_PEFT = ("snail", "neon")
+IN_PEFT = ("snail", "neon")
 """Those that are written in PEFT's spelling too, for who wants to try it: `LoRASave` makes it of any."""
 STEPS, BATCH = 800, 8
 
@@ -127,7 +127,7 @@ def train_concept(base: Path, concept: str, folder: Path, steps: int = STEPS) ->
 def _files(folder: Path, concept: str) -> dict[Path, Format]:
     """Where a LoRA is written, and in which spelling."""
     name = f"{concept}.safetensors"
-    return {folder / name: "kohya"} | ({folder / "peft" / name: "peft"} if concept in _IN_PEFT else {})
+    return {folder / name: "kohya"} | ({folder / "peft" / name: "peft"} if concept in IN_PEFT else {})
 
 
 def _half(matrices: Mapping[str, Tensor]) -> dict[str, Tensor]:
