@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import time
 from base64 import b64encode
@@ -16,7 +15,7 @@ from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 
 from tests.server.live import Live
 
-PATIENCE = int(os.environ.get("PATIENCE", "30000"))
+PATIENCE = 60_000
 """Milliseconds; the machine may be busy with other things."""
 
 expect.set_options(timeout=PATIENCE)

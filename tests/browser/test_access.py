@@ -77,6 +77,8 @@ def test_the_theme_follows_the_system_until_one_is_chosen(server: Live, browser:
         expect(editor.button("Light theme")).to_be_visible()
         light = editor.page.evaluate(ground)
         assert light != dark
+        colour = "each => getComputedStyle(each).color"
+        assert editor.heading("Theme").evaluate(colour) == editor.page.locator("body").evaluate(colour)
         editor.button("Light theme").click()
         editor.page.reload()
         expect(editor.button("Dark theme")).to_be_visible()
