@@ -15,7 +15,7 @@ from engine.errors import Problem, WorkflowError, suggestion
 from engine.modes import MODES, mode_of
 from engine.node import fits
 from engine.registry import Registry
-from engine.workflow import Link, NodeEntry, Workflow, as_link
+from engine.workflow import Link, NodeEntry, Workflow, as_link, split_id
 
 DEEPEST = 32
 """How many subgraphs may lie one in another."""
@@ -73,6 +73,11 @@ def exposed(workflow: Workflow, node: str, socket: str) -> tuple[str, str] | Non
         workflow = subgraph.model_copy(update={"subgraphs": workflow.subgraphs})
         path += SEPARATOR
     return None
+
+
+def outermost(step: str) -> str:
+    """The node of the document itself that a step is of: `face` of `face/load[3]`."""
+    return split_id(step.partition(SEPARATOR)[0])[0]
 
 
 class _Given(NamedTuple):

@@ -36,11 +36,14 @@ from engine.kinds import kind_of, place_of
 from engine.registry import Registry
 from engine.reports import Reports, shortened
 from engine.running import Limits, Workshop, events_of, ready, workshop
-from engine.subgraphs import SEPARATOR
-from engine.workflow import Workflow, split_id
+from engine.subgraphs import outermost
+from engine.workflow import Workflow
+from nodes import registry
 
 LOOK_SECONDS = 2.0
 """How often the queue is looked at by itself: the server says when there is something."""
+NOTE_SECONDS = 0.5
+"""How often it is noted what a job has saved, for those who look at it meanwhile."""
 PR_SET_PDEATHSIG = 1
 
 
@@ -100,8 +103,8 @@ class Worker:
         """Do jobs for ever."""
         cache = self._settings.cache
         out, folder = self._settings.roots["output"], Path(cache["dir"]) if cache.get("dir") else None
-        device, host, disk = (cache.get(name, "") for name in ("device", "host", "disk"))
-        limits = Limits.parsed(out, folder, device, host, disk, no_cache=False)
+        on_device, on_host, on_disk = (cache.get(name, "") for name in ("device", "host", "disk"))
+        limits = Limits.parsed(out, folder, on_device, on_host, on_disk, no_cache=False)
         every = devices.every()
         device = self._settings.device or str(every[0]["name"])
         self._reports.tell({"ready": device, "devices": every})
@@ -180,10 +183,10 @@ class Worker:
         def renew() -> None:
             with Jobs(self._settings.queue) as jobs:
                 noted, renewed = 0, time.monotonic()
-                while not over.wait(0.5):
+                while not over.wait(NOTE_SECONDS):
                     if len(run.outputs) != noted:
                         noted = len(run.outputs)
-                        jobs.note(lease, run.snapshot())
+                        jobs.note(lease, run.outputs.copy())
                     if time.monotonic() - renewed > LEASE_SECONDS / 4:
                         renewed = time.monotonic()
                         if not jobs.renew(lease):
@@ -229,8 +232,8 @@ class _Run:
                 self.add(node, files)
             case NodeResult(node, outputs):
                 self.outputs[node] = {"text": [f"{name}: {told}" for name, told in outputs.items()]}
-            case RunStarted(_, pending):
-                to_run = {split_id(step.partition(SEPARATOR)[0])[0] for step in pending}
+            case RunStarted(_, pending) if not self.lease.request.axes:
+                to_run = set(map(outermost, pending))
                 self.record["held"] = [node for node in self.lease.request.document["graph"] if node not in to_run]
             case RunFinished(_, seconds, cached, timings, failures):
                 self.record |= {"seconds": seconds, "cached": cached, "timings": dict(timings)}
@@ -243,10 +246,6 @@ class _Run:
             given.setdefault(kind_of(file), []).append(place_of(file, self._roots))
         self.outputs[node] = given
 
-    def snapshot(self) -> Outputs:
-        """The outputs as they are now, for another thread."""
-        return dict(self.outputs.copy())
-
 
 def _failure(failure: NodeFailed) -> dict[str, Any]:
     return asdict(failure) | {"inputs": dict(failure.inputs)}
@@ -256,12 +255,6 @@ def _state(execution: Execution) -> Ended:
     if execution.exit_code == Cancelled.exit_code:
         return "cancelled"
     return "failed" if execution.exit_code else "done"
-
-
-def _registry(files: list[Path]) -> Registry:
-    from nodes import registry
-
-    return registry(files)
 
 
 def _follow_the_server() -> None:
@@ -285,7 +278,7 @@ def main() -> None:
     commands = read_commands(sys.stdin.buffer)
     settings = Settings.model_validate(next(commands))
     with Reports(told) as reports:
-        worker = Worker(settings, _registry(settings.nodes), reports)
+        worker = Worker(settings, registry(settings.nodes), reports)
 
         def listen() -> None:
             for command in commands:

@@ -124,9 +124,9 @@ class Workflow(BaseModel):
         entry = entry.model_copy(update={"inputs": {**entry.inputs, input: value}})
         return self.model_copy(update={"graph": {**self.graph, node: entry}})
 
-    def up_to(self, node: str) -> Workflow:
-        """The part of the workflow that leads to a node of it, and the node."""
-        needed, waiting = set[str](), [node]
+    def up_to(self, *nodes: str) -> Workflow:
+        """The part of the workflow that leads to some nodes of it, and the nodes."""
+        needed, waiting = set[str](), [*nodes]
         while waiting:
             if (name := waiting.pop()) in self.graph and name not in needed:
                 needed.add(name)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import shutil
-import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from functools import partial
@@ -37,8 +35,6 @@ from engine.server.news import NEWS, News
 from engine.server.queue import QUEUE, Queue
 from engine.server.routes import Routes, add_to, errors
 from engine.server.setup import REGISTRY, SETUP, Setup
-
-logger = logging.getLogger("kinograph")
 
 EDITOR = Path(__file__).resolve().parent / "editor"
 """The built editor."""
@@ -111,18 +107,3 @@ async def _editor(request: web.Request) -> web.StreamResponse:
     if (EDITOR / "index.html").is_file():
         return web.FileResponse(EDITOR / "index.html", headers={"Cache-Control": "no-cache"})
     return web.Response(text=NO_EDITOR, content_type="text/html")
-
-
-def listening(setup: Setup) -> socket.socket:
-    """A socket on the server's address; raises UsageError if it can't be had."""
-    family = socket.AF_INET6 if ":" in setup.host else socket.AF_INET
-    made = socket.socket(family)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        made.bind((setup.host, setup.port))
-    except OSError as error:
-        made.close()
-        raise UsageError(
-            f"can't listen on {setup.host}:{setup.port}: {error.strerror}", hint="--port 0 takes any that is free"
-        ) from None
-    return made

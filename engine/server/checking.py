@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,8 +16,8 @@ from engine.graph import check
 from engine.models import can_fetch
 from engine.registry import Registry
 from engine.server.setup import REGISTRY, SETUP, Setup
-from engine.subgraphs import SEPARATOR, inlined
-from engine.workflow import Workflow, as_link, split_id
+from engine.subgraphs import inlined, outermost
+from engine.workflow import Workflow, as_link
 
 MOST_NODES = 20_000
 """Nodes that a workflow may have, its subgraphs' definitions included."""
@@ -88,32 +88,21 @@ def examine_parts(
     links.add_nodes_from(workflow.graph)
     for name, entry in workflow.graph.items():
         links.add_edges_from((link.node, name) for value in entry.inputs.values() if (link := as_link(value)))
-    spoilt = _reached(links, {_outer(problem.node) for problem in (*whole.problems, *whole.missing)})
-    good = [node for node in (_saving(workflow, registry) if targets is None else targets) if node not in spoilt]
+    bad = [outermost(problem.node) for problem in (*whole.problems, *whole.missing) if problem.node is not None]
+    spoilt = {node for layer in nx.bfs_layers(links, [node for node in bad if node in links]) for node in layer}
+    wanted = _saving(workflow, registry) if targets is None else targets
+    good = [node for node in wanted if outermost(node) not in spoilt]
     if not good:
         return whole, whole
-    needed = _reached(links.reverse(copy=False), good)
-    kept = {node: entry for node, entry in workflow.graph.items() if node in needed}
-    exposed = {name: path for name, path in workflow.inputs.items() if path.rpartition(".")[0] in needed}
-    part = workflow.model_copy(update={"graph": kept, "inputs": exposed})
-    found = examine(part, registry, setup, good)
+    found = examine(workflow.up_to(*map(outermost, good)), registry, setup, good)
     return whole, replace(found, targets=tuple(good)) if found.can_run else found
-
-
-def _reached(links: nx.DiGraph[str], starts: Collection[str]) -> set[str]:
-    """The nodes that can be reached from some, and these."""
-    return {node for layer in nx.bfs_layers(links, [node for node in starts if node in links]) for node in layer}
 
 
 def _saving(workflow: Workflow, registry: Registry) -> list[str]:
     """The nodes that save, subgraphs with such nodes within included."""
     flat = inlined(workflow, registry).workflow.graph
     saving = (node for node, entry in flat.items() if (kind := registry.get(entry.class_type)) and kind.spec.saves)
-    return [*dict.fromkeys(map(_outer, saving))]
-
-
-def _outer(node: str | None) -> str:
-    return split_id((node or "").partition(SEPARATOR)[0])[0]
+    return [*dict.fromkeys(map(outermost, saving))]
 
 
 def node_errors(checked: Checked) -> dict[str, dict[str, Any]]:
@@ -122,7 +111,7 @@ def node_errors(checked: Checked) -> dict[str, dict[str, Any]]:
     for problem in (*checked.problems, *checked.missing):
         if problem.node is None:
             continue
-        node = _outer(problem.node)
+        node = outermost(problem.node)
         entry = checked.workflow.graph.get(node)
         about = found.setdefault(
             node, {"errors": [], "dependent_outputs": [], "class_type": entry and entry.class_type}

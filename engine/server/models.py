@@ -16,6 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import psutil
 from aiohttp import web
 from pydantic import Field, JsonValue
 
@@ -299,8 +300,6 @@ def _trimmed(setup: Setup, budget: int) -> Trimmed:
 
 
 def _system() -> System:
-    import psutil
-
     memory = psutil.virtual_memory()
     return System(
         os=sys.platform,

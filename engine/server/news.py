@@ -13,7 +13,8 @@ from engine.server.control import overview
 from engine.server.hub import Hub
 from engine.server.prompts import left
 from engine.server.queue import Queue
-from engine.server.told import Message, Story, shown
+from engine.server.told import Message, Story
+from engine.subgraphs import outermost
 
 QUEUE_SECONDS = 0.1
 """How long changes of the queue are gathered before clients are told."""
@@ -64,7 +65,7 @@ class News:
             if watched.client == client:
                 yield watched.story.begun()
                 for node in watched.story.running:
-                    yield "executing", {"node": node, "display_node": shown(node), "prompt_id": watched.story.job}
+                    yield "executing", {"node": node, "display_node": outermost(node), "prompt_id": watched.story.job}
 
     async def run(self) -> None:
         """Hand on what comes, for ever."""
@@ -86,7 +87,7 @@ class News:
         job, client = watched.story.job, watched.client
         if "preview" in message:
             node = message["preview"]
-            self._hub.preview(job, node, shown(node), data, of=client)
+            self._hub.preview(job, node, outermost(node), data, of=client)
             return
         events = message["events"]
         self._hub.tell_ours("kinograph", {"job": job, "events": events})
@@ -102,7 +103,9 @@ class News:
     async def _begin(self, job: str) -> None:
         def told(jobs: Jobs) -> tuple[list[str], str | None]:
             asked = jobs.request(job)
-            return (list(asked.document["graph"]), asked.client) if asked else ([], None)
+            if asked is None:
+                return [], None
+            return [] if asked.axes else list(asked.document["graph"]), asked.client
 
         nodes, client = await self._queue.ask(told)
         watched = self._watched[job] = _Watched(Story(job, nodes), client)

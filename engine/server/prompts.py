@@ -163,7 +163,7 @@ class Page(Query):
 
 @routes.get("/history")
 async def history(request: web.Request, query: Page) -> dict[str, Any]:
-    """The jobs that have ended, first first: the last `max_items`, or those from `offset` on."""
+    """The jobs that have ended, oldest first: the last `max_items`, or those from `offset` on."""
 
     def told(jobs: Jobs) -> dict[str, Any]:
         if query.offset < 0:
@@ -235,8 +235,9 @@ async def jobs(request: web.Request, query: Part) -> dict[str, Any]:
 
     def told(jobs: Jobs) -> dict[str, Any]:
         listed = [*jobs.running(), *jobs.pending(MOST_SHOWN), *jobs.ended(query.limit, query.offset)]
-        total, past = sum(jobs.counts().values()), sum(jobs.counts()[state] for state in ENDED)
-        page = {"offset": query.offset, "limit": query.limit, "total": total}
+        counts = jobs.counts()
+        past = sum(counts[state] for state in ENDED)
+        page = {"offset": query.offset, "limit": query.limit, "total": sum(counts.values())}
         page["has_more"] = query.offset + query.limit < past
         return {"jobs": [_listed(job) for job in listed], "pagination": page}
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import socket
 import sys
 
 from aiohttp import web
 
 from engine.errors import UsageError
 from engine.registry import Registry
-from engine.server.app import listening, make_app
+from engine.server.app import make_app
 from engine.server.guard import is_loopback
 from engine.server.setup import Setup
 
@@ -31,7 +32,7 @@ def serving(setup: Setup, registry: Registry, *, as_json: bool = False) -> None:
 
 
 async def _serve(setup: Setup, registry: Registry, as_json: bool) -> None:
-    listener = listening(setup)
+    listener = _listening(setup)
     runner = web.AppRunner(make_app(setup, registry), access_log=None, shutdown_timeout=2.0)
     stopped = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -43,6 +44,21 @@ async def _serve(setup: Setup, registry: Registry, as_json: bool) -> None:
         await stopped.wait()
     finally:
         await runner.cleanup()
+
+
+def _listening(setup: Setup) -> socket.socket:
+    """A socket on the server's address; raises UsageError if it can't be had."""
+    family = socket.AF_INET6 if ":" in setup.host else socket.AF_INET
+    made = socket.socket(family)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        made.bind((setup.host, setup.port))
+    except OSError as error:
+        made.close()
+        raise UsageError(
+            f"can't listen on {setup.host}:{setup.port}: {error.strerror}", hint="--port 0 takes any that is free"
+        ) from None
+    return made
 
 
 def _announce(setup: Setup, port: int, as_json: bool) -> None:

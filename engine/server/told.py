@@ -9,15 +9,9 @@ from typing import Any
 
 from engine.jobs import Job, Outputs
 from engine.kinds import kind_of
-from engine.subgraphs import SEPARATOR
-from engine.workflow import split_id
+from engine.subgraphs import outermost
 
 Message = tuple[str, dict[str, Any]]
-
-
-def shown(node: str) -> str:
-    """The node of the workflow itself that a step is of: `face` of `face/load[3]`."""
-    return split_id(node.partition(SEPARATOR)[0])[0]
 
 
 class Story:
@@ -25,7 +19,7 @@ class Story:
 
     Args:
         job: its id.
-        nodes: the ids of the workflow's nodes.
+        nodes: the ids of the workflow's nodes; none of a sweep, whose combinations may each hold other results.
     """
 
     def __init__(self, job: str, nodes: Iterable[str]) -> None:
@@ -55,7 +49,7 @@ class Story:
         yield "executing", {"node": None, "display_node": None, "prompt_id": self.job}
 
     def _run_started(self, event: Mapping[str, Any]) -> Iterator[Message]:
-        pending = set(map(shown, event["pending"]))
+        pending = set(map(outermost, event["pending"]))
         held = [node for node in self._nodes if node not in pending]
         yield "execution_cached", {"nodes": held, "prompt_id": self.job, "timestamp": _now()}
 
@@ -63,7 +57,7 @@ class Story:
         node = event["node"]
         self.running[node] = event["kind"]
         self._changed[node] = {"value": 0, "max": 1, "state": "running"}
-        yield "executing", {"node": node, "display_node": shown(node), "prompt_id": self.job}
+        yield "executing", {"node": node, "display_node": outermost(node), "prompt_id": self.job}
 
     def _node_progress(self, event: Mapping[str, Any]) -> Iterator[Message]:
         node, about = event["node"], {"value": event["done"], "max": event["total"]}
@@ -79,7 +73,7 @@ class Story:
     def _node_finished(self, event: Mapping[str, Any]) -> Iterator[Message]:
         node = event["node"]
         self.running.pop(node, None)
-        self._executed[shown(node)] = None
+        self._executed[outermost(node)] = None
         total = self._changed.get(node, {}).get("max", 1)
         self._changed[node] = {"value": total, "max": total, "state": "finished"}
         yield from ()
@@ -90,11 +84,11 @@ class Story:
         yield from ()
 
     def _given(self, node: str, output: Mapping[str, Any]) -> Iterator[Message]:
-        about = {"node": node, "display_node": shown(node), "output": output, "prompt_id": self.job}
+        about = {"node": node, "display_node": outermost(node), "output": output, "prompt_id": self.job}
         yield "executed", about
 
     def _state(self, node: str, **about: Any) -> dict[str, Any]:
-        where = {"node_id": node, "display_node_id": shown(node), "real_node_id": node, "parent_node_id": None}
+        where = {"node_id": node, "display_node_id": outermost(node), "real_node_id": node, "parent_node_id": None}
         return {**about, **where, "prompt_id": self.job}
 
 
@@ -113,7 +107,7 @@ def outputs_of(outputs: Outputs) -> dict[str, dict[str, list[Any]]]:
     """A job's outputs in the protocol's form: by node, the items of a list together."""
     found: dict[str, dict[str, list[Any]]] = {}
     for step, given in outputs.items():
-        ours = found.setdefault(shown(step), {})
+        ours = found.setdefault(outermost(step), {})
         files = [file for kind, listed in given.items() if kind != "text" for file in listed]
         made = (gathered(files) if files else {}) | ({"text": given["text"]} if "text" in given else {})
         for name, values in made.items():

@@ -15,11 +15,12 @@ from engine.server.hub import HUB, Client
 from engine.server.news import NEWS
 from engine.server.prompts import left
 from engine.server.routes import Routes
+from engine.server.setup import SETUP
+from engine.server.userdata import features_of
 
 routes = Routes("socket")
 HEARTBEAT = 30.0
 LARGEST_MESSAGE = 1 << 20
-FEATURES = {"supports_preview_metadata": True, "kinograph_events": True}
 
 
 @routes.get("/ws", gives="websocket")
@@ -59,7 +60,7 @@ async def _hear(app: web.Application, client: Client, text: str) -> None:
         return
     if message.get("type") == "feature_flags":
         client.features = message["data"]
-        client.offer(json.dumps({"type": "feature_flags", "data": FEATURES}))
+        client.offer(json.dumps({"type": "feature_flags", "data": features_of(app[SETUP])}))
         app[CREW].show_previews(app[HUB].wants_previews)
         if client.is_ours:
             client.offer(json.dumps({"type": "queue", "data": await overview(app)}))

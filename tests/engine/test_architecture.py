@@ -40,7 +40,7 @@ LAYERS = (
 )
 """The modules of the engine: each imports only those before it."""
 
-KNOW_NODES = {"cli", "worker", "server"}
+KNOW_NODES = {"cli", "worker"}
 """What of the engine may import `nodes`."""
 
 FOR_NODES = {"node", "values", "errors", "models"}

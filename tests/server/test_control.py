@@ -112,6 +112,13 @@ class TestSweeps:
         assert (server.folder / "output" / sheet["filename"]).is_file()
         assert len([node for node in job["outputs"] if node.endswith(":2")]) == 6
 
+    def test_no_node_is_told_as_held_that_the_combinations_run(self, server: Live) -> None:
+        axes = [{"name": "1.text", "values": ["one", "two"]}]
+        answer = server.post(f"{OWN}/sweeps", {"workflow": saving("Wait", steps=1), "axes": axes})
+        server.ended(answer["prompt_id"])
+        messages = server.get(f"/history/{answer['prompt_id']}")[answer["prompt_id"]]["status"]["messages"]
+        assert [kind for kind, _ in messages] == ["execution_start", "execution_success"]
+
     def test_an_input_that_is_not_there(self, server: Live) -> None:
         axes = [{"name": "1.nothing", "values": [1]}]
         status, answer = server.ask("POST", f"{OWN}/sweeps", {"workflow": saving("Wait"), "axes": axes})

@@ -1,0 +1,53 @@
+"""Of a workflow what can be run is run, and the rest reported."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.server.checking import examine_parts
+from engine.server.setup import Folders, Setup
+from engine.workflow import Workflow
+from nodes import registry
+
+
+@pytest.fixture
+def setup(tmp_path: Path) -> Setup:
+    folders = Folders(*(tmp_path / name for name in ("input", "output", "models", "data")))
+    folders.make()
+    return Setup(folders)
+
+
+def saved(text: str) -> dict[str, Any]:
+    return {
+        "words": {"class_type": "Text", "inputs": {"text": text}},
+        "save": {"class_type": "SaveText", "inputs": {"text": ["words", 0]}},
+    }
+
+
+WRONG = {"wrong": {"class_type": "SaveText", "inputs": {}}}
+
+
+def test_what_leads_to_what_is_wrong_is_left_out(setup: Setup) -> None:
+    whole, part = examine_parts(Workflow.read(saved("a") | WRONG), registry(), setup, None)
+    assert [problem.node for problem in whole.problems] == ["wrong"]
+    assert (part.can_run, part.targets, list(part.workflow.graph)) == (True, ("save",), ["words", "save"])
+
+
+def test_so_is_it_if_a_node_within_a_subgraph_is_wanted(setup: Setup) -> None:
+    document = {
+        "kinograph": 1,
+        "graph": {"face": {"class_type": "Face", "inputs": {}}, **WRONG},
+        "subgraphs": {"Face": {"kinograph": 1, "graph": saved("a")}},
+    }
+    whole, part = examine_parts(Workflow.read(document), registry(), setup, ["face/save"])
+    assert (part.can_run, part.targets, list(part.workflow.graph)) == (True, ("face/save",), ["face"])
+    assert not whole.can_run
+
+
+def test_where_all_is_wrong_nothing_can_be_run(setup: Setup) -> None:
+    whole, part = examine_parts(Workflow.read(WRONG), registry(), setup, None)
+    assert part is whole
+    assert not whole.can_run
