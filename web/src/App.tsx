@@ -31,7 +31,7 @@ export function App() {
             <>
               <Breadcrumbs />
               <Canvas />
-              <Empty />
+              {isReady && <Empty />}
               <StatusBar />
             </>
           ) : (
@@ -51,6 +51,5 @@ export function App() {
 /** What to do where nothing is yet. */
 function Empty() {
   const isEmpty = useStore((state) => state.nodes.length === 0);
-  const isReady = useStore((state) => Object.keys(state.kinds).length > 0);
-  return isEmpty && isReady ? <p className="nothing">{t("canvas.empty")}</p> : null;
+  return isEmpty ? <p className="nothing">{t("canvas.empty")}</p> : null;
 }

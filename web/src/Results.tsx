@@ -83,17 +83,15 @@ interface ViewProps {
   file: FileRef;
 }
 
-function openLarge(file: FileRef, isVideo: boolean) {
-  store.getState().set({ dialog: { name: "media", address: viewUrl(file), isVideo } });
-}
-
 function Picture({ file }: ViewProps) {
+  const openLarge = () =>
+    store.getState().set({ dialog: { name: "media", address: viewUrl(file), isVideo: false } });
   return (
     <button
       type="button"
       className="thumb"
       aria-label={t("results.open", { name: file.filename })}
-      onClick={() => openLarge(file, false)}
+      onClick={openLarge}
     >
       <img src={thumbnailUrl(file, 640)} alt={file.filename} loading="lazy" draggable={false} />
     </button>
@@ -140,7 +138,7 @@ function TableFile({ file }: ViewProps) {
   return <TableView table={table} />;
 }
 
-export function TableView({ table: { columns, rows, total } }: { table: Table }) {
+function TableView({ table: { columns, rows, total } }: { table: Table }) {
   const plots = useMemo(
     () =>
       columns

@@ -98,7 +98,7 @@ export const api = {
     }),
   sweep: (workflow: Document, axes: { name: string; values: unknown[] }[], client_id: string) =>
     post<{ prompt_id: string }>("sweeps", { workflow, axes, client_id }),
-  jobs: (limit: number, offset = 0) => get<{ jobs: Job[]; total: number }>("jobs", { limit, offset }),
+  jobs: (limit: number) => get<{ jobs: Job[]; total: number }>("jobs", { limit }),
   job: (id: string) => get<FullJob>(`jobs/${at(id)}`),
   cancel: (id: string) => post<void>(`jobs/${at(id)}/cancel`),
   retry: (id: string) => post<void>(`jobs/${at(id)}/retry`),
@@ -114,7 +114,7 @@ export const api = {
   stopFetching: (source: string) => post<void>("models/cancel", { source }),
 
   files: () => get<InputFile[]>("files", { type: "input" }),
-  outputs: (query: { query?: string; kind?: string; limit: number; offset: number }) =>
+  outputs: (query: { query?: string; kind?: string; limit: number }) =>
     get<{ items: OutputFile[]; total: number }>("outputs", query),
   workflowOf: ({ filename, subfolder, type }: FileRef) =>
     get<Document>("outputs/workflow", { filename, subfolder, type }),

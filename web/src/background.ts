@@ -32,8 +32,7 @@ async function check(): Promise<void> {
   const { document, setVerdict } = store.getState();
   try {
     const verdict = await api.validate(document);
-    if (document === store.getState().document || !differs(document, store.getState().document))
-      setVerdict(verdict);
+    if (!differs(document, store.getState().document)) setVerdict(verdict);
   } catch (error) {
     if (!(error instanceof Refused)) return; // the server is away: the status bar says so
     setVerdict({ valid: false, problems: error.problems, missing: [] });

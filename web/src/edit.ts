@@ -38,7 +38,7 @@ export function freshId(taken: object, name: string): string {
 }
 
 /** The id that a new node of a kind gets: "KeyframeSampler" is "keyframe_sampler". */
-export function idFor(level: Document, kind: string): string {
+function idFor(level: Document, kind: string): string {
   const snake = kind.replace(/\.json$/, "").replace(/([a-z\d])([A-Z])/g, "$1_$2");
   return freshId(level.graph, snake.toLowerCase());
 }

@@ -24,6 +24,7 @@ import { store } from "../store";
 import type { End } from "../store/ui";
 import { adopt, collapse, cornerOf, expand, mayHold, renameSubgraph } from "../subgraphs";
 import {
+  ANY,
   asLink,
   closesCircle,
   type Face,
@@ -63,7 +64,7 @@ export function endOf(node: string, socket: string, side: End["side"]): End | nu
   if (found?.type !== "card") return null;
   const { inputs, outputs } = found.data.face;
   const spec = (side === "input" ? inputs : outputs).find(({ name }) => name === socket);
-  return { node, side, socket, type: spec?.type ?? "Any" };
+  return { node, side, socket, type: spec?.type ?? ANY };
 }
 
 /** All ends that one may be linked to. */
@@ -279,7 +280,7 @@ export function addNote(at: Point): void {
   });
 }
 
-const GROUP_HUES = [212, 276, 150, 28, 328];
+export const GROUP_HUES = [212, 276, 150, 28, 328];
 const GROUP_EDGE = 28;
 
 /** Draws a group around what is selected, or an empty one. */
@@ -325,10 +326,8 @@ export function setGroup(id: string, change: { title?: string; hue?: number }): 
   }, `group ${id}`);
 }
 
-export const GROUP_COLOURS = GROUP_HUES;
-
-export function bend(path: string, points: Point[], key?: string): void {
-  getState().edit((level) => setBends(level, path, points), key);
+export function bend(path: string, points: Point[]): void {
+  getState().edit((level) => setBends(level, path, points));
 }
 
 /** Whether an input of a node is linked. */

@@ -128,13 +128,13 @@ export async function importFile(file: File, at: Point): Promise<void> {
     await open((await ownDocument(file)) ?? (await api.convertFile(file)).document);
   } catch (error) {
     if (!(error instanceof Refused)) throw error;
-    const isMedia = ["image", "video"].includes(kindOf(file.name));
-    if (!isMedia || !(await addLoader(file, at))) store.getState().tell(error.message, "bad");
+    if (!(await addLoader(file, at))) store.getState().tell(error.message, "bad");
   }
 }
 
 const GIVES: Record<string, string> = { image: "Image", video: "Video" };
 
+/** Adds a node that loads a picture or a video; says whether there is one for this file. */
 async function addLoader(file: File, at: Point): Promise<boolean> {
   const { kinds, edit } = store.getState();
   const type = GIVES[kindOf(file.name)];

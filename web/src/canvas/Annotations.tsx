@@ -3,7 +3,7 @@
 import { type NodeProps, NodeResizer } from "@xyflow/react";
 import { Trash2 } from "lucide-react";
 import { type CSSProperties, memo } from "react";
-import { GROUP_COLOURS, removeNode, setGroup, setNote } from "../actions/editing";
+import { GROUP_HUES, removeNode, setGroup, setNote } from "../actions/editing";
 import { t } from "../i18n";
 import type { GroupNode, NoteNode } from "./flow";
 
@@ -43,7 +43,7 @@ export const GroupBox = memo(function GroupBox({ id, data: { group }, selected }
         />
         {selected && (
           <>
-            {GROUP_COLOURS.map((hue) => (
+            {GROUP_HUES.map((hue) => (
               <button
                 key={hue}
                 type="button"

@@ -108,7 +108,7 @@ function enterNode(event: KeyboardEvent): void {
   const isNode = target instanceof HTMLElement && target.classList.contains("react-flow__node");
   if (!isNode || event.key !== "Enter" || event.ctrlKey || event.metaKey) return;
   const field = target.querySelector<HTMLElement>(
-    ".fields input:not([tabindex='-1']), .fields textarea, .fields select, .note textarea, textarea",
+    ".fields input:not([tabindex='-1']), .fields select, textarea",
   );
   if (!field) return;
   event.preventDefault();
@@ -139,10 +139,6 @@ const FAR = 0.25;
 function noteZoom(_: unknown, { zoom }: Viewport): void {
   const isFar = zoom < FAR;
   if (isFar !== getState().isFar) getState().set({ isFar });
-}
-
-function colourMode(theme: string): "light" | "dark" | "system" {
-  return theme === "light" || theme === "dark" ? theme : "system";
 }
 
 export function Canvas() {
@@ -179,7 +175,7 @@ export function Canvas() {
         edges={edges}
         nodeTypes={NODE_TYPES}
         edgeTypes={EDGE_TYPES}
-        colorMode={colourMode(theme)}
+        colorMode={theme}
         aria-label={t("canvas.label")}
         ariaLabelConfig={DESCRIPTIONS}
         onlyRenderVisibleElements

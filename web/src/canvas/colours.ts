@@ -25,7 +25,7 @@ const HUES: Record<string, number> = {
 };
 const GREY = new Set(["Any", "Files", "Folder", ""]);
 
-export function hueOf(name: string): number {
+function hueOf(name: string): number {
   const known = HUES[name];
   if (known !== undefined) return known;
   let sum = 7;

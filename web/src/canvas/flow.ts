@@ -68,7 +68,7 @@ export function flowNodes(
     }),
   );
   const given = byNode(Object.values(level.outputs ?? {}));
-  let slots: Map<string, string[]> | undefined;
+  const slots = outputsUsed(level);
   const nodes: FlowNode[] = [];
 
   const add = <N extends FlowNode>(node: N, isSame: (old: N) => boolean) => {
@@ -102,14 +102,13 @@ export function flowNodes(
   }
   for (const [id, entry] of Object.entries(level.graph)) {
     const place = layout.nodes[id] ?? { x: 0, y: 0 };
-    slots ??= outputsUsed(level);
     const face = faces.of(entry.class_type, entry, slots.get(id));
     const data: CardData = {
       entry,
       face,
       place,
       inputs: exposed.has(id) ? Object.fromEntries(exposed.get(id) ?? NONE) : NOTHING,
-      outputs: (given.get(id) ?? NONE) as (number | string)[],
+      outputs: given.get(id) ?? NONE,
     };
     add<CardNode>(
       {

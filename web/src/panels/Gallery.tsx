@@ -25,7 +25,7 @@ export function Gallery() {
   const [kind, setKind] = useState("");
   const [limit, setLimit] = useState(PAGE);
   const ended = useStore((state) => state.ended);
-  const found = useLoaded(() => api.outputs({ query, kind, limit, offset: 0 }), [query, kind, limit, ended]);
+  const found = useLoaded(() => api.outputs({ query, kind, limit }), [query, kind, limit, ended]);
   return (
     <div className="content">
       <input
