@@ -26,8 +26,10 @@ from typing import Any, Literal, NamedTuple, Self, get_args
 State = Literal["pending", "running", "done", "failed", "cancelled"]
 Ended = Literal["done", "failed", "cancelled"]
 ENDED: tuple[Ended, ...] = get_args(Ended)
-LEASE_SECONDS = 30.0
-"""How long a worker has a job without renewing its lease."""
+LEASE_SECONDS = 120.0
+"""How long a worker has a job without renewing its lease, by the machine's monotonic clock: all processes share it, and
+it stands still while the machine sleeps.
+"""
 MOST_ATTEMPTS = 2
 """How often a job is begun, if its workers die: what has killed two would kill a third."""
 PAUSED = "paused"
@@ -166,7 +168,7 @@ class Jobs:
                 "UPDATE jobs SET state = 'running', worker = ?, lease = ?, started = ?, attempts = attempts + 1 "
                 "WHERE id = (SELECT id FROM jobs WHERE state = 'pending' ORDER BY priority DESC, place LIMIT 1) "
                 "RETURNING id, attempts, title, client, document, request",
-                (worker, time.time() + LEASE_SECONDS, time.time()),
+                (worker, time.monotonic() + LEASE_SECONDS, time.time()),
             ).fetchone()
             if row is None:
                 return None
@@ -177,7 +179,7 @@ class Jobs:
 
     def renew(self, lease: Lease) -> bool:
         """Keep a job for longer; False if it is no longer this worker's."""
-        return self._change(lease, "lease = ?", time.time() + LEASE_SECONDS)
+        return self._change(lease, "lease = ?", time.monotonic() + LEASE_SECONDS)
 
     def note(self, lease: Lease, outputs: Outputs) -> bool:
         """Show what the job has saved so far."""
@@ -215,14 +217,14 @@ class Jobs:
             worker: its name.
             because: the record of those that fail.
         """
-        where, value = ("worker = ?", worker) if worker else ("lease < ?", time.time())
+        where, value = ("worker = ?", worker) if worker else ("lease < ?", time.monotonic())
         with self._writing():
             jobs = self._jobs(f"WHERE state = 'running' AND {where}", value)
             for job in jobs:
                 if job.attempts < MOST_ATTEMPTS:
                     self._put_back(job)
                 else:
-                    self.fail(job.id, "failed", because)
+                    self.fail(job.id, job.worker, "failed", because)
         return jobs
 
     def restart(self) -> None:
@@ -241,11 +243,12 @@ class Jobs:
         )
         return [row[0] for row in rows.fetchall()]
 
-    def fail(self, id: str, state: Ended, record: Mapping[str, Any]) -> bool:
-        """End a running job whose worker can't; False if it isn't running."""
+    def fail(self, id: str, worker: str | None, state: Ended, record: Mapping[str, Any]) -> bool:
+        """End a running job whose worker can't; False if it isn't that worker's."""
         changed = self._db.execute(
-            "UPDATE jobs SET state = ?, finished = ?, record = ?, lease = NULL WHERE id = ? AND state = 'running'",
-            (state, time.time(), json.dumps(record), id),
+            "UPDATE jobs SET state = ?, finished = ?, record = ?, lease = NULL "
+            "WHERE id = ? AND worker = ? AND state = 'running'",
+            (state, time.time(), json.dumps(record), id, worker),
         )
         return changed.rowcount == 1
 

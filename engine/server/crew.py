@@ -22,7 +22,7 @@ import psutil
 from aiohttp import web
 
 from engine.frames import LONGEST, frame
-from engine.jobs import MOST_ATTEMPTS, Jobs
+from engine.jobs import LEASE_SECONDS, MOST_ATTEMPTS, Jobs
 from engine.server.queue import Queue
 from engine.server.setup import Setup
 
@@ -272,9 +272,9 @@ class Crew:
         record = {"problems": [{"message": f"{why}{worker.doing}{again}", "node": next(iter(worker.running), None)}]}
         cancelled = worker.cancelled and worker.cancelled[0]
         if cancelled:
-            await self._queue.ask(Jobs.fail, cancelled, "cancelled", {})
+            await self._queue.ask(Jobs.fail, cancelled, worker.name, "cancelled", {})
         if worker.blamed:
-            await self._queue.ask(Jobs.fail, worker.blamed, "failed", record)
+            await self._queue.ask(Jobs.fail, worker.blamed, worker.name, "failed", record)
         released = await self._queue.ask(Jobs.release, worker.name, because=record)
         logger.warning("worker %s: %s", worker.name, why)
         for job in dict.fromkeys([worker.job, worker.blamed, cancelled, *(job.id for job in released)]):
@@ -282,11 +282,26 @@ class Crew:
                 self._lost(job)
         self._queue.changed()
 
+    async def _take_back(self) -> None:
+        """Take back jobs whose leases have run out: their workers are there, but stopped, or can't reach the queue."""
+        why = "it did not renew its lease"
+        record = {"problems": [{"message": f"{why}, {MOST_ATTEMPTS} times", "node": None}]}
+        for job in await self._queue.ask(Jobs.release, because=record):
+            if worker := self._workers.get(job.worker or ""):
+                worker.job = None  # not to be blamed for it once more
+                worker.kill(why)
+            self._lost(job.id)
+            self._queue.changed()
+
     async def _watch(self) -> None:
         """Kill what takes too much, hangs, or doesn't end when asked to."""
+        looked = time.monotonic()
         while True:
             await asyncio.sleep(WATCH_SECONDS)
             now = time.monotonic()
+            if now - looked > LEASE_SECONDS / 8:
+                looked = now
+                await _until_it_works(self._take_back)
             for worker in self.workers:
                 job = worker.job
                 if not job:

@@ -177,10 +177,10 @@ class TestLeases:
         kept, lost = jobs.claim("kept"), jobs.claim("lost")
         assert kept
         assert lost
-        now = time.time()
-        monkeypatch.setattr(time, "time", lambda: now + queue.LEASE_SECONDS - 1)
+        now = time.monotonic()
+        monkeypatch.setattr(time, "monotonic", lambda: now + queue.LEASE_SECONDS - 1)
         assert jobs.renew(kept)
-        monkeypatch.setattr(time, "time", lambda: now + queue.LEASE_SECONDS + 1)
+        monkeypatch.setattr(time, "monotonic", lambda: now + queue.LEASE_SECONDS + 1)
         jobs.release(because={})
         assert order(jobs) == ["b"]
 

@@ -207,3 +207,26 @@ def test_who_is_gone_can_be_asked_nothing(tmp_path: Path, monkeypatch: pytest.Mo
         assert not crew.cancel("a", None)
 
     scripted.run(play)
+
+
+def test_a_worker_that_does_not_renew_its_lease_loses_its_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = """
+import engine.jobs
+engine.jobs.LEASE_SECONDS = 0.1
+lease = claim()
+if lease.attempt == 1:
+    time.sleep(60)
+jobs.finish(lease, "done", {}, {})
+tell(ended=lease.id)
+time.sleep(60)
+"""
+    monkeypatch.setattr(crews, "LEASE_SECONDS", 0.4)
+    scripted = Scripted(tmp_path, monkeypatch, script)
+
+    async def play(crew: Crew, queue: Queue) -> None:
+        await add(queue, "a")
+        job = await scripted.ended(queue, "a")
+        assert (job.state, job.attempts) == ("done", 2)
+        assert "a" in scripted.lost
+
+    scripted.run(play)
