@@ -217,6 +217,7 @@ def serve(
     were interrupted go on from what they had stored.
     """
     with answering(as_json, debug):
+        from engine import devices
         from engine.models import home
         from engine.server.serving import serving
         from engine.server.setup import Folders, Setup
@@ -226,7 +227,14 @@ def serve(
         cache = {"dir": str(cache_dir.absolute()) if cache_dir else "", **sizes}
         setup = Setup(
             folders,
-            *(host, port, token, tuple(allow_host), tuple(device), tuple(path.absolute() for path in nodes)),
+            *(
+                host,
+                port,
+                token,
+                tuple(allow_host),
+                tuple(map(devices.named, device)),
+                tuple(path.absolute() for path in nodes),
+            ),
             memory_limit=parsed_size("--memory", memory) if memory else None,
             stall_seconds=stall,
             cache=cache,

@@ -35,11 +35,16 @@ def _gpu(index: int, free: int, total: int) -> dict[str, str | int]:
     return {"name": f"cuda:{index}", "type": "cuda", "index": index, "vram_total": total, "vram_free": free}
 
 
-def checked(device: str) -> str:
-    """The name of a device, if it is one and is here; raises UsageError."""
+def named(device: str) -> str:
+    """The name of a device, if it can be one, here or not; raises UsageError."""
     if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", device):
         raise UsageError(f"no device is called '{device}'", hint="cpu, cuda, cuda:1 or mps")
-    if not _is_here(device):
+    return device
+
+
+def checked(device: str) -> str:
+    """The name of a device, if it is one and is here; raises UsageError."""
+    if not _is_here(named(device)):
         raise UsageError(f"torch finds no {device} here", hint="--device cpu")
     return device
 

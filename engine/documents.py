@@ -42,6 +42,12 @@ def shipped() -> dict[str, Path]:
     return {path.stem: path for path in sorted(SHIPPED.glob("*.json"))}
 
 
+def shipped_media(name: str) -> list[Path]:
+    """The files beside them that one of these workflows reads."""
+    text = shipped()[name].read_text(encoding="utf-8")
+    return sorted(path for path in SHIPPED.glob("*.png") if f'"{path.name}"' in text)
+
+
 def parse(data: Any, registry: Registry) -> Workflow:
     """The workflow that JSON data are: a document, a bare graph, or what the ecosystem's editors save (the UI format).
 

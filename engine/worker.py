@@ -106,7 +106,8 @@ class Worker:
         on_device, on_host, on_disk = (cache.get(name, "") for name in ("device", "host", "disk"))
         limits = Limits.parsed(out, folder, on_device, on_host, on_disk, no_cache=False)
         every = devices.every()
-        device = self._settings.device or str(every[0]["name"])
+        wanted = self._settings.device
+        device = devices.checked(wanted) if wanted else str(every[0]["name"])
         self._reports.tell({"ready": device, "devices": every})
         with (
             Jobs(self._settings.queue) as jobs,

@@ -27,7 +27,7 @@ from aiohttp import web
 from pydantic import JsonValue
 from pydantic_core import from_json
 
-from engine.documents import shipped
+from engine.documents import shipped, shipped_media
 from engine.errors import MissingError, UsageError, WorkflowError, suggestion
 from engine.server import durable
 from engine.server.checking import parsed
@@ -168,11 +168,11 @@ async def templates(request: web.Request) -> list[Template]:
 
 @routes.get(f"{OWN}/templates/{{name}}")
 async def template(request: web.Request, name: str) -> dict[str, JsonValue]:
-    """A workflow that comes with Kinograph."""
+    """A workflow that comes with Kinograph; what it reads is put into the input folder, if it isn't there."""
     found = shipped()
     if name not in found:
         raise MissingError(f"no workflow '{name}' comes with Kinograph", hint=suggestion(name, found))
-    return await asyncio.to_thread(_document, found[name])
+    return await asyncio.to_thread(_template, name, found[name], request.app[SETUP].folders.input)
 
 
 def folder_name(name: str) -> str:
@@ -319,6 +319,13 @@ def _in(folder: Path) -> list[Version]:
 def _document(path: Path) -> dict[str, Any]:
     document: dict[str, Any] = from_json(path.read_bytes())
     return document
+
+
+def _template(name: str, path: Path, inputs: Path) -> dict[str, Any]:
+    for media in shipped_media(name):
+        if not (inputs / media.name).exists():
+            durable.write(inputs / media.name, media.read_bytes())
+    return _document(path)
 
 
 def _templates() -> list[Template]:

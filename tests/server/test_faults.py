@@ -102,3 +102,8 @@ def test_ctrl_c_ends_it_in_good_order(tmp_path: Path) -> None:
 def test_two_servers_do_not_share_a_folder(tmp_path: Path) -> None:
     with live(tmp_path), pytest.raises(AssertionError, match="another server uses"):
         Live(tmp_path)
+
+
+def test_a_device_that_cannot_be_is_refused_at_the_start(tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match="no device is called 'foo'"):
+        Live(tmp_path, "--device", "foo")

@@ -17,7 +17,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.server.checking import examine
 from engine.server.saved import MOST_LETTERS, RECENT, Version, folder_name, thinned
+from engine.workflow import Workflow
+from nodes import registry
 from tests.server.conftest import Server
 
 ROUTE = "/api/kinograph/workflows"
@@ -253,3 +256,13 @@ def test_templates_are_the_workflows_that_come_along(server: Server) -> None:
     assert server.get("/api/kinograph/templates/keyframes").json["title"] == "Key frames from a text"
     for name in ("nothing", "..%2f..%2fpyproject", "%2e%2e"):
         assert server.get(f"/api/kinograph/templates/{name}").status == 404
+
+
+def test_a_template_can_be_run_as_it_is(server: Server) -> None:
+    document = server.get("/api/kinograph/templates/image_to_video").json
+    picture = server.folders.input / "boat.png"
+    examined = examine(Workflow.read(document), registry(), server.setup)
+    assert examined.can_run
+    picture.write_bytes(b"mine")
+    server.get("/api/kinograph/templates/image_to_video")
+    assert picture.read_bytes() == b"mine"
