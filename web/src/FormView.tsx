@@ -6,10 +6,10 @@ import { hideInput, renameExposed, setInput } from "./edit";
 import { FieldOf } from "./fields";
 import { t } from "./i18n";
 import { Files } from "./Results";
-import type { NodeRun } from "./run";
-import { progressOf, StatusBar } from "./StatusBar";
+import { isUnderWay, type NodeRun, progressOf } from "./run";
+import { StatusBar } from "./StatusBar";
 import type { FileRef, Problem } from "./schema";
-import { store, useStore } from "./store";
+import { shownRun, store, useStore } from "./store";
 import { IconButton } from "./ui/IconButton";
 import { fieldFor } from "./widgets";
 import { asConstant, asLink, splitPath, words, written } from "./workflow";
@@ -96,8 +96,8 @@ function FormRow({ name, path }: { name: string; path: string }) {
 }
 
 function FormRun() {
-  const found = useStore((state) => (state.job ? state.runs[state.job] : undefined));
-  const isBusy = found?.state === "running" || found?.state === "pending";
+  const found = useStore(shownRun);
+  const isBusy = isUnderWay(found?.state);
   const { done, total } = found ? progressOf(found) : { done: 0, total: 0 };
   return (
     <div className="form-run">
@@ -131,7 +131,7 @@ function allFiles(nodes: Record<string, NodeRun>): FileRef[] {
 }
 
 function FormResults() {
-  const found = useStore((state) => (state.job ? state.runs[state.job] : undefined));
+  const found = useStore(shownRun);
   const pictures = useStore((state) => state.previews);
   const files = found ? allFiles(found.nodes) : [];
   const texts = Object.entries(found?.nodes ?? {}).filter(([id, node]) => node.text && !id.includes("["));

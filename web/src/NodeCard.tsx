@@ -13,7 +13,7 @@ import { FieldOf } from "./fields";
 import { t } from "./i18n";
 import { Results } from "./Results";
 import type { Json, Problem } from "./schema";
-import { useStore } from "./store";
+import { shownRun, useStore } from "./store";
 import type { End } from "./store/ui";
 import { EditableText } from "./ui/EditableText";
 import { fieldFor, isWide } from "./widgets";
@@ -28,9 +28,7 @@ export const NodeCard = memo(function NodeCard(props: NodeProps<CardNode>) {
 
 /** A card seen from far: a box with a title, of the size that the card has. */
 function FarCard({ id, data: { entry, face }, width, height }: NodeProps<CardNode>) {
-  const state = useStore(({ job, runs, path }) =>
-    job ? runs[job]?.nodes[runId(path, id)]?.state : undefined,
-  );
+  const state = useStore((state) => shownRun(state)?.nodes[runId(state.path, id)]?.state);
   return (
     <div className={`card far ${state ?? ""}`} style={{ ...coloured(face.category), width, height }}>
       <header>{titleOf(entry)}</header>
@@ -43,7 +41,7 @@ const FullCard = memo(function FullCard({ id, data }: Pick<NodeProps<CardNode>, 
   useEffect(() => measure(id), [id, measure]);
   const { entry, face, place } = data;
   const flatId = useStore((state) => runId(state.path, id));
-  const run = useStore((state) => (state.job ? state.runs[state.job]?.nodes[flatId] : undefined));
+  const run = useStore((state) => shownRun(state)?.nodes[flatId]);
   const picture = useStore((state) => state.previews[flatId]);
   const problems = useStore((state) => state.problems[flatId]) ?? NO_PROBLEMS;
   const renaming = useStore((state) => state.renaming === id);

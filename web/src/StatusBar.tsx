@@ -4,9 +4,9 @@ import { ChevronRight, CircleAlert, CircleCheck, Maximize, Minus, Plus, Wifi, Wi
 import type { MouseEvent } from "react";
 import { fit, focusNode, zoom } from "./canvas/view";
 import { type TextKey, t } from "./i18n";
-import type { Run } from "./run";
+import { progressOf } from "./run";
 import type { JobState, Problem } from "./schema";
-import { store, useStore } from "./store";
+import { shownRun, store, useStore } from "./store";
 import { seconds } from "./ui/format";
 import { IconButton } from "./ui/IconButton";
 import { levelAt, titleOf } from "./workflow";
@@ -90,15 +90,8 @@ const JOB_TEXTS: Record<JobState, TextKey> = {
   cancelled: "job.cancelled",
 };
 
-/** How many of a run's nodes have come to an end, and how many there are. */
-export function progressOf(run: Run): { done: number; total: number } {
-  const leaves = Object.values(run.nodes).filter((node) => Object.keys(node.parts).length === 0);
-  const waiting = leaves.filter(({ state }) => state === "pending" || state === "running");
-  return { done: leaves.length - waiting.length, total: leaves.length };
-}
-
 function RunStatus() {
-  const run = useStore((state) => (state.job ? state.runs[state.job] : undefined));
+  const run = useStore(shownRun);
   if (!run) return <span className="spring" />;
   const { done, total } = progressOf(run);
   const isBusy = run.state === "running";

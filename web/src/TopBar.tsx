@@ -17,7 +17,8 @@ import { cancel, run } from "./actions/running";
 import { placeForNew } from "./canvas/view";
 import { t } from "./i18n";
 import icon from "./icon.svg";
-import { store, useStore } from "./store";
+import { isUnderWay } from "./run";
+import { shownRun, store, useStore } from "./store";
 import type { Theme, View } from "./store/ui";
 import { nextTheme, setTheme } from "./theme";
 import { IconButton } from "./ui/IconButton";
@@ -106,9 +107,7 @@ function Title() {
 }
 
 function RunButtons() {
-  const isBusy = useStore((state) =>
-    ["pending", "running"].includes((state.job && state.runs[state.job]?.state) || ""),
-  );
+  const isBusy = useStore((state) => isUnderWay(shownRun(state)?.state));
   return (
     <div className="run">
       {isBusy && (

@@ -64,6 +64,18 @@ export function owners(node: string): string[] {
   }
 }
 
+/** Whether a job, or a node, has not come to an end yet. */
+export function isUnderWay(state: JobState | NodeState | undefined): boolean {
+  return state === "pending" || state === "running";
+}
+
+/** How many of a run's nodes have come to an end, and how many there are. */
+export function progressOf(run: Run): { done: number; total: number } {
+  const leaves = Object.values(run.nodes).filter((node) => Object.keys(node.parts).length === 0);
+  const waiting = leaves.filter(({ state }) => isUnderWay(state));
+  return { done: leaves.length - waiting.length, total: leaves.length };
+}
+
 const RANK: NodeState[] = ["running", "failed", "pending", "cancelled", "skipped", "done", "cached"];
 
 /** The state of a whole, from those of its parts. */
@@ -200,7 +212,7 @@ class Draft {
   /** What has not come to an end by now doesn't any more. */
   private stop(): void {
     for (const [name, node] of Object.entries(this.run.nodes)) {
-      if (node.state === "pending" || node.state === "running") this.change(name, { state: "cancelled" });
+      if (isUnderWay(node.state)) this.change(name, { state: "cancelled" });
     }
   }
 }

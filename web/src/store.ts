@@ -1,6 +1,7 @@
 /** The one store: the document, runs, and what is open. */
 
 import { create, type StateCreator } from "zustand";
+import type { Run } from "./run";
 import { type DocumentSlice, documentSlice } from "./store/document";
 import { type RunSlice, runSlice } from "./store/running";
 import { type UiSlice, uiSlice } from "./store/ui";
@@ -15,3 +16,6 @@ export const useStore = create<State>()((...all) => ({
 }));
 
 export const store = useStore;
+
+/** The run whose states and results are shown. */
+export const shownRun = ({ job, runs }: State): Run | undefined => (job ? runs[job] : undefined);

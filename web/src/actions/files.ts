@@ -5,7 +5,7 @@ import { addNode } from "../edit";
 import { t } from "../i18n";
 import { parse, stringify } from "../json";
 import { kindOf } from "../media";
-import { runOf } from "../run";
+import { isUnderWay, runOf } from "../run";
 import type { Document, FileRef, Point } from "../schema";
 import { store } from "../store";
 import { emptyDocument, readDocument } from "../workflow";
@@ -41,8 +41,7 @@ export async function showJob(id: string): Promise<void> {
     const job = await api.job(id);
     const { runs, follow } = store.getState();
     const isToldOf = Object.keys(runs[id]?.nodes ?? {}).length > 0;
-    const isBusy = job.state === "pending" || job.state === "running";
-    follow(id, isBusy && isToldOf ? runs[id] : runOf(job));
+    follow(id, isUnderWay(job.state) && isToldOf ? runs[id] : runOf(job));
   } catch (error) {
     if (!(error instanceof Refused && error.status === 404)) throw error;
     if (store.getState().job === id) store.getState().leave();

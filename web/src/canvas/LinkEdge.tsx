@@ -5,7 +5,7 @@ import { memo, type PointerEvent, useState } from "react";
 import { bend } from "../actions/editing";
 import { t } from "../i18n";
 import type { Point } from "../schema";
-import { useStore } from "../store";
+import { shownRun, useStore } from "../store";
 import { runId } from "../workflow";
 import { coloured } from "./colours";
 import type { FlowEdge } from "./flow";
@@ -14,10 +14,9 @@ import { toGraph } from "./view";
 
 export const LinkEdge = memo(function LinkEdge(props: EdgeProps<FlowEdge>) {
   const { id, sourceX, sourceY, targetX, targetY, target, data, selected } = props;
-  const isRunning = useStore((state) => {
-    const run = state.job ? state.runs[state.job] : undefined;
-    return run?.nodes[runId(state.path, target)]?.state === "running";
-  });
+  const isRunning = useStore(
+    (state) => shownRun(state)?.nodes[runId(state.path, target)]?.state === "running",
+  );
   const isFar = useStore((state) => state.isFar);
   const [moved, setMoved] = useState<Point[] | null>(null);
   const bends = moved ?? data?.bends ?? [];

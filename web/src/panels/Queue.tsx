@@ -6,7 +6,7 @@ import { openJob, showJob, trying } from "../actions/files";
 import { cancel, retry } from "../actions/running";
 import { api } from "../api";
 import { t } from "../i18n";
-import { progressOf } from "../StatusBar";
+import { isUnderWay, progressOf } from "../run";
 import type { Job } from "../schema";
 import { useStore } from "../store";
 import { seconds, time } from "../ui/format";
@@ -51,7 +51,7 @@ export function Queue() {
       <h3>{t("queue.past")}</h3>
       <Loading loaded={recent}>
         {({ jobs }) => {
-          const past = jobs.filter(({ state }) => state !== "pending" && state !== "running");
+          const past = jobs.filter(({ state }) => !isUnderWay(state));
           return (
             <ul className="jobs">
               {past.map((job) => (
