@@ -1,6 +1,6 @@
 /** What goes on by itself: the connection, checks of the document, drafts and saving. */
 
-import { freeName, open, showJob, trying } from "./actions/files";
+import { keep, open, showJob, trying } from "./actions/files";
 import { readDraft, remember, writeDraft } from "./actions/memory";
 import { api, Refused } from "./api";
 import { listen } from "./events";
@@ -43,15 +43,12 @@ let isSaving = false;
 
 /** Saves the document if it changed, so that the server keeps its versions; one that has no name yet gets one. */
 export async function autosave(): Promise<void> {
-  const { document, kept, name, opened, past } = store.getState();
+  const { document, kept, name, past } = store.getState();
   const isChanged = name ? document !== kept : past.length > 0;
   if (!isChanged || isSaving) return;
   isSaving = true;
   try {
-    const as = name ?? (await freeName(document));
-    await api.save(as, document);
-    const now = store.getState();
-    if (now.opened === opened) now.setKept(document, as);
+    await keep();
   } catch (error) {
     if (!(error instanceof Refused || error instanceof TypeError)) throw error;
     if (error instanceof Refused) store.getState().tell(t("save.failed", { why: error.message }), "bad");

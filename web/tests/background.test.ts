@@ -1,6 +1,6 @@
 import { beforeEach, describe, expect, it, vi } from "vitest";
 import { add } from "../src/actions/editing";
-import { nameFor } from "../src/actions/files";
+import { nameFor, save } from "../src/actions/files";
 import { jobOf, readDraft, remember, writeDraft } from "../src/actions/memory";
 import { api } from "../src/api";
 import { autosave } from "../src/background";
@@ -107,6 +107,16 @@ describe("saving by itself", () => {
     });
     await autosave();
     expect(store.getState().name).toBeNull();
+  });
+
+  it("nor does saving because people asked for it", async () => {
+    store.getState().open(picture());
+    saved.mockImplementationOnce(async (name) => {
+      store.getState().open(emptyDocument());
+      return { name, version: 1 };
+    });
+    await save();
+    expect(store.getState()).toMatchObject({ name: null, kept: null });
   });
 
   it("tries again once the server is back", async () => {

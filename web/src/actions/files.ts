@@ -79,21 +79,28 @@ export function nameFor(title: string): string {
   return name.slice(0, LONGEST_NAME) || "untitled";
 }
 
-/** Saves on the server; a document that has no name yet gets one that is free. */
+/** Has the server keep the document; one that has no name yet gets one that is free. Gives the name. */
+export async function keep(): Promise<string> {
+  const { document, name, opened } = store.getState();
+  const as = name ?? (await freeName(document));
+  await api.save(as, document);
+  const now = store.getState();
+  if (now.opened === opened) now.setKept(document, as);
+  return as;
+}
+
+/** Saves because people asked for it, and tells them. */
 export async function save(): Promise<void> {
-  const { document, name, setKept, tell } = store.getState();
   await trying(async () => {
-    const as = name ?? (await freeName(document));
-    await api.save(as, document);
-    setKept(document, as);
-    const { job } = store.getState();
-    if (job) remember(as, job);
+    const as = await keep();
+    const { job, name, tell } = store.getState();
+    if (job && name === as) remember(as, job);
     tell(t("save.done", { name: as }));
   });
 }
 
 /** A name that no saved workflow has: the title, with a number if need be. */
-export async function freeName(document: Document): Promise<string> {
+async function freeName(document: Document): Promise<string> {
   const taken = new Set((await api.workflows()).map(({ name }) => name));
   const title = (document.title ?? "").replace(/[^\p{L}\p{M}\p{N}\p{P}\p{S} ]/gu, " ").trim();
   const base = title.slice(0, LONGEST_NAME).trim() || t("document.untitled");
