@@ -28,13 +28,16 @@ export function withEntry(level: Document, node: string, change: Partial<Entry>)
   return entry ? { ...level, graph: { ...level.graph, [node]: { ...entry, ...change } } } : level;
 }
 
-/** An id that is not taken: the name as it is, or with a number. */
+/** A name that is not taken: as it is, or with a number. */
+export function freeName(name: string, isTaken: (name: string) => boolean, gap = " "): string {
+  let free = name;
+  for (let number = 2; isTaken(free); number += 1) free = `${name}${gap}${number}`;
+  return free;
+}
+
+/** An id that is not taken: the name, of letters that ids have, or with a number. */
 export function freshId(taken: object, name: string): string {
-  const base = name.replace(/[^\w-]+/g, "_") || "node";
-  if (!(base in taken)) return base;
-  let number = 2;
-  while (`${base}_${number}` in taken) number += 1;
-  return `${base}_${number}`;
+  return freeName(name.replace(/[^\w-]+/g, "_") || "node", (id) => id in taken, "_");
 }
 
 /** The id that a new node of a kind gets: "KeyframeSampler" is "keyframe_sampler". */
@@ -139,6 +142,10 @@ export function setBends(level: Document, path: string, points: Point[]): Docume
   return withLayout(level, { bends: points.length > 0 ? { ...left, [path]: points } : left });
 }
 
+export function isExposed(level: Document, node: string, input: string): boolean {
+  return Object.values(level.inputs ?? {}).includes(socketPath(node, input));
+}
+
 /** Offers an input of a node as one of the whole workflow. */
 export function exposeInput(level: Document, node: string, input: string): Document {
   const inputs = level.inputs ?? {};
@@ -156,6 +163,14 @@ export function hideInput(level: Document, node: string, input: string): Documen
   };
 }
 
+const isFrom = ([source, slot]: Link, node: string, slots: (number | string)[]) =>
+  source === node && slots.includes(slot);
+
+/** Whether an output is one of the whole workflow; `slots` are its name and its index, as either may stand there. */
+export function isGiven(level: Document, node: string, slots: (number | string)[]): boolean {
+  return Object.values(level.outputs ?? {}).some((link) => isFrom(link, node, slots));
+}
+
 /** Offers an output of a node as one of the whole workflow, for where it is used as a node. */
 export function exposeOutput(level: Document, node: string, slot: string): Document {
   const outputs = level.outputs ?? {};
@@ -164,8 +179,8 @@ export function exposeOutput(level: Document, node: string, slot: string): Docum
 }
 
 export function hideOutput(level: Document, node: string, slots: (number | string)[]): Document {
-  const isIt = (_: string, link: Link) => link[0] === node && slots.includes(link[1]);
-  return { ...level, ...part("outputs", without(level.outputs ?? {}, isIt)) };
+  const outputs = without(level.outputs ?? {}, (_, link) => isFrom(link, node, slots));
+  return { ...level, ...part("outputs", outputs) };
 }
 
 /** Gives what the workflow exposes another name, in its place. */

@@ -3,6 +3,7 @@
 import {
   borders,
   fragment,
+  freeName,
   freshId,
   layoutOf,
   remove,
@@ -66,13 +67,13 @@ export function collapse(
     const entry = rest.graph[node];
     if (entry) rest = withEntry(rest, node, { inputs: { ...entry.inputs, [input]: led(link) } });
   }
-  const given_out = Object.entries(level.outputs ?? {}).map(([exposed, link]) => [
+  const offered = Object.entries(level.outputs ?? {}).map(([exposed, link]) => [
     exposed,
     ids.has(link[0]) ? led(link) : link,
   ]);
   const { nodes, bends } = layoutOf(level);
   const at = cornerOf([...ids].flatMap((node) => nodes[node] ?? []));
-  rest = remove({ ...rest, inputs: outer, outputs: Object.fromEntries(given_out) }, ids);
+  rest = remove({ ...rest, inputs: outer, outputs: Object.fromEntries(offered) }, ids);
   rest = {
     ...rest,
     graph: { ...rest.graph, [id]: { class_type: name, inputs: given, _meta: { title: wanted } } },
@@ -97,10 +98,7 @@ export function collapse(
 
 /** A subgraph's name that is not taken, as written. */
 function freshName(taken: object, wanted: string): string {
-  const base = wanted.trim() || "Group";
-  let name = base;
-  for (let number = 2; name in taken; number += 1) name = `${base} ${number}`;
-  return name;
+  return freeName(wanted.trim() || "Group", (name) => name in taken);
 }
 
 /** Writes a subgraph's node out; gives the document and the ids of what came in its place. */
@@ -184,6 +182,15 @@ function withInnerLayout(
   return withLayout(level, { nodes });
 }
 
+/** A graph whose nodes are of what their kinds are called now. */
+function ofKinds(graph: Record<string, Entry>, names: Record<string, string>): Record<string, Entry> {
+  const entries = Object.entries(graph).map(([id, entry]) => {
+    const { class_type } = entry;
+    return [id, Object.hasOwn(names, class_type) ? { ...entry, class_type: names[class_type] } : entry];
+  });
+  return Object.fromEntries(entries);
+}
+
 /** Gives a subgraph another name, if that is free and only one node is of it. */
 export function renameSubgraph(document: Document, from: string, to: string, kinds: object): Document {
   const { [from]: definition, ...others } = document.subgraphs ?? {};
@@ -192,15 +199,7 @@ export function renameSubgraph(document: Document, from: string, to: string, kin
     Object.values(graph).filter(({ class_type }) => class_type === from),
   );
   if (!definition || uses.length > 1 || !to || to in others || to in kinds) return document;
-  const renamed = (level: Document): Document => ({
-    ...level,
-    graph: Object.fromEntries(
-      Object.entries(level.graph).map(([id, entry]) => [
-        id,
-        entry.class_type === from ? { ...entry, class_type: to } : entry,
-      ]),
-    ),
-  });
+  const renamed = (level: Document): Document => ({ ...level, graph: ofKinds(level.graph, { [from]: to }) });
   const subgraphs = { ...others, [to]: { ...definition, title: to } };
   const inner = Object.entries(subgraphs).map(([name, subgraph]) => [name, renamed(subgraph)]);
   return { ...renamed(document), subgraphs: Object.fromEntries(inner) };
@@ -223,21 +222,15 @@ export function adopt(document: Document, copied: Document): [Document, Document
     names[name] = same ? name : freshName(taken, name);
     taken[names[name]] = definition;
   }
-  const renamed = (graph: Record<string, Entry>): Record<string, Entry> =>
-    Object.fromEntries(
-      Object.entries(graph).map(([id, entry]) => [
-        id,
-        { ...entry, class_type: names[entry.class_type] ?? entry.class_type },
-      ]),
-    );
   for (const [name, fresh] of Object.entries(names)) {
     const definition = taken[fresh];
-    if (definition && fresh !== name) taken[fresh] = { ...definition, graph: renamed(definition.graph) };
+    if (definition && fresh !== name)
+      taken[fresh] = { ...definition, graph: ofKinds(definition.graph, names) };
   }
   const used = Object.keys(taken).length > 0 ? { subgraphs: taken } : {};
   return [
     { ...document, ...used },
-    { ...copied, graph: renamed(copied.graph) },
+    { ...copied, graph: ofKinds(copied.graph, names) },
   ];
 }
 

@@ -8,6 +8,8 @@ import {
   freshId,
   hideInput,
   hideOutput,
+  isExposed,
+  isGiven,
   layoutOf,
   paste,
   remove,
@@ -31,7 +33,6 @@ import {
   fits,
   levelAt,
   readDocument,
-  socketPath,
   splitPath,
   withLevel,
   words,
@@ -163,19 +164,15 @@ export function rename(node: string, text: string): void {
 }
 
 export function toggleInput(node: string, input: string): void {
-  getState().edit((level) => {
-    const isExposed = Object.values(level.inputs ?? {}).includes(socketPath(node, input));
-    return isExposed ? hideInput(level, node, input) : exposeInput(level, node, input);
-  });
+  getState().edit((level) =>
+    isExposed(level, node, input) ? hideInput(level, node, input) : exposeInput(level, node, input),
+  );
 }
 
 export function toggleOutput(node: string, slots: (number | string)[], name: string): void {
-  getState().edit((level) => {
-    const isGiven = Object.values(level.outputs ?? {}).some(
-      (given) => given[0] === node && slots.includes(given[1]),
-    );
-    return isGiven ? hideOutput(level, node, slots) : exposeOutput(level, node, name);
-  });
+  getState().edit((level) =>
+    isGiven(level, node, slots) ? hideOutput(level, node, slots) : exposeOutput(level, node, name),
+  );
 }
 
 /** What is selected, as a document of its own; null if that is nothing. */

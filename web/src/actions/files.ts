@@ -1,7 +1,7 @@
 /** Opening, saving, uploading and downloading. */
 
 import { api, Refused } from "../api";
-import { addNode } from "../edit";
+import { addNode, freeName } from "../edit";
 import { t } from "../i18n";
 import { parse, stringify } from "../json";
 import { kindOf } from "../media";
@@ -82,7 +82,7 @@ export function nameFor(title: string): string {
 /** Has the server keep the document; one that has no name yet gets one that is free. Gives the name. */
 export async function keep(): Promise<string> {
   const { document, name, opened } = store.getState();
-  const as = name ?? (await freeName(document));
+  const as = name ?? (await nameOnServer(document));
   await api.save(as, document);
   const now = store.getState();
   if (now.opened === opened) now.setKept(document, as);
@@ -100,13 +100,11 @@ export async function save(): Promise<void> {
 }
 
 /** A name that no saved workflow has: the title, with a number if need be. */
-async function freeName(document: Document): Promise<string> {
+async function nameOnServer(document: Document): Promise<string> {
   const taken = new Set((await api.workflows()).map(({ name }) => name));
   const title = (document.title ?? "").replace(/[^\p{L}\p{M}\p{N}\p{P}\p{S} ]/gu, " ").trim();
   const base = title.slice(0, LONGEST_NAME).trim() || t("document.untitled");
-  let name = base;
-  for (let number = 2; taken.has(name); number += 1) name = `${base} ${number}`;
-  return name;
+  return freeName(base, (name) => taken.has(name));
 }
 
 /** Uploads a file; gives the name that an input takes. */

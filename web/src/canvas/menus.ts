@@ -39,12 +39,12 @@ import {
   unlink,
 } from "../actions/editing";
 import { runOnly } from "../actions/running";
-import { setPlaced } from "../edit";
+import { isExposed, isGiven, setPlaced } from "../edit";
 import { t } from "../i18n";
 import type { Point } from "../schema";
 import { store } from "../store";
 import type { End, MenuItem } from "../store/ui";
-import { socketPath, words } from "../workflow";
+import { words } from "../workflow";
 
 const { getState } = store;
 
@@ -82,7 +82,7 @@ export function toggleFolded(node: string): void {
 
 /** What can be done with a socket; above all, linking it without a pointer. */
 export function openSocketMenu(end: End, at: Point): void {
-  const { level, set } = getState();
+  const { set } = getState();
   const links = fittingEnds(end).map(
     (other): MenuItem => ({
       label: t(end.side === "output" ? "socket.linkTo" : "socket.linkFrom", { end: nameOfEnd(other) }),
@@ -91,38 +91,36 @@ export function openSocketMenu(end: End, at: Point): void {
     }),
   );
   const grow = { label: t("socket.addNode"), icon: Plus, act: () => set({ palette: { at: null, end } }) };
-  const own = end.side === "input" ? inputItems(end) : outputItems(end, level().outputs ?? {});
+  const own = end.side === "input" ? inputItems(end) : outputItems(end);
   set({
     menu: { label: t("socket.menu", { socket: words(end.socket) }), at, items: [...own, grow, ...links] },
   });
 }
 
 function inputItems({ node, socket }: End): MenuItem[] {
-  const { level } = getState();
-  const isExposed = Object.values(level().inputs ?? {}).includes(socketPath(node, socket));
-  const isGiven = level().graph[node]?.inputs[socket] !== undefined;
+  const level = getState().level();
+  const isSet = level.graph[node]?.inputs[socket] !== undefined;
   const items: MenuItem[] = [
     {
-      label: t(isExposed ? "socket.hide" : "socket.expose"),
+      label: t(isExposed(level, node, socket) ? "socket.hide" : "socket.expose"),
       icon: Pin,
       act: () => toggleInput(node, socket),
     },
   ];
   if (isLinked(node, socket))
     items.push({ label: t("socket.unlink"), icon: Unlink, act: () => unlink(node, socket) });
-  else if (isGiven)
+  else if (isSet)
     items.push({ label: t("socket.reset"), icon: RotateCcw, act: () => setValue(node, socket, undefined) });
   return items;
 }
 
-function outputItems({ node, socket }: End, outputs: Record<string, [string, number | string]>): MenuItem[] {
+function outputItems({ node, socket }: End): MenuItem[] {
   const card = getState().nodes.find(({ id }) => id === node);
   const index = card?.type === "card" ? card.data.face.outputs.findIndex(({ name }) => name === socket) : -1;
   const slots = [socket, index];
-  const isGiven = Object.values(outputs).some((given) => given[0] === node && slots.includes(given[1]));
   return [
     {
-      label: t(isGiven ? "socket.keep" : "socket.give"),
+      label: t(isGiven(getState().level(), node, slots) ? "socket.keep" : "socket.give"),
       icon: Pin,
       act: () => toggleOutput(node, slots, socket),
     },
