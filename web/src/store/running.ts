@@ -39,6 +39,11 @@ function newClient(): string {
   return client;
 }
 
+/** Lets the browser forget pictures that are no longer shown. */
+function release(previews: Record<string, string>): void {
+  for (const picture of Object.values(previews)) URL.revokeObjectURL(picture);
+}
+
 export const runSlice: Slice<RunSlice> = (set, get) => ({
   client: typeof sessionStorage === "undefined" ? "" : newClient(),
   isConnected: false,
@@ -53,11 +58,14 @@ export const runSlice: Slice<RunSlice> = (set, get) => ({
 
   follow: (job, run) => {
     const { runs, previews } = get();
-    for (const picture of Object.values(previews)) URL.revokeObjectURL(picture);
+    release(previews);
     set({ job, runs: { ...runs, [job]: run ?? runs[job] ?? newRun(job) }, previews: {} });
   },
 
-  leave: () => set({ job: null, previews: {}, verdict: SOUND, problems: {} }),
+  leave: () => {
+    release(get().previews);
+    set({ job: null, previews: {}, verdict: SOUND, problems: {} });
+  },
 
   happen: (job, events) => {
     const { runs, ended, job: shown } = get();
