@@ -1,7 +1,7 @@
 /** Widgets: a table from what a JSON schema says to the component that edits it. */
 
 import { Dices, FileUp } from "lucide-react";
-import { type ChangeEvent, type ComponentType, type DragEvent, useEffect, useState } from "react";
+import { type ChangeEvent, type ComponentType, type DragEvent, useState } from "react";
 import { upload } from "./actions/files";
 import { viewUrl } from "./api";
 import { t } from "./i18n";
@@ -268,15 +268,13 @@ function MediaField(props: FieldProps) {
           />
         </label>
       </span>
-      <Thumbnail name={shown(value)} />
+      <Thumbnail key={shown(value)} name={shown(value)} />
     </div>
   );
 }
 
 function Thumbnail({ name }: { name: string }) {
   const [isBroken, setIsBroken] = useState(false);
-  // biome-ignore lint/correctness/useExhaustiveDependencies: another file may be whole
-  useEffect(() => setIsBroken(false), [name]);
   if (!name || isBroken) return null;
   const slash = name.lastIndexOf("/");
   const src = viewUrl({
