@@ -9,7 +9,7 @@ import type { JobState, Problem } from "./schema";
 import { shownRun, store, useStore } from "./store";
 import { seconds } from "./ui/format";
 import { IconButton } from "./ui/IconButton";
-import { levelAt, titleOf } from "./workflow";
+import { isSamePath, levelAt, type Step, titleOf } from "./workflow";
 
 export function StatusBar() {
   const isConnected = useStore((state) => state.isConnected);
@@ -34,12 +34,12 @@ export function StatusBar() {
 function show({ node }: Problem): void {
   const { enter, select, document, path } = store.getState();
   const parts = (node ?? "").split("/");
-  const steps: { node: string; name: string }[] = [];
+  const steps: Step[] = [];
   for (const part of parts.slice(0, -1)) {
     const entry = levelAt(document, steps).graph[part];
     if (entry) steps.push({ node: part, name: entry.class_type });
   }
-  if (steps.length !== path.length || steps.some((step, at) => step.node !== path[at]?.node)) enter(steps);
+  if (!isSamePath(steps, path)) enter(steps);
   const id = parts.at(-1) ?? "";
   select([id]);
   setTimeout(() => {

@@ -156,6 +156,11 @@ export function withLevel(document: Document, path: Step[], level: Document): Do
   return { ...document, subgraphs: { ...document.subgraphs, [last.name]: level } };
 }
 
+/** Whether two paths go into the same nodes. */
+export function isSamePath(one: Step[], other: Step[]): boolean {
+  return one.length === other.length && one.every((step, at) => step.node === other[at]?.node);
+}
+
 /** What a node of a level is called in a run's events. */
 export function runId(path: Step[], node: string): string {
   return [...path.map((step) => step.node), node].join("/");

@@ -7,7 +7,7 @@ import { guessedSize, withPlaces } from "../layout";
 import type { Document, Kinds, Links, Point } from "../schema";
 import type { Slice } from "../store";
 import { soundPath } from "../subgraphs";
-import { emptyDocument, Faces, levelAt, readDocument, type Step, withLevel } from "../workflow";
+import { emptyDocument, Faces, isSamePath, levelAt, readDocument, type Step, withLevel } from "../workflow";
 
 interface Moment {
   document: Document;
@@ -72,8 +72,9 @@ export const documentSlice: Slice<DocumentSlice> = (set, get) => {
   /** All that is drawn of a moment; nodes without a place get one. */
   const drawn = (document: Document, path: Step[], before: FlowNode[], selected?: ReadonlySet<string>) => {
     const faces = facesOf(document);
-    const level = withPlaces(levelAt(document, path), (node) => {
-      const entry = levelAt(document, path).graph[node];
+    const unplaced = levelAt(document, path);
+    const level = withPlaces(unplaced, (node) => {
+      const entry = unplaced.graph[node];
       return guessedSize(faces.of(entry?.class_type ?? "", entry));
     });
     const nodes = flowNodes(level, faces, before, selected);
@@ -91,8 +92,7 @@ export const documentSlice: Slice<DocumentSlice> = (set, get) => {
     if (!moment) return;
     last = { key: "", time: 0 };
     const path = soundPath(moment.document, moment.path);
-    const isElsewhere =
-      path.map((step) => step.node).join("/") !== state.path.map((step) => step.node).join("/");
+    const isElsewhere = !isSamePath(path, state.path);
     set({
       ...drawn(moment.document, path, isElsewhere ? [] : state.nodes),
       [from]: state[from].slice(0, -1),
@@ -213,11 +213,13 @@ function settled(level: Document, nodes: FlowNode[]): Document {
   let isResized = false;
   for (const { id, type, position, width, height } of nodes) {
     const old = layout.nodes[id] ?? layout.notes[id] ?? layout.groups[id];
-    if (old && (old.x !== position.x || old.y !== position.y)) {
+    if (!old) continue;
+    if (old.x !== position.x || old.y !== position.y) {
       positions[id] = { x: Math.round(position.x), y: Math.round(position.y) };
     }
-    if (!old || width === undefined || old.width === width)
-      if (!(type !== "card" && old && "height" in old && old.height !== height)) continue;
+    const isWider = width !== undefined && old.width !== width;
+    const isTaller = type !== "card" && "height" in old && old.height !== height;
+    if (!isWider && !isTaller) continue;
     isResized = true;
     const box = { width: Math.round(width ?? 0), height: Math.round(height ?? 0) };
     const note = sized.notes[id];
