@@ -5,10 +5,11 @@ import { cancel, run } from "./actions/running";
 import { hideInput, renameExposed, setInput } from "./edit";
 import { FieldOf } from "./fields";
 import { t } from "./i18n";
+import { eachOnce } from "./media";
 import { Files } from "./Results";
-import { isUnderWay, type NodeRun, progressOf } from "./run";
+import { isUnderWay, progressOf } from "./run";
 import { StatusBar } from "./StatusBar";
-import type { FileRef, Problem } from "./schema";
+import type { Problem } from "./schema";
 import { shownRun, store, useStore } from "./store";
 import { IconButton } from "./ui/IconButton";
 import { fieldFor } from "./widgets";
@@ -122,18 +123,10 @@ function FormRun() {
   );
 }
 
-/** The files of all nodes, each once. */
-function allFiles(nodes: Record<string, NodeRun>): FileRef[] {
-  const files = Object.values(nodes).flatMap((node) => node.files);
-  return [
-    ...new Map(files.map((file) => [`${file.type}/${file.subfolder}/${file.filename}`, file])).values(),
-  ];
-}
-
 function FormResults() {
   const found = useStore(shownRun);
   const pictures = useStore((state) => state.previews);
-  const files = found ? allFiles(found.nodes) : [];
+  const files = eachOnce(Object.values(found?.nodes ?? {}).flatMap((node) => node.files));
   const texts = Object.entries(found?.nodes ?? {}).filter(([id, node]) => node.text && !id.includes("["));
   const [picture] = found?.state === "running" ? Object.values(pictures).slice(-1) : [];
   return (

@@ -3,10 +3,10 @@
 import { type NodeProps, useUpdateNodeInternals } from "@xyflow/react";
 import { Boxes, ChevronDown, ChevronRight, MoreHorizontal, Pin } from "lucide-react";
 import { type MouseEvent, memo, useCallback, useEffect, useMemo } from "react";
-import { rename, setValue } from "./actions/editing";
+import { rename, setValue, toggleFolded } from "./actions/editing";
 import { coloured } from "./canvas/colours";
 import type { CardNode } from "./canvas/flow";
-import { openNodeMenu, openSocketMenu, toggleFolded } from "./canvas/menus";
+import { openNodeMenu, openSocketMenu } from "./canvas/menus";
 import { SocketButton } from "./canvas/Sockets";
 import { StateBadge, StateBar } from "./canvas/States";
 import { FieldOf } from "./fields";

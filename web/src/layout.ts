@@ -10,7 +10,7 @@ export const NODE_WIDTH = 280;
 const SPACING = { between: 90, below: 36 };
 
 const HEADER = 70;
-const ROW = 26;
+export const ROW = 26;
 const FIELD = 34;
 const WIDE_FIELD = 92;
 const MEDIA_FIELD = 230;

@@ -118,11 +118,15 @@ export function histogram(values: string[], bins = 24): Bin[] | null {
   return counted;
 }
 
-/** All files among a job's outputs. */
-export function filesOf(job: Job): FileRef[] {
-  const lists = Object.values(job.outputs ?? {}).flatMap((byKind) => Object.values(byKind));
-  const files = lists.flat().filter((item): item is FileRef => typeof item === "object");
+/** Files, each once. */
+export function eachOnce(files: FileRef[]): FileRef[] {
   return [
     ...new Map(files.map((file) => [`${file.type}/${file.subfolder}/${file.filename}`, file])).values(),
   ];
+}
+
+/** All files among a job's outputs. */
+export function filesOf(job: Job): FileRef[] {
+  const lists = Object.values(job.outputs ?? {}).flatMap((byKind) => Object.values(byKind));
+  return eachOnce(lists.flat().filter((item): item is FileRef => typeof item === "object"));
 }

@@ -16,6 +16,7 @@ import {
   setBends,
   setInput,
   setMeta,
+  setPlaced,
   withLayout,
 } from "../edit";
 import { t } from "../i18n";
@@ -146,6 +147,10 @@ export function toggleMode(mode: Mode, ids: Iterable<string> = getState().select
     const isAll = nodes.length > 0 && nodes.every((id) => level.graph[id]?._meta?.mode === mode);
     return nodes.length > 0 ? setMeta(level, nodes, { mode: isAll ? undefined : mode }) : level;
   });
+}
+
+export function toggleFolded(node: string): void {
+  getState().edit((level) => setPlaced(level, node, { collapsed: !level.layout?.nodes[node]?.collapsed }));
 }
 
 /** Gives a node another title; a subgraph that only it is of goes by that name too. */

@@ -27,7 +27,7 @@ import { fit, resetView, setFlow, setPointer, toGraph } from "./view";
 
 const NODE_TYPES = { card: NodeCard, note: NoteCard, group: GroupBox };
 const EDGE_TYPES = { link: LinkEdge };
-const OWN_KEYS = ["Meta", "Control"];
+const SELECT_MORE_KEYS = ["Meta", "Control"];
 
 const { getState } = store;
 const place = ({ clientX, clientY }: { clientX: number; clientY: number }) => ({ x: clientX, y: clientY });
@@ -183,7 +183,7 @@ export function Canvas() {
         maxZoom={2.5}
         zoomOnDoubleClick={false}
         deleteKeyCode={null}
-        multiSelectionKeyCode={OWN_KEYS}
+        multiSelectionKeyCode={SELECT_MORE_KEYS}
         connectionRadius={28}
         nodeDragThreshold={3}
         elevateNodesOnSelect={false}

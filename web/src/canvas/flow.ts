@@ -2,8 +2,9 @@
 
 import type { Edge, Node } from "@xyflow/react";
 import { layoutOf } from "../edit";
+import { t } from "../i18n";
 import { guessedSize } from "../layout";
-import type { Document, Entry, Group, Note, Placed, Point } from "../schema";
+import type { Box, Document, Entry, Group, Note, Placed, Point } from "../schema";
 import {
   coreType,
   type Face,
@@ -53,6 +54,11 @@ function byNode<T>(items: Iterable<[node: string, item: T]>): Map<string, T[]> {
   return found;
 }
 
+/** Where a note or a group is, and how large. */
+function boxed(id: string, { x, y, width, height }: Box) {
+  return { id, position: { x, y }, width, height };
+}
+
 export function flowNodes(
   level: Document,
   faces: Faces,
@@ -87,11 +93,8 @@ export function flowNodes(
   for (const [id, group] of Object.entries(layout.groups)) {
     add<GroupNode>(
       {
-        id,
+        ...boxed(id, group),
         type: "group",
-        position: { x: group.x, y: group.y },
-        width: group.width,
-        height: group.height,
         zIndex: -1,
         data: { group },
         ariaRole: "group",
@@ -132,14 +135,11 @@ export function flowNodes(
   for (const [id, note] of Object.entries(layout.notes)) {
     add<NoteNode>(
       {
-        id,
+        ...boxed(id, note),
         type: "note",
-        position: { x: note.x, y: note.y },
-        width: note.width,
-        height: note.height,
         data: { note },
         ariaRole: "group",
-        ariaLabel: note.text.slice(0, 60) || "Note",
+        ariaLabel: note.text.slice(0, 60) || t("note.text"),
       },
       (old) => old.data.note === note,
     );

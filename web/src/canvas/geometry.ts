@@ -1,13 +1,12 @@
 /** Where the ends of links are on a card that has not been drawn yet, so that it needn't be drawn for them. */
 
 import { type NodeHandle, Position } from "@xyflow/react";
-import { NODE_WIDTH } from "../layout";
+import { NODE_WIDTH, ROW } from "../layout";
 import type { Entry } from "../schema";
 import { fieldFor } from "../widgets";
 import { asLink, type Face } from "../workflow";
 
 const ABOVE_ROWS = 72;
-const ROW = 26;
 const SOCKET = 13;
 
 /** The sockets that links may end at: outputs, and inputs without a field. */

@@ -33,13 +33,14 @@ import {
   nameOfEnd,
   removeSelected,
   setValue,
+  toggleFolded,
   toggleInput,
   toggleMode,
   toggleOutput,
   unlink,
 } from "../actions/editing";
 import { runOnly } from "../actions/running";
-import { isExposed, isGiven, setPlaced } from "../edit";
+import { isExposed, isGiven } from "../edit";
 import { t } from "../i18n";
 import type { Point } from "../schema";
 import { store } from "../store";
@@ -74,10 +75,6 @@ export function openNodeMenu(node: string, at: Point): void {
     { label: t("node.delete"), icon: Trash2, hint: "Del", act: removeSelected },
   ];
   set({ menu: { label: t("node.menu", { title: card.ariaLabel ?? node }), at, items } });
-}
-
-export function toggleFolded(node: string): void {
-  getState().edit((level) => setPlaced(level, node, { collapsed: !level.layout?.nodes[node]?.collapsed }));
 }
 
 /** What can be done with a socket; above all, linking it without a pointer. */
