@@ -22,7 +22,7 @@ import inspect
 import types
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Protocol, Union, get_args, get_origin, get_type_hints
@@ -341,28 +341,21 @@ class Node(BaseModel):
         retries: int = 0,
     ) -> None:
         super().__init_subclass__()
+        if temporary and not saves:
+            raise TypeError(f"{cls.__name__} saves nothing that could be temporary")
+        about = inspect.cleandoc(cls.__doc__ or "")
+        cls.spec = Spec(cls.__name__, version, category, uses, saves, temporary, retries, about, {}, (), named=False)
 
     @classmethod
-    def __pydantic_init_subclass__(  # type: ignore[override]
-        cls,
-        *,
-        version: int,
-        category: str = "",
-        uses: Uses = "cpu",
-        saves: str = "",
-        temporary: bool = False,
-        retries: int = 0,
-    ) -> None:
+    def __pydantic_init_subclass__(cls, **told: Any) -> None:
+        """Complete the spec, now that the fields are known; `told` is in it already."""
         inputs = {name: Input(name, _bare(info.annotation), info) for name, info in cls.model_fields.items()}
-        about = inspect.cleandoc(cls.__doc__ or "")
         outputs, named = _outputs(cls)
-        if saves and any(output.type not in (Media, Files, Folder) for output in outputs[:1]):
+        if cls.spec.saves and any(output.type not in (Media, Files, Folder) for output in outputs[:1]):
             raise TypeError(
                 f"{cls.__name__} saves, so it must return Media, Files or a Folder, not {name_of(outputs[0].type)}"
             )
-        if temporary and not saves:
-            raise TypeError(f"{cls.__name__} saves nothing that could be temporary")
-        cls.spec = Spec(cls.__name__, version, category, uses, saves, temporary, retries, about, inputs, outputs, named)
+        cls.spec = replace(cls.spec, inputs=inputs, outputs=outputs, named=named)
 
     @classmethod
     def wanted(cls, given: Mapping[str, Any]) -> Collection[str]:
