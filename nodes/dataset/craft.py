@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from engine.errors import MissingError
 from engine.models import identity, resolve
 from nodes.dataset.footage import Picture
-from nodes.dataset.texts import Quadrilateral, covered
+from nodes.dataset.texts import Quadrilateral, covered, resized
 from nodes.dataset.weights import converted, read_weights
 
 if TYPE_CHECKING:
@@ -37,8 +37,6 @@ LEAST = 10
 """Places of the score map that a word has at least."""
 PIXELS = 640 * 384
 """About how many pixels the network sees of a picture."""
-STEP = 32
-"""The network takes sides that are multiples of this."""
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of the red, green and blue of ImageNet, on which VGG16 was trained."""
 
@@ -49,7 +47,7 @@ _ENDS = 12, 19, 29, 39
 
 
 class Craft(nn.Module):
-    """(N, 3, H, W), normal for ImageNet, sides multiples of `STEP` → (N, 2, H / 2, W / 2): region and affinity."""
+    """(N, 3, H, W), normal for ImageNet, sides multiples of 32 → (N, 2, H / 2, W / 2): region and affinity."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -129,11 +127,8 @@ class CraftDetector(NamedTuple):
     @torch.inference_mode()
     def _scores(self, picture: Picture) -> NDArray[np.float32]:
         """(2, h, w): region and affinity, of the picture at the size that the network sees."""
-        height, width = picture.shape[:2]
-        scale = (PIXELS / (height * width)) ** 0.5
-        size = tuple(max(STEP, round(side * scale / STEP) * STEP) for side in (width, height))
-        resized = cv2.resize(picture, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
-        pixels = torch.from_numpy(np.ascontiguousarray(resized[..., ::-1])).permute(2, 0, 1).float() / 255
+        seen = resized(picture, PIXELS)
+        pixels = torch.from_numpy(np.ascontiguousarray(seen[..., ::-1])).permute(2, 0, 1).float() / 255
         pixels = (pixels - torch.tensor(MEAN)[:, None, None]) / torch.tensor(DEVIATION)[:, None, None]
         device = next(self.model.parameters()).device
         scores: NDArray[np.float32] = self.model(pixels[None].to(device))[0].cpu().numpy()

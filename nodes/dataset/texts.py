@@ -16,7 +16,7 @@ from engine.errors import MissingError
 from nodes.dataset.footage import Picture
 
 STEP = 32
-"""The network takes sides that are multiples of this."""
+"""The networks take sides that are multiples of this."""
 PIXELS = 352 * 208
 """About how many pixels the network sees. Time is in proportion to it; letters below 5 of its pixels are overlooked."""
 INSIDE = 0.4
@@ -72,13 +72,18 @@ class TextDetector:
 
     def _probabilities(self, picture: Picture) -> NDArray[np.float32]:
         """(h, w), each from 0 to 1, of the picture at the size that the network sees."""
-        height, width = picture.shape[:2]
-        scale = (self.pixels / (height * width)) ** 0.5
-        size = tuple(max(STEP, round(side * scale / STEP) * STEP) for side in (width, height))
-        resized = cv2.resize(picture, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
-        values = (resized.astype(np.float32) / 127.5 - 1).transpose(2, 0, 1)[None]
+        values = (resized(picture, self.pixels).astype(np.float32) / 127.5 - 1).transpose(2, 0, 1)[None]
         found: NDArray[np.float32] = self._session.run(None, {self._input: values})[0][0, 0]
         return found
+
+
+def resized(picture: Picture, pixels: int) -> Picture:
+    """A picture in about so many pixels, its sides multiples of `STEP`."""
+    height, width = picture.shape[:2]
+    scale = (pixels / (height * width)) ** 0.5
+    size = tuple(max(STEP, round(side * scale / STEP) * STEP) for side in (width, height))
+    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(picture, size, interpolation=method), np.uint8)
 
 
 def covered(boxes: Sequence[Quadrilateral], height: int, width: int) -> float:
