@@ -1,6 +1,6 @@
 """Scanning and describing on Ray: on this machine, or on a cluster that sees the same files.
 
-The two stages are sized apart: scans take a CPU each, and models a GPU each where there are any.
+The two stages are sized apart: scans take a CPU each, and models a GPU each if the run is on one.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from engine.node import Context
 from engine.values import LanguageModel, Table
 from nodes.dataset.describe import Describer, DescribeSettings
 from nodes.dataset.scan import Part, ScanSettings, parts
+from nodes.dataset.scanning import in_short
 from nodes.dataset.table import CLIPS, Row, of_arrow, rows, to_arrow, to_table
 
 TRIES = 3
@@ -143,7 +144,7 @@ def _drive(asked: Queue[Task | None], told: Queue[Told], stages: Stages, process
         for found in driven(iter(asked.get, None), stages, processes):
             told.put(found)
     except Exception as error:  # noqa: BLE001 - whatever it is, it is told where people look
-        told.put(f"{type(error).__name__}: {str(error).partition(chr(10))[0]}")
+        told.put(in_short(error))
 
 
 def driven(tasks: Iterable[Task], stages: Stages, processes: int) -> Iterator[Outcome]:
@@ -242,21 +243,18 @@ def _scan(row: Row, stages: Stages) -> Row:
     after = next(iter(_parts(row["after"])), None)
     problem, found = "", list[Part]()
     for attempt in range(TRIES):
+        if attempt:
+            time.sleep(PAUSE * 2 ** (attempt - 1))
         try:
-            problem, found = (
-                "",
-                list(parts(Path(row["path"]), stages.scan, after=after)),
-            )
-            break
+            problem, found = "", list(parts(Path(row["path"]), stages.scan, after=after))
         except KinographError as error:
             problem = error.message
-            break
         except OSError as error:  # such as a share that is away for a moment
-            problem = f"{type(error).__name__}: {error}"
-            time.sleep(PAUSE * 2**attempt)
+            problem = in_short(error)
+            continue
         except Exception as error:  # noqa: BLE001 - whatever a strange file sets off, the others go on
-            problem = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
-            break
+            problem = in_short(error)
+        break
     return {"number": row["number"], "seen": row["seen"], "scanned": _bytes(found), "problem": problem}
 
 

@@ -128,7 +128,12 @@ def _found(path: Path, settings: ScanSettings, after: Part | None, tell: Callabl
     except KinographError as error:
         return error.message
     except Exception as error:  # noqa: BLE001 - whatever a strange file sets off, the others go on
-        return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        return in_short(error)
+
+
+def in_short(error: Exception) -> str:
+    """An exception in one line, for people who look through a table."""
+    return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
 
 
 _told: Queue[Told] | None = None
