@@ -200,16 +200,16 @@ def _described_on_ray(files: Sequence[Path], job: Job, memos: _Memos, progress: 
     from nodes.dataset.on_ray import Stages, Task, described
 
     done = {file: memos.described(file) for file in files if memos.about(file)}
-    todo = [file for file, parts in done.items() if not _whole(parts)]
+    unfinished = [file for file, parts in done.items() if not _whole(parts)]
 
     def tasks() -> Iterator[Task]:
-        for file in todo:
+        for file in unfinished:
             seen = memos.scanned(file, done[file])
             yield Task(file.absolute(), seen, next(reversed([*done[file], *seen]), None))
 
     describe = job.describe
     stages = Stages(job.scan, describe.settings, describe.llm, describe.device, torch.get_num_threads())
-    coming = described(tasks, len(todo), stages, job.processes, progress.again)
+    coming = described(tasks, len(unfinished), stages, job.processes, progress.again)
     for file in files:
         if file not in done:
             yield _UNREADABLE
