@@ -125,6 +125,15 @@ def test_a_wrong_value_is_told_on_its_input_before_it_runs(editor: Editor) -> No
     expect(editor.page.locator(":focus")).to_have_attribute("aria-label", "Paint")
 
 
+def test_a_problem_leads_from_the_form_to_its_node(editor: Editor) -> None:
+    editor.add("paint", 250, 150)
+    editor.fill("Paint", "rows", 9999)
+    editor.button("Form").click()
+    editor.button(re.compile("problems?$")).click()
+    editor.choose("Paint:")
+    expect(editor.page.locator(":focus")).to_have_attribute("aria-label", "Paint")
+
+
 def test_a_text_is_seen_while_it_is_written(editor: Editor) -> None:
     editor.add("recite", 250, 150)
     editor.add("save text", 700, 150)

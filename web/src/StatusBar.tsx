@@ -30,9 +30,10 @@ export function StatusBar() {
   );
 }
 
-/** Shows the node that a problem is of, at the level where it is. */
+/** Shows the node that a problem is of, on the canvas and at the level where it is. */
 function show({ node }: Problem): void {
-  const { enter, select, document, path } = store.getState();
+  const { enter, select, set, document, path } = store.getState();
+  set({ view: "graph" });
   const parts = (node ?? "").split("/");
   const steps: Step[] = [];
   for (const part of parts.slice(0, -1)) {
