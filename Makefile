@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-NPM = PATH="$(abspath $(BIN)):$$PATH" $(abspath $(BIN))/npm
+NPM = PATH="$$(cd "$(BIN)" && pwd):$$PATH" && export PATH && cd web && npm
 THEME ?= a quiet evening by the sea
 OUT ?= output
 
@@ -37,7 +37,7 @@ unit: $(VENV)/.test editor
 	HF_HUB_OFFLINE=1 $(BIN)/pytest -m "not full"
 
 web: $(VENV)/.test web/node_modules/.done editor
-	cd web && $(NPM) run --silent check
+	$(NPM) run --silent check
 
 full: $(VENV)/.test editor
 	HF_HUB_OFFLINE=1 $(BIN)/pytest -m full
@@ -55,11 +55,11 @@ $(VENV)/.editor: pyproject.toml constraints.txt | $(BIN)/python
 	@touch $@
 
 web/node_modules/.done: web/package-lock.json $(VENV)/.editor
-	cd web && $(NPM) ci --silent --no-audit --no-fund
+	$(NPM) ci --silent --no-audit --no-fund
 	@touch $@
 
 $(EDITOR): web/node_modules/.done web/index.html web/vite.config.ts $(shell find web/src web/public -type f 2>/dev/null)
-	cd web && $(NPM) run --silent build -- --logLevel warn
+	$(NPM) run --silent build -- --logLevel warn
 	@touch $@
 
 $(BIN)/python:
