@@ -17,7 +17,7 @@ from engine.errors import Cancelled
 from nodes.dataset import on_ray
 from nodes.dataset.describe import DescribeSettings
 from nodes.dataset.on_ray import Task
-from nodes.dataset.scan import ScanSettings
+from nodes.dataset.scan import Part, ScanSettings
 from nodes.dataset.table import rows
 from tests.dataset.films import sprites, three_shots, write
 from tests.dataset.test_curate import bytes_of, run
@@ -94,6 +94,20 @@ def test_a_video_that_ends_its_worker_is_listed_and_costs_no_other(tmp_path: Pat
         "crash.mp4;its worker ended each of 3 times",
         "c.mp4;1",
     ], done.stderr
+
+
+def test_a_video_that_is_away_for_a_moment_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses, reasons = list[float](), [OSError("away"), OSError("away"), OSError("gone\nfor good")]
+
+    def away(*args: object, **options: object) -> Iterator[Part]:
+        raise reasons[len(pauses)]
+
+    monkeypatch.setattr(on_ray, "parts", away)
+    monkeypatch.setattr(on_ray.time, "sleep", pauses.append)
+    stages = on_ray.Stages(ScanSettings(text=False), DescribeSettings(), None, "cpu")
+    row = on_ray._block(0, Task(Path("a.mp4"), [], None)).to_pylist()[0]
+    assert on_ray._scan(row, stages)["problem"] == "OSError: gone"
+    assert pauses == [1.0, 2.0], "nothing is waited for after the last try"
 
 
 def test_a_run_that_is_cancelled_ends(tmp_path: Path) -> None:
