@@ -7,11 +7,19 @@ that a refusal tells nothing of what lies elsewhere. And with all links followed
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path, PureWindowsPath
 
 from engine.errors import WorkflowError
 from engine.values import brief
+
+
+def annotated(name: str, roots: Collection[str]) -> tuple[str, str | None]:
+    """A name such as `snail.png [output]` as the name alone and the folder, None if it names none of `roots`."""
+    bare, bracket, end = name.rpartition("[")
+    if bracket and end.endswith("]") and end[:-1] in roots:
+        return bare.removesuffix(" "), end[:-1]
+    return name, None
 
 
 class Confinement:
@@ -37,11 +45,8 @@ class Confinement:
         Raises:
             WorkflowError: it is in none of the folders.
         """
-        bare, bracket, end = name.rpartition(" [")
-        if bracket and end[-1:] == "]" and end[:-1] in self._roots:
-            root = end[:-1]
-        else:
-            bare = name
+        bare, named = annotated(name, self._roots)
+        root = named or root
         strange = bare.startswith("~") or "\0" in bare or "\\" in bare or PureWindowsPath(bare).drive
         if root in self._roots and not strange:
             written = os.path.normpath(self._roots[root] / bare)

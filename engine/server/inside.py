@@ -12,9 +12,10 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 from urllib.parse import unquote
 
+from engine.confinement import annotated
 from engine.errors import MissingError, UsageError
 from engine.server.setup import Folders
 from engine.values import brief
@@ -28,16 +29,6 @@ MOST_PARTS = 32
 
 _FORBIDDEN = re.compile(r"[\x00-\x1f\x7f\\:]|[. ]\Z")
 _RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³]|conin\$|conout\$) *(\..*)?", re.IGNORECASE)
-_ANNOTATED = re.compile(r"(.*) ?\[(input|output|temp)\]", re.DOTALL)
-
-
-def annotated(name: str) -> tuple[str, Root | None]:
-    """A name such as `snail.png [output]` as the name alone and the folder, None if it names none."""
-    match = _ANNOTATED.fullmatch(name)
-    if match is None:
-        return name, None
-    roots: dict[str, Root] = {"input": "input", "output": "output", "temp": "temp"}
-    return match[1].removesuffix(" "), roots[match[2]]
 
 
 def beneath(root: Path, *names: str, hidden: bool = False) -> Path:
@@ -65,8 +56,9 @@ def located(folders: Folders, filename: str, subfolder: str = "", type: str = "o
 
     `filename` may be annotated; the folder that it names goes before `type`.
     """
-    bare, root = annotated(filename)
-    root_folder = {"input": folders.input, "output": folders.output, "temp": folders.temp}.get(root or type)
+    roots = {name: path for name, path in folders.roots.items() if name in get_args(Root)}
+    bare, root = annotated(filename, roots)
+    root_folder = roots.get(root or type)
     if root_folder is None:
         raise UsageError(f"there is no folder {brief(type)}", hint="type is input, output or temp")
     if not _parts(bare, hidden=False):

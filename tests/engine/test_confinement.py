@@ -59,6 +59,7 @@ def read(graph: Graph) -> Any:
         ("./a.txt", "of input"),
         ("a.txt [input]", "of input"),
         ("a.txt [output]", "of output"),
+        ("a.txt[output]", "of output"),
         ("a.txt [temp]", "of temp"),
         ("../output/a.txt", "of output"),
         ("nowhere/../a.txt", "of input"),

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import get_args
 from urllib.parse import quote
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from engine.confinement import annotated
 from engine.errors import KinographError, MissingError, UsageError
-from engine.server.inside import annotated, beneath, found, located, walk
+from engine.server.inside import Root, beneath, found, located, walk
 from engine.server.setup import Folders
 from tests.server.conftest import Server
 
+ROOTS = get_args(Root)
 OUTSIDE = [
     "..",
     "../secret.txt",
@@ -105,10 +108,10 @@ def test_ordinary_names_are_found(folders: Folders) -> None:
 
 
 def test_a_name_may_say_which_folder_it_is_in(folders: Folders) -> None:
-    assert annotated("a.png [output]") == ("a.png", "output")
-    assert annotated("a.png[temp]") == ("a.png", "temp")
-    assert annotated("a.png [models]") == ("a.png [models]", None)
-    assert annotated("[a] b.png") == ("[a] b.png", None)
+    assert annotated("a.png [output]", ROOTS) == ("a.png", "output")
+    assert annotated("a.png[temp]", ROOTS) == ("a.png", "temp")
+    assert annotated("a.png [models]", ROOTS) == ("a.png [models]", None)
+    assert annotated("[a] b.png", ROOTS) == ("[a] b.png", None)
     (folders.input / "a.png").touch()
     assert found(folders, "a.png [input]", type="output") == folders.input / "a.png"
     with pytest.raises(UsageError):
