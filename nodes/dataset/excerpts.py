@@ -79,7 +79,7 @@ def _encode(path: Path, footage: Footage, frames: Iterator[Frame]) -> int:
 
 
 def write_copy(path: Path, source: Path, clip: Clip) -> None:
-    """Cut a clip from its key frame on, with the packets as they are: nothing is decoded.
+    """Cut a clip from its key frame on, with the packets as they are: nothing is encoded anew.
 
     The clip may end some frames early: it holds no frame that needs one from beyond its end.
 
