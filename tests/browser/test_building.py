@@ -154,6 +154,7 @@ def test_a_subgraph_is_made_entered_left_and_written_out(editor: Editor) -> None
     editor.heading("Recite").nth(1).dblclick()
     editor.page.get_by_role("textbox", name="Title of Recite").fill("Again")
     editor.press("Enter")
+    expect(editor.card("Again")).to_be_visible()
     editor.link(editor.output("Recite"), editor.input("Again", "text"))
     editor.link(editor.output("Again"), editor.input("Preview text", "text"))
     editor.fill("Recite", "text", "one two")
