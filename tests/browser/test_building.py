@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
+
 from playwright.sync_api import expect
 
 from tests.browser.editor import Editor, centre
@@ -177,6 +179,16 @@ def test_a_subgraph_is_made_entered_left_and_written_out(editor: Editor) -> None
     editor.choose("Write the subgraph out")
     expect(editor.cards).to_have_count(3)
     expect(editor.links).to_have_count(2)
+
+
+def test_a_new_node_does_not_take_the_focus_from_a_field(editor: Editor) -> None:
+    editor.page.clock.install()
+    editor.page.clock.pause_at(datetime.now() + timedelta(hours=1))
+    editor.add("recite", 120, 150)
+    editor.field("Recite", "text").fill("one")
+    editor.page.clock.run_for(1000)
+    editor.page.keyboard.type(" two")
+    expect(editor.field("Recite", "text")).to_have_value("one two")
 
 
 def test_a_link_is_bent_and_straightened(editor: Editor) -> None:

@@ -4,7 +4,7 @@ import { Boxes, Search } from "lucide-react";
 import { type KeyboardEvent, useEffect, useMemo, useRef, useState } from "react";
 import { add, fittingSockets } from "./actions/editing";
 import { coloured } from "./canvas/colours";
-import { focusNode, placeForNew } from "./canvas/view";
+import { focusNewNode, placeForNew } from "./canvas/view";
 import { t } from "./i18n";
 import { ranked } from "./search";
 import { store, useStore } from "./store";
@@ -49,7 +49,7 @@ function Palette() {
     close();
     add(face.kind, palette?.at ?? placeForNew(), palette?.end);
     const [made] = store.getState().selected();
-    if (made) setTimeout(() => focusNode(made), 50);
+    if (made) focusNewNode(made);
   };
   const keys: Record<string, () => void> = {
     ArrowDown: () => setChosen((at) => Math.min(found.length - 1, at + 1)),

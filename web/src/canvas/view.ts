@@ -53,3 +53,13 @@ export function zoom(factor: number): void {
 export function focusNode(id: string): void {
   window.document.querySelector<HTMLElement>(`.react-flow__node[data-id="${CSS.escape(id)}"]`)?.focus();
 }
+
+/** A node can take the focus when it has been drawn. */
+const ONCE_DRAWN = 50;
+
+/** Moves keyboard focus to a node that was just made, unless people have gone on to a field by then. */
+export function focusNewNode(id: string): void {
+  setTimeout(() => {
+    if (!window.document.activeElement?.matches("input, textarea, select")) focusNode(id);
+  }, ONCE_DRAWN);
+}
