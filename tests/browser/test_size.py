@@ -41,12 +41,14 @@ def test_the_first_load_is_small(server: Live, browser: Browser) -> None:
 def test_two_thousand_nodes_are_opened_and_moved(server: Live, browser: Browser) -> None:
     with Editor.opened(browser, server) as editor:
         editor.drop(json.dumps(many(2000)).encode(), "many.json")
-        editor.until(lambda: editor.cards.count() > 1500)  # all are in sight, as boxes
+        editor.until(lambda: editor.cards.count() > 1500)  # all are in sight, as plain boxes
+        assert editor.cards.first.inner_text() == ""
         before = editor.cards.first.bounding_box()
         editor.drag((700, 830), (500, 830), steps=3)
         editor.until(lambda: editor.cards.first.bounding_box() != before)
         for _ in range(10):
             editor.press("+")
         editor.until(lambda: 0 < editor.cards.count() < 60)  # what is out of sight isn't drawn
+        expect(editor.cards.first).to_contain_text("Image scale")
         expect(editor.page.get_by_role("button", name="output out of Image scale").first).to_be_visible()
         assert editor.complaints == []

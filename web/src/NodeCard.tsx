@@ -22,16 +22,26 @@ import { asConstant, asLink, runId, type Socket, titleOf, words } from "./workfl
 const NO_PROBLEMS: Problem[] = [];
 
 export const NodeCard = memo(function NodeCard(props: NodeProps<CardNode>) {
-  const isFar = useStore((state) => state.isFar);
-  return isFar ? <FarCard {...props} /> : <FullCard id={props.id} data={props.data} />;
+  const distance = useStore((state) => state.distance);
+  if (distance === "near") return <FullCard id={props.id} data={props.data} />;
+  return <FarCard {...props} isLegible={distance === "far"} />;
 });
 
-/** A card seen from far: a box with a title, of the size that the card has. */
-function FarCard({ id, data: { entry, face }, width, height }: NodeProps<CardNode>) {
-  const state = useStore((state) => shownRun(state)?.nodes[runId(state.path, id)]?.state);
+/** A card seen from far: a box of the size that the card has, with a title while it can be read. */
+function FarCard({
+  id,
+  data: { entry, face },
+  width,
+  height,
+  isLegible,
+}: NodeProps<CardNode> & { isLegible: boolean }) {
+  const state = useStore((state) => shownRun(state)?.nodes[runId(state.path, id)]?.state) ?? "";
   return (
-    <div className={`card far ${state ?? ""}`} style={{ ...coloured(face.category), width, height }}>
-      <header>{titleOf(entry)}</header>
+    <div
+      className={`card ${isLegible ? "far" : "speck"} ${state}`}
+      style={{ ...coloured(face.category), width, height }}
+    >
+      {isLegible && <header>{titleOf(entry)}</header>}
     </div>
   );
 }

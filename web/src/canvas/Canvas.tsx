@@ -133,12 +133,14 @@ const DESCRIPTIONS = {
   "edge.a11yDescription.default": t("canvas.linkHelp"),
 };
 
-const FAR = 0.25;
+/** At this zoom and nearer cards are drawn whole, down to the other their titles can be read. */
+const NEAR = 0.25;
+const LEGIBLE = 0.15;
 
 /** Seen from far, cards are drawn as little more than boxes: thousands of them may be in sight. */
 function noteZoom(_: unknown, { zoom }: Viewport): void {
-  const isFar = zoom < FAR;
-  if (isFar !== getState().isFar) getState().set({ isFar });
+  const distance = zoom >= NEAR ? "near" : zoom >= LEGIBLE ? "far" : "remote";
+  if (distance !== getState().distance) getState().set({ distance });
 }
 
 export function Canvas() {

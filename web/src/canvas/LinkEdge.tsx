@@ -17,7 +17,7 @@ export const LinkEdge = memo(function LinkEdge(props: EdgeProps<FlowEdge>) {
   const isRunning = useStore(
     (state) => shownRun(state)?.nodes[runId(state.path, target)]?.state === "running",
   );
-  const isFar = useStore((state) => state.isFar);
+  const isNear = useStore((state) => state.distance === "near");
   const [moved, setMoved] = useState<Point[] | null>(null);
   const bends = moved ?? data?.bends ?? [];
   const from = { x: sourceX, y: sourceY };
@@ -52,7 +52,7 @@ export const LinkEdge = memo(function LinkEdge(props: EdgeProps<FlowEdge>) {
         bend(id, withBend(from, bends, to, toGraph({ x: event.clientX, y: event.clientY })));
       }}
     >
-      <BaseEdge id={id} path={pathThrough(from, bends, to)} interactionWidth={isFar ? 0 : 18} />
+      <BaseEdge id={id} path={pathThrough(from, bends, to)} interactionWidth={isNear ? 18 : 0} />
       {bends.map((point, at) => (
         <circle
           // biome-ignore lint/suspicious/noArrayIndexKey: a bend is known by its place along the line

@@ -57,8 +57,8 @@ export interface UiSlice {
   toasts: Toast[];
   theme: Theme;
   renaming: string | null;
-  /** Whether the canvas is seen from so far that cards show no more than their titles. */
-  isFar: boolean;
+  /** From how far the canvas is seen: `far` is where cards show no more than their titles, `remote` where not even these. */
+  distance: "near" | "far" | "remote";
   /** Counts up with each upload, for lists of files to be read anew. */
   uploads: number;
   set: (change: Partial<Omit<UiSlice, "set" | "tell">>) => void;
@@ -78,7 +78,7 @@ export const uiSlice: Slice<UiSlice> = (set, get) => ({
   toasts: [],
   theme: "system",
   renaming: null,
-  isFar: false,
+  distance: "near",
   uploads: 0,
   set: (change) => set(change),
   togglePanel: (panel) => set({ panel: get().panel === panel ? null : panel }),
