@@ -31,6 +31,7 @@ REFUSALS = {
     401: "The server was started with a token, and the request doesn't show it.",
     403: "The request comes from a page of another site, or names this server in a way that it doesn't know.",
     404: "There is no such thing.",
+    409: "Something else is there already.",
     413: "The request's body is too large.",
 }
 ABOUT = """Runs node graphs for generative video. Routes outside of `/api/kinograph` are ComfyUI's protocol, and are \
@@ -244,8 +245,9 @@ def _success(route: Route, schemas: Mapping[Any, Mapping[str, Any]]) -> dict[str
 
 
 def _refusals(route: Route) -> dict[str, Any]:
-    takes = bool(route.body or route.form or route.takes)
-    return {str(status): {"$ref": f"#/components/responses/E{status}"} for status in REFUSALS if status != 413 or takes}
+    limited = {409: route.may_conflict, 413: bool(route.body or route.form or route.takes)}
+    told = [status for status in REFUSALS if limited.get(status, True)]
+    return {str(status): {"$ref": f"#/components/responses/E{status}"} for status in told}
 
 
 def _refusal(status: int) -> dict[str, Any]:

@@ -64,6 +64,8 @@ class Route:
     gives: str = "application/octet-stream"
     """The media type of a response that the handler makes itself; "" is one without a body (204), "websocket" one that
     goes on as such (101)."""
+    may_conflict: bool = False
+    """Whether it is refused where it would take another's place (409)."""
 
     @property
     def name(self) -> str:

@@ -147,14 +147,14 @@ async def list_entries(request: web.Request, query: InPath) -> list[Entry]:
     return await asyncio.to_thread(_entries, request.app[SETUP], query.path)
 
 
-@routes.get("/userdata/{file}")
+@routes.get("/userdata/{file}", gives="*/*")
 async def read_file(request: web.Request, file: str) -> web.StreamResponse:
     """A file of the user's; `/` in its name is written `%2F`."""
     path = await asyncio.to_thread(_existing, request.app[SETUP], file)
     return web.FileResponse(path, headers=headers_of(path, save=True))
 
 
-@routes.post("/userdata/{file}", takes="application/octet-stream")
+@routes.post("/userdata/{file}", takes="application/octet-stream", may_conflict=True)
 async def write_file(request: web.Request, file: str, query: Writing) -> str | UserFile:
     """Write a file of the user's, whatever it holds; 409 if it is there and `overwrite` is false."""
     data = await request.read()
@@ -169,7 +169,7 @@ async def delete_file(request: web.Request, file: str) -> web.Response:
     return web.Response(status=204)
 
 
-@routes.post("/userdata/{file}/move/{dest}")
+@routes.post("/userdata/{file}/move/{dest}", may_conflict=True)
 async def move_file(request: web.Request, file: str, dest: str, query: Writing) -> str | UserFile:
     """Give a file of the user's another name; 409 if that is taken and `overwrite` is false."""
     return await asyncio.to_thread(_move, request.app[SETUP], file, dest, query)
