@@ -1,5 +1,6 @@
 /** Changes of one level of a document, each giving a new one; what didn't change stays the same object. */
 
+import { freshId } from "./names";
 import type { Document, Entry, Json, Layout, Link, Meta, Placed, Point } from "./schema";
 import { asLink, emptyLayout, linksOf, socketPath, splitPath } from "./workflow";
 
@@ -19,6 +20,12 @@ function part<K extends string, T>(key: K, record: Named<T>): { [P in K]?: Named
   return { [key]: Object.keys(record).length > 0 ? record : undefined } as { [P in K]?: Named<T> };
 }
 
+/** The ids that something at this level has, be it a node, a note or a group: what is drawn needs one of its own. */
+export function idsOf(level: Document): Named<unknown> {
+  const { notes, groups } = layoutOf(level);
+  return { ...level.graph, ...notes, ...groups };
+}
+
 export function withLayout(level: Document, change: Partial<Layout>): Document {
   return { ...level, layout: { ...layoutOf(level), ...change } };
 }
@@ -28,22 +35,10 @@ export function withEntry(level: Document, node: string, change: Partial<Entry>)
   return entry ? { ...level, graph: { ...level.graph, [node]: { ...entry, ...change } } } : level;
 }
 
-/** A name that is not taken: as it is, or with a number. */
-export function freeName(name: string, isTaken: (name: string) => boolean, gap = " "): string {
-  let free = name;
-  for (let number = 2; isTaken(free); number += 1) free = `${name}${gap}${number}`;
-  return free;
-}
-
-/** An id that is not taken: the name, of letters that ids have, or with a number. */
-export function freshId(taken: object, name: string): string {
-  return freeName(name.replace(/[^\w-]+/g, "_") || "node", (id) => id in taken, "_");
-}
-
 /** The id that a new node of a kind gets: "KeyframeSampler" is "keyframe_sampler". */
 function idFor(level: Document, kind: string): string {
   const snake = kind.replace(/\.json$/, "").replace(/([a-z\d])([A-Z])/g, "$1_$2");
-  return freshId(level.graph, snake.toLowerCase());
+  return freshId(idsOf(level), snake.toLowerCase());
 }
 
 export function addNode(
@@ -226,7 +221,7 @@ export function fragment(level: Document, ids: ReadonlySet<string>, subgraphs: N
 export function paste(level: Document, copied: Document, by: Point): [Document, string[]] {
   const layout = layoutOf(level);
   const ids: Named<string> = {};
-  const taken: Named<unknown> = { ...level.graph, ...layout.notes, ...layout.groups };
+  const taken = idsOf(level);
   const from = layoutOf(copied);
   for (const id of [...Object.keys(copied.graph), ...Object.keys(from.notes), ...Object.keys(from.groups)]) {
     const fresh = freshId(taken, id.replace(/_\d+$/, ""));

@@ -3,8 +3,7 @@
 import {
   borders,
   fragment,
-  freeName,
-  freshId,
+  idsOf,
   layoutOf,
   remove,
   setBends,
@@ -13,6 +12,7 @@ import {
   withLayout,
 } from "./edit";
 import { stringify } from "./json";
+import { freeName, freshId } from "./names";
 import type { Document, Entry, Link, Point } from "./schema";
 import { asLink, levelAt, linksOf, type Step, socketPath, splitPath, withLevel } from "./workflow";
 
@@ -31,7 +31,7 @@ export function collapse(
 ): [Document, string] {
   const level = levelAt(document, path);
   const name = freshName({ ...document.subgraphs, ...kinds }, wanted);
-  const id = freshId(level.graph, name.toLowerCase());
+  const id = freshId(idsOf(level), name.toLowerCase());
   const { into, outOf } = borders(level, ids);
   const inputs: Record<string, string> = {};
   const outputs: Record<string, Link> = {};
@@ -109,7 +109,7 @@ export function expand(document: Document, path: Step[], id: string): [Document,
   if (!entry || !subgraph) return [document, []];
 
   const { [id]: _, ...others } = level.graph;
-  const taken: Record<string, unknown> = { ...others };
+  const { [id]: __, ...taken } = idsOf(level);
   const ids: Record<string, string> = {};
   for (const inner of Object.keys(subgraph.graph)) {
     ids[inner] = freshId(taken, inner);

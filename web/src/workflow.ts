@@ -1,5 +1,6 @@
 /** Reading documents: links, levels, and what a node shows, be it of a kind, a subgraph or unknown. */
 
+import { freeName } from "./names";
 import type {
   Document,
   Entry,
@@ -74,7 +75,7 @@ export function readDocument(data: unknown): Document | null {
       document.subgraphs[name] = read;
     }
   }
-  if (data.layout !== undefined) document.layout = readLayout(data.layout);
+  if (data.layout !== undefined) document.layout = withOwnIds(readLayout(data.layout), entries);
   return document;
 }
 
@@ -91,6 +92,20 @@ export function readLayout(data: unknown): Layout {
     groups: part("groups", isBox),
     bends: part("bends", (value) => Array.isArray(value) && value.every(isPoint)),
   };
+}
+
+/** The layout, with other ids for notes and groups that are called as a node is, or as one another. */
+function withOwnIds(layout: Layout, graph: Document["graph"]): Layout {
+  const taken: Record<string, unknown> = { ...graph };
+  const renamed = <T>(items: Record<string, T>): Record<string, T> =>
+    Object.fromEntries(
+      Object.entries(items).map(([id, item]) => {
+        const own = freeName(id, (name) => name in taken, "_");
+        taken[own] = true;
+        return [own, item];
+      }),
+    );
+  return { ...layout, notes: renamed(layout.notes), groups: renamed(layout.groups) };
 }
 
 function isPoint(value: unknown): boolean {

@@ -34,6 +34,19 @@ describe("reading documents", () => {
     expect(readDocument(picture().graph)?.graph).toEqual(picture().graph);
   });
 
+  it("gives notes and groups that are called as a node is ids of their own", () => {
+    const box = { x: 0, y: 0, width: 9, height: 9 };
+    const layout = {
+      notes: { a: { ...box, text: "" } },
+      groups: { a: { ...box, title: "", hue: 1 }, b: { ...box, title: "", hue: 2 } },
+    };
+    const read = readDocument({ graph: { a: { class_type: "Load" } }, layout })?.layout;
+    expect([Object.keys(read?.notes ?? {}), Object.keys(read?.groups ?? {})]).toEqual([
+      ["a_2"],
+      ["a_3", "b"],
+    ]);
+  });
+
   it("gives nodes without inputs none", () => {
     expect(readDocument({ a: { class_type: "Load" } })?.graph.a?.inputs).toEqual({});
   });

@@ -5,9 +5,9 @@ import {
   exposeInput,
   exposeOutput,
   fragment,
-  freshId,
   hideInput,
   hideOutput,
+  idsOf,
   isExposed,
   isGiven,
   layoutOf,
@@ -22,6 +22,7 @@ import {
 import { t } from "../i18n";
 import { parse } from "../json";
 import { arranged, guessedSize, NODE_WIDTH } from "../layout";
+import { freshId } from "../names";
 import type { Document, Json, Mode, Point } from "../schema";
 import { store } from "../store";
 import type { End } from "../store/ui";
@@ -277,7 +278,7 @@ export function enter(node: string): void {
 export function addNote(at: Point): void {
   getState().edit((level) => {
     const { notes } = layoutOf(level);
-    const id = freshId({ ...notes, ...level.graph }, "note");
+    const id = freshId(idsOf(level), "note");
     return withLayout(level, { notes: { ...notes, [id]: { ...at, width: 220, height: 120, text: "" } } });
   });
 }
@@ -291,7 +292,7 @@ export function addGroup(at: Point): void {
   const chosen = nodes.filter((node) => node.selected && node.type !== "group");
   edit((level) => {
     const { groups } = layoutOf(level);
-    const id = freshId({ ...groups, ...level.graph }, "group");
+    const id = freshId(idsOf(level), "group");
     const hue = GROUP_HUES[Object.keys(groups).length % GROUP_HUES.length] ?? 212;
     const { x, y } = chosen.length > 0 ? cornerOf(chosen.map((node) => node.position)) : at;
     const right = Math.max(

@@ -1,10 +1,11 @@
 /** Opening, saving, uploading and downloading. */
 
 import { api, Refused } from "../api";
-import { addNode, freeName } from "../edit";
+import { addNode } from "../edit";
 import { t } from "../i18n";
 import { parse, stringify } from "../json";
 import { kindOf } from "../media";
+import { freeName } from "../names";
 import { isUnderWay, runOf } from "../run";
 import type { Document, FileRef, Point } from "../schema";
 import { store } from "../store";

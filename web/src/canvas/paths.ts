@@ -2,18 +2,32 @@
 
 import type { Point } from "../schema";
 
-/** A curve from an output to an input, through the points that it was bent to. */
+/** How far a curve leaves an output, and comes to an input, in their own direction. */
+const LEAST_PULL = 30;
+const LEAST_PULL_BACK = 90;
+const MOST_PULL_TO_BEND = 80;
+
+/** A curve from an output to an input, through the points that it was bent to; it runs smoothly through these. */
 export function pathThrough(from: Point, bends: Point[], to: Point): string {
   const points = [from, ...bends, to];
   const curves = points.slice(1).map((point, at) => {
     const before = points[at] ?? from;
-    const isOuter = bends.length === 0;
-    const pull = isOuter
-      ? Math.max(Math.abs(point.x - before.x) / 2, point.x < before.x ? 90 : 30)
-      : Math.abs(point.x - before.x) / 2;
-    return `C ${before.x + pull} ${before.y} ${point.x - pull} ${point.y} ${point.x} ${point.y}`;
+    const leave = tangent(points, at);
+    const arrive = tangent(points, at + 1);
+    const [x, y] = [before.x + leave.x, before.y + leave.y];
+    return `C ${x} ${y} ${point.x - arrive.x} ${point.y - arrive.y} ${point.x} ${point.y}`;
   });
   return `M ${from.x} ${from.y} ${curves.join(" ")}`;
+}
+
+/** Where a curve goes at one of its points, and how strongly: to the right at its ends, along its neighbours at a bend. */
+function tangent(points: Point[], at: number): Point {
+  const [before, after] = [points[at - 1], points[at + 1]];
+  if (before && after) return { x: (after.x - before.x) / 6, y: (after.y - before.y) / 6 };
+  const [start, end] = before ? [before, points[at]] : [points[at], after];
+  const run = (end?.x ?? 0) - (start?.x ?? 0);
+  const pull = Math.max(Math.abs(run) / 2, run < 0 ? LEAST_PULL_BACK : LEAST_PULL);
+  return { x: points.length > 2 ? Math.min(pull, MOST_PULL_TO_BEND) : pull, y: 0 };
 }
 
 /** The bends with one more, in the stretch that a point lies nearest to. */
