@@ -22,6 +22,23 @@ def write(path: Path, data: bytes) -> None:
     settle(path.parent)
 
 
+def place(file: Path, path: Path) -> None:
+    """Give a file another name on the same file system, at one stroke.
+
+    Raises:
+        FileExistsError: something has that name.
+    """
+    try:
+        os.link(file, path)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without links: the name is taken first, and empty for a moment
+        path.touch(exist_ok=False)
+        file.replace(path)
+    else:
+        file.unlink()
+
+
 def settle(folder: Path) -> None:
     """See that the names in a folder are on disk; systems that can't open folders do that by themselves."""
     if os.name != "nt":

@@ -9,8 +9,8 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -23,7 +23,7 @@ from pydantic_core import from_json
 
 from engine.errors import MissingError, UsageError
 from engine.kinds import place_of
-from engine.server import pictures
+from engine.server import durable, pictures
 from engine.server.inside import Root, beneath, existing, found, located, walk
 from engine.server.routes import OWN, Answer, Body, Query, Routes
 from engine.server.setup import SETUP, Folders
@@ -275,37 +275,41 @@ class _Upload:
 
 
 def _moved(file: Path, target: Path) -> Path:
-    """In the place of whatever file is there, also from another file system."""
-    try:
-        return file.replace(target)
-    except OSError as error:
-        if error.errno != errno.EXDEV:
-            raise
-    beside = target.with_name(f".{uuid.uuid4().hex}.part")
-    try:
-        shutil.copyfile(file, beside)
-        return beside.replace(target)
-    finally:
-        beside.unlink(missing_ok=True)
+    """In the place of whatever file is there."""
+    with _beside(file, target) as near:
+        return near.replace(target)
 
 
 def _added(file: Path, target: Path) -> Path:
     """Under the first free name of `name.png`, `name (1).png` and so on, or where this content is already."""
     number, path = 0, target
-    while True:
-        try:
-            path.touch(exist_ok=False)
-        except FileExistsError:
-            if path.is_file() and filecmp.cmp(file, path, shallow=False):
-                return path
-            number += 1
-            path = target.with_stem(f"{target.stem} ({number})")
-        else:
+    with _beside(file, target) as near:
+        while True:
             try:
-                return _moved(file, path)
-            except OSError:
-                path.unlink()
+                durable.place(near, path)
+            except FileExistsError:
+                if path.is_file() and filecmp.cmp(near, path, shallow=False):
+                    return path
+                number += 1
+                path = target.with_stem(f"{target.stem} ({number})")
+            else:
+                return path
+
+
+@contextmanager
+def _beside(file: Path, target: Path) -> Iterator[Path]:
+    """A file moved beside another, from wherever it was, and hidden; gone when this is left."""
+    near = target.with_name(f".{uuid.uuid4().hex}.part")
+    try:
+        try:
+            file.replace(near)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
                 raise
+            shutil.copyfile(file, near)
+        yield near
+    finally:
+        near.unlink(missing_ok=True)
 
 
 @asynccontextmanager

@@ -15,7 +15,6 @@ from aiohttp import web
 from pydantic import JsonValue
 
 from engine.describe import as_data
-from engine.errors import MissingError, suggestion
 from engine.node import Input, Node, item_of, linkable, name_of
 from engine.registry import Registry
 from engine.server.inside import walk
@@ -50,9 +49,9 @@ async def object_info(request: web.Request) -> dict[str, dict[str, JsonValue]]:
 
 @routes.get("/object_info/{kind}")
 async def object_info_of(request: web.Request, kind: str) -> dict[str, dict[str, JsonValue]]:
-    """One kind of node, in the form that ComfyUI's clients know."""
-    found = _kind(request.app[REGISTRY], kind)
-    return {kind: await asyncio.to_thread(info, found, request.app[SETUP].folders)}
+    """One kind of node, in the form that ComfyUI's clients know; an empty object if there is no such kind."""
+    found = request.app[REGISTRY].get(kind)
+    return {kind: await asyncio.to_thread(info, found, request.app[SETUP].folders)} if found else {}
 
 
 @routes.get(f"{OWN}/nodes")
@@ -127,12 +126,6 @@ class Media:
 def _all_info(registry: Registry, folders: Folders) -> dict[str, dict[str, JsonValue]]:
     media = Media(folders)
     return {name: info(kind, folders, media) for name, kind in registry.items()}
-
-
-def _kind(registry: Registry, name: str) -> type[Node]:
-    if name not in registry:
-        raise MissingError(f"no kind of node is called '{name}'", hint=suggestion(name, registry))
-    return registry[name]
 
 
 def _input(kind: type[Node], socket: Input, schema: Mapping[str, Any], media: Media) -> Spec:

@@ -87,6 +87,28 @@ def test_a_workflow_is_saved_and_an_older_version_restored(editor: Editor) -> No
     expect(editor.field("Text", "text")).to_have_value("first")
 
 
+SLOW_TO_ANSWER = """() => {
+  const send = window.fetch;
+  window.fetch = async (...how) => {
+    const answer = await send(...how);
+    if (how[1]?.method === "PUT") await new Promise((go) => setTimeout(go, 1000));
+    return answer;
+  };
+}"""
+
+
+def test_saving_again_while_it_is_saved_makes_no_second_workflow(editor: Editor) -> None:
+    editor.add("text", 150, 150)
+    title(editor, "Only one")
+    editor.page.evaluate(SLOW_TO_ANSWER)
+    with editor.page.expect_request(lambda request: request.method == "PUT"):
+        editor.press("Control+s")
+    editor.page.wait_for_timeout(300)
+    editor.press("Control+s")
+    expect(editor.page.locator(".toasts p", has_text="Saved as “Only one”")).to_have_count(2)
+    expect(editor.panel("Workflows").get_by_role("button", name=re.compile("^Delete Only one"))).to_have_count(1)
+
+
 def test_a_workflow_is_deleted_once_it_is_said_twice(editor: Editor) -> None:
     editor.add("text", 150, 150)
     title(editor, "To be deleted")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
+import os
 import struct
 from contextlib import suppress
 from io import BytesIO
@@ -17,7 +19,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from engine.errors import UsageError
-from engine.server import pictures
+from engine.server import durable, pictures
 from tests.server.conftest import Server, png
 
 SCRIPT = b"<script>alert(1)</script>"
@@ -446,3 +448,19 @@ def left_behind(server: Server) -> list[Path]:
     """Unfinished files, after an upload."""
     root = server.folders.input
     return [path for path in root.rglob("*") if path.is_file() and (path.name[0] == "." or path.parent.name[0] == ".")]
+
+
+@pytest.mark.parametrize("has_links", [True, False])
+def test_a_name_is_given_to_one_file_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_links: bool) -> None:
+    def refuse(*names: Path) -> None:
+        raise PermissionError(errno.EPERM, "this file system has no links")
+
+    if not has_links:
+        monkeypatch.setattr(os, "link", refuse)
+    first, second, name = (tmp_path / part for part in ("1.part", "2.part", "snail.png"))
+    first.write_bytes(b"first")
+    second.write_bytes(b"second")
+    durable.place(first, name)
+    with pytest.raises(FileExistsError):
+        durable.place(second, name)
+    assert (name.read_bytes(), first.exists(), second.read_bytes()) == (b"first", False, b"second")

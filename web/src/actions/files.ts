@@ -80,9 +80,21 @@ export function nameFor(title: string): string {
   return name.slice(0, LONGEST_NAME) || "untitled";
 }
 
-/** Has the server keep the document; one that has no name yet gets one that is free. Gives the name. */
-export async function keep(): Promise<string> {
-  const { document, name, opened } = store.getState();
+let lastKept: Promise<unknown> = Promise.resolve();
+
+/**
+ * Has the server keep the document, once it has what it was given before; one that has no name yet gets one that is
+ * free. Gives the name.
+ */
+export function keep(): Promise<string> {
+  const now = lastKept.then(keepNow);
+  lastKept = now.catch(() => undefined);
+  return now;
+}
+
+async function keepNow(): Promise<string> {
+  const { document, kept, name, opened } = store.getState();
+  if (name && document === kept) return name;
   const as = name ?? (await nameOnServer(document));
   await api.save(as, document);
   const now = store.getState();

@@ -73,9 +73,10 @@ export function MenuLayer() {
       style={{ left: at.x, top: at.y }}
       onKeyDown={move}
     >
-      {menu.items.map((item) => (
+      {menu.items.map((item, at) => (
         <button
-          key={item.label}
+          // biome-ignore lint/suspicious/noArrayIndexKey: the items of an open menu stay where they are
+          key={at}
           type="button"
           role="menuitem"
           disabled={item.isOff}
