@@ -1,7 +1,7 @@
 """The workflow that a command is about: found, read, given other inputs, and what models it needs.
 
-It may be a file, standard input, one that ships with Kinograph, or what a PNG or MP4 carries: a document, a bare graph,
-or what the ecosystem's editors save.
+It may be a file, standard input, one that ships with Kinograph, or what a picture or video carries: a document, a bare
+graph, or what the ecosystem's editors save.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from engine.workflow import Workflow, as_constant, json_of
 
 SHIPPED = Path(__file__).resolve().parents[1] / "workflows"
 PNG = b"\x89PNG\r\n\x1a\n"
+MATROSKA = b"\x1a\x45\xdf\xa3"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,9 @@ def _near(path: Path) -> str | None:
 
 
 def tags(path: Path) -> Mapping[str, str] | None:
-    """The texts that a PNG or an MP4 carries, of which `workflow` and `prompt` are its workflow; None of another file.
+    """The texts that a PNG, WebP, MP4 or WebM carries, of which `workflow` and `prompt` are its workflow.
+
+    None if it is no such file.
 
     Raises:
         WorkflowError: the file is damaged.
@@ -95,9 +98,9 @@ def tags(path: Path) -> Mapping[str, str] | None:
     """
     with path.open("rb") as file:
         start = file.read(12)
-    if start.startswith(PNG):
-        return _png_tags(path)
-    return _mp4_tags(path) if start[4:8] == b"ftyp" else None
+    if start.startswith(PNG) or (start[:4], start[8:]) == (b"RIFF", b"WEBP"):
+        return _picture_tags(path)
+    return _video_tags(path) if start[4:8] == b"ftyp" or start.startswith(MATROSKA) else None
 
 
 def _held(path: Path, registry: Registry) -> Workflow:
@@ -175,24 +178,34 @@ def _whole(data: Any, graph: Any, registry: Registry) -> Workflow | None:
     return workflow if known <= has and {kind for kind in runs if kind not in registry} <= made else None
 
 
-def _png_tags(path: Path) -> dict[str, str]:
+def _picture_tags(path: Path) -> dict[str, str]:
+    """Of a WebP, other programs write `name:text` into whatever EXIF tags they like."""
     from PIL import Image
 
     try:
         with Image.open(path) as picture:
-            return {str(name): text for name, text in picture.info.items() if isinstance(text, str)}
+            texts = {str(name): text for name, text in picture.info.items() if isinstance(text, str)}
+            noted = [text.partition(":") for text in picture.getexif().values() if isinstance(text, str)]
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # Pillow's for a damaged file
-        raise WorkflowError(f"{path.name} is not a sound PNG") from error
+        raise WorkflowError(f"{path.name} is not a sound picture") from error
+    return {name: text for name, _, text in noted} | texts
 
 
-def _mp4_tags(path: Path) -> dict[str, str]:
+def _video_tags(path: Path) -> dict[str, str]:
+    """Matroska writes names in capitals. Some programs put all that they have to say into a comment, as JSON."""
     import av
 
     try:
         with av.open(path) as container:
-            return dict(container.metadata)
+            found = {name.lower(): text for name, text in container.metadata.items()}
     except av.FFmpegError as error:
-        raise WorkflowError(f"{path.name} is not a sound MP4: {error.strerror}") from error
+        raise WorkflowError(f"{path.name} is not a sound video: {error.strerror}") from error
+    try:
+        comment = from_json(found.get("comment", ""))
+    except ValueError:
+        return found
+    told = comment if isinstance(comment, dict) else {}
+    return {name: data if isinstance(data, str) else json.dumps(data) for name, data in told.items()} | found
 
 
 def with_setting(workflow: Workflow, registry: Registry, setting: str, option: str = "--set") -> Workflow:

@@ -26,18 +26,48 @@ def save_png(path: Path, **tags: object) -> None:
     Image.new("RGB", (2, 2)).save(path, pnginfo=info)
 
 
-def save_mp4(path: Path, **tags: object) -> None:
-    options = {"movflags": "use_metadata_tags"}
+def save_webp(path: Path, **tags: object) -> None:
+    """As ComfyUI does: `name:text` in the EXIF tags from 0x0110 down."""
+    picture = Image.new("RGB", (2, 2))
+    exif = picture.getexif()
+    for tag, (name, data) in enumerate(tags.items()):
+        exif[0x0110 - tag] = f"{name}:{json.dumps(data)}"
+    picture.save(path, exif=exif)
+
+
+def save_video(path: Path, **tags: object) -> None:
+    write_video(path, {name: json.dumps(data) for name, data in tags.items()})
+
+
+def save_commented(path: Path, **tags: object) -> None:
+    """As VideoHelperSuite does: everything in the comment."""
+    write_video(path, {"comment": json.dumps(tags)})
+
+
+def write_video(path: Path, metadata: dict[str, str]) -> None:
+    options = {"movflags": "use_metadata_tags"} if path.suffix == ".mp4" else {}
     with av.open(path, "w", options=options) as container:
-        container.metadata.update({name: json.dumps(data) for name, data in tags.items()})
-        stream = container.add_stream("mpeg4", rate=8)
+        container.metadata.update(metadata)
+        stream = container.add_stream("mpeg4" if path.suffix == ".mp4" else "libvpx-vp9", rate=8)
         stream.width = stream.height = 16
         stream.pix_fmt = "yuv420p"
         container.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((16, 16, 3), np.uint8))))
         container.mux(stream.encode(None))
 
 
-@pytest.mark.parametrize(("save", "name"), [(save_png, "a.png"), (save_mp4, "a.mp4")])
+CARRIERS = pytest.mark.parametrize(
+    ("save", "name"),
+    [
+        (save_png, "a.png"),
+        (save_webp, "a.webp"),
+        (save_video, "a.mp4"),
+        (save_video, "a.webm"),
+        (save_commented, "b.mp4"),
+    ],
+)
+
+
+@CARRIERS
 def test_a_picture_or_video_carries_its_document(tmp_path: Path, save: object, name: str) -> None:
     assert callable(save)
     save(tmp_path / name, workflow={"kinograph": 1, "title": "Snail", "graph": GRAPH}, prompt=GRAPH)
@@ -64,7 +94,7 @@ def test_what_an_editor_saved_is_run(tmp_path: Path, kinograph: Command) -> None
     assert kinograph("validate", "-", stdin=json.dumps(UI)).exit_code == 0
 
 
-@pytest.mark.parametrize(("save", "name"), [(save_png, "a.png"), (save_mp4, "a.mp4")])
+@CARRIERS
 def test_of_another_programs_picture_or_video_the_editors_workflow_is_taken(
     tmp_path: Path, save: object, name: str
 ) -> None:
@@ -87,7 +117,7 @@ def test_of_what_can_not_be_read_whole_the_graph_is_taken(tmp_path: Path, workfl
     assert read(str(tmp_path / "a.png"), registry()).workflow.api() == GRAPH
 
 
-@pytest.mark.parametrize(("save", "name"), [(save_png, "a.png"), (save_mp4, "a.mp4")])
+@CARRIERS
 def test_a_picture_without_a_workflow_is_told(tmp_path: Path, save: object, name: str) -> None:
     assert callable(save)
     save(tmp_path / name)
@@ -112,9 +142,16 @@ def test_a_name_that_no_file_can_have_is_missing(name: str) -> None:
         read(name, registry())
 
 
-@pytest.mark.parametrize("name", ["a.png", "a.mp4"])
-def test_a_damaged_picture_or_video_is_told(tmp_path: Path, name: str) -> None:
-    start = b"\x89PNG\r\n\x1a\nnothing" if name == "a.png" else b"\0\0\0\x20ftypisomnothing"
+@pytest.mark.parametrize(
+    ("name", "start"),
+    [
+        ("a.png", b"\x89PNG\r\n\x1a\nnothing"),
+        ("a.webp", b"RIFF\4\0\0\0WEBPnothing"),
+        ("a.mp4", b"\0\0\0\x20ftypisomnothing"),
+        ("a.webm", b"\x1a\x45\xdf\xa3nothing"),
+    ],
+)
+def test_a_damaged_picture_or_video_is_told(tmp_path: Path, name: str, start: bytes) -> None:
     (tmp_path / name).write_bytes(start)
     with pytest.raises(WorkflowError, match=name):
         read(str(tmp_path / name), registry())

@@ -42,7 +42,7 @@ export function Workflows() {
           <input
             type="file"
             className="hidden-input"
-            accept=".json,.png,.mp4"
+            accept=".json,.png,.webp,.mp4,.webm"
             onChange={(event) => {
               const [file] = event.target.files ?? [];
               if (file) void importFile(file, { x: 0, y: 0 });
