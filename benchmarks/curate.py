@@ -29,13 +29,13 @@ from scenedetect import AdaptiveDetector, ContentDetector, SceneManager, open_vi
 from benchmarks.cuts import CLIPS
 from nodes.dataset.describe import DescribeSettings
 from nodes.dataset.duplicates import fingerprint
-from nodes.dataset.footage import small
 from nodes.dataset.motion import flow_map, grey, motion
 from nodes.dataset.on_ray import Stages, Task, described
 from nodes.dataset.quality import quality
 from nodes.dataset.scan import RATE, ScanSettings, scan
 from nodes.dataset.scanning import Scanners
 from nodes.dataset.texts import TextDetector
+from nodes.files.footage import small
 
 Picture = NDArray[np.uint8]
 FPS = 25

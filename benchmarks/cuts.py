@@ -42,8 +42,8 @@ from scenedetect.detectors import AdaptiveDetector, ContentDetector
 
 from models.sprite import world
 from nodes.dataset.cuts import Cut, CutFinder
-from nodes.dataset.footage import Footage, Frame
 from nodes.dataset.transnet import TransnetFinder
+from nodes.files.footage import Footage, Frame
 
 WIDTH, HEIGHT = 192, 108
 KINDS = ("cut", "fade", "dissolve")

@@ -32,7 +32,7 @@ from rich.table import Table
 from benchmarks.measures import share
 from models.sprite import world
 from nodes.dataset import duplicates
-from nodes.dataset.footage import Footage
+from nodes.files.footage import Footage
 
 FILMS = ("bigbuckbunny", "bikes", "carphone_pristine")
 LENGTH = 30

@@ -11,7 +11,7 @@ import torch
 
 from engine.errors import InputError
 from engine.models import identity, resolve
-from nodes.dataset.footage import Picture
+from nodes.files.footage import Picture
 from nodes.image.pipelines import loading
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from torch.nn import functional as F
 
 from engine.errors import InputError, MissingError
 from engine.models import identity, resolve
-from nodes.dataset.footage import Picture
 from nodes.dataset.weights import read_weights
+from nodes.files.footage import Picture
 from nodes.image.pipelines import loading
 
 if TYPE_CHECKING:

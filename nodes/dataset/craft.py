@@ -22,9 +22,9 @@ from torch.nn import functional as F
 
 from engine.errors import MissingError
 from engine.models import identity, resolve
-from nodes.dataset.footage import Picture
 from nodes.dataset.texts import Quadrilateral, covered, resized
 from nodes.dataset.weights import converted, read_weights
+from nodes.files.footage import Picture
 
 if TYPE_CHECKING:
     from engine.node import Context

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from nodes.dataset.footage import Picture
+from nodes.files.footage import Picture
 
 CELLS = 16, 9
 """Columns and rows of a signature."""

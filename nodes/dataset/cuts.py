@@ -19,7 +19,7 @@ from scenedetect.common import FrameTimecode
 from scenedetect.detectors import AdaptiveDetector, ContentDetector
 
 from nodes.dataset.cut_mixing import Indices, Numbers, Signature, Stretch, signature
-from nodes.dataset.footage import Frame
+from nodes.files.footage import Frame
 
 Kind: TypeAlias = Literal["cut", "fade", "dissolve"]
 

@@ -12,9 +12,9 @@ import cv2
 import numpy as np
 
 from engine.models import identity, resolve
-from nodes.dataset.footage import Picture
 from nodes.dataset.presets import SUMMARISE
 from nodes.dataset.table import Row, thumbnail
+from nodes.files.footage import Picture
 
 if TYPE_CHECKING:
     from engine.node import Context

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from nodes.dataset.footage import Picture
+from nodes.files.footage import Picture
 
 MOMENTS = 3
 MARGINS = (0.0, 0.025, 0.05)

@@ -13,7 +13,7 @@ import numpy as np
 from av.video.reformatter import ColorPrimaries, Colorspace, ColorTrc
 
 from engine.errors import InputError
-from nodes.dataset.footage import SAME_TIME, Footage, Frame, video_stream
+from nodes.files.footage import SAME_TIME, Footage, Frame, video_stream
 from nodes.files.h264 import BT709, CONTAINER, Colours, add_stream, frame_of
 
 CRF = 18

@@ -9,10 +9,10 @@ import pyarrow as pa
 from engine.errors import InputError
 from engine.values import Table, Video
 from nodes.dataset.filters import parse, reasons
-from nodes.dataset.footage import Picture, small
 from nodes.dataset.motion import flow_map, grey, motion
 from nodes.dataset.quality import quality
 from nodes.dataset.table import CLIPS, Row, of_arrow, rows, thumbnail, to_arrow, to_table, with_columns
+from nodes.files.footage import Picture, small
 
 FRAMES = pa.schema(
     [

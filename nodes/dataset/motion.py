@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from nodes.dataset.footage import Picture
+from nodes.files.footage import Picture
 
 FLOW_SIDE = 16
 """Shorter side of the flow maps that are kept."""

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from nodes.dataset.footage import Picture
+from nodes.files.footage import Picture
 
 DARK, BRIGHT = 10, 245
 """Grey levels below and above which nothing is told apart."""

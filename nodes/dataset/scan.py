@@ -25,11 +25,11 @@ import numpy as np
 from engine.values import Table
 from nodes.dataset.cuts import Cut, CutFinder
 from nodes.dataset.duplicates import fingerprint
-from nodes.dataset.footage import Footage, Frame, Picture
 from nodes.dataset.motion import Motion, flow_map, grey, motion
 from nodes.dataset.quality import Quality, mean, quality
 from nodes.dataset.table import SCANNED, Row, rows, to_table
 from nodes.dataset.texts import TextDetector
+from nodes.files.footage import Footage, Frame, Picture
 
 if TYPE_CHECKING:
     from nodes.dataset.transnet import TransnetFinder

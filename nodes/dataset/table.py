@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from engine.errors import InputError
 from engine.values import Table
-from nodes.dataset.footage import Picture
+from nodes.files.footage import Picture
 
 Row = dict[str, Any]
 THUMBNAIL_SIDE = 160

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import MissingError
-from nodes.dataset.footage import Picture
+from nodes.files.footage import Picture
 
 STEP = 32
 """The networks take sides that are multiples of this."""

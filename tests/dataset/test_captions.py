@@ -27,8 +27,8 @@ from engine.workflow import Workflow
 from models.sprite.training.captioner import build_tokenizer
 from nodes import registry
 from nodes.dataset.captions import load_captioner
-from nodes.dataset.footage import Footage
 from nodes.dataset.table import rows
+from nodes.files.footage import Footage
 from tests.dataset.films import REAL, three_shots
 from tests.text.conftest import babbler
 

@@ -17,8 +17,8 @@ from engine.execute import Execution
 from engine.graph import Graph, check
 from engine.workflow import Workflow
 from nodes import registry
-from nodes.dataset.footage import Footage
 from nodes.dataset.table import CLIPS, rows
+from nodes.files.footage import Footage
 from tests.dataset.films import sprites, write
 
 QUICK = {"processes": 1, "clip": None, "aesthetics": None, "find_text": False}

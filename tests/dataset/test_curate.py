@@ -29,11 +29,11 @@ from engine.outputs import Outputs
 from engine.workflow import Workflow
 from nodes import registry
 from nodes.dataset import scan, scanning, sources
-from nodes.dataset.footage import Footage
 from nodes.dataset.nodes import LoadScores, SaveDataset, VideoFrameFilter
 from nodes.dataset.scan import Part, ScanSettings
 from nodes.dataset.scanning import Scanners
 from nodes.dataset.table import rows
+from nodes.files.footage import Footage
 from tests.dataset.films import REAL, sprites, three_shots, write
 
 NO_MODELS: dict[str, Any] = {"clip": None, "aesthetics": None, "find_text": False, "rules": "no duplicates"}

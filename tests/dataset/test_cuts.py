@@ -17,8 +17,8 @@ from engine.errors import MissingError
 from models.sprite import world
 from nodes.dataset import transnet
 from nodes.dataset.cuts import Cut, CutFinder, CutSettings
-from nodes.dataset.footage import Footage, Frame
 from nodes.dataset.transnet import TransnetFinder
+from nodes.files.footage import Footage, Frame
 
 STREET, RABBIT, CAR = ("bikes", (76, 137)), ("bigbuckbunny", (0, 132)), ("carphone_pristine", (0, 120))
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from models.sprite import world
 from nodes.dataset.duplicates import COLOUR, ROWS, SIZE, fingerprint, groups
-from nodes.dataset.footage import Picture
+from nodes.files.footage import Picture
 
 Clip = list[Picture]
 

@@ -13,7 +13,7 @@ from av.video.reformatter import ColorPrimaries, Colorspace, ColorTrc
 
 from engine.errors import InputError
 from nodes.dataset.excerpts import Clip, write_copy, write_exact
-from nodes.dataset.footage import Footage, Frame
+from nodes.files.footage import Footage, Frame
 from tests.dataset.films import REAL, sprites, three_shots, write
 
 

@@ -17,9 +17,9 @@ from engine.execute import Execution
 from engine.graph import check
 from nodes import registry
 from nodes.dataset import scan
-from nodes.dataset.footage import Footage
 from nodes.dataset.scan import Part, ScanSettings, parts
 from nodes.dataset.table import rows
+from nodes.files.footage import Footage
 from tests.dataset.films import sprites, write
 from tests.dataset.test_curate import bytes_of, run, workflow
 

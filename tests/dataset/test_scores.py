@@ -16,9 +16,9 @@ from engine.errors import InputError, MissingError
 from engine.node import Context
 from models.sprite import world
 from nodes.dataset.clip import load_aesthetic_head, load_clip
-from nodes.dataset.footage import Footage
 from nodes.dataset.motion import flow, flow_map, grey, motion
 from nodes.dataset.quality import mean, quality
+from nodes.files.footage import Footage
 from tests.dataset.films import REAL
 
 PICTURE = next(iter(Footage(REAL / "bikes.mp4"))).small

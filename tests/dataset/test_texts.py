@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from engine.errors import MissingError
-from nodes.dataset.footage import Footage, Picture
 from nodes.dataset.texts import TextDetector
+from nodes.files.footage import Footage, Picture
 
 WORDS = ("breaking", "news", "from the", "harbour", "SUBSCRIBE", "now", "episode 12", "weather", "THE END", "tomorrow")
 

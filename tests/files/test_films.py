@@ -148,7 +148,7 @@ def test_it_is_told_how_far_it_is_and_can_be_cancelled(tmp_path: Path) -> None:
 
 def test_no_library_is_needed_that_only_curation_brings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path / "a.mp4", sprites(1)[:2])
-    for name in ("nodes.files.films", "nodes.dataset.footage"):
+    for name in ("nodes.files.films", "nodes.files.footage"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     for name in ("cv2", "pyarrow", "scenedetect"):
         monkeypatch.setitem(sys.modules, name, None)

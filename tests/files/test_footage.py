@@ -13,7 +13,7 @@ from av.video.reformatter import ColorTrc
 
 from engine.errors import InputError
 from nodes.dataset.cuts import CutFinder
-from nodes.dataset.footage import Footage
+from nodes.files.footage import Footage
 from tests.dataset.films import REAL, sprites, three_shots, write
 
 
