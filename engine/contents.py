@@ -75,4 +75,5 @@ class Contents:
     def _near(self, paths: list[Path]) -> str | None:
         """A hint for paths that lead nowhere, out of what lies beside them."""
         folders = [path.parent for path in paths if self._may_read(path.parent) and path.parent.is_dir()]
-        return suggestion(paths[0].name, {other.name for folder in folders for other in folder.iterdir()})
+        names = {other.name for folder in folders for other in folder.iterdir()}
+        return suggestion(paths[0].name, {name for name in names if not name.startswith(".")})

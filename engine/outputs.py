@@ -104,6 +104,8 @@ class Outputs:
         path = self.folder / f"{prefix}_00001{suffix}"
         if ".." in PurePath(prefix).parts or not path.is_relative_to(self.folder):
             raise InputError(f"'{prefix}' leads out of the output folder", hint="give a relative path without '..'")
+        if not Path(os.path.realpath(path.parent)).is_relative_to(os.path.realpath(self.folder)):
+            raise InputError(f"'{prefix}' leads out of the output folder, by a link", hint="remove the link")
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 

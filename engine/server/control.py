@@ -11,7 +11,7 @@ from aiohttp import web
 from pydantic import Field
 
 from engine import documents
-from engine.errors import MissingError, UsageError
+from engine.errors import KinographError, MissingError, UsageError, WorkflowError
 from engine.jobs import ENDED, Job, Jobs, Request
 from engine.server.checking import examined, parsed
 from engine.server.crew import CREW
@@ -92,7 +92,8 @@ async def sweep(request: web.Request, body: Sweep) -> dict[str, Any]:
     for document in made.values():
         found = await examined(app, document.workflow)
         if not found.can_run:
-            raise UsageError(str((found.problems + found.missing)[0]))
+            refusal = WorkflowError if found.problems else MissingError
+            raise refusal.of(found.problems + found.missing)
     title = workflow.title or "Sweep"
     written = [{"name": axis.name, "values": list(axis.values)} for axis in axes]
     asked = Request(uuid.uuid4().hex, workflow.document(), title, body.client_id, axes=written)
@@ -166,7 +167,7 @@ async def one(request: web.Request, id: str) -> dict[str, Any]:
 async def cancel_one(request: web.Request, id: str) -> dict[str, bool]:
     """End a job, whether it waits or runs."""
     if not await cancel(request.app, id):
-        raise UsageError(f"job '{id}' neither waits nor runs")
+        raise await _refusal(request, id, "neither waits nor runs")
     return {"cancelled": True}
 
 
@@ -174,7 +175,7 @@ async def cancel_one(request: web.Request, id: str) -> dict[str, bool]:
 async def retry(request: web.Request, id: str) -> dict[str, bool]:
     """Run a job again that failed or was cancelled; what it had finished is taken from the cache."""
     if not await request.app[QUEUE].change(Jobs.retry, id):
-        raise UsageError(f"job '{id}' neither failed nor was cancelled")
+        raise await _refusal(request, id, "neither failed nor was cancelled")
     request.app[CREW].wake()
     return {"pending": True}
 
@@ -191,7 +192,7 @@ async def move(request: web.Request, id: str, body: Move) -> dict[str, bool]:
     if (body.before is None) == (body.to is None):
         raise UsageError("say either 'before' which job, or 'to' which end")
     if not await request.app[QUEUE].change(Jobs.move, id, before=body.before, front=body.to == "front"):
-        raise UsageError(f"job '{id}' can't be moved there: only jobs that wait have a place")
+        raise await _refusal(request, id, "can't be moved there: only jobs that wait have a place")
     return {"moved": True}
 
 
@@ -204,7 +205,7 @@ class Priority(Body):
 async def prioritise(request: web.Request, id: str, body: Priority) -> dict[str, bool]:
     """Change the priority of a job that waits."""
     if not await request.app[QUEUE].change(Jobs.prioritise, id, body.priority):
-        raise UsageError(f"job '{id}' doesn't wait")
+        raise await _refusal(request, id, "doesn't wait")
     return {"changed": True}
 
 
@@ -243,6 +244,13 @@ async def metrics(request: web.Request) -> web.Response:
     lines += ["# HELP kinograph_worker_bytes Memory of each worker.", "# TYPE kinograph_worker_bytes gauge"]
     lines += [f'kinograph_worker_bytes{{device="{each.device}"}} {taken}' for each, taken in nbytes.items()]
     return web.Response(text="\n".join(lines) + "\n", content_type="text/plain", charset="utf-8")
+
+
+async def _refusal(request: web.Request, id: str, why: str) -> KinographError:
+    """Why a job couldn't be changed: it isn't there, or it isn't in a state for that."""
+    if await request.app[QUEUE].ask(Jobs.get, id) is None:
+        return MissingError(f"there is no job '{id}'")
+    return UsageError(f"job '{id}' {why}")
 
 
 def job_data(job: Job) -> dict[str, Any]:

@@ -74,7 +74,7 @@ def _foreign(request: web.Request, setup: Setup) -> Problem | None:
         hint = "open it by the address that it printed, or start it with --allow-host NAME"
         return Problem("the server is not known by this name", hint=hint)
     origin = request.headers.get("Origin")
-    if origin is not None and urlsplit(origin).netloc.lower() != request.headers["Host"].lower():
+    if origin is not None and _place(origin) != request.headers["Host"].lower():
         return Problem("pages of other sites may not use this server")
     site = request.headers.get("Sec-Fetch-Site", "none")
     if site not in ("none", "same-origin") and not _is_visit(request):
@@ -97,6 +97,14 @@ def _name(host: str) -> str | None:
     """The name in a `Host` header, without its port."""
     try:
         return urlsplit(f"//{host}").hostname
+    except ValueError:
+        return None
+
+
+def _place(origin: str) -> str | None:
+    """The name and port in an `Origin` header."""
+    try:
+        return urlsplit(origin).netloc.lower()
     except ValueError:
         return None
 

@@ -173,15 +173,22 @@ def _checked(route: Route) -> Callable[[web.Request], Awaitable[web.StreamRespon
     return handle
 
 
+_LARGE = re.compile(rb"\d[eE]\+?\d{3}|\d{309}")
+"""What may be a number that is read as infinite, and couldn't be written again."""
+
+
 async def read_json(request: web.Request) -> Any:
     """A request's body as JSON, whatever its Content-Type says; nothing at all is an empty object."""
     text = await request.read()
     if not text:
         return {}
     try:
-        return from_json(text, allow_inf_nan=False)
+        data = from_json(text, allow_inf_nan=False)
+        if _LARGE.search(text):
+            json.dumps(data, allow_nan=False)
     except ValueError as error:
         raise UsageError(f"the request's body is not JSON: {error}") from None
+    return data
 
 
 STATUS: dict[type[KinographError], int] = {MissingError: 404}

@@ -37,7 +37,9 @@ from engine.server.setup import SETUP
 routes = Routes("workflows")
 
 RECENT = 50
-"""So many versions are kept; of older ones the last of each day."""
+"""So many versions are kept whatever their age."""
+TEN_MINUTES, DAY = 600, 86_400
+"""Seconds."""
 MOST_LETTERS = 200
 """Of a workflow's name."""
 MOST_DEPTH = 64
@@ -133,7 +135,8 @@ async def delete(request: web.Request, name: str) -> web.Response:
 async def versions(request: web.Request, name: str) -> list[KeptVersion]:
     """List the versions of a saved workflow that are kept, the latest first.
 
-    These are the last fifty, and of older ones the last of each day.
+    These are the last fifty, of older ones the last of every ten minutes for a day, and of still older ones the last of
+    each day.
     """
 
     def listed() -> list[KeptVersion]:
@@ -187,8 +190,14 @@ def thinned(versions: Iterable[Version]) -> list[Version]:
     """Those of a workflow's versions that needn't be kept."""
     ordered = sorted(versions, key=lambda version: version.number)
     older = ordered[:-RECENT]
-    last_of_day = {version.day: version for version in older}
-    return [version for version in older if version is not last_of_day[version.day]]
+
+    def stretch(version: Version) -> object:
+        """Within it only the last is kept: someone who works saves every few seconds."""
+        age = ordered[-1].saved - version.saved
+        return version.day if age > DAY else version.saved // TEN_MINUTES
+
+    last = {stretch(version): version for version in older}
+    return [version for version in older if version is not last[stretch(version)]]
 
 
 def _root(request: web.Request) -> Path:
@@ -304,7 +313,10 @@ def _version(root: Path, name: str, number: str) -> Version:
     for version in _versions_of(root, name):
         if str(version.number) == number:
             return version
-    raise MissingError(f"'{name}' has no version {number}", hint="older ones are kept one a day")
+    raise MissingError(
+        f"'{name}' has no version {number}",
+        hint="of older ones only the last of ten minutes, and then of a day, is kept",
+    )
 
 
 def _in(folder: Path) -> list[Version]:

@@ -7,6 +7,7 @@ import json
 import signal
 import socket
 import sys
+from urllib.parse import quote
 
 from aiohttp import web
 
@@ -64,7 +65,7 @@ def _listening(setup: Setup) -> socket.socket:
 def _announce(setup: Setup, port: int, as_json: bool) -> None:
     """Say where the server is."""
     host = f"[{setup.host}]" if ":" in setup.host else setup.host
-    address = f"http://{host}:{port}/" + (f"?token={setup.token}" if setup.token else "")
+    address = f"http://{host}:{port}/" + (f"?token={quote(setup.token, safe='')}" if setup.token else "")
     if as_json:
         print(json.dumps({"event": "serving", "address": address}), flush=True)
     else:

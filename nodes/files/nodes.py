@@ -19,6 +19,8 @@ def _inside(prefix: str) -> str:
         raise ValueError("a file name is needed, such as 'kinograph' or 'folder/kinograph'")
     if ".." in path.parts or path.is_absolute() or PureWindowsPath(prefix).anchor:
         raise ValueError("the name may not lead out of the output folder")
+    if any(part.startswith(".") for part in path.parts):
+        raise ValueError("names that start with a dot are hidden; give another")
     if bad := sorted({letter for letter in prefix if letter in '<>:"\\|?*' or not letter.isprintable()}):
         raise ValueError(f"file names on some systems can't contain {' '.join(map(repr, bad))}")
     return str(path)

@@ -137,6 +137,7 @@ def test_strange_names_are_missing_files(name: str, roots: dict[str, Path]) -> N
 
 
 def test_hints_name_only_what_lies_in_the_folders(roots: dict[str, Path], tmp_path: Path) -> None:
+    (roots["input"] / ".b.txt").touch()
     with pytest.raises(MissingError) as near:
         confined(roots, file="b.txt")
     assert near.value.hint == "did you mean 'a.txt'?"

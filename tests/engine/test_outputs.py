@@ -90,6 +90,23 @@ def test_a_prefix_never_leads_out_of_the_folder(prefix: str, tmp_path: Path) -> 
     assert not (tmp_path / "out").exists()
 
 
+def test_a_link_never_leads_out_of_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "out" / "away").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "out" / "within").symlink_to(tmp_path / "out")
+    with pytest.raises(InputError, match="by a link"):
+        Outputs(tmp_path / "out", WORKFLOW).write(Media(b"1", "txt", "away/deeper/a"))
+    assert not list((tmp_path / "elsewhere").iterdir())
+    assert Outputs(tmp_path / "out", WORKFLOW).write(Media(b"1", "txt", "within/a"))
+
+
+def test_the_folder_itself_may_be_a_link(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "out").symlink_to(tmp_path / "elsewhere")
+    assert Outputs(tmp_path / "out", WORKFLOW).write(Media(b"1", "txt", "shots/a"))
+
+
 def test_what_is_no_png_is_not_saved_as_one(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is none"):
         Outputs(tmp_path, WORKFLOW).write(Media(b"GIF89a", "png", "a"))

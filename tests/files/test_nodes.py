@@ -51,7 +51,23 @@ def test_a_text_is_saved_as_utf_8_with_a_final_newline() -> None:
 
 @pytest.mark.parametrize(
     "prefix",
-    ["", "/", "folder/", "..", "../up", "a/../../up", "/etc/name", "C:/name", "C:name", "a\\b", "a\0b", "a\nb", "a:b"],
+    [
+        "",
+        "/",
+        "folder/",
+        "..",
+        "../up",
+        "a/../../up",
+        "/etc/name",
+        "C:/name",
+        "C:name",
+        "a\\b",
+        "a\0b",
+        "a\nb",
+        "a:b",
+        ".a",
+        "a/.b/c",
+    ],
 )
 def test_a_prefix_never_leads_out_of_the_output_folder(prefix: str) -> None:
     with pytest.raises(ValidationError):

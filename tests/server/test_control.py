@@ -125,6 +125,11 @@ class TestSweeps:
         assert status == 400
         assert "1.nothing" in answer["error"]["message"]
 
+    def test_a_value_that_does_not_fit_is_told_at_its_node(self, server: Live) -> None:
+        axes = [{"name": "1.steps", "values": [1, "many"]}]
+        status, answer = server.ask("POST", f"{OWN}/sweeps", {"workflow": saving("Wait"), "axes": axes})
+        assert (status, answer["problems"][0]["input"]) == (400, "steps")
+
 
 class TestTheQueue:
     def test_order(self, paused: Live) -> None:
@@ -144,9 +149,10 @@ class TestTheQueue:
             (f"jobs/{job}/move", {"before": "nobody"}),
             (f"jobs/{job}/priority", {"priority": 10**9}),
             (f"jobs/{job}/retry", {}),
-            ("jobs/nobody/cancel", {}),
         ):
             assert paused.ask("POST", f"{OWN}/{path}", body)[0] == 400
+        for change, body in (("cancel", {}), ("retry", {}), ("move", {"to": "front"}), ("priority", {"priority": 1})):
+            assert paused.ask("POST", f"{OWN}/jobs/nobody/{change}", body)[0] == 404
 
     def test_a_job_can_be_cancelled_and_tried_again(self, paused: Live) -> None:
         job = paused.submit(saving("Wait", "again", steps=1))

@@ -179,23 +179,27 @@ def version(number: int, when: datetime) -> Version:
     return Version(number, int(when.timestamp() * 1000), Path(f"{number}.json"))
 
 
-@given(st.lists(st.integers(0, 400_000), max_size=200).map(sorted))
-def test_thinning_keeps_the_last_fifty_and_of_each_day_before_the_last(minutes: list[int]) -> None:
+@given(st.lists(st.integers(0, 400_000) | st.integers(398_000, 400_000), max_size=200).map(sorted))
+def test_thinning_keeps_the_last_fifty_then_some_of_the_last_day_and_one_of_each_before(minutes: list[int]) -> None:
     start = datetime(2025, 1, 1, tzinfo=UTC)
     versions = [version(number, start + timedelta(minutes=minute)) for number, minute in enumerate(minutes, 1)]
     gone = thinned(versions)
     kept = [one for one in versions if one not in gone]
     assert kept[-RECENT:] == versions[-RECENT:]
-    older = versions[:-RECENT]
-    assert [one for one in kept if one in older] == [max(d, key=lambda v: v.number) for d in days(older)]
+    older = [one for one in versions[:-RECENT] if one in kept]
+    ancient = [one for one in older if versions[-1].saved - one.saved > 86_400]
+    assert len({one.day for one in ancient}) == len(ancient)
+    assert len({one.saved // 600 for one in older}) == len(older)
+    assert {one.day for one in versions} == {one.day for one in kept}
     assert thinned(kept) == []
 
 
-def days(versions: list[Version]) -> list[list[Version]]:
-    found: dict[str, list[Version]] = {}
-    for one in versions:
-        found.setdefault(one.day, []).append(one)
-    return list(found.values())
+def test_a_morning_of_saving_every_few_seconds_does_not_lose_the_morning() -> None:
+    start = datetime(2025, 1, 1, 8, tzinfo=UTC)
+    versions = [version(number, start + timedelta(seconds=4 * number)) for number in range(1, 3600)]
+    gone = set(thinned(versions))
+    hours = {datetime.fromtimestamp(one.saved, UTC).hour for one in versions if one not in gone}
+    assert hours == {8, 9, 10, 11}
 
 
 def test_versions_do_not_pile_up(server: Server) -> None:

@@ -30,7 +30,9 @@ def test_settings_are_changed_one_by_one_and_stay(server: Server) -> None:
     assert json.loads((server.folders.data / "settings.json").read_text())["theme"] == "light"
 
 
-@pytest.mark.parametrize("body", [b"[]", b"1", b"{", b'{"a": NaN}', b"[" * 10_000])
+@pytest.mark.parametrize(
+    "body", [b"[]", b"1", b"{", b'{"a": NaN}', b'{"a": 1e999}', b'{"a": -1' + b"0" * 400 + b".0}", b"[" * 10_000]
+)
 def test_settings_are_a_json_object(server: Server, body: bytes) -> None:
     assert server.post("/settings", body).status == 400
     assert server.get("/settings").json == {}
