@@ -8,7 +8,7 @@
     pending → running → done | failed | cancelled
 
 What is accepted is on disk before `add` returns. A job whose worker is gone is pending again, `attempts` counts how
-often it was begun. An instance belongs to one thread.
+often it was begun. One that has ended keeps its lease until its client was told so. An instance belongs to one thread.
 """
 
 from __future__ import annotations
@@ -56,6 +56,7 @@ CREATE TABLE IF NOT EXISTS jobs (
 );
 CREATE INDEX IF NOT EXISTS jobs_in_order ON jobs (state, priority DESC, place);
 CREATE INDEX IF NOT EXISTS jobs_ended ON jobs (state, finished DESC);
+CREATE INDEX IF NOT EXISTS jobs_leased ON jobs (worker) WHERE lease IS NOT NULL;
 CREATE TABLE IF NOT EXISTS claims (
     job TEXT NOT NULL, step TEXT NOT NULL, files TEXT NOT NULL, PRIMARY KEY (job, step)
 ) WITHOUT ROWID;
@@ -63,6 +64,7 @@ CREATE TABLE IF NOT EXISTS settings (name TEXT PRIMARY KEY, value TEXT NOT NULL)
 """
 SHOWN = "number, id, state, priority, title, client, created, started, finished, attempts, worker, outputs, record"
 """The columns of a `Job`: all but those that may be large."""
+UNTOLD = "lease IS NOT NULL AND state != 'running'"
 
 Outputs = dict[str, dict[str, list[Any]]]
 """What a job gave: by node, lists of files (or texts) by what they are."""
@@ -194,7 +196,7 @@ class Jobs:
         with self._writing():
             mine = self._change(
                 lease,
-                "state = ?, finished = ?, lease = NULL, outputs = ?, record = ?",
+                "state = ?, finished = ?, outputs = ?, record = ?",
                 *(state, time.time(), json.dumps(outputs), json.dumps(record)),
             )
             if mine and state == "done":
@@ -211,16 +213,20 @@ class Jobs:
     def release(self, worker: str | None = None, *, because: Mapping[str, Any]) -> list[Job]:
         """Take back the jobs of a worker that is gone, or, if None, all whose lease has run out.
 
-        They are pending again, but those that were begun `MOST_ATTEMPTS` times fail.
+        They are pending again, but those that were begun `MOST_ATTEMPTS` times fail. Returned are also those that had
+        ended without anybody having been told.
 
         Args:
             worker: its name.
             because: the record of those that fail.
         """
-        where, value = ("worker = ?", worker) if worker else ("lease < ?", time.monotonic())
+        running = "state = 'running'"
+        where, value = ("worker = ?", worker) if worker else (f"{running} AND lease < ?", time.monotonic())
         with self._writing():
-            jobs = self._jobs(f"WHERE state = 'running' AND {where}", value)
+            jobs = self._jobs(f"WHERE lease IS NOT NULL AND {where}", value)
             for job in jobs:
+                if job.state != "running":
+                    continue
                 if job.attempts < MOST_ATTEMPTS:
                     self._put_back(job)
                 else:
@@ -233,6 +239,7 @@ class Jobs:
             for job in reversed(self.running()):
                 self._put_back(job)
                 self._db.execute("UPDATE jobs SET attempts = attempts - 1 WHERE id = ?", (job.id,))
+            self._db.execute("UPDATE jobs SET lease = NULL WHERE lease IS NOT NULL")  # nobody waits to be told any more
 
     def cancel(self, ids: Collection[str] | None = None) -> list[str]:
         """End pending jobs, all if None; returns which were."""
@@ -246,11 +253,18 @@ class Jobs:
     def fail(self, id: str, worker: str | None, state: Ended, record: Mapping[str, Any]) -> bool:
         """End a running job whose worker can't; False if it isn't that worker's."""
         changed = self._db.execute(
-            "UPDATE jobs SET state = ?, finished = ?, record = ?, lease = NULL "
-            "WHERE id = ? AND worker = ? AND state = 'running'",
+            "UPDATE jobs SET state = ?, finished = ?, record = ? WHERE id = ? AND worker = ? AND state = 'running'",
             (state, time.time(), json.dumps(record), id, worker),
         )
         return changed.rowcount == 1
+
+    def untold(self, id: str) -> Job | None:
+        """A job that a worker has ended, unless its client was told so."""
+        return next(iter(self._jobs(f"WHERE id = ? AND {UNTOLD}", id)), None)
+
+    def told(self, id: str) -> None:
+        """Take note that a client was told how its job ended."""
+        self._db.execute(f"UPDATE jobs SET lease = NULL WHERE id = ? AND {UNTOLD}", (id,))
 
     def move(self, id: str, *, before: str | None = None, front: bool = False) -> bool:
         """Put a pending job before another, whose priority it takes, or first or last of its own; False if it isn't
@@ -279,7 +293,8 @@ class Jobs:
         with self._writing():
             changed = self._db.execute(
                 "UPDATE jobs SET state = 'pending', place = ?, attempts = 0, started = NULL, finished = NULL, "
-                "record = '{}', outputs = '{}', worker = NULL WHERE id = ? AND state IN ('failed', 'cancelled')",
+                "record = '{}', outputs = '{}', worker = NULL, lease = NULL "
+                "WHERE id = ? AND state IN ('failed', 'cancelled')",
                 (self._edge("max") + 1, id),
             )
             return changed.rowcount == 1
@@ -307,6 +322,12 @@ class Jobs:
         """How many jobs are in each state."""
         found = dict(self._db.execute("SELECT state, count(*) FROM jobs GROUP BY state"))
         return {state: found.get(state, 0) for state in get_args(State)}
+
+    def remaining(self) -> int:
+        """How many jobs wait or run, and how many have ended without their clients having been told."""
+        pending = "SELECT count(*) FROM jobs WHERE state = 'pending'"
+        leased = "SELECT count(*) FROM jobs WHERE lease IS NOT NULL"
+        return int(self._db.execute(f"SELECT ({pending}) + ({leased})").fetchone()[0])
 
     def get(self, id: str) -> Job | None:
         return next(iter(self._jobs("WHERE id = ?", id)), None)

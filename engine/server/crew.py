@@ -203,12 +203,12 @@ class Crew:
         """Keep a worker on a device, whatever becomes of it."""
         pause = 0.0
         while True:
-            worker = await _until_it_works(self._hire, device)
+            worker = await until_it_works(self._hire, device)
             try:
                 await self._listen(worker)
             finally:
                 self._workers.pop(worker.name, None)
-            await _until_it_works(self._bury, worker)
+            await until_it_works(self._bury, worker)
             device = worker.device
             pause = 0.0 if worker.was_of_use else min(LONGEST_PAUSE, 2 * pause + 0.5)
             await asyncio.sleep(pause)
@@ -277,9 +277,8 @@ class Crew:
             await self._queue.ask(Jobs.fail, worker.blamed, worker.name, "failed", record)
         released = await self._queue.ask(Jobs.release, worker.name, because=record)
         logger.warning("worker %s: %s", worker.name, why)
-        for job in dict.fromkeys([worker.job, worker.blamed, cancelled, *(job.id for job in released)]):
-            if job:
-                self._lost(job)
+        for job in released:
+            self._lost(job.id)
         self._queue.changed()
 
     async def _take_back(self) -> None:
@@ -301,7 +300,7 @@ class Crew:
             now = time.monotonic()
             if now - looked > LEASE_SECONDS / 8:
                 looked = now
-                await _until_it_works(self._take_back)
+                await until_it_works(self._take_back)
             for worker in self.workers:
                 job = worker.job
                 if not job:
@@ -315,7 +314,7 @@ class Crew:
                     worker.kill(f"it took {nbytes / 1e9:.1f} GB of memory, of at most {self._memory_limit / 1e9:.1f}")
 
 
-async def _until_it_works(do: Callable[P, Awaitable[T]], *values: P.args, **how: P.kwargs) -> T:
+async def until_it_works(do: Callable[P, Awaitable[T]], *values: P.args, **how: P.kwargs) -> T:
     """What needs room on the disk, or another process, and may have to wait for it: without workers nothing is done."""
     while True:
         try:

@@ -8,8 +8,9 @@ from typing import Any
 
 from aiohttp import web
 
-from engine.jobs import ENDED, Jobs
+from engine.jobs import Jobs
 from engine.server.control import overview
+from engine.server.crew import until_it_works
 from engine.server.hub import Hub
 from engine.server.prompts import left
 from engine.server.queue import Queue
@@ -114,14 +115,15 @@ class News:
         self.changed()
 
     async def _end(self, name: str) -> None:
-        """Tell how a job ended; its history is written by now."""
-        watched, job = self._watched.pop(name, None), await self._queue.ask(Jobs.get, name)
+        """Tell how a job ended, if it has; its history is written by now. Only then does it remain no longer."""
+        watched, job = self._watched.pop(name, None), await self._queue.ask(Jobs.untold, name)
+        if job and job.client is not None:
+            story = watched.story if watched else Story(name, ())  # its worker may have died before it told anything
+            for kind, about in story.ended(job):
+                self._hub.tell(kind, about, to=job.client)
+        if job:
+            await until_it_works(self._queue.ask, Jobs.told, name)
         self.changed()
-        if job is None or job.state not in ENDED or job.client is None:
-            return
-        story = watched.story if watched else Story(name, ())  # its worker may have died before it told anything
-        for kind, about in story.ended(job):
-            self._hub.tell(kind, about, to=job.client)
 
     async def _tell_changes(self) -> None:
         while True:

@@ -125,9 +125,8 @@ async def remaining(request: web.Request) -> dict[str, Any]:
 
 
 async def left(app: web.Application) -> int:
-    """How many jobs wait or run."""
-    counts = await app[QUEUE].ask(Jobs.counts)
-    return counts["pending"] + counts["running"]
+    """How many jobs wait or run, as far as clients know: some listen no longer once it is none."""
+    return await app[QUEUE].ask(Jobs.remaining)
 
 
 @routes.get("/queue")

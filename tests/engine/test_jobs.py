@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from engine import jobs as queue
-from engine.jobs import Jobs, Request
+from engine.jobs import Ended, Jobs, Request
 
 DOCUMENT = {"kinograph": 1, "graph": {}}
 
@@ -183,6 +183,49 @@ class TestLeases:
         monkeypatch.setattr(time, "monotonic", lambda: now + queue.LEASE_SECONDS + 1)
         jobs.release(because={})
         assert order(jobs) == ["b"]
+
+    @pytest.mark.parametrize("state", ["done", "failed", "cancelled"])
+    def test_what_has_ended_remains_until_it_was_told(self, jobs: Jobs, state: Ended) -> None:
+        add(jobs, "a", "b")
+        lease = jobs.claim("w")
+        assert lease
+        assert jobs.untold("a") is None
+        jobs.finish(lease, state, {}, {})
+        assert jobs.remaining() == 2
+        assert jobs.untold("a") == jobs.get("a")
+        jobs.told("a")
+        assert jobs.remaining() == 1
+        assert jobs.untold("a") is None
+
+    def test_a_dead_worker_may_have_ended_jobs_of_which_nobody_was_told(self, jobs: Jobs) -> None:
+        add(jobs, "a", "b", "c")
+        for name in ("a", "b"):
+            lease = jobs.claim("dead")
+            assert lease
+            jobs.finish(lease, "done", {}, {})
+            if name == "a":
+                jobs.told("a")
+        jobs.claim("dead")
+        assert [job.id for job in jobs.release("dead", because={})] == ["b", "c"]
+        assert order(jobs) == ["c"]
+        assert [job.id for job in jobs.ended()] == ["b", "a"]
+
+    def test_to_be_told_of_an_earlier_end_is_not_to_be_told_of_the_next(self, jobs: Jobs) -> None:
+        add(jobs, "a")
+        lease = jobs.claim("w")
+        assert lease
+        jobs.finish(lease, "failed", {}, {})
+        jobs.retry("a")
+        jobs.told("a")
+        assert (jobs.untold("a"), jobs.remaining()) == (None, 1)
+
+    def test_after_a_restart_nobody_waits_to_be_told(self, jobs: Jobs) -> None:
+        add(jobs, "a")
+        lease = jobs.claim("w")
+        assert lease
+        jobs.finish(lease, "done", {}, {})
+        jobs.restart()
+        assert jobs.remaining() == 0
 
     def test_a_restarted_server_counts_no_attempt(self, jobs: Jobs) -> None:
         add(jobs, "a", "b", "c")

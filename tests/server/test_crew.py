@@ -182,6 +182,22 @@ time.sleep(60)
     scripted.run(play)
 
 
+def test_the_end_of_a_job_is_told_even_if_its_worker_could_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = """
+while not (lease := jobs.claim(settings["name"])):
+    time.sleep(0.02)
+jobs.finish(lease, "done", {}, {})
+"""
+    scripted = Scripted(tmp_path, monkeypatch, script)
+
+    async def play(crew: Crew, queue: Queue) -> None:
+        await add(queue, "a")
+        while "a" not in scripted.lost:
+            await asyncio.sleep(0.02)
+
+    scripted.run(play)
+
+
 def test_jobs_that_kill_their_workers_one_after_another_do_not_make_the_next_wait(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,19 @@ from engine.jobs import Jobs, Request
 from engine.server.hub import Client, Hub
 from engine.server.news import QUEUE_BYTES, QUEUE_SECONDS, News
 from engine.server.queue import QUEUE, Queue
+
+
+class Listening(Client):
+    """A client that writes down what it is told."""
+
+    def __init__(self, sid: str) -> None:
+        super().__init__(sid, web.WebSocketResponse(), lambda: None)
+        self.told: list[Any] = []
+
+    def offer(self, message: str | bytes, *, needed: bool = True) -> None:
+        told = json.loads(message)
+        left = told["data"]["status"]["exec_info"]["queue_remaining"] if told["type"] == "status" else None
+        self.told.append(told["type"] if left is None else left)
 
 
 class Counting(Client):
@@ -65,3 +79,33 @@ def test_with_many_clients_and_a_long_queue_changes_are_gathered(tmp_path: Path)
 def test_with_one_client_they_are_told_at_once(tmp_path: Path) -> None:
     (client,) = told(tmp_path, clients=1, jobs=100, seconds=1.0)
     assert client.messages > 0.5 / QUEUE_SECONDS
+
+
+def test_a_job_remains_until_its_client_was_told_how_it_ended(tmp_path: Path) -> None:
+    def done(jobs: Jobs) -> None:
+        jobs.add(Request("a", {"kinograph": 1, "graph": {}}, client="me"))
+        lease = jobs.claim("w")
+        assert lease
+        jobs.finish(lease, "done", {}, {})
+
+    async def main() -> list[Any]:
+        app, hub, client = web.Application(), Hub(), Listening("me")
+        queue = app[QUEUE] = Queue(tmp_path / "jobs.sqlite")
+        hub.add(client)
+        news = News(app, hub, queue)
+        running = asyncio.create_task(news.run())
+        await queue.ask(done)
+        news.changed()
+        await asyncio.sleep(2 * QUEUE_SECONDS)
+        news.tell({"begun": "a"}, b"")
+        news.tell({"ended": "a"}, b"")
+        news.lost("a")  # its worker may end just then
+        await asyncio.sleep(4 * QUEUE_SECONDS)
+        running.cancel()
+        await queue.close()
+        return client.told
+
+    told = asyncio.run(main())
+    assert [each for each in told if isinstance(each, str)] == ["execution_start", "execution_success", "executing"]
+    assert 0 not in told[: told.index("executing")]
+    assert told[-1] == 0

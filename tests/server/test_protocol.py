@@ -53,6 +53,15 @@ def test_the_history_is_written_before_the_end_is_told(server: Live) -> None:
     assert isinstance(number, int)
 
 
+def test_no_status_says_that_nothing_remains_before_the_end_is_told(server: Live) -> None:
+    for number in range(20):
+        told = server.watch(saving("Wait", f"short {number}", steps=0))
+        begun = [message["type"] for message in told].index("execution_start")
+        assert kinds(told)[-2:] == ["execution_success", "executing"]
+        left = [data["status"]["exec_info"]["queue_remaining"] for data in of(told[begun:], "status")]
+        assert 0 not in left
+
+
 def test_nodes_that_are_held_are_told_as_cached(server: Live) -> None:
     server.watch(saving("Wait", "twice", steps=1))
     told = server.watch(saving("Wait", "twice", steps=1))
