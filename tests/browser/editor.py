@@ -183,9 +183,10 @@ class Editor:
         target = (on or self.page.locator(".react-flow__pane")).element_handle()
         self.page.evaluate(DROP, [target, name, type, b64encode(data).decode()])
 
-    def forgive(self, status: int) -> None:
-        """A request was to be refused: the browser notes that by itself."""
-        self.complaints = [complaint for complaint in self.complaints if f"status of {status}" not in complaint]
+    def forgive(self, why: int | str) -> None:
+        """A request was to be refused with a status, or to fail otherwise: the browser notes that by itself."""
+        noted = f"status of {why}" if isinstance(why, int) else why
+        self.complaints = [complaint for complaint in self.complaints if noted not in complaint]
 
     def until(self, what: Callable[[], Any]) -> None:
         """Waits for something that the page comes to."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from playwright.sync_api import expect
@@ -85,6 +86,75 @@ def test_a_workflow_is_saved_and_an_older_version_restored(editor: Editor) -> No
     panel.get_by_role("button", name="Versions of Two versions (2)").click()
     panel.get_by_role("button", name="Restore version 1").click()
     expect(editor.field("Text", "text")).to_have_value("first")
+
+
+def test_what_was_just_changed_is_saved_before_something_else_is_opened(editor: Editor) -> None:
+    editor.add("text", 150, 150)
+    title(editor, "In a hurry")
+    editor.fill("Text", "text", "hardly written")
+    editor.leave_fields()
+    editor.new()
+    editor.add("paint", 150, 150)
+    title(editor, "In a hurry too")
+    editor.drop(json.dumps(COMFYUI).encode(), "comfyui.json")
+    expect(editor.card("Preview image")).to_be_visible()
+    panel = editor.panel("Workflows")
+    expect(panel.get_by_role("button", name=re.compile("^In a hurry too"))).to_be_visible()
+    panel.get_by_role("button", name=re.compile("^In a hurry In")).click()
+    expect(editor.field("Text", "text")).to_have_value("hardly written")
+
+
+def test_what_was_just_changed_is_a_version_when_an_older_one_is_restored(editor: Editor) -> None:
+    editor.add("text", 150, 150)
+    editor.fill("Text", "text", "first")
+    title(editor, "Three versions")
+    editor.press("Control+s")
+    panel = editor.panel("Workflows")
+    panel.get_by_role("button", name="Versions of Three versions (1)").click()
+    editor.fill("Text", "text", "second")
+    panel.get_by_role("button", name="Restore version 1").click()
+    expect(editor.field("Text", "text")).to_have_value("first")
+    panel.get_by_role("button", name="Restore version 2").click()
+    expect(editor.field("Text", "text")).to_have_value("second")
+
+
+def test_nothing_is_opened_over_changes_that_cannot_be_saved(editor: Editor) -> None:
+    editor.add("text", 150, 150)
+    editor.fill("Text", "text", "not to be lost")
+    editor.page.route("**/workflows", lambda route: route.abort())
+    editor.leave_fields()
+    editor.press("Alt+n")
+    expect(editor.toast).to_contain_text("Nothing else was opened, as the last changes could not be saved")
+    expect(editor.field("Text", "text")).to_have_value("not to be lost")
+    editor.document()  # who has it as a file may leave it
+    editor.new()
+    editor.forgive("ERR_FAILED")
+
+
+def test_what_is_edited_without_a_pause_is_saved_nevertheless(editor: Editor) -> None:
+    editor.page.clock.install()
+    editor.page.reload()
+    expect(editor.page.get_by_text("Connected")).to_be_visible()
+    editor.page.clock.pause_at(datetime.now() + timedelta(hours=1))
+    editor.add("text", 150, 150)
+    for number in range(10):
+        editor.fill("Text", "text", number)
+        editor.page.clock.run_for(2000)
+    expect(editor.page.get_by_text(re.compile(r"^Sav(ed as|ing) Untitled"))).to_be_visible()
+
+
+def test_what_was_never_changed_is_not_saved(editor: Editor) -> None:
+    editor.drop(json.dumps({**COMFYUI, "extra": {"title": "Only looked at"}}).encode(), "looked-at.json")
+    expect(editor.card("Preview image")).to_be_visible()
+    editor.page.reload()
+    expect(editor.card("Preview image")).to_be_visible()
+    with editor.page.expect_request(lambda request: request.method == "PUT") as saved:
+        editor.page.wait_for_timeout(4500)
+        editor.new()
+        editor.add("text", 150, 150)
+        title(editor, "Changed")
+        editor.press("Control+s")
+    assert saved.value.url.endswith("/Changed")
 
 
 SLOW_TO_ANSWER = """() => {
@@ -177,6 +247,13 @@ def test_what_is_no_workflow_is_told_to_be_none(editor: Editor) -> None:
     editor.drop(b"{", "broken.json")
     expect(editor.page.locator(".toasts .bad")).to_be_visible()
     editor.forgive(400)
+
+
+def test_a_file_that_cannot_be_read_for_now_is_told(editor: Editor) -> None:
+    editor.page.route("**/convert", lambda route: route.abort())
+    editor.drop(png((20, 10), "blue"), "sea.png", "image/png")
+    expect(editor.page.locator(".toasts .bad")).to_be_visible()
+    editor.forgive("ERR_FAILED")
 
 
 def test_a_file_dropped_on_an_input_is_uploaded(editor: Editor) -> None:

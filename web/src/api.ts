@@ -29,6 +29,11 @@ export class Refused extends Error {
   }
 }
 
+/** Whether a request came to nothing: the server refused it, or can't be reached. */
+export function isFailure(error: unknown): error is Refused | TypeError {
+  return error instanceof Refused || error instanceof TypeError;
+}
+
 type Query = Record<string, string | number | undefined>;
 
 export function address(path: string, query: Query = {}): string {

@@ -1,8 +1,8 @@
 /** What goes on by itself: the connection, checks of the document, drafts and saving. */
 
-import { keep, open, showJob, trying } from "./actions/files";
+import { keepChanges, open, showJob, trying } from "./actions/files";
 import { readDraft, remember, writeDraft } from "./actions/memory";
-import { api, Refused } from "./api";
+import { api, isFailure, Refused } from "./api";
 import { listen } from "./events";
 import { t } from "./i18n";
 import type { Document } from "./schema";
@@ -12,14 +12,21 @@ import { readTheme } from "./theme";
 const CHECK_AFTER = 400;
 const DRAFT_AFTER = 500;
 const SAVE_AFTER = 4000;
+const SAVE_AT_LATEST = 15_000;
 const TRY_AGAIN_AFTER = 3000;
 
-/** Calls a function some time after the last of many calls. */
-function later(act: () => void, wait: number): () => void {
+/** Calls a function some time after the last of many calls, but not much later than the first if they don't end. */
+function later(act: () => void, wait: number, longest = Infinity): () => void {
   let timer = 0;
+  let first = 0;
+  const now = () => {
+    first = 0;
+    act();
+  };
   return () => {
+    first ||= Date.now();
     clearTimeout(timer);
-    timer = window.setTimeout(act, wait);
+    timer = window.setTimeout(now, Math.min(wait, first + longest - Date.now()));
   };
 }
 
@@ -39,24 +46,15 @@ async function check(): Promise<void> {
   }
 }
 
-let isSaving = false;
-
-/** Saves the document if it changed, so that the server keeps its versions; one that has no name yet gets one. */
+/** Saves the document if it changed, so that the server keeps its versions. */
 export async function autosave(): Promise<void> {
-  const { document, kept, name, past } = store.getState();
-  const isChanged = name ? document !== kept : past.length > 0;
-  if (!isChanged || isSaving) return;
-  isSaving = true;
   try {
-    await keep();
+    await keepChanges();
   } catch (error) {
-    if (!(error instanceof Refused || error instanceof TypeError)) throw error;
+    if (!isFailure(error)) throw error;
     if (error instanceof Refused) store.getState().tell(t("save.failed", { why: error.message }), "bad");
-    return; // once the server is back, or with the next change, it is tried again
-  } finally {
-    isSaving = false;
+    // once the server is back, or with the next change, it is tried again
   }
-  if (store.getState().document !== document) await autosave();
 }
 
 let isDraftTold = false;
@@ -71,7 +69,7 @@ function keepDraft(): void {
 function watch(): void {
   const soonCheck = later(check, CHECK_AFTER);
   const soonDraft = later(keepDraft, DRAFT_AFTER);
-  const soonSave = later(autosave, SAVE_AFTER);
+  const soonSave = later(autosave, SAVE_AFTER, SAVE_AT_LATEST);
   store.subscribe((state: State, before: State) => {
     if (state.job !== before.job) soonDraft();
     if (state.document === before.document) return;

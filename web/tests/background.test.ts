@@ -1,6 +1,6 @@
 import { beforeEach, describe, expect, it, vi } from "vitest";
 import { add } from "../src/actions/editing";
-import { nameFor, save } from "../src/actions/files";
+import { nameFor, open, openNew, openVersion, save } from "../src/actions/files";
 import { jobOf, readDraft, remember, writeDraft } from "../src/actions/memory";
 import { api } from "../src/api";
 import { autosave } from "../src/background";
@@ -70,6 +70,7 @@ describe("saving by itself", () => {
     store.getState().learn(KINDS, LINKS);
     return () => {
       vi.restoreAllMocks();
+      vi.unstubAllGlobals();
       saved.mockReset();
     };
   });
@@ -116,7 +117,57 @@ describe("saving by itself", () => {
       return { name, version: 1 };
     });
     await save();
-    expect(store.getState()).toMatchObject({ name: null, kept: null });
+    const { name, kept, document } = store.getState();
+    expect(name).toBeNull();
+    expect(kept).toBe(document);
+  });
+
+  it("comes before something else is opened, for what was changed", async () => {
+    store.getState().open(picture(), "A picture");
+    add("Text", { x: 0, y: 0 });
+    const { document } = store.getState();
+    await openNew();
+    expect(saved.mock.calls).toEqual([["A picture", document]]);
+    expect(store.getState()).toMatchObject({ name: null, nodes: [] });
+    await open(picture());
+    expect(saved).toHaveBeenCalledOnce();
+  });
+
+  it("comes before a version is restored", async () => {
+    vi.stubGlobal("localStorage", storage());
+    const done: string[] = [];
+    saved.mockImplementation(async (name) => {
+      done.push("saved");
+      return { name, version: 3 };
+    });
+    vi.spyOn(api, "restore").mockImplementation(async () => void done.push("restored"));
+    vi.spyOn(api, "workflow").mockResolvedValue(picture());
+    store.getState().open(picture(), "A picture");
+    add("Text", { x: 0, y: 0 });
+    await openVersion("A picture", 1);
+    expect(done).toEqual(["saved", "restored"]);
+  });
+
+  it("keeps what can't be saved, and says so", async () => {
+    store.getState().open(picture(), "A picture");
+    add("Text", { x: 0, y: 0 });
+    const { document } = store.getState();
+    saved.mockRejectedValueOnce(new TypeError("no connection"));
+    expect(await openNew()).toBe(false);
+    expect(store.getState()).toMatchObject({ document, name: "A picture" });
+    expect(store.getState().toasts.at(-1)).toMatchObject({
+      tone: "bad",
+      text: expect.stringContaining("connection"),
+    });
+  });
+
+  it("takes places that nodes are given for no change", async () => {
+    const unplaced = { kinograph: 1 as const, graph: picture().graph };
+    const outer = { graph: { s: { class_type: "Inner", inputs: {} } }, subgraphs: { Inner: unplaced } };
+    store.getState().open({ ...picture(), ...outer }, "Nested");
+    store.getState().enter([{ node: "s", name: "Inner" }]);
+    await autosave();
+    expect(saved).not.toHaveBeenCalled();
   });
 
   it("tries again once the server is back", async () => {

@@ -1,6 +1,6 @@
 /** Opening, saving, uploading and downloading. */
 
-import { api, Refused } from "../api";
+import { api, isFailure, Refused } from "../api";
 import { addNode } from "../edit";
 import { t } from "../i18n";
 import { parse, stringify } from "../json";
@@ -17,23 +17,44 @@ export async function trying<T>(act: () => Promise<T>): Promise<T | undefined> {
   try {
     return await act();
   } catch (error) {
-    if (!(error instanceof Refused || error instanceof TypeError)) throw error;
+    if (!isFailure(error)) throw error;
     const hint = error instanceof Refused ? error.problems[0]?.hint : null;
     store.getState().tell(hint ? `${error.message} – ${hint}` : error.message, "bad");
     return undefined;
   }
 }
 
-/** Shows a document, with the results of the last run that it is known to have had. */
-export async function open(document: unknown, name: string | null = null): Promise<void> {
+let downloaded: Document | null = null;
+
+/** Whether something else may be shown: what was changed is the server's by then, or lies in a file of people's own. */
+async function mayLeave(): Promise<boolean> {
+  try {
+    await keepChanges();
+    return true;
+  } catch (error) {
+    if (!isFailure(error)) throw error;
+    const { document, tell } = store.getState();
+    if (document === downloaded) return true;
+    tell(t("open.unsaved", { why: error.message }), "bad");
+    return false;
+  }
+}
+
+/**
+ * Shows a document, with the results of the last run that it is known to have had, in the place of another whose
+ * changes are safe; says whether it did.
+ */
+export async function open(document: unknown, name: string | null = null): Promise<boolean> {
+  if (!(await mayLeave())) return false;
   const { open: show, leave, tell } = store.getState();
   leave();
   if (!show(document, name)) {
     tell(t("open.notWorkflow"), "bad");
-    return;
+    return false;
   }
   const job = name && jobOf(name);
   if (job) await showJob(job);
+  return true;
 }
 
 /** Shows a job's states and results on the canvas; of one that is at work, what was told so far is more than its record. */
@@ -49,7 +70,7 @@ export async function showJob(id: string): Promise<void> {
   }
 }
 
-export function openNew(): Promise<void> {
+export function openNew(): Promise<boolean> {
   return open(emptyDocument());
 }
 
@@ -57,6 +78,7 @@ export const openTemplate = (name: string) => trying(async () => open(await api.
 export const openSaved = (name: string) => trying(async () => open(await api.workflow(name), name));
 export const openVersion = (name: string, version: number) =>
   trying(async () => {
+    if (!(await mayLeave())) return; // what is saved later than the version would take its place
     await api.restore(name, version);
     await open(await api.workflow(name), name);
   });
@@ -64,8 +86,7 @@ export const openWorkflowOf = (file: FileRef) => trying(async () => open(await a
 export const openJob = (id: string) =>
   trying(async () => {
     const job = await api.job(id);
-    await open(job.document);
-    store.getState().follow(id, runOf(job));
+    if (await open(job.document)) store.getState().follow(id, runOf(job));
   });
 
 const LONGEST_NAME = 60;
@@ -100,6 +121,11 @@ async function keepNow(): Promise<string> {
   const now = store.getState();
   if (now.opened === opened) now.setKept(document, as);
   return as;
+}
+
+/** Has the server keep what was changed, and what is changed meanwhile; what never was changed isn't saved. */
+export async function keepChanges(): Promise<void> {
+  for (let now = store.getState(); now.document !== now.kept; now = store.getState()) await keep();
 }
 
 /** Saves because people asked for it, and tells them. */
@@ -140,14 +166,14 @@ async function ownDocument(file: File): Promise<Document | null> {
 }
 
 /** Opens the workflow that a file is or carries; other pictures and videos become a node that loads them. */
-export async function importFile(file: File, at: Point): Promise<void> {
-  try {
-    await open((await ownDocument(file)) ?? (await api.convertFile(file)).document);
-  } catch (error) {
-    if (!(error instanceof Refused)) throw error;
-    if (!(await addLoader(file, at))) store.getState().tell(error.message, "bad");
-  }
-}
+export const importFile = (file: File, at: Point) =>
+  trying(async () => {
+    try {
+      await open((await ownDocument(file)) ?? (await api.convertFile(file)).document);
+    } catch (error) {
+      if (!(error instanceof Refused && (await addLoader(file, at)))) throw error;
+    }
+  });
 
 const GIVES: Record<string, string> = { image: "Image", video: "Video" };
 
@@ -175,4 +201,5 @@ export function download(): void {
   link.download = `${nameFor(name ?? document.title ?? "")}.json`;
   link.click();
   URL.revokeObjectURL(address);
+  downloaded = document;
 }

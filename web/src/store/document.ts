@@ -20,7 +20,7 @@ export interface DocumentSlice {
   document: Document;
   /** The name under which the server keeps it; null if it never was saved. */
   name: string | null;
-  /** The document as the server has it. */
+  /** The document as it needn't be saved: as the server has it, or as it was opened. */
   kept: Document | null;
   path: Step[];
   past: Moment[];
@@ -86,6 +86,13 @@ export const documentSlice: Slice<DocumentSlice> = (set, get) => {
     };
   };
 
+  /** The document drawn anew; where nodes come to lie that had no place is no change of it. */
+  const redrawn = (path: Step[], before: FlowNode[]) => {
+    const { document, kept } = get();
+    const fresh = drawn(document, path, before);
+    return { ...fresh, kept: document === kept ? fresh.document : kept };
+  };
+
   const moveTo = (from: "past" | "future", to: "past" | "future") => {
     const state = get();
     const moment = state[from].at(-1);
@@ -101,12 +108,13 @@ export const documentSlice: Slice<DocumentSlice> = (set, get) => {
     });
   };
 
+  const empty = emptyDocument();
   return {
     kinds: {},
     links: {},
-    document: emptyDocument(),
+    document: empty,
     name: null,
-    kept: null,
+    kept: empty,
     path: [],
     past: [],
     future: [],
@@ -121,7 +129,7 @@ export const documentSlice: Slice<DocumentSlice> = (set, get) => {
 
     learn: (kinds, links) => {
       set({ kinds, links });
-      set(drawn(get().document, get().path, get().nodes));
+      set(redrawn(get().path, get().nodes));
     },
 
     open: (data, name = null) => {
@@ -132,7 +140,7 @@ export const documentSlice: Slice<DocumentSlice> = (set, get) => {
       set({
         ...fresh,
         name,
-        kept: name ? fresh.document : null,
+        kept: fresh.document,
         past: [],
         future: [],
         opened: get().opened + 1,
@@ -163,7 +171,7 @@ export const documentSlice: Slice<DocumentSlice> = (set, get) => {
 
     enter: (path) => {
       const { document, shown } = get();
-      set({ ...drawn(document, soundPath(document, path), []), shown: shown + 1 });
+      set({ ...redrawn(soundPath(document, path), []), shown: shown + 1 });
     },
 
     select: (ids) => {
