@@ -55,7 +55,7 @@ def parse(data: Any, registry: Registry) -> Workflow:
     Raises:
         WorkflowError: with all that is malformed.
     """
-    return from_ui(data, registry) if is_ui(data) else Workflow.read(without_traces(data))
+    return from_ui(data, registry) if is_ui(data) else Workflow.read(without_traces(data, registry))
 
 
 def read(name: str, registry: Registry) -> Document:

@@ -18,7 +18,10 @@ from engine.workflow import as_constant, as_link
 AFTER_RUNS = ("fixed", "increment", "decrement", "randomize", "increment-wrap")
 UPLOADS = ("image", "video", "audio", "file")
 UNNAMED = "value "
-BESIDE = ("control_after_generate", "control_before_generate", "upload", "videopreview", "audioUI", "", *AFTER_RUNS)
+BESIDE = (
+    *("control_after_generate", "control_before_generate", *AFTER_RUNS),
+    *("upload", "choose file to upload", "videopreview", "video-preview", "audioUI", ""),
+)
 """Widgets that an editor adds, which are nobody's inputs."""
 
 

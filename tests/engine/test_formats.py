@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.documents import parse
 from engine.errors import WorkflowError
 from engine.formats import from_ui, is_ui, levels
 from engine.graph import check
@@ -50,6 +51,13 @@ class Draw(Node, version=1):
     weights: tuple[float, ...] = ()
 
     def run(self, ctx: Context) -> Image:
+        raise NotImplementedError
+
+
+class Send(Node, version=1):
+    upload: str
+
+    def run(self, ctx: Context) -> str:
         raise NotImplementedError
 
 
@@ -129,6 +137,23 @@ def test_what_uploads_a_file_is_no_value() -> None:
 
 def test_a_prompt_may_be_the_name_of_what_an_editor_adds() -> None:
     assert inputs(read(node(1, "Draw", ["fixed", 7, "fixed", 30])), "1") == {"prompt": "fixed", "seed": 7, "steps": 30}
+
+
+@pytest.mark.parametrize("name", ["upload", "choose file to upload", "control_after_generate", "video-preview"])
+def test_what_an_editor_adds_is_left_out_of_graphs_too(name: str) -> None:
+    graph = {"1": {"class_type": "Load", "inputs": {"image": "snail.png", name: "image"}}}
+    assert inputs(parse(graph, REGISTRY), "1") == {"image": "snail.png"}
+    linked = {"1": {"class_type": "Load", "inputs": {"image": "snail.png", name: ["1", 0]}}}
+    foreign = {"1": {"class_type": "Foreign", "inputs": {name: "image"}}}
+    for kept in (linked, foreign):
+        assert parse(kept, REGISTRY).api() == kept
+    with pytest.raises(WorkflowError, match="class_type"):
+        parse({"1": {"class_type": [], "inputs": {name: "image"}}}, REGISTRY)
+
+
+def test_an_input_may_be_called_like_what_an_editor_adds() -> None:
+    graph = {"1": {"class_type": "Send", "inputs": {"upload": "image"}}}
+    assert parse(graph, Registry([Send])).api() == graph
 
 
 def test_values_that_no_widget_takes_are_kept_for_the_check_to_tell() -> None:

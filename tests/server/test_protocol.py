@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.server.conftest import png
 from tests.server.live import Live, live, saving
 
 
@@ -98,6 +99,17 @@ def test_what_is_wrong_is_told_for_each_node(server: Live) -> None:
     (error,) = answer["node_errors"]["1"]["errors"]
     assert error["extra_info"] == {"input_name": "steps"}
     assert answer["node_errors"]["1"]["class_type"] == "Wait"
+
+
+def test_names_that_only_an_editors_widgets_need_are_left_out(server: Live) -> None:
+    (server.folder / "input" / "red.png").write_bytes(png())
+    graph = {
+        "1": {"class_type": "LoadImage", "inputs": {"image": "red.png", "upload": "image"}},
+        "2": {"class_type": "SaveImage", "inputs": {"images": ["1", 0]}},
+    }
+    answer = server.post("/prompt", {"prompt": graph})
+    assert answer["node_errors"] == {}
+    assert server.ended(answer["prompt_id"])["state"] == "done"
 
 
 def test_what_can_be_run_is_run_and_the_rest_reported(server: Live) -> None:
