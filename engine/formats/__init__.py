@@ -12,9 +12,9 @@ stands. The latter tells a widget's value by its position, so reading it needs t
     reading    the whole, with its subgraphs → a workflow
 """
 
-from engine.formats.api import kinds_in, without_traces
+from engine.formats.api import converted, is_graph, kinds_in, without_traces
 from engine.formats.elsewhere import elsewhere
 from engine.formats.reading import from_ui
 from engine.formats.ui import is_ui
 
-__all__ = ["elsewhere", "from_ui", "is_ui", "kinds_in", "without_traces"]
+__all__ = ["converted", "elsewhere", "from_ui", "is_graph", "is_ui", "kinds_in", "without_traces"]

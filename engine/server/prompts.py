@@ -10,6 +10,7 @@ from aiohttp import web
 from pydantic import Field, field_validator
 
 from engine.errors import MissingError, Problem, UsageError
+from engine.formats import converted, is_graph
 from engine.jobs import ENDED, Job, Jobs, Request
 from engine.server.checking import Checked, examine_parts, node_errors, parsed
 from engine.server.crew import CREW
@@ -78,6 +79,8 @@ async def prompt(request: web.Request, body: Prompt) -> web.Response:
     if not body.prompt:
         raise UsageError("there is no prompt", hint='send {"prompt": {…}}')
     workflow = await parsed(app, body.prompt)
+    if is_graph(body.prompt):
+        workflow = await asyncio.to_thread(converted, workflow, app[REGISTRY])
     targets = body.partial_execution_targets
     whole, part = await asyncio.to_thread(examine_parts, workflow, app[REGISTRY], app[SETUP], targets)
     if not part.can_run:

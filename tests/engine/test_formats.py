@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from engine.documents import parse
 from engine.errors import WorkflowError
-from engine.formats import from_ui, is_ui, levels
+from engine.formats import converted, from_ui, is_ui, levels
 from engine.graph import check
-from engine.node import Context, Node
+from engine.node import Context, InputFile, Node
 from engine.registry import Registry
 from engine.subgraphs import inlined
 from engine.values import Image
@@ -56,6 +56,20 @@ class Draw(Node, version=1):
 
 class Send(Node, version=1):
     upload: str
+
+    def run(self, ctx: Context) -> str:
+        raise NotImplementedError
+
+
+class Measure(Node, version=1):
+    whole: int = 0
+    number: float | None = 0.0
+    text: str = ""
+    truth: bool = False
+    file: InputFile | None = None
+    manner: Literal["1", "2"] = "1"
+    numbers: tuple[int, ...] = ()
+    anything: int | str = 0
 
     def run(self, ctx: Context) -> str:
         raise NotImplementedError
@@ -154,6 +168,40 @@ def test_what_an_editor_adds_is_left_out_of_graphs_too(name: str) -> None:
 def test_an_input_may_be_called_like_what_an_editor_adds() -> None:
     graph = {"1": {"class_type": "Send", "inputs": {"upload": "image"}}}
     assert parse(graph, Registry([Send])).api() == graph
+
+
+def sent(name: str, value: Any) -> Any:
+    """What an input is given by a graph that a client of ComfyUI's sends."""
+    registry = Registry([Measure])
+    graph = {"1": {"class_type": "Measure", "inputs": {name: value}}}
+    return inputs(converted(parse(graph, registry), registry), "1")[name]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "taken"),
+    [
+        *[("whole", 8.0, 8), ("whole", "8", 8), ("whole", True, 1), ("whole", {"__value__": 8.0}, 8)],
+        *[("number", "1.5", 1.5), ("number", True, 1.0)],
+        *[("text", 8, "8"), ("text", 0.5, "0.5")],
+        *[("truth", 0, False), ("truth", 1, True), ("truth", 1.0, True)],
+    ],
+)
+def test_constants_that_clients_send_become_what_an_input_takes(name: str, value: Any, taken: Any) -> None:
+    assert (sent(name, value), type(sent(name, value))) == (taken, type(taken))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *[("whole", 8.5), ("whole", "8.0"), ("whole", "eight"), ("whole", "9" * 5000), ("whole", None), ("whole", [8])],
+        *[("number", "much"), ("number", "inf"), ("number", "nan"), ("number", None), ("number", 10**400)],
+        *[("text", True), ("text", None), ("text", {}), ("truth", "false"), ("truth", "true"), ("truth", None)],
+        *[("file", 8), ("manner", 1), ("numbers", "8"), ("anything", 8.0), ("no such", "8")],
+        *[("whole", ["1", 0]), ("whole", {"__value__": ["1", 0]})],
+    ],
+)
+def test_what_cannot_become_it_without_loss_stays_for_the_check_to_tell(name: str, value: Any) -> None:
+    assert sent(name, value) == value
 
 
 def test_values_that_no_widget_takes_are_kept_for_the_check_to_tell() -> None:

@@ -112,6 +112,21 @@ def test_names_that_only_an_editors_widgets_need_are_left_out(server: Live) -> N
     assert server.ended(answer["prompt_id"])["state"] == "done"
 
 
+def test_constants_are_converted_only_where_the_protocol_has_them(server: Live) -> None:
+    graph = saving("Wait", steps="1") | {"3": {"class_type": "Note", "inputs": {"text": 2024}}}
+    answer = server.post("/prompt", {"prompt": graph})
+    assert answer["node_errors"] == {}
+    job = server.ended(answer["prompt_id"])
+    assert job["state"] == "done"
+    assert server.job(job["id"])["document"]["graph"]["1"]["inputs"]["steps"] == 1
+    status, answer = server.ask("POST", "/prompt", {"prompt": saving("Wait", steps=1.5)})
+    assert (status, list(answer["node_errors"])) == (400, ["1"])
+    status, answer = server.ask("POST", "/prompt", {"prompt": {"kinograph": 1, "graph": graph}})
+    assert (status, sorted(answer["node_errors"])) == (400, ["1", "3"])
+    found = server.post("/api/kinograph/validate", {"workflow": graph})
+    assert len(found["problems"]) == 2
+
+
 def test_what_can_be_run_is_run_and_the_rest_reported(server: Live) -> None:
     graph = saving("Wait", "good", steps=1) | {"bad": {"class_type": "Note", "inputs": {}}}
     answer = server.post("/prompt", {"prompt": graph})
