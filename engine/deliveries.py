@@ -92,7 +92,7 @@ class Deliveries:
         self._lock = Lock()
         wholes = {id(part): part for part, _ in map(graph.part_of, graph.targets)}
         self._outputs = {
-            (name, temporary): Outputs(folder, part.workflow, part.local_files)
+            (name, temporary): Outputs(folder, part.workflow, part.local_files, part.carried)
             for name, part in wholes.items()
             for temporary, folder in ((False, out), (True, temp))
         }

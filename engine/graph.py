@@ -78,6 +78,8 @@ class Graph:
     """Where the workflow has the constants of nodes within subgraphs."""
     confinement: Confinement | None = None
     """The folders that may be read, if not all."""
+    carried: Any = None
+    """JSON data that saved files carry in place of the document, as a client's own editor wants them."""
 
     def part_of(self, target: str) -> tuple[Graph, str]:
         """The graph that a target comes from, and its id there: this one, unless several were joined."""

@@ -1,8 +1,8 @@
 """Writing what a run saves: numbered files in the output folder, each with the workflow that made it inside.
 
-PNG files carry it in the text chunks `prompt` (the API-format graph) and `workflow` (the whole document), MP4 files in
-container tags of the same names. Local files are named in it as seen from the saved file, so that it can be run again
-from there and tells nobody the folders of this machine.
+PNG files carry it in the text chunks `prompt` (the API-format graph) and `workflow` (the whole document, or what a
+client's editor has in its place), MP4 files in container tags of the same names. Local files are named in it as seen
+from the saved file, so that it can be run again from there and tells nobody the folders of this machine.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
 from io import BytesIO
 from pathlib import Path, PurePath
+from typing import Any
 
 from engine.errors import InputError
 from engine.subgraphs import Place
@@ -35,12 +36,16 @@ class Outputs:
         folder: where to.
         workflow: what is embedded.
         files: where the local files are that the workflow names: absolute paths by the place of the name.
+        carried: JSON data that pictures and videos carry in place of the document, None for that itself.
     """
 
-    def __init__(self, folder: Path, workflow: Workflow, files: Mapping[Place, str] | None = None) -> None:
+    def __init__(
+        self, folder: Path, workflow: Workflow, files: Mapping[Place, str] | None = None, carried: Any = None
+    ) -> None:
         self.folder = folder
         self.workflow = workflow
         self.files = files or {}
+        self.carried = carried
         self._tags = cache(self._tags_in)
 
     def write(
@@ -82,7 +87,7 @@ class Outputs:
             return claimed[0]
         path = self._first(folder.prefix, "")
         unfinished = path.parent / f".{path.stem.rpartition('_')[0]}-{folder.identity[:16]}.part"
-        tags = {"workflow.json": self._tags(path)["workflow"].encode()}
+        tags = {"workflow.json": json.dumps(self._seen_from(path).document()).encode()}
         files = {name: partial(_write_plain, data, tags={}) for name, data in tags.items()} | dict(folder.files)
         for done, (name, write) in enumerate(files.items()):
             progress(done, len(files))
@@ -122,10 +127,15 @@ class Outputs:
             unfinished.unlink(missing_ok=True)
 
     def _tags_in(self, folder: Path) -> Mapping[str, str]:
+        workflow = self._seen_from(folder)
+        document = workflow.document() if self.carried is None else self.carried
+        return {"prompt": json.dumps(workflow.api()), "workflow": json.dumps(document)}
+
+    def _seen_from(self, folder: Path) -> Workflow:
         workflow = self.workflow
         for (subgraph, node, name), file in self.files.items():
             workflow = workflow.with_input(node, name, os.path.relpath(file, folder), subgraph=subgraph)
-        return {"prompt": json.dumps(workflow.api()), "workflow": json.dumps(workflow.document())}
+        return workflow
 
 
 def _is_whole(path: Path) -> bool:

@@ -16,7 +16,7 @@ import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from threading import Condition, Event, Lock, Thread
 from typing import Any, BinaryIO
@@ -30,6 +30,7 @@ from engine.errors import Cancelled, KinographError, Problem
 from engine.events import Event as Told
 from engine.events import NodeFailed, NodeResult, NodeSaved, RunFinished, RunStarted
 from engine.execute import Execution
+from engine.formats import is_ui
 from engine.frames import read_commands
 from engine.jobs import LEASE_SECONDS, Ended, Jobs, Lease, Outputs
 from engine.kinds import kind_of, place_of
@@ -163,7 +164,7 @@ class Worker:
         graphs = [
             ready(one, self._registry, self._reports, self._stop, request.targets, roots) for one in made.values()
         ]
-        graph = sweep.joined(graphs) if axes else graphs[0]
+        graph = sweep.joined(graphs) if axes else replace(graphs[0], carried=_editors_own(request.extra))
         ends = sweep.outcomes(graph, made) if axes else []
         careful = self._reports.starting if run.lease.attempt > 1 else None  # which node was it that killed the first?
         how = {"temp": roots["temp"], "claimed": run.claimed(), "on_claim": run.claim, "on_start": careful}
@@ -246,6 +247,14 @@ class _Run:
         for file in files:
             given.setdefault(kind_of(file), []).append(place_of(file, self._roots))
         self.outputs[node] = given
+
+
+def _editors_own(extra: Mapping[str, Any]) -> Any:
+    """The workflow in the UI format that a client sent along, so that its editor finds it in the files."""
+    match extra:
+        case {"extra_pnginfo": {"workflow": workflow}} if is_ui(workflow):
+            return workflow
+    return None
 
 
 def _failure(failure: NodeFailed) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from pydantic_core import from_json
 
 from engine.documents import read, tags
 from engine.errors import KinographError
+from engine.formats import is_ui
 from engine.kinds import kind_of
 from engine.server.files import Listed, Named
 from engine.server.inside import Found, beneath, existing, found, walk
@@ -174,7 +175,9 @@ def carried(file: Found) -> Carried:
 def _read(path: Path) -> Carried:
     try:
         found = tags(path) or {}
-        document = from_json(found.get("workflow") or found.get("prompt") or "{}")
+        document = from_json(found.get("workflow") or "{}")
+        if not document or is_ui(document):  # which doesn't tell what its texts are for
+            document = from_json(found.get("prompt") or "{}")
     except (KinographError, OSError, ValueError):  # it carries nothing that can be read, and is there all the same
         return Carried()
     about = [document.get(name) for name in ("title", "description")] if isinstance(document, dict) else [""]

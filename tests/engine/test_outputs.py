@@ -13,7 +13,7 @@ from PIL import Image
 
 from engine.errors import InputError
 from engine.outputs import Outputs
-from engine.values import Files, Media
+from engine.values import Files, Folder, Media
 from engine.workflow import Workflow
 
 WORKFLOW = Workflow.read(
@@ -61,6 +61,22 @@ def test_an_mp4_carries_graph_and_document_and_keeps_its_packets(tmp_path: Path)
         assert packets(container) == packets(original)
     data = path.read_bytes()
     assert data.index(b"moov") < data.index(b"mdat"), "a browser can start before it has all"
+
+
+def test_what_another_editor_keeps_stands_for_the_document(tmp_path: Path) -> None:
+    theirs = {"nodes": [], "extra": {"é": "\0"}}
+    outputs = Outputs(tmp_path, WORKFLOW, carried=theirs)
+    pixels, film = outputs.write(Files((Media(png(), "png", "snail"), Media(mp4(), "mp4", "snail"))))
+    with Image.open(pixels) as image, av.open(film) as container:
+        for tags in (image.text, container.metadata):
+            assert json.loads(tags["prompt"]) == WORKFLOW.api()
+            assert json.loads(tags["workflow"]) == theirs
+
+
+def test_a_folder_holds_the_document_itself(tmp_path: Path) -> None:
+    folder = Folder("shots", {"a.txt": lambda path: path.write_bytes(b"a")}, "one")
+    (path,) = Outputs(tmp_path, WORKFLOW, carried={"nodes": []}).write(folder)
+    assert Workflow.parse((path / "workflow.json").read_bytes()) == WORKFLOW
 
 
 def test_text_is_written_as_it_is(tmp_path: Path) -> None:

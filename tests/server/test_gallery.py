@@ -38,6 +38,13 @@ def save(server: Server, name: str, data: bytes, flow: Workflow) -> Path:
     return path
 
 
+def test_what_another_editor_keeps_is_searched_by_its_graph(server: Server) -> None:
+    flow, theirs = workflow("", "a red snail"), {"nodes": [{"id": 1, "type": "Foreign", "widgets_values": ["whale"]}]}
+    (path,) = Outputs(server.folders.output, flow, carried=theirs).write(Media(png(), "png", "key"))
+    assert names(server, query="red snail") == [path.name]
+    assert names(server, query="whale") == []
+
+
 @pytest.fixture
 def filled(server: Server) -> Server:
     """A server with three pictures, a video and a text."""

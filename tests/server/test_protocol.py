@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import struct
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from tests.server.conftest import png
 from tests.server.live import Live, live, saving
@@ -228,6 +231,61 @@ def test_keys_to_the_services_of_others_are_neither_kept_nor_told(server: Live) 
     stored = b"".join(path.read_bytes() for path in (server.folder / "home").rglob("jobs.sqlite*"))
     assert b"extra_pnginfo" in stored
     assert b"SECRET" not in stored
+
+
+def picture(name: str) -> dict[str, Any]:
+    """A graph that saves a picture under a name."""
+    return {
+        "1": {"class_type": "EmptyImage", "inputs": {"width": 8, "height": 8}},
+        "2": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": name}},
+    }
+
+
+def as_its_editor_has_it(name: str, color: str) -> dict[str, Any]:
+    """The same as the file of ComfyUI's editor."""
+    out, into = {"name": "IMAGE", "type": "IMAGE"}, {"name": "images", "type": "IMAGE", "link": 1}
+    return {
+        "nodes": [
+            {"id": 1, "type": "EmptyImage", "pos": [0, 0], "color": color, "widgets_values": [8, 8], "outputs": [out]},
+            {"id": 2, "type": "SaveImage", "pos": [300, 0], "widgets_values": [name], "inputs": [into]},
+        ],
+        "links": [[1, 1, 0, 2, 0, "IMAGE"]],
+        "version": 0.4,
+    }
+
+
+def tags(server: Live, job: str) -> dict[str, Any]:
+    """What the one picture of a job carries."""
+    (file,) = server.ended(job)["outputs"]["2"]["images"]
+    with Image.open(server.folder / "output" / file["filename"]) as saved:
+        return {name: json.loads(text) for name, text in saved.text.items()}
+
+
+def test_files_carry_the_workflow_that_its_editor_sent_along(server: Live) -> None:
+    for color in ("#111111", "#222222"):  # the second time from the cache
+        sent = as_its_editor_has_it("sent", color)
+        job = server.submit(picture("sent"), extra_data={"extra_pnginfo": {"workflow": sent}})
+        assert tags(server, job) == {"prompt": picture("sent"), "workflow": sent}
+    opened = server.get("/api/kinograph/outputs/workflow?filename=sent_00002.png")
+    assert list(opened["graph"]) == ["1", "2"]
+    assert opened["layout"]["nodes"]["1"]["color"] == "#222222"
+
+
+def test_the_workflow_that_its_editor_sent_outlives_the_server(tmp_path: Path) -> None:
+    sent = as_its_editor_has_it("later", "#333333")
+    with live(tmp_path) as server:
+        server.post("/api/kinograph/pause")
+        job = server.submit(picture("later"), extra_data={"extra_pnginfo": {"workflow": sent}})
+        server.kill()
+        server.start()
+        server.post("/api/kinograph/resume")
+        assert tags(server, job)["workflow"] == sent
+
+
+@pytest.mark.parametrize("extra", [{}, {"extra_pnginfo": None}, {"extra_pnginfo": {"workflow": {"nodes": 5}}}])
+def test_files_carry_the_document_if_nothing_else_was_sent(server: Live, extra: dict[str, Any]) -> None:
+    found = tags(server, server.submit(picture("plain"), extra_data=extra))
+    assert found == {"prompt": picture("plain"), "workflow": {"kinograph": 1, "graph": picture("plain")}}
 
 
 @pytest.mark.parametrize("body", [{}, {"prompt": {}}, {"prompt": 5}, {"prompt": {"1": {"class_type": 5}}}])
