@@ -184,7 +184,7 @@ class _Checker:
             self.problems.append(Problem("a node's id can't end in a number in brackets, as those of items do", node))
         kind = self.kinds.get(entry.class_type)
         if kind is None:
-            hint = elsewhere(entry.class_type) or suggestion(entry.class_type, self.kinds)
+            hint = elsewhere(entry.class_type, entry.meta) or suggestion(entry.class_type, self.kinds)
             self.problems.append(Problem(f"no kind of node is called '{entry.class_type}'", node, hint=hint))
             return None
         constants: dict[str, Any] = {}

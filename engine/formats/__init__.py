@@ -4,7 +4,7 @@ Its editors keep two: the API format, which `engine.workflow` reads, and the UI 
 stands. The latter tells a widget's value by its position, so reading it needs the registry.
 
     api        what others add to the API format
-    elsewhere  kinds of node that people know from there
+    elsewhere  kinds of node that people know from there, and extensions
     ui         the UI format's JSON, as far as it is read
     widgets    values by position → values by name
     layout     what of it is the editor's alone

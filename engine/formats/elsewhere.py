@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+from typing import Any
+
 _NAMES = """
     BasicGuider BasicScheduler CFGGuider CLIPLoader CLIPSetLastLayer CLIPTextEncode CLIPTextEncodeFlux CLIPVisionEncode
     CLIPVisionLoader CheckpointLoader CheckpointLoaderSimple ConditioningAverage ConditioningCombine ConditioningConcat
@@ -18,10 +22,20 @@ _NAMES = """
     VHS_LoadVideo VHS_VideoCombine VideoLinearCFGGuidance WanImageToVideo unCLIPConditioning
 """
 KNOWN = frozenset(_NAMES.split())
+ITSELF = "comfy-core"
+"""What files call the extension that ComfyUI's own nodes are of."""
+EXTENSION = "extension"
+"""What a node's `_meta` calls it."""
+_NAME = re.compile(r"[\w./-]{1,100}")
 
 
-def elsewhere(kind: str) -> str | None:
-    """A hint for a kind of node that isn't here, if it is known from ComfyUI."""
+def elsewhere(kind: str, meta: Mapping[str, Any]) -> str | None:
+    """A hint for a kind of node that isn't here, if it is known from ComfyUI or its file told where it is from."""
+    extension = meta.get(EXTENSION)
     if kind.startswith(("workflow>", "workflow/")):
         return "a group node of ComfyUI; make it a subgraph there"
-    return "a node of ComfyUI that Kinograph doesn't have" if kind in KNOWN else None
+    if kind in KNOWN or extension == ITSELF:
+        return "a node of ComfyUI that Kinograph doesn't have"
+    if isinstance(extension, str) and _NAME.fullmatch(extension):
+        return f"a node of the extension {extension}, which Kinograph doesn't have"
+    return None

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from engine.errors import Problem, WorkflowError
+from engine.formats.elsewhere import EXTENSION
 from engine.formats.layout import NOTES, layout
 from engine.formats.ui import BYPASSED, MUTED, UiGraph, UiNode, UiSubgraph
 from engine.formats.widgets import as_json, values
@@ -157,6 +158,8 @@ class Level:
         inputs = self._has(node, face) if face else self._takes(node)
         meta = {"title": node.title} if node.title and node.title != node.type else {}
         meta |= {"mode": MODES[node.mode]} if node.mode in MODES else {}
+        if node.extension and not face and node.type not in self.known.registry:
+            meta[EXTENSION] = node.extension
         return NodeEntry(class_type=face.name if face else node.type, inputs=inputs, _meta=meta)
 
     def _takes(self, node: UiNode) -> dict[str, Any]:

@@ -96,6 +96,12 @@ class UiNode(_Model):
         return next(iter(self.values), None)
 
     @property
+    def extension(self) -> str | None:
+        """The extension that its kind is of, if the file tells: an id of ComfyUI's registry, or a repository."""
+        told = [(self.properties or {}).get(name) for name in ("cnr_id", "aux_id")]
+        return next((name for name in told if isinstance(name, str) and name), None)
+
+    @property
     def promoted(self) -> list[tuple[str, str]]:
         """The inner nodes and widgets that a use of a subgraph shows as its own, as older editors write it.
 

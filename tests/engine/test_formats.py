@@ -235,6 +235,31 @@ def test_that_a_kind_is_known_from_elsewhere_is_told(kind: str, hint: str) -> No
         check(read(node(1, kind)), REGISTRY, targets=[])
 
 
+@pytest.mark.parametrize(
+    ("properties", "hint"),
+    [
+        ({"cnr_id": "comfyui-impact-pack", "ver": "8.0"}, r"a node of the extension comfyui-impact-pack, which Kin.*"),
+        ({"aux_id": "someone/ComfyUI-Faces"}, r"a node of the extension someone/ComfyUI-Faces, which Kin.*"),
+        ({"cnr_id": "comfy-core"}, "a node of ComfyUI that Kinograph doesn't have"),
+    ],
+)
+def test_the_extension_of_a_kind_that_is_not_here_is_told(properties: dict[str, Any], hint: str) -> None:
+    workflow = read(node(1, "FaceDetailer", properties=properties))
+    for kept in (workflow, Workflow.read(workflow.document())):
+        with pytest.raises(WorkflowError, match=rf"no kind of node is called 'FaceDetailer' \({hint}\)$"):
+            check(kept, REGISTRY, targets=[])
+    assert read(node(1, "Load", properties=properties)).graph["1"].meta == {}
+
+
+@pytest.mark.parametrize("name", ["x" * 200, "two\nlines", {"a": 1}, None, 5 * [1], ""])
+def test_what_cannot_be_an_extensions_name_is_not_told(name: Any) -> None:
+    entry = {"class_type": "FaceDetailer", "inputs": {}, "_meta": {"extension": name}}
+    for made in (read(node(1, "FaceDetailer", properties={"cnr_id": name})), Workflow.read({"1": entry})):
+        with pytest.raises(WorkflowError) as caught:
+            check(made, REGISTRY, targets=[])
+        assert "extension" not in str(caught.value)
+
+
 # Links and modes
 
 
