@@ -9,7 +9,7 @@ OUT ?= output
 
 EDITOR := engine/server/editor/index.html
 
-.PHONY: demo serve editor wheel test test-full lint types unit web full clean
+.PHONY: demo serve editor wheel test test-full lint types unit web full chromium clean
 
 demo: $(VENV)/.demo
 	$(BIN)/kinograph run prompt_to_video --set "theme=$(THEME)" --out "$(OUT)"
@@ -33,14 +33,24 @@ lint: $(VENV)/.test
 types: $(VENV)/.test
 	$(BIN)/mypy
 
-unit: $(VENV)/.test editor
+unit: $(VENV)/.test editor chromium
 	HF_HUB_OFFLINE=1 $(BIN)/pytest -m "not full"
 
 web: $(VENV)/.test web/node_modules/.done editor
 	$(NPM) run --silent check
 
-full: $(VENV)/.test editor
+full: $(VENV)/.test editor chromium
 	HF_HUB_OFFLINE=1 $(BIN)/pytest -m full
+
+# The editor is tested in a real browser: where there is none, Debian's is installed if it may be.
+chromium:
+	@for name in chromium chromium-browser google-chrome google-chrome-stable; do \
+		command -v $$name >/dev/null && exit 0; \
+	done; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get update --quiet --quiet && \
+		apt-get install --yes --quiet --quiet --no-install-recommends chromium >/dev/null; \
+	fi || echo "Chromium could not be installed" >&2
 
 $(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .

@@ -12,17 +12,20 @@ from zipfile import ZipFile
 import pytest
 
 ROOT = Path(__file__).parents[1]
+EDITOR = "engine/server/editor"
 LEFT_OUT = shutil.ignore_patterns(".*", "build", "*.egg-info", "__pycache__", "output")
 
 
 @pytest.mark.full
-def test_the_wheel_carries_workflows_and_models(tmp_path: Path) -> None:
+def test_the_wheel_carries_workflows_models_and_the_editor(tmp_path: Path) -> None:
     sources = shutil.copytree(ROOT, tmp_path / "sources", ignore=LEFT_OUT)
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
     subprocess.run([*pip, "wheel", "--no-deps", "--wheel-dir", str(tmp_path), str(sources)], check=True)
     (wheel,) = tmp_path.glob("*.whl")
     shipped = {path.relative_to(sources).as_posix() for path in (sources / "workflows").glob("*.json")}
     shipped |= {path.relative_to(sources).as_posix() for path in (sources / "models").rglob("*.safetensors")}
+    shipped |= {path.relative_to(sources).as_posix() for path in (sources / EDITOR).rglob("*") if path.is_file()}
+    assert any(name.endswith(".js") for name in shipped)
     assert shipped <= set(ZipFile(wheel).namelist())
 
     subprocess.run([*pip, "install", "--no-deps", "--target", str(tmp_path / "site"), str(wheel)], check=True)

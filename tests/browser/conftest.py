@@ -23,9 +23,20 @@ OPTIONS = (
     "--disable-sync",
     "--no-first-run",
 )
-CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
+
+
+def _chromium() -> str | None:
+    """The Chromium to test in: the system's, or else the one that Playwright has fetched."""
+    if found := next(filter(None, map(shutil.which, NAMES)), None):
+        return found
+    with sync_playwright() as playwright:
+        own = playwright.chromium.executable_path
+    return own if Path(own).exists() else None
+
+
+CHROMIUM = _chromium()
 NODES = Path(__file__).with_name("toy_nodes.py")
-LEFT_OUT = f"the editor was not tried in a browser: none of {', '.join(NAMES)} is installed"
+LEFT_OUT = f"the editor was not tried in a browser: none of {', '.join(NAMES)} is installed, nor Playwright's own"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

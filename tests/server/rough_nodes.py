@@ -6,7 +6,7 @@ import signal
 import time
 
 from engine.node import Context, Node
-from engine.values import Files, Media
+from engine.values import Files, Image, Media
 
 
 class Wait(Node, version=1, category="rough"):
@@ -93,6 +93,20 @@ class Chatter(Node, version=1, category="rough"):
     def run(self, ctx: Context) -> str:
         print("this belongs to no protocol", flush=True)
         os.write(1, b"nor does this\n")
+        return self.text
+
+
+class Flicker(Node, version=1, category="rough"):
+    """Show a picture at every step, far more often than anyone could look at."""
+
+    text: str
+
+    def run(self, ctx: Context) -> str:
+        import torch
+
+        for step in range(100):
+            ctx.progress(step, 100, preview=lambda: Image(torch.rand(1, 3, 8, 8)))
+            time.sleep(0.01)
         return self.text
 
 
