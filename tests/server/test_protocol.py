@@ -342,6 +342,11 @@ def test_previews_are_sent_to_those_who_ask_for_them(server: Live) -> None:
     assert not [message for message in server.watch(graph) if isinstance(message, bytes)]
 
 
+def test_previews_come_at_a_rate_that_can_be_looked_at(server: Live) -> None:
+    told = server.watch(saving("Flicker", "seldom"), flags={"supports_preview_metadata": True})
+    assert 1 <= len([message for message in told if isinstance(message, bytes)]) <= 8
+
+
 def test_what_nodes_print_disturbs_nothing(server: Live) -> None:
     job = server.ended(server.submit(saving("Chatter")))
     assert job["state"] == "done"
