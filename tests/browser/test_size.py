@@ -17,7 +17,7 @@ MOST_BYTES = 400_000
 def many(count: int) -> dict[str, Any]:
     """A document of so many nodes, in chains of ten."""
     graph = {
-        f"n{at}": {"class_type": "ImageScale", "inputs": {"images": [f"n{at - 1}", 0]} if at % 10 else {}}
+        f"n{at}": {"class_type": "ImageScale", "inputs": {"image": [f"n{at - 1}", 0]} if at % 10 else {}}
         for at in range(count)
     }
     nodes = {f"n{at}": {"x": at % 50 * 340, "y": at // 50 * 320} for at in range(count)}
@@ -37,12 +37,33 @@ def test_the_first_load_is_small(server: Live, browser: Browser) -> None:
     assert 0 < sum(sizes.values()) < MOST_BYTES
 
 
+def lines(editor: Editor) -> int:
+    """How many links are drawn where all of them are one picture."""
+    return sum((path.get_attribute("d") or "").count("M") for path in editor.page.locator(".remote-links path").all())
+
+
+def test_links_are_drawn_from_however_far_they_are_seen(editor: Editor) -> None:
+    editor.open(many(20))  # so wide that cards are boxes with titles
+    expect(editor.links).to_have_count(18)
+    for _ in range(3):
+        editor.press("-")
+    editor.until(lambda: lines(editor) == 18)
+    expect(editor.links).to_have_count(0)
+    for _ in range(5):
+        editor.press("+")
+    expect(editor.output("Image scale").first).to_be_visible()
+    expect(editor.links).not_to_have_count(0)
+    editor.press("f")
+    expect(editor.links).to_have_count(18)
+
+
 @pytest.mark.full
 def test_two_thousand_nodes_are_opened_and_moved(server: Live, browser: Browser) -> None:
     with Editor.opened(browser, server) as editor:
         editor.drop(json.dumps(many(2000)).encode(), "many.json")
         editor.until(lambda: editor.cards.count() > 1500)  # all are in sight, as plain boxes
         assert editor.cards.first.inner_text() == ""
+        editor.until(lambda: lines(editor) == 1800)
         before = editor.cards.first.bounding_box()
         editor.drag((700, 830), (500, 830), steps=3)
         editor.until(lambda: editor.cards.first.bounding_box() != before)
@@ -50,5 +71,6 @@ def test_two_thousand_nodes_are_opened_and_moved(server: Live, browser: Browser)
             editor.press("+")
         editor.until(lambda: 0 < editor.cards.count() < 60)  # what is out of sight isn't drawn
         expect(editor.cards.first).to_contain_text("Image scale")
-        expect(editor.page.get_by_role("button", name="output out of Image scale").first).to_be_visible()
+        expect(editor.output("Image scale").first).to_be_visible()
+        expect(editor.links).not_to_have_count(0)
         assert editor.complaints == []

@@ -7,7 +7,7 @@ import { rename, setValue, toggleFolded } from "./actions/editing";
 import { coloured } from "./canvas/colours";
 import type { CardNode } from "./canvas/flow";
 import { openNodeMenu, openSocketMenu } from "./canvas/menus";
-import { SocketButton } from "./canvas/Sockets";
+import { SocketButton, SocketMarks } from "./canvas/Sockets";
 import { StateBadge, StateBar } from "./canvas/States";
 import { FieldOf } from "./fields";
 import { t } from "./i18n";
@@ -42,6 +42,7 @@ function FarCard({
       style={{ ...coloured(face.category), width, height }}
     >
       {isLegible && <header>{titleOf(entry)}</header>}
+      <SocketMarks face={face} entry={entry} />
     </div>
   );
 }

@@ -23,10 +23,12 @@ import { plainColour } from "./colours";
 import type { FlowEdge, FlowNode } from "./flow";
 import { LinkEdge } from "./LinkEdge";
 import { openCanvasMenu } from "./menus";
+import { RemoteLinks } from "./RemoteLinks";
 import { fit, resetView, setFlow, setPointer, toGraph } from "./view";
 
 const NODE_TYPES = { card: NodeCard, note: NoteCard, group: GroupBox };
 const EDGE_TYPES = { link: LinkEdge };
+const NO_EDGES: FlowEdge[] = [];
 const SELECT_MORE_KEYS = ["Meta", "Control"];
 
 const { getState } = store;
@@ -148,6 +150,7 @@ export function Canvas() {
   const edges = useStore((state) => state.edges);
   const shown = useStore((state) => state.shown);
   const theme = useStore((state) => state.theme);
+  const isRemote = useStore((state) => state.distance === "remote");
   const isLinking = useStore((state) => state.linking !== null);
   const { moveNodes, changeEdges, hold, forgetGuesses } = getState();
 
@@ -174,7 +177,7 @@ export function Canvas() {
     >
       <ReactFlow<FlowNode, FlowEdge>
         nodes={nodes}
-        edges={edges}
+        edges={isRemote ? NO_EDGES : edges}
         nodeTypes={NODE_TYPES}
         edgeTypes={EDGE_TYPES}
         colorMode={theme}
@@ -210,6 +213,7 @@ export function Canvas() {
         }}
       >
         <Background variant={BackgroundVariant.Dots} gap={22} size={1.4} />
+        {isRemote && <RemoteLinks />}
         <MiniMap<FlowNode> pannable zoomable nodeColor={miniMapColour} ariaLabel={t("canvas.map")} />
       </ReactFlow>
     </div>

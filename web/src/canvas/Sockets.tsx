@@ -4,10 +4,12 @@ import { Handle, Position } from "@xyflow/react";
 import { type KeyboardEvent, type MouseEvent, memo, useCallback } from "react";
 import { mayLink } from "../actions/editing";
 import { t } from "../i18n";
+import type { Entry } from "../schema";
 import { useStore } from "../store";
 import type { End } from "../store/ui";
-import { coreType } from "../workflow";
+import { coreType, type Face } from "../workflow";
 import { coloured } from "./colours";
+import { guessedHandles } from "./geometry";
 import { openSocketMenu } from "./menus";
 
 interface Props {
@@ -52,3 +54,16 @@ export const SocketButton = memo(function SocketButton({ end, title, isLinked }:
     />
   );
 });
+
+/** Where links end on a card that is seen from far: React Flow looks for it on each card that comes into sight. */
+export function SocketMarks({ face, entry }: { face: Face; entry: Entry }) {
+  return guessedHandles(face, entry).map(({ id, type, position, x, y }) => (
+    <i
+      key={`${type} ${id}`}
+      className={type}
+      data-handleid={id}
+      data-handlepos={position}
+      style={{ left: x, top: y }}
+    />
+  ));
+}
