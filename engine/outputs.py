@@ -11,6 +11,7 @@ import json
 import os
 import re
 import struct
+import time
 import uuid
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -25,6 +26,8 @@ from engine.values import Files, Folder, Media
 from engine.workflow import Workflow
 
 PNG_START = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
+TIMES = {"year": "%Y", "month": "%m", "day": "%d", "hour": "%H", "minute": "%M", "second": "%S"}
+"""What stands between % in a prefix, and what it becomes when the file is written, as users of ComfyUI know it."""
 PNG_HEADER = 33
 """Bytes of a PNG's signature and IHDR chunk, behind which text may stand."""
 
@@ -58,6 +61,9 @@ class Outputs:
     ) -> tuple[Path, ...]:
         """Write `<prefix>_<number>.<extension>` for each, or the folder `<prefix>_<number>`.
 
+        In the names of files `%year%`, `%month%`, `%day%`, `%hour%`, `%minute%` and `%second%` stand for now; not in a
+        folder's, which is found again by its name if it was begun.
+
         Args:
             saved: what to write.
             progress: called before each file of a folder. If it raises, what is written stays, hidden, and a folder of
@@ -72,8 +78,10 @@ class Outputs:
         if isinstance(saved, Folder):
             return (self._write_folder(saved, progress, claimed, lambda path: on_claim([path])),)
         written: list[Path] = []
+        now = time.localtime()
         for index, media in enumerate(saved.items if isinstance(saved, Files) else (saved,)):
-            written.append(self._write(media, claimed[index : index + 1], lambda path: on_claim([*written, path])))
+            taken = claimed[index : index + 1]
+            written.append(self._write(media, now, taken, lambda path: on_claim([*written, path])))
         return tuple(written)
 
     def _write_folder(
@@ -114,10 +122,12 @@ class Outputs:
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
-    def _write(self, media: Media, claimed: Sequence[Path], on_claim: Callable[[Path], object]) -> Path:
+    def _write(
+        self, media: Media, now: time.struct_time, claimed: Sequence[Path], on_claim: Callable[[Path], object]
+    ) -> Path:
         if claimed and _is_whole(claimed[0]):
             return claimed[0]
-        path = self._first(media.prefix, f".{media.extension}")
+        path = self._first(_dated(media.prefix, now), f".{media.extension}")
         unfinished = path.parent / f".{uuid.uuid4().hex}.{media.extension}"
         try:
             embed = {"png": _write_png, "mp4": _write_mp4}.get(media.extension, _write_plain)
@@ -136,6 +146,12 @@ class Outputs:
         for (subgraph, node, name), file in self.files.items():
             workflow = workflow.with_input(node, name, os.path.relpath(file, folder), subgraph=subgraph)
         return workflow
+
+
+def _dated(prefix: str, now: time.struct_time) -> str:
+    for word, form in TIMES.items():
+        prefix = prefix.replace(f"%{word}%", time.strftime(form, now))
+    return prefix
 
 
 def _is_whole(path: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Annotated, Literal, NamedTuple
 
@@ -105,21 +106,29 @@ class LoadText(Node, version=1, category="files", uses="io"):
             raise InputError("the file is no UTF-8 text", input="file", hint="save it as UTF-8") from error
 
 
-class SaveImage(Node, version=1, category="files", saves="image"):
+def _sized(prefix: str, shape: Sequence[int], scale: int) -> str:
+    """A prefix with the size of the pictures filled in, as users of ComfyUI write it; the time is filled in later."""
+    height, width = (side * scale for side in shape[-2:])
+    return prefix.replace("%width%", str(width)).replace("%height%", str(height))
+
+
+class SaveImage(Node, version=2, category="files", saves="image"):
     """Save each picture of a batch as a PNG file."""
 
     images: Image
     """The pictures."""
     filename_prefix: Prefix = "kinograph"
-    """What the files' names start with; `folder/name` saves into a folder below the output folder."""
+    """What the files' names start with; `folder/name` saves into a folder below the output folder. `%width%`,
+    `%height%`, `%year%`, `%month%`, `%day%`, `%hour%`, `%minute%` and `%second%` are filled in."""
     scale: Scale = 1
     """Enlarge the pictures this many times, pixel by pixel."""
 
     def run(self, ctx: Context) -> Files:
         from nodes.files.media import encode_png
 
+        prefix = _sized(self.filename_prefix, self.images.pixels.shape, self.scale)
         pictures = (encode_png(picture, scale=self.scale) for picture in self.images.pixels)
-        return Files(tuple(Media(data, "png", self.filename_prefix) for data in pictures))
+        return Files(tuple(Media(data, "png", prefix) for data in pictures))
 
 
 class PreviewImage(Node, version=1, category="files", saves="image", temporary=True):
@@ -134,13 +143,14 @@ class PreviewImage(Node, version=1, category="files", saves="image", temporary=T
         return Files(tuple(Media(encode_png(picture), "png", PREVIEW) for picture in self.images.pixels))
 
 
-class SaveVideo(Node, version=1, category="files", saves="video"):
+class SaveVideo(Node, version=2, category="files", saves="video"):
     """Save a video as MP4 (H.264), as browsers play it."""
 
     video: Video
     """The video."""
     filename_prefix: Prefix = "kinograph"
-    """What the file's name starts with; `folder/name` saves into a folder below the output folder."""
+    """What the file's name starts with; `folder/name` saves into a folder below the output folder. `%width%`,
+    `%height%`, `%year%`, `%month%`, `%day%`, `%hour%`, `%minute%` and `%second%` are filled in."""
     format: Literal["auto", "mp4"] = "auto"
     """The kind of file; there is only MP4 so far."""
     codec: Literal["auto", "h264"] = "auto"
@@ -157,7 +167,8 @@ class SaveVideo(Node, version=1, category="files", saves="video"):
 
         fps = self.fps or self.video.fps
         data = encode_mp4(self.video.frames, fps, crf=self.quality, scale=self.scale)
-        return Files((Media(data, "mp4", self.filename_prefix),))
+        prefix = _sized(self.filename_prefix, self.video.frames.shape, self.scale)
+        return Files((Media(data, "mp4", prefix),))
 
 
 class PreviewVideo(Node, version=1, category="files", saves="video", temporary=True):

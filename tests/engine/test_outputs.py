@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from io import BytesIO
 from pathlib import Path
 
@@ -91,6 +92,34 @@ def test_files_are_numbered_on_and_never_overwritten(tmp_path: Path) -> None:
     written = outputs.write(Files((Media(b"1", "txt", "a"), Media(b"2", "txt", "a"), Media(b"3", "txt", "b"))))
     assert [path.name for path in written] == ["a_00008.txt", "a_00009.txt", "b_00001.txt"]
     assert [path.read_bytes() for path in written] == [b"1", b"2", b"3"]
+
+
+def at(moment: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let it be some other time."""
+    monkeypatch.setattr(time, "localtime", lambda: time.strptime(moment, "%Y-%m-%d %H:%M:%S"))
+
+
+def test_names_tell_when_a_file_was_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    outputs, snail = Outputs(tmp_path, WORKFLOW), Media(b"1", "txt", "%year%/%month%-%day%/%hour%.%minute%.%second%_%%")
+    for moment in ("2024-02-29 07:08:09", "2031-12-01 23:00:00"):
+        at(moment, monkeypatch)
+        outputs.write(Files((snail, snail)))
+    assert sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.txt")) == [
+        "2024/02-29/07.08.09_%%_00001.txt",
+        "2024/02-29/07.08.09_%%_00002.txt",
+        "2031/12-01/23.00.00_%%_00001.txt",
+        "2031/12-01/23.00.00_%%_00002.txt",
+    ]
+
+
+def test_a_name_that_was_taken_before_is_kept_at_another_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    at("2025-01-01 00:00:00", monkeypatch)
+    (tmp_path / "2024").mkdir()
+    taken = tmp_path / "2024" / "snail_00001.txt"
+    taken.touch()
+    assert Outputs(tmp_path, WORKFLOW).write(Media(b"1", "txt", "%year%/snail"), claimed=[taken]) == (taken,)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [taken]
+    assert taken.read_bytes() == b"1"
 
 
 def test_a_prefix_may_name_folders(tmp_path: Path) -> None:

@@ -74,6 +74,13 @@ def test_a_prefix_never_leads_out_of_the_output_folder(prefix: str) -> None:
         SaveText(text="", filename_prefix=prefix)
 
 
+def test_a_prefix_may_tell_the_size() -> None:
+    prefix = "%width%x%height%/%year%"
+    image = SaveImage(images=Image(torch.rand(2, 3, 8, 10)), filename_prefix=prefix, scale=2).run(Context())
+    video = SaveVideo(video=Video(torch.rand(1, 3, 8, 10), 8.0), filename_prefix=prefix).run(Context())
+    assert [item.prefix for item in (*image.items, *video.items)] == ["20x16/%year%", "20x16/%year%", "10x8/%year%"]
+
+
 def test_a_prefix_may_name_folders() -> None:
     assert SaveText(text="", filename_prefix="a//b/./c").filename_prefix == "a/b/c"
 
