@@ -96,6 +96,18 @@ class Chatter(Node, version=1, category="rough"):
         return self.text
 
 
+class Recite(Node, version=1, category="rough"):
+    """Write a text piece by piece."""
+
+    text: str
+
+    def run(self, ctx: Context) -> str:
+        for word in self.text.split():
+            ctx.text(f"{word} ")
+            time.sleep(0.1)
+        return self.text
+
+
 class Flicker(Node, version=1, category="rough"):
     """Show a picture at every step, far more often than anyone could look at."""
 

@@ -21,6 +21,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
         yield running
 
 
+OURS = {"kinograph_events": True}
+
+
 def kinds(told: list[Any]) -> list[str]:
     """The types of the messages, those of progress and of the queue left out."""
     names = [message["type"] for message in told if isinstance(message, dict)]
@@ -92,6 +95,37 @@ def test_a_failure_is_told_with_node_inputs_and_trace(server: Live) -> None:
     past = server.get(f"/history/{error['prompt_id']}")[error["prompt_id"]]
     assert past["status"]["status_str"] == "error"
     assert past["status"]["completed"] is False
+
+
+def test_a_failure_is_told_with_all_that_clients_read(server: Live) -> None:
+    graph = {
+        "first": {"class_type": "Wait", "inputs": {"text": "before", "steps": 1}},
+        "fails": {"class_type": "Shout", "inputs": {"text": ["first", 0]}},
+        "last": {"class_type": "Note", "inputs": {"text": ["fails", 0]}},
+    }
+    told = server.watch(graph)
+    assert kinds(told)[-2:] == ["execution_error", "executing"]
+    (error,) = of(told, "execution_error")
+    (job,) = {data["prompt_id"] for data in of(told, "execution_start")}
+    message, trace = error.pop("exception_message"), error.pop("traceback")
+    assert error == {
+        "prompt_id": job,
+        "timestamp": int(server.job(job)["finished"] * 1000),
+        "node_id": "fails",
+        "node_type": "Shout",
+        "executed": ["first"],
+        "exception_type": "KinographError",
+        "current_inputs": {"text": "'before'"},
+        "current_outputs": [],
+    }
+    assert message.startswith("ValueError: xxx")
+    assert "run" in "".join(trace)
+    assert all(line.endswith("\n") for line in trace[:-1])
+    (past,) = server.get(f"/history/{job}").values()
+    assert past["status"]["messages"][-1] == [
+        "execution_error",
+        error | {"exception_message": message, "traceback": trace},
+    ]
 
 
 def test_what_is_wrong_is_told_for_each_node(server: Live) -> None:
@@ -345,6 +379,21 @@ def test_previews_are_sent_to_those_who_ask_for_them(server: Live) -> None:
 def test_previews_come_at_a_rate_that_can_be_looked_at(server: Live) -> None:
     told = server.watch(saving("Flicker", "seldom"), flags={"supports_preview_metadata": True})
     assert 1 <= len([message for message in told if isinstance(message, bytes)]) <= 8
+
+
+def test_what_a_node_writes_is_sent_as_it_is_written(server: Live) -> None:
+    graph = {
+        "é": {"class_type": "Recite", "inputs": {"text": "eine Schnecke läuft"}},
+        "2": {"class_type": "Note", "inputs": {"text": ["é", 0]}},
+    }
+    pieces = [message for message in server.watch(graph) if isinstance(message, bytes)]
+    heads = {(struct.unpack(">II", message[:8]), message[8:10]) for message in pieces}
+    assert heads == {((3, 2), "é".encode())}
+    assert b"".join(message[10:] for message in pieces).decode() == "eine Schnecke läuft "
+    assert len(pieces) > 1
+
+    graph["é"]["inputs"]["text"] = "noch einmal"
+    assert not [message for message in server.watch(graph, flags=OURS) if isinstance(message, bytes)]
 
 
 def test_what_nodes_print_disturbs_nothing(server: Live) -> None:
