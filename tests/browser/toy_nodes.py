@@ -36,19 +36,6 @@ class Paint(Node, version=1, category="toys"):
         return Image((pixels + 0.1 * torch.rand(pixels.shape, generator=generator)).clamp(0, 1))
 
 
-class Recite(Node, version=1, category="toys"):
-    """Say a text word by word."""
-
-    text: str
-    """What to say."""
-
-    def run(self, ctx: Context) -> str:
-        for word in self.text.split():
-            ctx.text(f"{word} ")
-            time.sleep(PACE)
-        return self.text
-
-
 class Refuse(Node, version=1, category="toys"):
     """Take no number above three."""
 
