@@ -30,6 +30,8 @@ DROP = """([target, name, type, data]) => {
   }
 }"""
 
+IS_EMPTY = "([x, y]) => document.elementFromPoint(x, y).classList.contains('react-flow__pane')"
+
 
 class Editor:
     """A page with the editor."""
@@ -130,6 +132,7 @@ class Editor:
     def add(self, search: str, x: float, y: float) -> None:
         """Double-click on an empty place, search, and take the first that is found."""
         count = self.cards.count()
+        self.until(lambda: self.page.evaluate(IS_EMPTY, [x, y]))  # a card may be about to lose a complaint
         self.page.mouse.dblclick(x, y)
         search_field = self.page.get_by_role("combobox", name="Add a node")
         search_field.fill(search)
@@ -147,7 +150,14 @@ class Editor:
         expect(self.links).to_have_count(count + 1)
 
     def fill(self, title: str, label: str, value: str | int | float) -> None:
-        self.field(title, label).fill(str(value))
+        field = self.field(title, label)
+        is_choice = field.evaluate("field => field.matches('select')")
+        (field.select_option if is_choice else field.fill)(str(value))
+
+    def rename(self, title: str, to: str) -> None:
+        self.heading(title).dblclick()
+        self.page.get_by_role("textbox", name=f"Title of {title}").fill(to)
+        self.press("Enter")
 
     def choose(self, item: str) -> None:
         """Take an item of the menu that is open."""
@@ -159,8 +169,8 @@ class Editor:
     def run(self) -> None:
         self.page.get_by_role("banner").get_by_role("button", name="Run").click()
 
-    def ended(self, how: str = "Done") -> None:
-        expect(self.page.locator(".statusbar .job")).to_contain_text(how)
+    def ended(self, how: str = "Done", within: float = PATIENCE) -> None:
+        expect(self.page.locator(".statusbar .job")).to_contain_text(how, timeout=within)
 
     def select(self, *titles: str) -> None:
         """Click one card, and the others with Ctrl."""
@@ -175,6 +185,23 @@ class Editor:
             self.page.mouse.move(start[0] + (end[0] - start[0]) * done, start[1] + (end[1] - start[1]) * done)
             self.page.wait_for_timeout(8)
         self.page.mouse.up()
+
+    def touch(self, *fingers: tuple[tuple[float, float], tuple[float, float]], steps: int = 20) -> None:
+        """Lay fingers down, move each from one point to another, and lift them."""
+        session = self.page.context.new_cdp_session(self.page)
+
+        def send(kind: str, points: list[dict[str, float]]) -> None:
+            session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+        for step in range(steps + 1):
+            done = step / steps
+            points = [
+                {"id": at, "x": start[0] + (end[0] - start[0]) * done, "y": start[1] + (end[1] - start[1]) * done}
+                for at, (start, end) in enumerate(fingers)
+            ]
+            send("touchMove" if step else "touchStart", points)
+        send("touchEnd", [])
+        session.detach()
 
     def drop(self, file: Path | bytes, name: str = "", type: str = "", on: Locator | None = None) -> None:
         """Let a file fall on the canvas, or on something else."""

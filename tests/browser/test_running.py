@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
+from typing import Any
 
+import pytest
 from playwright.sync_api import Browser, expect
 
+from engine.documents import shipped
 from tests.browser.editor import Editor
 from tests.server.live import Live
+from tests.text.conftest import babbler
 
 
 def painting(editor: Editor, rows: int = 4) -> None:
@@ -64,6 +69,82 @@ def test_a_video_is_made_from_an_empty_page_and_plays_in_its_node(server: Live, 
         expect(video).to_be_visible()
         video.evaluate(PLAYS)
         assert editor.complaints == []
+
+
+@pytest.mark.full
+def test_the_main_workflow_is_built_by_hand_and_its_video_plays(server: Live, browser: Browser) -> None:
+    graph = json.loads(shipped()["prompt_to_video"].read_text())
+    kinds = server.get("/api/kinograph/nodes")
+    size = {"width": 1440, "height": 1000}
+    with Editor.opened(browser, server, reduced_motion="no-preference", viewport=size) as editor:
+        editor.new()
+        for _ in range(3):
+            editor.press("-")
+        build(editor, graph, kinds)
+        assert told(editor.document(), kinds) == told(graph, kinds)
+        babbler(server.folder / "models/babbler")  # a model that is here at once, and can't keep to a vocabulary
+        editor.fill("Language model", "source", "babbler")
+        editor.input("Write the prompt", "vocabulary").click(button="right")
+        editor.choose("Unlink")
+        for title, label, value in SMALL:
+            editor.fill(title, label, value)
+        expect(editor.page.get_by_text("Ready to run")).to_be_visible()
+        editor.run()
+        editor.ended()
+        editor.card("Save the video").locator("video").evaluate(PLAYS)
+        assert editor.complaints == []
+
+
+SMALL = (
+    ("Write the prompt", "max new tokens", 8),
+    ("Zip the LoRAs", "steps", 1),
+    ("Zip the LoRAs", "pictures", 1),
+    ("Zip the LoRAs", "sampling steps", 1),
+    ("Key frames", "steps", 2),
+    ("Set in motion", "steps", 1),
+    ("Set in motion", "frames", 4),
+)
+
+
+def build(editor: Editor, document: dict[str, Any], kinds: dict[str, Any]) -> None:
+    """Add, name, link and fill in each node where the document has it, seen from twice as far."""
+    titles = {node: entry["_meta"]["title"] for node, entry in document["graph"].items()}
+    for node, entry in document["graph"].items():
+        place, title = document["layout"]["nodes"][node], titles[node]
+        editor.add(entry["class_type"], 90 + 0.55 * place["x"], 70 + 0.55 * place["y"])
+        editor.rename(editor.cards.last.get_attribute("aria-label") or "", title)
+        for name, value in entry["inputs"].items():
+            if isinstance(value, list):
+                output = slot(document, value, kinds)
+                editor.link(editor.output(titles[value[0]], output), editor.input(title, name))
+            else:
+                editor.fill(title, name.replace("_", " "), value)
+
+
+def slot(document: dict[str, Any], link: list[Any], kinds: dict[str, Any]) -> str:
+    """The name of the output that a link comes from."""
+    node, output = link
+    outputs = kinds[document["graph"][node]["class_type"]]["outputs"]
+    return output if isinstance(output, str) else str(outputs[output]["name"])
+
+
+def told(document: dict[str, Any], kinds: dict[str, Any]) -> dict[str, Any]:
+    """What a graph says, whatever its nodes are called and its defaults left out."""
+    graph = document["graph"]
+
+    def title(entry: dict[str, Any]) -> str:
+        in_words = re.sub("(?<=[a-z])(?=[A-Z])", " ", entry["class_type"]).capitalize()
+        return str(entry.get("_meta", {}).get("title", in_words))
+
+    def value(given: Any) -> Any:
+        is_link = isinstance(given, list)
+        return (title(graph[given[0]]), slot(document, given, kinds)) if is_link else given
+
+    def inputs(entry: dict[str, Any]) -> dict[str, Any]:
+        known = {each["name"]: each.get("default") for each in kinds[entry["class_type"]]["inputs"]}
+        return known | {name: value(given) for name, given in entry["inputs"].items()}
+
+    return {title(entry): (entry["class_type"], inputs(entry)) for entry in graph.values()}
 
 
 PLAYS = """video => new Promise((resolve) => {
