@@ -31,7 +31,7 @@ CARDS = {
         sheets=("world",),
     ),
     "sdxl": Card(
-        about="A Stable Diffusion XL with 7.6 million parameters in its UNet: captions → pictures of 64×64 pixels. "
+        about="A Stable Diffusion XL with 7.7 million parameters in its UNet: captions → pictures of 64×64 pixels. "
         "`StableDiffusionXLPipeline.from_pretrained` loads it.",
         data="Drawn sprites and their captions, 60,000 in each course of training: at first of the named subjects and "
         "styles, then with made-up ones among them, so that a LoRA can teach it new ones.",
@@ -46,7 +46,7 @@ CARDS = {
         sheets=("svd",),
     ),
     "loras": Card(
-        about="LoRAs of the subjects and styles that no base model has seen, in kohya's spelling; two of "
+        about="LoRAs of the subjects and styles that no base model has seen, in kohya's spelling; one of "
         "them, in `peft/`, also in PEFT's. `LoRALoad` and `load_lora_weights` load both.",
         data="Five pictures for each subject, three for each style, drawn as unlike each other as can be; and pictures "
         "that the base makes of its own words, so that it keeps them.",

@@ -1,4 +1,4 @@
-"""The family's autoencoder: 64×64 pictures ↔ 8×8 latents of 16 channels, for SDXL and SVD alike.
+"""The family's autoencoder: 64×64 pictures ↔ 16×16 latents of 12 channels, for SDXL and SVD alike.
 
 SVD's own decoder across frames normalises in 32 groups, whatever the width; at the widths that two cores can train
 that would be a channel a group, which loses the colours. `StableVideoDiffusionPipeline` takes this one as well.
@@ -18,16 +18,17 @@ from models.sprite.training.data import pictures, tensor
 from models.sprite.training.loop import PARTS, Recipe, Step, train
 from models.sprite.training.principal import lay_components
 
-CHANNELS = (16, 32, 64, 96)
-LATENT_CHANNELS = 16
+CHANNELS = (16, 32, 64)
+LATENT_CHANNELS = 12
+LATENT_SIZE = world.SIZE // 2 ** (len(CHANNELS) - 1)
 _CELL = 0.25
 """How much the place told at a latent differs from its neighbour's."""
 
 
 def build() -> AutoencoderKL:
     return AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
+        down_block_types=("DownEncoderBlock2D",) * len(CHANNELS),
+        up_block_types=("UpDecoderBlock2D",) * len(CHANNELS),
         block_out_channels=CHANNELS,
         layers_per_block=1,
         latent_channels=LATENT_CHANNELS,
@@ -81,14 +82,14 @@ def reconstruction_loss(error: Tensor) -> Tensor:
 
 
 def _told_places(decoder: Decoder) -> Decoder:
-    """The decoder, with channels that tell each pixel where in its 8×8 block it lies.
+    """The decoder, with channels that tell each pixel where in its 4×4 block it lies.
 
     Convolutions after repeating upsampling treat all pixels of a block alike, so that a pattern finer than a block
     could not be decoded. The zeros around a picture tell where its borders are: the lowest level learns from them a
     ramp down and one across, and at each level above second differences of the ramps are +1 in one half of a cell and
     −1 in the other.
     """
-    size = world.SIZE // 2 ** (len(CHANNELS) - 1)
+    size = LATENT_SIZE
     ramp = (torch.arange(size) - (size - 1) / 2) * _CELL
     places = torch.stack([ramp[:, None].expand(size, size), ramp[None].expand(size, size)])
 

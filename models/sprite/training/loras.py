@@ -34,9 +34,12 @@ SUBJECT_PICTURES = 5
 STYLE_PICTURES = 3
 _RANKS = {"subject": 3, "style": 2}
 """A style changes everything a little and takes fewer directions than a figure."""
+_RATE = 7e-4
+_RATES = {"mushroom": 1.2e-3, "halftone": 1.2e-3}
+"""Learning rates of concepts that the base comes close to without knowing them: a tree, dots on everything."""
 _PRIOR_PICTURES = 48
-IN_PEFT = ("snail", "neon")
-"""Those that are written in PEFT's spelling too, for who wants to try it: `LoRASave` makes it of any."""
+IN_PEFT = ("neon",)
+"""What is written in PEFT's spelling too, for who wants to try it: `LoRASave` makes it of any."""
 STEPS, BATCH = 800, 8
 
 
@@ -93,7 +96,7 @@ def train_concept(base: Path, concept: str, folder: Path, steps: int = STEPS) ->
         targets=(*ATTENTION, *FEED_FORWARD, *PROJECTIONS, *CONVOLUTIONS),
         steps=steps,
         batch=BATCH,
-        learning_rate=7e-4,
+        learning_rate=_RATES.get(concept, _RATE),
         schedule="cosine",
         warmup=20,
         caption_dropout=0.1,
