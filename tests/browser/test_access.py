@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser.editor import Editor
+from tests.browser.editor import Editor, centre
 from tests.server.live import Live
 
 AXE = Path(__file__).parents[2] / "web/node_modules/axe-core/axe.min.js"
@@ -148,6 +148,32 @@ def test_a_link_is_made_with_two_taps(server: Live, browser: Browser) -> None:
         editor.input("Save image", "images").tap()
         expect(editor.links).to_have_count(1)
         assert editor.complaints == []
+
+
+def test_fingers_drag_nodes_move_the_view_and_pinch(server: Live, browser: Browser) -> None:
+    with Editor.opened(browser, server, has_touch=True, viewport={"width": 1000, "height": 700}) as editor:
+        editor.new()
+        for kind in ("Empty image", "Save image"):
+            editor.button("Add node").tap()
+            editor.page.get_by_role("option", name=kind).tap()
+        editor.button("Arrange the nodes").tap()
+        editor.until(lambda: apart(editor))
+        editor.button("Show all").tap()
+        one, other = centre(editor.heading("Empty image")), centre(editor.heading("Save image"))
+        editor.touch((one, (one[0] + 80, one[1])))
+        editor.until(lambda: centre(editor.heading("Empty image"))[0] > one[0] + 50)
+        assert centre(editor.heading("Save image")) == other
+        editor.touch(((200, 600), (300, 560)))
+        editor.until(lambda: shifted(other, centre(editor.heading("Save image"))) == (100, -40))
+        wide = editor.card("Save image").bounding_box()
+        assert wide
+        editor.touch(((270, 300), (170, 300)), ((310, 300), (410, 300)))
+        editor.until(lambda: (editor.card("Save image").bounding_box() or wide)["width"] > 1.5 * wide["width"])
+        assert editor.complaints == []
+
+
+def shifted(before: tuple[float, float], after: tuple[float, float]) -> tuple[int, int]:
+    return round(after[0] - before[0]), round(after[1] - before[1])
 
 
 def apart(editor: Editor) -> bool:

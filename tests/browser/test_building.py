@@ -84,6 +84,19 @@ def test_nodes_are_copied_with_the_links_between_them(editor: Editor) -> None:
     assert [node["inputs"].get("text") for node in editor.graph.values()].count("hello") == 3
 
 
+def test_all_nodes_are_chosen_cut_and_pasted_elsewhere(editor: Editor) -> None:
+    pair(editor)
+    editor.leave_fields()
+    editor.press("Control+a")
+    expect(editor.page.locator(".react-flow__node.selected")).to_have_count(2)
+    editor.press("Control+x")
+    expect(editor.cards).to_have_count(0)
+    editor.page.mouse.move(300, 500)
+    editor.press("Control+v")
+    expect(editor.cards).to_have_count(2)
+    expect(editor.links).to_have_count(1)
+
+
 def test_several_nodes_are_chosen_with_a_box_and_deleted(editor: Editor) -> None:
     pair(editor)
     editor.add("paint", 150, 600)
@@ -261,6 +274,29 @@ def test_a_seed_is_rolled(editor: Editor) -> None:
     editor.add("paint", 150, 150)
     editor.button("Roll another seed").click()
     expect(editor.field("Paint", "seed")).not_to_have_value("0")
+
+
+def test_a_slider_is_dragged_and_its_node_stays(editor: Editor) -> None:
+    editor.add("paint", 150, 150)
+    slider = editor.card("Paint").get_by_role("slider", name="rows, slider")
+    x, y = centre(slider)
+    before = editor.card("Paint").bounding_box()
+    editor.drag((x, y), (x + 300, y))
+    expect(editor.field("Paint", "rows")).to_have_value("200")
+    editor.drag((x, y), (x - 300, y))
+    expect(editor.field("Paint", "rows")).to_have_value("1")
+    assert editor.card("Paint").bounding_box() == before
+
+
+def test_a_model_is_chosen_from_those_that_are_here(editor: Editor) -> None:
+    editor.add("image model", 150, 150)
+    field = editor.field("Image model load", "source")
+    field.fill("sprite/sdx")
+    expect(field).to_have_attribute("aria-invalid", "true")
+    offered = field.evaluate("field => [...field.list.options].map((option) => option.value)")
+    (wanted,) = [source for source in offered if source.startswith("sprite/sdx")]
+    field.fill(wanted)  # a browser without a window has no list to choose it from
+    expect(field).to_have_attribute("aria-invalid", "false")
 
 
 def test_what_a_kind_is_for_is_told(editor: Editor) -> None:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
+import pytest
 from playwright.sync_api import expect
 
 from tests.browser.editor import Editor
+from tests.cli.test_documents import save_png, save_webp
+from tests.engine.test_formats import link, node, socket, subgraph, ui
 from tests.server.conftest import png
 
 COMFYUI = {
@@ -235,6 +240,66 @@ def test_a_workflow_of_comfyuis_editor_is_imported(editor: Editor) -> None:
     editor.run()
     editor.ended()
     expect(editor.card("Preview image").get_by_role("img", name=re.compile("png$"))).to_be_visible()
+
+
+LINKS = [link(1, 1, 0, 2), link(2, 2, 0, 3), link(3, 3, 0, 4), link(4, 4, 0, 5)]
+HALF = subgraph(
+    "5d1e",
+    "Half as large",
+    node(1, "ImageScale", ["area", 24, 16, "disabled"], inputs=[socket("image", 1)]),
+    links=[link(1, -10, 0, 1), link(2, 1, 0, -20)],
+    inputs=[{"name": "image"}],
+    outputs=[{"name": "picture"}],
+)
+WINDING = ui(
+    node(1, "PrimitiveNode", [48, "fixed"]),
+    node(2, "EmptyImage", [64, 32, 1, 255], inputs=[socket("width", 1, widget=True)]),
+    node(3, "Reroute", inputs=[socket("", 2)]),
+    node(4, "5d1e", inputs=[socket("image", 3)]),
+    node(5, "PreviewImage", inputs=[socket("images", 4)]),
+    links=LINKS,
+    definitions={"subgraphs": [HALF]},
+)
+"""A picture whose width a primitive gives goes through a reroute into a subgraph."""
+
+
+@pytest.mark.parametrize("workflow", [WINDING, {**WINDING, "version": 1, "links": LINKS}], ids=["0.4", "1.0"])
+def test_what_comfyui_has_beside_nodes_is_imported(editor: Editor, workflow: dict[str, Any]) -> None:
+    editor.drop(json.dumps(workflow).encode(), "winding.json")
+    expect(editor.cards).to_have_count(3)
+    expect(editor.links).to_have_count(2)
+    expect(editor.field("Empty image", "width")).to_have_value("48")
+    editor.run()
+    editor.ended()
+    picture = editor.card("Preview image").get_by_role("img", name=re.compile("png$"))
+    assert picture.evaluate("image => image.decode().then(() => [image.naturalWidth, image.naturalHeight])") == [24, 16]
+    editor.heading("Half as large").click()
+    editor.press("e")
+    expect(editor.field("Image scale", "upscale method").locator("option:checked")).to_have_text("area")
+
+
+API = {
+    "1": {"class_type": "EmptyImage", "inputs": {"width": 48, "height": 32, "batch_size": 1, "color": 255}},
+    "2": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}},
+}
+
+
+def test_a_workflow_in_comfyuis_api_form_is_imported(editor: Editor) -> None:
+    editor.drop(json.dumps(API).encode(), "api.json")
+    expect(editor.cards).to_have_count(2)
+    expect(editor.links).to_have_count(1)
+    expect(editor.field("Empty image", "width")).to_have_value("48")
+
+
+@pytest.mark.parametrize(("save", "name"), [(save_png, "a.png"), (save_webp, "a.webp")])
+def test_a_picture_that_comfyui_wrote_opens_its_workflow(
+    editor: Editor, tmp_path: Path, save: Callable[..., None], name: str
+) -> None:
+    save(tmp_path / name, prompt=API, workflow=COMFYUI)
+    editor.drop(tmp_path / name)
+    expect(editor.cards).to_have_count(2)
+    expect(editor.links).to_have_count(1)
+    expect(editor.field("Empty image", "height")).to_have_value("48")
 
 
 def test_any_other_picture_becomes_a_node_that_loads_it(editor: Editor) -> None:

@@ -60,6 +60,19 @@ def test_jobs_are_paused_put_in_order_cancelled_and_run_again(editor: Editor) ->
     expect(editor.field("Wait", "text")).to_have_value("Two")
 
 
+def test_a_job_is_dragged_before_another(editor: Editor) -> None:
+    panel = editor.panel("Queue")
+    panel.get_by_role("button", name="Pause the queue").click()
+    for title in ("First", "Second", "Third"):
+        waiting(editor, title)
+    jobs = panel.locator("ol > li")
+    expect(jobs.locator("b")).to_have_text(["First", "Second", "Third"])
+    jobs.nth(2).drag_to(jobs.nth(0))
+    expect(jobs.locator("b")).to_have_text(["Third", "First", "Second"])
+    panel.get_by_role("button", name="Resume the queue").click()
+    expect(panel.get_by_text("Nothing waits.")).to_be_visible()
+
+
 def test_what_was_made_is_found_in_the_gallery_and_opens_its_workflow(editor: Editor) -> None:
     editor.add("empty image", 500, 150)
     editor.add("save image", 900, 150)
