@@ -82,7 +82,7 @@ def queue(editor: Editor, keep: Keep) -> None:
     template(editor, "Key frames from a text")
     theme(editor, "Light theme")
     panel = editor.panel("Queue")
-    for seed, steps in enumerate((2, 4, 60, 61, 62, 63)):
+    for seed, steps in enumerate((2, 4, 600, 601, 602, 603)):
         editor.fill("Key frames", "seed", seed)
         editor.fill("Key frames", "steps", steps)
         editor.run()
