@@ -42,7 +42,8 @@ CARDS = {
         "pixels, as fast as the motion bucket asks. `StableVideoDiffusionPipeline.from_pretrained` loads it.",
         data="Drawn clips of all motions at 4 to 20 frames per second and any motion bucket, 2,400 in each of the "
         "first two courses of training, 4,000 of each length in the last: of named subjects and styles, then with "
-        "made-up ones, at last with clips of 25 frames too.",
+        "made-up ones, at last with clips of 25 frames too. It works on the 8×8 latents of an earlier autoencoder; one "
+        "trained today would work on those of sprite/sdxl.",
         sheets=("svd",),
     ),
     "loras": Card(
