@@ -2,6 +2,7 @@
 
 import type { ReactFlowInstance } from "@xyflow/react";
 import type { Point } from "../schema";
+import { ONCE_DRAWN } from "../ui/EditableText";
 import type { FlowEdge, FlowNode } from "./flow";
 
 let flow: ReactFlowInstance<FlowNode, FlowEdge> | null = null;
@@ -53,9 +54,6 @@ export function zoom(factor: number): void {
 export function focusNode(id: string): void {
   window.document.querySelector<HTMLElement>(`.react-flow__node[data-id="${CSS.escape(id)}"]`)?.focus();
 }
-
-/** A node can take the focus when it has been drawn. */
-const ONCE_DRAWN = 50;
 
 /** Moves keyboard focus to a node that was just made, unless people have gone on to a field by then. */
 export function focusNewNode(id: string): void {

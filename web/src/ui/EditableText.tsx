@@ -9,7 +9,7 @@ interface Props {
 }
 
 /** What was just made can take the focus only when it has been measured and is seen. */
-const ONCE_DRAWN = 50;
+export const ONCE_DRAWN = 50;
 
 /** Text that becomes a field on a double click. */
 export function EditableText({ value, label, isEditing, onEdit, onChange }: Props) {
