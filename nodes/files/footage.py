@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 import av
 import numpy as np
 from av.filter import Graph
-from av.video.reformatter import ColorTrc, Interpolation
+from av.video.reformatter import ColorTrc, Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
 from engine.errors import InputError
@@ -109,6 +109,7 @@ class Footage:
         """
         wanted = None if begin is None else self.start + begin
         self.damage, self.steady = "", True
+        reformatter = VideoReformatter()  # one for all frames: to set up a conversion costs more than a small picture's
         with self.opened() as container:
             stream = video_stream(container, self.path)
             stream.thread_type, stream.codec_context.thread_count = "AUTO", self.threads
@@ -127,7 +128,7 @@ class Footage:
                 told = time
                 if time < last + 1 / FPS[1]:  # a time told twice, or more frames in a second than memory allows
                     crowded, time = crowded + last + 1 / FPS[1] - time, last + 1 / FPS[1]
-                picture = _shown(frame, self.aspect, layout)
+                picture = _shown(frame, self.aspect, layout, reformatter)
                 yield Frame(index, max(time, 0.0), bool(frame.key_frame), picture)
                 last, index = time, index + 1
         if crowded > 1:
@@ -226,11 +227,13 @@ def _aspect(stream: av.VideoStream) -> float:
     return told if 1 / OBLONG <= told <= OBLONG else 1.0
 
 
-def _shown(frame: av.VideoFrame, aspect: float, layout: str) -> Picture:
+def _shown(frame: av.VideoFrame, aspect: float, layout: str, reformatter: VideoReformatter) -> Picture:
     """The frame turned as its display matrix says, and so large that its pixels are square and none is lost."""
     width = round(frame.width * max(aspect, 1))
     height = round(frame.height / min(aspect, 1))
-    picture: Any = frame.to_ndarray(format=layout, width=width, height=height, interpolation=Interpolation.BICUBIC)
+    method = Interpolation.BICUBIC
+    laid_out = reformatter.reformat(frame, width=width, height=height, format=layout, interpolation=method)
+    picture: Any = laid_out.to_ndarray()
     turns = round(frame.rotation / 90) % 4  # against the clock
     shown: Picture = np.ascontiguousarray(np.rot90(picture, turns)) if turns else picture
     return shown
