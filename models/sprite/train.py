@@ -11,23 +11,23 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL
 
 from models.sprite import judging
 from models.sprite.training import autoencoder, captioner, clip, encoders, loras, sdxl, svd
 from models.sprite.training.card import write_card
-from models.sprite.training.loop import PARTS, finished
+from models.sprite.training.loop import finished
 
 FAMILY = Path(__file__).parent
-
-
-def _autoencoder() -> AutoencoderKL:
-    return AutoencoderKL.from_pretrained(PARTS / "autoencoder").eval().requires_grad_(False)
 
 
 def train_judge(steps: int = judging.STEPS) -> None:
     judging.train_judge(steps)
     write_card(judging.WEIGHTS.parent, "A classifier that only measures", [finished("judge")], judging.BATCH)
+
+
+def train_autoencoders(**length: int) -> None:
+    for layout in (autoencoder.PICTURES, autoencoder.VIDEOS):
+        autoencoder.train_autoencoder(layout, **length)
 
 
 def train_towers(**length: int) -> None:
@@ -38,19 +38,21 @@ def train_words(**length: int) -> None:
     encoders.train_words(encoders.load_tokenizer(), encoders.load_towers(), **length)
 
 
-def train_sdxl(steps: int = sdxl.STEPS) -> None:
-    tokenizer, towers = encoders.load_tokenizer(), encoders.load_towers()
-    unet = sdxl.train_unet(tokenizer, towers, _autoencoder(), steps)
-    sdxl.save(sdxl.assemble(tokenizer, towers, _autoencoder(), unet), FAMILY / "sdxl")
-    runs = [finished(f"sdxl-{course}") for course in range(1, len(sdxl.COURSES) + 1)]
+def train_sdxl(steps: int | None = None, device: str = "cpu") -> None:
+    tokenizer, towers = encoders.load_tokenizer(), encoders.load_towers().to(device)
+    vae = autoencoder.load(autoencoder.PICTURES).to(device)
+    courses = [replace(course, steps=steps or course.steps) for course in sdxl.COURSES]
+    unet = sdxl.train_unet(tokenizer, towers, vae, courses)
+    sdxl.save(sdxl.assemble(tokenizer, towers, vae, unet), FAMILY / "sdxl")
+    runs = [finished(f"sdxl-{course}") for course in range(1, len(courses) + 1)]
     write_card(FAMILY / "sdxl", "A small Stable Diffusion XL of the sprite world", runs, sdxl.BATCH, vocabulary=True)
 
 
-def train_svd(steps: int | None = None) -> None:
-    towers = encoders.load_towers()
+def train_svd(steps: int | None = None, device: str = "cpu") -> None:
+    towers, vae = encoders.load_towers().to(device), autoencoder.load(autoencoder.VIDEOS).to(device)
     courses = [replace(course, steps=steps or course.steps) for course in svd.COURSES]
-    unet = svd.train_unet(towers, _autoencoder(), courses)
-    svd.save(svd.assemble(towers, _autoencoder(), unet), FAMILY / "svd")
+    unet = svd.train_unet(towers, vae, courses)
+    svd.save(svd.assemble(towers, vae, unet), FAMILY / "svd")
     runs = [finished(f"svd-{course}") for course in range(1, len(courses) + 1)]
     write_card(FAMILY / "svd", "A small Stable Video Diffusion of the sprite world", runs, svd.BATCH)
 
@@ -78,7 +80,7 @@ def train_loras(concepts: Sequence[str] = loras.CONCEPTS, **length: int) -> None
 
 MEMBERS: dict[str, Callable[..., object]] = {
     "judge": train_judge,
-    "autoencoder": autoencoder.train_autoencoder,
+    "autoencoder": train_autoencoders,
     "towers": train_towers,
     "words": train_words,
     "sdxl": train_sdxl,
@@ -94,12 +96,15 @@ def main() -> None:
     parser.add_argument("member", choices=[*MEMBERS, "all"])
     parser.add_argument("--steps", type=int, help="train for another number of steps")
     parser.add_argument("--threads", type=int, default=2, help="torch threads")
+    parser.add_argument("--device", help="sdxl and svd: train there, say on cuda")
     parser.add_argument("--only", nargs="+", choices=loras.CONCEPTS, help="loras: train these concepts alone")
     chosen = parser.parse_args()
     if chosen.only and chosen.member != "loras":
         parser.error("--only goes with the member loras")
     torch.set_num_threads(chosen.threads)
-    options = {"steps": chosen.steps, "concepts": chosen.only}
+    if chosen.device and chosen.member not in ("sdxl", "svd"):
+        parser.error("--device goes with the members sdxl and svd")
+    options = {"steps": chosen.steps, "concepts": chosen.only, "device": chosen.device}
     given = {name: value for name, value in options.items() if value}
     for member in MEMBERS if chosen.member == "all" else [chosen.member]:
         MEMBERS[member](**given)

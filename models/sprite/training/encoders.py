@@ -122,7 +122,7 @@ class Towers(nn.Module):
 def normalised(pixels: Tensor) -> Tensor:
     """What the vision tower wants to see: 224×224, by CLIP's channel means and deviations."""
     processor = image_processor()
-    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (processor.image_mean, processor.image_std))
+    mean, std = (pixels.new_tensor(v).view(1, 3, 1, 1) for v in (processor.image_mean, processor.image_std))
     scaled = F.interpolate(pixels, (VISION_SIZE, VISION_SIZE), mode="bilinear", align_corners=False)
     return (scaled - mean) / std
 

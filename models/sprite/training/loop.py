@@ -32,6 +32,7 @@ class Step:
     index: int
     rng: np.random.Generator
     noise: torch.Generator
+    """On the model's device."""
 
 
 @dataclass(frozen=True)
@@ -53,11 +54,12 @@ class Recipe:
 
 
 def train(model: M, loss_of: Callable[[Step], Tensor], recipe: Recipe) -> M:
-    """Train `model` in place of its trainable parameters and return the averaged copy, in evaluation mode.
+    """Train `model`, on the device where it is, and return the averaged copy of it, in evaluation mode.
 
     `loss_of(step)` computes one step's loss. A checkpoint goes to `CHECKPOINTS` now and then; the same call goes on
     from it.
     """
+    device = next(model.parameters()).device
     average = copy.deepcopy(model).eval().requires_grad_(False)
     wanted = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(
@@ -69,7 +71,8 @@ def train(model: M, loss_of: Callable[[Step], Tensor], recipe: Recipe) -> M:
     model.train()
     started, saved, recent = time.monotonic(), time.monotonic(), []
     for index in range(first, recipe.steps):
-        step = Step(index, np.random.default_rng((recipe.seed, index)), torch.Generator().manual_seed(index * 7919 + 1))
+        noise = torch.Generator(device).manual_seed(index * 7919 + 1)
+        step = Step(index, np.random.default_rng((recipe.seed, index)), noise)
         loss = loss_of(step)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -111,7 +114,7 @@ def _restore(path: Path, *parts: object) -> tuple[int, float]:
     """The step to go on at, and the seconds spent before."""
     if not path.exists():
         return 0, 0.0
-    state = torch.load(path, weights_only=True)
+    state = torch.load(path, weights_only=True, map_location="cpu")
     for part, saved in zip(parts, state["parts"], strict=True):
         part.load_state_dict(saved)  # type: ignore[attr-defined]
     return int(state["step"]), float(state["seconds"])

@@ -2,38 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, EulerDiscreteScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
+from numpy.typing import NDArray
 from torch import Tensor
 from transformers import CLIPTokenizer
 
 from models.sprite import world
 from models.sprite.training import encoders
-from models.sprite.training.autoencoder import LATENT_CHANNELS, LATENT_SIZE
-from models.sprite.training.data import pictures
+from models.sprite.training.autoencoder import PICTURES
+from models.sprite.training.data import tensor
+from models.sprite.training.graphs import Recorded
 from models.sprite.training.loop import Recipe, Step, train
+from models.sprite.training.stock import Stock
 
 VARIETY = 0.3
 """Of place, size and tilt: as people frame what a picture is about, in the middle, and so learnt in hours by a CPU."""
-COURSES = (0.0, 0.4)
-"""How often the subject is a made-up one, and the style, in each course of training. From eight subjects in five styles
-alone a model learns to draw just these, and a LoRA can't teach it a ninth."""
-STEPS, BATCH = 4000, 32
-"""Steps of each course."""
+
+
+@dataclass(frozen=True)
+class Course:
+    """One stretch of training. `invented` is how often the subject is a made-up one, and the style.
+
+    From eight subjects in five styles alone a model learns to draw just these, and a LoRA can't teach it a ninth.
+    """
+
+    steps: int
+    invented: float
+    drawn: int
+    """Different pictures; to draw and encode one takes a CPU half as long as to learn from it."""
+
+
+COURSES = (Course(1500, 0.0, 30_000), Course(11_500, 0.5, 100_000))
+BATCH = 128
+_CAPTIONS = 4
+"""Ways in which each picture is described."""
 _UNCONDITIONAL = 0.1
 
 
 def build_unet() -> UNet2DConditionModel:
     """SDXL's conditioning (text and sizes added to the time embedding) and levels: the finest without attention."""
     return UNet2DConditionModel(
-        sample_size=LATENT_SIZE,
-        in_channels=LATENT_CHANNELS,
-        out_channels=LATENT_CHANNELS,
+        sample_size=PICTURES.size,
+        in_channels=PICTURES.latents,
+        out_channels=PICTURES.latents,
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
         block_out_channels=(64, 96, 160),
@@ -62,20 +80,18 @@ def scheduler() -> EulerDiscreteScheduler:
 
 
 class TextConditions:
-    """Captions → what SDXL's UNet is conditioned on; an empty caption is the zero embedding, as in the pipeline."""
+    """Token ids (N, 32) → what SDXL's UNet is conditioned on; where nothing is `told`, zeros, as in the pipeline."""
 
-    def __init__(self, tokenizer: CLIPTokenizer, towers: encoders.Towers) -> None:
-        self.tokenizer, self.towers = tokenizer, towers
+    def __init__(self, towers: encoders.Towers) -> None:
+        self.towers = towers
 
     @torch.no_grad()
-    def __call__(self, captions: list[str]) -> tuple[Tensor, dict[str, Tensor]]:
-        ids = encoders.encode(self.tokenizer, captions)
+    def __call__(self, ids: Tensor, told: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         first = self.towers.first(input_ids=ids, output_hidden_states=True)
         second = self.towers.second(input_ids=ids, output_hidden_states=True)
-        told = torch.tensor([bool(caption) for caption in captions]).float()
         words = torch.cat([first.hidden_states[-2], second.hidden_states[-2]], -1) * told[:, None, None]
-        sizes = torch.tensor([world.SIZE, world.SIZE, 0, 0, world.SIZE, world.SIZE]).float().expand(len(captions), 6)
-        return words, {"text_embeds": second.text_embeds * told[:, None], "time_ids": sizes}
+        sizes = torch.tensor([world.SIZE, world.SIZE, 0, 0, world.SIZE, world.SIZE], device=ids.device).float()
+        return words, second.text_embeds * told[:, None], sizes.expand(len(ids), 6)
 
 
 @torch.no_grad()
@@ -85,27 +101,15 @@ def encode_latents(autoencoder: AutoencoderKL, images: Tensor) -> Tensor:
     return latents
 
 
-class Drawn:
-    """Drawn base scenes and their latents; `kept` different ones, since drawing and encoding cost half a step."""
+Described = tuple[NDArray[np.uint8], list[str]]
+"""A picture and captions of it."""
 
-    def __init__(self, autoencoder: AutoencoderKL, invented: float, kept: int = 60_000) -> None:
-        self.autoencoder, self.invented, self.kept = autoencoder, invented, kept
-        self._memory: dict[int, tuple[world.Scene, Tensor]] = {}
 
-    def batch(self, indices: Iterable[int]) -> tuple[list[world.Scene], Tensor]:
-        """Scenes and their scaled latents (N, 12, 16, 16)."""
-        wanted = [int(i) % self.kept for i in indices]
-        new = [i for i in dict.fromkeys(wanted) if i not in self._memory]
-        if new:
-            scenes = [self._scene(np.random.default_rng((33, i))) for i in new]
-            self._memory.update(
-                zip(new, zip(scenes, encode_latents(self.autoencoder, pictures(scenes)), strict=True), strict=True)
-            )
-        found = [self._memory[i] for i in wanted]
-        return [scene for scene, _ in found], torch.stack([latents for _, latents in found])
-
-    def _scene(self, rng: np.random.Generator) -> world.Scene:
-        return world.random_scene(rng, variety=VARIETY, invented=self.invented)
+def draw_described(index: int, course: Course) -> Described:
+    """One picture of a course."""
+    rng = np.random.default_rng((33, index))
+    scene = world.random_scene(rng, variety=VARIETY, invented=course.invented)
+    return world.draw(scene), [world.caption(scene, rng) for _ in range(_CAPTIONS)]
 
 
 class NoiseLevels:
@@ -119,37 +123,55 @@ class NoiseLevels:
         self.signal, self.noise = alphas_cumprod.sqrt(), (1 - alphas_cumprod).sqrt()
         self.weight = (gamma * (1 - alphas_cumprod) / alphas_cumprod).clamp(max=1)
 
-    def loss(self, unet: UNet2DConditionModel, latents: Tensor, step: Step, conditions: dict[str, object]) -> Tensor:
+    def loss(self, unet: Recorded, latents: Tensor, noise: torch.Generator, conditions: Sequence[Tensor]) -> Tensor:
         """Weighted squared error of v at one random level a picture."""
-        shape = (len(latents), 1, 1, 1)
-        t = (torch.rand(2, len(latents), generator=step.noise).mean(0) * len(self.signal)).long()
-        noise = torch.randn(latents.shape, generator=step.noise)
+        shape, device = (len(latents), 1, 1, 1), latents.device
+        t = (torch.rand(2, len(latents), generator=noise, device=device).mean(0) * len(self.signal)).long()
+        drawn = torch.randn(latents.shape, generator=noise, device=device)
         signal, sigma = self.signal[t].view(shape), self.noise[t].view(shape)
-        with torch.autocast("cpu", torch.bfloat16):
-            predicted = unet(signal * latents + sigma * noise, t, **conditions).sample
-        error = (predicted.float() - (signal * noise - sigma * latents)).square().mean((1, 2, 3))
+        predicted = unet(signal * latents + sigma * drawn, t, *conditions)
+        error = (predicted - (signal * drawn - sigma * latents)).square().mean((1, 2, 3))
         return (error * self.weight[t]).mean()
 
 
 def train_unet(
-    tokenizer: CLIPTokenizer, towers: encoders.Towers, autoencoder: AutoencoderKL, steps: int
+    tokenizer: CLIPTokenizer,
+    towers: encoders.Towers,
+    autoencoder: AutoencoderKL,
+    courses: Sequence[Course] = COURSES,
 ) -> UNet2DConditionModel:
-    """Train on drawn sprites, in two courses; a tenth of the captions are left out for guidance."""
+    """Train on drawn sprites, where autoencoder and towers are; a tenth of the captions are left out for guidance."""
     torch.manual_seed(0)
-    unet, conditions = build_unet(), TextConditions(tokenizer, towers)
-    levels = NoiseLevels(scheduler().alphas_cumprod)
+    device = autoencoder.device
+    unet, conditions = build_unet().to(device), TextConditions(towers)
+    levels = NoiseLevels(scheduler().alphas_cumprod.to(device))
 
-    def loss_of(step: Step, drawn: Drawn) -> Tensor:
-        scenes, latents = drawn.batch(step.rng.integers(2**31, size=BATCH))
-        captions = [world.caption(s, step.rng) if step.rng.random() > _UNCONDITIONAL else "" for s in scenes]
-        words, added = conditions(captions)
-        return levels.loss(unet, latents, step, {"encoder_hidden_states": words, "added_cond_kwargs": added})
+    def prepare(drawn: Sequence[Described]) -> tuple[Tensor, ...]:
+        ids = encoders.encode(tokenizer, [caption for _, captions in drawn for caption in captions])
+        images = tensor(picture for picture, _ in drawn).to(device)
+        return encode_latents(autoencoder, images), ids.view(len(drawn), _CAPTIONS, -1).to(device)
 
-    for course, invented in enumerate(COURSES, 1):
-        drawn = Drawn(autoencoder, invented)
-        recipe = Recipe(f"sdxl-{course}", steps, 8e-4, warmup=200, ema=0.998)
-        unet = train(unet.requires_grad_(True), partial(loss_of, drawn=drawn), recipe)
+    def loss_of(step: Step, stock: Stock[Described], recorded: Recorded) -> Tensor:
+        latents, captions = stock.batch(step.index, step.rng, BATCH)
+        told = torch.rand(BATCH, generator=step.noise, device=device) >= _UNCONDITIONAL
+        ids = captions[:, step.index % _CAPTIONS]
+        return levels.loss(recorded, latents, step.noise, conditions(ids, told.float()))
+
+    for number, course in enumerate(courses, 1):
+        stock = Stock(partial(draw_described, course=course), prepare, course.drawn, course.steps, device)
+        recorded = Recorded(unet.requires_grad_(True), _velocity(unet))
+        recipe = Recipe(f"sdxl-{number}", course.steps, 8e-4, warmup=200)
+        unet = train(unet, partial(loss_of, stock=stock, recorded=recorded), recipe)
     return unet
+
+
+def _velocity(unet: UNet2DConditionModel) -> Callable[..., Tensor]:
+    def forward(noisy: Tensor, t: Tensor, words: Tensor, pooled: Tensor, sizes: Tensor) -> Tensor:
+        added = {"text_embeds": pooled, "time_ids": sizes}
+        velocity: Tensor = unet(noisy, t, encoder_hidden_states=words, added_cond_kwargs=added).sample
+        return velocity
+
+    return forward
 
 
 def assemble(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,14 +15,17 @@ from diffusers import (
     StableVideoDiffusionPipeline,
     UNetSpatioTemporalConditionModel,
 )
+from numpy.typing import NDArray
 from torch import Tensor
 
 from models.sprite import world
 from models.sprite.training import encoders
-from models.sprite.training.autoencoder import LATENT_CHANNELS, LATENT_SIZE
+from models.sprite.training.autoencoder import VIDEOS
 from models.sprite.training.data import tensor
+from models.sprite.training.graphs import Recorded
 from models.sprite.training.loop import Recipe, Step, train
 from models.sprite.training.sdxl import encode_latents
+from models.sprite.training.stock import Stock
 
 FRAMES = 14
 FPS = (4, 20)
@@ -34,17 +37,17 @@ _UNCONDITIONAL = 0.1
 def build_unet() -> UNetSpatioTemporalConditionModel:
     """SVD's factorised UNet, attention at 4×4 only; its input is the noisy latents beside the key frame's."""
     return UNetSpatioTemporalConditionModel(
-        sample_size=LATENT_SIZE,
-        in_channels=2 * LATENT_CHANNELS,
-        out_channels=LATENT_CHANNELS,
-        down_block_types=("DownBlockSpatioTemporal", "DownBlockSpatioTemporal", "CrossAttnDownBlockSpatioTemporal"),
-        up_block_types=("CrossAttnUpBlockSpatioTemporal", "UpBlockSpatioTemporal", "UpBlockSpatioTemporal"),
-        block_out_channels=(64, 64, 96),
+        sample_size=VIDEOS.size,
+        in_channels=2 * VIDEOS.latents,
+        out_channels=VIDEOS.latents,
+        down_block_types=("DownBlockSpatioTemporal", "CrossAttnDownBlockSpatioTemporal"),
+        up_block_types=("CrossAttnUpBlockSpatioTemporal", "UpBlockSpatioTemporal"),
+        block_out_channels=(64, 96),
         layers_per_block=1,
         addition_time_embed_dim=32,
         projection_class_embeddings_input_dim=3 * 32,
         cross_attention_dim=encoders.EMBEDDING,
-        num_attention_heads=(2, 2, 3),
+        num_attention_heads=(2, 3),
         num_frames=FRAMES,
     )
 
@@ -67,89 +70,78 @@ def scheduler() -> EulerDiscreteScheduler:
 
 @dataclass(frozen=True)
 class Course:
-    """One stretch of training. `invented` is how often subject and style are made-up ones, as in `sdxl.COURSES`."""
+    """One stretch of training. `invented` is how often subject and style are made-up ones, as in `sdxl.Course`."""
 
     steps: int
     invented: float
+    drawn: int
+    """Different clips of each length; to draw and encode one costs as much as learning from it does."""
     lengths: tuple[int, ...] = (FRAMES,)
     """Frames of the clips, in turns from step to step."""
     rate: float = 8e-4
 
 
-COURSES = (Course(4000, 0.0), Course(4000, 0.4), Course(1200, 0.4, (FRAMES, FRAMES, FRAMES, 25), 5e-4))
+COURSES = (
+    Course(4000, 0.0, 2400),
+    Course(4000, 0.4, 2400),
+    Course(1200, 0.4, 2400, (FRAMES, FRAMES, FRAMES, 25), 5e-4),
+)
 """At last on 25 frames too, as SVD-XT was made from SVD."""
 
-
-@dataclass(frozen=True)
-class Clip:
-    """A drawn clip as training sees it."""
-
-    latents: Tensor  # (frames, 12, 16, 16), scaled
-    key_frame: Tensor  # (3, 64, 64) in [0, 1]
-    embedding: Tensor  # (1, 128)
-    fps: int
-    bucket: float
+Drawn = tuple[NDArray[np.uint8], int, float]
+"""A clip's frames, frames per second and motion bucket."""
 
 
-class Clips:
-    """Endless drawn clips; the first `kept` are kept as latents, since drawing and encoding cost as much as a step."""
+def draw_clip(index: int, course: int, invented: float, frames: int) -> Drawn:
+    """One clip of a course: a scene in one of the motions, at a frame rate and motion bucket by chance."""
+    rng = np.random.default_rng((77, course, index))
+    fps, bucket = int(rng.integers(FPS[0], FPS[1] + 1)), float(rng.uniform(0, 255))
+    scene, motion = world.random_scene(rng, invented=invented), world.random_motion(rng, bucket)
+    return world.film(scene, motion, frames, fps), fps, bucket
 
-    def __init__(
-        self,
-        autoencoder: AutoencoderKL,
-        towers: encoders.Towers,
-        invented: float,
-        frames: int,
-        seed: int,
-        kept: int = 2400,
-    ) -> None:
-        self.autoencoder, self.towers, self.kept = autoencoder, towers, kept
-        self.invented, self.frames, self.seed = invented, frames, seed
-        self._memory: dict[int, Clip] = {}
 
-    def __getitem__(self, index: int) -> Clip:
-        index %= self.kept
-        if index not in self._memory:
-            self._memory[index] = self._film(index)
-        return self._memory[index]
+class Films:
+    """Makes of drawn clips what training needs, where the models are."""
+
+    def __init__(self, autoencoder: AutoencoderKL, towers: encoders.Towers) -> None:
+        self.autoencoder, self.towers = autoencoder, towers
 
     @torch.no_grad()
-    def _film(self, index: int) -> Clip:
-        rng = np.random.default_rng((77, self.seed, index))
-        fps, bucket = int(rng.integers(FPS[0], FPS[1] + 1)), float(rng.uniform(0, 255))
-        scene, motion = world.random_scene(rng, invented=self.invented), world.random_motion(rng, bucket)
-        frames = tensor(world.film(scene, motion, self.frames, fps))
-        embedding = self.towers.vision(pixel_values=encoders.normalised(frames[:1])).image_embeds
-        return Clip(encode_latents(self.autoencoder, frames), frames[0], embedding, fps, bucket)
+    def __call__(self, drawn: Sequence[Drawn]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Latents (N, frames, 16, 8, 8), key frames in [0, 1], their embeddings (N, 1, 128), rates and buckets."""
+        device = self.autoencoder.device
+        films = torch.stack([tensor(frames) for frames, _, _ in drawn]).to(device)
+        latents = encode_latents(self.autoencoder, films.flatten(0, 1))
+        latents = latents.view(*films.shape[:2], *latents.shape[1:])
+        key_frames = films[:, 0]
+        seen = self.towers.vision(pixel_values=encoders.normalised(key_frames)).image_embeds[:, None]
+        told = torch.tensor([[fps - 1.0, bucket] for _, fps, bucket in drawn], device=device)
+        return latents, key_frames, seen, told
 
 
-def _loss(unet: UNetSpatioTemporalConditionModel, autoencoder: AutoencoderKL, clips: list[Clip], step: Step) -> Tensor:
+def _loss(unet: Recorded, autoencoder: AutoencoderKL, clips: Sequence[Tensor], generator: torch.Generator) -> Tensor:
     """Squared error of v at log-normal noise levels (Blattmann et al., 2023, appendix D)."""
+    latents, key_frames, seen, told = clips
+    count, device = len(latents), latents.device
 
     def normal(*shape: int) -> Tensor:
-        return torch.randn(shape, generator=step.noise)
+        return torch.randn(shape, generator=generator, device=device)
 
-    latents = torch.stack([c.latents for c in clips])
-    count = len(clips)
     augmentation = (normal(count, 1, 1, 1) * 0.5 - 3).exp()
-    key_frames = torch.stack([c.key_frame for c in clips]) * 2 - 1
+    pixels = key_frames * 2 - 1
     with torch.no_grad():
-        key = autoencoder.encode(key_frames + augmentation * normal(*key_frames.shape)).latent_dist.mode()
-    told = (torch.rand(count, generator=step.noise) >= _UNCONDITIONAL).float()
-    key = (key * told.view(-1, 1, 1, 1))[:, None].expand_as(latents)
-    seen = torch.stack([c.embedding for c in clips]) * told.view(-1, 1, 1)
-    ids = torch.tensor(
-        [[c.fps - 1.0, c.bucket, a] for c, a in zip(clips, augmentation.flatten().tolist(), strict=True)]
-    )
+        key = autoencoder.encode(pixels + augmentation * normal(*pixels.shape)).latent_dist.mode()
+    conditioned = (torch.rand(count, generator=generator, device=device) >= _UNCONDITIONAL).float()
+    key = (key * conditioned.view(-1, 1, 1, 1))[:, None].expand_as(latents)
+    ids = torch.cat([told, augmentation.view(-1, 1)], 1)
 
     sigma = (normal(count) * 1.6 + 1.0).exp()
     signal = (1 / (sigma**2 + 1).sqrt()).view(-1, 1, 1, 1, 1)
     spread = (sigma / (sigma**2 + 1).sqrt()).view(-1, 1, 1, 1, 1)
     noise = normal(*latents.shape)
     noisy = torch.cat([signal * latents + spread * noise, key], 2)
-    with torch.autocast("cpu", torch.bfloat16):
-        predicted = unet(noisy, 0.25 * sigma.log(), encoder_hidden_states=seen, added_time_ids=ids).sample
-    error = (predicted.float() - (signal * noise - spread * latents)).square().mean(2)
+    predicted = unet(noisy, 0.25 * sigma.log(), seen * conditioned.view(-1, 1, 1), ids)
+    error = (predicted - (signal * noise - spread * latents)).square().mean(2)
     return (error * _attention_to_motion(latents)).mean()
 
 
@@ -164,21 +156,39 @@ def _attention_to_motion(latents: Tensor) -> Tensor:
 def train_unet(
     towers: encoders.Towers, autoencoder: AutoencoderKL, courses: Sequence[Course] = COURSES
 ) -> UNetSpatioTemporalConditionModel:
-    """Train on drawn clips of every motion, motion bucket and frame rate."""
+    """Train on drawn clips of every motion, motion bucket and frame rate, where autoencoder and towers are."""
     torch.manual_seed(0)
-    unet = build_unet()
+    device = autoencoder.device
+    unet, films = build_unet().to(device), Films(autoencoder, towers)
 
-    def loss_of(step: Step, pools: Sequence[Clips]) -> Tensor:
-        clips = pools[step.index % len(pools)]
-        count = BATCH * FRAMES // clips.frames  # so that a step costs the same, however long the clips
-        return _loss(unet, autoencoder, [clips[int(i)] for i in step.rng.integers(2**31, size=count)], step)
+    def loss_of(step: Step, course: Course, stocks: Mapping[int, Stock[Drawn]], recorded: Recorded) -> Tensor:
+        frames = course.lengths[step.index % len(course.lengths)]
+        count = BATCH * FRAMES // frames  # so that a step costs the same, however long the clips
+        return _loss(recorded, autoencoder, stocks[frames].batch(step.index, step.rng, count), step.noise)
 
     for number, course in enumerate(courses, 1):
-        films = {frames: Clips(autoencoder, towers, course.invented, frames, number) for frames in course.lengths}
-        pools = [films[frames] for frames in course.lengths]
+        stocks = {
+            frames: Stock(
+                partial(draw_clip, course=number, invented=course.invented, frames=frames),
+                films,
+                course.drawn,
+                course.steps,
+                device,
+            )
+            for frames in set(course.lengths)
+        }
+        recorded = Recorded(unet.requires_grad_(True), _velocity(unet))
         recipe = Recipe(f"svd-{number}", course.steps, course.rate, warmup=200, ema=0.998)
-        unet = train(unet.requires_grad_(True), partial(loss_of, pools=pools), recipe)
+        unet = train(unet, partial(loss_of, course=course, stocks=stocks, recorded=recorded), recipe)
     return unet
+
+
+def _velocity(unet: UNetSpatioTemporalConditionModel) -> Callable[..., Tensor]:
+    def forward(noisy: Tensor, t: Tensor, seen: Tensor, ids: Tensor) -> Tensor:
+        velocity: Tensor = unet(noisy, t, encoder_hidden_states=seen, added_time_ids=ids).sample
+        return velocity
+
+    return forward
 
 
 def assemble(

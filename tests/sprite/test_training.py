@@ -1,0 +1,123 @@
+"""What the sprite models are trained with: a growing stock of drawn samples, laid encoders, and courses that run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from models.sprite import world
+from models.sprite.training import autoencoder, encoders, loop, sdxl, svd
+from models.sprite.training.autoencoder import PICTURES, VIDEOS, Layout
+from models.sprite.training.data import pictures
+from models.sprite.training.graphs import Recorded
+from models.sprite.training.principal import lay_components
+from models.sprite.training.stock import Stock, drawn_ahead
+
+CPU = torch.device("cpu")
+
+
+def stock_of_numbers(kept: int, steps: int, drawn: list[int]) -> Stock[int]:
+    def draw(index: int) -> int:
+        drawn.append(index)
+        return index
+
+    def prepare(numbers: Sequence[int]) -> tuple[Tensor, ...]:
+        return torch.tensor(numbers), -torch.tensor(numbers)
+
+    return Stock(draw, prepare, kept, steps, CPU)
+
+
+def test_a_stock_grows_with_the_steps_and_draws_everything_once() -> None:
+    drawn: list[int] = []
+    stock = stock_of_numbers(800, steps=100, drawn=drawn)
+    rng = np.random.default_rng(0)
+    first, negative = stock.batch(0, rng, 1000)
+    assert torch.equal(first, -negative)
+    assert 90 < int(first.max()) < 110
+    last, _ = stock.batch(99, rng, 20_000)
+    assert int(last.max()) == 799
+    assert drawn == list(range(800))
+
+
+def test_a_restarted_stock_gives_the_same_batches() -> None:
+    whole, resumed = (stock_of_numbers(500, 50, []) for _ in range(2))
+    for step in range(30):
+        before = whole.batch(step, np.random.default_rng(step), 16)
+    assert torch.equal(before[0], resumed.batch(29, np.random.default_rng(29), 16)[0])
+
+
+def test_samples_drawn_ahead_by_all_cores_come_in_order() -> None:
+    assert list(drawn_ahead(abs, 20)) == list(range(20))
+
+
+def test_a_recorded_pass_is_the_networks_own() -> None:
+    network = nn.Linear(8, 4)
+    x = torch.randn(3, 8)
+    found = Recorded(network, lambda tensor: network(tensor))(x)
+    assert found.dtype == torch.float32
+    assert torch.allclose(found, network(x), atol=0.05)  # bfloat16
+    found.sum().backward()
+    assert network.weight.grad is not None
+
+
+@pytest.mark.parametrize("layout", [PICTURES, VIDEOS], ids=lambda layout: layout.name)
+def test_the_laid_encoder_gives_the_principal_components_of_blocks(layout: Layout) -> None:
+    rng = np.random.default_rng(3)
+    shown = pictures([world.random_scene(rng) for _ in range(60)]) * 2 - 1
+    model = autoencoder.build(layout)
+    lay_components(model, shown)
+    with torch.no_grad():
+        found = model.encode(shown).latent_dist.mode()
+    assert found.shape == (60, layout.latents, layout.size, layout.size)
+    deviation = found.movedim(1, -1).reshape(-1, layout.latents).std(0)
+    side = world.SIZE // layout.size
+    blocks = shown.unfold(2, side, side).unfold(3, side, side).permute(0, 2, 3, 1, 4, 5).reshape(-1, 3 * side**2)
+    singular = np.sqrt(np.linalg.eigvalsh(np.cov(blocks.T.double().numpy()))[::-1][: layout.latents])
+    # The coarser layout passes on only the main components of quarters, which costs its last ones something.
+    assert np.allclose(deviation.numpy() ** 2, singular, rtol=0.01 if layout is PICTURES else 0.1)
+
+
+@pytest.fixture
+def _in_a_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "CHECKPOINTS", tmp_path)
+    monkeypatch.setattr(sdxl, "BATCH", 2)
+    monkeypatch.setattr(svd, "BATCH", 2)
+
+
+@pytest.mark.usefixtures("_in_a_moment")
+def test_the_picture_models_courses_change_all_of_its_weights(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    tokenizer = encoders.train_tokenizer(tmp_path / "bpe", captions=200)
+    towers = encoders.Towers(tokenizer).eval().requires_grad_(False)
+    courses = (sdxl.Course(1, 0.0, 8), sdxl.Course(1, 0.5, 8))
+    trained = sdxl.train_unet(tokenizer, towers, laid(PICTURES), courses)
+    torch.manual_seed(0)
+    assert unchanged(sdxl.build_unet(), trained) == []
+    assert loop.finished("sdxl-2").steps == 1
+
+
+@pytest.mark.usefixtures("_in_a_moment")
+def test_the_video_model_learns_from_clips_of_both_lengths(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    towers = encoders.Towers(encoders.train_tokenizer(tmp_path / "bpe", captions=200)).eval().requires_grad_(False)
+    trained = svd.train_unet(towers, laid(VIDEOS), [svd.Course(2, 0.4, 8, (14, 25))])
+    torch.manual_seed(0)
+    assert unchanged(svd.build_unet(), trained) == []
+
+
+def laid(layout: Layout) -> autoencoder.AutoencoderKL:
+    model = autoencoder.build(layout).eval().requires_grad_(False)
+    rng = np.random.default_rng(0)
+    lay_components(model, pictures([world.random_scene(rng) for _ in range(20)]) * 2 - 1)
+    return model
+
+
+def unchanged(before: nn.Module, after: nn.Module) -> list[str]:
+    """Names of the parameters that training left as they were."""
+    trained = dict(after.named_parameters())
+    return [name for name, weight in before.named_parameters() if torch.equal(weight, trained[name])]
