@@ -31,7 +31,7 @@ from engine.documents import shipped, shipped_media
 from engine.errors import MissingError, UsageError, WorkflowError, suggestion
 from engine.server import durable
 from engine.server.checking import parsed
-from engine.server.routes import OWN, Answer, Routes, read_json
+from engine.server.routes import OWN, Answer, Query, Routes, read_json
 from engine.server.setup import SETUP
 
 routes = Routes("workflows")
@@ -61,6 +61,13 @@ class Saved(Answer):
     """When the last version was: seconds since 1970."""
     versions: int
     """How many there are."""
+
+
+class SavedOver(Query):
+    """What is saved over."""
+
+    after: int | None = None
+    """The version that was changed. Where another is the last by now, nothing is saved (409)."""
 
 
 class SavedAs(Answer):
@@ -117,11 +124,11 @@ async def workflow(request: web.Request, name: str) -> dict[str, JsonValue]:
     return await _apart(lambda: _document(_versions_of(_root(request), name)[-1].path))
 
 
-@routes.put(f"{OWN}/workflows/{{name}}", takes="application/json")
-async def save(request: web.Request, name: str) -> SavedAs:
+@routes.put(f"{OWN}/workflows/{{name}}", takes="application/json", may_conflict=True)
+async def save(request: web.Request, name: str, query: SavedOver) -> SavedAs:
     """Save a workflow, finished or not: a document, or what can be read as one. What has changed is a new version."""
     document = await _accepted(request.app, await read_json(request))
-    return await _apart(_save, _root(request), _checked(name), document)
+    return await _apart(_save, _root(request), _checked(name), document, query.after)
 
 
 @routes.delete(f"{OWN}/workflows/{{name}}", gives="")
@@ -245,12 +252,14 @@ def _members(data: dict[str, Any] | list[Any]) -> Iterable[Any]:
     return data.values() if isinstance(data, dict) else data
 
 
-def _save(root: Path, name: str, document: dict[str, Any]) -> SavedAs:
+def _save(root: Path, name: str, document: dict[str, Any], after: int | None = None) -> SavedAs:
     data = json.dumps(document, ensure_ascii=False, indent=1).encode()
     folder = root / folder_name(name)
     kept = _in(folder)
     if kept and kept[-1].path.read_bytes() == data:
         return SavedAs(name=name, version=kept[-1].number)
+    if kept and after not in (None, kept[-1].number):
+        raise web.HTTPConflict(text=f"'{name}' was saved elsewhere since its version {after}")
     number = kept[-1].number + 1 if kept else 1
     file = f"{number}.{time.time_ns() // 1_000_000}.json"
     _tidy(root)

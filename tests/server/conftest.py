@@ -98,8 +98,8 @@ class Server:
         """Sends bytes as they are, all else as JSON."""
         return self.ask("POST", path, data=data if isinstance(data, bytes) else json.dumps(data), query=query)
 
-    def put(self, path: str, data: Any) -> Answer:
-        return self.ask("PUT", path, data=data if isinstance(data, bytes) else json.dumps(data))
+    def put(self, path: str, /, data: Any, **query: str | int) -> Answer:
+        return self.ask("PUT", path, data=data if isinstance(data, bytes) else json.dumps(data), query=query)
 
     def delete(self, path: str, /, **query: str) -> Answer:
         return self.ask("DELETE", path, query=query)

@@ -55,6 +55,19 @@ def test_what_changes_is_a_version_and_what_does_not_is_none(server: Server) -> 
     assert server.get(f"{ROUTE}/snail/versions/x").status == 404
 
 
+def test_what_was_saved_elsewhere_meanwhile_is_not_saved_over(server: Server) -> None:
+    assert server.put(f"{ROUTE}/snail", document(text="one"), after=0).json["version"] == 1
+    assert server.put(f"{ROUTE}/snail", document(text="two"), after=1).json["version"] == 2
+    refused = server.put(f"{ROUTE}/snail", document(text="three"), after=1)
+    assert refused.status == 409
+    assert refused.json["problems"][0]["message"] == "'snail' was saved elsewhere since its version 1"
+    assert server.get(f"{ROUTE}/snail").json == document(text="two")
+    assert server.put(f"{ROUTE}/snail", document(text="two"), after=1).json["version"] == 2  # it says nothing new
+    assert server.put(f"{ROUTE}/snail", document(text="four")).json["version"] == 3  # no version is told of
+    server.delete(f"{ROUTE}/snail")
+    assert server.put(f"{ROUTE}/snail", document(text="five"), after=3).json["version"] == 1
+
+
 def test_going_back_is_a_version_too(server: Server) -> None:
     server.put(f"{ROUTE}/snail", document(text="one"))
     server.put(f"{ROUTE}/snail", document(text="two"))

@@ -88,12 +88,14 @@ export const api = {
   templates: () => get<Template[]>("templates"),
   template: (name: string) => get<Document>(`templates/${at(name)}`),
   workflows: () => get<SavedWorkflow[]>("workflows"),
-  workflow: (name: string) => get<Document>(`workflows/${at(name)}`),
-  save: (name: string, workflow: Document) =>
-    ask<{ name: string; version: number }>("PUT", `kinograph/workflows/${at(name)}`, undefined, workflow),
+  /** What changed another version than the last is refused (409). */
+  save: (name: string, workflow: Document, after?: number) =>
+    ask<{ version: number }>("PUT", `kinograph/workflows/${at(name)}`, { after }, workflow),
   deleteWorkflow: (name: string) => ask<void>("DELETE", `kinograph/workflows/${at(name)}`),
   versions: (name: string) => get<Version[]>(`workflows/${at(name)}/versions`),
-  restore: (name: string, version: number) => post<void>(`workflows/${at(name)}/versions/${version}/restore`),
+  version: (name: string, version: number) => get<Document>(`workflows/${at(name)}/versions/${version}`),
+  restore: (name: string, version: number) =>
+    post<{ version: number }>(`workflows/${at(name)}/versions/${version}/restore`),
 
   run: (prompt: Document, client_id: string, targets?: string[]) =>
     ask<{ prompt_id: string; node_errors: Record<string, unknown> }>("POST", "prompt", undefined, {

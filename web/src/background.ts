@@ -60,8 +60,8 @@ export async function autosave(): Promise<void> {
 let isDraftTold = false;
 
 function keepDraft(): void {
-  const { document, name, job, kept, tell } = store.getState();
-  const isWritten = writeDraft({ document, name, job, isKept: document === kept });
+  const { document, name, version, job, kept, tell } = store.getState();
+  const isWritten = writeDraft({ document, name, version, job, isKept: document === kept });
   if (!isWritten && !isDraftTold) tell(t("draft.failed"), "bad");
   isDraftTold = !isWritten;
 }
@@ -130,7 +130,7 @@ async function begin(): Promise<void> {
     if (first) await open(await api.template(first.name));
     return;
   }
-  store.getState().open(draft.document, draft.name);
+  store.getState().open(draft.document, draft.name, draft.version);
   if (!draft.isKept) store.setState({ kept: null });
   if (draft.name && draft.job) remember(draft.name, draft.job);
   if (draft.job) store.getState().follow(draft.job);

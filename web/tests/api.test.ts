@@ -51,6 +51,6 @@ it("tells of an answer that is no JSON by its text", async () => {
 
 it("writes names into addresses so that they stay names", async () => {
   answer(200, {});
-  await api.workflow("a/b c");
-  expect(fetched.mock.calls[0]?.[0]).toBe("https://host/kino/api/kinograph/workflows/a%2Fb%20c");
+  await api.versions("a/b c");
+  expect(fetched.mock.calls[0]?.[0]).toBe("https://host/kino/api/kinograph/workflows/a%2Fb%20c/versions");
 });

@@ -2,9 +2,8 @@ import { beforeEach, describe, expect, it, vi } from "vitest";
 import { add } from "../src/actions/editing";
 import { nameFor, open, openNew, openVersion, save } from "../src/actions/files";
 import { jobOf, readDraft, remember, writeDraft } from "../src/actions/memory";
-import { api } from "../src/api";
+import { api, Refused } from "../src/api";
 import { autosave } from "../src/background";
-import type { Document } from "../src/schema";
 import { store } from "../src/store";
 import { emptyDocument } from "../src/workflow";
 import { KINDS, LINKS, picture } from "./kinds";
@@ -62,10 +61,10 @@ describe("the draft", () => {
 });
 
 describe("saving by itself", () => {
-  const saved = vi.fn<(name: string, document: Document) => Promise<{ name: string; version: number }>>();
+  const saved = vi.fn<typeof api.save>();
 
   beforeEach(() => {
-    vi.spyOn(api, "save").mockImplementation(saved.mockResolvedValue({ name: "", version: 1 }));
+    vi.spyOn(api, "save").mockImplementation(saved.mockResolvedValue({ version: 1 }));
     vi.spyOn(api, "workflows").mockResolvedValue(["Untitled", "Untitled 2"].map(listed));
     store.getState().learn(KINDS, LINKS);
     return () => {
@@ -90,9 +89,9 @@ describe("saving by itself", () => {
   it("saves again what was changed meanwhile", async () => {
     store.getState().open(picture(), "A picture");
     add("Text", { x: 0, y: 0 });
-    saved.mockImplementationOnce(async (name) => {
+    saved.mockImplementationOnce(async () => {
       add("Text", { x: 0, y: 200 });
-      return { name, version: 2 };
+      return { version: 2 };
     });
     await autosave();
     expect(saved).toHaveBeenCalledTimes(2);
@@ -102,9 +101,9 @@ describe("saving by itself", () => {
   it("doesn't give its name to another document that was opened meanwhile", async () => {
     store.getState().open(picture());
     add("Text", { x: 0, y: 0 });
-    saved.mockImplementationOnce(async (name) => {
+    saved.mockImplementationOnce(async () => {
       store.getState().open(emptyDocument());
-      return { name, version: 1 };
+      return { version: 1 };
     });
     await autosave();
     expect(store.getState().name).toBeNull();
@@ -112,9 +111,9 @@ describe("saving by itself", () => {
 
   it("nor does saving because people asked for it", async () => {
     store.getState().open(picture());
-    saved.mockImplementationOnce(async (name) => {
+    saved.mockImplementationOnce(async () => {
       store.getState().open(emptyDocument());
-      return { name, version: 1 };
+      return { version: 1 };
     });
     await save();
     const { name, kept, document } = store.getState();
@@ -123,11 +122,11 @@ describe("saving by itself", () => {
   });
 
   it("comes before something else is opened, for what was changed", async () => {
-    store.getState().open(picture(), "A picture");
+    store.getState().open(picture(), "A picture", 4);
     add("Text", { x: 0, y: 0 });
     const { document } = store.getState();
     await openNew();
-    expect(saved.mock.calls).toEqual([["A picture", document]]);
+    expect(saved.mock.calls).toEqual([["A picture", document, 4]]);
     expect(store.getState()).toMatchObject({ name: null, nodes: [] });
     await open(picture());
     expect(saved).toHaveBeenCalledOnce();
@@ -136,16 +135,44 @@ describe("saving by itself", () => {
   it("comes before a version is restored", async () => {
     vi.stubGlobal("localStorage", storage());
     const done: string[] = [];
-    saved.mockImplementation(async (name) => {
+    saved.mockImplementation(async () => {
       done.push("saved");
-      return { name, version: 3 };
+      return { version: 3 };
     });
-    vi.spyOn(api, "restore").mockImplementation(async () => void done.push("restored"));
-    vi.spyOn(api, "workflow").mockResolvedValue(picture());
+    vi.spyOn(api, "restore").mockImplementation(async () => {
+      done.push("restored");
+      return { version: 4 };
+    });
+    vi.spyOn(api, "version").mockResolvedValue(picture());
     store.getState().open(picture(), "A picture");
     add("Text", { x: 0, y: 0 });
     await openVersion("A picture", 1);
     expect(done).toEqual(["saved", "restored"]);
+    expect(store.getState()).toMatchObject({ name: "A picture", version: 4 });
+  });
+
+  it("tells the version that was changed, and goes on from the one that was saved", async () => {
+    store.getState().open(picture(), "A picture", 7);
+    for (const y of [0, 200]) {
+      add("Text", { x: 0, y });
+      saved.mockResolvedValueOnce({ version: 8 });
+      await autosave();
+    }
+    expect(saved.mock.calls.map(([, , version]) => version)).toEqual([7, 8]);
+  });
+
+  it("keeps apart what was changed in two windows", async () => {
+    store.getState().open({ ...picture(), title: "Untitled" }, "Untitled", 7);
+    add("Text", { x: 0, y: 0 });
+    const { document } = store.getState();
+    saved.mockRejectedValueOnce(new Refused("it was saved elsewhere", 409));
+    await autosave();
+    expect(saved.mock.calls).toEqual([
+      ["Untitled", document, 7],
+      ["Untitled 3", document, 0],
+    ]);
+    expect(store.getState()).toMatchObject({ name: "Untitled 3", version: 1, kept: document });
+    expect(store.getState().toasts.at(-1)).toMatchObject({ text: expect.stringContaining("Untitled 3") });
   });
 
   it("keeps what can't be saved, and says so", async () => {

@@ -44,11 +44,15 @@ async function mayLeave(): Promise<boolean> {
  * Shows a document, with the results of the last run that it is known to have had, in the place of another whose
  * changes are safe; says whether it did.
  */
-export async function open(document: unknown, name: string | null = null): Promise<boolean> {
+export async function open(
+  document: unknown,
+  name: string | null = null,
+  version?: number,
+): Promise<boolean> {
   if (!(await mayLeave())) return false;
   const { open: show, leave, tell } = store.getState();
   leave();
-  if (!show(document, name)) {
+  if (!show(document, name, version)) {
     tell(t("open.notWorkflow"), "bad");
     return false;
   }
@@ -75,12 +79,16 @@ export function openNew(): Promise<boolean> {
 }
 
 export const openTemplate = (name: string) => trying(async () => open(await api.template(name)));
-export const openSaved = (name: string) => trying(async () => open(await api.workflow(name), name));
+const openAt = async (name: string, version: number) => open(await api.version(name, version), name, version);
+export const openSaved = (name: string) =>
+  trying(async () => {
+    const [last] = await api.versions(name);
+    return last && openAt(name, last.version);
+  });
 export const openVersion = (name: string, version: number) =>
   trying(async () => {
     if (!(await mayLeave())) return; // what is saved later than the version would take its place
-    await api.restore(name, version);
-    await open(await api.workflow(name), name);
+    await openAt(name, (await api.restore(name, version)).version);
   });
 export const openWorkflowOf = (file: FileRef) => trying(async () => open(await api.workflowOf(file)));
 export const openJob = (id: string) =>
@@ -114,13 +122,33 @@ export function keep(): Promise<string> {
 }
 
 async function keepNow(): Promise<string> {
-  const { document, kept, name, opened } = store.getState();
+  const { document, kept, name, version, opened } = store.getState();
   if (name && document === kept) return name;
-  const as = name ?? (await nameOnServer(document));
-  await api.save(as, document);
+  const saved = (name ? await savedOver(name, document, version) : null) ?? (await savedAnew(document));
   const now = store.getState();
-  if (now.opened === opened) now.setKept(document, as);
-  return as;
+  if (now.opened === opened) now.setKept(document, saved.name, saved.version);
+  if (name && saved.name !== name) now.tell(t("save.aside", { name, other: saved.name }), "bad");
+  return saved.name;
+}
+
+interface SavedAs {
+  name: string;
+  version: number;
+}
+
+/** Saves the next version, unless another was saved meanwhile, as in a second window. */
+async function savedOver(name: string, document: Document, version?: number): Promise<SavedAs | null> {
+  try {
+    return { name, version: (await api.save(name, document, version)).version };
+  } catch (error) {
+    if (error instanceof Refused && error.status === 409) return null;
+    throw error;
+  }
+}
+
+async function savedAnew(document: Document): Promise<SavedAs> {
+  const name = await nameOnServer(document);
+  return { name, version: (await api.save(name, document, 0)).version };
 }
 
 /** Has the server keep what was changed, and what is changed meanwhile; what never was changed isn't saved. */

@@ -6,6 +6,7 @@ import type { Document } from "../schema";
 export interface Draft {
   document: Document;
   name: string | null;
+  version?: number;
   job: string | null;
   /** Whether the server has it as it is. */
   isKept: boolean;

@@ -20,6 +20,8 @@ export interface DocumentSlice {
   document: Document;
   /** The name under which the server keeps it; null if it never was saved. */
   name: string | null;
+  /** The version of it that is worked on, if the server keeps it. */
+  version: number | undefined;
   /** The document as it needn't be saved: as the server has it, or as it was opened. */
   kept: Document | null;
   path: Step[];
@@ -35,7 +37,7 @@ export interface DocumentSlice {
   level: () => Document;
   selected: () => Set<string>;
   learn: (kinds: Kinds, links: Links) => void;
-  open: (data: unknown, name?: string | null) => boolean;
+  open: (data: unknown, name?: string | null, version?: number) => boolean;
   /** Changes the document; changes with the same key that follow one another are one step to undo. */
   edit: (change: (level: Document) => Document, key?: string) => void;
   editWhole: (change: (document: Document) => Document, key?: string) => void;
@@ -49,7 +51,7 @@ export interface DocumentSlice {
   changeEdges: (changes: EdgeChange<FlowEdge>[]) => void;
   /** Says which group is dragged, so that what lies in it goes along. */
   hold: (group: string | null) => void;
-  setKept: (document: Document, name: string) => void;
+  setKept: (document: Document, name: string, version: number) => void;
 }
 
 const MOST_STEPS = 200;
@@ -114,6 +116,7 @@ export const documentSlice: Slice<DocumentSlice> = (set, get) => {
     links: {},
     document: empty,
     name: null,
+    version: undefined,
     kept: empty,
     path: [],
     past: [],
@@ -132,7 +135,7 @@ export const documentSlice: Slice<DocumentSlice> = (set, get) => {
       set(redrawn(get().path, get().nodes));
     },
 
-    open: (data, name = null) => {
+    open: (data, name = null, version) => {
       const document = readDocument(data);
       if (!document) return false;
       last = { key: "", time: 0 };
@@ -140,6 +143,7 @@ export const documentSlice: Slice<DocumentSlice> = (set, get) => {
       set({
         ...fresh,
         name,
+        version,
         kept: fresh.document,
         past: [],
         future: [],
@@ -209,7 +213,7 @@ export const documentSlice: Slice<DocumentSlice> = (set, get) => {
       if (chosen.length > 0) set({ edges: applyEdgeChanges(chosen, get().edges) });
     },
 
-    setKept: (kept, name) => set({ kept, name }),
+    setKept: (kept, name, version) => set({ kept, name, version }),
   };
 };
 
