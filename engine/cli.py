@@ -154,7 +154,7 @@ def sweep(
         limits = Limits.parsed(out, cache_dir, cache_device, cache_host, cache_disk, no_cache)
         axes = [grid.Axis.parse(text) for text in axis]
         document, registry = _document(file, set, nodes)
-        made = grid.combinations(document, registry, axes)
+        made = grid.combinations(document, registry, axes, by_command=True)
         device = devices.checked(device) if device else devices.best()
         names = {f"{part}:": grid.in_short(axes, values) for part, values in enumerate(made)}
         own = _labels(document.workflow, registry)

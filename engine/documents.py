@@ -208,7 +208,9 @@ def _video_tags(path: Path) -> dict[str, str]:
     return {name: data if isinstance(data, str) else json.dumps(data) for name, data in told.items()} | found
 
 
-def with_setting(workflow: Workflow, registry: Registry, setting: str, option: str = "--set") -> Workflow:
+def with_setting(
+    workflow: Workflow, registry: Registry, setting: str, option: str = "--set", *, from_here: bool = True
+) -> Workflow:
     """The workflow with one input changed.
 
     Args:
@@ -217,6 +219,7 @@ def with_setting(workflow: Workflow, registry: Registry, setting: str, option: s
         setting: `node.input=value`, or `name=value` for a name that the workflow exposes. The value is JSON, unless the
             input takes a text or the value is not JSON.
         option: what it was given with, for the message.
+        from_here: whether a file is sought where people are, before the workflow's folder.
 
     Raises:
         UsageError: the workflow has no such input.
@@ -233,7 +236,8 @@ def with_setting(workflow: Workflow, registry: Registry, setting: str, option: s
         raise UsageError(f"{option} {name}: the workflow has no such input", hint=hint)
     socket = kind.spec.inputs[inner[1]] if kind else None
     if socket and socket.file:
-        return workflow.with_input(node, place, _from_here(text, socket.file.find or Path.exists))
+        file = _from_here(text, socket.file.find or Path.exists) if from_here else text
+        return workflow.with_input(node, place, file)
     return workflow.with_input(node, place, text if socket and fits(str, socket.type) else _json_or_text(text))
 
 
@@ -246,7 +250,7 @@ def up_to(document: Document, node: str) -> Document:
 
 
 def _from_here(name: str, find: Callable[[Path], object]) -> str:
-    """A file that is named on the command line is sought where people are, before the workflow's folder."""
+    """The path of a file that is there, seen from where people are, else the name as it is."""
     with naming(name):
         path = Path(name).expanduser().absolute()
         return str(path) if name and find(path) else name

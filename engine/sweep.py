@@ -64,22 +64,31 @@ def _values(listed: str) -> tuple[str, ...]:
     return tuple(value.strip() for row in csv.reader([listed], skipinitialspace=True) for value in row)
 
 
-def combinations(document: Document, registry: Registry, axes: Sequence[Axis]) -> dict[tuple[str, ...], Document]:
+def combinations(
+    document: Document, registry: Registry, axes: Sequence[Axis], *, by_command: bool = False
+) -> dict[tuple[str, ...], Document]:
     """The document with every combination of the axes' values, the last axis fastest.
+
+    Args:
+        document: the workflow.
+        registry: the kinds of node.
+        axes: the inputs and their values.
+        by_command: whether they were given with `--axis`, by someone who names files as seen from where they are.
 
     Raises:
         UsageError: the workflow has no such input, an axis is there twice, or there are too many combinations.
     """
+    option = "--axis" if by_command else "axis"
     names = [axis.name for axis in axes]
     if twice := next((name for name in names if names.count(name) > 1), None):
-        raise UsageError(f"--axis {twice} is there twice", hint="give all of its values at once")
+        raise UsageError(f"{option} {twice} is there twice", hint="give all of its values at once")
     if (count := prod(len(axis.values) for axis in axes)) > MOST:
         raise UsageError(f"these are {count:,} combinations, and at most {MOST:,} can be run at once")
     made: dict[tuple[str, ...], Document] = {}
     for values in product(*(axis.values for axis in axes)):
         workflow = document.workflow
         for name, value in zip(names, values, strict=True):
-            workflow = with_setting(workflow, registry, f"{name}={value}", option="--axis")
+            workflow = with_setting(workflow, registry, f"{name}={value}", option, from_here=by_command)
         made[values] = replace(document, workflow=workflow)
     return made
 

@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from engine.documents import Document
+from engine.sweep import Axis, combinations
 from engine.workflow import Workflow
+from nodes import registry
 from tests.cli.conftest import Command, write
 
 
@@ -98,6 +101,19 @@ def test_values_may_be_quoted_or_json(kinograph: Command, snail: str) -> None:
     assert [row["theme"] for row in rows(table)] == ["a, b", "c"]
     _, _, (_, table) = sweep(kinograph, snail, 'theme=["a, b", "d"]')
     assert [row["theme"] for row in rows(table)] == ["a, b", "d"]
+
+
+@pytest.mark.parametrize("by_command", [True, False])
+def test_files_are_sought_where_people_are_only_if_they_are_named_on_the_command_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by_command: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (8, 8)).save("here.png")
+    workflow = Workflow.read({"1": {"class_type": "LoadImage", "inputs": {"image": "x.png"}}})
+    axis = Axis("1.image", ("here.png", "there.png"))
+    made = combinations(Document(workflow, "", None), registry(), [axis], by_command=by_command)
+    named = [document.workflow.graph["1"].inputs["image"] for document in made.values()]
+    assert named == [str(tmp_path / "here.png") if by_command else "here.png", "there.png"]
 
 
 @pytest.mark.parametrize(

@@ -123,7 +123,8 @@ class TestSweeps:
         axes = [{"name": "1.nothing", "values": [1]}]
         status, answer = server.ask("POST", f"{OWN}/sweeps", {"workflow": saving("Wait"), "axes": axes})
         assert status == 400
-        assert "1.nothing" in answer["error"]["message"]
+        (problem,) = answer["problems"]
+        assert problem["message"] == "axis 1.nothing: the workflow has no such input"
 
     def test_a_value_that_does_not_fit_is_told_at_its_node(self, server: Live) -> None:
         axes = [{"name": "1.steps", "values": [1, "many"]}]
