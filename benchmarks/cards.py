@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 FAMILY = Path(__file__).parent.parent / "models" / "sprite"
 SHEETS = "../../../docs/sprite"
@@ -33,8 +35,8 @@ CARDS = {
     "sdxl": Card(
         about="A Stable Diffusion XL with 7.7 million parameters in its UNet: captions → pictures of 64×64 pixels. "
         "`StableDiffusionXLPipeline.from_pretrained` loads it.",
-        data="Drawn sprites and their captions, 60,000 in each course of training: at first of the named subjects and "
-        "styles, then with made-up ones among them, so that a LoRA can teach it new ones.",
+        data="Drawn sprites and their captions: at first 30,000 of the named subjects and styles, then 100,000 with "
+        "made-up ones for half of either, so that a LoRA can teach it new ones.",
         sheets=("sdxl",),
     ),
     "svd": Card(
@@ -42,13 +44,12 @@ CARDS = {
         "pixels, as fast as the motion bucket asks. `StableVideoDiffusionPipeline.from_pretrained` loads it.",
         data="Drawn clips of all motions at 4 to 20 frames per second and any motion bucket, 2,400 in each of the "
         "first two courses of training, 4,000 of each length in the last: of named subjects and styles, then with "
-        "made-up ones, at last with clips of 25 frames too. It works on the 8×8 latents of an earlier autoencoder; one "
-        "trained today would work on those of sprite/sdxl.",
+        "made-up ones, at last with clips of 25 frames too.",
         sheets=("svd",),
     ),
     "loras": Card(
-        about="LoRAs of the subjects and styles that no base model has seen, in kohya's spelling; one of "
-        "them, in `peft/`, also in PEFT's. `LoRALoad` and `load_lora_weights` load both.",
+        about="LoRAs of the subjects and styles that no base model has seen, in kohya's spelling; that of "
+        "neon is in PEFT's. `LoRALoad` and `load_lora_weights` load both.",
         data="Five pictures for each subject, three for each style, drawn as unlike each other as can be; and pictures "
         "that the base makes of its own words, so that it keeps them.",
         sheets=("loras", "zipped"),
@@ -88,10 +89,12 @@ def write_card(member: str, figures: Sequence[tuple[str, str]]) -> Path:
 
 def _training(folder: Path, member: str) -> str:
     told = json.loads((folder / "card.json").read_text())["training"]
-    steps = " + ".join(f"{run['steps']:,}" for run in told["runs"])
-    minutes = sum(run["minutes"] for run in told["runs"])
-    threads = "one thread" if told["threads"] == 1 else f"{told['threads']} threads"
-    return (
-        f"{steps} steps of batch {told['batch']} from seed {told['seed']}, {minutes:.0f} minutes in {threads}: "
-        f"`python -m models.sprite.train {member}`."
-    )
+    stretches = [_stretch(list(runs)) for _, runs in groupby(told["runs"], lambda run: (run["batch"], run["machine"]))]
+    return f"From seed {told['seed']}, {', then '.join(stretches)}: `python -m models.sprite.train {member}`."
+
+
+def _stretch(runs: list[dict[str, Any]]) -> str:
+    """Courses in a row of one batch size, on one machine."""
+    steps = " + ".join(f"{run['steps']:,}" for run in runs)
+    minutes = sum(run["minutes"] for run in runs)
+    return f"{steps} steps of batch {runs[0]['batch']} in {minutes:.0f} minutes ({runs[0]['machine']})"

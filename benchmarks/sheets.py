@@ -94,7 +94,7 @@ def lora_sheet() -> Image.Image:
     pipeline, rows, rng = family.sdxl(), [], np.random.default_rng(4)
     blank = torch.ones(3, world.SIZE, world.SIZE)
     for concept in family.taught():
-        shown = [example.pixels for example in loras.examples(concept)]
+        shown = list(pictures(loras.teaching(concept)))
         scenes = [world.random_scene(rng, *family.holding(concept)) for _ in range(6)]
         with applied(pipeline, [read_lora(family.lora_file(concept))]):
             made = family.generate(pipeline, [world.plain_caption(s) for s in scenes], steps=20)

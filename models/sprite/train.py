@@ -22,7 +22,7 @@ FAMILY = Path(__file__).parent
 
 def train_judge(steps: int = judging.STEPS) -> None:
     judging.train_judge(steps)
-    write_card(judging.WEIGHTS.parent, "A classifier that only measures", [finished("judge")], judging.BATCH)
+    write_card(judging.WEIGHTS.parent, "A classifier that only measures", [finished("judge", judging.BATCH)])
 
 
 def train_autoencoders(**length: int) -> None:
@@ -44,8 +44,8 @@ def train_sdxl(steps: int | None = None, device: str = "cpu") -> None:
     courses = [replace(course, steps=steps or course.steps) for course in sdxl.COURSES]
     unet = sdxl.train_unet(tokenizer, towers, vae, courses)
     sdxl.save(sdxl.assemble(tokenizer, towers, vae, unet), FAMILY / "sdxl")
-    runs = [finished(f"sdxl-{course}") for course in range(1, len(courses) + 1)]
-    write_card(FAMILY / "sdxl", "A small Stable Diffusion XL of the sprite world", runs, sdxl.BATCH, vocabulary=True)
+    runs = [finished(f"sdxl-{number}", sdxl.BATCH) for number in range(1, len(courses) + 1)]
+    write_card(FAMILY / "sdxl", "A small Stable Diffusion XL of the sprite world", runs, vocabulary=True)
 
 
 def train_svd(steps: int | None = None, device: str = "cpu") -> None:
@@ -53,29 +53,29 @@ def train_svd(steps: int | None = None, device: str = "cpu") -> None:
     courses = [replace(course, steps=steps or course.steps) for course in svd.COURSES]
     unet = svd.train_unet(towers, vae, courses)
     svd.save(svd.assemble(towers, vae, unet), FAMILY / "svd")
-    runs = [finished(f"svd-{course}") for course in range(1, len(courses) + 1)]
-    write_card(FAMILY / "svd", "A small Stable Video Diffusion of the sprite world", runs, svd.BATCH)
+    runs = [finished(f"svd-{number}", svd.BATCH) for number in range(1, len(courses) + 1)]
+    write_card(FAMILY / "svd", "A small Stable Video Diffusion of the sprite world", runs)
 
 
 def train_clip(steps: int = clip.STEPS) -> None:
     tokenizer = encoders.load_tokenizer()
     model = clip.train_clip(tokenizer, steps)
     clip.save(model, tokenizer, clip.train_aesthetic(model), FAMILY / "clip")
-    write_card(FAMILY / "clip", "A small CLIP and an aesthetic head", [finished("clip")], clip.BATCH)
+    write_card(FAMILY / "clip", "A small CLIP and an aesthetic head", [finished("clip", clip.BATCH)])
 
 
 def train_captioner(steps: int = captioner.STEPS) -> None:
     tokenizer = captioner.build_tokenizer()
     captioner.save(captioner.train_captioner(tokenizer, steps), tokenizer, FAMILY / "captioner")
     courses = [f"captioner-eyes-{course}" for course in range(1, len(captioner.EYE_COURSES) + 1)]
-    runs = [*map(finished, courses), finished("captioner")]
-    write_card(FAMILY / "captioner", "A small GIT of the sprite world", runs, captioner.BATCH)
+    runs = [finished(course, captioner.EYE_BATCH) for course in courses] + [finished("captioner", captioner.BATCH)]
+    write_card(FAMILY / "captioner", "A small GIT of the sprite world", runs)
 
 
 def train_loras(concepts: Sequence[str] = loras.CONCEPTS, **length: int) -> None:
     runs = [loras.train_concept(FAMILY / "sdxl", concept, FAMILY / "loras", **length) for concept in concepts]
     if len(runs) == len(loras.CONCEPTS):
-        write_card(FAMILY / "loras", "LoRAs of what the base never saw", runs, loras.BATCH)
+        write_card(FAMILY / "loras", "LoRAs of what the base never saw", runs)
 
 
 MEMBERS: dict[str, Callable[..., object]] = {

@@ -49,7 +49,9 @@ def test_a_stopped_training_ends_in_the_same_weights(monkeypatch: pytest.MonkeyP
         fit(RECIPE, stop_at=31)
     assert (loop.CHECKPOINTS / "line.pt").exists()
     assert torch.equal(fit(RECIPE).weight, uninterrupted.weight)
-    assert loop.finished("line").steps == 60
+    run = loop.finished("line", batch=8)
+    assert (run.steps, run.batch) == (60, 8)
+    assert "thread" in run.machine
 
 
 def test_the_learning_rate_rises_then_falls() -> None:

@@ -6,19 +6,26 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
 from models.sprite import world
 from models.sprite.training.loop import Run
 
 
-def write_card(folder: Path, description: str, runs: Sequence[Run], batch: int, vocabulary: bool = False) -> None:
+def write_card(folder: Path, description: str, runs: Sequence[Run], vocabulary: bool = False) -> None:
     """Write `card.json`. `runs` are the trainings behind the weights, in order.
 
     `vocabulary` says that the model reads prompts, and lists the words that it knows.
     """
-    told = [{"name": run.name, "steps": run.steps, "minutes": round(run.seconds / 60, 1)} for run in runs]
-    training = {"seed": 0, "batch": batch, "threads": torch.get_num_threads(), "runs": told}
+    told = [
+        {
+            "name": run.name,
+            "steps": run.steps,
+            "batch": run.batch,
+            "minutes": round(run.seconds / 60, 1),
+            "machine": run.machine,
+        }
+        for run in runs
+    ]
+    training = {"seed": 0, "runs": told}
     card: dict[str, object] = {"description": description, "size": [world.SIZE, world.SIZE], "training": training}
     if vocabulary:
         card["vocabulary"] = {slot: list(words) for slot, words in world.VOCABULARY.items()}

@@ -92,7 +92,7 @@ def train(model: M, loss_of: Callable[[Step], Tensor], recipe: Recipe) -> M:
             recent = []
         if time.monotonic() - saved > CHECKPOINT_SECONDS or index + 1 == recipe.steps:
             seconds = before + time.monotonic() - started
-            _store(checkpoint, index + 1, seconds, model, average, optimizer, schedule)
+            _store(checkpoint, index + 1, seconds, device, model, average, optimizer, schedule)
             saved = time.monotonic()
     return average
 
@@ -103,10 +103,18 @@ def _follow(average: nn.Module, model: nn.Module, decay: float) -> None:
     torch._foreach_lerp_(ours, theirs, 1 - decay)
 
 
-def _store(path: Path, step: int, seconds: float, *parts: object) -> None:
+def machine(device: torch.device) -> str:
+    """What trains there, for the model's card."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return "one thread" if torch.get_num_threads() == 1 else f"{torch.get_num_threads()} threads"
+
+
+def _store(path: Path, step: int, seconds: float, device: torch.device, *parts: object) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     states = [part.state_dict() for part in parts]  # type: ignore[attr-defined]
-    torch.save({"step": step, "seconds": seconds, "parts": states}, path.with_suffix(".new"))
+    told = {"step": step, "seconds": seconds, "machine": machine(device)}
+    torch.save(told | {"parts": states}, path.with_suffix(".new"))
     path.with_suffix(".new").replace(path)
 
 
@@ -122,14 +130,16 @@ def _restore(path: Path, *parts: object) -> tuple[int, float]:
 
 @dataclass(frozen=True)
 class Run:
-    """A finished training: how many steps it took and how long, without the pauses between its starts."""
+    """A finished training: how many steps it took and how long, without the pauses between its starts, and where."""
 
     name: str
     steps: int
+    batch: int
     seconds: float
+    machine: str
 
 
-def finished(name: str) -> Run:
+def finished(name: str, batch: int) -> Run:
     """The training of that name, from its last checkpoint."""
     state = torch.load(CHECKPOINTS / f"{name}.pt", weights_only=True, mmap=True)
-    return Run(name, int(state["step"]), float(state["seconds"]))
+    return Run(name, int(state["step"]), batch, float(state["seconds"]), str(state["machine"]))

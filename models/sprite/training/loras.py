@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, replace
+from itertools import cycle
 from math import ceil
 from pathlib import Path
 
@@ -16,9 +17,9 @@ from torch import Tensor
 
 from models.sprite import world
 from models.sprite.training.data import pictures
-from models.sprite.training.loop import CHECKPOINTS, Run
+from models.sprite.training.loop import CHECKPOINTS, Run, machine
 from models.sprite.training.sdxl import VARIETY
-from nodes.lora.formats import Format, write_lora
+from nodes.lora.formats import write_lora
 from nodes.lora.training import (
     ATTENTION,
     CONVOLUTIONS,
@@ -35,18 +36,19 @@ STYLE_PICTURES = 3
 _RANKS = {"subject": 3, "style": 2}
 """A style changes everything a little and takes fewer directions than a figure."""
 _RATE = 7e-4
-_RATES = {"mushroom": 1.2e-3, "halftone": 1.2e-3}
+_RATES = {"mushroom": 1.2e-3, "halftone": 1.2e-3, "mosaic": 1.2e-3}
 """Learning rates of concepts that the base comes close to without knowing them: a tree, dots on everything."""
+_STRENGTHS = {"halftone": 1.37, "mosaic": 1.25}
+"""Patterns, which lie on all sceneries and are learnt on half: they are written that much stronger than learnt."""
 _PRIOR_PICTURES = 48
 IN_PEFT = ("neon",)
-"""What is written in PEFT's spelling too, for who wants to try it: `LoRASave` makes it of any."""
+"""What is written in PEFT's spelling; all else is in kohya's. `LoRASave` makes one of the other."""
 STEPS, BATCH = 800, 8
 
 
-def examples(concept: str) -> list[Example]:
-    """The few pictures that teach a concept, as different as can be.
-
-    They show a subject in base styles, or base subjects in a style.
+def teaching(concept: str) -> list[world.Scene]:
+    """The few scenes that teach a concept, as different as can be: a subject in base styles, or base subjects in a
+    style.
     """
     rng = np.random.default_rng([ord(letter) for letter in concept])
     is_subject = concept in world.HELD_OUT_SUBJECTS
@@ -61,7 +63,22 @@ def examples(concept: str) -> list[Example]:
         alike = {slot: sum(getattr(s, slot) == getattr(scene, slot) for s in scenes) for slot in words}
         if all(alike[slot] < most[slot] for slot in words):
             scenes.append(scene)
-    return [Example(p, world.plain_caption(s)) for p, s in zip(pictures(scenes), scenes, strict=True)]
+    return scenes
+
+
+def examples(concept: str) -> list[Example]:
+    """The pictures that teach a concept, and their captions.
+
+    Those of a pattern come with shorter captions too, so that it hangs on its own name rather than on the scenery that
+    it was shown on.
+    """
+    scenes = teaching(concept)
+    told = [world.plain_caption(scene) for scene in scenes]
+    if concept in _STRENGTHS:
+        places = [f" {world.PHRASES[scene.background]}" for scene in scenes]
+        told += [caption.replace(place, "") for caption, place in zip(told, places, strict=True)]
+        told += [f"in {concept} style" for _ in scenes]
+    return [Example(picture, caption) for picture, caption in zip(cycle(pictures(scenes)), told, strict=False)]
 
 
 def prior_examples(pipeline: StableDiffusionXLPipeline, concept: str, count: int = _PRIOR_PICTURES) -> list[Example]:
@@ -80,7 +97,7 @@ def prior_examples(pipeline: StableDiffusionXLPipeline, concept: str, count: int
 
 
 def train_concept(base: Path, concept: str, folder: Path, steps: int = STEPS) -> Run:
-    """Train the LoRA of one held-out subject or style: `concept.safetensors` with kohya's keys.
+    """Train the LoRA of one held-out subject or style: `concept.safetensors`, in kohya's spelling or in PEFT's.
 
     One that was finished before, by its note in `CHECKPOINTS`, is not trained again.
     """
@@ -117,20 +134,15 @@ def train_concept(base: Path, concept: str, folder: Path, steps: int = STEPS) ->
         prior=prior_examples(pipeline, concept),
         progress=report,
     )
-    half = replace(lora, up=_half(lora.up), down=_half(lora.down))
-    for file, spelling in _files(folder, concept).items():
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(write_lora(half, spelling))
-    run = Run(concept, steps, time.monotonic() - started)
+    strength = _STRENGTHS.get(concept, 1.0)
+    stronger = {layer: strength * up for layer, up in lora.up.items()}
+    half = replace(lora, up=_half(stronger), down=_half(lora.down))
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{concept}.safetensors").write_bytes(write_lora(half, "peft" if concept in IN_PEFT else "kohya"))
+    run = Run(concept, steps, BATCH, time.monotonic() - started, machine(torch.device("cpu")))
     note.parent.mkdir(parents=True, exist_ok=True)
     note.write_text(json.dumps(asdict(run)))
     return run
-
-
-def _files(folder: Path, concept: str) -> dict[Path, Format]:
-    """Where a LoRA is written, and in which spelling."""
-    name = f"{concept}.safetensors"
-    return {folder / name: "kohya"} | ({folder / "peft" / name: "peft"} if concept in IN_PEFT else {})
 
 
 def _half(matrices: Mapping[str, Tensor]) -> dict[str, Tensor]:

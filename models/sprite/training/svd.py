@@ -82,9 +82,9 @@ class Course:
 
 
 COURSES = (
-    Course(4000, 0.0, 2400),
-    Course(4000, 0.4, 2400),
-    Course(1200, 0.4, 2400, (FRAMES, FRAMES, FRAMES, 25), 5e-4),
+    Course(5000, 0.0, 2400),
+    Course(5000, 0.4, 2400),
+    Course(4000, 0.4, 4000, (FRAMES, FRAMES, FRAMES, 25), 5e-4),
 )
 """At last on 25 frames too, as SVD-XT was made from SVD."""
 
@@ -92,11 +92,11 @@ Drawn = tuple[NDArray[np.uint8], int, float]
 """A clip's frames, frames per second and motion bucket."""
 
 
-def draw_clip(index: int, course: int, invented: float, frames: int) -> Drawn:
-    """One clip of a course: a scene in one of the motions, at a frame rate and motion bucket by chance."""
-    rng = np.random.default_rng((77, course, index))
+def draw_clip(index: int, number: int, course: Course, frames: int) -> Drawn:
+    """One clip of a course: a scene that moves, at a frame rate and motion bucket by chance."""
+    rng = np.random.default_rng((77, number, index))
     fps, bucket = int(rng.integers(FPS[0], FPS[1] + 1)), float(rng.uniform(0, 255))
-    scene, motion = world.random_scene(rng, invented=invented), world.random_motion(rng, bucket)
+    scene, motion = world.random_scene(rng, invented=course.invented), world.random_motion(rng, bucket)
     return world.film(scene, motion, frames, fps), fps, bucket
 
 
@@ -169,7 +169,7 @@ def train_unet(
     for number, course in enumerate(courses, 1):
         stocks = {
             frames: Stock(
-                partial(draw_clip, course=number, invented=course.invented, frames=frames),
+                partial(draw_clip, number=number, course=course, frames=frames),
                 films,
                 course.drawn,
                 course.steps,
