@@ -181,7 +181,10 @@ def processes(folder: Path, length: float, rounds: int) -> None:
         for count, times in taken.items():
             times.append(seconds(perf_counter, lambda: scan_all(paths, count)))  # noqa: B023
     one, two = (median(times) for times in taken.values())
-    print(f"eight videos of {length:.0f} s: {one:.1f} s in one process, {two:.1f} s in two, {one / two:.2f} times")
+    print(
+        f"eight videos of {length:.0f} s: {one:.1f} s in one process, {two:.1f} s in two, {one / two:.2f} times",
+        flush=True,
+    )
 
 
 def on_ray(folder: Path, length: float, rounds: int) -> None:
