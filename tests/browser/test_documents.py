@@ -191,6 +191,7 @@ def test_what_two_windows_change_of_one_workflow_is_kept_apart(editor: Editor) -
     editor.press("Control+s")
     expect(editor.toast).to_contain_text("Saved as “Shared”")
     other = Editor.on(editor.page.context, editor.server)
+    other.panel("Workflows").get_by_role("button", name=re.compile("^Shared Shared")).click()
     other.fill("Text", "text", "from there")
     other.press("Control+s")
     expect(other.toast).to_contain_text("Saved as “Shared”")
