@@ -71,7 +71,7 @@ function watch(): void {
   const soonDraft = later(keepDraft, DRAFT_AFTER);
   const soonSave = later(autosave, SAVE_AFTER, SAVE_AT_LATEST);
   store.subscribe((state: State, before: State) => {
-    if (state.job !== before.job) soonDraft();
+    if (state.job !== before.job || state.version !== before.version) soonDraft();
     if (state.document === before.document) return;
     soonDraft();
     soonSave();
