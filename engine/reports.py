@@ -19,8 +19,8 @@ from engine.values import Image
 
 logger = logging.getLogger("kinograph")
 
-TELL_SECONDS = 0.05
-"""How long events are gathered."""
+TELL_SECONDS = 0.03
+"""How far apart tellings are at least; what happens meanwhile is gathered."""
 MOST_LETTERS = 20_000
 """Of each text that tells of a failure."""
 MOST_WRITTEN = 1_000_000
@@ -118,17 +118,18 @@ class Reports:
             self._waking.notify()
 
     def _send(self) -> None:
-        shown = 0.0
+        shown = told = 0.0
         while not self._closed or self._messages:
             with self._waking:
                 if not (self._messages or self._closed):
                     self._waking.wait()
-            time.sleep(TELL_SECONDS)
+            time.sleep(max(0.0, told + TELL_SECONDS - time.monotonic()))
             with self._waking:
                 messages, self._messages = self._messages, []
                 preview = None
                 if self._preview and time.monotonic() - shown >= PREVIEW_SECONDS:
                     preview, self._preview, shown = self._preview, None, time.monotonic()
+            told = time.monotonic()
             for message in messages:
                 self._write(frame(message))
             if preview:

@@ -13,10 +13,14 @@ from engine.reports import MOST_LETTERS, MOST_WRITTEN, Reports
 
 
 def told(events: Iterable[Event]) -> list[dict[str, Any]]:
+    """What is told of events that come before the first telling."""
     out = BytesIO()
-    with Reports(out) as reports, reports.of("job", {"output": Path("/out")}):
+    reports = Reports(out)
+    with reports.of("job", {"output": Path("/out")}):
         for event in events:
             reports.event(event)
+    with reports:
+        pass
     return [event for line in out.getvalue().splitlines() for event in json.loads(line)["events"]]
 
 
