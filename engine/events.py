@@ -109,6 +109,8 @@ class NodeFailed:
     node: str
     kind: str
     problem: Problem
+    error: str
+    """The class of what was raised: "ValueError", "torch.OutOfMemoryError"."""
     exit_code: int
     inputs: Mapping[str, str]
     """What it was given, each input in a few words."""
@@ -120,7 +122,8 @@ class NodeFailed:
         """The event for what a node raised."""
         code = error.exit_code if isinstance(error, KinographError) else NodeError.exit_code
         told = {name: brief(value) for name, value in inputs.items()}
-        return cls(node, kind, problem_of(node, error), code, told, "".join(traceback.format_exception(error)))
+        trace = "".join(traceback.format_exception(error))
+        return cls(node, kind, problem_of(node, error), _name(type(error)), code, told, trace)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +176,10 @@ def problem_of(node: str, error: BaseException) -> Problem:
     if isinstance(error, KinographError):
         return Problem(error.message, node, error.input, error.hint)
     return Problem("".join(traceback.format_exception_only(error)).strip(), node)
+
+
+def _name(kind: type) -> str:
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
 def to_json(event: Event) -> dict[str, Any]:

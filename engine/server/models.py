@@ -41,6 +41,8 @@ TELL: web.AppKey[Callable[[dict[str, Any]], object]] = web.AppKey("tell")
 DEVICES = web.AppKey("devices", dict[str, dict[str, Any]])
 """The devices of the workers by name, as they have told."""
 
+PROTOCOL = "0.3.64"
+"""The version of ComfyUI whose protocol is spoken: some clients go by it."""
 AT_ONCE = 2
 """Models that are fetched at a time; others wait."""
 MOST_WAITING = 100
@@ -124,6 +126,7 @@ class System(Answer):
     ram_total: int
     ram_free: int
     kinograph_version: str
+    comfyui_version: str = PROTOCOL
     python_version: str
     pytorch_version: str
     embedded_python: bool = False

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from engine.errors import KinographError
 from engine.jobs import Job, Outputs
 from engine.kinds import kind_of
 from engine.subgraphs import outermost
@@ -130,7 +131,7 @@ def last_message(job: Job, executed: list[str]) -> Message:
         **where,
         "executed": executed,
         "exception_message": problem.get("message", "failed"),
-        "exception_type": "KinographError",
+        "exception_type": failure.get("error") or KinographError.__name__,
         "traceback": (failure.get("trace") or job.record.get("trace") or "").splitlines(keepends=True),
         "current_inputs": failure.get("inputs", {}),
         "current_outputs": [],

@@ -26,8 +26,8 @@ from engine.events import (
     RunStarted,
 )
 
-FAILED = NodeFailed("c", "Save", Problem("no space [left]", "c"), 5, {"text": "'a [b]'"}, "Traceback")
-UNSTARTED = NodeFailed("a", "Load", Problem("can't write", "a"), 5, {}, "Traceback")  # its value came from the cache
+FAILED = NodeFailed("c", "Save", Problem("no space [left]", "c"), "OSError", 5, {"text": "'a [b]'"}, "Traceback")
+UNSTARTED = NodeFailed("a", "Load", Problem("can't write", "a"), "OSError", 5, {}, "Traceback")  # its value: cached
 EVENTS: list[Event] = [
     RunStarted(5, ("b", "c")),
     NodeCached("a", "Load"),

@@ -114,7 +114,7 @@ def test_a_failure_is_told_with_all_that_clients_read(server: Live) -> None:
         "node_id": "fails",
         "node_type": "Shout",
         "executed": ["first"],
-        "exception_type": "KinographError",
+        "exception_type": "ValueError",
         "current_inputs": {"text": "'before'"},
         "current_outputs": [],
     }
