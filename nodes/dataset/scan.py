@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import cv2
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from engine.values import Table
 from nodes.dataset.cuts import Cut, CutFinder
@@ -262,13 +263,14 @@ def parts(
     Raises:
         InputError: the file can't be opened as a video, or holds no picture.
     """
-    cv2.setNumThreads(1)
     if after is not None and after.last:
         return
+    cv2.setNumThreads(1)
     footage = Footage(path, threads)
-    while after is None or not after.last:
-        after = _part(footage, settings, after, progress)
-        yield after
+    with threadpool_limits(1, "blas"):  # matrices are small here: a second thread would only spin, on another's core
+        while after is None or not after.last:
+            after = _part(footage, settings, after, progress)
+            yield after
 
 
 def _part(footage: Footage, settings: ScanSettings, before: Part | None, progress: Callable[[float], object]) -> Part:

