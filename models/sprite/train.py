@@ -41,10 +41,11 @@ def train_words(**length: int) -> None:
 def train_sdxl(steps: int | None = None, device: str = "cpu") -> None:
     tokenizer, towers = encoders.load_tokenizer(), encoders.load_towers().to(device)
     vae = autoencoder.load(autoencoder.PICTURES).to(device)
-    courses = [replace(course, steps=steps or course.steps) for course in sdxl.COURSES]
+    planned = sdxl.COURSES if vae.device.type == "cpu" else sdxl.COURSES_OF_A_GPU
+    courses = [replace(course, steps=steps or course.steps) for course in planned]
     unet = sdxl.train_unet(tokenizer, towers, vae, courses)
     sdxl.save(sdxl.assemble(tokenizer, towers, vae, unet), FAMILY / "sdxl")
-    runs = [finished(f"sdxl-{number}", sdxl.BATCH) for number in range(1, len(courses) + 1)]
+    runs = [finished(f"sdxl-{number}", course.batch) for number, course in enumerate(courses, 1)]
     write_card(FAMILY / "sdxl", "A small Stable Diffusion XL of the sprite world", runs, vocabulary=True)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from models.sprite import world
-from models.sprite.training import autoencoder, encoders, loop, sdxl, svd
+from models.sprite.training import autoencoder, captioner, encoders, loop, sdxl, svd
+from models.sprite.training.ahead import Ahead
 from models.sprite.training.autoencoder import PICTURES, VIDEOS, Layout
 from models.sprite.training.data import pictures
 from models.sprite.training.graphs import Recorded
@@ -55,6 +57,11 @@ def test_samples_drawn_ahead_by_all_cores_come_in_order() -> None:
     assert list(drawn_ahead(abs, 20)) == list(range(20))
 
 
+def test_what_coming_steps_learn_from_is_drawn_in_their_order_from_any_one_on() -> None:
+    ahead = Ahead(abs, 12)
+    assert [ahead(step) for step in range(2, 12)] == list(range(2, 12))
+
+
 def test_a_recorded_pass_is_the_networks_own() -> None:
     network = nn.Linear(8, 4)
     x = torch.randn(3, 8)
@@ -85,7 +92,6 @@ def test_the_laid_encoder_gives_the_principal_components_of_blocks(layout: Layou
 @pytest.fixture
 def _in_a_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop, "CHECKPOINTS", tmp_path)
-    monkeypatch.setattr(sdxl, "BATCH", 2)
     monkeypatch.setattr(svd, "BATCH", 2)
 
 
@@ -94,7 +100,7 @@ def test_the_picture_models_courses_change_all_of_its_weights(tmp_path: Path) ->
     torch.manual_seed(0)
     tokenizer = encoders.train_tokenizer(tmp_path / "bpe", captions=200)
     towers = encoders.Towers(tokenizer).eval().requires_grad_(False)
-    courses = (sdxl.Course(1, 0.0, 8), sdxl.Course(1, 0.5, 8))
+    courses = (sdxl.Course(1, 2, 0.0, 8), sdxl.Course(1, 2, 0.5, 8))
     trained = sdxl.train_unet(tokenizer, towers, laid(PICTURES), courses)
     torch.manual_seed(0)
     assert unchanged(sdxl.build_unet(), trained) == []
@@ -107,7 +113,19 @@ def test_the_video_model_learns_from_clips_of_both_lengths(tmp_path: Path) -> No
     towers = encoders.Towers(encoders.train_tokenizer(tmp_path / "bpe", captions=200)).eval().requires_grad_(False)
     trained = svd.train_unet(towers, laid(VIDEOS), [svd.Course(2, 0.4, 8, (14, 25))])
     torch.manual_seed(0)
-    assert unchanged(svd.build_unet(), trained) == []
+    left = unchanged(svd.build_unet(), trained)
+    # The key frame's embedding is a single token: whatever asks for it gets it, so these have no gradient.
+    assert all(name.endswith("norm2.bias") for name in left), left
+
+
+@pytest.mark.usefixtures("_in_a_moment")
+def test_the_captioners_eyes_learn_in_all_courses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(captioner, "EYE_COURSES", (1, 1, 1, 1))
+    torch.manual_seed(0)
+    encoder = captioner.build(captioner.build_tokenizer()).git.image_encoder
+    before = copy.deepcopy(encoder)
+    assert set(unchanged(before, captioner.train_eyes(encoder))) <= {"vision_model.embeddings.position_ids"}
+    assert loop.finished("captioner-eyes-4", batch=captioner.EYE_BATCH).steps == 1
 
 
 def laid(layout: Layout) -> autoencoder.AutoencoderKL:

@@ -13,15 +13,20 @@ from types import SimpleNamespace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import BertTokenizer, GitConfig, GitForCausalLM, GitProcessor
 
 from models.sprite import world
+from models.sprite.training.ahead import Ahead
 from models.sprite.training.clip import PATCH, image_processor, normalised
-from models.sprite.training.data import pictures
+from models.sprite.training.data import pictures, tensor
 from models.sprite.training.heads import Heads
 from models.sprite.training.loop import Recipe, Step, train
+
+Pictures = NDArray[np.uint8]
+"""(N, 64, 64, 3)."""
 
 FRAMES = 6
 WIDTH = 128
@@ -101,11 +106,11 @@ class Seeing(nn.Module):
         self.encoder, self.heads, self.pose = encoder, Heads(WIDTH, world.VOCABULARY), nn.Linear(WIDTH, 5)
         self.moves = nn.Linear(WIDTH, 6)
 
-    def loss(self, scenes: Sequence[world.Scene], *, pairs: bool) -> Tensor:
+    def loss(self, scenes: Sequence[world.Scene], drawn: Pictures, *, pairs: bool) -> Tensor:
         """Cross entropy of the attributes, that of the subject twice over, and the absolute error of the pose; of
         `pairs`, scenes 0 and 1, 2 and 3 and so on, also that of what moves from one to the other.
         """
-        tokens = self.encoder(normalised(pictures(scenes))).last_hidden_state
+        tokens = self.encoder(normalised(tensor(drawn))).last_hidden_state
         truths = [{slot: getattr(scene, slot) for slot in world.VOCABULARY} for scene in scenes]
         poses = torch.tensor([_pose(scene) for scene in scenes])
         moved = moves(scenes)[::2]
@@ -138,17 +143,26 @@ def train_eyes(encoder: nn.Module) -> nn.Module:
     """
     seeing = Seeing(encoder)
 
-    def loss_of(step: Step, seeing: Seeing, before: int, pairs: bool) -> Tensor:
-        if pairs:
-            return seeing.loss([scene for _ in range(EYE_BATCH // 2) for scene in _pair(step.rng)], pairs=True)
-        variety = min(1.0, 0.3 + (before + step.index) / (0.6 * EYE_COURSES[0]))
-        return seeing.loss([_moment(step.rng, variety) for _ in range(EYE_BATCH)], pairs=False)
+    def loss_of(step: Step, seeing: Seeing, ahead: Ahead[tuple[list[world.Scene], Pictures]], pairs: bool) -> Tensor:
+        return seeing.loss(*ahead(step.index), pairs=pairs)
 
     for course, steps in enumerate(EYE_COURSES, 1):
-        here = partial(loss_of, seeing=seeing, before=sum(EYE_COURSES[: course - 1]), pairs=course >= PAIRED)
-        recipe = Recipe(f"captioner-eyes-{course}", steps, 1e-3, ema=0.998, seed=course)
+        ahead = Ahead(partial(draw_scenes, course=course), steps)
+        here = partial(loss_of, seeing=seeing, ahead=ahead, pairs=course >= PAIRED)
+        recipe = Recipe(f"captioner-eyes-{course}", steps, 1e-3, ema=0.998)
         seeing = train(seeing.requires_grad_(True), here, recipe)
     return seeing.encoder
+
+
+def draw_scenes(step: int, course: int) -> tuple[list[world.Scene], Pictures]:
+    """Scenes for a step of a course, and how they look."""
+    rng = np.random.default_rng((course, step))
+    if course >= PAIRED:
+        scenes = [scene for _ in range(EYE_BATCH // 2) for scene in _pair(rng)]
+    else:
+        variety = min(1.0, 0.3 + (sum(EYE_COURSES[: course - 1]) + step) / (0.6 * EYE_COURSES[0]))
+        scenes = [_moment(rng, variety) for _ in range(EYE_BATCH)]
+    return scenes, np.stack([world.draw(scene) for scene in scenes])
 
 
 def _moment(rng: np.random.Generator, variety: float) -> world.Scene:

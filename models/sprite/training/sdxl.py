@@ -34,13 +34,16 @@ class Course:
     """
 
     steps: int
+    batch: int
     invented: float
     drawn: int
     """Different pictures; to draw and encode one takes a CPU half as long as to learn from it."""
 
 
-COURSES = (Course(1500, 0.0, 30_000), Course(11_500, 0.5, 100_000))
-BATCH = 128
+COURSES = (Course(3000, 32, 0.0, 20_000), Course(5000, 32, 0.5, 30_000))
+"""For a CPU: an hour and more of two cores."""
+COURSES_OF_A_GPU = (Course(1500, 128, 0.0, 30_000), Course(11_500, 128, 0.5, 100_000))
+"""What ships was trained by these; LoRAs learn more easily on it."""
 _CAPTIONS = 4
 """Ways in which each picture is described."""
 _UNCONDITIONAL = 0.1
@@ -138,7 +141,7 @@ def train_unet(
     tokenizer: CLIPTokenizer,
     towers: encoders.Towers,
     autoencoder: AutoencoderKL,
-    courses: Sequence[Course] = COURSES,
+    courses: Sequence[Course],
 ) -> UNet2DConditionModel:
     """Train on drawn sprites, where autoencoder and towers are; a tenth of the captions are left out for guidance."""
     torch.manual_seed(0)
@@ -151,9 +154,9 @@ def train_unet(
         images = tensor(picture for picture, _ in drawn).to(device)
         return encode_latents(autoencoder, images), ids.view(len(drawn), _CAPTIONS, -1).to(device)
 
-    def loss_of(step: Step, stock: Stock[Described], recorded: Recorded) -> Tensor:
-        latents, captions = stock.batch(step.index, step.rng, BATCH)
-        told = torch.rand(BATCH, generator=step.noise, device=device) >= _UNCONDITIONAL
+    def loss_of(step: Step, batch: int, stock: Stock[Described], recorded: Recorded) -> Tensor:
+        latents, captions = stock.batch(step.index, step.rng, batch)
+        told = torch.rand(batch, generator=step.noise, device=device) >= _UNCONDITIONAL
         ids = captions[:, step.index % _CAPTIONS]
         return levels.loss(recorded, latents, step.noise, conditions(ids, told.float()))
 
@@ -161,7 +164,7 @@ def train_unet(
         stock = Stock(partial(draw_described, course=course), prepare, course.drawn, course.steps, device)
         recorded = Recorded(unet.requires_grad_(True), _velocity(unet))
         recipe = Recipe(f"sdxl-{number}", course.steps, 8e-4, warmup=200)
-        unet = train(unet, partial(loss_of, stock=stock, recorded=recorded), recipe)
+        unet = train(unet, partial(loss_of, batch=course.batch, stock=stock, recorded=recorded), recipe)
     return unet
 
 
