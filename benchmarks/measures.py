@@ -21,6 +21,16 @@ def share(hits: Iterable[bool]) -> str:
     return f"{100 * p:.1f} % ({100 * (centre - spread):.1f}–{100 * (centre + spread):.1f}, n = {n})"
 
 
+def share_of_groups(groups: Sequence[Sequence[bool]], of: str) -> str:
+    """A share in per cent of what comes in groups of a size that are right or wrong together, as the videos of one key
+    frame are; the 95 % interval is by how the groups differ.
+    """
+    each = np.mean(groups, axis=1)
+    p, spread = float(each.mean()), 1.96 * float(each.std(ddof=1)) / np.sqrt(len(each))
+    low, high = max(p - spread, 0.0), min(p + spread, 1.0)
+    return f"{100 * p:.1f} % ({100 * low:.1f}–{100 * high:.1f}, n = {np.size(groups)} of {len(groups)} {of})"
+
+
 def mean(values: Sequence[float], unit: str) -> str:
     """A mean with its 95 % interval."""
     spread = 1.96 * float(np.std(values, ddof=1)) / np.sqrt(len(values))
