@@ -11,7 +11,6 @@ import multiprocessing
 import os
 import signal
 import time
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -114,7 +113,6 @@ def described(
             if isinstance(found, str):
                 raise NodeError(f"Ray failed: {found}")
             yield found
-        driver.join(GRACE)  # ended from outside, Ray would complain
     finally:
         driver.terminate()
         driver.join(GRACE)
@@ -142,6 +140,8 @@ def _next(told: Queue[Told], driver: SpawnProcess, waiting: Callable[[], object]
 def _drive(asked: Queue[Task | None], told: Queue[Told], stages: Stages, processes: int) -> None:
     """In a process of its own: have everything done, and tell it as it comes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the run, which ends this process
+    with Path(os.devnull).open("w") as nowhere:  # Ray tells of its inner workings, which its logs hold as well
+        os.dup2(nowhere.fileno(), 2)
     try:
         for found in driven(iter(asked.get, None), stages, processes):
             told.put(found)
@@ -219,7 +219,6 @@ def _settings() -> None:
     A cluster of its own listens on all addresses, so nobody gets in without a token that it alone knows.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # else Ray tells of its own inner workings on the terminal
     if "RAY_ADDRESS" not in os.environ:
         os.environ.setdefault("RAY_AUTH_MODE", "token")
         os.environ.setdefault("RAY_AUTH_TOKEN", token_hex(32))
@@ -229,9 +228,7 @@ def _settings() -> None:
 def _cluster(processes: int) -> Iterator[None]:
     """The cluster that RAY_ADDRESS names, or one of this machine's that lives as long as the run."""
     import ray
-    from ray.util.annotations import RayDeprecationWarning
 
-    warnings.filterwarnings("ignore", category=RayDeprecationWarning)  # of how retries are set: see pyproject.toml
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     options: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
     if "RAY_ADDRESS" not in os.environ:  # one CPU more than for scans: the models' stage takes one
