@@ -46,9 +46,14 @@ def test_nothing_serious_stands_in_the_way(editor: Editor, theme: str) -> None:
     editor.add("text", 500, 650)
     editor.page.mouse.click(1100, 650, button="right")
     editor.choose("Add a note")
+    queue = editor.panel("Queue")
+    queue.get_by_role("button", name="Pause the queue").click()
     editor.run()
+    expect(editor.button("Queue 1")).to_be_visible()
+    found = {"a job that waits": faults(editor.page)}
+    queue.get_by_role("button", name="Resume the queue").click()
     editor.ended()
-    found = {"graph": faults(editor.page)}
+    found["graph"] = faults(editor.page)
     for name in PANELS:
         editor.panel(name)
         found[name] = faults(editor.page)

@@ -200,6 +200,7 @@ def test_bodies_are_json_whatever_they_call_themselves(server: Live, kind: str) 
 
 
 def test_jobs_wait_in_order_and_can_be_taken_out(server: Live) -> None:
+    server.until(lambda: server.get("/prompt")["exec_info"]["queue_remaining"] == 0)
     running = server.submit(saving("Wait", "long", steps=500))
     server.running(running)
     first, second = (server.submit(saving("Wait", name)) for name in ("first", "second"))

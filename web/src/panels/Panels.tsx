@@ -28,19 +28,22 @@ export function Panels() {
   return (
     <>
       <nav className="rail" aria-label={t("panel.label")}>
-        {Object.entries(PANELS).map(([name, { icon: Icon, text }]) => (
-          <button
-            key={name}
-            type="button"
-            aria-pressed={open === name}
-            aria-label={t(text)}
-            onClick={() => toggle(name as PanelName)}
-          >
-            <Icon aria-hidden />
-            <span>{t(text)}</span>
-            {name === "queue" && waiting > 0 && <b>{waiting}</b>}
-          </button>
-        ))}
+        {Object.entries(PANELS).map(([name, { icon: Icon, text }]) => {
+          const count = name === "queue" && waiting > 0 ? ` ${waiting}` : "";
+          return (
+            <button
+              key={name}
+              type="button"
+              aria-pressed={open === name}
+              aria-label={t(text) + count}
+              onClick={() => toggle(name as PanelName)}
+            >
+              <Icon aria-hidden />
+              <span>{t(text)}</span>
+              {count && <b>{count}</b>}
+            </button>
+          );
+        })}
       </nav>
       {found && open && (
         <aside className="panel" aria-label={t(found.text)}>
