@@ -22,30 +22,17 @@ def best() -> str:
 
 
 def every() -> list[dict[str, str | int]]:
-    """All devices of the best kind, each GPU or the CPU: `name`, `type`, `index`, and bytes of memory.
-
-    `torch_vram` is what torch has taken of a GPU's for later use, as ComfyUI's clients are told it.
-    """
+    """All devices of the best kind, each GPU or the CPU: `name`, `type`, `index`, and bytes of memory."""
     if (device := best()) == "cuda":
         import torch
 
-        return [_gpu(index) for index in range(torch.cuda.device_count())]
+        return [_gpu(index, *torch.cuda.mem_get_info(index)) for index in range(torch.cuda.device_count())]
     memory = psutil.virtual_memory()
-    return [_told(device, 0, memory.total, memory.available, memory.total, memory.available)]
+    return [{"name": device, "type": device, "index": 0, "vram_total": memory.total, "vram_free": memory.available}]
 
 
-def _gpu(index: int) -> dict[str, str | int]:
-    import torch
-
-    free, total = torch.cuda.mem_get_info(index)
-    taken = torch.cuda.memory_reserved(index)
-    return _told(f"cuda:{index}", index, total, free, taken, taken - torch.cuda.memory_allocated(index))
-
-
-def _told(name: str, index: int, total: int, free: int, torch_total: int, torch_free: int) -> dict[str, str | int]:
-    about: dict[str, str | int] = {"name": name, "type": name.partition(":")[0], "index": index}
-    memory = {"vram_total": total, "vram_free": free, "torch_vram_total": torch_total, "torch_vram_free": torch_free}
-    return about | memory
+def _gpu(index: int, free: int, total: int) -> dict[str, str | int]:
+    return {"name": f"cuda:{index}", "type": "cuda", "index": index, "vram_total": total, "vram_free": free}
 
 
 def named(device: str) -> str:

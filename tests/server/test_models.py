@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 import time
 from collections.abc import AsyncIterator
@@ -158,5 +159,6 @@ def test_the_cache_is_told_trimmed_and_cleared(server: Server, tmp_path: Path) -
 def test_the_machine_is_told(server: Server) -> None:
     stats = server.get("/api/system_stats").json
     assert 0 < stats["system"]["ram_free"] <= stats["system"]["ram_total"]
-    assert stats["system"].keys() >= {"os", "python_version", "pytorch_version", "comfyui_version", "embedded_python"}
+    assert stats["system"].keys() >= {"os", "python_version", "pytorch_version", "embedded_python", "argv"}
+    assert re.fullmatch(r"\d+\.\d+\.\d+", stats["system"]["comfyui_version"])
     assert stats["devices"] == [{"name": "cpu", "type": "cpu", "index": 0, "vram_total": 1, "vram_free": 1}]

@@ -113,9 +113,10 @@ def test_the_video_model_learns_from_clips_of_both_lengths(tmp_path: Path) -> No
     towers = encoders.Towers(encoders.train_tokenizer(tmp_path / "bpe", captions=200)).eval().requires_grad_(False)
     trained = svd.train_unet(towers, laid(VIDEOS), [svd.Course(2, 0.4, 8, (14, 25))])
     torch.manual_seed(0)
-    left = unchanged(svd.build_unet(), trained)
-    # The key frame's embedding is a single token: whatever asks for it gets it, so these have no gradient.
-    assert all(name.endswith("norm2.bias") for name in left), left
+    # The key frame's embedding is a single token: however it is asked for, it is all there is. So what only asks has no
+    # gradient; weights shrink all the same, and a bias of 0 stays.
+    asking = [f"{block}.norm2.bias" for block, module in trained.named_modules() if hasattr(module, "attn2")]
+    assert sorted(unchanged(svd.build_unet(), trained)) == sorted(asking)
 
 
 @pytest.mark.usefixtures("_in_a_moment")
@@ -124,7 +125,7 @@ def test_the_captioners_eyes_learn_in_all_courses(monkeypatch: pytest.MonkeyPatc
     torch.manual_seed(0)
     encoder = captioner.build(captioner.build_tokenizer()).git.image_encoder
     before = copy.deepcopy(encoder)
-    assert set(unchanged(before, captioner.train_eyes(encoder))) <= {"vision_model.embeddings.position_ids"}
+    assert unchanged(before, captioner.train_eyes(encoder)) == []
     assert loop.finished("captioner-eyes-4", batch=captioner.EYE_BATCH).steps == 1
 
 

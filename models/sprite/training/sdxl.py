@@ -41,9 +41,9 @@ class Course:
 
 
 COURSES = (Course(3000, 32, 0.0, 20_000), Course(5000, 32, 0.5, 30_000))
-"""For a CPU: an hour and more of two cores."""
+"""For a CPU."""
 COURSES_OF_A_GPU = (Course(1500, 128, 0.0, 30_000), Course(11_500, 128, 0.5, 100_000))
-"""What ships was trained by these; LoRAs learn more easily on it."""
+"""For a GPU: what ships was trained by these."""
 _CAPTIONS = 4
 """Ways in which each picture is described."""
 _UNCONDITIONAL = 0.1
