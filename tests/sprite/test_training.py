@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 from models.sprite import world
 from models.sprite.training import autoencoder, captioner, encoders, loop, sdxl, svd
-from models.sprite.training.ahead import Ahead
+from models.sprite.training.ahead import Ahead, drawn_ahead
 from models.sprite.training.autoencoder import PICTURES, VIDEOS, Layout
 from models.sprite.training.data import pictures
 from models.sprite.training.graphs import Recorded
 from models.sprite.training.principal import lay_components
-from models.sprite.training.stock import Stock, drawn_ahead
+from models.sprite.training.stock import Stock
 
 CPU = torch.device("cpu")
 
@@ -54,7 +54,7 @@ def test_a_restarted_stock_gives_the_same_batches() -> None:
 
 
 def test_samples_drawn_ahead_by_all_cores_come_in_order() -> None:
-    assert list(drawn_ahead(abs, 20)) == list(range(20))
+    assert list(drawn_ahead(abs, range(20), processes=2)) == list(range(20))
 
 
 def test_what_coming_steps_learn_from_is_drawn_in_their_order_from_any_one_on() -> None:

@@ -1,4 +1,4 @@
-"""What the next steps learn from, drawn by another process while this one learns from what came before."""
+"""Samples drawn ahead by other processes, while this one learns from what came before."""
 
 from __future__ import annotations
 
@@ -10,10 +10,28 @@ from torch.utils.data import DataLoader, Dataset
 R = TypeVar("R")
 
 _READY = 8
-"""Steps ahead."""
+"""Samples that each process may be ahead."""
 
 
-class Ahead(Dataset[R], Generic[R]):
+def drawn_ahead(draw: Callable[[int], R], indices: range, processes: int = 1) -> Iterator[R]:
+    """What `draw` gives for each index, in their order."""
+    options: dict[str, Any] = {"num_workers": processes, "prefetch_factor": _READY, "collate_fn": _as_it_is}
+    yield from DataLoader(_Drawing(draw), batch_size=None, sampler=indices, **options)
+
+
+class _Drawing(Dataset[R], Generic[R]):
+    def __init__(self, draw: Callable[[int], R]) -> None:
+        self.draw = draw
+
+    def __getitem__(self, index: int) -> R:
+        return self.draw(index)
+
+
+def _as_it_is(drawn: Any) -> Any:
+    return drawn
+
+
+class Ahead(Generic[R]):
     """Gives each step what `draw` gives for its index; steps ask in turn, from any one on.
 
     Args:
@@ -27,21 +45,5 @@ class Ahead(Dataset[R], Generic[R]):
 
     def __call__(self, step: int) -> R:
         if self._drawn is None:
-            self._drawn = iter(
-                DataLoader(
-                    self,
-                    batch_size=None,
-                    sampler=range(step, self.steps),
-                    num_workers=1,
-                    prefetch_factor=_READY,
-                    collate_fn=_as_it_is,
-                )
-            )
+            self._drawn = drawn_ahead(self.draw, range(step, self.steps))
         return next(self._drawn)
-
-    def __getitem__(self, step: int) -> R:
-        return self.draw(step)
-
-
-def _as_it_is(drawn: Any) -> Any:
-    return drawn

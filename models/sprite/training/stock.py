@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from math import ceil
 from typing import Generic, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from models.sprite.training.ahead import drawn_ahead
 
 R = TypeVar("R")
 
@@ -40,7 +41,9 @@ class Stock(Generic[R]):
         device: torch.device,
     ) -> None:
         self.prepare, self.kept, self.steps = prepare, kept, steps
-        self._drawn = drawn_ahead(draw, kept) if device.type == "cuda" else map(draw, range(kept))
+        self._drawn = (
+            drawn_ahead(draw, range(kept), os.cpu_count() or 1) if device.type == "cuda" else map(draw, range(kept))
+        )
         self._held = 0
         self._samples: tuple[Tensor, ...] = ()
 
@@ -59,9 +62,3 @@ class Stock(Generic[R]):
         for whole, part in zip(self._samples, prepared, strict=True):
             whole[self._held : self._held + count] = part
         self._held += count
-
-
-def drawn_ahead(draw: Callable[[int], R], count: int) -> Iterator[R]:
-    """Draw in as many processes as there are cores, in order."""
-    with multiprocessing.get_context("fork").Pool(os.cpu_count()) as pool:
-        yield from pool.imap(draw, range(count), chunksize=8)
