@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 NPM = PATH="$$(cd "$(BIN)" && pwd):$$PATH" && export PATH && cd web && npm
-THEME ?= a quiet evening by the sea
+THEME ?= fireworks
 OUT ?= output
 
 EDITOR := engine/server/editor/index.html

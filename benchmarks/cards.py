@@ -40,11 +40,13 @@ CARDS = {
         sheets=("sdxl",),
     ),
     "svd": Card(
-        about="A Stable Video Diffusion with 4.7 million parameters in its UNet: a picture → 14 or 25 frames of 64×64 "
-        "pixels, as fast as the motion bucket asks. `StableVideoDiffusionPipeline.from_pretrained` loads it.",
-        data="Drawn clips of all motions at 4 to 20 frames per second and any motion bucket, 2,400 in each of the "
-        "first two courses of training, 4,000 of each length in the last: of named subjects and styles, then with "
-        "made-up ones, at last with clips of 25 frames too.",
+        about="A Stable Video Diffusion with 5.2 million parameters in its UNet: a picture → 14 or 25 frames of 64×64 "
+        "pixels, as fast as the motion bucket asks. `StableVideoDiffusionPipeline.from_pretrained` loads it. A "
+        "`max_guidance_scale` of 1 is enough, as the key frame decides how all goes on.",
+        data="40,000 drawn clips of 25 frames, of which most steps see 14, at 4 to 20 frames per second and any motion "
+        "bucket, 30 % of them out of focus; subjects and styles are made-up ones in 40 %. Fish and cars drift where "
+        "their head is, cats bounce, stars and flowers spin, trees grow, boats shake, the camera pans over houses, and "
+        "all else bounces.",
         sheets=("svd",),
     ),
     "loras": Card(

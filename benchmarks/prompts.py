@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -18,7 +19,7 @@ from rich.table import Table
 from benchmarks.measures import share
 from engine.errors import InputError
 from engine.node import Context
-from engine.values import ImageModel
+from engine.values import Image, ImageModel
 from models.sprite import world
 from models.sprite.judging import Judge, load_judge
 from nodes.image.nodes import ImageModelLoad, KeyframeSampler, ModelVocabulary
@@ -26,7 +27,6 @@ from nodes.lora.nodes import LoRAApply, LoRALoad, ZipLoRAMerge
 from nodes.text.nodes import LLMLoad, LookaheadDecode
 
 WORKFLOW = Path(__file__).parent.parent / "workflows" / "prompt_to_video.json"
-PICTURES = 2
 THEMES = """a quiet evening by the sea; a storm is coming; the first snow of winter; a picnic in summer; lost in space;
 my grandmother's garden; city streets after rain; a birthday party; a lazy Sunday morning; the long journey home;
 a secret in the forest; spring is here; loneliness; a holiday at the ocean; a midnight adventure; above the clouds;
@@ -35,23 +35,27 @@ fireworks; the deep blue; desert heat; a hero who never gives up; music and danc
 graffiti; a dream about tomorrow""".replace("\n", " ").split("; ")
 
 
-def adapted(ctx: Context, settings: dict[str, dict[str, object]]) -> ImageModel:
+Settings = dict[str, Any]
+"""The main workflow's nodes."""
+
+
+def constants(settings: Settings, node: str) -> dict[str, Any]:
+    """The inputs of a node that are no links."""
+    return {name: value for name, value in settings[node]["inputs"].items() if not isinstance(value, list)}
+
+
+def adapted(ctx: Context, settings: Settings) -> ImageModel:
     """The image model of the main workflow, with the zipped LoRA that it samples with."""
-
-    def constants(node: str) -> dict[str, object]:
-        return {name: value for name, value in settings[node]["inputs"].items() if not isinstance(value, list)}  # type: ignore[attr-defined]
-
-    model = ImageModelLoad(**constants("image_model")).run(ctx)
-    subject, style = (LoRALoad(**constants(node)).run(ctx) for node in ("subject", "style"))
-    zipped = ZipLoRAMerge(model=model, subject=subject, style=style, **constants("zipped")).run(ctx)
+    model = ImageModelLoad(**constants(settings, "image_model")).run(ctx)
+    subject, style = (LoRALoad(**constants(settings, node)).run(ctx) for node in ("subject", "style"))
+    zipped = ZipLoRAMerge(model=model, subject=subject, style=style, **constants(settings, "zipped")).run(ctx)
     return LoRAApply(model=model, lora=zipped.lora).run(ctx)
 
 
-def right(ctx: Context, judge: Judge, model: ImageModel, prompt: str, subject: str, seed: int) -> dict[str, list[bool]]:
+def right(judge: Judge, key_frames: Image, prompt: str, subject: str) -> dict[str, list[bool]]:
     """Whether each key frame shows the subject and the colour that the prompt names."""
     colour = next(colour for colour in world.COLOURS if colour in prompt.split())
-    sampler = KeyframeSampler(model=model, prompt=prompt, count=PICTURES, steps=20, guidance_scale=4.0, seed=seed)
-    answers = judge.answers(sampler.run(ctx).pixels)
+    answers = judge.answers(key_frames.pixels)
     return {"subject": [a["subject"] == subject for a in answers], "colour": [a["colour"] == colour for a in answers]}
 
 
@@ -77,7 +81,9 @@ def main() -> None:
             Console(stderr=True).print(f"{theme}: {error}")
         for who, prompt in prompts.items():
             Console(stderr=True).print(f"{theme}: {who}: {prompt}")
-            for slot, found in right(ctx, judge, model, prompt, subject, 100 * index).items():
+            drawn = {"model": model, "prompt": prompt, "seed": 100 * index}
+            sampler = KeyframeSampler(**constants(settings, "keyframes") | drawn)
+            for slot, found in right(judge, sampler.run(ctx), prompt, subject).items():
                 hits[who][slot] += found
     table = Table("prompts", "themes", "subject right", "colour right")
     for who, slots in hits.items():

@@ -120,16 +120,20 @@ _OCCASIONS = (("red", "on a beach"), ("blue", "in the snow"))
 
 
 def video_sheet() -> Image.Image:
-    """One key frame at rising motion buckets, and another in 25 frames."""
-    pipeline, rows = family.svd(), []
-    key_frames = pictures([world.random_scene(np.random.default_rng(seed), variety=VARIETY) for seed in (3, 8)])
-    for index, key_frame in enumerate(key_frames):
-        for bucket in (0, 64, 128, 192, 255):
-            frames = family.animate(pipeline, key_frame, bucket, 25, seed=index)
-            rows.append((f"motion bucket {bucket}", [key_frame, *frames[::2]]))
-    long = family.animate(pipeline, key_frames[0], 128, 25, seed=0, frames=25)
-    rows.append(("motion bucket 128,\n25 frames", [key_frames[0], *long[::4]]))
-    return sheet(rows, ["key frame", *(f"frame {i}" for i in range(1, 15, 2))])
+    """A key frame of every subject at one motion bucket; one of them at rising ones; two in 25 frames."""
+    pipeline, rng, subjects = family.svd(), np.random.default_rng(3), world.BASE_SUBJECTS
+    shown = pictures([world.random_scene(rng, (subject,), variety=VARIETY) for subject in subjects])
+
+    def rows_of(key_frames: Tensor, names: Sequence[str], bucket: int, frames: int = 14) -> list[Labelled]:
+        videos = family.animate(pipeline, key_frames, bucket, 20, frames)
+        each = [frames * part // 7 - 1 for part in range(1, 8)]  # seven over the whole of it
+        return [(name, [key, *video[each]]) for name, key, video in zip(names, key_frames, videos, strict=True)]
+
+    rows = rows_of(shown, [f"{subject},\nmotion bucket 160" for subject in subjects], 160)
+    for bucket in (0, 64, 128, 192, 255):
+        rows += rows_of(shown[:1], [f"motion bucket {bucket}"], bucket)
+    rows += rows_of(shown[:2], ["motion bucket 160,\n7 of 25 frames"] * 2, 160, frames=25)
+    return sheet(rows, ["key frame", *(f"frame {i}" for i in range(2, 15, 2))])
 
 
 def clip_sheet() -> Image.Image:

@@ -15,7 +15,7 @@ import torch
 from models.sprite import judging
 from models.sprite.training import autoencoder, captioner, clip, encoders, loras, sdxl, svd
 from models.sprite.training.card import write_card
-from models.sprite.training.loop import finished
+from models.sprite.training.loop import finished, run_name
 
 FAMILY = Path(__file__).parent
 
@@ -23,11 +23,6 @@ FAMILY = Path(__file__).parent
 def train_judge(steps: int = judging.STEPS) -> None:
     judging.train_judge(steps)
     write_card(judging.WEIGHTS.parent, "A classifier that only measures", [finished("judge", judging.BATCH)])
-
-
-def train_autoencoders(**length: int) -> None:
-    for layout in (autoencoder.PICTURES, autoencoder.VIDEOS):
-        autoencoder.train_autoencoder(layout, **length)
 
 
 def train_towers(**length: int) -> None:
@@ -40,21 +35,22 @@ def train_words(**length: int) -> None:
 
 def train_sdxl(steps: int | None = None, device: str = "cpu") -> None:
     tokenizer, towers = encoders.load_tokenizer(), encoders.load_towers().to(device)
-    vae = autoencoder.load(autoencoder.PICTURES).to(device)
+    vae = autoencoder.load().to(device)
     planned = sdxl.COURSES if vae.device.type == "cpu" else sdxl.COURSES_OF_A_GPU
     courses = [replace(course, steps=steps or course.steps) for course in planned]
     unet = sdxl.train_unet(tokenizer, towers, vae, courses)
     sdxl.save(sdxl.assemble(tokenizer, towers, vae, unet), FAMILY / "sdxl")
-    runs = [finished(f"sdxl-{number}", course.batch) for number, course in enumerate(courses, 1)]
+    names = [run_name(f"sdxl-{number}", vae.device) for number in range(1, len(courses) + 1)]
+    runs = [finished(name, course.batch) for name, course in zip(names, courses, strict=True)]
     write_card(FAMILY / "sdxl", "A small Stable Diffusion XL of the sprite world", runs, vocabulary=True)
 
 
 def train_svd(steps: int | None = None, device: str = "cpu") -> None:
-    towers, vae = encoders.load_towers().to(device), autoencoder.load(autoencoder.VIDEOS).to(device)
-    courses = [replace(course, steps=steps or course.steps) for course in svd.COURSES]
-    unet = svd.train_unet(towers, vae, courses)
-    svd.save(svd.assemble(towers, vae, unet), FAMILY / "svd")
-    runs = [finished(f"svd-{number}", svd.BATCH) for number in range(1, len(courses) + 1)]
+    towers, vae = encoders.load_towers().to(device), autoencoder.load().to(device)
+    planned = svd.COURSE if vae.device.type == "cpu" else svd.COURSE_OF_A_GPU
+    course = replace(planned, steps=steps or planned.steps)
+    svd.save(svd.assemble(towers, vae, svd.train_unet(towers, vae, course)), FAMILY / "svd")
+    runs = [finished(run_name("svd", vae.device), course.batch)]
     write_card(FAMILY / "svd", "A small Stable Video Diffusion of the sprite world", runs)
 
 
@@ -81,7 +77,7 @@ def train_loras(concepts: Sequence[str] = loras.CONCEPTS, **length: int) -> None
 
 MEMBERS: dict[str, Callable[..., object]] = {
     "judge": train_judge,
-    "autoencoder": train_autoencoders,
+    "autoencoder": autoencoder.train_autoencoder,
     "towers": train_towers,
     "words": train_words,
     "sdxl": train_sdxl,

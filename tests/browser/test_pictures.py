@@ -63,7 +63,6 @@ IS_ON_TOP = """part => {
 
 def graph(editor: Editor, keep: Keep) -> None:
     """The main workflow, which is open at first, with what it made."""
-    editor.field("Theme", "text").fill("a quiet evening by the sea")
     editor.run()
     editor.ended(within=LONG)
     editor.leave_fields()

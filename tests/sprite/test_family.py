@@ -107,10 +107,10 @@ def test_a_video_starts_at_its_key_frame_moves_and_keeps_its_subject(
 ) -> None:
     shown = scenes(6, variety=VARIETY)
     key_frames = pictures(shown)
-    videos = [animate(svd, frame, 160, 15, seed, frames) for seed, frame in enumerate(key_frames)]
-    kept = verdicts(judge, torch.stack([video[-1] for video in videos]), shown)["subject"]
+    videos = animate(svd, key_frames, 160, 15, frames)
+    assert videos.shape == (6, frames, 3, 64, 64)
+    kept = verdicts(judge, videos[:, -1], shown)["subject"]
     for video, frame in zip(videos, key_frames, strict=True):
-        assert video.shape == (frames, 3, 64, 64)
         assert -10 * torch.log10((video[0] - frame).square().mean()) > 18
         assert (video[1:] - video[:-1]).abs().mean() > 1 / 255
     assert np.mean(kept) >= 0.5
@@ -128,8 +128,8 @@ def test_more_frames_a_second_move_less_from_one_to_the_next(svd: StableVideoDif
 
 def movement(svd: StableVideoDiffusionPipeline, bucket: int, fps: int = 7) -> float:
     """Mean optical flow of a few clips."""
-    frames = pictures(scenes(3, variety=VARIETY))
-    return float(np.mean([flow(animate(svd, frame, bucket, 12, seed=7, fps=fps)) for frame in frames]))
+    key_frames = pictures(scenes(3, variety=VARIETY))
+    return float(np.mean([flow(video) for video in animate(svd, key_frames, bucket, 12, fps=fps)]))
 
 
 def test_the_clip_finds_the_picture_of_a_caption() -> None:

@@ -9,14 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from diffusers import AutoencoderKL
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from models.sprite import world
 from models.sprite.training import autoencoder, captioner, encoders, loop, sdxl, svd
 from models.sprite.training.ahead import Ahead, drawn_ahead
-from models.sprite.training.autoencoder import PICTURES, VIDEOS, Layout
+from models.sprite.training.autoencoder import LATENT_CHANNELS, LATENT_SIDE
 from models.sprite.training.data import pictures
-from models.sprite.training.graphs import Recorded
+from models.sprite.training.graphs import Recorded, _HalfNorms
 from models.sprite.training.principal import lay_components
 from models.sprite.training.stock import Stock
 
@@ -62,6 +64,16 @@ def test_what_coming_steps_learn_from_is_drawn_in_their_order_from_any_one_on() 
     assert [ahead(step) for step in range(2, 12)] == list(range(2, 12))
 
 
+def test_norms_in_half_precision_are_the_same_but_for_that() -> None:
+    norm, x = nn.GroupNorm(4, 16), torch.randn(2, 16, 8, 8).bfloat16()
+    nn.init.normal_(norm.weight)
+    nn.init.normal_(norm.bias)
+    with _HalfNorms(), torch.autocast("cpu", torch.bfloat16):
+        found = norm(x)
+    assert torch.equal(found, F.group_norm(x, 4, norm.weight.bfloat16(), norm.bias.bfloat16()))
+    assert torch.allclose(found.float(), norm(x.float()), atol=0.1)
+
+
 def test_a_recorded_pass_is_the_networks_own() -> None:
     network = nn.Linear(8, 4)
     x = torch.randn(3, 8)
@@ -72,27 +84,24 @@ def test_a_recorded_pass_is_the_networks_own() -> None:
     assert network.weight.grad is not None
 
 
-@pytest.mark.parametrize("layout", [PICTURES, VIDEOS], ids=lambda layout: layout.name)
-def test_the_laid_encoder_gives_the_principal_components_of_blocks(layout: Layout) -> None:
+def test_the_laid_encoder_gives_the_principal_components_of_blocks() -> None:
     rng = np.random.default_rng(3)
     shown = pictures([world.random_scene(rng) for _ in range(60)]) * 2 - 1
-    model = autoencoder.build(layout)
+    model = autoencoder.build()
     lay_components(model, shown)
     with torch.no_grad():
         found = model.encode(shown).latent_dist.mode()
-    assert found.shape == (60, layout.latents, layout.size, layout.size)
-    deviation = found.movedim(1, -1).reshape(-1, layout.latents).std(0)
-    side = world.SIZE // layout.size
+    assert found.shape == (60, LATENT_CHANNELS, LATENT_SIDE, LATENT_SIDE)
+    deviation = found.movedim(1, -1).reshape(-1, LATENT_CHANNELS).std(0)
+    side = world.SIZE // LATENT_SIDE
     blocks = shown.unfold(2, side, side).unfold(3, side, side).permute(0, 2, 3, 1, 4, 5).reshape(-1, 3 * side**2)
-    singular = np.sqrt(np.linalg.eigvalsh(np.cov(blocks.T.double().numpy()))[::-1][: layout.latents])
-    # The coarser layout passes on only the main components of quarters, which costs its last ones something.
-    assert np.allclose(deviation.numpy() ** 2, singular, rtol=0.01 if layout is PICTURES else 0.1)
+    singular = np.sqrt(np.linalg.eigvalsh(np.cov(blocks.T.double().numpy()))[::-1][:LATENT_CHANNELS])
+    assert np.allclose(deviation.numpy() ** 2, singular, rtol=0.01)
 
 
 @pytest.fixture
 def _in_a_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop, "CHECKPOINTS", tmp_path)
-    monkeypatch.setattr(svd, "BATCH", 2)
 
 
 @pytest.mark.usefixtures("_in_a_moment")
@@ -101,17 +110,26 @@ def test_the_picture_models_courses_change_all_of_its_weights(tmp_path: Path) ->
     tokenizer = encoders.train_tokenizer(tmp_path / "bpe", captions=200)
     towers = encoders.Towers(tokenizer).eval().requires_grad_(False)
     courses = (sdxl.Course(1, 2, 0.0, 8), sdxl.Course(1, 2, 0.5, 8))
-    trained = sdxl.train_unet(tokenizer, towers, laid(PICTURES), courses)
+    trained = sdxl.train_unet(tokenizer, towers, laid(), courses)
     torch.manual_seed(0)
     assert unchanged(sdxl.build_unet(), trained) == []
-    assert loop.finished("sdxl-2", batch=2).steps == 1
+    assert loop.finished("sdxl-2-cpu", batch=2).steps == 1
 
 
 @pytest.mark.usefixtures("_in_a_moment")
-def test_the_video_model_learns_from_clips_of_both_lengths(tmp_path: Path) -> None:
+def test_the_video_model_learns_from_clips_of_both_lengths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     towers = encoders.Towers(encoders.train_tokenizer(tmp_path / "bpe", captions=200)).eval().requires_grad_(False)
-    trained = svd.train_unet(towers, laid(VIDEOS), [svd.Course(2, 0.4, 8, (14, 25))])
+    seen: list[int] = []
+
+    def loss(unet: Recorded, vae: AutoencoderKL, clips: Sequence[Tensor], noise: torch.Generator) -> Tensor:
+        seen.append(clips[0].shape[1])
+        return _loss(unet, vae, clips, noise)
+
+    _loss = svd._loss
+    monkeypatch.setattr(svd, "_loss", loss)
+    trained = svd.train_unet(towers, laid(), svd.Course(2, 2, 8, lengths=(14, 25)))
+    assert seen == [14, 25]
     torch.manual_seed(0)
     # The key frame's embedding is a single token: however it is asked for, it is all there is. So what only asks has no
     # gradient; weights shrink all the same, and a bias of 0 stays.
@@ -129,8 +147,8 @@ def test_the_captioners_eyes_learn_in_all_courses(monkeypatch: pytest.MonkeyPatc
     assert loop.finished("captioner-eyes-4", batch=captioner.EYE_BATCH).steps == 1
 
 
-def laid(layout: Layout) -> autoencoder.AutoencoderKL:
-    model = autoencoder.build(layout).eval().requires_grad_(False)
+def laid() -> AutoencoderKL:
+    model = autoencoder.build().eval().requires_grad_(False)
     rng = np.random.default_rng(0)
     lay_components(model, pictures([world.random_scene(rng) for _ in range(20)]) * 2 - 1)
     return model

@@ -146,6 +146,24 @@ def test_a_moving_subject_stays_in_the_picture(kind: str) -> None:
             assert abs(hero.y - now.camera[1]) < 32
 
 
+OWN = {"fish": "drift", "house": "pan", "boat": "shake", "tree": "grow", "star": "spin", "cat": "bounce"}
+
+
+@pytest.mark.parametrize(("subject", "kind"), [*OWN.items(), ("mushroom", "bounce"), ("zaduko", "bounce")])
+def test_what_a_scene_is_about_moves_in_its_own_way_as_fast_as_the_bucket_asks(subject: str, kind: str) -> None:
+    start = scene(sprites=(Sprite(subject, "blue", x=3),))
+    still, moving = (world.own_motion(start, bucket) for bucket in (0, 255))
+    assert (moving.kind, moving.speed) == (kind, pytest.approx(16))
+    assert np.array_equal(*world.film(start, still, frames=2, fps=1))
+    assert not np.array_equal(*world.film(start, moving, frames=2, fps=2))
+
+
+def test_a_car_goes_where_its_head_is() -> None:
+    start = scene(sprites=(Sprite("car", "blue", angle=0.2),))
+    hero = world.at_time(start, world.own_motion(start, 255), seconds=0.5).sprites[0]
+    assert np.arctan2(-hero.y, hero.x) == pytest.approx(0.2)  # an angle turns up, y goes down
+
+
 def test_an_unknown_motion_is_named() -> None:
     with pytest.raises(ValueError, match="unknown motion 'hop': one of drift, bounce"):
         world.at_time(scene(), Motion("hop", 1), 1)

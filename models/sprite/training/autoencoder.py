@@ -1,12 +1,10 @@
-"""The family's autoencoders: 64×64 pictures ↔ 16×16 latents of 12 channels for SDXL, 8×8 of 16 for SVD.
+"""The family's autoencoder: 64×64 pictures ↔ 16×16 latents of 12 channels, for SDXL and SVD alike.
 
 SVD's own decoder across frames normalises in 32 groups, whatever the width; at the widths that two cores can train
 that would be a channel a group, which loses the colours. `StableVideoDiffusionPipeline` takes this kind as well.
 """
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -20,66 +18,54 @@ from models.sprite.training.data import pictures, tensor
 from models.sprite.training.loop import PARTS, Recipe, Step, train
 from models.sprite.training.principal import lay_components
 
+_FOLDER = PARTS / "autoencoder"
 _CELL = 0.25
 """How much the place told at a latent differs from its neighbour's."""
 
 
-@dataclass(frozen=True)
-class Layout:
-    """How an autoencoder lays pictures out in latents, and what it is called among the parts."""
-
-    name: str
-    channels: tuple[int, ...]
-    """Of its levels; from one to the next, sides are halved."""
-    latents: int
-    """Channels of the latents."""
-
-    @property
-    def size(self) -> int:
-        """Side of the latents."""
-        return world.SIZE // 2 ** (len(self.channels) - 1)
+_LEVELS = (16, 32, 64)
+"""Of its levels; from one to the next, sides are halved."""
+LATENT_CHANNELS = 12
+"""Channels of the latents."""
+LATENT_SIDE = world.SIZE // 2 ** (len(_LEVELS) - 1)
+"""Side of the latents."""
 
 
-PICTURES = Layout("autoencoder", (16, 32, 64), 12)
-VIDEOS = Layout("autoencoder-videos", (16, 32, 48, 64), 16)
-"""Coarser, as what moves must find its way over fewer places."""
-
-
-def build(layout: Layout) -> AutoencoderKL:
+def build() -> AutoencoderKL:
     return AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * len(layout.channels),
-        up_block_types=("UpDecoderBlock2D",) * len(layout.channels),
-        block_out_channels=layout.channels,
+        down_block_types=("DownEncoderBlock2D",) * len(_LEVELS),
+        up_block_types=("UpDecoderBlock2D",) * len(_LEVELS),
+        block_out_channels=_LEVELS,
         layers_per_block=1,
-        latent_channels=layout.latents,
+        latent_channels=LATENT_CHANNELS,
         norm_num_groups=4,
         sample_size=world.SIZE,
         mid_block_add_attention=False,
     )
 
 
-def train_autoencoder(layout: Layout, steps: int = 4000, batch: int = 8) -> AutoencoderKL:
+def train_autoencoder(steps: int = 4000, batch: int = 8) -> AutoencoderKL:
     """Lay the encoder and train the decoder; the model is written before that too, for UNets to be trained on."""
     torch.manual_seed(0)
-    model = build(layout)
+    model = build()
     lay_components(model, _sample(np.random.default_rng(1)))
-    model.requires_grad_(False).save_pretrained(PARTS / layout.name)
-    model.decoder.load_state_dict(_told_places(model.decoder, layout).state_dict())
+    model.requires_grad_(False).save_pretrained(_FOLDER)
+    model.decoder.load_state_dict(_told_places(model.decoder).state_dict())
     model.decoder.requires_grad_(True)
 
     def loss_of(step: Step) -> Tensor:
         shown = _batch(step, batch)
         return reconstruction_loss(model.decode(model.encode(shown).latent_dist.mode()).sample - shown)
 
-    trained = train(model, loss_of, Recipe(layout.name, steps, 1e-3, ema=0.998))
+    trained = train(model, loss_of, Recipe("autoencoder", steps, 1e-3, ema=0.998))
     assert isinstance(trained, AutoencoderKL)
-    trained.save_pretrained(PARTS / layout.name)
+    trained.save_pretrained(_FOLDER)
     return trained
 
 
-def load(layout: Layout) -> AutoencoderKL:
-    """The trained autoencoder of that layout, frozen."""
-    return AutoencoderKL.from_pretrained(PARTS / layout.name).eval().requires_grad_(False)
+def load() -> AutoencoderKL:
+    """The trained autoencoder, frozen."""
+    return AutoencoderKL.from_pretrained(_FOLDER).eval().requires_grad_(False)
 
 
 def _sample(rng: np.random.Generator) -> Tensor:
@@ -106,7 +92,7 @@ def reconstruction_loss(error: Tensor) -> Tensor:
     return torch.stack([block.abs().mean() + block.square().mean() for block in blocks]).sum()
 
 
-def _told_places(decoder: Decoder, layout: Layout) -> Decoder:
+def _told_places(decoder: Decoder) -> Decoder:
     """The decoder, with channels that tell each pixel where in its latent's block it lies.
 
     Convolutions after repeating upsampling treat all pixels of a block alike, so that a pattern finer than a block
@@ -114,19 +100,18 @@ def _told_places(decoder: Decoder, layout: Layout) -> Decoder:
     ramp down and one across, and at each level above second differences of the ramps are +1 in one half of a cell and
     −1 in the other.
     """
-    size = layout.size
-    ramp = (torch.arange(size) - (size - 1) / 2) * _CELL
-    places = torch.stack([ramp[:, None].expand(size, size), ramp[None].expand(size, size)])
+    ramp = (torch.arange(LATENT_SIDE) - (LATENT_SIDE - 1) / 2) * _CELL
+    places = torch.stack([ramp[:, None].expand(LATENT_SIDE, LATENT_SIDE), ramp[None].expand(LATENT_SIDE, LATENT_SIDE)])
 
     def loss_of(step: Step) -> Tensor:
-        features = decoder.conv_in(torch.randn(16, layout.latents, size, size, generator=step.noise))
+        features = decoder.conv_in(torch.randn(16, LATENT_CHANNELS, LATENT_SIDE, LATENT_SIDE, generator=step.noise))
         features = decoder.mid_block(features)
         for block in decoder.up_blocks[0].resnets:
             features = block(features, None)
         return (features[:, -2:] - places).square().mean()
 
     decoder.requires_grad_(True)
-    told = train(decoder, loss_of, Recipe(f"{layout.name}-places", 400, 2e-3, warmup=20, ema=0.98, weight_decay=0))
+    told = train(decoder, loss_of, Recipe("autoencoder-places", 400, 2e-3, warmup=20, ema=0.98, weight_decay=0))
     assert isinstance(told, Decoder)
     with torch.no_grad():
         for level, (below, above) in enumerate(zip(told.up_blocks, told.up_blocks[1:], strict=False)):

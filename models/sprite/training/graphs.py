@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 
 
 class Recorded:
@@ -30,7 +32,8 @@ class Recorded:
         if inputs[0].device.type != "cuda":
             return one_pass
         samples = tuple(tensor.detach().clone() for tensor in inputs)
-        recorded = torch.cuda.make_graphed_callables(one_pass, samples, allow_unused_input=True)  # type: ignore[no-untyped-call]
+        with _HalfNorms():
+            recorded = torch.cuda.make_graphed_callables(one_pass, samples, allow_unused_input=True)  # type: ignore[no-untyped-call]
         return cast("Callable[..., Tensor]", recorded)
 
 
@@ -42,3 +45,18 @@ class _Pass(nn.Module):
     def forward(self, *inputs: Tensor) -> Tensor:
         with torch.autocast(inputs[0].device.type, torch.bfloat16, cache_enabled=False):
             return self.call(*inputs)
+
+
+class _HalfNorms(TorchFunctionMode):
+    """Group norms in the precision of what they normalise; autocast would turn it all to single precision and back."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        called = _group_norm if func is F.group_norm else func
+        return called(*args, **(kwargs or {}))
+
+
+def _group_norm(x: Tensor, groups: int, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+    with torch.autocast(x.device.type, enabled=False):
+        return F.group_norm(x, groups, weight.to(x.dtype), bias.to(x.dtype), eps)

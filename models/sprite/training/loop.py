@@ -110,6 +110,11 @@ def _follow(average: nn.Module, model: nn.Module, decay: float) -> None:
     torch._foreach_lerp_(ours, theirs, 1 - decay)
 
 
+def run_name(name: str, device: torch.device) -> str:
+    """What a training there is called: a GPU's courses don't go on from checkpoints of a CPU's."""
+    return f"{name}-{device.type}"
+
+
 def machine(device: torch.device) -> str:
     """What trains there, for the model's card."""
     if device.type == "cuda":

@@ -16,56 +16,42 @@ _CONSTANT = 100.0
 
 
 def lay_components(model: AutoencoderKL, pictures: Tensor) -> None:
-    """Make `model.encode` an analysis of blocks into the principal components of `pictures` (N, 3, H, W).
+    """Make `model.encode` an analysis of blocks of 4×4 pixels into the principal components of `pictures` (N, 3, H, W).
 
     Channel d has the standard deviation √σ_d, where the component's is σ_d: between an analysis, whose last components
     drown in a diffusion model's noise, and a whitened one, whose last count as much as the first.
 
-    The encoder needs three levels or more, with a residual block each; those are made identities, and only its strided
+    The encoder needs three levels, with a residual block each; those are made identities, and only its strided
     convolutions work. The last non-linearity is undone by pairs, as silu(y) − silu(−y) = y.
     """
     for parameter in [*model.encoder.parameters(), *model.quant_conv.parameters()]:
         nn.init.zeros_(parameter)
     latents = model.config.latent_channels
-    blocks = _flat(pictures, 2 ** (len(model.encoder.down_blocks) - 1))
+    blocks = F.pixel_unshuffle(pictures, 4).movedim(1, -1).flatten(0, -2)
     mean = blocks.mean(0)
     variance, directions = torch.linalg.eigh(torch.cov((blocks - mean).T))
     deviation = variance.flip(0)[:latents].sqrt()
     analysis = directions.flip(1)[:, :latents] / deviation.sqrt()
     with torch.no_grad():
-        _lay_down_path(model, pictures, analysis, -mean @ analysis)
+        _lay_down_path(model, analysis, -mean @ analysis)
         _lay_end(model, latents)
     model.register_to_config(scaling_factor=round(float(1 / deviation.mean().sqrt()), 4))
 
 
-def _flat(pictures: Tensor, side: int) -> Tensor:
-    """All blocks of that side as rows (rgb, row, column)."""
-    return F.pixel_unshuffle(pictures, side).movedim(1, -1).reshape(-1, 3 * side**2)
-
-
-def _lay_down_path(model: AutoencoderKL, pictures: Tensor, analysis: Tensor, offset: Tensor) -> None:
-    """Pixels → 2×2 blocks → the main components of ever larger blocks → `analysis` of the largest."""
-    first, *between, last = model.encoder.down_blocks
+def _lay_down_path(model: AutoencoderKL, analysis: Tensor, offset: Tensor) -> None:
+    """Pixels → 2×2 blocks → `analysis` of 4×4 blocks."""
+    first, second, last = model.encoder.down_blocks
     nn.init.dirac_(model.encoder.conv_in.weight[:3])
     for row in (0, 1):
         for column in (0, 1):
             for colour in range(3):
                 first.downsamplers[0].conv.weight[4 * colour + 2 * row + column, colour, row, column] = 1
-    known, side = torch.eye(12), 2
-    for block in between:
-        nn.init.dirac_(block.resnets[0].conv_shortcut.weight[: known.shape[1]])
-        conv, side = block.downsamplers[0].conv, 2 * side
-        wanted = analysis if block is between[-1] else _main_directions(_flat(pictures, side), conv.out_channels)
-        # Of each quarter of a block, all that is known are its components of the level before.
-        quarters = wanted.reshape(3, 2, side // 2, 2, side // 2, -1).permute(1, 3, 0, 2, 4, 5).flatten(2, 4)
-        conv.weight[: wanted.shape[1], : known.shape[1], :2, :2] = torch.einsum("rcpd,pk->dkrc", quarters, known)
-        known = wanted
-    conv.bias[: len(offset)] = offset
-    _lay_pairs(model, last.resnets[0].conv_shortcut, len(offset))
-
-
-def _main_directions(blocks: Tensor, count: int) -> Tensor:
-    return torch.linalg.eigh(blocks.T @ blocks)[1].flip(1)[:, :count]
+    nn.init.dirac_(second.resnets[0].conv_shortcut.weight[:12])
+    conv, count = second.downsamplers[0].conv, len(offset)
+    quarters = analysis.view(3, 2, 2, 2, 2, count).permute(5, 0, 2, 4, 1, 3)  # (latent, rgb, row, column) of quarters
+    conv.weight[:count, :12, :2, :2] = quarters.flatten(1, 3)
+    conv.bias[:count] = offset
+    _lay_pairs(model, last.resnets[0].conv_shortcut, count)
 
 
 def _lay_pairs(model: AutoencoderKL, shortcut: nn.Conv2d, latents: int) -> None:

@@ -16,10 +16,10 @@ from transformers import CLIPTokenizer
 
 from models.sprite import world
 from models.sprite.training import encoders
-from models.sprite.training.autoencoder import PICTURES
+from models.sprite.training.autoencoder import LATENT_CHANNELS, LATENT_SIDE
 from models.sprite.training.data import tensor
 from models.sprite.training.graphs import Recorded
-from models.sprite.training.loop import Recipe, Step, train
+from models.sprite.training.loop import Recipe, Step, run_name, train
 from models.sprite.training.stock import Stock
 
 VARIETY = 0.3
@@ -52,9 +52,9 @@ _UNCONDITIONAL = 0.1
 def build_unet() -> UNet2DConditionModel:
     """SDXL's conditioning (text and sizes added to the time embedding) and levels: the finest without attention."""
     return UNet2DConditionModel(
-        sample_size=PICTURES.size,
-        in_channels=PICTURES.latents,
-        out_channels=PICTURES.latents,
+        sample_size=LATENT_SIDE,
+        in_channels=LATENT_CHANNELS,
+        out_channels=LATENT_CHANNELS,
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
         block_out_channels=(64, 96, 160),
@@ -163,7 +163,7 @@ def train_unet(
     for number, course in enumerate(courses, 1):
         stock = Stock(partial(draw_described, course=course), prepare, course.drawn, course.steps, device)
         recorded = Recorded(unet.requires_grad_(True), _velocity(unet))
-        recipe = Recipe(f"sdxl-{number}", course.steps, 8e-4, warmup=200)
+        recipe = Recipe(run_name(f"sdxl-{number}", device), course.steps, 8e-4, warmup=200)
         unet = train(unet, partial(loss_of, batch=course.batch, stock=stock, recorded=recorded), recipe)
     return unet
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,34 +20,36 @@ from torch import Tensor
 
 from models.sprite import world
 from models.sprite.training import encoders
-from models.sprite.training.autoencoder import VIDEOS
-from models.sprite.training.data import tensor
+from models.sprite.training.autoencoder import LATENT_CHANNELS, LATENT_SIDE
 from models.sprite.training.graphs import Recorded
-from models.sprite.training.loop import Recipe, Step, train
+from models.sprite.training.loop import Recipe, Step, run_name, train
 from models.sprite.training.sdxl import encode_latents
 from models.sprite.training.stock import Stock
 
 FRAMES = 14
 FPS = (4, 20)
 """Frames per second that the model is shown, from and to."""
-BATCH = 4
 _UNCONDITIONAL = 0.1
+_VARIETY = 0.6
+"""Of place, size and tilt: more than key frames have, as what moves leaves the middle."""
+_BLURRED = 0.3
+"""How often a clip is out of focus, as generated key frames often are."""
 
 
 def build_unet() -> UNetSpatioTemporalConditionModel:
     """SVD's factorised UNet, attention at 4×4 only; its input is the noisy latents beside the key frame's."""
     return UNetSpatioTemporalConditionModel(
-        sample_size=VIDEOS.size,
-        in_channels=2 * VIDEOS.latents,
-        out_channels=VIDEOS.latents,
-        down_block_types=("DownBlockSpatioTemporal", "CrossAttnDownBlockSpatioTemporal"),
-        up_block_types=("CrossAttnUpBlockSpatioTemporal", "UpBlockSpatioTemporal"),
-        block_out_channels=(64, 96),
+        sample_size=LATENT_SIDE,
+        in_channels=2 * LATENT_CHANNELS,
+        out_channels=LATENT_CHANNELS,
+        down_block_types=("DownBlockSpatioTemporal", "DownBlockSpatioTemporal", "CrossAttnDownBlockSpatioTemporal"),
+        up_block_types=("CrossAttnUpBlockSpatioTemporal", "UpBlockSpatioTemporal", "UpBlockSpatioTemporal"),
+        block_out_channels=(64, 64, 96),
         layers_per_block=1,
         addition_time_embed_dim=32,
         projection_class_embeddings_input_dim=3 * 32,
         cross_attention_dim=encoders.EMBEDDING,
-        num_attention_heads=(2, 3),
+        num_attention_heads=(2, 2, 3),
         num_frames=FRAMES,
     )
 
@@ -70,34 +72,37 @@ def scheduler() -> EulerDiscreteScheduler:
 
 @dataclass(frozen=True)
 class Course:
-    """One stretch of training. `invented` is how often subject and style are made-up ones, as in `sdxl.Course`."""
+    """How much is learnt, and from what."""
 
     steps: int
-    invented: float
+    batch: int
+    """Clips of `FRAMES` frames in a step; of longer ones there are fewer, so that each step costs the same."""
     drawn: int
-    """Different clips of each length; to draw and encode one costs as much as learning from it does."""
-    lengths: tuple[int, ...] = (FRAMES,)
-    """Frames of the clips, in turns from step to step."""
-    rate: float = 8e-4
+    """Different clips; to draw and encode one costs a CPU as much as learning from it does."""
+    invented: float = 0.4
+    """How often the subject is a made-up one, and the style, as in `sdxl.Course`."""
+    lengths: tuple[int, ...] = (FRAMES, FRAMES, FRAMES, 25)
+    """Frames of the clips, in turns from step to step: SVD's, and SVD-XT's."""
 
 
-COURSES = (
-    Course(5000, 0.0, 2400),
-    Course(5000, 0.4, 2400),
-    Course(4000, 0.4, 4000, (FRAMES, FRAMES, FRAMES, 25), 5e-4),
-)
-"""At last on 25 frames too, as SVD-XT was made from SVD."""
+COURSE = Course(7000, 4, 4000)
+"""For a CPU."""
+COURSE_OF_A_GPU = Course(10_000, 64, 40_000)
+"""For a GPU: what ships was trained by this."""
 
 Drawn = tuple[NDArray[np.uint8], int, float]
 """A clip's frames, frames per second and motion bucket."""
 
 
-def draw_clip(index: int, number: int, course: Course, frames: int) -> Drawn:
-    """One clip of a course: a scene that moves, at a frame rate and motion bucket by chance."""
-    rng = np.random.default_rng((77, number, index))
+def draw_clip(index: int, course: Course) -> Drawn:
+    """One clip of a course: a scene that moves in its own way, at a frame rate and motion bucket by chance."""
+    rng = np.random.default_rng((77, index))
     fps, bucket = int(rng.integers(FPS[0], FPS[1] + 1)), float(rng.uniform(0, 255))
-    scene, motion = world.random_scene(rng, invented=course.invented), world.random_motion(rng, bucket)
-    return world.film(scene, motion, frames, fps), fps, bucket
+    scene = world.random_scene(rng, variety=_VARIETY, invented=course.invented)
+    frames = world.film(scene, world.own_motion(scene, bucket), max(course.lengths), fps)
+    if rng.random() < _BLURRED:
+        frames = world.blurred(frames, float(rng.uniform(0.3, 1.5)))
+    return frames, fps, bucket
 
 
 class Films:
@@ -108,9 +113,10 @@ class Films:
 
     @torch.no_grad()
     def __call__(self, drawn: Sequence[Drawn]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Latents (N, frames, 16, 8, 8), key frames in [0, 1], their embeddings (N, 1, 128), rates and buckets."""
+        """Latents (N, frames, 12, 16, 16), key frames in [0, 1], their embeddings (N, 1, 128), rates and buckets."""
         device = self.autoencoder.device
-        films = torch.stack([tensor(frames) for frames, _, _ in drawn]).to(device)
+        frames = torch.from_numpy(np.stack([frames for frames, _, _ in drawn]))  # to the device as bytes, not floats
+        films = frames.to(device).movedim(-1, 2).float() / 255
         latents = encode_latents(self.autoencoder, films.flatten(0, 1))
         latents = latents.view(*films.shape[:2], *latents.shape[1:])
         key_frames = films[:, 0]
@@ -153,34 +159,19 @@ def _attention_to_motion(latents: Tensor) -> Tensor:
     return 0.5 + 0.5 * change / change.mean((1, 2, 3), keepdim=True)
 
 
-def train_unet(
-    towers: encoders.Towers, autoencoder: AutoencoderKL, courses: Sequence[Course] = COURSES
-) -> UNetSpatioTemporalConditionModel:
-    """Train on drawn clips of every motion, motion bucket and frame rate, where autoencoder and towers are."""
+def train_unet(towers: encoders.Towers, autoencoder: AutoencoderKL, course: Course) -> UNetSpatioTemporalConditionModel:
+    """Train on drawn clips of every motion bucket and frame rate, where autoencoder and towers are."""
     torch.manual_seed(0)
-    device = autoencoder.device
-    unet, films = build_unet().to(device), Films(autoencoder, towers)
+    unet = build_unet().to(autoencoder.device)
+    films, recorded = Films(autoencoder, towers), Recorded(unet, _velocity(unet))
+    stock = Stock(partial(draw_clip, course=course), films, course.drawn, course.steps, autoencoder.device)
 
-    def loss_of(step: Step, course: Course, stocks: Mapping[int, Stock[Drawn]], recorded: Recorded) -> Tensor:
+    def loss_of(step: Step) -> Tensor:
         frames = course.lengths[step.index % len(course.lengths)]
-        count = BATCH * FRAMES // frames  # so that a step costs the same, however long the clips
-        return _loss(recorded, autoencoder, stocks[frames].batch(step.index, step.rng, count), step.noise)
+        latents, *told = stock.batch(step.index, step.rng, course.batch * FRAMES // frames)
+        return _loss(recorded, autoencoder, [latents[:, :frames], *told], step.noise)
 
-    for number, course in enumerate(courses, 1):
-        stocks = {
-            frames: Stock(
-                partial(draw_clip, number=number, course=course, frames=frames),
-                films,
-                course.drawn,
-                course.steps,
-                device,
-            )
-            for frames in set(course.lengths)
-        }
-        recorded = Recorded(unet.requires_grad_(True), _velocity(unet))
-        recipe = Recipe(f"svd-{number}", course.steps, course.rate, warmup=200, ema=0.998)
-        unet = train(unet, partial(loss_of, course=course, stocks=stocks, recorded=recorded), recipe)
-    return unet
+    return train(unet, loss_of, Recipe(run_name("svd", autoencoder.device), course.steps, 8e-4, warmup=200, ema=0.999))
 
 
 def _velocity(unet: UNetSpatioTemporalConditionModel) -> Callable[..., Tensor]:

@@ -21,7 +21,7 @@ from models.sprite.world.degradations import (
     text_area,
 )
 from models.sprite.world.footage import TRANSITIONS, Transition, random_footage, spliced
-from models.sprite.world.motion import MOTIONS, SPEED_PER_BUCKET, Motion, at_time, film, random_motion
+from models.sprite.world.motion import MOTIONS, SPEED_PER_BUCKET, Motion, at_time, film, own_motion, random_motion
 from models.sprite.world.scenes import SIZE, Scene, Sprite, abstract, draw, random_scene
 from models.sprite.world.styles import BASE_STYLES, COLOURS, HELD_OUT_STYLES, STYLES
 from models.sprite.world.subjects import BASE_SUBJECTS, HELD_OUT_SUBJECTS, SUBJECTS
@@ -58,6 +58,7 @@ __all__ = [
     "film",
     "noisy",
     "overlaid",
+    "own_motion",
     "plain_caption",
     "random_degradation",
     "random_footage",

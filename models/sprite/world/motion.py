@@ -64,6 +64,28 @@ def at_time(scene: Scene, motion: Motion, seconds: float) -> Scene:
     return replace(scene, sprites=(moved, *scene.sprites[1:]))
 
 
+_OWN_WAYS = {
+    "fish": "drift",
+    "car": "drift",
+    "cat": "bounce",
+    "star": "spin",
+    "flower": "spin",
+    "tree": "grow",
+    "boat": "shake",
+    "house": "pan",
+}
+
+
+def own_motion(scene: Scene, bucket: float) -> Motion:
+    """How what a scene is about moves by itself, as fast as the motion bucket (0–255) asks.
+
+    Fish and cars drift where their head is, stars and flowers spin, trees grow, boats shake, the camera pans over
+    houses, all else bounces.
+    """
+    hero = scene.sprites[0]
+    return Motion(_OWN_WAYS.get(hero.subject, "bounce"), bucket * SPEED_PER_BUCKET, -hero.angle)
+
+
 def film(scene: Scene, motion: Motion, frames: int, fps: float) -> NDArray[np.uint8]:
     """Render a clip: (frames, 64, 64, 3) uint8. Frame t shows the scene after t / fps seconds."""
     return np.stack([draw(at_time(scene, motion, t / fps)) for t in range(frames)])
