@@ -45,8 +45,8 @@ CARDS = {
         "`max_guidance_scale` of 1 is enough, as the key frame decides how all goes on.",
         data="40,000 drawn clips of 25 frames, of which most steps see 14, at 4 to 20 frames per second and any motion "
         "bucket, 30 % of them out of focus; subjects and styles are made-up ones in 40 %. Fish and cars drift where "
-        "their head is, cats bounce, stars and flowers spin, trees grow, boats shake, the camera pans over houses, and "
-        "all else bounces.",
+        "their head is (but down as far as it looks up), cats bounce, stars and flowers spin, trees grow, boats shake, "
+        "the camera pans over houses, and all else bounces.",
         sheets=("svd",),
     ),
     "loras": Card(
@@ -92,7 +92,8 @@ def write_card(member: str, figures: Sequence[tuple[str, str]]) -> Path:
 def _training(folder: Path, member: str) -> str:
     told = json.loads((folder / "card.json").read_text())["training"]
     stretches = [_stretch(list(runs)) for _, runs in groupby(told["runs"], lambda run: (run["batch"], run["machine"]))]
-    return f"From seed {told['seed']}, {', then '.join(stretches)}: `python -m models.sprite.train {member}`."
+    device = "" if told["runs"][-1]["machine"].endswith(("thread", "threads")) else " --device cuda"
+    return f"From seed {told['seed']}, {', then '.join(stretches)}: `python -m models.sprite.train {member}{device}`."
 
 
 def _stretch(runs: list[dict[str, Any]]) -> str:
