@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gzip
 import json
 from collections.abc import Iterator, Mapping
@@ -275,7 +276,8 @@ def test_a_websocket_message_that_is_too_large_costs_the_connection_alone(server
     async def shout() -> bool:
         async with aiohttp.ClientSession() as session, session.ws_connect(f"http://{server.host}/ws") as socket:
             await socket.receive(timeout=60)
-            await socket.send_str("x" * (2 << 20))
+            with contextlib.suppress(ConnectionError):  # the server may hang up before all is sent
+                await socket.send_str("x" * (2 << 20))
             while (await socket.receive(timeout=60)).type is aiohttp.WSMsgType.TEXT:
                 pass
             return socket.closed
