@@ -168,7 +168,7 @@ def train_unet(towers: encoders.Towers, autoencoder: AutoencoderKL, course: Cour
 
     def loss_of(step: Step) -> Tensor:
         frames = course.lengths[step.index % len(course.lengths)]
-        latents, *told = stock.batch(step.index, step.rng, course.batch * FRAMES // frames)
+        latents, *told = stock.batch(step.index, step.rng, max(1, course.batch * FRAMES // frames))
         return _loss(recorded, autoencoder, [latents[:, :frames], *told], step.noise)
 
     return train(unet, loss_of, Recipe(run_name("svd", autoencoder.device), course.steps, 8e-4, warmup=200, ema=0.999))
