@@ -120,16 +120,16 @@ def test_the_picture_models_courses_change_all_of_its_weights(tmp_path: Path) ->
 def test_the_video_model_learns_from_clips_of_both_lengths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     towers = encoders.Towers(encoders.train_tokenizer(tmp_path / "bpe", captions=200)).eval().requires_grad_(False)
-    seen: list[int] = []
+    seen: list[tuple[int, ...]] = []
 
     def loss(unet: Recorded, vae: AutoencoderKL, clips: Sequence[Tensor], noise: torch.Generator) -> Tensor:
-        seen.append(clips[0].shape[1])
+        seen.append(tuple(clips[0].shape[:2]))
         return _loss(unet, vae, clips, noise)
 
     _loss = svd._loss
     monkeypatch.setattr(svd, "_loss", loss)
-    trained = svd.train_unet(towers, laid(), svd.Course(2, 2, 8, lengths=(14, 25)))
-    assert seen == [14, 25]
+    trained = svd.train_unet(towers, laid(), svd.Course(3, 2, 8, lengths=(14, 25, 40)))
+    assert seen == [(2, 14), (1, 25), (1, 40)]  # never none
     torch.manual_seed(0)
     # The key frame's embedding is a single token: however it is asked for, it is all there is. So what only asks has no
     # gradient; weights shrink all the same, and a bias of 0 stays.
