@@ -204,6 +204,14 @@ def test_a_new_node_does_not_take_the_focus_from_a_field(editor: Editor) -> None
     expect(editor.field("Recite", "text")).to_have_value("one two")
 
 
+def test_an_empty_canvas_that_was_fitted_stays_where_it_is_when_a_node_comes(editor: Editor) -> None:
+    editor.press("f")
+    editor.add("text", 150, 150)
+    editor.add("save text", 600, 150)
+    boxes = [editor.card(title).bounding_box() for title in ("Text", "Save text")]
+    assert [(box["x"], box["y"], box["width"]) for box in boxes if box] == [(150, 150, 280), (600, 150, 280)]
+
+
 def test_a_link_is_bent_and_straightened(editor: Editor) -> None:
     pair(editor)
     x, y = centre(editor.links.first.locator(".react-flow__edge-path"))

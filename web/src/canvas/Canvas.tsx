@@ -24,7 +24,7 @@ import type { FlowEdge, FlowNode } from "./flow";
 import { LinkEdge } from "./LinkEdge";
 import { openCanvasMenu } from "./menus";
 import { RemoteLinks } from "./RemoteLinks";
-import { fit, resetView, setFlow, setPointer, toGraph } from "./view";
+import { fit, MIN_ZOOM, resetView, setFlow, setPointer, toGraph } from "./view";
 
 const NODE_TYPES = { card: NodeCard, note: NoteCard, group: GroupBox };
 const EDGE_TYPES = { link: LinkEdge };
@@ -184,7 +184,7 @@ export function Canvas() {
         aria-label={t("canvas.label")}
         ariaLabelConfig={DESCRIPTIONS}
         onlyRenderVisibleElements
-        minZoom={0.05}
+        minZoom={MIN_ZOOM}
         maxZoom={2.5}
         zoomOnDoubleClick={false}
         deleteKeyCode={null}

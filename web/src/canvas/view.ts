@@ -1,6 +1,6 @@
 /** Where on the canvas people look; the panel around it finds places for new nodes by this. */
 
-import type { ReactFlowInstance } from "@xyflow/react";
+import { getViewportForBounds, type ReactFlowInstance } from "@xyflow/react";
 import type { Point } from "../schema";
 import { ONCE_DRAWN } from "../ui/EditableText";
 import type { FlowEdge, FlowNode } from "./flow";
@@ -36,9 +36,22 @@ export function isPointerIn(): boolean {
 
 const isCalm = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
 
-export function fit(nodes?: string[]): void {
-  const only = nodes ? { nodes: nodes.map((id) => ({ id })) } : {};
-  void flow?.fitView({ padding: 0.12, maxZoom: 1.1, duration: isCalm() ? 0 : 250, ...only });
+export const MIN_ZOOM = 0.05;
+const FITTED_ZOOM = 1.1;
+const PADDING = 0.12;
+
+/**
+ * Shows all nodes, or some. React Flow's own `fitView` waits for nodes while there are none, or none measured, and would
+ * move the view under whoever has put a first one there since.
+ */
+export function fit(ids?: string[]): void {
+  const box = window.document.querySelector(".react-flow")?.getBoundingClientRect();
+  const only = ids && new Set(ids);
+  const nodes = flow?.getNodes().filter(({ id }) => only?.has(id) ?? true) ?? [];
+  if (!flow || !box || nodes.length === 0) return;
+  const bounds = flow.getNodesBounds(nodes);
+  const view = getViewportForBounds(bounds, box.width, box.height, MIN_ZOOM, FITTED_ZOOM, PADDING);
+  void flow.setViewport(view, { duration: isCalm() ? 0 : 250 });
 }
 
 /** An empty canvas, at its own size. */
