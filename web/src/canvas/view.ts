@@ -23,10 +23,12 @@ export function toGraph(at: Point): Point {
   return { x: Math.round(x), y: Math.round(y) };
 }
 
+const canvasBox = () => window.document.querySelector(".react-flow")?.getBoundingClientRect();
+
 /** The place for what is added: under the pointer, else in the middle of what is seen. */
 export function placeForNew(): Point {
   if (pointer) return toGraph(pointer);
-  const box = window.document.querySelector(".react-flow")?.getBoundingClientRect();
+  const box = canvasBox();
   return box ? toGraph({ x: box.x + box.width / 2 - 140, y: box.y + box.height / 3 }) : { x: 0, y: 0 };
 }
 
@@ -45,7 +47,7 @@ const PADDING = 0.12;
  * move the view under whoever has put a first one there since.
  */
 export function fit(ids?: string[]): void {
-  const box = window.document.querySelector(".react-flow")?.getBoundingClientRect();
+  const box = canvasBox();
   const only = ids && new Set(ids);
   const nodes = flow?.getNodes().filter(({ id }) => only?.has(id) ?? true) ?? [];
   if (!flow || !box || nodes.length === 0) return;
