@@ -40,13 +40,14 @@ CARDS = {
         sheets=("sdxl",),
     ),
     "svd": Card(
-        about="A Stable Video Diffusion with 5.2 million parameters in its UNet: a picture → 14 or 25 frames of 64×64 "
+        about="A Stable Video Diffusion with 5.5 million parameters in its UNet: a picture → 14 or 25 frames of 64×64 "
         "pixels, as fast as the motion bucket asks. `StableVideoDiffusionPipeline.from_pretrained` loads it. A "
         "`max_guidance_scale` of 1 is enough, as the key frame decides how all goes on.",
-        data="40,000 drawn clips of 25 frames, of which most steps see 14, at 4 to 20 frames per second and any motion "
-        "bucket, 30 % of them out of focus; subjects and styles are made-up ones in 40 %. Fish and cars drift where "
-        "their head is (but down as far as it looks up), cats bounce, stars and flowers spin, trees grow, boats shake, "
-        "the camera pans over houses, and all else bounces.",
+        data="Drawn clips of 25 frames at any motion bucket, 30 % of them out of focus: at first 40,000 of 4 to 20 "
+        "frames per second, of which most steps see 14 frames, with made-up subjects and styles in 40 %; then "
+        "60,000 of 4 to 14 per second, of which most steps see all, with made-up ones in 30 %; then 2,400 fast ones "
+        "of 5 to 9. Fish and cars drift where their head is (at first, down as far as it looked up), cats bounce, "
+        "stars and flowers spin, trees grow, boats shake, the camera pans over houses, and all else bounces.",
         sheets=("svd",),
     ),
     "loras": Card(
@@ -92,7 +93,8 @@ def write_card(member: str, figures: Sequence[tuple[str, str]]) -> Path:
 def _training(folder: Path, member: str) -> str:
     told = json.loads((folder / "card.json").read_text())["training"]
     stretches = [_stretch(list(runs)) for _, runs in groupby(told["runs"], lambda run: (run["batch"], run["machine"]))]
-    device = "" if told["runs"][-1]["machine"].endswith(("thread", "threads")) else " --device cuda"
+    on_a_cpu = all(run["machine"].endswith(("thread", "threads")) for run in told["runs"])
+    device = "" if on_a_cpu else " --device cuda"
     return f"From seed {told['seed']}, {', then '.join(stretches)}: `python -m models.sprite.train {member}{device}`."
 
 

@@ -15,7 +15,7 @@ import torch
 from models.sprite import judging
 from models.sprite.training import autoencoder, captioner, clip, encoders, loras, sdxl, svd
 from models.sprite.training.card import write_card
-from models.sprite.training.loop import finished, run_name
+from models.sprite.training.loop import Run, finished, run_name
 
 FAMILY = Path(__file__).parent
 
@@ -40,18 +40,23 @@ def train_sdxl(steps: int | None = None, device: str = "cpu") -> None:
     courses = [replace(course, steps=steps or course.steps) for course in planned]
     unet = sdxl.train_unet(tokenizer, towers, vae, courses)
     sdxl.save(sdxl.assemble(tokenizer, towers, vae, unet), FAMILY / "sdxl")
-    names = [run_name(f"sdxl-{number}", vae.device) for number in range(1, len(courses) + 1)]
-    runs = [finished(name, course.batch) for name, course in zip(names, courses, strict=True)]
+    runs = _runs("sdxl", vae.device, courses)
     write_card(FAMILY / "sdxl", "A small Stable Diffusion XL of the sprite world", runs, vocabulary=True)
 
 
 def train_svd(steps: int | None = None, device: str = "cpu") -> None:
     towers, vae = encoders.load_towers().to(device), autoencoder.load().to(device)
-    planned = svd.COURSE if vae.device.type == "cpu" else svd.COURSE_OF_A_GPU
-    course = replace(planned, steps=steps or planned.steps)
-    svd.save(svd.assemble(towers, vae, svd.train_unet(towers, vae, course)), FAMILY / "svd")
-    runs = [finished(run_name("svd", vae.device), course.batch)]
+    planned = svd.COURSES if vae.device.type == "cpu" else svd.COURSES_OF_A_GPU
+    courses = [replace(course, steps=steps or course.steps) for course in planned]
+    svd.save(svd.assemble(towers, vae, svd.train_unet(towers, vae, courses)), FAMILY / "svd")
+    runs = _runs("svd", vae.device, courses)
     write_card(FAMILY / "svd", "A small Stable Video Diffusion of the sprite world", runs)
+
+
+def _runs(member: str, device: torch.device, courses: Sequence[sdxl.Course | svd.Course]) -> list[Run]:
+    """The finished trainings of a member's courses."""
+    names = [run_name(f"{member}-{number}", device) for number in range(1, len(courses) + 1)]
+    return [finished(name, course.batch) for name, course in zip(names, courses, strict=True)]
 
 
 def train_clip(steps: int = clip.STEPS) -> None:

@@ -17,6 +17,7 @@ from benchmarks.sprite import animate, generate, verdicts
 from models.sprite import world
 from models.sprite.judging import Judge, load_judge
 from models.sprite.training import clip
+from models.sprite.training import svd as training
 from models.sprite.training.data import pictures, tensor
 from models.sprite.training.loras import IN_PEFT
 from models.sprite.training.sdxl import VARIETY
@@ -114,6 +115,13 @@ def test_a_video_starts_at_its_key_frame_moves_and_keeps_its_subject(
         assert -10 * torch.log10((video[0] - frame).square().mean()) > 18
         assert (video[1:] - video[:-1]).abs().mean() > 1 / 255
     assert np.mean(kept) >= 0.5
+
+
+def test_the_video_model_is_the_network_that_its_courses_train(svd: StableVideoDiffusionPipeline) -> None:
+    finer = any(course.refines for course in training.COURSES_OF_A_GPU)
+    trained = training.build_unet(finer=finer).state_dict()
+    shapes = ({name: weight.shape for name, weight in state.items()} for state in (svd.unet.state_dict(), trained))
+    assert next(shapes) == next(shapes)
 
 
 def test_a_higher_motion_bucket_moves_more(svd: StableVideoDiffusionPipeline) -> None:

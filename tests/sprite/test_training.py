@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from diffusers import AutoencoderKL
+from diffusers import AutoencoderKL, UNetSpatioTemporalConditionModel
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
+from transformers import CLIPTokenizer
 
 from models.sprite import world
 from models.sprite.training import autoencoder, captioner, encoders, loop, sdxl, svd
@@ -100,15 +102,24 @@ def test_the_laid_encoder_gives_the_principal_components_of_blocks() -> None:
 
 
 @pytest.fixture
+def untrained(tmp_path: Path) -> encoders.Towers:
+    return untrained_towers(tmp_path)[1]
+
+
+def untrained_towers(folder: Path) -> tuple[CLIPTokenizer, encoders.Towers]:
+    torch.manual_seed(0)
+    tokenizer = encoders.train_tokenizer(folder / "bpe", captions=200)
+    return tokenizer, encoders.Towers(tokenizer).eval().requires_grad_(False)
+
+
+@pytest.fixture
 def _in_a_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop, "CHECKPOINTS", tmp_path)
 
 
 @pytest.mark.usefixtures("_in_a_moment")
 def test_the_picture_models_courses_change_all_of_its_weights(tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    tokenizer = encoders.train_tokenizer(tmp_path / "bpe", captions=200)
-    towers = encoders.Towers(tokenizer).eval().requires_grad_(False)
+    tokenizer, towers = untrained_towers(tmp_path)
     courses = (sdxl.Course(1, 2, 0.0, 8), sdxl.Course(1, 2, 0.5, 8))
     trained = sdxl.train_unet(tokenizer, towers, laid(), courses)
     torch.manual_seed(0)
@@ -117,9 +128,9 @@ def test_the_picture_models_courses_change_all_of_its_weights(tmp_path: Path) ->
 
 
 @pytest.mark.usefixtures("_in_a_moment")
-def test_the_video_model_learns_from_clips_of_both_lengths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    torch.manual_seed(0)
-    towers = encoders.Towers(encoders.train_tokenizer(tmp_path / "bpe", captions=200)).eval().requires_grad_(False)
+def test_the_video_model_learns_from_clips_of_both_lengths(
+    untrained: encoders.Towers, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen: list[tuple[int, ...]] = []
 
     def loss(unet: Recorded, vae: AutoencoderKL, clips: Sequence[Tensor], noise: torch.Generator) -> Tensor:
@@ -128,13 +139,72 @@ def test_the_video_model_learns_from_clips_of_both_lengths(tmp_path: Path, monke
 
     _loss = svd._loss
     monkeypatch.setattr(svd, "_loss", loss)
-    trained = svd.train_unet(towers, laid(), svd.Course(3, 2, 8, lengths=(14, 25, 40)))
+    trained = svd.train_unet(untrained, laid(), [svd.Course(3, 2, 8, lengths=(14, 25, 40))])
     assert seen == [(2, 14), (1, 25), (1, 40)]  # never none
     torch.manual_seed(0)
     # The key frame's embedding is a single token: however it is asked for, it is all there is. So what only asks has no
     # gradient; weights shrink all the same, and a bias of 0 stays.
     asking = [f"{block}.norm2.bias" for block, module in trained.named_modules() if hasattr(module, "attn2")]
     assert sorted(unchanged(svd.build_unet(), trained)) == sorted(asking)
+
+
+def test_a_finer_video_model_begins_as_the_one_before() -> None:
+    torch.manual_seed(0)
+    unet = svd.build_unet().eval()
+    finer = svd.refined(unet).eval()
+    noisy, told = torch.randn(2, 3, 2 * LATENT_CHANNELS, LATENT_SIDE, LATENT_SIDE), torch.tensor([[6.0, 127, 0.02]] * 2)
+
+    @torch.inference_mode()
+    def velocity(network: UNetSpatioTemporalConditionModel) -> Tensor:
+        made = network(noisy, 0.5, encoder_hidden_states=torch.ones(2, 1, encoders.EMBEDDING), added_time_ids=told)
+        assert isinstance(made.sample, Tensor)
+        return made.sample
+
+    before = velocity(unet)
+    assert torch.allclose(velocity(finer), before, atol=1e-4)
+    nn.init.normal_(finer.down_blocks[1].attentions[0].proj_out.weight)
+    assert not torch.allclose(velocity(finer), before, atol=1e-2)
+    with pytest.raises(ValueError, match="already"):
+        svd.refined(finer)
+
+
+@pytest.mark.usefixtures("_in_a_moment")
+def test_the_video_models_courses_build_on_each_other_and_take_up_where_they_were(
+    untrained: encoders.Towers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refined: list[UNetSpatioTemporalConditionModel] = []
+
+    def seen(unet: UNetSpatioTemporalConditionModel) -> UNetSpatioTemporalConditionModel:
+        refined.append(unet)
+        return _refined(unet)
+
+    _refined = svd.refined
+    monkeypatch.setattr(svd, "refined", seen)
+    courses = [svd.Course(1, 1, 8), svd.Course(1, 1, 8, refines=True)]
+    trained = svd.train_unet(untrained, laid(), courses)
+    (attention,) = trained.down_blocks[1].attentions
+    assert attention.proj_out.weight.abs().max() > 0
+    kept = torch.load(tmp_path / "svd-1-cpu.pt", weights_only=True)["parts"][1]
+    assert all(torch.equal(weight, kept[name]) for name, weight in refined[0].state_dict().items())
+    again = svd.train_unet(untrained, laid(), courses)
+    assert all(torch.equal(weight, again.state_dict()[name]) for name, weight in trained.state_dict().items())
+
+
+def test_a_course_of_the_video_model_says_what_its_clips_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[str] = []
+
+    def film(scene: world.Scene, motion: world.Motion, count: int, fps: float) -> NDArray[np.uint8]:
+        shown.append(scene.subject)
+        return np.zeros((count, 8, 8, 3), np.uint8)
+
+    monkeypatch.setattr(world, "film", film)
+    course = svd.Course(1, 1, 1, invented=0, subjects=("car", "boat"), lengths=(2, 5), fps=(5, 6), buckets=(200, 240))
+    frames, rates, buckets = zip(*(svd.draw_clip(index, course) for index in range(40)), strict=True)
+    assert set(shown) == {"car", "boat"}
+    assert {len(clip) for clip in frames} == {5}
+    assert set(rates) == {5, 6}
+    assert 200 <= min(buckets) < 210
+    assert 230 < max(buckets) <= 240
 
 
 @pytest.mark.usefixtures("_in_a_moment")

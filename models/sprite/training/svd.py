@@ -16,7 +16,7 @@ from diffusers import (
     UNetSpatioTemporalConditionModel,
 )
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from models.sprite import world
 from models.sprite.training import encoders
@@ -27,8 +27,6 @@ from models.sprite.training.sdxl import encode_latents
 from models.sprite.training.stock import Stock
 
 FRAMES = 14
-FPS = (4, 20)
-"""Frames per second that the model is shown, from and to."""
 _UNCONDITIONAL = 0.1
 _VARIETY = 0.6
 """Of place, size and tilt: more than key frames have, as what moves leaves the middle."""
@@ -36,13 +34,17 @@ _BLURRED = 0.3
 """How often a clip is out of focus, as generated key frames often are."""
 
 
-def build_unet() -> UNetSpatioTemporalConditionModel:
-    """SVD's factorised UNet, attention at 4×4 only; its input is the noisy latents beside the key frame's."""
+def build_unet(*, finer: bool = False) -> UNetSpatioTemporalConditionModel:
+    """SVD's factorised UNet; its input is the noisy latents beside the key frame's.
+
+    It attends to its frames at 4×4, a `finer` one at 8×8 too, on the way down.
+    """
+    middle = "CrossAttnDownBlockSpatioTemporal" if finer else "DownBlockSpatioTemporal"
     return UNetSpatioTemporalConditionModel(
         sample_size=LATENT_SIDE,
         in_channels=2 * LATENT_CHANNELS,
         out_channels=LATENT_CHANNELS,
-        down_block_types=("DownBlockSpatioTemporal", "DownBlockSpatioTemporal", "CrossAttnDownBlockSpatioTemporal"),
+        down_block_types=("DownBlockSpatioTemporal", middle, "CrossAttnDownBlockSpatioTemporal"),
         up_block_types=("CrossAttnUpBlockSpatioTemporal", "UpBlockSpatioTemporal", "UpBlockSpatioTemporal"),
         block_out_channels=(64, 64, 96),
         layers_per_block=1,
@@ -52,6 +54,20 @@ def build_unet() -> UNetSpatioTemporalConditionModel:
         num_attention_heads=(2, 2, 3),
         num_frames=FRAMES,
     )
+
+
+def refined(unet: UNetSpatioTemporalConditionModel) -> UNetSpatioTemporalConditionModel:
+    """The same network made `finer`: what it attends to at 8×8 counts for nothing, until that is learnt.
+
+    Norms of the level are the same but for their epsilon, which diffusers gives with the kind of block.
+    """
+    finer = build_unet(finer=True).to(unet.device)
+    if not finer.load_state_dict(unet.state_dict(), strict=False).missing_keys:
+        raise ValueError("the network attends at 8×8 already")
+    (attention,) = finer.down_blocks[1].attentions
+    nn.init.zeros_(attention.proj_out.weight)
+    nn.init.zeros_(attention.proj_out.bias)
+    return finer
 
 
 def scheduler() -> EulerDiscreteScheduler:
@@ -72,23 +88,60 @@ def scheduler() -> EulerDiscreteScheduler:
 
 @dataclass(frozen=True)
 class Course:
-    """How much is learnt, and from what."""
+    """One stretch of training: how much is learnt, and from what."""
 
     steps: int
     batch: int
     """Clips of `FRAMES` frames in a step; of longer ones there are fewer, so that each step costs the same."""
     drawn: int
     """Different clips; to draw and encode one costs a CPU as much as learning from it does."""
+    learning_rate: float = 8e-4
     invented: float = 0.4
     """How often the subject is a made-up one, and the style, as in `sdxl.Course`."""
-    lengths: tuple[int, ...] = (FRAMES, FRAMES, FRAMES, 25)
+    subjects: Sequence[str] = world.BASE_SUBJECTS
+    """The others; what stands here twice comes twice as often."""
+    lengths: Sequence[int] = (FRAMES, FRAMES, FRAMES, 25)
     """Frames of the clips, in turns from step to step: SVD's, and SVD-XT's."""
+    fps: tuple[int, int] = (4, 20)
+    """Frames per second, from and to."""
+    buckets: tuple[float, float] = (0, 255)
+    """Motion buckets, from and to."""
+    refines: bool = False
+    """Whether the network is made finer before."""
 
 
-COURSE = Course(7000, 4, 4000)
+def _far(steps: int, batch: int, drawn: int) -> Course:
+    """How figures are carried far: long clips of few frames a second, more of them of what falls apart on its way."""
+    return Course(
+        steps,
+        batch,
+        drawn,
+        learning_rate=5e-4,
+        invented=0.3,
+        subjects=(*world.BASE_SUBJECTS, "fish", "house", "star"),
+        lengths=(25, 25, 25, FRAMES),
+        fps=(4, 14),
+        refines=True,
+    )
+
+
+_FAST = Course(
+    3200,
+    4,
+    2400,
+    learning_rate=1e-4,
+    invented=0.1,
+    subjects=(*world.BASE_SUBJECTS, *("fish", "car", "tree") * 2),
+    lengths=(25,),
+    fps=(5, 9),
+    buckets=(128, 255),
+)
+"""What was still wrong after the others: fast clips, and the subjects that change most in them."""
+
+COURSES = (Course(7000, 4, 4000), _far(2000, 4, 3000))
 """For a CPU."""
-COURSE_OF_A_GPU = Course(10_000, 64, 40_000)
-"""For a GPU: what ships was trained by this."""
+COURSES_OF_A_GPU = (Course(10_000, 64, 40_000), _far(8000, 64, 60_000), _FAST)
+"""For a GPU: what ships was trained by these, its last one on a CPU."""
 
 Drawn = tuple[NDArray[np.uint8], int, float]
 """A clip's frames, frames per second and motion bucket."""
@@ -97,8 +150,8 @@ Drawn = tuple[NDArray[np.uint8], int, float]
 def draw_clip(index: int, course: Course) -> Drawn:
     """One clip of a course: a scene that moves in its own way, at a frame rate and motion bucket by chance."""
     rng = np.random.default_rng((77, index))
-    fps, bucket = int(rng.integers(FPS[0], FPS[1] + 1)), float(rng.uniform(0, 255))
-    scene = world.random_scene(rng, variety=_VARIETY, invented=course.invented)
+    fps, bucket = int(rng.integers(course.fps[0], course.fps[1] + 1)), float(rng.uniform(*course.buckets))
+    scene = world.random_scene(rng, course.subjects, variety=_VARIETY, invented=course.invented)
     frames = world.film(scene, world.own_motion(scene, bucket), max(course.lengths), fps)
     if rng.random() < _BLURRED:
         frames = world.blurred(frames, float(rng.uniform(0.3, 1.5)))
@@ -159,19 +212,27 @@ def _attention_to_motion(latents: Tensor) -> Tensor:
     return 0.5 + 0.5 * change / change.mean((1, 2, 3), keepdim=True)
 
 
-def train_unet(towers: encoders.Towers, autoencoder: AutoencoderKL, course: Course) -> UNetSpatioTemporalConditionModel:
-    """Train on drawn clips of every motion bucket and frame rate, where autoencoder and towers are."""
+def train_unet(
+    towers: encoders.Towers, autoencoder: AutoencoderKL, courses: Sequence[Course]
+) -> UNetSpatioTemporalConditionModel:
+    """Train on drawn clips, where autoencoder and towers are."""
     torch.manual_seed(0)
-    unet = build_unet().to(autoencoder.device)
-    films, recorded = Films(autoencoder, towers), Recorded(unet, _velocity(unet))
-    stock = Stock(partial(draw_clip, course=course), films, course.drawn, course.steps, autoencoder.device)
+    device = autoencoder.device
+    unet, films = build_unet().to(device), Films(autoencoder, towers)
 
-    def loss_of(step: Step) -> Tensor:
+    def loss_of(step: Step, course: Course, stock: Stock[Drawn], recorded: Recorded) -> Tensor:
         frames = course.lengths[step.index % len(course.lengths)]
         latents, *told = stock.batch(step.index, step.rng, max(1, course.batch * FRAMES // frames))
         return _loss(recorded, autoencoder, [latents[:, :frames], *told], step.noise)
 
-    return train(unet, loss_of, Recipe(run_name("svd", autoencoder.device), course.steps, 8e-4, warmup=200, ema=0.999))
+    for number, course in enumerate(courses, 1):
+        torch.manual_seed(0)  # what is added is the same, whether the course before was gone through now or earlier
+        unet = (refined(unet) if course.refines else unet).requires_grad_(True)
+        stock = Stock(partial(draw_clip, course=course), films, course.drawn, course.steps, device)
+        recorded = Recorded(unet, _velocity(unet))
+        recipe = Recipe(run_name(f"svd-{number}", device), course.steps, course.learning_rate, warmup=200)
+        unet = train(unet, partial(loss_of, course=course, stock=stock, recorded=recorded), recipe)
+    return unet
 
 
 def _velocity(unet: UNetSpatioTemporalConditionModel) -> Callable[..., Tensor]:
