@@ -9,6 +9,7 @@ import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
@@ -18,6 +19,7 @@ from models.sprite.training.card import write_card
 from models.sprite.training.loop import Run, finished, run_name
 
 FAMILY = Path(__file__).parent
+C = TypeVar("C", sdxl.Course, svd.Course)
 
 
 def train_judge(steps: int = judging.STEPS) -> None:
@@ -36,8 +38,7 @@ def train_words(**length: int) -> None:
 def train_sdxl(steps: int | None = None, device: str = "cpu") -> None:
     tokenizer, towers = encoders.load_tokenizer(), encoders.load_towers().to(device)
     vae = autoencoder.load().to(device)
-    planned = sdxl.COURSES if vae.device.type == "cpu" else sdxl.COURSES_OF_A_GPU
-    courses = [replace(course, steps=steps or course.steps) for course in planned]
+    courses = _planned(sdxl.COURSES, sdxl.COURSES_OF_A_GPU, vae.device, steps)
     unet = sdxl.train_unet(tokenizer, towers, vae, courses)
     sdxl.save(sdxl.assemble(tokenizer, towers, vae, unet), FAMILY / "sdxl")
     runs = _runs("sdxl", vae.device, courses)
@@ -46,14 +47,19 @@ def train_sdxl(steps: int | None = None, device: str = "cpu") -> None:
 
 def train_svd(steps: int | None = None, device: str = "cpu") -> None:
     towers, vae = encoders.load_towers().to(device), autoencoder.load().to(device)
-    planned = svd.COURSES if vae.device.type == "cpu" else svd.COURSES_OF_A_GPU
-    courses = [replace(course, steps=steps or course.steps) for course in planned]
+    courses = _planned(svd.COURSES, svd.COURSES_OF_A_GPU, vae.device, steps)
     svd.save(svd.assemble(towers, vae, svd.train_unet(towers, vae, courses)), FAMILY / "svd")
     runs = _runs("svd", vae.device, courses)
     write_card(FAMILY / "svd", "A small Stable Video Diffusion of the sprite world", runs)
 
 
-def _runs(member: str, device: torch.device, courses: Sequence[sdxl.Course | svd.Course]) -> list[Run]:
+def _planned(of_a_cpu: Sequence[C], of_a_gpu: Sequence[C], device: torch.device, steps: int | None) -> list[C]:
+    """The courses for that device, each of another number of steps where one is given."""
+    planned = of_a_cpu if device.type == "cpu" else of_a_gpu
+    return [replace(course, steps=steps or course.steps) for course in planned]
+
+
+def _runs(member: str, device: torch.device, courses: Sequence[C]) -> list[Run]:
     """The finished trainings of a member's courses."""
     names = [run_name(f"{member}-{number}", device) for number in range(1, len(courses) + 1)]
     return [finished(name, course.batch) for name, course in zip(names, courses, strict=True)]

@@ -226,10 +226,11 @@ def train_unet(
         return _loss(recorded, autoencoder, [latents[:, :frames], *told], step.noise)
 
     for number, course in enumerate(courses, 1):
-        torch.manual_seed(0)  # what is added is the same, whether the course before was gone through now or earlier
-        unet = (refined(unet) if course.refines else unet).requires_grad_(True)
+        if course.refines:
+            torch.manual_seed(0)  # what is added is the same, whether the course before was gone through now or earlier
+            unet = refined(unet)
         stock = Stock(partial(draw_clip, course=course), films, course.drawn, course.steps, device)
-        recorded = Recorded(unet, _velocity(unet))
+        recorded = Recorded(unet.requires_grad_(True), _velocity(unet))
         recipe = Recipe(run_name(f"svd-{number}", device), course.steps, course.learning_rate, warmup=200)
         unet = train(unet, partial(loss_of, course=course, stock=stock, recorded=recorded), recipe)
     return unet
