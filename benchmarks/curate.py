@@ -27,12 +27,12 @@ from numpy.typing import NDArray
 from scenedetect import AdaptiveDetector, ContentDetector, SceneManager, open_video
 
 from benchmarks.clips import CLIPS
-from nodes.dataset.duplicates import fingerprint
-from nodes.dataset.motion import flow_map, grey, motion
-from nodes.dataset.quality import quality
-from nodes.dataset.scan import RATE, ScanSettings, scan
-from nodes.dataset.scanning import Scanners
-from nodes.dataset.texts import TextDetector
+from nodes.dataset.scan.duplicates import fingerprint
+from nodes.dataset.scan.motion import flow_map, grey, motion
+from nodes.dataset.scan.processes import Scanners
+from nodes.dataset.scan.quality import quality
+from nodes.dataset.scan.scanner import RATE, ScanSettings, scan
+from nodes.dataset.scan.texts import TextDetector
 from nodes.files.footage import small
 
 Picture = NDArray[np.uint8]
@@ -187,7 +187,7 @@ def processes(folder: Path, length: float, rounds: int) -> None:
 
 def on_ray(folder: Path, length: float, rounds: int) -> None:
     # imports torch, and the processes that scan import this module anew
-    from nodes.dataset.describe import DescribeSettings
+    from nodes.dataset.describe.describer import DescribeSettings
     from nodes.dataset.on_ray import Stages, Task, described
 
     paths = [compose(folder / f"{index}.mp4", length, 640, 360, seed=index) for index in range(8)]

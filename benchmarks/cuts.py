@@ -1,4 +1,4 @@
-"""How well shot boundaries are found: `nodes/dataset/cuts.py` beside PySceneDetect's detectors and TransNetV2.
+"""How well shot boundaries are found: `nodes/dataset/scan/cuts.py` beside PySceneDetect's detectors and TransNetV2.
 
     python -m benchmarks.cuts [--films 6] [--seed 7] [--without TransNetV2 …]
 
@@ -41,8 +41,8 @@ from scenedetect.detectors import AdaptiveDetector, ContentDetector
 
 from benchmarks.clips import CLIPS
 from models.sprite import world
-from nodes.dataset.cuts import Cut, CutFinder
-from nodes.dataset.transnet import TransnetFinder
+from nodes.dataset.scan.cuts import Cut, CutFinder
+from nodes.dataset.scan.transnet import TransnetFinder
 from nodes.files.footage import Footage, Frame
 
 WIDTH, HEIGHT = 192, 108

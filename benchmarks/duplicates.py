@@ -1,4 +1,4 @@
-"""How well clips are recognised after a change, and told from others like them: `nodes/dataset/duplicates.py`.
+"""How well clips are recognised after a change, and told from others like them: `nodes/dataset/scan/duplicates.py`.
 
     python -m benchmarks.duplicates [--seed 7] [--clips 120] [--similar 0.92] [--counts 10000 100000]
 
@@ -31,7 +31,7 @@ from rich.table import Table
 
 from benchmarks.measures import share
 from models.sprite import world
-from nodes.dataset import duplicates
+from nodes.dataset.scan import duplicates
 from nodes.files.footage import Footage
 
 FILMS = ("bigbuckbunny", "bikes", "carphone_pristine")

@@ -31,13 +31,14 @@ from tempfile import TemporaryDirectory
 from time import perf_counter, process_time, sleep
 from typing import Annotated, Any
 
-from engine.cache import Cache
+from engine.document.workflow import Workflow, as_link
 from engine.events import to_json
-from engine.execute import Execution
-from engine.graph import Graph, check
+from engine.graph.check import check
+from engine.graph.graph import Graph
 from engine.node import Context, Lazy, Node
 from engine.registry import Registry
-from engine.workflow import Workflow, as_link
+from engine.run.execute import Execution
+from engine.store.cache import Cache
 
 COLUMNS = ("plain", "check", "first", "cached", "head", "tail")
 
@@ -297,7 +298,7 @@ def validate(rounds: int, large: bool) -> None:
 def disk(rounds: int, large: bool) -> None:
     import torch
 
-    from engine.stored import load, save
+    from engine.store.encoding import load, save
     from engine.values import Video
 
     video = Video(torch.rand(85, 3, 1024, 1024), 7.0)

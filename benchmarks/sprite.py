@@ -32,7 +32,7 @@ from models.sprite.judging import ANSWERS, Judge, load_judge
 from models.sprite.training import captioner, clip, loras
 from models.sprite.training.data import pictures, tensor
 from models.sprite.training.sdxl import VARIETY
-from nodes.lora.apply import applied
+from nodes.diffusion.adapters import applied
 from nodes.lora.formats import read_lora
 from nodes.lora.ziplora import ZipSettings, zip_loras
 

@@ -29,7 +29,7 @@ def test_the_wheel_carries_workflows_models_and_the_editor(tmp_path: Path) -> No
     assert shipped <= set(ZipFile(wheel).namelist())
 
     subprocess.run([*pip, "install", "--no-deps", "--target", str(tmp_path / "site"), str(wheel)], check=True)
-    call = "import sys; from engine.cli import main; sys.argv = ['kinograph', *sys.argv[1:]]; main()"
+    call = "import sys; from engine.cli.main import main; sys.argv = ['kinograph', *sys.argv[1:]]; main()"
     result = subprocess.run(
         [sys.executable, "-P", "-c", call, "run", "keyframes", "--out", "out"],
         cwd=tmp_path,

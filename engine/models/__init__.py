@@ -12,7 +12,8 @@ keys. `Models` holds what is loaded.
 """
 
 from engine.models.home import home
+from engine.models.progress import Progress
 from engine.models.resident import HOST, Models
-from engine.models.sources import Progress, can_fetch, find, identity, resolve
+from engine.models.sources import can_fetch, find, identity, resolve
 
 __all__ = ["HOST", "Models", "Progress", "can_fetch", "find", "home", "identity", "resolve"]

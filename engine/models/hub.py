@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from engine.errors import MissingError
-from engine.models.sources import Progress
+from engine.models.progress import Progress
 
 SETTINGS = ["*.json", "*.txt", "*.model", "*.jinja"]
 # Weights are taken as safetensors only: other formats can run code when loaded, or repeat the same weights.

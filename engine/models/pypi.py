@@ -31,7 +31,7 @@ from filelock import FileLock, Timeout
 from engine.errors import MissingError
 from engine.models.digest import digest
 from engine.models.home import home
-from engine.models.sources import Progress
+from engine.models.progress import Progress
 
 # SHA-256 of known artefacts: their identity is known before they are here, and nothing else is accepted in their place.
 PINS = {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -12,9 +11,7 @@ from typing import Protocol
 
 from engine.errors import MissingError, naming
 from engine.models.digest import digest
-
-Progress = Callable[[int, int], None]
-"""Called with bytes done and in all (0 while unknown), several times a second; what it raises ends the download."""
+from engine.models.progress import Progress
 
 SHIPPED = Path(__file__).resolve().parents[2] / "models"
 SCHEMES = ("hf", "pypi")

@@ -14,27 +14,19 @@ from aiohttp import web
 from filelock import FileLock, Timeout
 
 from engine.errors import UsageError
-from engine.jobs import Jobs
 from engine.registry import Registry
-from engine.server import (
-    control,
-    files,
-    gallery,
-    models,
-    openapi,
-    prompts,
-    saved,
-    schemas,
-    userdata,
-    websocket,
-)
-from engine.server.crew import CREW, Crew
-from engine.server.guard import add_headers, guard
-from engine.server.hub import HUB, Hub
-from engine.server.news import NEWS, News
-from engine.server.queue import QUEUE, Queue
-from engine.server.routes import Routes, add_to, errors
-from engine.server.setup import REGISTRY, SETUP, Setup
+from engine.server.comfyui import files, object_info, prompts, userdata
+from engine.server.http import openapi
+from engine.server.http.guard import add_headers, guard
+from engine.server.http.routes import Routes, add_to, errors
+from engine.server.http.settings import REGISTRY, SETUP, Setup
+from engine.server.jobs.queue import QUEUE, Queue
+from engine.server.jobs.workers import CREW, Crew
+from engine.server.live import monitoring, websocket
+from engine.server.live.broadcast import NEWS, News
+from engine.server.live.clients import HUB, Hub
+from engine.server.own import control, gallery, models, workflows
+from engine.work.queue import Jobs
 
 EDITOR = Path(__file__).resolve().parent / "editor"
 """The built editor."""
@@ -44,7 +36,11 @@ NO_EDITOR = """<!doctype html><html lang="en"><title>Kinograph</title>
 The <a href="/api/kinograph/docs">API</a> works all the same.</p></html>
 """
 ROUTES: tuple[Routes, ...] = tuple(
-    module.routes for module in (prompts, control, websocket, files, gallery, models, saved, schemas, userdata, openapi)
+    module.routes
+    for module in (
+        *(prompts, control, monitoring, websocket, files, gallery),
+        *(models, workflows, object_info, userdata, openapi),
+    )
 )
 
 

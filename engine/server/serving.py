@@ -14,8 +14,8 @@ from aiohttp import web
 from engine.errors import UsageError
 from engine.registry import Registry
 from engine.server.app import make_app
-from engine.server.guard import is_loopback
-from engine.server.setup import Setup
+from engine.server.http.guard import is_loopback
+from engine.server.http.settings import Setup
 
 
 def serving(setup: Setup, registry: Registry, *, as_json: bool = False) -> None:

@@ -23,10 +23,10 @@ import torch
 
 from engine.models.digest import digest
 from engine.values import Table
-from nodes.dataset.describe import Describer
-from nodes.dataset.duplicates import groups
-from nodes.dataset.scan import Part, ScanSettings, require
-from nodes.dataset.scanning import Found, News, Scanners
+from nodes.dataset.describe.describer import Describer
+from nodes.dataset.scan.duplicates import groups
+from nodes.dataset.scan.processes import Found, News, Scanners
+from nodes.dataset.scan.scanner import Part, ScanSettings, require
 from nodes.dataset.table import CLIPS, VIDEOS, Row, of_arrow, rows, to_arrow, to_table, with_columns
 
 if TYPE_CHECKING:

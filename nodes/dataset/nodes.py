@@ -12,8 +12,8 @@ from engine.node import Context, FileContents, InputFile, ModelFile, Node
 from engine.values import Files, Folder, Image, LanguageModel, Media, Table, Video
 from nodes.dataset import extra, sources
 from nodes.dataset.presets import SUMMARISE
-from nodes.files.nodes import PREVIEW, Prefix
-from nodes.image.nodes import Seed
+from nodes.files.nodes import PREVIEW
+from nodes.inputs import Prefix, Seed
 
 VideoFiles = Annotated[str, FileContents("files", sources.watched)]
 """A folder, a pattern such as `raw/**/*.mp4`, a list (`.txt`), a table (`.parquet`), or one video."""
@@ -82,10 +82,10 @@ class LVDCurate(Node, version=4, category="dataset", uses="device"):
     def run(self, ctx: Context) -> CuratedClips:
         extra.require()
         from nodes.dataset.curate import Job, curate
-        from nodes.dataset.describe import Describer, DescribeSettings
-        from nodes.dataset.filtering import filtered
-        from nodes.dataset.filters import check, parse
-        from nodes.dataset.scan import ScanSettings
+        from nodes.dataset.describe.describer import Describer, DescribeSettings
+        from nodes.dataset.filter.filtering import filtered
+        from nodes.dataset.filter.rules import check, parse
+        from nodes.dataset.scan.scanner import ScanSettings
 
         if 0 < self.longest < self.shortest:
             raise InputError("clips can't be shorter than the shortest", input="longest", hint="raise it, or give 0")
@@ -164,8 +164,8 @@ class VideoFrameFilter(Node, version=1, category="dataset"):
 
     def run(self, ctx: Context) -> Filtered:
         extra.require()
-        from nodes.dataset.filtering import filtered, frames_of, kept, kept_frames
-        from nodes.dataset.sheet import sheet
+        from nodes.dataset.filter.filtering import filtered, frames_of, kept, kept_frames
+        from nodes.dataset.save.sheet import sheet
 
         if isinstance(self.source, Video):
             table = filtered(frames_of(self.source), self.rules)
@@ -198,7 +198,7 @@ class EloThreshold(Node, version=1, category="dataset", uses="io"):
     """The score that is filtered."""
 
     def run(self, ctx: Context) -> Chosen:
-        from nodes.dataset.elo import parse, ratings
+        from nodes.dataset.filter.elo import parse, ratings
 
         rated = ratings(parse(self.votes))
         best = next(iter(rated))
@@ -222,7 +222,7 @@ class PreviewTable(Node, version=1, category="dataset", saves="table", temporary
 
     def run(self, ctx: Context) -> Files:
         extra.require()
-        from nodes.dataset.listing import as_json
+        from nodes.dataset.save.listing import as_json
 
         return Files((Media(as_json(self.table, self.rows).encode(), "json", PREVIEW),))
 
@@ -237,7 +237,7 @@ class SaveTable(Node, version=1, category="dataset", saves="table"):
 
     def run(self, ctx: Context) -> Files:
         extra.require()
-        from nodes.dataset.listing import as_csv
+        from nodes.dataset.save.listing import as_csv
 
         return Files((Media(as_csv(self.table).encode(), "csv", self.filename_prefix),))
 
@@ -258,7 +258,7 @@ class SaveDataset(Node, version=2, category="dataset", saves="dataset"):
 
     def run(self, ctx: Context) -> Folder:
         extra.require()
-        from nodes.dataset.saving import check_sources, folder
+        from nodes.dataset.save.folder import check_sources, folder
 
         if self.layout != "none":
             check_sources(self.clips, ctx.may_read)

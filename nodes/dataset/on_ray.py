@@ -29,9 +29,9 @@ import torch
 from engine.errors import KinographError, MissingError, NodeError
 from engine.node import Context
 from engine.values import LanguageModel, Table
-from nodes.dataset.describe import Describer, DescribeSettings
-from nodes.dataset.scan import Part, ScanSettings, parts
-from nodes.dataset.scanning import in_short
+from nodes.dataset.describe.describer import Describer, DescribeSettings
+from nodes.dataset.scan.processes import in_short
+from nodes.dataset.scan.scanner import Part, ScanSettings, parts
 from nodes.dataset.table import CLIPS, Row, of_arrow, rows, to_arrow, to_table
 
 TRIES = 3

@@ -11,8 +11,8 @@ import av
 import numpy as np
 from PIL import Image
 
+from nodes.diffusion.pixels import to_bytes
 from nodes.files.h264 import CONTAINER, add_stream, frame_of
-from nodes.image.pixels import to_bytes
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -3,31 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
 from engine.errors import InputError
-from engine.node import Context, FilePrefix, InputFile, Node
+from engine.node import Context, InputFile, Node
 from engine.values import Files, Image, Media, Video
+from nodes.inputs import Prefix
 
-
-def _inside(prefix: str) -> str:
-    """Pass on a prefix that stays within the output folder on every system."""
-    path = PurePosixPath(prefix)
-    if not path.name or prefix.endswith("/"):
-        raise ValueError("a file name is needed, such as 'kinograph' or 'folder/kinograph'")
-    if ".." in path.parts or path.is_absolute() or PureWindowsPath(prefix).anchor:
-        raise ValueError("the name may not lead out of the output folder")
-    if any(part.startswith(".") for part in path.parts):
-        raise ValueError("names that start with a dot are hidden; give another")
-    if bad := sorted({letter for letter in prefix if letter in '<>:"\\|?*' or not letter.isprintable()}):
-        raise ValueError(f"file names on some systems can't contain {' '.join(map(repr, bad))}")
-    return str(path)
-
-
-Prefix = Annotated[str, FilePrefix(), Field(max_length=200), AfterValidator(_inside)]
 Scale = Annotated[int, Field(ge=1, le=16)]
 PREVIEW = "preview"
 """What the names of files start with that are only for looking at."""

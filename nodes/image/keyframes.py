@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from engine.errors import NodeError
 from engine.values import Image
-from nodes.image.preview import Steps
-from nodes.lora.apply import applied
+from nodes.diffusion.adapters import applied
+from nodes.diffusion.pixels import finite
+from nodes.diffusion.preview import Steps
 
 if TYPE_CHECKING:
     from diffusers import StableDiffusionXLPipeline
@@ -58,11 +58,3 @@ def sample(
             ).images
             pictures.append(picture.float())
     return Image(finite(torch.stack(pictures), model.dtype))
-
-
-def finite(pixels: Tensor, dtype: str) -> Tensor:
-    """The pixels themselves; raises NodeError if some of them are not numbers."""
-    if not torch.isfinite(pixels).all():
-        hint = "load the model in float32 or bfloat16" if dtype == "float16" else None
-        raise NodeError(f"the model gave values that are not numbers in {dtype}", hint=hint)
-    return pixels

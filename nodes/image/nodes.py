@@ -10,11 +10,7 @@ from engine.errors import InputError
 from engine.models import identity, resolve
 from engine.node import Context, ModelFile, Node
 from engine.values import Image, ImageModel, Vocabulary
-
-DType = Literal["float32", "float16", "bfloat16"]
-Method = Literal["nearest-exact", "bilinear", "area", "bicubic", "lanczos"]
-Side = Annotated[int, Field(ge=0, le=8192, multiple_of=8)]
-Seed = Annotated[int, Field(ge=0, lt=2**64, json_schema_extra={"widget": "seed"})]
+from nodes.inputs import DType, Method, Seed, Side
 
 
 class ImageModelLoad(Node, version=2, category="image", uses="io"):
@@ -30,7 +26,7 @@ class ImageModelLoad(Node, version=2, category="image", uses="io"):
     """Precision of the weights. On a CPU float32 is the fastest as well as the most exact."""
 
     def run(self, ctx: Context) -> ImageModel:
-        from nodes.image.layout import SDXL, check_checkpoint, check_folder, read_vocabulary
+        from nodes.diffusion.layout import SDXL, check_checkpoint, check_folder, read_vocabulary
 
         path = resolve(self.source, progress=lambda done, total: ctx.progress(done, total, unit="B"))
         if path.is_dir():
@@ -77,8 +73,8 @@ class KeyframeSampler(Node, version=2, category="image", uses="device"):
     """Seed of the first picture's noise."""
 
     def run(self, ctx: Context) -> Image:
+        from nodes.diffusion.pipelines import image_pipeline
         from nodes.image.keyframes import sample
-        from nodes.image.pipelines import image_pipeline
 
         return sample(
             ctx,

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 if TYPE_CHECKING:
-    from nodes.image.nodes import Method
+    from nodes.inputs import Method
 
 
 def fitted(own_width: int, own_height: int, width: int, height: int) -> tuple[int, int]:

@@ -23,9 +23,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nodes.lora.apply import Factors, patched
-from nodes.lora.diffusion import encode_captions, predict
-from nodes.lora.layers import layers
+from nodes.diffusion.adapters import Factors, patched
+from nodes.diffusion.layers import layers
+from nodes.lora.prediction import encode_captions, predict
 
 if TYPE_CHECKING:
     from diffusers import StableDiffusionXLPipeline

@@ -19,8 +19,8 @@ from safetensors.torch import save
 
 from engine.errors import InputError
 from engine.values import LoRA
+from nodes.diffusion.layers import layer_name
 from nodes.lora.kohya import kohya_name, layer_of_kohya_name
-from nodes.lora.layers import layer_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

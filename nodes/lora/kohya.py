@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from nodes.lora.layers import layer_name
+from nodes.diffusion.layers import layer_name
 
 COMPONENTS = {
     "lora_unet": "unet",

@@ -12,8 +12,7 @@ from engine.errors import InputError
 from engine.models import resolve
 from engine.node import Context, ModelFile, Node
 from engine.values import Files, ImageModel, LoRA, Media
-from nodes.files.nodes import Prefix
-from nodes.image.nodes import Seed
+from nodes.inputs import Prefix, Seed
 from nodes.lora.words import joined
 
 Strength = Annotated[float, Field(ge=-4, le=4)]
@@ -114,8 +113,8 @@ class ZipLoRAMerge(Node, version=1, category="lora", uses="device"):
     """Seed of the pictures and of the noise."""
 
     def run(self, ctx: Context) -> Zipped:
-        from nodes.image.pipelines import image_pipeline
-        from nodes.lora.apply import applied
+        from nodes.diffusion.adapters import applied
+        from nodes.diffusion.pipelines import image_pipeline
         from nodes.lora.ziplora import ZipSettings, zip_loras
 
         settings = ZipSettings(

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from nodes.lora.apply import Factors, applied, factors_of, patched
-from nodes.lora.diffusion import Conditioning, encode_captions, predict
+from nodes.diffusion.adapters import Factors, applied, factors_of, patched
+from nodes.lora.prediction import Conditioning, encode_captions, predict
 
 if TYPE_CHECKING:
     from diffusers import DDPMScheduler, StableDiffusionXLPipeline

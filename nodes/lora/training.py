@@ -15,16 +15,9 @@ from torch import Tensor, nn
 
 from engine.errors import InputError
 from engine.values import LoRA
-from nodes.lora.apply import Factors, frozen, patched
-from nodes.lora.diffusion import (
-    Conditioning,
-    checkpointing,
-    encode_captions,
-    encode_nothing,
-    noise_schedule,
-    predict,
-)
-from nodes.lora.layers import layers
+from nodes.diffusion.adapters import Factors, frozen, patched
+from nodes.diffusion.layers import layers
+from nodes.lora.prediction import Conditioning, checkpointing, encode_captions, encode_nothing, noise_schedule, predict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -28,9 +28,9 @@ from torch import Tensor
 
 from engine.errors import InputError
 from engine.values import LoRA
-from nodes.lora.apply import Factors, factors_of, frozen, patched, summed
+from nodes.diffusion.adapters import Factors, factors_of, frozen, patched, summed
 from nodes.lora.closed_form import closed_form_mergers, closed_form_passes
-from nodes.lora.diffusion import Conditioning, checkpointing, encode_captions, noise_schedule, predict
+from nodes.lora.prediction import Conditioning, checkpointing, encode_captions, noise_schedule, predict
 from nodes.lora.references import Draw, Draws, Side, draw_side
 from nodes.lora.words import joined
 

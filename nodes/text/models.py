@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nodes.image.pipelines import loading
+from nodes.loading import loading
 
 if TYPE_CHECKING:
     from engine.node import Context

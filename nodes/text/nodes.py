@@ -10,7 +10,7 @@ from engine.errors import InputError, MissingError
 from engine.models import home, identity, resolve
 from engine.node import Context, ModelFile, Node
 from engine.values import LanguageModel, Vocabulary
-from nodes.image.nodes import DType, Seed
+from nodes.inputs import DType, Seed
 
 
 class Text(Node, version=1, category="text", uses="io"):

@@ -10,7 +10,7 @@ from engine.errors import InputError
 from engine.models import identity, resolve
 from engine.node import Context, ModelFile, Node
 from engine.values import Image, Video, VideoModel
-from nodes.image.nodes import DType, Seed, Side
+from nodes.inputs import DType, Seed, Side
 
 Guidance = Annotated[float, Field(ge=1, le=50)]
 
@@ -24,7 +24,7 @@ class VideoModelLoad(Node, version=1, category="video", uses="io"):
     """Precision of the weights. On a CPU float32 is the fastest as well as the most exact."""
 
     def run(self, ctx: Context) -> VideoModel:
-        from nodes.image.layout import SVD, check_folder
+        from nodes.diffusion.layout import SVD, check_folder
 
         path = resolve(self.source, progress=lambda done, total: ctx.progress(done, total, unit="B"))
         check_folder(self.source, path, SVD)

@@ -15,11 +15,10 @@ import torch
 
 from engine.errors import InputError
 from engine.values import Video
-from nodes.image.keyframes import finite
-from nodes.image.layout import SVD
-from nodes.image.pipelines import load
-from nodes.image.pixels import to_pillow
-from nodes.image.preview import Steps
+from nodes.diffusion.layout import SVD
+from nodes.diffusion.pipelines import load
+from nodes.diffusion.pixels import finite, to_pillow
+from nodes.diffusion.preview import Steps
 
 if TYPE_CHECKING:
     from diffusers import StableVideoDiffusionPipeline

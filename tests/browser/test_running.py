@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, expect
 
-from engine.documents import shipped
+from engine.document.shipped import shipped
 from tests.browser.editor import Editor
 from tests.server.live import Live
 from tests.text.conftest import babbler

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from engine.cli import app
+from engine.cli.main import app
 from tests.models_sources.conftest import index
 
 __all__ = ["index"]
@@ -43,7 +43,7 @@ def kinograph() -> Command:
 
 def start(*args: str) -> subprocess.Popen[str]:
     """The command as a process of its own."""
-    call = "import sys; from engine.cli import main; sys.argv[0] = 'kinograph'; main()"
+    call = "import sys; from engine.cli.main import main; sys.argv[0] = 'kinograph'; main()"
     return subprocess.Popen(
         [sys.executable, "-c", call, *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from engine.console import Board, Lines, Pace, duration
+from engine.cli.console import Board, Lines, Pace, duration
 from engine.errors import Problem
 from engine.events import (
     Event,

@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from engine.documents import read, shipped
+from engine.document.reading import read
+from engine.document.shipped import shipped
 from engine.errors import MissingError, WorkflowError
 from nodes import registry
 from tests.cli.conftest import Command

@@ -87,7 +87,7 @@ def test_ctrl_c_ends_a_download(index: Index, tmp_path: Path) -> None:
 )
 def test_what_is_heavy_is_imported_only_by_what_needs_it(snail: str, args: list[str], modules: list[str]) -> None:
     call = (
-        "import atexit, sys; from engine.cli import main\n"
+        "import atexit, sys; from engine.cli.main import main\n"
         f"atexit.register(lambda: print(sorted(set({modules!r}) & set(sys.modules)), file=sys.stderr))\n"
         f"sys.argv = ['kinograph', *{args!r}]\n"
         "main()"

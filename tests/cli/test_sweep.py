@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from engine.documents import Document
-from engine.sweep import Axis, combinations
-from engine.workflow import Workflow
+from engine.document.reading import Document
+from engine.document.workflow import Workflow
+from engine.run.sweep import Axis, combinations
 from nodes import registry
 from tests.cli.conftest import Command, write
 

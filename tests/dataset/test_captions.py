@@ -18,15 +18,15 @@ from transformers import (
     GitProcessor,
 )
 
-from engine.cache import Cache
+from engine.document.workflow import Workflow
 from engine.errors import MissingError
-from engine.execute import Execution
-from engine.graph import check
+from engine.graph.check import check
 from engine.node import Context
-from engine.workflow import Workflow
+from engine.run.execute import Execution
+from engine.store.cache import Cache
 from models.sprite.training.captioner import build_tokenizer
 from nodes import registry
-from nodes.dataset.captions import load_captioner
+from nodes.dataset.describe.captions import load_captioner
 from nodes.dataset.table import rows
 from nodes.files.footage import Footage
 from tests.dataset.films import REAL, three_shots

@@ -10,12 +10,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from engine.cache import Cache
+from engine.document.workflow import Workflow
 from engine.errors import InputError, MissingError, WorkflowError
 from engine.events import NodeFailed
-from engine.execute import Execution
-from engine.graph import Graph, check
-from engine.workflow import Workflow
+from engine.graph.check import check
+from engine.graph.graph import Graph
+from engine.run.execute import Execution
+from engine.store.cache import Cache
 from nodes import registry
 from nodes.dataset.table import CLIPS, rows
 from nodes.files.footage import Footage

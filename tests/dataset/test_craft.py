@@ -14,8 +14,8 @@ from safetensors.torch import save_file
 
 from engine.errors import MissingError
 from engine.node import Context
-from nodes.dataset import craft
-from nodes.dataset.craft import Craft, CraftDetector, load_craft, words
+from nodes.dataset.describe import craft
+from nodes.dataset.describe.craft import Craft, CraftDetector, load_craft, words
 from nodes.dataset.nodes import LVDCurate
 from nodes.dataset.table import rows
 from tests.dataset.films import three_shots

@@ -17,21 +17,23 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from engine import documents
-from engine.cache import Cache
-from engine.disk import Disk
+from engine.document import reading as documents
+from engine.document.workflow import Workflow
 from engine.errors import InputError, MissingError
 from engine.events import NodeFailed, NodeSaved
-from engine.execute import Execution
-from engine.graph import check
+from engine.graph.check import check
 from engine.node import Context
-from engine.outputs import Outputs
-from engine.workflow import Workflow
+from engine.run.execute import Execution
+from engine.run.saving import Outputs
+from engine.store.cache import Cache
+from engine.store.disk import Disk
 from nodes import registry
-from nodes.dataset import scan, scanning, sources
+from nodes.dataset import sources
 from nodes.dataset.nodes import LoadScores, SaveDataset, VideoFrameFilter
-from nodes.dataset.scan import Part, ScanSettings
-from nodes.dataset.scanning import Scanners
+from nodes.dataset.scan import processes as scanning
+from nodes.dataset.scan import scanner as scan
+from nodes.dataset.scan.processes import Scanners
+from nodes.dataset.scan.scanner import Part, ScanSettings
 from nodes.dataset.table import rows
 from nodes.files.footage import Footage
 from tests.dataset.films import REAL, sprites, three_shots, write
@@ -145,8 +147,9 @@ def test_a_video_that_crashes_its_process_costs_nothing_but_itself(raw: Path, mo
 def test_a_run_that_is_killed_leaves_no_processes_behind(tmp_path: Path) -> None:
     path = write(tmp_path / "long.mp4", np.concatenate([sprites(1, 4)] * 40), preset="ultrafast")
     code = (
-        "import sys; from pathlib import Path; from nodes.dataset.scan import ScanSettings; "
-        "from nodes.dataset.scanning import Scanners; s = Scanners(ScanSettings(text=False), 2, lambda *told: None); "
+        "import sys; from pathlib import Path; from nodes.dataset.scan.scanner import ScanSettings; "
+        "from nodes.dataset.scan.processes import Scanners; "
+        "s = Scanners(ScanSettings(text=False), 2, lambda *told: None); "
         "wait = s.start(Path(sys.argv[1])); print(*s._pool._processes, flush=True); wait()"
     )
     parent = subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, text=True)

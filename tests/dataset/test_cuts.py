@@ -15,9 +15,9 @@ from scenedetect.detectors import AdaptiveDetector
 from benchmarks.cuts import CLIPS, TRAPS, Pictures, composed, shot, write
 from engine.errors import MissingError
 from models.sprite import world
-from nodes.dataset import transnet
-from nodes.dataset.cuts import Cut, CutFinder, CutSettings
-from nodes.dataset.transnet import TransnetFinder
+from nodes.dataset.scan import transnet
+from nodes.dataset.scan.cuts import Cut, CutFinder, CutSettings
+from nodes.dataset.scan.transnet import TransnetFinder
 from nodes.files.footage import Footage, Frame
 
 STREET, RABBIT, CAR = ("bikes", (76, 137)), ("bigbuckbunny", (0, 132)), ("carphone_pristine", (0, 120))

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from models.sprite import world
-from nodes.dataset.duplicates import COLOUR, ROWS, SIZE, fingerprint, groups
+from nodes.dataset.scan.duplicates import COLOUR, ROWS, SIZE, fingerprint, groups
 from nodes.files.footage import Picture
 
 Clip = list[Picture]

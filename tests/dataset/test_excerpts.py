@@ -12,7 +12,7 @@ import pytest
 from av.video.reformatter import ColorPrimaries, Colorspace, ColorTrc
 
 from engine.errors import InputError
-from nodes.dataset.excerpts import Clip, write_copy, write_exact
+from nodes.dataset.save.excerpts import Clip, write_copy, write_exact
 from nodes.files.footage import Footage, Frame
 from tests.dataset.films import REAL, sprites, three_shots, write
 

@@ -14,9 +14,9 @@ from engine.errors import InputError, MissingError
 from engine.node import Context
 from engine.values import Table, Video
 from nodes.dataset import extra
-from nodes.dataset.elo import Vote, parse, ratings
-from nodes.dataset.filters import parse as rules
-from nodes.dataset.filters import reasons
+from nodes.dataset.filter.elo import Vote, parse, ratings
+from nodes.dataset.filter.rules import parse as rules
+from nodes.dataset.filter.rules import reasons
 from nodes.dataset.nodes import EloThreshold, LVDCurate, SaveDataset, VideoFrameFilter
 from nodes.dataset.presets import LVD_F
 from nodes.dataset.table import CLIPS, rows, to_table

@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from engine.cache import Cache
-from engine.disk import Disk
 from engine.errors import Cancelled
+from engine.store.cache import Cache
+from engine.store.disk import Disk
 from nodes.dataset import on_ray
-from nodes.dataset.describe import DescribeSettings
+from nodes.dataset.describe.describer import DescribeSettings
 from nodes.dataset.on_ray import Task
-from nodes.dataset.scan import Part, ScanSettings
+from nodes.dataset.scan.scanner import Part, ScanSettings
 from nodes.dataset.table import rows
 from tests.dataset.films import sprites, three_shots, write
 from tests.dataset.test_curate import bytes_of, run
@@ -69,8 +69,8 @@ CRASHING = """
 import os, sys
 from pathlib import Path
 from nodes.dataset import on_ray
-from nodes.dataset.describe import DescribeSettings
-from nodes.dataset.scan import ScanSettings
+from nodes.dataset.describe.describer import DescribeSettings
+from nodes.dataset.scan.scanner import ScanSettings
 
 scan = on_ray._scan
 

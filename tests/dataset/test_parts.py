@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.cache import Cache
-from engine.disk import Disk
 from engine.errors import Cancelled
-from engine.execute import Execution
-from engine.graph import check
+from engine.graph.check import check
+from engine.run.execute import Execution
+from engine.store.cache import Cache
+from engine.store.disk import Disk
 from nodes import registry
-from nodes.dataset import scan
-from nodes.dataset.scan import Part, ScanSettings, parts
+from nodes.dataset.scan import scanner as scan
+from nodes.dataset.scan.scanner import Part, ScanSettings, parts
 from nodes.dataset.table import rows
 from nodes.files.footage import Footage
 from tests.dataset.films import sprites, write
@@ -86,7 +86,7 @@ def test_a_run_that_ends_within_a_video_goes_on_there(
 
 def test_a_process_tells_parts_as_they_are_done(film: Path, tmp_path: Path) -> None:
     """The process doesn't know the shorter parts of these tests, so that there is one; it is told once."""
-    from nodes.dataset.scanning import News, Scanners
+    from nodes.dataset.scan.processes import News, Scanners
 
     told = list[int]()
 

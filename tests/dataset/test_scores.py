@@ -15,9 +15,9 @@ import torch
 from engine.errors import InputError, MissingError
 from engine.node import Context
 from models.sprite import world
-from nodes.dataset.clip import load_aesthetic_head, load_clip
-from nodes.dataset.motion import flow, flow_map, grey, motion
-from nodes.dataset.quality import mean, quality
+from nodes.dataset.describe.clip import load_aesthetic_head, load_clip
+from nodes.dataset.scan.motion import flow, flow_map, grey, motion
+from nodes.dataset.scan.quality import mean, quality
 from nodes.files.footage import Footage
 from tests.dataset.films import REAL
 

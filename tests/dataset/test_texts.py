@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from engine.errors import MissingError
-from nodes.dataset.texts import TextDetector
+from nodes.dataset.scan.texts import TextDetector
 from nodes.files.footage import Footage, Picture
 
 WORDS = ("breaking", "news", "from the", "harbour", "SUBSCRIBE", "now", "episode 12", "weather", "THE END", "tomorrow")

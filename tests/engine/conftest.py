@@ -7,8 +7,8 @@ from threading import Event
 import pytest
 from hypothesis import HealthCheck, settings
 
-from engine.cache import Cache
-from engine.disk import Disk
+from engine.store.cache import Cache
+from engine.store.disk import Disk
 from tests.engine import toys
 
 # A loaded machine takes its time; that says nothing about the code.

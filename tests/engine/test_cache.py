@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from engine.cache import OVERHEAD, Cache, Entry, Memory
-from engine.disk import Disk
-from engine.stored import save
+from engine.store.cache import OVERHEAD, Cache, Entry, Memory
+from engine.store.disk import Disk
+from engine.store.encoding import save
 
 
 def key(name: str) -> str:
@@ -160,7 +160,7 @@ class TestDisk:
         def fail(path: Path) -> None:
             raise OSError(5, "Input/output error")
 
-        monkeypatch.setattr("engine.disk.load", fail)
+        monkeypatch.setattr("engine.store.disk.load", fail)
         assert reopened().read(key("a")) is None
 
     def test_the_least_valuable_goes_when_the_budget_is_reached(self, tmp_path: Path) -> None:
@@ -201,7 +201,7 @@ class TestDisk:
     def test_where_a_disk_is_slow_values_wait_rather_than_pile_up(
         self, disk: Disk, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("engine.disk.MOST_PENDING", 250)
+        monkeypatch.setattr("engine.store.disk.MOST_PENDING", 250)
         gate, written = threading.Event(), list[str]()
 
         def slowly(path: Path, outputs: tuple[str], seconds: float) -> None:
@@ -213,7 +213,7 @@ class TestDisk:
                 disk.write(key(name), (name * 100,), 1)
                 written.append(name)
 
-        monkeypatch.setattr("engine.disk.save", slowly)
+        monkeypatch.setattr("engine.store.disk.save", slowly)
         writer = threading.Thread(target=write)
         writer.start()
         writer.join(0.2)
@@ -230,7 +230,7 @@ class TestDisk:
         def full(*args: object) -> None:
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr("engine.disk.save", full)
+        monkeypatch.setattr("engine.store.disk.save", full)
         disk.write(key("a"), (1,), 1)
         disk.close()
         assert key("a") not in disk

@@ -7,14 +7,15 @@ from typing import Any
 
 import pytest
 
-from engine.cache import Cache
-from engine.confinement import Confinement
+from engine.document.workflow import Workflow
 from engine.errors import KinographError, MissingError, Problem, WorkflowError
-from engine.execute import Execution
-from engine.graph import Graph, check
+from engine.graph.check import check
+from engine.graph.confinement import Confinement
+from engine.graph.graph import Graph
 from engine.registry import Registry
-from engine.sweep import joined
-from engine.workflow import Workflow
+from engine.run.execute import Execution
+from engine.run.sweep import joined
+from engine.store.cache import Cache
 from tests.cli.toy_nodes import Weigh
 from tests.engine.toys import REGISTRY, node
 

@@ -10,15 +10,15 @@ from typing import Any, Self
 import pytest
 import torch
 
-from engine.cache import OVERHEAD, Cache
+from engine.document.workflow import Workflow
 from engine.events import NodeFailed, NodeFinished, NodeRetried
-from engine.execute import Execution
-from engine.graph import check
+from engine.graph.check import check
 from engine.models import Models
 from engine.node import Context, Node
 from engine.registry import Registry
+from engine.run.execute import Execution
+from engine.store.cache import OVERHEAD, Cache
 from engine.values import Image, Value
-from engine.workflow import Workflow
 from tests.engine.toys import node
 
 

@@ -10,9 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.cache import Cache
-from engine.costs import Costs
-from engine.disk import Disk
+from engine.document.workflow import Workflow
 from engine.errors import MissingError
 from engine.events import (
     NodeCached,
@@ -29,14 +27,16 @@ from engine.events import (
     RunStarted,
     to_json,
 )
-from engine.execute import Execution
-from engine.graph import check
-from engine.keys import node_keys
+from engine.graph.check import check
+from engine.graph.keys import node_keys
 from engine.models import Models
 from engine.node import Context, Node
 from engine.registry import Registry
-from engine.schedule import Schedule
-from engine.workflow import Workflow
+from engine.run.costs import Costs
+from engine.run.execute import Execution
+from engine.run.schedule import Schedule
+from engine.store.cache import Cache
+from engine.store.disk import Disk
 from tests.engine import toys
 from tests.engine.graphs import graphs, oracle
 from tests.engine.toys import RAN, Run, chain, checked, node
@@ -396,7 +396,7 @@ def test_a_target_that_saves_nothing_tells_what_it_gave() -> None:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engine.execute.RETRY_SECONDS", 0.001)
+    monkeypatch.setattr("engine.run.execute.RETRY_SECONDS", 0.001)
 
 
 @pytest.mark.usefixtures("impatient")
@@ -419,7 +419,7 @@ def test_a_kind_that_says_nothing_is_not_run_again() -> None:
 
 
 def test_cancel_does_not_wait_for_the_next_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engine.execute.RETRY_SECONDS", 60.0)
+    monkeypatch.setattr("engine.run.execute.RETRY_SECONDS", 60.0)
     execution = Execution(checked({"0": node("Flaky")}, ["0"]), cache=Cache(), out=Path("out"))
     for event in execution:
         if isinstance(event, NodeRetried):

@@ -11,15 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.documents import parse
+from engine.document.formats import converted, from_ui, is_ui, levels
+from engine.document.reading import parse
+from engine.document.subgraphs import inlined
+from engine.document.workflow import Workflow
 from engine.errors import WorkflowError
-from engine.formats import converted, from_ui, is_ui, levels
-from engine.graph import check
+from engine.graph.check import check
 from engine.node import Context, InputFile, Node
 from engine.registry import Registry
-from engine.subgraphs import inlined
 from engine.values import Image
-from engine.workflow import Workflow
 
 
 class Load(Node, version=1):

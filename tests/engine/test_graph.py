@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from engine.document.workflow import Workflow
 from engine.errors import MissingError, Problem, WorkflowError
-from engine.graph import Source, check
-from engine.workflow import Workflow
+from engine.graph.check import check
+from engine.graph.graph import Source
 from tests.engine.toys import REGISTRY, chain, checked, node
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from engine import jobs as queue
-from engine.jobs import Ended, Jobs, Request
+from engine.work import queue
+from engine.work.queue import Ended, Jobs, Request
 
 DOCUMENT = {"kinograph": 1, "graph": {}}
 

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine import keys
-from engine.graph import check
-from engine.keys import node_keys
+from engine.document.workflow import Workflow
+from engine.graph import keys
+from engine.graph.check import check
+from engine.graph.keys import node_keys
 from engine.node import Context, InputFile, Node
 from engine.registry import Registry
-from engine.workflow import Workflow
 from tests.engine.graphs import graphs
 from tests.engine.toys import checked, node
 

@@ -14,13 +14,13 @@ from typing import Any
 
 import pytest
 
-from engine.cache import Cache
-from engine.disk import Disk
+from engine.document.workflow import Workflow
 from engine.events import NodeCached, NodeFinished, NodeStarted, RunFinished
-from engine.execute import Execution
-from engine.graph import check
-from engine.keys import node_keys
-from engine.workflow import Workflow
+from engine.graph.check import check
+from engine.graph.keys import node_keys
+from engine.run.execute import Execution
+from engine.store.cache import Cache
+from engine.store.disk import Disk
 from nodes import registry
 from tests.engine.toys import Run, checked, node
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from engine.outputs import Outputs
+from engine.document.workflow import Workflow
+from engine.run.saving import Outputs
 from engine.values import Files, Folder, Media
-from engine.workflow import Workflow
 
 THREE = Files(tuple(Media(f"file {number}".encode(), "txt", "note") for number in range(3)))
 

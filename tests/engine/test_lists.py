@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.cache import Cache
-from engine.disk import Disk
+from engine.document.workflow import split_id
 from engine.errors import MissingError, WorkflowError
 from engine.events import NodeCached, NodeFailed, NodeSaved, NodeSkipped, NodeStarted, RunExtended, RunStarted
-from engine.execute import Execution
-from engine.stored import load
-from engine.workflow import split_id
+from engine.run.execute import Execution
+from engine.store.cache import Cache
+from engine.store.disk import Disk
+from engine.store.encoding import load
 from tests.engine import toys
 from tests.engine.toys import MODULUS, RAN, SEEN, MaybeOpen, Run, checked, node
 

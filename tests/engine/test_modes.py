@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from engine.document.workflow import Workflow
 from engine.errors import WorkflowError
-from engine.workflow import Workflow
 from tests.engine.toys import Run, checked, node
 
 

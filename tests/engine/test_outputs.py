@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from engine.document.workflow import Workflow
 from engine.errors import InputError
-from engine.outputs import Outputs
+from engine.run.saving import Outputs
 from engine.values import Files, Folder, Media
-from engine.workflow import Workflow
 
 WORKFLOW = Workflow.read(
     {"title": "Schnecke 🐌", "graph": {"1": {"class_type": "Text", "inputs": {"text": "é\n\0"}}}, "layout": [1]}

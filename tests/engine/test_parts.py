@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from engine.cache import Cache
-from engine.disk import Disk
+from engine.document.workflow import Workflow
 from engine.errors import Cancelled, InputError, MissingError
 from engine.events import NodeFailed, NodeSaved
-from engine.outputs import Outputs
+from engine.run.saving import Outputs
+from engine.store.cache import Cache
+from engine.store.disk import Disk
 from engine.values import Folder
-from engine.workflow import Workflow
 from tests.engine.toys import Run, checked, node
 
 READ = {"read": node("ReadFolder", folder="in")}

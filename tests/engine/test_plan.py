@@ -8,9 +8,9 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.costs import Costs
-from engine.keys import node_keys
-from engine.plan import Plan, make_plan
+from engine.graph.keys import node_keys
+from engine.graph.plan import Plan, make_plan
+from engine.run.costs import Costs
 from tests.engine.graphs import graphs
 from tests.engine.toys import chain, checked, node
 
@@ -60,12 +60,12 @@ def test_the_longest_branch_by_measured_cost_comes_first(tmp_path: Path) -> None
     measured.note("Mix", 0.1)
     measured.save()
     part = checked(graph, targets=["both", "other"])
-    for costs, order in (
+    for seconds, order in (
         (None, ["quick", "number", "slow", "both", "other"]),
-        (Costs(tmp_path / "costs.json"), ["number", "slow", "other", "quick", "both"]),
-        (Costs(tmp_path / "none.json"), ["quick", "number", "slow", "both", "other"]),
+        (Costs(tmp_path / "costs.json").of, ["number", "slow", "other", "quick", "both"]),
+        (Costs(tmp_path / "none.json").of, ["quick", "number", "slow", "both", "other"]),
     ):
-        plan = make_plan(part, node_keys(part, "cpu"), lambda key: False, costs=costs)
+        plan = make_plan(part, node_keys(part, "cpu"), lambda key: False, seconds=seconds)
         assert [step.id for step in plan.runs.values()] == order
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.events import Event, NodeFailed, NodeText, RunFinished
-from engine.reports import MOST_LETTERS, MOST_WRITTEN, Reports
+from engine.work.reporting import MOST_LETTERS, MOST_WRITTEN, Reports
 
 
 def told(events: Iterable[Event]) -> list[dict[str, Any]]:

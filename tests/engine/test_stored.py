@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from engine.stored import TornError, load, save, storable
+from engine.store.encoding import TornError, load, save, storable
 from engine.values import Files, Image, ImageModel, Latents, LoRA, Media, Video, Vocabulary
 from tests.engine.toys import Handle
 
@@ -107,7 +107,7 @@ def test_a_file_of_another_program_is_none_of_ours(tmp_path: Path) -> None:
 def test_media_and_scalars_are_read_without_torch(tmp_path: Path) -> None:
     save(tmp_path / "file", (Media(b"abc", "txt", "a"), "text"), 1)
     code = (
-        "import sys, pathlib; from engine.stored import load; import engine.values;"
+        "import sys, pathlib; from engine.store.encoding import load; import engine.values;"
         f"print(load(pathlib.Path({str(tmp_path / 'file')!r}))[0][0].data, 'torch' in sys.modules)"
     )
     root = Path(__file__).parents[2]

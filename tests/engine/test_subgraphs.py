@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from engine.cache import Cache
+from engine.document.workflow import Workflow
 from engine.errors import WorkflowError
 from engine.events import NodeSaved
-from engine.execute import Execution
-from engine.graph import check
-from engine.outputs import Outputs
-from engine.workflow import Workflow
+from engine.graph.check import check
+from engine.run.execute import Execution
+from engine.run.saving import Outputs
+from engine.store.cache import Cache
 from tests.engine.toys import RAN, REGISTRY, Run, checked, node
 
 TWICE: dict[str, Any] = {
@@ -120,7 +120,7 @@ def test_mistakes_are_told_with_their_place(graph: Any, subgraphs: Any, message:
 
 
 def test_subgraphs_that_multiply_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engine.subgraphs.MOST", 1000)
+    monkeypatch.setattr("engine.document.subgraphs.MOST", 1000)
     bomb = {f"S{depth}": {"graph": {str(i): node(f"S{depth + 1}") for i in range(10)}} for depth in range(8)} | {
         "S8": {"graph": {"n": node("Number")}}
     }

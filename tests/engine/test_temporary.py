@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from engine.cache import Cache
-from engine.describe import as_data
+from engine.catalogue import as_data
+from engine.document.workflow import Workflow
 from engine.events import NodeFinished, NodeSaved, to_json
-from engine.execute import Execution
-from engine.graph import check
-from engine.sweep import joined, note, outcomes, table
-from engine.workflow import Workflow
+from engine.graph.check import check
+from engine.run.execute import Execution
+from engine.run.sweep import joined, note, outcomes, table
+from engine.store.cache import Cache
 from tests.engine.toys import REGISTRY, Run, SaveNumber, ShowNumber, checked, node
 
 BOTH = {"save": node("SaveNumber", number=1), "show": node("ShowNumber", number=2)}

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from engine.cache import Cache
-from engine.execute import Execution
-from engine.graph import check
+from engine.document.workflow import Workflow
+from engine.graph.check import check
 from engine.node import Context, Node
 from engine.registry import Registry
-from engine.threads import cores
-from engine.workflow import Workflow
+from engine.run.execute import Execution
+from engine.run.threads import cores
+from engine.store.cache import Cache
 from tests.engine.toys import node
 
 
@@ -49,7 +49,7 @@ def test_there_is_always_a_core(wanted: str, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_waiting_threads_leave_their_core_to_others_unless_the_user_says_otherwise() -> None:
-    code = "import os, engine.execute; print(os.environ['OMP_WAIT_POLICY'])"
+    code = "import os, engine.run.execute; print(os.environ['OMP_WAIT_POLICY'])"
     for given, expected in (({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")):
         answer = subprocess.run(
             [sys.executable, "-c", code],

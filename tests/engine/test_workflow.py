@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.document.workflow import Link, Workflow, as_constant, as_link
 from engine.errors import WorkflowError
-from engine.workflow import Link, Workflow, as_constant, as_link
 
 GRAPH = {
     "1": {"class_type": "Text", "inputs": {"text": "a snail"}, "_meta": {"title": "Theme"}},

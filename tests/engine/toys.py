@@ -12,14 +12,15 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import Field
 
-from engine.cache import Cache
+from engine.document.workflow import Workflow
 from engine.events import Event, RunFinished
-from engine.execute import Execution
-from engine.graph import Graph, check
+from engine.graph.check import check
+from engine.graph.graph import Graph
 from engine.node import Context, FileContents, FilePrefix, InputFile, Lazy, MayRead, Node, any_file
 from engine.registry import Registry
+from engine.run.execute import Execution
+from engine.store.cache import Cache
 from engine.values import Folder, Media, Value
-from engine.workflow import Workflow
 
 RAN: Counter[str] = Counter()
 """How often each kind has run; `tests.engine.conftest` clears it before each test."""

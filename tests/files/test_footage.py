@@ -12,7 +12,7 @@ import pytest
 from av.video.reformatter import ColorTrc
 
 from engine.errors import InputError
-from nodes.dataset.cuts import CutFinder
+from nodes.dataset.scan.cuts import CutFinder
 from nodes.files.footage import Footage
 from tests.dataset.films import REAL, sprites, three_shots, write
 

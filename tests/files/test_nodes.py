@@ -10,14 +10,14 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from engine.cache import Cache
+from engine.document.workflow import Workflow
 from engine.errors import InputError
 from engine.events import NodeSaved
-from engine.execute import Execution
-from engine.graph import check
+from engine.graph.check import check
 from engine.node import Context
+from engine.run.execute import Execution
+from engine.store.cache import Cache
 from engine.values import Image, Video
-from engine.workflow import Workflow
 from nodes import registry
 from nodes.files.nodes import LoadText, PreviewImage, PreviewText, PreviewVideo, SaveImage, SaveText, SaveVideo
 

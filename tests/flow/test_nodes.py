@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from engine.cache import Cache
-from engine.execute import Execution
-from engine.graph import check
+from engine.document.workflow import Workflow
+from engine.graph.check import check
 from engine.node import Context
-from engine.workflow import Workflow
+from engine.run.execute import Execution
+from engine.store.cache import Cache
 from nodes import registry
 from nodes.flow.nodes import CompareNumbers, NumberRange, Switch, TextContains
 

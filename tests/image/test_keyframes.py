@@ -9,9 +9,9 @@ import torch
 from engine.errors import Cancelled, InputError, NodeError
 from engine.node import Context
 from engine.values import Image, ImageModel, LoRA
-from nodes.image.keyframes import finite
+from nodes.diffusion.pipelines import image_pipeline
+from nodes.diffusion.pixels import finite
 from nodes.image.nodes import KeyframeSampler, PickImage, SplitImages, StackImages
-from nodes.image.pipelines import image_pipeline
 from tests.tiny import tiny_sdxl
 
 PROMPT = "a red snail on grass, in watercolour style"

@@ -12,8 +12,8 @@ from safetensors.torch import save_file
 from engine.errors import InputError, MissingError
 from engine.node import Context
 from engine.values import ImageModel
+from nodes.diffusion.pipelines import image_pipeline
 from nodes.image.nodes import ImageModelLoad, ModelVocabulary
-from nodes.image.pipelines import image_pipeline
 from tests.image.checkpoint import save_checkpoint
 from tests.tiny import tiny_sdxl
 

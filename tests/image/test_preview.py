@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 
-from nodes.image.preview import denoised, fit_colours, paint
+from nodes.diffusion.preview import denoised, fit_colours, paint
 
 
 class FlatVAE(torch.nn.Module):

@@ -8,7 +8,7 @@ import torch
 from diffusers import StableDiffusionXLPipeline
 
 from engine.values import LoRA
-from nodes.lora.layers import layers
+from nodes.diffusion.layers import layers
 from nodes.lora.training import ATTENTION, CONVOLUTIONS, FEED_FORWARD, PROJECTIONS, TEXT_ATTENTION
 from tests.lora.reference import Make
 from tests.tiny import tiny_sdxl

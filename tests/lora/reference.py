@@ -10,9 +10,9 @@ from diffusers import StableDiffusionXLPipeline
 from torch import Tensor
 
 from engine.values import LoRA
-from nodes.lora.apply import Factors, factors_of
-from nodes.lora.diffusion import encode_captions, predict
-from nodes.lora.layers import layers
+from nodes.diffusion.adapters import Factors, factors_of
+from nodes.diffusion.layers import layers
+from nodes.lora.prediction import encode_captions, predict
 
 Make = Callable[..., LoRA]
 Names = dict[str, list[str]]

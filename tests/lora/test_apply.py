@@ -11,9 +11,9 @@ from diffusers import StableDiffusionXLPipeline
 
 from engine.errors import InputError
 from engine.values import LoRA
-from nodes.lora.apply import applied
+from nodes.diffusion.adapters import applied
+from nodes.diffusion.layers import layers
 from nodes.lora.formats import Format, write_lora
-from nodes.lora.layers import layers
 from tests.lora.reference import Make, Names, dense, output, state, untouched, with_dense
 from tests.tiny import tiny_svd
 

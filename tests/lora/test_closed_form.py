@@ -7,11 +7,11 @@ import torch
 from diffusers import StableDiffusionXLPipeline
 from torch import Tensor
 
+from nodes.diffusion.adapters import Factors, applied, factors_of
+from nodes.diffusion.layers import layers
 from nodes.lora import closed_form
-from nodes.lora.apply import Factors, applied, factors_of
 from nodes.lora.closed_form import closed_form_mergers, closed_form_passes, solve_layer
-from nodes.lora.diffusion import encode_captions
-from nodes.lora.layers import layers
+from nodes.lora.prediction import encode_captions
 from nodes.lora.references import Draw, Side
 from tests.lora.reference import Make, Names, dense
 

@@ -16,10 +16,10 @@ from torch import Tensor
 
 from engine.errors import InputError
 from engine.values import LoRA
-from nodes.lora.apply import applied
+from nodes.diffusion.adapters import applied
+from nodes.diffusion.layers import layers
 from nodes.lora.formats import Format, read_lora, write_lora
 from nodes.lora.kohya import kohya_name, layer_of_kohya_name
-from nodes.lora.layers import layers
 from tests.lora.reference import Make, Names, dense, output, with_dense
 
 TO_Q = "unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_q"

@@ -11,8 +11,8 @@ from pydantic import ValidationError
 from engine.errors import InputError, MissingError
 from engine.node import Context
 from engine.values import ImageModel, LoRA, Vocabulary
-from nodes.image.pipelines import image_pipeline
-from nodes.lora.apply import applied
+from nodes.diffusion.adapters import applied
+from nodes.diffusion.pipelines import image_pipeline
 from nodes.lora.formats import write_lora
 from nodes.lora.nodes import LoRAApply, LoRALoad, LoRASave, ZipLoRAMerge
 from tests.lora.reference import Make, Names, output

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from engine.errors import Cancelled, InputError
 from engine.values import LoRA
-from nodes.lora.apply import applied
-from nodes.lora.diffusion import noise_schedule
+from nodes.diffusion.adapters import applied
+from nodes.lora.prediction import noise_schedule
 from nodes.lora.training import (
     ATTENTION,
     CONVOLUTIONS,

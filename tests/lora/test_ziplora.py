@@ -12,9 +12,9 @@ from torch import Tensor
 
 from engine.errors import Cancelled, InputError
 from engine.values import LoRA
-from nodes.lora.apply import Factors, applied, factors_of, patched
-from nodes.lora.diffusion import encode_captions, predict
+from nodes.diffusion.adapters import Factors, applied, factors_of, patched
 from nodes.lora.formats import write_lora
+from nodes.lora.prediction import encode_captions, predict
 from nodes.lora.references import Draw, Side
 from nodes.lora.ziplora import Mergers, ZipReport, ZipSettings, merged, merged_lora, overlap, reconstruction, zip_loras
 from tests.lora.reference import Make, Names, dense, output, state, untouched, with_dense

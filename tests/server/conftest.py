@@ -17,12 +17,14 @@ from aiohttp.test_utils import TestClient, TestServer
 from PIL import Image
 from yarl import URL
 
-from engine.server import files, gallery, models, openapi, saved, schemas, userdata
-from engine.server.routes import Routes, add_to, errors
-from engine.server.setup import REGISTRY, SETUP, Folders, Setup
+from engine.server.comfyui import files, object_info, userdata
+from engine.server.http import openapi
+from engine.server.http.routes import Routes, add_to, errors
+from engine.server.http.settings import REGISTRY, SETUP, Folders, Setup
+from engine.server.own import gallery, models, workflows
 from nodes import registry
 
-MODULES = (files, gallery, models, openapi, saved, schemas, userdata)
+MODULES = (files, gallery, models, openapi, workflows, object_info, userdata)
 
 
 @dataclass(frozen=True)

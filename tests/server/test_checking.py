@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from engine.server.checking import examine_parts
-from engine.server.setup import Folders, Setup
-from engine.workflow import Workflow
+from engine.document.workflow import Workflow
+from engine.server.http.settings import Folders, Setup
+from engine.server.jobs.checking import examine_parts
 from nodes import registry
 
 

@@ -11,15 +11,15 @@ from typing import Any
 
 import pytest
 
-from engine.jobs import Job, Jobs, Request
-from engine.server import crew as crews
-from engine.server.crew import Crew
-from engine.server.queue import Queue
-from engine.server.setup import Folders, Setup
+from engine.server.http.settings import Folders, Setup
+from engine.server.jobs import workers as crews
+from engine.server.jobs.queue import Queue
+from engine.server.jobs.workers import Crew
+from engine.work.queue import Job, Jobs, Request
 
 CLAIM = """
 import json, sys, time
-from engine.jobs import Jobs
+from engine.work.queue import Jobs
 from pathlib import Path
 settings = json.loads(sys.stdin.readline())
 jobs = Jobs(Path(settings["queue"]))
@@ -227,8 +227,8 @@ def test_who_is_gone_can_be_asked_nothing(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_a_worker_that_does_not_renew_its_lease_loses_its_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script = """
-import engine.jobs
-engine.jobs.LEASE_SECONDS = 0.1
+import engine.work.queue
+engine.work.queue.LEASE_SECONDS = 0.1
 lease = claim()
 if lease.attempt == 1:
     time.sleep(60)

@@ -19,7 +19,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from engine.errors import UsageError
-from engine.server import durable, pictures
+from engine.server.files import durable, pictures
 from tests.server.conftest import Server, png
 
 SCRIPT = b"<script>alert(1)</script>"
@@ -259,7 +259,7 @@ def test_frames_that_are_larger_than_their_container_says_are_not_decoded(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lying = video(size=(64, 64)).replace(b"\0\x40\0\x40", b"\0\x02\0\x02")  # in the sample description
-    monkeypatch.setattr("engine.server.pictures.MAX_PIXELS", 2500)
+    monkeypatch.setattr("engine.server.files.pictures.MAX_PIXELS", 2500)
     assert server.upload(lying, "a.mp4").status == 400
     assert server.upload(video(size=(32, 16)), "b.mp4").status == 200
 
@@ -372,7 +372,7 @@ def test_what_a_killed_server_left_goes_in_time(server: Server, monkeypatch: pyt
     (waiting / "old.part").write_bytes(b"half")
     server.upload(png(), "a.png")
     assert (waiting / "old.part").exists()
-    monkeypatch.setattr("engine.server.files.ABANDONED_SECONDS", -1)
+    monkeypatch.setattr("engine.server.comfyui.files.ABANDONED_SECONDS", -1)
     server.upload(png(), "a.png")
     assert not (waiting / "old.part").exists()
 

@@ -19,7 +19,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from engine.server.app import ROUTES
-from engine.server.openapi import document
+from engine.server.http.openapi import document
 from tests.server.live import Live, live, saving
 
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]

@@ -11,13 +11,13 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from engine.outputs import Outputs
-from engine.server import gallery
-from engine.server.gallery import Wanted, page
-from engine.server.setup import Folders
-from engine.server.thumbnails import Thumbnails
+from engine.document.workflow import Workflow
+from engine.run.saving import Outputs
+from engine.server.files.thumbnails import Thumbnails
+from engine.server.http.settings import Folders
+from engine.server.own import gallery
+from engine.server.own.gallery import Wanted, page
 from engine.values import Media
-from engine.workflow import Workflow
 from tests.server.conftest import Server, png
 from tests.server.test_files import opened, video
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from yarl import URL
 
 from engine.server.app import ROUTES
-from engine.server.routes import paths
+from engine.server.http.routes import paths
 from tests.server.live import Live, live, saving
 
 TOKEN = "a secret of these tests"

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from engine.confinement import annotated
 from engine.errors import KinographError, MissingError, UsageError
-from engine.server.inside import Root, beneath, found, located, walk
-from engine.server.setup import Folders
+from engine.graph.confinement import annotated
+from engine.server.files.paths import Root, beneath, found, located, walk
+from engine.server.http.settings import Folders
 from tests.server.conftest import Server
 
 ROOTS = get_args(Root)

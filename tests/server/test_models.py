@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from engine.disk import Disk
+from engine.store.disk import Disk
 from tests.models_sources.conftest import Index, index
 from tests.server.conftest import Server
 
@@ -50,7 +50,7 @@ def test_how_far_it_is_is_told(server: Server, monkeypatch: pytest.MonkeyPatch) 
         yield b'{"event": "downloaded", "source": "hf:a/b", "path": "/models/b"}'
         yield b'{"source": "hf:a/b", "path": "/models/b"}'
 
-    monkeypatch.setattr("engine.server.models._lines", lines)
+    monkeypatch.setattr("engine.server.own.models._lines", lines)
     server.post(f"{ROUTE}/fetch", {"source": "hf:a/b"})
     ended(server)
     assert server.told == [
@@ -63,7 +63,7 @@ def test_a_process_that_dies_is_told_of(server: Server, monkeypatch: pytest.Monk
     async def lines(source: str) -> AsyncIterator[bytes]:
         yield b'{"event": "download", "source": "hf:a/b", "done": 5, "total": 9}'
 
-    monkeypatch.setattr("engine.server.models._lines", lines)
+    monkeypatch.setattr("engine.server.own.models._lines", lines)
     server.post(f"{ROUTE}/fetch", {"source": "hf:a/b"})
     assert ended(server)["error"] == "it can't be fetched"
 

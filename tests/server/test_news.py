@@ -9,10 +9,10 @@ from typing import Any
 
 from aiohttp import web
 
-from engine.jobs import Jobs, Request
-from engine.server.hub import Client, Hub
-from engine.server.news import QUEUE_BYTES, QUEUE_SECONDS, News
-from engine.server.queue import QUEUE, Queue
+from engine.server.jobs.queue import QUEUE, Queue
+from engine.server.live.broadcast import QUEUE_BYTES, QUEUE_SECONDS, News
+from engine.server.live.clients import Client, Hub
+from engine.work.queue import Jobs, Request
 
 
 class Listening(Client):

@@ -10,8 +10,8 @@ import pytest
 from aiohttp import web
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from engine.server.openapi import document, page
-from engine.server.routes import ADDED, Route, Routes, paths
+from engine.server.http.openapi import document, page
+from engine.server.http.routes import ADDED, Route, Routes, paths
 from tests.server.conftest import Server
 
 DOCS = "/api/kinograph/docs"

@@ -17,9 +17,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.server.checking import examine
-from engine.server.saved import MOST_LETTERS, RECENT, Version, folder_name, thinned
-from engine.workflow import Workflow
+from engine.document.workflow import Workflow
+from engine.server.jobs.checking import examine
+from engine.server.own.workflows import MOST_LETTERS, RECENT, Version, folder_name, thinned
 from nodes import registry
 from tests.server.conftest import Server
 
@@ -226,7 +226,7 @@ def test_versions_do_not_pile_up(server: Server) -> None:
 
 def test_a_kill_at_any_moment_loses_and_tears_nothing(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from engine.server.saved import _save\n"
+        "import sys; from pathlib import Path; from engine.server.own.workflows import _save\n"
         "root = Path(sys.argv[1])\n"
         "for number in range(int(sys.argv[2]), 10**9):\n"
         "    name = f'flow {number % 3}'\n"

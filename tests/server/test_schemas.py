@@ -8,8 +8,8 @@ from pydantic import Field
 
 from engine.node import Context, InputFile, Lazy, ModelFile, Node
 from engine.registry import Registry
-from engine.server.schemas import info, links, type_name
-from engine.server.setup import Folders
+from engine.server.comfyui.object_info import info, links, type_name
+from engine.server.http.settings import Folders
 from engine.values import Image, LoRA, Video
 from tests.server.conftest import Server, png
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.server import durable
+from engine.server.files import durable
 from tests.server.conftest import Server
 
 
@@ -39,7 +39,7 @@ def test_settings_are_a_json_object(server: Server, body: bytes) -> None:
 
 
 def test_settings_have_a_limit(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engine.server.userdata.SETTINGS_LIMIT", 1000)
+    monkeypatch.setattr("engine.server.comfyui.userdata.SETTINGS_LIMIT", 1000)
     assert server.post("/settings/a", "x" * 900).status == 200
     assert server.post("/settings/b", "x" * 900).status == 413
     assert server.post("/settings/a", "x" * (server.setup.body_limit + 1)).status == 413

@@ -21,7 +21,7 @@ from models.sprite.training import svd as training
 from models.sprite.training.data import pictures, tensor
 from models.sprite.training.loras import IN_PEFT
 from models.sprite.training.sdxl import VARIETY
-from nodes.lora.apply import applied
+from nodes.diffusion.adapters import applied
 from nodes.lora.formats import read_lora
 
 FAMILY = Path(world.__file__).parent.parent

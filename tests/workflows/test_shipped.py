@@ -8,13 +8,13 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from engine import documents
-from engine.cache import Cache
+from engine.document import reading as documents
+from engine.document.workflow import Workflow
 from engine.errors import MissingError
 from engine.events import NodeSaved
-from engine.execute import Execution
-from engine.graph import check
-from engine.workflow import Workflow
+from engine.graph.check import check
+from engine.run.execute import Execution
+from engine.store.cache import Cache
 from nodes import registry
 from tests.tiny import tiny_sdxl, tiny_svd
 

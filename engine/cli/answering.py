@@ -1,0 +1,48 @@
+"""What all commands share: errors as messages and exit codes, Ctrl-C, sizes as people write them."""
+
+from __future__ import annotations
+
+import json
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import typer
+
+from engine.errors import KinographError
+
+if TYPE_CHECKING:
+    pass
+
+
+@contextmanager
+def answering(as_json: bool, debug: bool) -> Iterator[None]:
+    """Turn errors into a message and an exit code."""
+    try:
+        yield
+    except KinographError as error:
+        if debug:
+            traceback.print_exc()
+        _show(error, as_json)
+        raise typer.Exit(error.exit_code) from None
+    except (typer.Exit, BrokenPipeError):
+        raise
+    except Exception as error:  # noqa: BLE001 - the last resort: a fault of Kinograph's own, or of a node file's
+        if debug:
+            traceback.print_exc()
+        wrapped = KinographError(f"{type(error).__name__}: {error}", hint="--debug shows where")
+        _show(wrapped, as_json)
+        raise typer.Exit(wrapped.exit_code) from None
+
+
+def _show(error: KinographError, as_json: bool) -> None:
+    """All of an error's problems, a line each: as JSON on standard output, else on standard error."""
+    if as_json:
+        problems = [asdict(problem) for problem in error.problems]
+        print(json.dumps({"event": "error", "exit_code": error.exit_code, "problems": problems}))
+    else:
+        for problem in error.problems:
+            print(f"error: {problem}", file=sys.stderr)

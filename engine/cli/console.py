@@ -1,0 +1,314 @@
+"""Showing a run: a live board on a terminal, plain lines elsewhere, or a JSON object a line for programs."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+from rich.console import Console, RenderableType
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, TaskID, TextColumn
+from rich.table import Column
+from rich.text import Text
+
+from engine.document.workflow import split_id
+from engine.events import (
+    Event,
+    NodeCached,
+    NodeFailed,
+    NodeFinished,
+    NodeProgress,
+    NodeResult,
+    NodeRetried,
+    NodeSkipped,
+    NodeStarted,
+    NodeText,
+    RunFinished,
+    to_json,
+)
+from engine.run.reporter import Reporter
+
+LINES_SECONDS = 5.0
+"""How often plain lines tell of one node's progress."""
+TAIL = 300
+"""Letters of a text being written that the board shows."""
+
+
+class Labels(dict[str, str]):
+    """What to call nodes, by id; one that runs for the items of a list is called after it, with a number."""
+
+    def __missing__(self, node: str) -> str:
+        name, index = split_id(node)
+        if index is None:
+            raise KeyError(node)
+        return f"{self[name]} #{index + 1}"
+
+
+def reporter(labels: Mapping[str, str], *, as_json: bool, debug: bool) -> Reporter:
+    """What fits where the output goes.
+
+    Args:
+        labels: what to call the nodes, by id.
+        as_json: JSON lines on standard output, whatever it is.
+        debug: show the Python traceback of a node that fails.
+    """
+    if as_json:
+        return Json()
+    console = Console(stderr=True, highlight=False)
+    if console.is_terminal and not console.is_dumb_terminal:
+        return Board(console, labels, debug)
+    return Lines(labels, debug)
+
+
+class Json:
+    """Every event as a line on standard output."""
+
+    def __init__(self) -> None:
+        self._throttle = Throttle(0.2)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def download(self, source: str, done: int, total: int) -> None:
+        if self._throttle.passes(source):
+            _print_json({"event": "download", "source": source, "done": done, "total": total})
+
+    def downloaded(self, source: str, path: Path) -> None:
+        _print_json({"event": "downloaded", "source": source, "path": str(path)})
+
+    def event(self, event: Event) -> None:
+        _print_json(to_json(event))
+
+
+class Lines:
+    """A line for what begins and ends, and now and then for what takes long, on standard error."""
+
+    def __init__(self, labels: Mapping[str, str], debug: bool) -> None:
+        self._labels = labels
+        self._debug = debug
+        self._paces: dict[str, Pace] = {}
+        self._throttle = Throttle(LINES_SECONDS)
+        self._texts: dict[str, str] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def download(self, source: str, done: int, total: int) -> None:
+        self._progress(source, done, total, "B", f"fetching {source}")
+
+    def downloaded(self, source: str, path: Path) -> None:
+        self._print(f"fetched {source}")
+
+    def event(self, event: Event) -> None:
+        match event:
+            case NodeStarted(node):
+                self._print(f"{self._labels[node]}: started")
+            case NodeProgress(node, done, total, unit):
+                self._progress(node, done, total, unit, self._labels[node])
+            case NodeText(node, text):
+                self._texts[node] = self._texts.get(node, "") + text
+            case _:
+                for line in told(event, self._labels, self._texts, self._debug):
+                    self._print(line)
+
+    def _progress(self, name: str, done: int, total: int, unit: str, label: str) -> None:
+        pace = self._paces.setdefault(name, Pace()).text(done, total, unit)
+        if self._throttle.passes(name):
+            self._print(f"{label}: {pace}")
+
+    def _print(self, line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+
+class Board:
+    """A row for each thing under way, below the lines of what is done, on a terminal."""
+
+    def __init__(self, console: Console, labels: Mapping[str, str], debug: bool) -> None:
+        self._labels = labels
+        self._debug = debug
+        self._rows: dict[str, TaskID] = {}
+        self._paces: dict[str, Pace] = {}
+        self._texts: dict[str, str] = {}
+        self._progress = _Rows(
+            self._texts,
+            SpinnerColumn(),
+            TextColumn("{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis", max_width=36)),
+            BarColumn(bar_width=None, table_column=Column(ratio=1)),
+            TextColumn("{task.fields[pace]}", markup=False, table_column=Column(no_wrap=True)),
+            console=console,
+            transient=True,
+            expand=True,
+        )
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._progress.stop()
+
+    def download(self, source: str, done: int, total: int) -> None:
+        if source not in self._rows:
+            self._add(source, f"fetching {source.rpartition('/')[2]}")
+        self._update(source, done, total, "B")
+
+    def downloaded(self, source: str, path: Path) -> None:
+        if source in self._rows:
+            self._remove(source)
+        self._progress.console.print(Text(f"fetched {source}"))
+
+    def event(self, event: Event) -> None:
+        match event:
+            case NodeStarted(node):
+                self._add(node, self._labels[node])
+            case NodeProgress(node, done, total, unit):
+                self._update(node, done, total, unit)
+            case NodeText(node, text):
+                self._texts[node] = self._texts.get(node, "") + text
+            case NodeFinished(node) | NodeFailed(node) if node in self._rows:  # what is fetched has no row
+                self._remove(node)
+        for line in told(event, self._labels, self._texts, self._debug):
+            self._progress.console.print(Text(line, style=_style(event)))
+
+    def _add(self, name: str, label: str) -> None:
+        self._paces[name] = Pace()
+        self._rows[name] = self._progress.add_task(escape(label), total=None, pace="")
+
+    def _update(self, name: str, done: int, total: int, unit: str) -> None:
+        pace = self._paces[name].text(done, total, unit)
+        self._progress.update(self._rows[name], completed=done, total=total or None, pace=pace)
+
+    def _remove(self, name: str) -> None:
+        self._progress.remove_task(self._rows.pop(name))
+
+
+class _Rows(Progress):
+    """Progress bars with the ends of the texts being written below them."""
+
+    def __init__(self, texts: Mapping[str, str], *columns: ProgressColumn, **how: Any) -> None:
+        self._texts = texts
+        super().__init__(*columns, **how)
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        yield self.make_tasks_table(self.tasks)
+        for text in list(self._texts.values()):
+            yield Text(text[-TAIL:], style="italic dim")
+
+
+class Pace:
+    """How far something is, how fast it goes and what is left of it, by the clock since its first report."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._whole: tuple[int, str] | None = None
+        self._began = (0.0, 0)
+
+    def text(self, done: int, total: int, unit: str) -> str:
+        """Such as "5/20 steps, 2.1 steps/s, 7 s left"; a total of 0 is unknown."""
+        now = self._clock()
+        if self._whole != (total, unit) or done < self._began[1]:
+            self._whole, self._began = (total, unit), (now, done)
+        seconds, gained = now - self._began[0], done - self._began[1]
+        parts = [_amount(done, total, unit)]
+        if seconds > 0 and gained > 0:
+            rate = gained / seconds
+            parts.append(_rate(rate, unit))
+            if total > done:
+                parts.append(f"{duration((total - done) / rate)} left")
+        return ", ".join(parts)
+
+
+def _amount(done: int, total: int, unit: str) -> str:
+    if unit == "B":
+        return f"{done / 1e6:.1f}/{total / 1e6:.1f} MB" if total else f"{done / 1e6:.1f} MB"
+    return f"{done}/{total} {unit}s" if total else f"{done} {unit}s"
+
+
+def _rate(rate: float, unit: str) -> str:
+    if unit == "B":
+        return f"{rate / 1e6:.1f} MB/s"
+    return f"{rate:.1f} {unit}s/s" if rate >= 1 else f"{1 / rate:.1f} s/{unit}"
+
+
+def duration(seconds: float) -> str:
+    """Such as "7.2 s", "42 s", "3:05 min", "1:02:00 h"."""
+    if seconds < 59.5:
+        return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02} h" if hours else f"{minutes}:{seconds:02} min"
+
+
+class Throttle:
+    """Lets one report by each name pass in so many seconds."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._last: dict[str, float] = {}
+
+    def passes(self, name: str) -> bool:
+        now = time.monotonic()
+        if now - self._last.get(name, -self._seconds) >= self._seconds:
+            self._last[name] = now
+            return True
+        return False
+
+
+def told(event: Event, labels: Mapping[str, str], texts: dict[str, str], debug: bool) -> list[str]:
+    """The lines that stay of an event; a text that a node wrote is told, and let go, when the node is done."""
+    match event:
+        case NodeCached(node):
+            return [f"{labels[node]}: from the cache"]
+        case NodeFinished(node, _, seconds):
+            text = texts.pop(node, "").strip()
+            return [f"{labels[node]}: {duration(seconds)}", *(f"    {line}" for line in text.splitlines())]
+        case NodeFailed(node):
+            texts.pop(node, None)
+            given = ", ".join(f"{name}={text}" for name, text in event.inputs.items())
+            trace = [event.trace.rstrip()] if debug else []
+            return [*trace, f"error: {event.problem}", *([f"    it was given {given}"] if given else [])]
+        case NodeResult(node, outputs):
+            return [f"{labels[node]}: {name} is {text}" for name, text in outputs.items()]
+        case NodeRetried(node, problem, attempt, attempts, seconds):
+            texts.pop(node, None)
+            return [f"{problem}", f"{labels[node]}: attempt {attempt} of {attempts} in {duration(seconds)}"]
+        case NodeSkipped(node, _, because):
+            return [f"{labels[node]}: skipped, as it needs {labels[because]}"]
+        case RunFinished():
+            return [_summary(event)]
+    return []
+
+
+def _summary(run: RunFinished) -> str:
+    end = (
+        f"cancelled after {duration(run.seconds)}"
+        if run.status == "cancelled"
+        else f"{run.status} in {duration(run.seconds)}"
+    )
+    ran = len(run.timings)
+    return f"{end}: {ran} {'node' if ran == 1 else 'nodes'} ran, {run.cached} came from the cache"
+
+
+def _style(event: Event) -> str:
+    match event:
+        case NodeFailed() | RunFinished(status="failed"):
+            return "red"
+        case NodeCached() | NodeSkipped():
+            return "dim"
+        case RunFinished(status="done"):
+            return "green"
+    return ""
+
+
+def _print_json(data: Mapping[str, Any]) -> None:
+    print(json.dumps(data), flush=True)

@@ -1,0 +1,50 @@
+"""What a kind of node is, for people (text) and for programs (JSON data)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from textwrap import indent
+from typing import Any
+
+from engine.node import Input, Node, name_of
+
+LIMITS = {"minimum": "≥ {}", "exclusiveMinimum": "> {}", "maximum": "≤ {}", "exclusiveMaximum": "< {}"} | {
+    "multipleOf": "a multiple of {}",
+    "maxLength": "at most {} letters",
+    "minLength": "at least {} letters",
+}
+
+
+def in_short(kinds: Iterable[type[Node]]) -> str:
+    """A line for each kind, by category: its name and the first sentence of its help."""
+    by_category: dict[str, list[type[Node]]] = {}
+    for kind in kinds:
+        by_category.setdefault(kind.spec.category, []).append(kind)
+    width = max(len(kind.spec.kind) for members in by_category.values() for kind in members)
+    return "\n\n".join(
+        "\n".join([category or "other", *(f"  {kind.spec.kind:{width}}  {_first_line(kind)}" for kind in members)])
+        for category, members in sorted(by_category.items())
+    )
+
+
+def in_full(kind: type[Node]) -> str:
+    """All that there is to know of a kind, as a page of text."""
+    spec, properties = kind.spec, kind.model_json_schema()["properties"]
+    lines = [f"{spec.kind} ({spec.category or 'other'}, version {spec.version})", "", spec.help, "", "Inputs"]
+    for name, socket in spec.inputs.items():
+        lines += [f"  {name}: {', '.join(_facts(socket, properties[name]))}", indent(socket.help, "      ")]
+    lines += ["", "Outputs", *(f"  {output.name}: {name_of(output.type)}" for output in spec.outputs)]
+    return "\n".join(lines)
+
+
+def _first_line(kind: type[Node]) -> str:
+    return kind.spec.help.partition("\n")[0]
+
+
+def _facts(socket: Input, schema: Mapping[str, Any]) -> Iterator[str]:
+    if choices := schema.get("enum"):
+        yield f"one of {' | '.join(map(repr, choices))}"
+    else:
+        yield name_of(socket.type)
+    yield from (text.format(schema[name]) for name, text in LIMITS.items() if name in schema)
+    yield "required" if socket.required else f"default {socket.default!r}"

@@ -1,0 +1,169 @@
+"""A workflow file: the ecosystem's API-format graph, in a document with a title, exposed inputs and a layout.
+
+    {"kinograph": 1, "title": "Snail", "inputs": {"theme": "1.text"}, "layout": …,
+     "graph": {"1": {"class_type": "Text", "inputs": {"text": "a snail"}, "_meta": {"title": "Theme"}},
+               "2": {"class_type": "Repeat", "inputs": {"text": ["1", 0], "times": 2}}}}
+
+A bare graph is read as well. An input is a constant or a link `[node, slot]`, where the slot is the index or the name
+of an output; a constant list that could be taken for a link is written `{"__value__": […]}`. A workflow that others use
+as a node (`engine.document.subgraphs`) names links under `outputs`; the workflows that this one uses as nodes stand
+under `subgraphs`.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails, from_json
+
+from engine.errors import Problem, WorkflowError
+
+
+class Link(NamedTuple):
+    """Where an input comes from: a node, and the index or the name of one of its outputs."""
+
+    node: str
+    slot: int | str
+
+
+def as_link(value: Any) -> Link | None:
+    """The link that an input's JSON stands for, or None if it is a constant."""
+    if type(value) is list and len(value) == 2 and type(value[0]) is str and type(value[1]) in (int, str):
+        return Link(*value)
+    return None
+
+
+def as_constant(value: Any) -> Any:
+    """The constant that an input's JSON stands for."""
+    return value["__value__"] if type(value) is dict and value.keys() == {"__value__"} else value
+
+
+def json_of(text: str | bytes) -> Any:
+    """The JSON data that a workflow's text holds; raises `WorkflowError`."""
+    try:
+        return from_json(text, allow_inf_nan=False)
+    except ValueError as error:
+        raise WorkflowError(f"the workflow is not JSON: {error}") from None
+
+
+_ITEM = re.compile(r"(.*)\[(\d+)\]", re.DOTALL)
+
+
+def item_id(node: str, index: int) -> str:
+    """What a node is called where it runs for one item of a list."""
+    return f"{node}[{index}]"
+
+
+def split_id(node: str) -> tuple[str, int | None]:
+    """The node that an id is of, and the index of the item if it is one of a list."""
+    match = _ITEM.fullmatch(node)
+    return (match[1], int(match[2])) if match else (node, None)
+
+
+class NodeEntry(BaseModel):
+    """One node of the graph, as written."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    class_type: str
+    inputs: dict[str, Any] = {}
+    meta: dict[str, Any] = Field({}, alias="_meta")
+
+
+def _output(link: list[str | int]) -> list[str | int]:
+    if as_link(link) is None:
+        raise ValueError("must be a link, [node, slot]")
+    return link
+
+
+class Workflow(BaseModel):
+    """A workflow document. Whether its nodes exist and fit together is for `engine.graph.check` to say."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    kinograph: Literal[1] = 1
+    title: str = ""
+    description: str = ""
+    inputs: dict[str, str] = {}
+    """The inputs that the workflow exposes: a name for "node.input"."""
+    outputs: dict[str, Annotated[list[str | int], AfterValidator(_output)]] = {}
+    """What it gives where it is used as a node: names for links to nodes of the graph."""
+    graph: dict[str, NodeEntry]
+    subgraphs: dict[str, Workflow] = {}
+    """Workflows that nodes of the graph, or of each other, are by name."""
+    layout: Any = None
+    """The editor's; kept, not looked at."""
+
+    @classmethod
+    def parse(cls, text: str | bytes) -> Workflow:
+        """Read a workflow file's text; raises `WorkflowError`."""
+        return cls.read(json_of(text))
+
+    @classmethod
+    def read(cls, data: Any) -> Workflow:
+        """Read a workflow's JSON data, a document or a bare graph; raises `WorkflowError`."""
+        if not isinstance(data, dict):
+            raise WorkflowError("a workflow is a JSON object")
+        if isinstance(data.get("nodes"), list):
+            raise WorkflowError(
+                "this is a workflow in an editor's own format",
+                hint="`engine.document.reading.parse` reads it, by a registry",
+            )
+        bare = not data.keys() & {"kinograph", "graph"}
+        try:
+            return cls.model_validate({"graph": data} if bare else data)
+        except ValidationError as error:
+            raise WorkflowError.of(map(_problem, error.errors())) from None
+
+    def with_input(self, node: str, input: str, value: Any, *, subgraph: str | None = None) -> Workflow:
+        """The same workflow with another constant or link for one input, of its own or of one of its subgraphs."""
+        if subgraph is not None:
+            changed = self.subgraphs[subgraph].with_input(node, input, value)
+            return self.model_copy(update={"subgraphs": {**self.subgraphs, subgraph: changed}})
+        entry = self.graph[node]
+        entry = entry.model_copy(update={"inputs": {**entry.inputs, input: value}})
+        return self.model_copy(update={"graph": {**self.graph, node: entry}})
+
+    def up_to(self, *nodes: str) -> Workflow:
+        """The part of the workflow that leads to some nodes of it, and the nodes."""
+        needed, waiting = set[str](), [*nodes]
+        while waiting:
+            if (name := waiting.pop()) in self.graph and name not in needed:
+                needed.add(name)
+                waiting += [link.node for value in self.graph[name].inputs.values() if (link := as_link(value))]
+        graph = {name: entry for name, entry in self.graph.items() if name in needed}
+        exposed = {name: path for name, path in self.inputs.items() if path.rpartition(".")[0] in needed}
+        return self.model_copy(update={"graph": graph, "inputs": exposed})
+
+    def api(self) -> dict[str, Any]:
+        """The graph alone, as JSON data."""
+        return {
+            node: {"class_type": entry.class_type, "inputs": entry.inputs}
+            | ({"_meta": entry.meta} if entry.meta else {})
+            for node, entry in self.graph.items()
+        }
+
+    def document(self) -> dict[str, Any]:
+        """The whole document, as JSON data."""
+        about = {name: getattr(self, name) for name in ("title", "description", "inputs", "outputs")}
+        subgraphs = {name: workflow.document() for name, workflow in self.subgraphs.items()}
+        return (
+            {"kinograph": self.kinograph}
+            | {name: value for name, value in about.items() if value}
+            | {"graph": self.api()}
+            | ({"subgraphs": subgraphs} if subgraphs else {})
+            | ({} if self.layout is None else {"layout": self.layout})
+        )
+
+
+def _problem(error: ErrorDetails) -> Problem:
+    message = error["msg"].removeprefix("Input ")
+    match error["loc"]:
+        case ("graph", node):
+            return Problem(message, node=str(node))
+        case ("graph", node, *rest):
+            return Problem(f"{'.'.join(map(str, rest))}: {message}", node=str(node))
+        case rest:
+            return Problem(f"the workflow's {'.'.join(map(str, rest))}: {message}")

@@ -1,0 +1,1 @@
+"""The checked graph, its keys and its plan: pure functions."""

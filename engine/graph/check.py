@@ -1,0 +1,204 @@
+"""A workflow checked against a registry: every node known, every input there and in range, every link sound.
+
+`check` reports all that is wrong in one error, so that a file is put right in one go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+import networkx as nx
+from pydantic import ValidationError
+
+from engine.document.formats import elsewhere
+from engine.document.modes import active
+from engine.document.modes import problems as mode_problems
+from engine.document.subgraphs import exposed, inlined
+from engine.document.workflow import Link, NodeEntry, Workflow, as_constant, as_link, split_id
+from engine.errors import InputError, MissingError, Problem, WorkflowError, suggestion
+from engine.graph.confinement import Confinement
+from engine.graph.contents import Contents
+from engine.graph.graph import Graph, Source, Step
+from engine.node import Input, linkable, name_of
+from engine.registry import Registry
+
+
+def check(
+    workflow: Workflow,
+    registry: Registry,
+    *,
+    base: Path | None = None,
+    targets: Collection[str] | None = None,
+    roots: Mapping[str, Path] | None = None,
+) -> Graph:
+    """The workflow as a graph that can be planned.
+
+    Args:
+        workflow: the file as read.
+        registry: the kinds of node that it may use.
+        base: the folder to which the files it names are relative (the workflow file's), before the working folder.
+        targets: the nodes whose outputs are wanted; those that save files if None.
+        roots: the only folders that may be read, by name. Then media are relative to "input" and models to "models",
+            unless a name ends in another's: `snail.png [output]`. Models that ship with Kinograph, or come from
+            elsewhere (`hf:`, `pypi:`), may be used all the same.
+
+    Raises:
+        WorkflowError: with every problem found.
+        MissingError: if all that is wrong is that models or files are missing.
+    """
+    flat = inlined(workflow, registry)
+    whole, document, workflow = flat.workflow, workflow, active(flat.workflow, registry)
+    confinement = None if roots is None else Confinement(roots)
+    checker = _Checker(workflow, registry, Contents(base, confinement))
+    checker.problems += [*flat.problems, *mode_problems(whole)]
+    steps = {node: step for node, entry in workflow.graph.items() if (step := checker.step(node, entry))}
+    checker.exposed(document, whole)
+    if targets is None:
+        targets = [node for node, step in steps.items() if step.kind.spec.saves]
+    else:
+        targets = list(dict.fromkeys(end for node in targets for end in flat.outputs.get(node, (node,))))
+    if targets or len(steps) == len(workflow.graph):  # a node of unknown kind might have been one that saves
+        checker.targets(targets, whole)
+
+    dag: nx.DiGraph[str] = nx.DiGraph()
+    dag.add_nodes_from(steps)
+    dag.add_edges_from((source.node, step.id) for step in steps.values() for source in step.sources())
+    order: tuple[str, ...] = ()
+    try:
+        order = tuple(nx.topological_sort(dag))
+    except nx.NetworkXUnfeasible:
+        checker.problems += _cycles(dag)
+    if checker.problems:
+        raise WorkflowError.of(checker.problems + checker.missing)
+    if checker.missing:
+        raise MissingError.of(checker.missing)
+    return Graph(document, steps, order, tuple(targets), places=flat.places, confinement=confinement)
+
+
+class _Checker:
+    """Collects what is wrong while it turns a workflow's entries into steps."""
+
+    def __init__(self, workflow: Workflow, registry: Registry, files: Contents) -> None:
+        self.workflow = workflow
+        self.kinds = dict(registry)
+        self.files = files
+        self.problems: list[Problem] = []
+        self.missing: list[Problem] = []
+
+    def step(self, node: str, entry: NodeEntry) -> Step | None:
+        """The entry checked, without the inputs that are wrong; None if its kind is unknown."""
+        if split_id(node)[1] is not None:
+            self.problems.append(Problem("a node's id can't end in a number in brackets, as those of items do", node))
+        kind = self.kinds.get(entry.class_type)
+        if kind is None:
+            hint = elsewhere(entry.class_type, entry.meta) or suggestion(entry.class_type, self.kinds)
+            self.problems.append(Problem(f"no kind of node is called '{entry.class_type}'", node, hint=hint))
+            return None
+        constants: dict[str, Any] = {}
+        links: dict[str, Source] = {}
+        contents: dict[str, str] = {}
+        sockets = kind.spec.inputs
+        for name, value in (kind.spec.named_files | entry.inputs).items():
+            if (socket := sockets.get(name)) is None:
+                hint = suggestion(name, sockets)
+                self.problems.append(Problem(f"{entry.class_type} has no such input", node, name, hint))
+            elif link := as_link(value):
+                if source := self._source(node, socket, link):
+                    links[name] = source
+            else:
+                self._constant(node, socket, as_constant(value), constants, contents)
+        for name in kind.spec.required:
+            if name not in entry.inputs:
+                wanted = f"a value of type {name_of(sockets[name].type)}"
+                if holds := sockets[name].holds:
+                    wanted = "a folder, or a pattern of files" if holds == "files" else f"the name of a {holds} file"
+                self.problems.append(Problem(f"is missing: {entry.class_type} needs {wanted}", node, name))
+        return Step(node, kind, constants, links, contents)
+
+    def _source(self, node: str, socket: Input, link: Link) -> Source | None:
+        """Where a link leads; None if nowhere, which is then reported."""
+        producer = self.workflow.graph.get(link.node)
+        kind = self.kinds.get(producer.class_type) if producer else None
+        index = kind.spec.slot(link.slot) if kind else None
+        if kind and index is not None and not socket.holds and linkable(kind.spec.outputs[index].type, socket.type):
+            return Source(link.node, index)
+
+        hint = None
+        if producer is None:
+            message = f"links to node {link.node}, which isn't there"
+            hint = suggestion(link.node, self.workflow.graph)
+        elif kind is None:
+            return None  # reported with that node
+        elif index is None:
+            message = f"node {link.node} ({producer.class_type}) has no output {link.slot}"
+            hint = suggestion(str(link.slot), [output.name for output in kind.spec.outputs])
+        elif socket.holds:
+            message = "can't be linked: what the file holds must be known before the run"
+            hint = "write the file's name here"
+        else:
+            output = kind.spec.outputs[index]
+            message = f"takes {name_of(socket.type)}, but '{output.name}' of node {link.node} is {name_of(output.type)}"
+        self.problems.append(Problem(message, node, socket.name, hint))
+        return None
+
+    def _constant(
+        self, node: str, socket: Input, value: Any, constants: dict[str, Any], contents: dict[str, str]
+    ) -> None:
+        try:
+            value = socket.validate(value)
+            if socket.file and value is not None:
+                value, contents[socket.name] = self.files.of(socket.file, value)
+            constants[socket.name] = value
+        except ValidationError as error:
+            self.problems += _constant_problems(node, socket, error)
+        except MissingError as error:
+            self.missing.append(Problem(error.message, node, socket.name, error.hint))
+        except (WorkflowError, InputError) as error:
+            self.problems.append(Problem(error.message, node, socket.name, error.hint))
+
+    def exposed(self, document: Workflow, flat: Workflow) -> None:
+        """Check that what a document exposes is there."""
+        for name, path in document.inputs.items():
+            node, _, socket = path.rpartition(".")
+            inner = exposed(document, node, socket)
+            entry = flat.graph.get(inner[0]) if inner else None
+            kind = self.kinds.get(entry.class_type) if entry else None
+            if inner is None or entry is None or (kind and inner[1] not in kind.spec.inputs):
+                self.problems.append(Problem(f"the exposed input '{name}' leads to '{path}', which isn't there"))
+
+    def targets(self, targets: Collection[str], whole: Workflow) -> None:
+        """Check that there is something to run, and that it is there."""
+        for node in targets:
+            if node in whole.graph and node not in self.workflow.graph:
+                self.problems.append(Problem("can't be run: it, or what it needs, is muted or bypassed", node))
+            elif node not in self.workflow.graph:
+                hint = suggestion(node, self.workflow.graph)
+                self.problems.append(Problem(f"no node is called '{node}', so it can't be run", hint=hint))
+        if not targets:
+            savers = [name for name, kind in self.kinds.items() if kind.spec.saves]
+            hint = f"add one of {', '.join(savers)}" if savers else None
+            self.problems.append(Problem("there is nothing to run: no node saves anything", hint=hint))
+
+
+def _constant_problems(node: str, socket: Input, error: ValidationError) -> Iterator[Problem]:
+    for detail in error.errors(include_url=False):
+        where = "".join(f"[{part!r}]" for part in detail["loc"])
+        message, hint = detail["msg"].removeprefix("Input "), None
+        if detail["type"] in ("is_instance_of", "needs_python_object"):
+            message, hint = f"takes {name_of(socket.type)}", "link it to an output that gives one"
+        elif detail["type"] == "literal_error":
+            hint = suggestion(str(detail["input"]), [str(choice) for choice in get_args(socket.type)])
+        found = repr(detail["input"])
+        found = found if len(found) <= 60 else f"{found[:57]}…"
+        yield Problem(f"{where} {message}, not {found}".strip(), node, socket.name, hint)
+
+
+def _cycles(dag: nx.DiGraph[str]) -> Iterator[Problem]:
+    """One cycle, as a path, for each knot of nodes that depend on one another."""
+    for knot in nx.strongly_connected_components(dag):
+        start = next(iter(knot))
+        if len(knot) > 1 or dag.has_edge(start, start):
+            path = [edge[0] for edge in nx.find_cycle(dag.subgraph(knot), start)]
+            yield Problem(f"the nodes form a cycle: {' → '.join([*path, path[0]])}", path[0])

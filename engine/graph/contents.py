@@ -1,0 +1,79 @@
+"""What the files and models that a workflow names hold."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from engine.errors import MissingError, naming, suggestion
+from engine.graph.confinement import Confinement
+from engine.models.digest import digest, states
+from engine.models.sources import KINDS, Local, is_path, parse
+from engine.node import FileContents, Find, any_file
+
+
+class Content(NamedTuple):
+    """A file as a node is to name it, wherever it is run, and a digest of what it holds."""
+
+    name: str
+    digest: str
+
+
+class Contents:
+    """Looks at each file once; a check has its own, so that a file replaced since is noticed.
+
+    Args:
+        base: the folder to which names are relative, before the working folder.
+        confinement: the folders that may be read, if not all; names are relative to its "input" and "models" then.
+    """
+
+    def __init__(self, base: Path | None, confinement: Confinement | None = None) -> None:
+        self._base = base
+        self._confinement = confinement
+        self._may_read = confinement.allows if confinement else any_file
+        self._seen: dict[tuple[FileContents, str], Content] = {}
+
+    def of(self, file: FileContents, name: str) -> Content:
+        """The content of what an input names.
+
+        Raises:
+            MissingError: there is none, or it can't be read.
+            WorkflowError: it may not be read.
+            InputError: it names files that may not be read, or aren't there.
+        """
+        if (file, name) not in self._seen:
+            with naming(name):
+                self._seen[file, name] = self._model(name) if file.holds == "model" else self._media(name, file.find)
+        return self._seen[file, name]
+
+    def _model(self, source: str) -> Content:
+        if self._confinement and source.strip() and is_path(source):
+            path = self._confinement.locate(source, "models")
+            if not path.exists():
+                raise MissingError(f"there is no model '{source}'", hint=self._near([path]) or KINDS)
+            return Content(str(path), Local(source, path).identity())
+        place = parse(source, self._base)
+        if isinstance(place, Local) and place != parse(source):
+            return Content(str(place.path.absolute()), place.identity())
+        return Content(source, place.identity())
+
+    def _media(self, name: str, find: Find | None) -> Content:
+        if self._confinement:
+            paths = [self._confinement.locate(name, "input")]
+        else:
+            folders = [folder for folder in (self._base, Path.cwd()) if folder is not None]
+            paths = [folder / Path(name).expanduser() for folder in folders]
+        for path in paths:
+            if find and (files := find(path, self._may_read)):
+                return Content(str(path.absolute()), states(files))
+            if not find and path.is_file():
+                return Content(str(path.absolute()), digest(path))
+        looked = "" if self._confinement else f" in {' and '.join(dict.fromkeys(str(path.parent) for path in paths))}"
+        message = f"there is no{'thing like' if find else ' file'} '{name}'{looked}"
+        raise MissingError(message, hint=self._near(paths))
+
+    def _near(self, paths: list[Path]) -> str | None:
+        """A hint for paths that lead nowhere, out of what lies beside them."""
+        folders = [path.parent for path in paths if self._may_read(path.parent) and path.parent.is_dir()]
+        names = {other.name for folder in folders for other in folder.iterdir()}
+        return suggestion(paths[0].name, {name for name in names if not name.startswith(".")})

@@ -1,0 +1,264 @@
+"""Lists and choices written out: a checked graph becomes one in which every step runs once, with plain links.
+
+A step that takes one thing where it is linked to a list runs for each item: `sample` becomes `sample[0]`, `sample[1]`
+and so on, and what is linked to it follows item by item, up to an input that takes a list. Lists that meet in a step
+go in step, so they must be of one length. Of a step with lazy inputs only those stay that it wants.
+
+How long a list is and what a choice depends on may be known only in the course of the run. `expand` goes as far as it
+can and tells what it awaits; a run calls it again as values come in, and when an item fails, which lists then do
+without.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, NamedTuple
+
+from pydantic import ValidationError
+
+from engine.document.workflow import item_id
+from engine.errors import Problem
+from engine.graph.graph import Gathered, Graph, Source, Step
+from engine.values import Value
+
+
+class _Opaque(Enum):
+    VALUE = "value"
+
+
+VALUE = _Opaque.VALUE
+"""Stands for a value that is no plain constant: what matters is only that it is there."""
+
+Outline = tuple[Any, ...]
+"""What expanding needs of a node's outputs: constants as they are, `VALUE` for others, tuples of these for lists."""
+
+
+def outline(outputs: Sequence[Any]) -> Outline:
+    """The outline of a node's outputs."""
+    return tuple(outline(o) if isinstance(o, tuple) else VALUE if isinstance(o, Value) else o for o in outputs)
+
+
+class _Constant(NamedTuple):
+    value: Any
+
+
+_Item = Source | _Constant
+
+
+@dataclass(frozen=True)
+class Expansion:
+    """A graph as far as it is written out."""
+
+    graph: Graph
+    """Its targets are those steps that are there so far."""
+    targets: tuple[str, ...]
+    """All steps that the run is for; a node that runs for a list not known yet is one of them."""
+    awaited: tuple[str, ...] = ()
+    """The steps of it whose outputs must be known to go on; none if all is written out."""
+    failures: Mapping[str, Problem] = field(default_factory=dict)
+    """Nodes that can't run because of the lists they are linked to."""
+    lost: Mapping[str, str] = field(default_factory=dict)
+    """What can't run because of a failure, and the node that failed, which may be the same."""
+
+
+def expand(graph: Graph, known: Mapping[str, Outline], failed: Collection[str] = ()) -> Expansion:
+    """Write a graph out.
+
+    Args:
+        graph: what `check` returned.
+        known: the outlines of the outputs that are there, by step of the expanded graph.
+        failed: the steps of the expanded graph that have failed.
+    """
+    if not graph.dynamic:
+        return Expansion(graph, graph.targets)
+    writer = _Writer(graph, known, failed)
+    for node in graph.order:
+        writer.node(graph.steps[node])
+    targets = [(step, node) for node in graph.targets for step in writer.copies(node)]
+    awaited, lost = writer.reached([step for step, _ in targets])
+    there = {step: graph.part_of(node) for step, node in targets if step in writer.steps}
+    whole = Graph(graph.workflow, writer.steps, tuple(writer.steps), tuple(there), there)
+    return Expansion(whole, tuple(step for step, _ in targets), awaited, writer.failures, lost)
+
+
+class _Waiting(Exception):
+    """A step can't be written out before another is there, or before it has run; the argument is its id."""
+
+
+class _Lost(Exception):
+    """A step can't run because another can't; the argument is its id."""
+
+
+class _Writer:
+    """Writes steps out, each after those it depends on."""
+
+    def __init__(self, graph: Graph, known: Mapping[str, Outline], failed: Collection[str]) -> None:
+        self.graph = graph
+        self.known = known
+        self.steps: dict[str, Step] = {}
+        self.failures: dict[str, Problem] = {}
+        # The ends that a step can come to other than being written out, all by its id in the expanded graph.
+        self._blames: dict[str, str] = dict(zip(failed, failed, strict=True))
+        self._blockers: dict[str, str] = {}
+        """What a step waits for, or of what it depends on is lost."""
+        self._copies: dict[str, tuple[str, ...]] = {}
+
+    def copies(self, node: str) -> tuple[str, ...]:
+        """What a node is written out as: itself, if it doesn't run for the items of a list, or not yet."""
+        return self._copies.get(node, (node,))
+
+    def node(self, step: Step) -> None:
+        """Write a step of the checked graph out, as often as there are items, if that is known."""
+        try:
+            spec = step.kind.spec
+            eager = [name for name in step.links if name not in spec.lazy]
+            for name in eager:
+                self._wait_for_list(_source(step, name).node)
+            if spec.lazy and not any(self._maps(step, name) for name in eager):
+                step = self._chosen(step, {name: self._whole(step, name) for name in eager})
+            for name in step.links:
+                self._wait_for_list(_source(step, name).node)
+            items = {name: self._items(step.links[name]) for name in step.links if self._maps(step, name)}
+            wholes = {name: self._whole(step, name) for name in step.links if name not in items}
+        except (_Waiting, _Lost) as end:
+            self._stop(step.id, end)
+            return
+        lengths = {name: len(of) for name, of in items.items()}
+        if len(set(lengths.values())) > 1:
+            told = ", ".join(f"{length} for {name}" for name, length in lengths.items())
+            hint = "lists that meet go item by item, so give them the same length"
+            self.failures[step.id] = Problem(f"is linked to lists of different lengths: {told}", step.id, hint=hint)
+            self._blames[step.id] = step.id
+        elif items:
+            count = next(iter(lengths.values()))
+            self._copies[step.id] = tuple(item_id(step.id, index) for index in range(count))
+            for index, copy in enumerate(self._copies[step.id]):
+                self._write(step._replace(id=copy), wholes | {name: of[index] for name, of in items.items()})
+        else:
+            self._write(step, wholes)
+
+    def reached(self, targets: Sequence[str]) -> tuple[tuple[str, ...], dict[str, str]]:
+        """What is awaited on behalf of the targets, and what of all that they need is lost, with the blame."""
+        awaited, lost = dict[str, None](), dict[str, str]()
+        waiting = list(targets)
+        while waiting:
+            step = waiting.pop()
+            if step in self._blames and step not in lost:
+                lost[step] = self._blames[step]
+            if blocker := self._blockers.get(step):
+                if blocker in self.steps:
+                    awaited[blocker] = None
+                else:
+                    waiting.append(blocker)
+        return tuple(awaited), lost
+
+    def _stop(self, step: str, end: Exception) -> None:
+        (blocker,) = end.args
+        self._blockers[step] = blocker
+        if isinstance(end, _Lost):
+            self._blames[step] = self._blames[blocker]
+
+    def _wait_for_list(self, node: str) -> None:
+        """Raise _Waiting if it isn't known yet whether a node runs for the items of a list."""
+        if node in self._blockers and node not in self._blames and node in self.graph.mapped:
+            raise _Waiting(node)
+
+    def _maps(self, step: Step, name: str) -> bool:
+        """Whether a link leads from a list to an input that takes one thing."""
+        return step.kind.spec.inputs[name].item is None and self._is_list(_source(step, name))
+
+    def _is_list(self, source: Source) -> bool:
+        producer = self.graph.steps[source.node]
+        return source.node in self._copies or producer.kind.spec.outputs[source.output].item is not None
+
+    def _whole(self, step: Step, name: str) -> Source | Gathered:
+        """All that an input is linked to, but for the items that are lost."""
+        link = _source(step, name)
+        if link.node in self._copies:
+            copies = self._copies[link.node]
+            left = tuple(Source(copy, link.output) for copy in copies if copy not in self._blames)
+            if copies and not left:
+                raise _Lost(copies[0])
+            return Gathered(left)
+        takes_list = step.kind.spec.inputs[name].item is not None
+        return Gathered((link,)) if takes_list and not self._is_list(link) else link
+
+    def _items(self, link: Source | Gathered) -> tuple[_Item, ...]:
+        """The items of the list that an input is linked to, lost ones as well where it is known what they were."""
+        assert isinstance(link, Source)
+        self._check(link.node)
+        if self.graph.steps[link.node].kind.spec.outputs[link.output].item is None:
+            return tuple(Source(copy, link.output) for copy in self._copies[link.node])
+        items: list[_Item] = []
+        for copy in self.copies(link.node):
+            # The items of one that is lost keep their places if they had any: what runs for those after it stays so.
+            if copy not in self._blames or copy in self.known:
+                listed = self._known(copy)[link.output]
+                items += [Source(copy, link.output, i) if v is VALUE else _Constant(v) for i, v in enumerate(listed)]
+        return tuple(items)
+
+    def _known(self, step: str) -> Outline:
+        if step not in self.known:
+            self._check(step)
+            raise _Waiting(step)
+        return self.known[step]
+
+    def _check(self, step: str) -> None:
+        """Raise if a step isn't written out."""
+        if step in self._blames:
+            raise _Lost(step)
+        if step in self._blockers:
+            raise _Waiting(step)
+
+    def _write(self, step: Step, links: Mapping[str, Source | Gathered | _Constant]) -> None:
+        """Write out a step with links to expanded steps."""
+        if step.id in self._blames:
+            return
+        given = {name: _taken(step, name, link.value) for name, link in links.items() if isinstance(link, _Constant)}
+        led = {name: link for name, link in links.items() if not isinstance(link, _Constant)}
+        step = step._replace(constants={**step.constants, **given}, links=led)
+        try:
+            if step.kind.spec.lazy:
+                step = self._chosen(step, {name: led[name] for name in led if name not in step.kind.spec.lazy})
+            for source in step.sources():
+                self._check(source.node)
+        except (_Waiting, _Lost) as end:
+            self._stop(step.id, end)
+        else:
+            self.steps[step.id] = step
+
+    def _chosen(self, step: Step, eager: Mapping[str, Source | Gathered]) -> Step:
+        """The step without those lazy inputs that it doesn't want, by what its other links lead to."""
+        spec = step.kind.spec
+        given = {name: socket.default for name, socket in spec.inputs.items() if not socket.required}
+        given |= step.constants
+        given |= {name: self._value(link) for name, link in eager.items()}
+        dropped = set(spec.lazy) - set(step.kind.wanted({k: v for k, v in given.items() if k not in spec.lazy}))
+        return step._replace(
+            constants={name: value for name, value in step.constants.items() if name not in dropped},
+            links={name: link for name, link in step.links.items() if name not in dropped},
+        )
+
+    def _value(self, link: Source | Gathered) -> Any:
+        if isinstance(link, Gathered):
+            values = list(map(self._value, link.sources))
+            return tuple(item for value in values for item in (value if isinstance(value, tuple) else (value,)))
+        known = self._known(link.node)[link.output]
+        return known if link.item is None else known[link.item]
+
+
+def _source(step: Step, name: str) -> Source:
+    """What an input of a checked graph is linked to."""
+    link = step.links[name]
+    assert isinstance(link, Source)
+    return link
+
+
+def _taken(step: Step, name: str, item: Any) -> Any:
+    """An item as the input takes it; one that it refuses is left for the step to fail on when it runs."""
+    try:
+        return step.kind.spec.inputs[name].validate(item)
+    except ValidationError:
+        return item

@@ -1,0 +1,93 @@
+"""The key of what a node gives: a digest of all that decides it, and of nothing else.
+
+    sha256(format, kind, version, constants with defaults filled in, files' contents, {input: (producer's key, output)},
+           for a kind that a file defines: what is in the file,
+           for what runs on a device: its kind and the versions of the libraries that compute there)
+
+Node ids, titles and positions never enter. Tensors are never hashed: a value is named by how it is made.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import cache
+from hashlib import sha256
+from importlib.metadata import PackageNotFoundError, version
+
+from engine.graph.graph import Gathered, Graph, Source, Step
+from engine.node import Node
+from engine.registry import FILE_MODULE
+
+FORMAT = 2
+"""Raised when keys, or the values stored under them, change their meaning."""
+
+LIBRARIES = ("torch", "diffusers", "transformers")
+
+Key = str
+"""64 hexadecimal digits."""
+
+_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
+
+
+def node_keys(graph: Graph, device: str) -> dict[str, Key]:
+    """The key of every node, by id, for a run on that device ("cpu", "cuda:0")."""
+    keys: dict[str, Key] = {}
+    for node in graph.order:
+        keys[node] = step_key(graph.steps[node], keys, device)
+    return keys
+
+
+def step_key(step: Step, keys: Mapping[str, Key], device: str) -> Key:
+    """The key of one node, from the keys of those it links to."""
+    lines = [_head(step.kind, device)]
+    for name, default in _defaults(step.kind).items():
+        # One line per input, in an order of their own; JSON holds no line breaks, so different inputs can't read alike.
+        if name in step.links:
+            lines.append(f"{name}<{_linked(step.links[name], keys)}")
+        elif name in step.contents:
+            lines.append(f"{name}#{step.contents[name]}")
+        elif name in step.constants:
+            lines.append(f"{name}={_encode(step.constants[name])}")
+        else:
+            lines.append(default)
+    return sha256("\n".join(lines).encode()).hexdigest()
+
+
+def part_key(kind: type[Node], name: str, device: str) -> Key:
+    """The key of a part of a node's work, from a name that tells all that decides it."""
+    return sha256(f"{_head(kind, device)}\npart {name}".encode()).hexdigest()
+
+
+def _linked(link: Source | Gathered, keys: Mapping[str, Key]) -> str:
+    if isinstance(link, Gathered):
+        return " ".join(["list", *(_linked(source, keys) for source in link.sources)])
+    item = "" if link.item is None else f"[{link.item}]"
+    return f"{link.output}{item} {keys[link.node]}"
+
+
+@cache
+def _head(kind: type[Node], device: str) -> str:
+    spec = kind.spec
+    runtime = f" {device.partition(':')[0]} {_libraries()}" if spec.uses == "device" else ""
+    file = f" {kind.__module__}" if kind.__module__.startswith(FILE_MODULE) else ""  # people edit, and forget versions
+    return f"{FORMAT} {spec.kind} {spec.version}{file}{runtime}"
+
+
+@cache
+def _libraries() -> str:
+    return " ".join(f"{name}={_version(name)}" for name in LIBRARIES)
+
+
+def _version(library: str) -> str:
+    try:
+        return version(library)
+    except PackageNotFoundError:
+        return "none"
+
+
+@cache
+def _defaults(kind: type[Node]) -> Mapping[str, str]:
+    """The line of each input that isn't given, in the order of the inputs' names."""
+    sockets = sorted(kind.spec.inputs.values(), key=lambda socket: socket.name)
+    return {socket.name: "" if socket.required else f"{socket.name}={_encode(socket.default)}" for socket in sockets}

@@ -1,0 +1,1 @@
+"""A plan carried out by threads, as a stream of events."""

@@ -1,0 +1,213 @@
+"""Writing what a run saves: numbered files in the output folder, each with the workflow that made it inside.
+
+PNG files carry it in the text chunks `prompt` (the API-format graph) and `workflow` (the whole document, or what a
+client's editor has in its place), MP4 files in container tags of the same names. Local files are named in it as seen
+from the saved file, so that it can be run again from there and tells nobody the folders of this machine.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import struct
+import time
+import uuid
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, partial
+from io import BytesIO
+from pathlib import Path, PurePath
+from typing import Any
+
+from engine.document.subgraphs import Place
+from engine.document.workflow import Workflow
+from engine.errors import InputError
+from engine.values import Files, Folder, Media
+
+PNG_START = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
+TIMES = {"year": "%Y", "month": "%m", "day": "%d", "hour": "%H", "minute": "%M", "second": "%S"}
+"""What stands between % in a prefix, and what it becomes when the file is written, as users of ComfyUI know it."""
+PNG_HEADER = 33
+"""Bytes of a PNG's signature and IHDR chunk, behind which text may stand."""
+
+
+class Outputs:
+    """Writes the media that one workflow makes into a folder, never over a file that is there.
+
+    Args:
+        folder: where to.
+        workflow: what is embedded.
+        files: where the local files are that the workflow names: absolute paths by the place of the name.
+        carried: JSON data that pictures and videos carry in place of the document, None for that itself.
+    """
+
+    def __init__(
+        self, folder: Path, workflow: Workflow, files: Mapping[Place, str] | None = None, carried: Any = None
+    ) -> None:
+        self.folder = folder
+        self.workflow = workflow
+        self.files = files or {}
+        self.carried = carried
+        self._tags = cache(self._tags_in)
+
+    def write(
+        self,
+        saved: Media | Files | Folder,
+        progress: Callable[[int, int], object] = lambda done, total: None,
+        *,
+        claimed: Sequence[Path] = (),
+        on_claim: Callable[[Sequence[Path]], object] = lambda names: None,
+    ) -> tuple[Path, ...]:
+        """Write `<prefix>_<number>.<extension>` for each, or the folder `<prefix>_<number>`.
+
+        In the names of files `%year%`, `%month%`, `%day%`, `%hour%`, `%minute%` and `%second%` stand for now; not in a
+        folder's, which is found again by its name if it was begun.
+
+        Args:
+            saved: what to write.
+            progress: called before each file of a folder. If it raises, what is written stays, hidden, and a folder of
+                the same identity is gone on with from there.
+            claimed: the names that an earlier attempt, which was killed, had taken for the same; they are used again,
+                and what is whole by now is left as it is.
+            on_claim: called with all names so far, the last of which is about to be taken.
+
+        Raises:
+            InputError: a prefix leads out of the folder.
+        """
+        if isinstance(saved, Folder):
+            return (self._write_folder(saved, progress, claimed, lambda path: on_claim([path])),)
+        written: list[Path] = []
+        now = time.localtime()
+        for index, media in enumerate(saved.items if isinstance(saved, Files) else (saved,)):
+            taken = claimed[index : index + 1]
+            written.append(self._write(media, now, taken, lambda path: on_claim([*written, path])))
+        return tuple(written)
+
+    def _write_folder(
+        self,
+        folder: Folder,
+        progress: Callable[[int, int], object],
+        claimed: Sequence[Path],
+        on_claim: Callable[[Path], object],
+    ) -> Path:
+        if claimed and _is_whole(claimed[0]):
+            return claimed[0]
+        path = self._first(folder.prefix, "")
+        unfinished = path.parent / f".{path.stem.rpartition('_')[0]}-{folder.identity[:16]}.part"
+        tags = {"workflow.json": json.dumps(self._seen_from(path).document()).encode()}
+        files = {name: partial(_write_plain, data, tags={}) for name, data in tags.items()} | dict(folder.files)
+        for done, (name, write) in enumerate(files.items()):
+            progress(done, len(files))
+            target = unfinished / name
+            if ".." in PurePath(name).parts or not target.is_relative_to(unfinished):
+                raise InputError(f"'{name}' leads out of the folder that is saved")
+            if target.exists():
+                continue
+            target.parent.mkdir(parents=True, exist_ok=True)
+            half = target.with_name(f".{target.name}")
+            half.unlink(missing_ok=True)
+            write(half)
+            if half.exists():
+                half.rename(target)
+        return unfinished.rename(_reclaimed(claimed) or claim(path, folder=True, on_try=on_claim))
+
+    def _first(self, prefix: str, suffix: str) -> Path:
+        """The first path of a prefix, in a folder that is made if it isn't there."""
+        path = self.folder / f"{prefix}_00001{suffix}"
+        if ".." in PurePath(prefix).parts or not path.is_relative_to(self.folder):
+            raise InputError(f"'{prefix}' leads out of the output folder", hint="give a relative path without '..'")
+        if not Path(os.path.realpath(path.parent)).is_relative_to(os.path.realpath(self.folder)):
+            raise InputError(f"'{prefix}' leads out of the output folder, by a link", hint="remove the link")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def _write(
+        self, media: Media, now: time.struct_time, claimed: Sequence[Path], on_claim: Callable[[Path], object]
+    ) -> Path:
+        if claimed and _is_whole(claimed[0]):
+            return claimed[0]
+        path = self._first(_dated(media.prefix, now), f".{media.extension}")
+        unfinished = path.parent / f".{uuid.uuid4().hex}.{media.extension}"
+        try:
+            embed = {"png": _write_png, "mp4": _write_mp4}.get(media.extension, _write_plain)
+            embed(media.data, unfinished, self._tags(path.parent))
+            return unfinished.rename(_reclaimed(claimed) or claim(path, on_try=on_claim))
+        finally:
+            unfinished.unlink(missing_ok=True)
+
+    def _tags_in(self, folder: Path) -> Mapping[str, str]:
+        workflow = self._seen_from(folder)
+        document = workflow.document() if self.carried is None else self.carried
+        return {"prompt": json.dumps(workflow.api()), "workflow": json.dumps(document)}
+
+    def _seen_from(self, folder: Path) -> Workflow:
+        workflow = self.workflow
+        for (subgraph, node, name), file in self.files.items():
+            workflow = workflow.with_input(node, name, os.path.relpath(file, folder), subgraph=subgraph)
+        return workflow
+
+
+def _dated(prefix: str, now: time.struct_time) -> str:
+    for word, form in TIMES.items():
+        prefix = prefix.replace(f"%{word}%", time.strftime(form, now))
+    return prefix
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether more is there than the empty file, or folder, that a claim makes."""
+    return any(path.iterdir()) if path.is_dir() else path.is_file() and path.stat().st_size > 0
+
+
+def _reclaimed(claimed: Sequence[Path]) -> Path | None:
+    """The name that was claimed before, if that had come as far as the empty file or folder."""
+    return claimed[0] if claimed and claimed[0].exists() else None
+
+
+def claim(first: Path, *, folder: bool = False, on_try: Callable[[Path], object] = lambda path: None) -> Path:
+    """An empty file, or folder, by the next free number after `first`, made so that no two processes get the same.
+
+    `on_try` is called with each name before it is tried.
+    """
+    stem = first.stem.rpartition("_")[0]
+    pattern = re.compile(rf"{re.escape(stem)}_(\d+){re.escape(first.suffix)}")
+    taken = (int(match[1]) for other in first.parent.iterdir() if (match := pattern.fullmatch(other.name)))
+    number = max(taken, default=0) + 1
+    while True:
+        path = first.with_name(f"{stem}_{number:05}{first.suffix}")
+        on_try(path)
+        try:
+            path.mkdir() if folder else path.touch(exist_ok=False)
+            return path
+        except FileExistsError:
+            number += 1
+
+
+def _write_plain(data: bytes, path: Path, tags: Mapping[str, str]) -> None:
+    path.write_bytes(data)
+
+
+def _write_png(data: bytes, path: Path, tags: Mapping[str, str]) -> None:
+    """PNG specification, 11.3.3.2: a tEXt chunk is a Latin-1 keyword, a zero byte and Latin-1 text."""
+    if not data.startswith(PNG_START):
+        raise InputError("what was to be saved as PNG is none")
+    texts = b"".join(_png_chunk(b"tEXt", f"{name}\0{text}".encode("latin-1")) for name, text in tags.items())
+    path.write_bytes(data[:PNG_HEADER] + texts + data[PNG_HEADER:])
+
+
+def _png_chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def _write_mp4(data: bytes, path: Path, tags: Mapping[str, str]) -> None:
+    """The same packets in a new container, with its index in front so that playing can start at once."""
+    import av
+
+    options = {"movflags": "use_metadata_tags+faststart"}
+    with av.open(BytesIO(data), "r") as source, av.open(str(path), "w", format="mp4", options=options) as target:
+        target.metadata.update(tags)
+        streams = {stream.index: target.add_stream_from_template(stream) for stream in source.streams}
+        for packet in source.demux():
+            if packet.dts is not None:  # the last, empty one of a stream
+                packet.stream = streams[packet.stream.index]
+                target.mux(packet)

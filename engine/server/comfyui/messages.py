@@ -1,0 +1,143 @@
+"""A job's events as the messages of ComfyUI's protocol."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from engine.document.subgraphs import outermost
+from engine.errors import KinographError
+from engine.work.media import kind_of
+from engine.work.queue import Job, Outputs
+
+Message = tuple[str, dict[str, Any]]
+
+
+class Story:
+    """What is told of one job while it is done.
+
+    Args:
+        job: its id.
+        nodes: the ids of the workflow's nodes; none of a sweep, whose combinations may each hold other results.
+    """
+
+    def __init__(self, job: str, nodes: Iterable[str]) -> None:
+        self.job = job
+        self.running: dict[str, str] = {}
+        """The steps that are running, and their kinds."""
+        self._nodes = list(nodes)
+        self._executed: dict[str, None] = {}
+        self._changed: dict[str, dict[str, Any]] = {}
+
+    def begun(self) -> Message:
+        return "execution_start", {"prompt_id": self.job, "timestamp": _now()}
+
+    def tell(self, events: Iterable[Mapping[str, Any]]) -> Iterator[Message]:
+        """The messages for some events, and one on the progress of all that they touch."""
+        for event in events:
+            if teller := getattr(self, f"_{event['event']}", None):
+                yield from teller(event)
+        if self._changed:
+            nodes = {node: self._state(node, **about) for node, about in self._changed.items()}
+            self._changed = {node: about for node, about in self._changed.items() if node in self.running}
+            yield "progress_state", {"prompt_id": self.job, "nodes": nodes}
+
+    def ended(self, job: Job) -> Iterator[Message]:
+        """How it ended; the history has it by now."""
+        yield last_message(job, list(self._executed))
+        yield "executing", {"node": None, "display_node": None, "prompt_id": self.job}
+
+    def _run_started(self, event: Mapping[str, Any]) -> Iterator[Message]:
+        pending = set(map(outermost, event["pending"]))
+        held = [node for node in self._nodes if node not in pending]
+        yield "execution_cached", {"nodes": held, "prompt_id": self.job, "timestamp": _now()}
+
+    def _node_started(self, event: Mapping[str, Any]) -> Iterator[Message]:
+        node = event["node"]
+        self.running[node] = event["kind"]
+        self._changed[node] = {"value": 0, "max": 1, "state": "running"}
+        yield "executing", {"node": node, "display_node": outermost(node), "prompt_id": self.job}
+
+    def _node_progress(self, event: Mapping[str, Any]) -> Iterator[Message]:
+        node, about = event["node"], {"value": event["done"], "max": event["total"]}
+        self._changed[node] = {**about, "state": "running"}
+        yield "progress", {**about, "prompt_id": self.job, "node": node}
+
+    def _node_saved(self, event: Mapping[str, Any]) -> Iterator[Message]:
+        yield from self._given(event["node"], gathered(event["files"]))
+
+    def _node_result(self, event: Mapping[str, Any]) -> Iterator[Message]:
+        yield from self._given(event["node"], {"text": [*event["outputs"].values()]})
+
+    def _node_finished(self, event: Mapping[str, Any]) -> Iterator[Message]:
+        node = event["node"]
+        self.running.pop(node, None)
+        self._executed[outermost(node)] = None
+        total = self._changed.get(node, {}).get("max", 1)
+        self._changed[node] = {"value": total, "max": total, "state": "finished"}
+        yield from ()
+
+    def _node_failed(self, event: Mapping[str, Any]) -> Iterator[Message]:
+        self.running.pop(event["node"], None)
+        self._changed[event["node"]] = {"value": 0, "max": 1, "state": "error"}
+        yield from ()
+
+    def _given(self, node: str, output: Mapping[str, Any]) -> Iterator[Message]:
+        about = {"node": node, "display_node": outermost(node), "output": output, "prompt_id": self.job}
+        yield "executed", about
+
+    def _state(self, node: str, **about: Any) -> dict[str, Any]:
+        where = {"node_id": node, "display_node_id": outermost(node), "real_node_id": node, "parent_node_id": None}
+        return {**about, **where, "prompt_id": self.job}
+
+
+def gathered(files: Iterable[Mapping[str, str]]) -> dict[str, list[Any]]:
+    """A node's files in the protocol's form: pictures and videos under "images", and whether they move."""
+    found: dict[str, list[Any]] = {}
+    for file in files:
+        kind = kind_of(Path(file["filename"]))
+        found.setdefault("images" if kind in ("images", "videos") else "files", []).append(file)
+        if kind == "videos":
+            found["animated"] = [True]
+    return found
+
+
+def outputs_of(outputs: Outputs) -> dict[str, dict[str, list[Any]]]:
+    """A job's outputs in the protocol's form: by node, the items of a list together."""
+    found: dict[str, dict[str, list[Any]]] = {}
+    for step, given in outputs.items():
+        ours = found.setdefault(outermost(step), {})
+        files = [file for kind, listed in given.items() if kind != "text" for file in listed]
+        made = (gathered(files) if files else {}) | ({"text": given["text"]} if "text" in given else {})
+        for name, values in made.items():
+            ours[name] = values if name == "animated" else ours.get(name, []) + values
+    return found
+
+
+def last_message(job: Job, executed: list[str]) -> Message:
+    """How a job ended."""
+    about: dict[str, Any] = {"prompt_id": job.id, "timestamp": _now(job.finished)}
+    if job.state == "done":
+        return "execution_success", about
+    failure = next(iter(job.record.get("failures", ())), None) or {}
+    problem = next(iter(job.record.get("problems", ())), None) or {}
+    where = {"node_id": failure.get("node") or problem.get("node"), "node_type": failure.get("kind")}
+    if job.state == "cancelled":
+        return "execution_interrupted", {**about, **where, "executed": executed}
+    return "execution_error", {
+        **about,
+        **where,
+        "executed": executed,
+        "exception_message": problem.get("message", "failed"),
+        "exception_type": failure.get("error") or KinographError.__name__,
+        "traceback": (failure.get("trace") or job.record.get("trace") or "").splitlines(keepends=True),
+        "current_inputs": failure.get("inputs", {}),
+        "current_outputs": [],
+    }
+
+
+def _now(seconds: float | None = None) -> int:
+    """A time in milliseconds, as the protocol has them."""
+    return int((time.time() if seconds is None else seconds) * 1000)

@@ -1,0 +1,194 @@
+"""The kinds of node as other programs want them described: ComfyUI's clients, and Kinograph's editor.
+
+int, float, str, bool → INT, FLOAT, STRING, BOOLEAN      Literal → a list of choices
+a value's type → its name in capitals                     a union → "A,B"        Any → "*"
+a list → its items' type, with `output_is_list`           a picture to choose → the input folder's files
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal, Union, get_args, get_origin
+
+from aiohttp import web
+from pydantic import JsonValue
+
+from engine.catalogue import as_data
+from engine.node import Input, Node, item_of, linkable, name_of
+from engine.registry import Registry
+from engine.server.files.paths import walk
+from engine.server.files.pictures import PICTURES, VIDEOS
+from engine.server.http.routes import OWN, Answer, Routes
+from engine.server.http.settings import REGISTRY, SETUP, Folders
+from engine.values import Video
+
+routes = Routes("nodes")
+
+PRIMITIVES = {int: "INT", float: "FLOAT", str: "STRING", bool: "BOOLEAN"}
+MOST_WHOLE = 2**53 - 1
+"""The largest whole number that JavaScript counts to; where a kind has no limit, clients are told this one."""
+MOST_FLOAT = 1e9
+
+Spec = list[JsonValue]
+"""A type, or a list of choices, and an object with default, limits and tooltip."""
+
+
+class Links(Answer):
+    """What may be linked to what."""
+
+    links: dict[str, list[str]]
+    """By the type of an output, the types of the inputs that it may feed."""
+
+
+@routes.get("/object_info")
+async def object_info(request: web.Request) -> dict[str, dict[str, JsonValue]]:
+    """All kinds of node, in the form that ComfyUI's clients know."""
+    return await asyncio.to_thread(_all_info, request.app[REGISTRY], request.app[SETUP].folders)
+
+
+@routes.get("/object_info/{kind}")
+async def object_info_of(request: web.Request, kind: str) -> dict[str, dict[str, JsonValue]]:
+    """One kind of node, in the form that ComfyUI's clients know; an empty object if there is no such kind."""
+    found = request.app[REGISTRY].get(kind)
+    return {kind: await asyncio.to_thread(info, found, request.app[SETUP].folders)} if found else {}
+
+
+@routes.get(f"{OWN}/nodes")
+async def nodes(request: web.Request) -> dict[str, dict[str, JsonValue]]:
+    """All kinds of node: their inputs and outputs, and the JSON schema of their inputs."""
+    registry = request.app[REGISTRY]
+    return await asyncio.to_thread(lambda: {name: as_data(kind) for name, kind in registry.items()})
+
+
+@routes.get(f"{OWN}/types")
+async def types(request: web.Request) -> Links:
+    """Which inputs an output may be linked to, by the names of their types."""
+    return Links(links=await asyncio.to_thread(links, request.app[REGISTRY]))
+
+
+def links(registry: Registry) -> dict[str, list[str]]:
+    """By the type of an output, those of the inputs that it may feed."""
+    specs = [kind.spec for kind in registry.values()]
+    given = {name_of(output.type): output.type for spec in specs for output in spec.outputs}
+    taken = {name_of(socket.type): socket.type for spec in specs for socket in spec.inputs.values()}
+    return {
+        output: sorted(name for name, annotation in taken.items() if linkable(given[output], annotation))
+        for output in sorted(given)
+    }
+
+
+def info(kind: type[Node], folders: Folders, media: Media | None = None) -> dict[str, JsonValue]:
+    """One kind, as an entry of /object_info."""
+    spec, media = kind.spec, media or Media(folders)
+    properties = kind.model_json_schema()["properties"]
+    entries: dict[str, dict[str, Any]] = {"required": {}, "optional": {}}
+    for name, socket in spec.inputs.items():
+        entries["required" if socket.required else "optional"][name] = _input(kind, socket, properties[name], media)
+    return {
+        "input": {**entries, "hidden": {}},
+        "input_order": {part: list(sockets) for part, sockets in entries.items()},
+        "is_input_list": False,
+        "output": [type_name(output.type) for output in spec.outputs],
+        "output_is_list": [output.item is not None for output in spec.outputs],
+        "output_name": [output.name for output in spec.outputs],
+        "output_tooltips": [name_of(output.type) for output in spec.outputs],
+        "name": spec.kind,
+        "display_name": spec.kind,
+        "description": spec.help,
+        "python_module": kind.__module__,
+        "category": spec.category,
+        "output_node": bool(spec.saves),
+        "deprecated": False,
+        "experimental": False,
+    }
+
+
+def type_name(annotation: Any) -> str:
+    """A type as the protocol names it."""
+    members = [_bare_name(member) for member in _members(annotation)]
+    return ",".join(dict.fromkeys(members)) or "*"
+
+
+class Media:
+    """The files of the input folder that may be chosen, looked up once, and only if something asks."""
+
+    def __init__(self, folders: Folders) -> None:
+        self._root = folders.input
+        self._names: list[str] | None = None
+
+    def ending_in(self, suffixes: Sequence[str]) -> list[JsonValue]:
+        if self._names is None:
+            self._names = sorted(f"{file.subfolder}/{file.filename}".lstrip("/") for file in walk(self._root))
+        return [name for name in self._names if name.lower().endswith(tuple(suffixes))]
+
+
+def _all_info(registry: Registry, folders: Folders) -> dict[str, dict[str, JsonValue]]:
+    media = Media(folders)
+    return {name: info(kind, folders, media) for name, kind in registry.items()}
+
+
+def _input(kind: type[Node], socket: Input, schema: Mapping[str, Any], media: Media) -> Spec:
+    """The specification of one input."""
+    about: dict[str, Any] = {"tooltip": socket.help}
+    if not socket.required:
+        about["default"] = socket.default
+    if socket.lazy:
+        about["lazy"] = True
+    if socket.holds == "media":
+        shows_video = any(output.type is Video for output in kind.spec.outputs)
+        upload, suffixes = ("video_upload", VIDEOS) if shows_video else ("image_upload", PICTURES)
+        return [media.ending_in([*suffixes]), about | {upload: True}]
+    if choices := _choices(socket.type):
+        return [choices, about]
+    name = type_name(socket.type)
+    if name in PRIMITIVES.values():
+        about |= dict(_widget(name, _constraints(schema)))
+        if not socket.required and socket.default is None:  # a widget has no way to say "none"
+            about = {**about, "forceInput": True}
+            del about["default"]
+    return [name, about]
+
+
+def _widget(name: str, schema: Mapping[str, Any]) -> Iterator[tuple[str, JsonValue]]:
+    """What a widget is to know of a number or a text."""
+    whole = name == "INT"
+    if whole or name == "FLOAT":
+        step = schema.get("multipleOf", 1 if whole else 0.01)
+        most = MOST_WHOLE if whole else MOST_FLOAT
+        low, high = schema.get("exclusiveMinimum"), schema.get("exclusiveMaximum")
+        yield "min", schema.get("minimum", -most if low is None else low + step)
+        yield "max", schema.get("maximum", most if high is None else high - step)
+        yield "step", step
+    if schema.get("widget") == "seed":
+        yield "control_after_generate", True
+    if name == "STRING":
+        yield "multiline", schema.get("widget") == "multiline"
+        yield "dynamicPrompts", False
+
+
+def _constraints(schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The part of an input's JSON schema that tells its limits, also where it may be none."""
+    parts = [part for part in schema.get("anyOf", ()) if part.get("type") != "null"]
+    return {**schema, **(parts[0] if parts else {})}
+
+
+def _choices(annotation: Any) -> list[JsonValue]:
+    members = _members(annotation)
+    return [*get_args(members[0])] if len(members) == 1 and get_origin(members[0]) is Literal else []
+
+
+def _members(annotation: Any) -> list[Any]:
+    """The types of a union, none left out; of lists, their items'."""
+    annotation = item_of(annotation) or annotation
+    if get_origin(annotation) is not Union:
+        return [annotation]
+    return [item_of(member) or member for member in get_args(annotation) if member is not type(None)]
+
+
+def _bare_name(member: Any) -> str:
+    if get_origin(member) is Literal:
+        return PRIMITIVES.get(type(get_args(member)[0]), "STRING")
+    if member is Any or not isinstance(member, type):
+        return "*"
+    return PRIMITIVES.get(member, member.__name__.upper())

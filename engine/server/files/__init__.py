@@ -1,0 +1,1 @@
+"""The files that requests name: where they are, and how they look."""

@@ -1,0 +1,1 @@
+"""What every route rests on: settings, who may ask, what a request may hold."""

@@ -1,0 +1,139 @@
+"""What workers tell, and changes of the queue, handed on to the clients that they are for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from aiohttp import web
+
+from engine.document.subgraphs import outermost
+from engine.server.comfyui.messages import Message, Story
+from engine.server.comfyui.prompts import left
+from engine.server.jobs.queue import Queue
+from engine.server.jobs.workers import until_it_works
+from engine.server.live.clients import Hub
+from engine.server.own.control import overview
+from engine.work.queue import Jobs
+
+QUEUE_SECONDS = 0.1
+"""How long changes of the queue are gathered before clients are told."""
+QUEUE_BYTES = 4_000_000
+"""Of what is told of the queue in a second: with many clients and a long queue, changes are gathered for longer."""
+
+
+class _Watched:
+    """A job that is being done."""
+
+    def __init__(self, story: Story, client: str | None) -> None:
+        self.story = story
+        self.client = client
+
+
+class News:
+    """Takes what the crew tells.
+
+    Args:
+        app: the application, for what changes of the queue are told with.
+        hub: the clients.
+        queue: where the jobs are.
+    """
+
+    def __init__(self, app: web.Application, hub: Hub, queue: Queue) -> None:
+        self._app = app
+        self._hub = hub
+        self._queue = queue
+        self._watched: dict[str, _Watched] = {}
+        self._line: asyncio.Queue[tuple[Mapping[str, Any], bytes]] = asyncio.Queue()
+        self._changed = asyncio.Event()
+
+    def tell(self, message: Mapping[str, Any], data: bytes) -> None:
+        """Hand on what a worker tells, in its turn."""
+        self._line.put_nowait((message, data))
+
+    def lost(self, job: str) -> None:
+        """A job's worker is gone: it has ended, or waits again."""
+        self._line.put_nowait(({"ended": job}, b""))
+
+    def changed(self) -> None:
+        """The queue has changed."""
+        self._changed.set()
+
+    def now(self, client: str) -> Iterator[Message]:
+        """What a client that comes back is to know of its jobs that are being done."""
+        for watched in self._watched.values():
+            if watched.client == client:
+                yield watched.story.begun()
+                for node in watched.story.running:
+                    yield "executing", {"node": node, "display_node": outermost(node), "prompt_id": watched.story.job}
+
+    async def run(self) -> None:
+        """Hand on what comes, for ever."""
+        await asyncio.gather(self._hand_on(), self._tell_changes())
+
+    async def _hand_on(self) -> None:
+        while True:
+            message, data = await self._line.get()
+            if "begun" in message:
+                await self._begin(message["begun"])
+            elif "ended" in message:
+                await self._end(message["ended"])
+            elif "model" in message:
+                self._hub.tell_ours("model", message["model"], needed=False)
+            elif watched := self._watched.get(message.get("job", "")):
+                self._pass_on(watched, message, data)
+
+    def _pass_on(self, watched: _Watched, message: Mapping[str, Any], data: bytes) -> None:
+        job, client = watched.story.job, watched.client
+        if "preview" in message:
+            node = message["preview"]
+            self._hub.preview(job, node, outermost(node), data, of=client)
+            return
+        events = message["events"]
+        self._hub.tell_ours("kinograph", {"job": job, "events": events})
+        told = list(watched.story.tell(events))
+        if client is None:
+            return
+        for kind, about in told:
+            self._hub.tell(kind, about, to=client, needed=not kind.startswith("progress"))
+        for event in events:
+            if event["event"] == "node_text":
+                self._hub.text(event["node"], event["text"], to=client)
+
+    async def _begin(self, job: str) -> None:
+        def told(jobs: Jobs) -> tuple[list[str], str | None]:
+            asked = jobs.request(job)
+            if asked is None:
+                return [], None
+            return [] if asked.axes else list(asked.document["graph"]), asked.client
+
+        nodes, client = await self._queue.ask(told)
+        watched = self._watched[job] = _Watched(Story(job, nodes), client)
+        if client is not None:
+            self._hub.tell(*watched.story.begun(), to=client)
+        self.changed()
+
+    async def _end(self, name: str) -> None:
+        """Tell how a job ended, if it has; its history is written by now. Only then does it remain no longer."""
+        watched, job = self._watched.pop(name, None), await self._queue.ask(Jobs.untold, name)
+        if job and job.client is not None:
+            story = watched.story if watched else Story(name, ())  # its worker may have died before it told anything
+            for kind, about in story.ended(job):
+                self._hub.tell(kind, about, to=job.client)
+        if job:
+            await until_it_works(self._queue.ask, Jobs.told, name)
+        self.changed()
+
+    async def _tell_changes(self) -> None:
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            status = {"status": {"exec_info": {"queue_remaining": await left(self._app)}}}
+            nbytes = self._hub.tell("status", status)
+            if self._hub.has_ours:
+                nbytes += self._hub.tell_ours("queue", await overview(self._app))
+            await asyncio.sleep(QUEUE_SECONDS + nbytes / QUEUE_BYTES)
+
+
+NEWS = web.AppKey("news", News)

@@ -1,0 +1,66 @@
+"""The WebSocket: whoever connects is told of the queue and of its own jobs, and says what it understands."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from typing import Any
+
+from aiohttp import WSMsgType, web
+
+from engine.server.comfyui.prompts import left
+from engine.server.comfyui.userdata import features_of
+from engine.server.http.routes import Routes
+from engine.server.http.settings import SETUP
+from engine.server.jobs.workers import CREW
+from engine.server.live.broadcast import NEWS
+from engine.server.live.clients import HUB, Client
+from engine.server.own.control import overview
+
+routes = Routes("socket")
+HEARTBEAT = 30.0
+LARGEST_MESSAGE = 1 << 20
+
+
+@routes.get("/ws", gives="websocket")
+async def connect(request: web.Request) -> web.WebSocketResponse:
+    """A WebSocket; `clientId` is what jobs are sent with whose progress it is to be told of."""
+    app = request.app
+    sid = request.query.get("clientId", "")[:200] or uuid.uuid4().hex
+    # compressed, each message would be so for each client anew, and take more memory than the rest of it
+    socket = web.WebSocketResponse(heartbeat=HEARTBEAT, max_msg_size=LARGEST_MESSAGE, compress=False)
+    await socket.prepare(request)
+    assert request.transport
+    client, remaining = Client(sid, socket, request.transport.abort), await left(app)
+    status = {"status": {"exec_info": {"queue_remaining": remaining}}, "sid": sid}
+    client.offer(json.dumps({"type": "status", "data": status}))  # first of all: clients wait for their id
+    for kind, data in app[NEWS].now(sid):
+        client.offer(json.dumps({"type": kind, "data": data}))
+    app[HUB].add(client)
+    sending = asyncio.create_task(client.send())
+    try:
+        async for message in socket:
+            if message.type is WSMsgType.TEXT:
+                await _hear(app, client, message.data)
+    finally:
+        app[HUB].remove(client)
+        app[CREW].show_previews(app[HUB].wants_previews)
+        sending.cancel()
+    return socket
+
+
+async def _hear(app: web.Application, client: Client, text: str) -> None:
+    """What a client says; what isn't understood is ignored, as clients are newer and older than the server."""
+    try:
+        message: Any = json.loads(text)
+    except (ValueError, RecursionError):
+        return
+    if not (isinstance(message, dict) and isinstance(message.get("data"), dict)):
+        return
+    if message.get("type") == "feature_flags":
+        client.features = message["data"]
+        client.offer(json.dumps({"type": "feature_flags", "data": features_of(app[SETUP])}))
+        app[CREW].show_previews(app[HUB].wants_previews)
+        if client.is_ours:
+            client.offer(json.dumps({"type": "queue", "data": await overview(app)}))

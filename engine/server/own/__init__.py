@@ -1,0 +1,1 @@
+"""Kinograph's own routes."""

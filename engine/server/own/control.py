@@ -1,0 +1,240 @@
+"""Kinograph's own routes for workflows and jobs: check, convert, sweep; order, pause, retry."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from typing import Any, Literal
+
+from aiohttp import web
+from pydantic import Field
+
+from engine.document.reading import Document, read
+from engine.errors import KinographError, MissingError, UsageError, WorkflowError
+from engine.run.sweep import Axis, combinations
+from engine.server.comfyui.files import received
+from engine.server.comfyui.prompts import cancel, submit
+from engine.server.http.routes import OWN, Answer, Body, Query, Routes, problem_data, read_json
+from engine.server.http.settings import REGISTRY
+from engine.server.jobs.checking import examined, parsed
+from engine.server.jobs.queue import QUEUE
+from engine.server.jobs.workers import CREW
+from engine.work.queue import ENDED, Job, Jobs, Request
+
+routes = Routes("control")
+SHOWN_PENDING = 100
+"""How many of the jobs that wait are told of at every change."""
+
+
+class Checkable(Body):
+    workflow: dict[str, Any]
+    """A document, a bare API graph, or an editor's own format."""
+
+
+@routes.post(f"{OWN}/validate")
+async def validate(request: web.Request, body: Checkable) -> dict[str, Any]:
+    """Check a workflow without running it; tells all that is wrong with it, and what is missing."""
+    found = await examined(request.app, await parsed(request.app, body.workflow))
+    return {
+        "valid": found.can_run,
+        "nodes": found.nodes,
+        "targets": found.targets,
+        "problems": [*map(problem_data, found.problems)],
+        "missing": [*map(problem_data, found.missing)],
+    }
+
+
+class Carrier(Body):
+    file: bytes
+    """A JSON file, or a PNG or MP4 that carries its workflow."""
+
+
+class Converted(Answer):
+    document: dict[str, Any]
+    """The same workflow as a document."""
+
+
+@routes.post(f"{OWN}/convert", form=Carrier)
+async def convert(request: web.Request) -> Converted:
+    """Make a document of a workflow in whatever form: JSON as for `validate`, or a file."""
+    if request.content_type != "multipart/form-data":
+        body = Checkable.model_validate(await read_json(request))
+        return Converted(document=(await parsed(request.app, body.workflow)).document())
+    async with received(request, "file") as upload:
+        document = await asyncio.to_thread(read, str(upload.file), request.app[REGISTRY])
+    return Converted(document=document.workflow.document())
+
+
+class Axes(Body):
+    name: str
+    """The input, `node.input` or a name that the workflow exposes."""
+    values: list[Any] = Field(min_length=1)
+    """What it is to be."""
+
+
+class Sweep(Checkable):
+    axes: list[Axes] = Field(min_length=1, max_length=4)
+    client_id: str | None = Field(None, max_length=200)
+    priority: int = Field(0, ge=-1000, le=1000)
+
+
+@routes.post(f"{OWN}/sweeps")
+async def sweep(request: web.Request, body: Sweep) -> dict[str, Any]:
+    """Run a workflow with every combination of some inputs' values; makes a contact sheet and a table."""
+    app = request.app
+    workflow = await parsed(app, body.workflow)
+    axes = [Axis(axis.name, tuple(_text(value) for value in axis.values)) for axis in body.axes]
+    made = await asyncio.to_thread(combinations, Document(workflow, workflow.title, None), app[REGISTRY], axes)
+    for document in made.values():
+        found = await examined(app, document.workflow)
+        if not found.can_run:
+            refusal = WorkflowError if found.problems else MissingError
+            raise refusal.of(found.problems + found.missing)
+    title = workflow.title or "Sweep"
+    written = [{"name": axis.name, "values": list(axis.values)} for axis in axes]
+    asked = Request(uuid.uuid4().hex, workflow.document(), title, body.client_id, axes=written)
+    number = await submit(app, asked, priority=body.priority)
+    return {"prompt_id": asked.id, "number": number, "combinations": len(made)}
+
+
+def _text(value: Any) -> str:
+    """A value as the command line would have it."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+@routes.get(f"{OWN}/queue")
+async def queue(request: web.Request) -> dict[str, Any]:
+    """What runs and what waits, in order."""
+    return await overview(request.app)
+
+
+async def overview(app: web.Application) -> dict[str, Any]:
+    """What runs, the first of those that wait, and how many these are."""
+
+    def told(jobs: Jobs) -> dict[str, Any]:
+        return {
+            "paused": jobs.paused,
+            "running": [job_data(job) for job in jobs.running()],
+            "pending": [job_data(job) for job in jobs.pending(SHOWN_PENDING)],
+            "total_pending": jobs.counts()["pending"],
+        }
+
+    return await app[QUEUE].ask(told)
+
+
+class Listing(Query):
+    state: Literal["pending", "running", "done", "failed", "cancelled"] | None = None
+    limit: int = Field(50, ge=1, le=1000)
+    offset: int = Field(0, ge=0, le=2**53)
+
+
+@routes.get(f"{OWN}/jobs")
+async def listing(request: web.Request, query: Listing) -> dict[str, Any]:
+    """Jobs of one state, or all that have ended."""
+
+    def told(jobs: Jobs) -> dict[str, Any]:
+        counts = jobs.counts()
+        if query.state == "running":
+            found = jobs.running()[query.offset :][: query.limit]
+        elif query.state == "pending":
+            found = jobs.pending(query.limit, query.offset)
+        else:
+            found = jobs.ended(query.limit, query.offset, [query.state] if query.state else ENDED)
+        total = counts[query.state] if query.state else sum(counts[state] for state in ENDED)
+        return {"jobs": [*map(job_data, found)], "total": total}
+
+    return await request.app[QUEUE].ask(told)
+
+
+@routes.get(f"{OWN}/jobs/{{id}}")
+async def one(request: web.Request, id: str) -> dict[str, Any]:
+    """A job, with its workflow and how it ended."""
+
+    def told(jobs: Jobs) -> dict[str, Any]:
+        job, asked = jobs.get(id), jobs.request(id)
+        if job is None or asked is None:
+            raise MissingError(f"there is no job '{id}'")
+        return {**job_data(job), "document": asked.document, "axes": asked.axes, "record": job.record}
+
+    return await request.app[QUEUE].ask(told)
+
+
+@routes.post(f"{OWN}/jobs/{{id}}/cancel")
+async def cancel_one(request: web.Request, id: str) -> dict[str, bool]:
+    """End a job, whether it waits or runs."""
+    if not await cancel(request.app, id):
+        raise await _refusal(request, id, "neither waits nor runs")
+    return {"cancelled": True}
+
+
+@routes.post(f"{OWN}/jobs/{{id}}/retry")
+async def retry(request: web.Request, id: str) -> dict[str, bool]:
+    """Run a job again that failed or was cancelled; what it had finished is taken from the cache."""
+    if not await request.app[QUEUE].change(Jobs.retry, id):
+        raise await _refusal(request, id, "neither failed nor was cancelled")
+    request.app[CREW].wake()
+    return {"pending": True}
+
+
+class Move(Body):
+    before: str | None = None
+    """The job that it is put before, taking its priority."""
+    to: Literal["front", "back"] | None = None
+
+
+@routes.post(f"{OWN}/jobs/{{id}}/move")
+async def move(request: web.Request, id: str, body: Move) -> dict[str, bool]:
+    """Change the place of a job that waits."""
+    if (body.before is None) == (body.to is None):
+        raise UsageError("say either 'before' which job, or 'to' which end")
+    if not await request.app[QUEUE].change(Jobs.move, id, before=body.before, front=body.to == "front"):
+        raise await _refusal(request, id, "can't be moved there: only jobs that wait have a place")
+    return {"moved": True}
+
+
+class Priority(Body):
+    priority: int = Field(ge=-1000, le=1000)
+    """Higher ones go first."""
+
+
+@routes.post(f"{OWN}/jobs/{{id}}/priority")
+async def prioritise(request: web.Request, id: str, body: Priority) -> dict[str, bool]:
+    """Change the priority of a job that waits."""
+    if not await request.app[QUEUE].change(Jobs.prioritise, id, body.priority):
+        raise await _refusal(request, id, "doesn't wait")
+    return {"changed": True}
+
+
+@routes.post(f"{OWN}/pause")
+async def pause(request: web.Request) -> dict[str, bool]:
+    """Begin no more jobs, also after a restart; what runs goes on."""
+    await request.app[QUEUE].change(Jobs.pause, True)
+    return {"paused": True}
+
+
+@routes.post(f"{OWN}/resume")
+async def resume(request: web.Request) -> dict[str, bool]:
+    """Go on."""
+    await request.app[QUEUE].change(Jobs.pause, False)
+    request.app[CREW].wake()
+    return {"paused": False}
+
+
+async def _refusal(request: web.Request, id: str, why: str) -> KinographError:
+    """Why a job couldn't be changed: it isn't there, or it isn't in a state for that."""
+    if await request.app[QUEUE].ask(Jobs.get, id) is None:
+        return MissingError(f"there is no job '{id}'")
+    return UsageError(f"job '{id}' {why}")
+
+
+def job_data(job: Job) -> dict[str, Any]:
+    """A job as the editor shows it."""
+    problems = job.record.get("problems") or [None]
+    return {
+        **{name: getattr(job, name) for name in ("id", "number", "state", "title", "priority")},
+        **{name: getattr(job, name) for name in ("created", "started", "finished", "attempts", "outputs")},
+        "seconds": job.record.get("seconds"),
+        "problem": problems[0],
+        "client_id": job.client,
+    }

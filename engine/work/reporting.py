@@ -1,0 +1,175 @@
+"""What a worker tells its server while it does a job, gathered so that fast nodes don't flood those who watch."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+from threading import Condition, Lock, Thread
+from typing import Any, BinaryIO, Self
+
+from engine.events import Event, NodeFailed, NodeProgress, NodeRetried, NodeSaved, NodeText, RunFinished, to_json
+from engine.node import Preview
+from engine.values import Image
+from engine.work.framing import frame
+from engine.work.media import place_of
+
+logger = logging.getLogger("kinograph")
+
+TELL_SECONDS = 0.03
+"""How far apart tellings are at least; what happens meanwhile is gathered."""
+MOST_LETTERS = 20_000
+"""Of each text that tells of a failure."""
+MOST_WRITTEN = 1_000_000
+"""Letters of what a node writes within one telling."""
+PREVIEW_SECONDS = 0.25
+"""How far apart previews are at least."""
+PREVIEW_SIDE = 512
+"""Pixels of a preview's longer side, at most."""
+
+
+class Reports:
+    """Tells the server, from a thread of its own, so that nothing waits for it; a `Reporter` of the command's kind.
+
+    Of a node's progress within one telling only the last is told, and its text at once.
+
+    Args:
+        out: takes the bytes.
+    """
+
+    def __init__(self, out: BinaryIO) -> None:
+        self.previews = False
+        """Whether someone looks."""
+        self._out = out
+        self._waking = Condition()
+        self._writing = Lock()
+        self._closed = False
+        self._job = ""
+        self._roots: Mapping[str, Path] = {}
+        self._messages: list[dict[str, Any]] = []
+        self._preview: tuple[str, str, Preview] | None = None
+        self._thread = Thread(target=self._send, name="kinograph-reports", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        with self._waking:
+            self._closed = True
+            self._waking.notify()
+        self._thread.join()
+
+    @contextmanager
+    def of(self, job: str, roots: Mapping[str, Path]) -> Iterator[None]:
+        """What is told meanwhile is of this job."""
+        self._job, self._roots = job, roots
+        try:
+            yield
+        finally:
+            with self._waking:
+                self._preview = None
+
+    def tell(self, message: dict[str, Any]) -> None:
+        """Hand on a message, in its turn."""
+        with self._waking:
+            self._messages.append(message)
+            self._waking.notify()
+
+    def starting(self, node: str, kind: str) -> None:
+        """Tell that a node is about to run, before anything else happens: it may be the last thing that is told."""
+        self._write(frame({"starting": node, "kind": kind}))
+
+    def download(self, source: str, done: int, total: int) -> None:
+        last = {"job": self._job, "model": {"source": source, "done": done, "total": total}}
+        with self._waking:
+            if self._messages and self._messages[-1].get("model", {}).get("source") == source:
+                self._messages.pop()
+            self._messages.append(last)
+            self._waking.notify()
+
+    def downloaded(self, source: str, path: Path) -> None:
+        self.tell({"job": self._job, "model": {"source": source, "path": str(path)}})
+
+    def event(self, event: Event) -> None:
+        data = to_json(event)
+        if isinstance(event, NodeSaved):
+            data["files"] = [place_of(file, self._roots) for file in event.files]
+        elif isinstance(event, NodeFailed | NodeRetried | RunFinished):
+            data = shortened(data)
+        with self._waking:
+            if isinstance(event, NodeProgress) and event.preview and self.previews:
+                self._preview = self._job, event.node, event.preview
+            if not (self._messages and "events" in self._messages[-1]):
+                self._messages.append({"job": self._job, "events": []})
+            events = self._messages[-1]["events"]
+            last = events[-1] if events else {}
+            if (last.get("event"), last.get("node")) == (data["event"], data.get("node")):
+                if data["event"] == "node_progress":
+                    events.pop()
+                elif data["event"] == "node_text":
+                    data["text"] = events.pop()["text"] + data["text"]
+            if isinstance(event, NodeText):
+                data = shortened(data, MOST_WRITTEN)
+            events.append(data)
+            self._waking.notify()
+
+    def _send(self) -> None:
+        shown = told = 0.0
+        while not self._closed or self._messages:
+            with self._waking:
+                if not (self._messages or self._closed):
+                    self._waking.wait()
+            time.sleep(max(0.0, told + TELL_SECONDS - time.monotonic()))
+            with self._waking:
+                messages, self._messages = self._messages, []
+                preview = None
+                if self._preview and time.monotonic() - shown >= PREVIEW_SECONDS:
+                    preview, self._preview, shown = self._preview, None, time.monotonic()
+            told = time.monotonic()
+            for message in messages:
+                self._write(frame(message))
+            if preview:
+                self._show(*preview)
+
+    def _show(self, job: str, node: str, preview: Preview) -> None:
+        try:
+            data = as_jpeg(preview())
+        except Exception:
+            logger.exception("no preview of node %s", node)  # it is for the eye alone: the run goes on
+        else:
+            self._write(frame({"job": job, "preview": node}, data))
+
+    def _write(self, data: bytes) -> None:
+        """All of it: what a pipe takes at once is less."""
+        rest = memoryview(data)
+        with self._writing:
+            while rest:
+                rest = rest[self._out.write(rest) :]
+
+
+def shortened(data: Any, most: int = MOST_LETTERS) -> Any:
+    """JSON data with the middle of long texts left out: what goes wrong may have megabytes to say."""
+    match data:
+        case str() if len(data) > most:
+            return f"{data[: most // 2]} … {data[-most // 2 :]}"
+        case dict():
+            return {name: shortened(value, most) for name, value in data.items()}
+        case list() | tuple():
+            return [shortened(value, most) for value in data]
+    return data
+
+
+def as_jpeg(image: Image) -> bytes:
+    """The first picture of a batch, small enough to be sent often."""
+    import PIL.Image
+
+    pixels = (image.pixels[0].clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
+    picture = PIL.Image.fromarray(pixels)
+    picture.thumbnail((PREVIEW_SIDE, PREVIEW_SIDE))
+    data = BytesIO()
+    picture.save(data, "JPEG", quality=85)
+    return data.getvalue()

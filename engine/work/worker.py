@@ -1,0 +1,305 @@
+"""A process that does jobs: it claims them from the queue, runs them on one device, and tells the server.
+
+It is started as `python -m engine.work.worker`. On standard input it takes lines of JSON, its `Settings` first and
+commands after: `{"cancel": id}`, `{"look": true}` for a new job, `{"previews": true}`, `{"free": true}`. What it tells
+goes to standard output as `engine.work.framing` has it. It ends when its input does, that is, with its server; the jobs
+it had are then done by another, which goes on from what the cache holds.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from threading import Condition, Event, Lock, Thread
+from typing import Any, BinaryIO
+
+from pydantic import BaseModel, ConfigDict
+
+from engine.document.formats import is_ui
+from engine.document.reading import Document
+from engine.document.subgraphs import outermost
+from engine.document.workflow import Workflow
+from engine.errors import Cancelled, KinographError, Problem
+from engine.events import Event as Told
+from engine.events import NodeFailed, NodeResult, NodeSaved, RunFinished, RunStarted
+from engine.registry import Registry
+from engine.run import devices, sweep
+from engine.run.cancelling import Stop
+from engine.run.execute import Execution
+from engine.run.preparing import ready
+from engine.run.quiet import quiet_libraries
+from engine.run.session import Limits, Workshop, events_of, workshop
+from engine.work.framing import read_commands
+from engine.work.media import kind_of, place_of
+from engine.work.queue import LEASE_SECONDS, Ended, Jobs, Lease, Outputs
+from engine.work.reporting import Reports, shortened
+from nodes import registry
+
+LOOK_SECONDS = 2.0
+"""How often the queue is looked at by itself: the server says when there is something."""
+NOTE_SECONDS = 0.5
+"""How often it is noted what a job has saved, for those who look at it meanwhile."""
+PR_SET_PDEATHSIG = 1
+
+
+class Settings(BaseModel):
+    """What a worker is to know."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    queue: Path
+    roots: dict[str, Path]
+    """The only folders that workflows may reach: input, output, temp, models."""
+    device: str = ""
+    """A torch device; the best there is if empty."""
+    nodes: list[Path] = []
+    """Python files whose kinds of node are there too."""
+    cache: dict[str, str] = {}
+    """`dir`, `device`, `host`, `disk`: the options of the command line that begin with `--cache-`."""
+
+
+class Worker:
+    """Does one job after another.
+
+    Args:
+        settings: what it is to know.
+        registry: the kinds of node.
+        reports: takes what there is to tell.
+    """
+
+    def __init__(self, settings: Settings, registry: Registry, reports: Reports) -> None:
+        self._settings = settings
+        self._registry = registry
+        self._reports = reports
+        self._looking = Condition()
+        self._asked = True
+        self._free = False
+        self._lease: Lease | None = None
+        self._stop = Stop()
+        self._cancelled: set[str] = set()
+
+    def command(self, command: Mapping[str, Any]) -> None:
+        """What the server says; called from another thread."""
+        if "cancel" in command:
+            with self._looking:
+                self._cancelled.add(str(command["cancel"]))
+                mine = self._lease and self._lease.id == command["cancel"]
+            if mine:
+                self._stop.stop()
+        if "previews" in command:
+            self._reports.previews = bool(command["previews"])
+        with self._looking:
+            self._asked = self._asked or "look" in command
+            self._free = self._free or "free" in command
+            self._looking.notify()
+
+    def work(self) -> None:
+        """Do jobs for ever."""
+        cache = self._settings.cache
+        out, folder = self._settings.roots["output"], Path(cache["dir"]) if cache.get("dir") else None
+        on_device, on_host, on_disk = (cache.get(name, "") for name in ("device", "host", "disk"))
+        limits = Limits.parsed(out, folder, on_device, on_host, on_disk, no_cache=False)
+        every = devices.every()
+        wanted = self._settings.device
+        device = devices.checked(wanted) if wanted else str(every[0]["name"])
+        self._reports.tell({"ready": device, "devices": every})
+        with (
+            Jobs(self._settings.queue) as jobs,
+            Jobs(self._settings.queue, quick=True) as names,
+            workshop(limits, device) as shop,
+        ):
+            while True:
+                if lease := jobs.claim(self._settings.name):
+                    self._do(_Run(lease, self._settings.roots, names), jobs, shop)
+                else:
+                    self._wait(shop)
+
+    def _wait(self, shop: Workshop) -> None:
+        with self._looking:
+            if not (self._asked or self._free):
+                self._looking.wait(LOOK_SECONDS)
+            self._asked, free, self._free = False, self._free, False
+        if free:
+            shop.models.clear()
+            shop.cache.memory.trim(0)
+            shop.cache.device.trim(0)
+            devices.return_unused()
+
+    def _do(self, run: _Run, jobs: Jobs, shop: Workshop) -> None:
+        """One job, to whatever end."""
+        lease = run.lease
+        with self._looking:
+            self._lease, self._stop = lease, Stop()
+            if lease.id in self._cancelled:
+                self._stop.stop()
+        state: Ended = "failed"
+        with self._renewing(lease, run), self._reports.of(lease.id, self._settings.roots):
+            self._reports.tell({"begun": lease.id, "attempt": lease.attempt})
+            try:
+                state = self._carry_out(run, shop)
+            except KinographError as error:
+                state = "cancelled" if isinstance(error, Cancelled) else "failed"
+                run.record["problems"] = [asdict(problem) for problem in error.problems]
+            except Exception as error:  # noqa: BLE001 - a fault of the engine's costs this job, not the worker
+                told = Problem("".join(traceback.format_exception_only(error)).strip())
+                run.record |= {"problems": [asdict(told)], "trace": traceback.format_exc()}
+        with self._looking:
+            self._lease = None
+            self._cancelled.discard(lease.id)
+        if jobs.finish(lease, state, run.outputs, shortened(run.record)):
+            self._reports.tell({"ended": lease.id, "state": state})
+
+    def _carry_out(self, run: _Run, shop: Workshop) -> Ended:
+        request, roots = run.lease.request, self._settings.roots
+        document = Document(Workflow.read(request.document), request.title, roots["input"])
+        axes = [sweep.Axis(axis["name"], tuple(axis["values"])) for axis in request.axes]
+        made = sweep.combinations(document, self._registry, axes) if axes else {(): document}
+        graphs = [
+            ready(one, self._registry, self._reports, self._stop, request.targets, roots) for one in made.values()
+        ]
+        graph = sweep.joined(graphs) if axes else replace(graphs[0], carried=_editors_own(request.extra))
+        ends = sweep.outcomes(graph, made) if axes else []
+        careful = self._reports.starting if run.lease.attempt > 1 else None  # which node was it that killed the first?
+        how = {"temp": roots["temp"], "claimed": run.claimed(), "on_claim": run.claim, "on_start": careful}
+        execution = shop.execution(graph, roots["output"], **how)
+        for event in events_of(execution, self._reports, self._stop):
+            run.note(event)
+            if axes:
+                sweep.note(ends, event)
+        if axes:
+            run.add("sweep", sweep.save(axes, ends, roots["output"]))
+        return _state(execution)
+
+    @contextmanager
+    def _renewing(self, lease: Lease, run: _Run) -> Iterator[None]:
+        """Keep the lease, and note what has been saved, while a job is done."""
+        over = Event()
+
+        def renew() -> None:
+            with Jobs(self._settings.queue) as jobs:
+                noted, renewed = 0, time.monotonic()
+                while not over.wait(NOTE_SECONDS):
+                    if len(run.outputs) != noted:
+                        noted = len(run.outputs)
+                        jobs.note(lease, run.outputs.copy())
+                    if time.monotonic() - renewed > LEASE_SECONDS / 4:
+                        renewed = time.monotonic()
+                        if not jobs.renew(lease):
+                            self._stop.stop()  # another has it by now
+
+        thread = Thread(target=renew, name="kinograph-lease", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+
+
+class _Run:
+    """What one attempt at a job has come to so far."""
+
+    def __init__(self, lease: Lease, roots: Mapping[str, Path], names: Jobs) -> None:
+        self.lease = lease
+        self.outputs: Outputs = {}
+        self.record: dict[str, Any] = {}
+        self._roots = roots
+        self._names = names
+        self._claiming = Lock()
+
+    def claimed(self) -> dict[str, list[Path]]:
+        """The names that an earlier attempt had taken, by step."""
+        return {
+            step: [self._roots[file["type"]] / file["subfolder"] / file["filename"] for file in files]
+            for step, files in self.lease.claims.items()
+        }
+
+    def claim(self, step: str, files: Sequence[Path]) -> None:
+        """Keep the names that a step is about to give its files, before it does; from any thread."""
+        places = [place_of(file, self._roots) for file in files]
+        with self._claiming:
+            self._names.take_names(self.lease, step, places)
+
+    def note(self, event: Told) -> None:
+        """Take note of what an event tells of the job's outputs, and of how it ends."""
+        match event:
+            case NodeSaved(node, files):
+                self.add(node, files)
+            case NodeResult(node, outputs):
+                self.outputs[node] = {"text": [f"{name}: {told}" for name, told in outputs.items()]}
+            case RunStarted(_, pending) if not self.lease.request.axes:
+                to_run = set(map(outermost, pending))
+                self.record["held"] = [node for node in self.lease.request.document["graph"] if node not in to_run]
+            case RunFinished(_, seconds, cached, timings, failures):
+                self.record |= {"seconds": seconds, "cached": cached, "timings": dict(timings)}
+                self.record |= {"failures": [_failure(failure) for failure in failures]}
+                self.record |= {"problems": [asdict(failure.problem) for failure in failures]}
+
+    def add(self, node: str, files: tuple[Path, ...]) -> None:
+        given: dict[str, list[Any]] = {}
+        for file in files:
+            given.setdefault(kind_of(file), []).append(place_of(file, self._roots))
+        self.outputs[node] = given
+
+
+def _editors_own(extra: Mapping[str, Any]) -> Any:
+    """The workflow in the UI format that a client sent along, so that its editor finds it in the files."""
+    match extra:
+        case {"extra_pnginfo": {"workflow": workflow}} if is_ui(workflow):
+            return workflow
+    return None
+
+
+def _failure(failure: NodeFailed) -> dict[str, Any]:
+    return asdict(failure) | {"inputs": dict(failure.inputs)}
+
+
+def _state(execution: Execution) -> Ended:
+    if execution.exit_code == Cancelled.exit_code:
+        return "cancelled"
+    return "failed" if execution.exit_code else "done"
+
+
+def _follow_the_server() -> None:
+    """End when the server ends, not when both are told to: a terminal's Ctrl-C, and a service manager, tell all.
+
+    Linux also ends it where Python can't, since a node holds its lock, and before others when memory runs out.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: None)  # unlike SIG_IGN, programs that nodes start don't inherit it
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        Path("/proc/self/oom_score_adj").write_text("1000")
+
+
+def main() -> None:
+    """The process: its own output is for the server alone, so whatever nodes print goes to the log."""
+    _follow_the_server()
+    told: BinaryIO = os.fdopen(os.dup(1), "wb", buffering=0)
+    os.dup2(2, 1)
+    quiet_libraries()
+    commands = read_commands(sys.stdin.buffer)
+    settings = Settings.model_validate(next(commands))
+    with Reports(told) as reports:
+        worker = Worker(settings, registry(settings.nodes), reports)
+
+        def listen() -> None:
+            for command in commands:
+                worker.command(command)
+            os._exit(0)  # the server is gone, and with it who would take what this makes
+
+        Thread(target=listen, name="kinograph-commands", daemon=True).start()
+        worker.work()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,151 @@
+"""What models see in the clips of a video: CLIP's embeddings, how pleasing they look, captions, and text with CRAFT."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+
+from engine.models import identity, resolve
+from nodes.dataset.presets import SUMMARISE
+from nodes.dataset.table import Row, thumbnail
+from nodes.files.footage import Picture
+
+if TYPE_CHECKING:
+    from engine.node import Context
+    from engine.values import LanguageModel
+
+SUMMARY_TOKENS = 60
+
+
+@dataclass(frozen=True)
+class DescribeSettings:
+    """Source strings of the models; "" for one that isn't asked."""
+
+    clip: str = ""
+    aesthetics: str = ""
+    image_captioner: str = ""
+    video_captioner: str = ""
+    craft: str = ""
+    summarise: str = SUMMARISE
+    """What the language model is told, if there is one."""
+
+
+class Describer:
+    """Adds to the rows of clips what models see in their views.
+
+    Args:
+        ctx: loads the models, when they are first needed, and says on which device.
+        settings: which, and what they are told.
+        llm: the language model that sums up two captions, or None.
+    """
+
+    def __init__(self, ctx: Context, settings: DescribeSettings, llm: LanguageModel | None) -> None:
+        self._ctx = ctx
+        self.settings = settings
+        self.llm = llm
+
+    @property
+    def device(self) -> str:
+        """Where the models are: "cpu" or "cuda"."""
+        return self._ctx.device.partition(":")[0]
+
+    @cached_property
+    def identity(self) -> str:
+        """All that decides what is added."""
+        sources = {name: getattr(self.settings, name) for name in _MODELS}
+        known = {name: source and identity(source) for name, source in sources.items()}
+        llm = f"{self.llm.identity} {self.llm.dtype} {self.settings.summarise}" if self.llm else ""
+        return json.dumps(known | {"llm": llm})
+
+    def __call__(self, clips: Sequence[Row]) -> list[Row]:
+        """The rows that `scan` gave, in which the views have given way to what they show."""
+        views = [[_picture(view) for view in clip["views"]] for clip in clips]
+        described = [
+            {name: value for name, value in clip.items() if name != "views"} | {"thumbnail": thumbnail(_middle(of))}
+            for clip, of in zip(clips, views, strict=True)
+        ]
+        self._find_text(described, views)
+        self._caption(described, views)
+        if self.settings.clip and clips:
+            self._embed(described, views)
+        return described
+
+    def _find_text(self, rows: list[Row], views: Sequence[Sequence[Picture]]) -> None:
+        from nodes.dataset.describe.craft import load_craft
+
+        if self.settings.craft and rows:
+            detector = load_craft(self._ctx, self.settings.craft)
+            areas = [np.mean([detector.area(view) for view in (v[0], _middle(v), v[-1])]) for v in views]
+            _add(rows, "text_area", [float(area) for area in areas])
+
+    def _caption(self, rows: list[Row], views: Sequence[Sequence[Picture]]) -> None:
+        from nodes.dataset.describe.captions import load_captioner
+
+        wanted = self.settings
+        if wanted.image_captioner:
+            captioner = load_captioner(self._ctx, wanted.image_captioner)
+            _add(rows, "image_caption", captioner.of_pictures([_middle(of) for of in views]))
+        if wanted.video_captioner:
+            _add(rows, "video_caption", load_captioner(self._ctx, wanted.video_captioner).of_clips(views))
+        if self.llm is not None:
+            write = self._writer(self.llm)
+            for row in rows:
+                row["summary"] = write([row[kind] for kind in ("image_caption", "video_caption") if row.get(kind)])
+
+    def _embed(self, rows: list[Row], views: Sequence[Sequence[Picture]]) -> None:
+        """Embeddings of the first, middle and last view, their mean aesthetics, and how the captions fit the middle."""
+        from nodes.dataset.describe.clip import load_aesthetic_head, load_clip
+
+        clip = load_clip(self._ctx, self.settings.clip)
+        seen = clip.of_pictures([view for v in views for view in (v[0], _middle(v), v[-1])])
+        middle = seen[1::3]
+        _add(rows, "embedding", [embedding.numpy().astype(np.float16) for embedding in middle])
+        if self.settings.aesthetics:
+            head = load_aesthetic_head(resolve(self.settings.aesthetics))
+            scores = head.score(seen).reshape(-1, 3).mean(1)
+            _add(rows, "aesthetics", scores.tolist())
+        for kind in ("image_caption", "video_caption", "summary"):
+            told = [index for index, row in enumerate(rows) if row.get(kind)]
+            similar = (clip.of_texts([rows[index][kind] for index in told]) * middle[told]).sum(1)
+            for index, value in zip(told, similar.tolist(), strict=True):
+                rows[index][f"{kind}_similarity"] = value
+
+    def _writer(self, llm: LanguageModel) -> Callable[[Sequence[str]], str]:
+        from nodes.text.models import language_model
+        from nodes.text.prompts import Message
+        from nodes.text.writing import Count, Settings, write
+
+        model, settings = language_model(self._ctx, llm), Settings(max_new_tokens=SUMMARY_TOKENS)
+
+        def summary(captions: Sequence[str]) -> str:
+            if not captions:
+                return ""
+            chat: list[Message] = [
+                {"role": "system", "content": self.settings.summarise},
+                {"role": "user", "content": "\n".join(captions)},
+            ]
+            return write(self._ctx, model, chat, settings, Count()).strip()
+
+        return summary
+
+
+_MODELS = ("clip", "aesthetics", "image_captioner", "video_captioner", "craft")
+
+
+def _add(rows: list[Row], column: str, values: Sequence[Any]) -> None:
+    for row, value in zip(rows, values, strict=True):
+        row[column] = value
+
+
+def _middle(views: Sequence[Picture]) -> Picture:
+    return views[len(views) // 2]
+
+
+def _picture(jpeg: bytes) -> Picture:
+    return np.asarray(cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR), np.uint8)

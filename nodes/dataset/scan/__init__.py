@@ -1,0 +1,1 @@
+"""Reading raw videos: shots, motion, text, quality, duplicates."""

