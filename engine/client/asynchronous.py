@@ -180,6 +180,8 @@ class AsyncClient:
             What a workflow calls it, for `LoadImage` or `LoadVideo`.
         """
         file = Path(path).expanduser()
+        if not (name or file.name).isprintable():
+            raise UsageError(f"{name or file.name!r} can't be the name of an upload", hint="give it another name=…")
         form = FormData(quote_fields=False)
         try:
             with file.open("rb") as opened:
@@ -202,10 +204,9 @@ class AsyncClient:
         try:
             sent = body | {"prompt_id": name, "client_id": self._feed.client}
             number = (await self._connection.post(path, Submitted, sent)).number
-        except Unreachable:
+        except Unreachable as error:
             try:
                 return await self.job(name)
             except (MissingError, Unreachable):
-                pass
-            raise
+                raise error from None
         return AsyncJob(name, number, self._connection, self._feed)

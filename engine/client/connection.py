@@ -24,6 +24,8 @@ MOST_BYTES = 256 << 20
 """Bytes of an answer, or of a message, that are read."""
 HEARTBEAT = 30.0
 """Seconds between two looks whether whoever holds the other end is still there."""
+FAREWELL_SECONDS = 1.0
+"""How long it may take to answer that a WebSocket is closed."""
 CHUNK = 256 << 10
 CLOSED = "this client is closed"
 TO_CHECK = "is that its address, and is it Kinograph's?"
@@ -130,7 +132,11 @@ class Connection:
         with self._breaking():
             try:
                 socket = await self._opened().ws_connect(
-                    self._at("ws"), params={"clientId": client}, heartbeat=heartbeat, max_msg_size=MOST_BYTES
+                    self._at("ws"),
+                    params={"clientId": client},
+                    heartbeat=heartbeat,
+                    max_msg_size=MOST_BYTES,
+                    timeout=aiohttp.ClientWSTimeout(ws_close=FAREWELL_SECONDS),
                 )
             except aiohttp.WSServerHandshakeError as error:
                 await self.get(f"{OWN}/health", object)  # says why, if it is because of who asks

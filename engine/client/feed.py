@@ -21,8 +21,8 @@ from engine.client.events import NodePreview, read
 from engine.client.watching import Listener, Watch
 from engine.errors import KinographError, ServerError, UsageError
 
-SHORTEST_PAUSE, LONGEST_PAUSE = 0.2, 5.0
-"""Seconds between two attempts to reach a server that is away."""
+SHORTEST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
+"""Seconds between two attempts to reach a server that is away: a tenth of the time that it has been."""
 PREVIEW_WITH_DATA = 4
 HEAD = struct.Struct(">II")
 
@@ -96,6 +96,7 @@ class Feed:
         if self._task is None or self._connected is None or self._task.done():
             self._connected = asyncio.get_running_loop().create_future()
             self._task = asyncio.create_task(self._run(self._connected))
+            self._task.add_done_callback(self._ended)
         await asyncio.wait([self._task, self._connected], return_when=asyncio.FIRST_COMPLETED)
         if self._task.done() and not self._connected.done():
             self._task.result()
@@ -126,18 +127,21 @@ class Feed:
             await asyncio.wait([self._task])
         self._fail(UsageError(CLOSED, hint="make another"))
 
-    def _fail(self, error: KinographError) -> None:
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()):
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
         for watch in self._watches.values():
             watch.fail(error)
 
     async def _run(self, connected: asyncio.Future[None]) -> None:
         away_since: float | None = None
-        pause = SHORTEST_PAUSE
         while self._watches:
             try:
                 async with self._connection.socket(self.client) as socket:
                     await self._greet(socket)
-                    self._socket, away_since, pause = socket, None, SHORTEST_PAUSE
+                    self._socket, away_since = socket, None
                     if not connected.done():
                         connected.set_result(None)
                     for watch in self._watches.values():
@@ -148,9 +152,6 @@ class Feed:
                 now = time.monotonic()
                 is_final = not isinstance(error, Unreachable) or not connected.done()
                 if is_final or (self._patience is not None and now - (away_since or now) > self._patience):
-                    self._fail(error)
-                    if connected.done():
-                        return
                     raise
             finally:
                 self._socket = None
@@ -158,8 +159,8 @@ class Feed:
                 away_since = time.monotonic()
                 for watch in self._watches.values():
                     watch.interrupted()
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, LONGEST_PAUSE)
+            away = time.monotonic() - away_since
+            await asyncio.sleep(min(max(SHORTEST_PAUSE, away / 10), LONGEST_PAUSE))
 
     async def _greet(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         """Say what is wanted, and wait until that is understood: from then on nothing is missed."""

@@ -81,7 +81,7 @@ class AsyncFile:
 def safe_name(name: str) -> str:
     """A file's name if it is no more than that on any system; raises ServerError."""
     is_bare = all(path.name == name for path in (PurePosixPath(name), PureWindowsPath(name)))
-    if is_bare and name.isprintable() and not name.startswith("."):
+    if name and is_bare and name.isprintable() and not name.startswith("."):
         return name
     raise ServerError(
         f"the server calls a file {name!r}, which can't be the name of a file here",

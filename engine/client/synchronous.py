@@ -191,7 +191,10 @@ class File:
     """A file that a job has saved."""
 
     _file: AsyncFile
-    _client: Client = field(repr=False, compare=False)
+    _client: Client = field(compare=False)
+
+    def __repr__(self) -> str:
+        return repr(self._file).removeprefix("Async")
 
     @property
     def node(self) -> str:

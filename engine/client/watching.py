@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from engine.client.events import NodePreview, Raw
-from engine.errors import KinographError
 from engine.events import NodeProgress, NodeRetried, NodeStarted, NodeText, RunFinished, RunStarted
 
 LOOK_SECONDS = 30.0
@@ -60,7 +59,7 @@ class Listener:
         self.previews = previews
         self.doubt = True
         """Whether the job may have ended by now."""
-        self._error: KinographError | None = None
+        self._error: BaseException | None = None
         self._woken = asyncio.Event()
 
     def tell(self, event: Raw) -> None:
@@ -71,7 +70,7 @@ class Listener:
         self.doubt = True
         self._woken.set()
 
-    def fail(self, error: KinographError) -> None:
+    def fail(self, error: BaseException) -> None:
         self._error = error
         self._woken.set()
 
@@ -119,7 +118,7 @@ class Watch:
         """What happens meanwhile is missed."""
         self._whole = False
 
-    def fail(self, error: KinographError) -> None:
+    def fail(self, error: BaseException) -> None:
         """Nothing more is told."""
         for listener in self._listeners:
             listener.fail(error)

@@ -58,7 +58,8 @@ class Prompt(Body):
     partial_execution_targets: list[str] | None = None
     """The nodes whose outputs are wanted; all that save if it is left out."""
     whole: bool = False
-    """Whether it is refused if anything that is wanted can't be run, instead of being run in part."""
+    """Whether it is refused if it isn't sound, or, of one with targets, what leads to them isn't, instead of being run
+    in part."""
     extra_data: dict[str, Any] | None = None
     """Kept with the job, but for the keys to others' services that clients send along."""
 
@@ -78,8 +79,8 @@ class Prompt(Body):
 async def prompt(request: web.Request, body: Prompt) -> web.Response:
     """Put a workflow into the queue.
 
-    What can't be run of it is left out and reported under `node_errors`; if nothing can, or `whole` asks for all of it,
-    it is refused.
+    What can't be run of it is left out and reported under `node_errors`; if nothing can, or `whole` is asked for, it is
+    refused.
     """
     app = request.app
     if not body.prompt:
@@ -89,7 +90,8 @@ async def prompt(request: web.Request, body: Prompt) -> web.Response:
         workflow = await asyncio.to_thread(converted, workflow, app[REGISTRY])
     targets = body.partial_execution_targets
     whole, part = await asyncio.to_thread(examine_parts, workflow, app[REGISTRY], app[SETUP], targets)
-    if not part.can_run or (body.whole and part is not whole):
+    left_out = part is not whole and (targets is None or {*targets} != {*part.targets})
+    if not part.can_run or (body.whole and left_out):
         return _refused(whole)
     asked = Request(
         body.prompt_id or uuid.uuid4().hex,
