@@ -38,8 +38,8 @@ from engine.store.sizes import human_size, parsed_size
 
 if TYPE_CHECKING:
     from engine.cli.console import Labels
+    from engine.document.prepared import Socket
     from engine.document.reading import Document
-    from engine.document.workflow import Workflow
     from engine.registry import Registry
 
 app = typer.Typer(
@@ -89,7 +89,6 @@ def run(
     """
     with answering(as_json, debug), Interrupts() as interrupts:
         from engine.cli.console import reporter
-        from engine.document.reading import up_to
         from engine.events import NodeSaved
         from engine.run import devices
         from engine.run.preparing import ready
@@ -100,15 +99,15 @@ def run(
         limits = Limits.parsed(out, cache_dir, cache_device, cache_host, cache_disk, no_cache)
         if until and only:
             raise UsageError("--until and --only exclude each other")
-        document, registry = _document(file, set, nodes)
+        document = _document(file, set, nodes)
         target = until or only
         if target:
-            document = up_to(document, target)
+            document = document.up_to(target)
         device = devices.checked(device) if device else devices.best()
         answers: list[str] = []
         try:
-            with reporter(_labels(document.workflow, registry), as_json=as_json, debug=debug) as shown:
-                graph = ready(document, registry, shown, interrupts, [target] if target else None)
+            with reporter(_labels(document), as_json=as_json, debug=debug) as shown:
+                graph = ready(document, shown, interrupts, [target] if target else None)
                 with workshop(limits, device) as shop:
                     execution = shop.execution(graph, out, alone=bool(only))
                     for event in events_of(execution, shown, interrupts):
@@ -158,16 +157,16 @@ def sweep(
             quiet_libraries()
         limits = Limits.parsed(out, cache_dir, cache_device, cache_host, cache_disk, no_cache)
         axes = [grid.Axis.parse(text) for text in axis]
-        document, registry = _document(file, set, nodes)
-        made = grid.combinations(document, registry, axes, by_command=True)
+        document = _document(file, set, nodes)
+        made = grid.combinations(document, axes, by_command=True)
         device = devices.checked(device) if device else devices.best()
         names = {f"{part}:": grid.in_short(axes, values) for part, values in enumerate(made)}
-        own = _labels(document.workflow, registry)
+        own = _labels(document)
         labels = Labels(
             {f"{part}{node}": f"{label}, {told}" for part, told in names.items() for node, label in own.items()}
         )
         with reporter(labels, as_json=as_json, debug=debug) as shown:
-            graph = grid.joined([ready(one, registry, shown, interrupts, None) for one in made.values()])
+            graph = grid.joined([ready(one, shown, interrupts, None) for one in made.values()])
             ends = grid.outcomes(graph, made)
             with workshop(limits, device) as shop:
                 execution = shop.execution(graph, out)
@@ -259,8 +258,8 @@ def validate(
     with answering(as_json, debug):
         from engine.graph.check import check
 
-        document, registry = _document(file, set, nodes)
-        graph = check(document.workflow, registry, base=document.base)
+        document = _document(file, set, nodes)
+        graph = check(document.prepared, base=document.base)
         if as_json:
             print(json.dumps({"valid": True, "nodes": len(graph.order), "targets": graph.targets}))
         else:
@@ -304,7 +303,6 @@ def models(
     """List the models that are here, or those that a workflow needs, and fetch them."""
     with answering(as_json, debug), Interrupts() as interrupts:
         from engine.cli.console import reporter
-        from engine.document.prepared import models_of
         from engine.models import can_fetch, find
         from engine.models.listing import here
         from engine.run.preparing import fetch_models
@@ -314,10 +312,11 @@ def models(
                 raise UsageError("--fetch needs a workflow or a model", hint="kinograph models FILE --fetch")
             found: Mapping[str, Path | None] = here()
         else:
-            base, needed = None, {file: list[tuple[str, str]]()}
+            base: Path | None = None
+            needed: Mapping[str, tuple[Socket, ...]] = {file: ()}
             if not can_fetch(file):
-                document, registry = _document(file, set, nodes)
-                base, needed = document.base, models_of(document.workflow, registry)
+                document = _document(file, set, nodes)
+                base, needed = document.base, document.prepared.models
             if fetch:
                 with reporter({}, as_json=as_json, debug=debug) as shown:
                     fetch_models(needed, base, shown, interrupts)
@@ -370,16 +369,15 @@ def workflows(as_json: AsJson = False, debug: Debug = False) -> None:
             print(json.dumps(row) if as_json else f"{name}\t{about.title}")
 
 
-def _document(file: str, settings: list[str], nodes: list[Path]) -> tuple[Document, Registry]:
+def _document(file: str, settings: list[str], nodes: list[Path]) -> Document:
     from engine.document.reading import read
     from engine.document.settings import with_setting
 
-    registry = _registry(nodes)
-    document = read(file, registry)
-    workflow = document.workflow
+    document = read(file, _registry(nodes))
+    workflow = document.prepared
     for setting in settings:
-        workflow = with_setting(workflow, registry, setting)
-    return replace(document, workflow=workflow), registry
+        workflow = with_setting(workflow, setting)
+    return replace(document, prepared=workflow)
 
 
 def _registry(files: list[Path]) -> Registry:
@@ -388,10 +386,9 @@ def _registry(files: list[Path]) -> Registry:
     return registry(files)
 
 
-def _labels(workflow: Workflow, registry: Registry) -> Labels:
+def _labels(document: Document) -> Labels:
     """What to call the nodes: their titles, or else their kinds, with the ids that `--set` takes."""
     from engine.cli.console import Labels
-    from engine.document.subgraphs import inlined
 
-    graph = inlined(workflow, registry).workflow.graph
+    graph = document.prepared.flat.graph
     return Labels({node: f"{entry.meta.get('title') or entry.class_type} ({node})" for node, entry in graph.items()})

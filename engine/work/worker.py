@@ -24,6 +24,7 @@ from typing import Any, BinaryIO
 from pydantic import BaseModel, ConfigDict
 
 from engine.document.formats import is_ui
+from engine.document.prepared import prepare
 from engine.document.reading import Document
 from engine.document.subgraphs import outermost
 from engine.document.workflow import Workflow
@@ -160,12 +161,11 @@ class Worker:
 
     def _carry_out(self, run: _Run, shop: Workshop) -> Ended:
         request, roots = run.lease.request, self._settings.roots
-        document = Document(Workflow.read(request.document), request.title, roots["input"])
+        workflow = prepare(Workflow.read(request.document), self._registry)
+        document = Document(workflow, request.title, roots["input"])
         axes = [sweep.Axis(axis["name"], tuple(axis["values"])) for axis in request.axes]
-        made = sweep.combinations(document, self._registry, axes) if axes else {(): document}
-        graphs = [
-            ready(one, self._registry, self._reports, self._stop, request.targets, roots) for one in made.values()
-        ]
+        made = sweep.combinations(document, axes) if axes else {(): document}
+        graphs = [ready(one, self._reports, self._stop, request.targets, roots) for one in made.values()]
         graph = sweep.joined(graphs) if axes else replace(graphs[0], carried=_editors_own(request.extra))
         ends = sweep.outcomes(graph, made) if axes else []
         careful = self._reports.starting if run.lease.attempt > 1 else None  # which node was it that killed the first?

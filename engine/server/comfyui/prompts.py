@@ -10,6 +10,7 @@ from aiohttp import web
 from pydantic import Field, field_validator
 
 from engine.document.formats import converted, is_graph
+from engine.document.prepared import prepare
 from engine.document.workflow import Workflow
 from engine.errors import MissingError, Problem, UsageError
 from engine.server.comfyui.messages import last_message, outputs_of
@@ -82,12 +83,13 @@ async def prompt(request: web.Request, body: Prompt) -> web.Response:
     if is_graph(body.prompt):
         workflow = await asyncio.to_thread(converted, workflow, app[REGISTRY])
     targets = body.partial_execution_targets
-    whole, part = await asyncio.to_thread(examine_parts, workflow, app[REGISTRY], app[SETUP], targets)
+    prepared = await asyncio.to_thread(prepare, workflow, app[REGISTRY])
+    whole, part = await asyncio.to_thread(examine_parts, prepared, app[SETUP], targets)
     if not part.can_run:
         return _refused(whole)
     asked = Request(
         body.prompt_id or uuid.uuid4().hex,
-        part.workflow.document(),
+        part.prepared.workflow.document(),
         workflow.title,
         body.client,
         part.targets if part is not whole else targets,

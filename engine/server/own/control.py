@@ -17,7 +17,7 @@ from engine.server.comfyui.files import received
 from engine.server.comfyui.prompts import cancel, submit
 from engine.server.http.routes import OWN, Answer, Body, Query, Routes, problem_data, read_json
 from engine.server.http.settings import REGISTRY
-from engine.server.jobs.checking import examined, parsed
+from engine.server.jobs.checking import examined, parsed, prepared
 from engine.server.jobs.queue import QUEUE
 from engine.server.jobs.workers import CREW
 from engine.work.queue import ENDED, Job, Jobs, Request
@@ -35,7 +35,7 @@ class Checkable(Body):
 @routes.post(f"{OWN}/validate")
 async def validate(request: web.Request, body: Checkable) -> dict[str, Any]:
     """Check a workflow without running it; tells all that is wrong with it, and what is missing."""
-    found = await examined(request.app, await parsed(request.app, body.workflow))
+    found = await examined(request.app, await prepared(request.app, body.workflow))
     return {
         "valid": found.can_run,
         "nodes": found.nodes,
@@ -83,17 +83,17 @@ class Sweep(Checkable):
 async def sweep(request: web.Request, body: Sweep) -> dict[str, Any]:
     """Run a workflow with every combination of some inputs' values; makes a contact sheet and a table."""
     app = request.app
-    workflow = await parsed(app, body.workflow)
+    ready = await prepared(app, body.workflow)
+    title = ready.workflow.title
     axes = [Axis(axis.name, tuple(_text(value) for value in axis.values)) for axis in body.axes]
-    made = await asyncio.to_thread(combinations, Document(workflow, workflow.title, None), app[REGISTRY], axes)
+    made = await asyncio.to_thread(combinations, Document(ready, title, None), axes)
     for document in made.values():
-        found = await examined(app, document.workflow)
+        found = await examined(app, document.prepared)
         if not found.can_run:
             refusal = WorkflowError if found.problems else MissingError
             raise refusal.of(found.problems + found.missing)
-    title = workflow.title or "Sweep"
     written = [{"name": axis.name, "values": list(axis.values)} for axis in axes]
-    asked = Request(uuid.uuid4().hex, workflow.document(), title, body.client_id, axes=written)
+    asked = Request(uuid.uuid4().hex, ready.workflow.document(), title or "Sweep", body.client_id, axes=written)
     number = await submit(app, asked, priority=body.priority)
     return {"prompt_id": asked.id, "number": number, "combinations": len(made)}
 

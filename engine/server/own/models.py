@@ -20,7 +20,6 @@ import psutil
 from aiohttp import web
 from pydantic import Field, JsonValue
 
-from engine.document.prepared import models_of
 from engine.errors import MissingError, UsageError, WorkflowError
 from engine.graph.confinement import Confinement
 from engine.models import can_fetch, find
@@ -29,8 +28,8 @@ from engine.models.sources import is_path
 from engine.run.session import opened
 from engine.server.files.paths import walk
 from engine.server.http.routes import OWN, Answer, Body, Query, Routes
-from engine.server.http.settings import REGISTRY, SETUP, Folders, Setup
-from engine.server.jobs.checking import parsed
+from engine.server.http.settings import SETUP, Folders, Setup
+from engine.server.jobs.checking import prepared
 from engine.store.disk import Disk
 from engine.store.sizes import parsed_size
 
@@ -200,13 +199,14 @@ async def models(request: web.Request, query: Sought) -> list[Model]:
 @routes.post(f"{OWN}/models/needed")
 async def needed(request: web.Request, body: HasWorkflow) -> list[Needed]:
     """List the models that a workflow needs, and which of them are here."""
-    workflow, app = await parsed(request.app, body.workflow), request.app
+    app = request.app
+    sources = (await prepared(app, body.workflow)).models
 
     def looked() -> list[Needed]:
-        sources = models_of(workflow, app[REGISTRY])
         confinement = Confinement(app[SETUP].folders.roots)
         return [
-            Needed(source=source, here=_is_here(source, confinement), nodes=nodes) for source, nodes in sources.items()
+            Needed(source=source, here=_is_here(source, confinement), nodes=list(sockets))
+            for source, sockets in sources.items()
         ]
 
     return await asyncio.to_thread(looked)
