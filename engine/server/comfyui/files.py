@@ -21,8 +21,9 @@ from aiohttp.http_exceptions import BadHttpMessage
 from pydantic import Field
 from pydantic_core import from_json
 
+from engine.atomic import place, unfinished
 from engine.errors import MissingError, UsageError
-from engine.server.files import durable, pictures
+from engine.server.files import pictures
 from engine.server.files.paths import Root, beneath, existing, found, located, walk
 from engine.server.http.routes import OWN, Answer, Body, Query, Routes
 from engine.server.http.settings import SETUP, Folders
@@ -286,7 +287,7 @@ def _added(file: Path, target: Path) -> Path:
     with _beside(file, target) as near:
         while True:
             try:
-                durable.place(near, path)
+                place(near, path)
             except FileExistsError:
                 if path.is_file() and filecmp.cmp(near, path, shallow=False):
                     return path
@@ -299,8 +300,7 @@ def _added(file: Path, target: Path) -> Path:
 @contextmanager
 def _beside(file: Path, target: Path) -> Iterator[Path]:
     """A file moved beside another, from wherever it was, and hidden; gone when this is left."""
-    near = target.with_name(f".{uuid.uuid4().hex}.part")
-    try:
+    with unfinished(target.parent) as near:
         try:
             file.replace(near)
         except OSError as error:
@@ -308,8 +308,6 @@ def _beside(file: Path, target: Path) -> Iterator[Path]:
                 raise
             shutil.copyfile(file, near)
         yield near
-    finally:
-        near.unlink(missing_ok=True)
 
 
 @asynccontextmanager

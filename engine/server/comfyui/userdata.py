@@ -14,9 +14,9 @@ from aiohttp import web
 from pydantic import Field, JsonValue
 from pydantic_core import from_json
 
+from engine.atomic import settle, write
 from engine.errors import KinographError, MissingError, UsageError
 from engine.server.comfyui.files import headers_of
-from engine.server.files import durable
 from engine.server.files.paths import beneath, existing, walk
 from engine.server.http.routes import Answer, Body, Query, Routes, read_json
 from engine.server.http.settings import SETUP, Setup
@@ -246,7 +246,7 @@ def _change(setup: Setup, changes: dict[str, Any]) -> None:
         data = json.dumps(_settings(setup) | changes, indent=2).encode()
         if len(data) > SETTINGS_LIMIT:
             raise web.HTTPRequestEntityTooLarge(SETTINGS_LIMIT, len(data))
-        durable.write(setup.folders.data / "settings.json", data)
+        write(setup.folders.data / "settings.json", data, durable=True)
 
 
 def _listed(setup: Setup, query: InFolder) -> list[str] | list[list[str]] | list[UserFile]:
@@ -296,7 +296,7 @@ def _path(setup: Setup, name: str) -> Path:
 def _write(setup: Setup, name: str, data: bytes, query: Writing) -> str | UserFile:
     path = _path(setup, name)
     _may_write(path, name, query)
-    durable.write(path, data)
+    write(path, data, durable=True)
     return _written(setup, path, query)
 
 
@@ -305,7 +305,7 @@ def _move(setup: Setup, name: str, to: str, query: Writing) -> str | UserFile:
     _may_write(target, to, query)
     target.parent.mkdir(parents=True, exist_ok=True)
     source.replace(target)
-    durable.settle(target.parent)
+    settle(target.parent)
     return _written(setup, target, query)
 
 
