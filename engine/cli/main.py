@@ -92,11 +92,11 @@ def run(
         from engine.events import NodeSaved
         from engine.run import devices
         from engine.run.preparing import ready
-        from engine.run.session import Limits, events_of, workshop
+        from engine.run.session import CacheLimits, events_of, open_session
 
         if not debug:
             quiet_libraries()
-        limits = Limits.parsed(out, cache_dir, cache_device, cache_host, cache_disk, no_cache)
+        limits = CacheLimits.parsed(out, cache_dir, cache_device, cache_host, cache_disk, no_cache)
         if until and only:
             raise UsageError("--until and --only exclude each other")
         document = _document(file, set, nodes)
@@ -108,8 +108,8 @@ def run(
         try:
             with reporter(_labels(document), as_json=as_json, debug=debug) as shown:
                 graph = ready(document, shown, interrupts, [target] if target else None)
-                with workshop(limits, device) as shop:
-                    execution = shop.execution(graph, out, alone=bool(only))
+                with open_session(limits, device) as session:
+                    execution = session.execution(graph, out, alone=bool(only))
                     for event in events_of(execution, shown, interrupts):
                         if isinstance(event, NodeSaved):
                             answers += map(str, event.files)
@@ -151,11 +151,11 @@ def sweep(
         from engine.run import devices
         from engine.run import sweep as grid
         from engine.run.preparing import ready
-        from engine.run.session import Limits, events_of, workshop
+        from engine.run.session import CacheLimits, events_of, open_session
 
         if not debug:
             quiet_libraries()
-        limits = Limits.parsed(out, cache_dir, cache_device, cache_host, cache_disk, no_cache)
+        limits = CacheLimits.parsed(out, cache_dir, cache_device, cache_host, cache_disk, no_cache)
         axes = [grid.Axis.parse(text) for text in axis]
         document = _document(file, set, nodes)
         made = grid.combinations(document, axes, by_command=True)
@@ -168,8 +168,8 @@ def sweep(
         with reporter(labels, as_json=as_json, debug=debug) as shown:
             graph = grid.joined([ready(one, shown, interrupts, None) for one in made.values()])
             ends = grid.outcomes(graph, made)
-            with workshop(limits, device) as shop:
-                execution = shop.execution(graph, out)
+            with open_session(limits, device) as session:
+                execution = session.execution(graph, out)
                 for event in events_of(execution, shown, interrupts):
                     grid.note(ends, event)
         sheet, table = grid.save(axes, ends, out)
@@ -223,13 +223,13 @@ def serve(
     with answering(as_json, debug):
         from engine.models import home
         from engine.run import devices
-        from engine.server.http.settings import Folders, Setup
+        from engine.server.http.settings import Folders, ServerSettings
         from engine.server.serving import serving
 
         folders = Folders(input.absolute(), out.absolute(), models.absolute(), data or home() / "server")
         sizes = {"device": cache_device, "host": cache_host, "disk": cache_disk}
         cache = {"dir": str(cache_dir.absolute()) if cache_dir else "", **sizes}
-        setup = Setup(
+        setup = ServerSettings(
             folders,
             *(
                 host,

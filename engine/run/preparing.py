@@ -13,14 +13,14 @@ from engine.errors import Cancelled, MissingError, Problem
 from engine.graph.check import check
 from engine.graph.graph import Graph
 from engine.models import find, resolve
-from engine.run.cancelling import Stop
+from engine.run.cancelling import Cancellation
 from engine.run.reporter import Reporter
 
 
 def ready(
     document: Document,
     shown: Reporter,
-    stop: Stop,
+    stop: Cancellation,
     targets: Sequence[str] | None,
     roots: Mapping[str, Path] | None = None,
 ) -> Graph:
@@ -37,7 +37,9 @@ def ready(
     return graph
 
 
-def fetch_models(needed: Mapping[str, Iterable[Socket]], base: Path | None, shown: Reporter, stop: Stop) -> None:
+def fetch_models(
+    needed: Mapping[str, Iterable[Socket]], base: Path | None, shown: Reporter, stop: Cancellation
+) -> None:
     """Fetch the models that are not here; raises MissingError with all that cannot be had, and who needs them."""
     one_at_a_time = threading.Lock()
     problems: list[Problem] = []

@@ -12,7 +12,7 @@ from engine.errors import Cancelled, UsageError
 from engine.events import Event
 from engine.graph.graph import Graph
 from engine.models import Models, home
-from engine.run.cancelling import Stop
+from engine.run.cancelling import Cancellation
 from engine.run.costs import Costs
 from engine.run.execute import Execution
 from engine.run.reporter import Reporter
@@ -25,7 +25,7 @@ COSTS = "costs.json"
 
 
 @dataclass(frozen=True)
-class Limits:
+class CacheLimits:
     """Where results are kept, and what they may take in bytes; None is what the machine suggests."""
 
     folder: Path | None
@@ -36,7 +36,7 @@ class Limits:
     """Whether results outlive the run."""
 
     @classmethod
-    def parsed(cls, out: Path, folder: Path | None, device: str, host: str, disk: str, no_cache: bool) -> Limits:
+    def parsed(cls, out: Path, folder: Path | None, device: str, host: str, disk: str, no_cache: bool) -> CacheLimits:
         """From the options of a command; raises UsageError if they make no sense."""
         if out.exists() and not out.is_dir():
             raise UsageError(f"--out {out} is not a folder")
@@ -58,7 +58,7 @@ def opened(folder: Path | None, budget: int | None = None) -> Disk:
         ) from error
 
 
-class Workshop(NamedTuple):
+class Session(NamedTuple):
     """What the runs of a process share."""
 
     device: str
@@ -74,16 +74,16 @@ class Workshop(NamedTuple):
 
 
 @contextmanager
-def workshop(limits: Limits, device: str) -> Iterator[Workshop]:
+def open_session(limits: CacheLimits, device: str) -> Iterator[Session]:
     """Results and models share the device's memory. Leaving waits until results are on disk."""
     models = Models(device_budget=limits.device)
     disk = opened(limits.folder, limits.disk) if limits.keep else None
     with Cache(limits.host, disk, device=lambda: models.device_budget(device) - models.device_nbytes) as cache:
         models.on_move = cache.device.trim
-        yield Workshop(device, cache, models, Costs(home() / COSTS))
+        yield Session(device, cache, models, Costs(home() / COSTS))
 
 
-def events_of(execution: Execution, shown: Reporter, stop: Stop) -> Iterator[Event]:
+def events_of(execution: Execution, shown: Reporter, stop: Cancellation) -> Iterator[Event]:
     """Run it, and show and hand on its events."""
     stop.execution = execution
     if stop.stopped:  # by a signal that a library took for an error of its own

@@ -15,7 +15,7 @@ from engine.events import Event, NodeFailed, NodeProgress, NodeRetried, NodeSave
 from engine.node import Preview
 from engine.values import Image
 from engine.work.framing import frame
-from engine.work.media import place_of
+from engine.work.media import location_of
 
 logger = logging.getLogger("kinograph")
 
@@ -31,7 +31,7 @@ PREVIEW_SIDE = 512
 """Pixels of a preview's longer side, at most."""
 
 
-class Reports:
+class ServerReporter:
     """Tells the server, from a thread of its own, so that nothing waits for it; a `Reporter` of the command's kind.
 
     Of a node's progress within one telling only the last is told, and its text at once.
@@ -97,7 +97,7 @@ class Reports:
     def event(self, event: Event) -> None:
         data = to_json(event)
         if isinstance(event, NodeSaved):
-            data["files"] = [place_of(file, self._roots) for file in event.files]
+            data["files"] = [location_of(file, self._roots) for file in event.files]
         elif isinstance(event, NodeFailed | NodeRetried | RunFinished):
             data = shortened(data)
         with self._waking:

@@ -33,15 +33,15 @@ from engine.events import Event as Told
 from engine.events import NodeFailed, NodeResult, NodeSaved, RunFinished, RunStarted
 from engine.registry import Registry
 from engine.run import devices, sweep
-from engine.run.cancelling import Stop
+from engine.run.cancelling import Cancellation
 from engine.run.execute import Execution
 from engine.run.preparing import ready
 from engine.run.quiet import quiet_libraries
-from engine.run.session import Limits, Workshop, events_of, workshop
+from engine.run.session import CacheLimits, Session, events_of, open_session
 from engine.work.framing import read_commands
-from engine.work.media import kind_of, place_of
+from engine.work.media import location_of, media_type
 from engine.work.queue import LEASE_SECONDS, Ended, Jobs, Lease, Outputs
-from engine.work.reporting import Reports, shortened
+from engine.work.reporting import ServerReporter, shortened
 from nodes import registry
 
 LOOK_SECONDS = 2.0
@@ -77,7 +77,7 @@ class Worker:
         reports: takes what there is to tell.
     """
 
-    def __init__(self, settings: Settings, registry: Registry, reports: Reports) -> None:
+    def __init__(self, settings: Settings, registry: Registry, reports: ServerReporter) -> None:
         self._settings = settings
         self._registry = registry
         self._reports = reports
@@ -85,7 +85,7 @@ class Worker:
         self._asked = True
         self._free = False
         self._lease: Lease | None = None
-        self._stop = Stop()
+        self._stop = Cancellation()
         self._cancelled: set[str] = set()
 
     def command(self, command: Mapping[str, Any]) -> None:
@@ -108,7 +108,7 @@ class Worker:
         cache = self._settings.cache
         out, folder = self._settings.roots["output"], Path(cache["dir"]) if cache.get("dir") else None
         on_device, on_host, on_disk = (cache.get(name, "") for name in ("device", "host", "disk"))
-        limits = Limits.parsed(out, folder, on_device, on_host, on_disk, no_cache=False)
+        limits = CacheLimits.parsed(out, folder, on_device, on_host, on_disk, no_cache=False)
         every = devices.every()
         wanted = self._settings.device
         device = devices.checked(wanted) if wanted else str(every[0]["name"])
@@ -116,37 +116,37 @@ class Worker:
         with (
             Jobs(self._settings.queue) as jobs,
             Jobs(self._settings.queue, quick=True) as names,
-            workshop(limits, device) as shop,
+            open_session(limits, device) as session,
         ):
             while True:
                 if lease := jobs.claim(self._settings.name):
-                    self._do(_Run(lease, self._settings.roots, names), jobs, shop)
+                    self._do(_Run(lease, self._settings.roots, names), jobs, session)
                 else:
-                    self._wait(shop)
+                    self._wait(session)
 
-    def _wait(self, shop: Workshop) -> None:
+    def _wait(self, session: Session) -> None:
         with self._looking:
             if not (self._asked or self._free):
                 self._looking.wait(LOOK_SECONDS)
             self._asked, free, self._free = False, self._free, False
         if free:
-            shop.models.clear()
-            shop.cache.memory.trim(0)
-            shop.cache.device.trim(0)
+            session.models.clear()
+            session.cache.memory.trim(0)
+            session.cache.device.trim(0)
             devices.return_unused()
 
-    def _do(self, run: _Run, jobs: Jobs, shop: Workshop) -> None:
+    def _do(self, run: _Run, jobs: Jobs, session: Session) -> None:
         """One job, to whatever end."""
         lease = run.lease
         with self._looking:
-            self._lease, self._stop = lease, Stop()
+            self._lease, self._stop = lease, Cancellation()
             if lease.id in self._cancelled:
                 self._stop.stop()
         state: Ended = "failed"
         with self._renewing(lease, run), self._reports.of(lease.id, self._settings.roots):
             self._reports.tell({"begun": lease.id, "attempt": lease.attempt})
             try:
-                state = self._carry_out(run, shop)
+                state = self._carry_out(run, session)
             except KinographError as error:
                 state = "cancelled" if isinstance(error, Cancelled) else "failed"
                 run.record["problems"] = [asdict(problem) for problem in error.problems]
@@ -159,7 +159,7 @@ class Worker:
         if jobs.finish(lease, state, run.outputs, shortened(run.record)):
             self._reports.tell({"ended": lease.id, "state": state})
 
-    def _carry_out(self, run: _Run, shop: Workshop) -> Ended:
+    def _carry_out(self, run: _Run, session: Session) -> Ended:
         request, roots = run.lease.request, self._settings.roots
         workflow = prepare(Workflow.read(request.document), self._registry)
         document = Document(workflow, request.title, roots["input"])
@@ -170,7 +170,7 @@ class Worker:
         ends = sweep.outcomes(graph, made) if axes else []
         careful = self._reports.starting if run.lease.attempt > 1 else None  # which node was it that killed the first?
         how = {"temp": roots["temp"], "claimed": run.claimed(), "on_claim": run.claim, "on_start": careful}
-        execution = shop.execution(graph, roots["output"], **how)
+        execution = session.execution(graph, roots["output"], **how)
         for event in events_of(execution, self._reports, self._stop):
             run.note(event)
             if axes:
@@ -225,7 +225,7 @@ class _Run:
 
     def claim(self, step: str, files: Sequence[Path]) -> None:
         """Keep the names that a step is about to give its files, before it does; from any thread."""
-        places = [place_of(file, self._roots) for file in files]
+        places = [location_of(file, self._roots) for file in files]
         with self._claiming:
             self._names.take_names(self.lease, step, places)
 
@@ -247,7 +247,7 @@ class _Run:
     def add(self, node: str, files: tuple[Path, ...]) -> None:
         given: dict[str, list[Any]] = {}
         for file in files:
-            given.setdefault(kind_of(file), []).append(place_of(file, self._roots))
+            given.setdefault(media_type(file), []).append(location_of(file, self._roots))
         self.outputs[node] = given
 
 
@@ -289,7 +289,7 @@ def main() -> None:
     quiet_libraries()
     commands = read_commands(sys.stdin.buffer)
     settings = Settings.model_validate(next(commands))
-    with Reports(told) as reports:
+    with ServerReporter(told) as reports:
         worker = Worker(settings, registry(settings.nodes), reports)
 
         def listen() -> None:

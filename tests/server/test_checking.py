@@ -9,16 +9,16 @@ import pytest
 
 from engine.document.prepared import prepare
 from engine.document.workflow import Workflow
-from engine.server.http.settings import Folders, Setup
+from engine.server.http.settings import Folders, ServerSettings
 from engine.server.jobs.checking import examine_parts
 from nodes import registry
 
 
 @pytest.fixture
-def setup(tmp_path: Path) -> Setup:
+def setup(tmp_path: Path) -> ServerSettings:
     folders = Folders(*(tmp_path / name for name in ("input", "output", "models", "data")))
     folders.make()
-    return Setup(folders)
+    return ServerSettings(folders)
 
 
 def saved(text: str) -> dict[str, Any]:
@@ -31,13 +31,13 @@ def saved(text: str) -> dict[str, Any]:
 WRONG = {"wrong": {"class_type": "SaveText", "inputs": {}}}
 
 
-def test_what_leads_to_what_is_wrong_is_left_out(setup: Setup) -> None:
+def test_what_leads_to_what_is_wrong_is_left_out(setup: ServerSettings) -> None:
     whole, part = examine_parts(prepare(Workflow.read(saved("a") | WRONG), registry()), setup, None)
     assert [problem.node for problem in whole.problems] == ["wrong"]
     assert (part.can_run, part.targets, list(part.prepared.workflow.graph)) == (True, ("save",), ["words", "save"])
 
 
-def test_so_is_it_if_a_node_within_a_subgraph_is_wanted(setup: Setup) -> None:
+def test_so_is_it_if_a_node_within_a_subgraph_is_wanted(setup: ServerSettings) -> None:
     document = {
         "kinograph": 1,
         "graph": {"face": {"class_type": "Face", "inputs": {}}, **WRONG},
@@ -48,7 +48,7 @@ def test_so_is_it_if_a_node_within_a_subgraph_is_wanted(setup: Setup) -> None:
     assert not whole.can_run
 
 
-def test_where_all_is_wrong_nothing_can_be_run(setup: Setup) -> None:
+def test_where_all_is_wrong_nothing_can_be_run(setup: ServerSettings) -> None:
     whole, part = examine_parts(prepare(Workflow.read(WRONG), registry()), setup, None)
     assert part is whole
     assert not whole.can_run

@@ -15,10 +15,10 @@ from engine.document.workflow import Workflow
 from engine.errors import MissingError, Problem, UsageError
 from engine.server.comfyui.messages import last_message, outputs_of
 from engine.server.http.routes import Body, Query, Routes, problem_data
-from engine.server.http.settings import REGISTRY, SETUP
+from engine.server.http.settings import REGISTRY, SETTINGS
 from engine.server.jobs.checking import Checked, examine_parts, node_errors, parsed
 from engine.server.jobs.queue import QUEUE
-from engine.server.jobs.workers import CREW
+from engine.server.jobs.workers import WORKERS
 from engine.work.queue import ENDED, Job, Jobs, Request
 
 routes = Routes("jobs")
@@ -84,7 +84,7 @@ async def prompt(request: web.Request, body: Prompt) -> web.Response:
         workflow = await asyncio.to_thread(converted, workflow, app[REGISTRY])
     targets = body.partial_execution_targets
     prepared = await asyncio.to_thread(prepare, workflow, app[REGISTRY])
-    whole, part = await asyncio.to_thread(examine_parts, prepared, app[SETUP], targets)
+    whole, part = await asyncio.to_thread(examine_parts, prepared, app[SETTINGS], targets)
     if not part.can_run:
         return _refused(whole)
     asked = Request(
@@ -107,7 +107,7 @@ async def submit(app: web.Application, asked: Request, *, front: bool = False, p
         number = await app[QUEUE].change(Jobs.add, asked, front=front, priority=priority)
     except ValueError as error:
         raise UsageError(str(error), hint="leave prompt_id out") from None
-    app[CREW].wake()
+    app[WORKERS].wake()
     return number
 
 
@@ -224,7 +224,7 @@ class Free(Body):
 async def free(request: web.Request, body: Free) -> dict[str, Any]:
     """Drop models and results that are held in memory, once nothing runs; those on disk stay."""
     if body.unload_models or body.free_memory:
-        request.app[CREW].free()
+        request.app[WORKERS].free()
     return {}
 
 
@@ -269,7 +269,7 @@ async def cancel(app: web.Application, id: str) -> bool:
         job = await app[QUEUE].ask(Jobs.get, id)
         if job is None or job.state != "running":
             return False
-        if app[CREW].cancel(id, job.worker):
+        if app[WORKERS].cancel(id, job.worker):
             return True
         await asyncio.sleep(LOST_SECONDS)
     return True

@@ -38,7 +38,7 @@ class Folders:
 
 
 @dataclass(frozen=True)
-class Setup:
+class ServerSettings:
     """The settings of one server."""
 
     folders: Folders
@@ -64,5 +64,5 @@ class Setup:
     """The cache's options, as the command line has them."""
 
 
-SETUP = web.AppKey("setup", Setup)
+SETTINGS = web.AppKey("setup", ServerSettings)
 REGISTRY = web.AppKey("registry", Registry)

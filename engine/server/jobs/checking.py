@@ -17,7 +17,7 @@ from engine.document.workflow import Workflow, as_link
 from engine.errors import KinographError, MissingError, Problem
 from engine.graph.check import check
 from engine.registry import Registry
-from engine.server.http.settings import REGISTRY, SETUP, Setup
+from engine.server.http.settings import REGISTRY, SETTINGS, ServerSettings
 
 MOST_NODES = 20_000
 """Nodes that a workflow may have, its subgraphs' definitions included."""
@@ -52,7 +52,7 @@ def parse(data: Any, registry: Registry) -> Workflow:
     return workflow
 
 
-def examine(prepared: Prepared, setup: Setup, targets: Sequence[str] | None = None) -> Checked:
+def examine(prepared: Prepared, setup: ServerSettings, targets: Sequence[str] | None = None) -> Checked:
     """Check a workflow; may take as long as it takes to read the files that it names for the first time."""
     roots, count = setup.folders.roots, len(prepared.workflow.graph)
     try:
@@ -65,7 +65,7 @@ def examine(prepared: Prepared, setup: Setup, targets: Sequence[str] | None = No
     return Checked(prepared, len(graph.order), graph.targets)
 
 
-def examine_parts(prepared: Prepared, setup: Setup, targets: Sequence[str] | None) -> tuple[Checked, Checked]:
+def examine_parts(prepared: Prepared, setup: ServerSettings, targets: Sequence[str] | None) -> tuple[Checked, Checked]:
     """A workflow as it is, and the part of it that can be run: what all is wrong leads to is left out.
 
     As the protocol has it: what can be run is run, and the rest is reported.
@@ -120,4 +120,4 @@ async def prepared(app: web.Application, data: Any) -> Prepared:
 
 async def examined(app: web.Application, prepared: Prepared, targets: Sequence[str] | None = None) -> Checked:
     """`examine`, while the event loop goes on."""
-    return await asyncio.to_thread(examine, prepared, app[SETUP], targets)
+    return await asyncio.to_thread(examine, prepared, app[SETTINGS], targets)

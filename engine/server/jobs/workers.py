@@ -21,7 +21,7 @@ from typing import Any, ParamSpec, TypeVar
 import psutil
 from aiohttp import web
 
-from engine.server.http.settings import Setup
+from engine.server.http.settings import ServerSettings
 from engine.server.jobs.queue import Queue
 from engine.work.framing import LONGEST, frame
 from engine.work.queue import LEASE_SECONDS, MOST_ATTEMPTS, Jobs
@@ -111,7 +111,7 @@ class Worker:
             self.process.kill()
 
 
-class Crew:
+class WorkerPool:
     """All workers.
 
     Args:
@@ -124,7 +124,7 @@ class Crew:
 
     def __init__(
         self,
-        setup: Setup,
+        setup: ServerSettings,
         queue: Queue,
         devices: dict[str, dict[str, Any]],
         tell: Tell,
@@ -331,4 +331,4 @@ def _cause(code: int | None) -> str:
     return f"exit code {code}"
 
 
-CREW = web.AppKey("crew", Crew)
+WORKERS = web.AppKey("workers", WorkerPool)

@@ -9,11 +9,11 @@ from typing import Any
 from aiohttp import web
 
 from engine.document.subgraphs import outermost
-from engine.server.comfyui.messages import Message, Story
+from engine.server.comfyui.messages import JobMessages, Message
 from engine.server.comfyui.prompts import left
 from engine.server.jobs.queue import Queue
 from engine.server.jobs.workers import until_it_works
-from engine.server.live.clients import Hub
+from engine.server.live.clients import Clients
 from engine.server.own.control import overview
 from engine.work.queue import Jobs
 
@@ -26,23 +26,23 @@ QUEUE_BYTES = 4_000_000
 class _Watched:
     """A job that is being done."""
 
-    def __init__(self, story: Story, client: str | None) -> None:
+    def __init__(self, story: JobMessages, client: str | None) -> None:
         self.story = story
         self.client = client
 
 
-class News:
-    """Takes what the crew tells.
+class Broadcaster:
+    """Takes what the workers tell.
 
     Args:
         app: the application, for what changes of the queue are told with.
-        hub: the clients.
+        clients: the clients.
         queue: where the jobs are.
     """
 
-    def __init__(self, app: web.Application, hub: Hub, queue: Queue) -> None:
+    def __init__(self, app: web.Application, clients: Clients, queue: Queue) -> None:
         self._app = app
-        self._hub = hub
+        self._clients = clients
         self._queue = queue
         self._watched: dict[str, _Watched] = {}
         self._line: asyncio.Queue[tuple[Mapping[str, Any], bytes]] = asyncio.Queue()
@@ -80,7 +80,7 @@ class News:
             elif "ended" in message:
                 await self._end(message["ended"])
             elif "model" in message:
-                self._hub.tell_ours("model", message["model"], needed=False)
+                self._clients.tell_ours("model", message["model"], needed=False)
             elif watched := self._watched.get(message.get("job", "")):
                 self._pass_on(watched, message, data)
 
@@ -88,18 +88,18 @@ class News:
         job, client = watched.story.job, watched.client
         if "preview" in message:
             node = message["preview"]
-            self._hub.preview(job, node, outermost(node), data, of=client)
+            self._clients.preview(job, node, outermost(node), data, of=client)
             return
         events = message["events"]
-        self._hub.tell_ours("kinograph", {"job": job, "events": events})
+        self._clients.tell_ours("kinograph", {"job": job, "events": events})
         told = list(watched.story.tell(events))
         if client is None:
             return
         for kind, about in told:
-            self._hub.tell(kind, about, to=client, needed=not kind.startswith("progress"))
+            self._clients.tell(kind, about, to=client, needed=not kind.startswith("progress"))
         for event in events:
             if event["event"] == "node_text":
-                self._hub.text(event["node"], event["text"], to=client)
+                self._clients.text(event["node"], event["text"], to=client)
 
     async def _begin(self, job: str) -> None:
         def told(jobs: Jobs) -> tuple[list[str], str | None]:
@@ -109,18 +109,19 @@ class News:
             return [] if asked.axes else list(asked.document["graph"]), asked.client
 
         nodes, client = await self._queue.ask(told)
-        watched = self._watched[job] = _Watched(Story(job, nodes), client)
+        watched = self._watched[job] = _Watched(JobMessages(job, nodes), client)
         if client is not None:
-            self._hub.tell(*watched.story.begun(), to=client)
+            self._clients.tell(*watched.story.begun(), to=client)
         self.changed()
 
     async def _end(self, name: str) -> None:
         """Tell how a job ended, if it has; its history is written by now. Only then does it remain no longer."""
         watched, job = self._watched.pop(name, None), await self._queue.ask(Jobs.untold, name)
         if job and job.client is not None:
-            story = watched.story if watched else Story(name, ())  # its worker may have died before it told anything
+            # its worker may have died before it said anything
+            story = watched.story if watched else JobMessages(name, ())
             for kind, about in story.ended(job):
-                self._hub.tell(kind, about, to=job.client)
+                self._clients.tell(kind, about, to=job.client)
         if job:
             await until_it_works(self._queue.ask, Jobs.told, name)
         self.changed()
@@ -130,10 +131,10 @@ class News:
             await self._changed.wait()
             self._changed.clear()
             status = {"status": {"exec_info": {"queue_remaining": await left(self._app)}}}
-            nbytes = self._hub.tell("status", status)
-            if self._hub.has_ours:
-                nbytes += self._hub.tell_ours("queue", await overview(self._app))
+            nbytes = self._clients.tell("status", status)
+            if self._clients.has_ours:
+                nbytes += self._clients.tell_ours("queue", await overview(self._app))
             await asyncio.sleep(QUEUE_SECONDS + nbytes / QUEUE_BYTES)
 
 
-NEWS = web.AppKey("news", News)
+BROADCASTER = web.AppKey("broadcaster", Broadcaster)

@@ -19,7 +19,7 @@ from engine.server.http.routes import OWN, Answer, Body, Query, Routes, problem_
 from engine.server.http.settings import REGISTRY
 from engine.server.jobs.checking import examined, parsed, prepared
 from engine.server.jobs.queue import QUEUE
-from engine.server.jobs.workers import CREW
+from engine.server.jobs.workers import WORKERS
 from engine.work.queue import ENDED, Job, Jobs, Request
 
 routes = Routes("control")
@@ -173,7 +173,7 @@ async def retry(request: web.Request, id: str) -> dict[str, bool]:
     """Run a job again that failed or was cancelled; what it had finished is taken from the cache."""
     if not await request.app[QUEUE].change(Jobs.retry, id):
         raise await _refusal(request, id, "neither failed nor was cancelled")
-    request.app[CREW].wake()
+    request.app[WORKERS].wake()
     return {"pending": True}
 
 
@@ -217,7 +217,7 @@ async def pause(request: web.Request) -> dict[str, bool]:
 async def resume(request: web.Request) -> dict[str, bool]:
     """Go on."""
     await request.app[QUEUE].change(Jobs.pause, False)
-    request.app[CREW].wake()
+    request.app[WORKERS].wake()
     return {"paused": False}
 
 

@@ -31,7 +31,7 @@ from engine.atomic import settle, unfinished, write
 from engine.document.shipped import shipped, shipped_media
 from engine.errors import MissingError, UsageError, WorkflowError, suggestion
 from engine.server.http.routes import OWN, Answer, Query, Routes, read_json
-from engine.server.http.settings import SETUP
+from engine.server.http.settings import SETTINGS
 from engine.server.jobs.checking import parsed
 
 routes = Routes("workflows")
@@ -182,7 +182,7 @@ async def template(request: web.Request, name: str) -> dict[str, JsonValue]:
     found = shipped()
     if name not in found:
         raise MissingError(f"no workflow '{name}' comes with Kinograph", hint=suggestion(name, found))
-    return await asyncio.to_thread(_template, name, found[name], request.app[SETUP].folders.input)
+    return await asyncio.to_thread(_template, name, found[name], request.app[SETTINGS].folders.input)
 
 
 def folder_name(name: str) -> str:
@@ -208,7 +208,7 @@ def thinned(versions: Iterable[Version]) -> list[Version]:
 
 
 def _root(request: web.Request) -> Path:
-    return request.app[SETUP].folders.data / "workflows"
+    return request.app[SETTINGS].folders.data / "workflows"
 
 
 async def _apart(function: Callable[..., T], *args: object) -> T:

@@ -1,4 +1,4 @@
-"""The crew with workers that are scripts: what becomes of jobs when workers end, talk nonsense or don't listen."""
+"""The pool with workers that are scripts: what becomes of jobs when workers end, talk nonsense or don't listen."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from engine.server.http.settings import Folders, Setup
+from engine.server.http.settings import Folders, ServerSettings
 from engine.server.jobs import workers as crews
 from engine.server.jobs.queue import Queue
-from engine.server.jobs.workers import Crew
+from engine.server.jobs.workers import WorkerPool
 from engine.work.queue import Job, Jobs, Request
 
 CLAIM = """
@@ -36,7 +36,7 @@ def listen():
 
 
 class Scripted:
-    """A crew of one worker that does what a script says."""
+    """A pool of one worker that does what a script says."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
         folders = Folders(*(folder / name for name in ("input", "output", "models", "data")))
@@ -49,20 +49,20 @@ class Scripted:
         monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
         monkeypatch.setattr(crews, "WATCH_SECONDS", 0.02)
         monkeypatch.setattr(crews, "TRY_AGAIN_SECONDS", 0.02)
-        self.setup = Setup(folders, devices=("cpu",))
+        self.setup = ServerSettings(folders, devices=("cpu",))
         self.lost: list[str] = []
         self.told: list[Mapping[str, Any]] = []
 
-    def run(self, play: Callable[[Crew, Queue], Awaitable[None]]) -> None:
+    def run(self, play: Callable[[WorkerPool, Queue], Awaitable[None]]) -> None:
         async def main() -> None:
             queue = Queue(self.setup.folders.data / "jobs.sqlite")
-            crew = Crew(self.setup, queue, {}, lambda message, data: self.told.append(message), self.lost.append)
-            crew.start()
+            pool = WorkerPool(self.setup, queue, {}, lambda message, data: self.told.append(message), self.lost.append)
+            pool.start()
             try:
                 async with asyncio.timeout(30):
-                    await play(crew, queue)
+                    await play(pool, queue)
             finally:
-                await crew.close()
+                await pool.close()
                 await queue.close()
 
         asyncio.run(main())
@@ -98,11 +98,11 @@ def test_a_job_that_was_cancelled_and_is_tried_again_has_its_time(
     scripted = Scripted(tmp_path, monkeypatch, CANCELLED_ONCE)
     monkeypatch.setattr(crews, "GRACE_SECONDS", 0.2)
 
-    async def play(crew: Crew, queue: Queue) -> None:
+    async def play(pool: WorkerPool, queue: Queue) -> None:
         await add(queue, "a")
         while {"begun": "a"} not in scripted.told:
             await asyncio.sleep(0.02)
-        crew.cancel("a", crew.workers[0].name)
+        pool.cancel("a", pool.workers[0].name)
         assert (await scripted.ended(queue, "a")).state == "cancelled"
         await queue.ask(Jobs.retry, "a")
         assert (await scripted.ended(queue, "a")).state == "done"
@@ -124,7 +124,7 @@ jobs.finish(lease, "done", {{}}, {{}})
     scripted = Scripted(tmp_path, monkeypatch, script)
     monkeypatch.setattr(crews, "LONGEST", 10_000)
 
-    async def play(crew: Crew, queue: Queue) -> None:
+    async def play(pool: WorkerPool, queue: Queue) -> None:
         await add(queue, "bad", "good")
         bad = await scripted.ended(queue, "bad")
         assert bad.state == "failed"
@@ -150,7 +150,7 @@ if lease.attempt == 2:
 
     monkeypatch.setattr(Jobs, "release", releasing)
 
-    async def play(crew: Crew, queue: Queue) -> None:
+    async def play(pool: WorkerPool, queue: Queue) -> None:
         await add(queue, "a")
         assert (await scripted.ended(queue, "a")).state == "done"
 
@@ -172,11 +172,11 @@ time.sleep(60)
 """
     scripted = Scripted(tmp_path, monkeypatch, script)
 
-    async def play(crew: Crew, queue: Queue) -> None:
+    async def play(pool: WorkerPool, queue: Queue) -> None:
         await add(queue, "guilty", "innocent")
         while not [job for job in await queue.ask(Jobs.running) if job.id == "innocent"]:
             await asyncio.sleep(0.02)
-        crew.workers[0].kill("it took too much")
+        pool.workers[0].kill("it took too much")
         assert (await scripted.ended(queue, "innocent")).state == "done"
 
     scripted.run(play)
@@ -190,7 +190,7 @@ jobs.finish(lease, "done", {}, {})
 """
     scripted = Scripted(tmp_path, monkeypatch, script)
 
-    async def play(crew: Crew, queue: Queue) -> None:
+    async def play(pool: WorkerPool, queue: Queue) -> None:
         await add(queue, "a")
         while "a" not in scripted.lost:
             await asyncio.sleep(0.02)
@@ -208,7 +208,7 @@ if lease.id == "good":
 """
     scripted = Scripted(tmp_path, monkeypatch, script)
 
-    async def play(crew: Crew, queue: Queue) -> None:
+    async def play(pool: WorkerPool, queue: Queue) -> None:
         await add(queue, *"abcd", "good")
         assert (await scripted.ended(queue, "good")).state == "done"
 
@@ -218,9 +218,9 @@ if lease.id == "good":
 def test_who_is_gone_can_be_asked_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scripted = Scripted(tmp_path, monkeypatch, "time.sleep(60)")
 
-    async def play(crew: Crew, queue: Queue) -> None:
-        assert not crew.cancel("a", "nobody")
-        assert not crew.cancel("a", None)
+    async def play(pool: WorkerPool, queue: Queue) -> None:
+        assert not pool.cancel("a", "nobody")
+        assert not pool.cancel("a", None)
 
     scripted.run(play)
 
@@ -239,7 +239,7 @@ time.sleep(60)
     monkeypatch.setattr(crews, "LEASE_SECONDS", 0.4)
     scripted = Scripted(tmp_path, monkeypatch, script)
 
-    async def play(crew: Crew, queue: Queue) -> None:
+    async def play(pool: WorkerPool, queue: Queue) -> None:
         await add(queue, "a")
         job = await scripted.ended(queue, "a")
         assert (job.state, job.attempts) == ("done", 2)
