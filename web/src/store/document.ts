@@ -1,11 +1,11 @@
 /** The document, its history, and what is drawn of it. */
 
 import { applyEdgeChanges, applyNodeChanges, type EdgeChange, type NodeChange } from "@xyflow/react";
+import type { StateCreator } from "zustand";
 import { type FlowEdge, type FlowNode, flowEdges, flowNodes, withoutGuesses } from "../canvas/flow";
 import { layoutOf, place, withLayout } from "../edit";
 import { guessedSize, withPlaces } from "../layout";
 import type { Document, Kinds, Links, Point } from "../schema";
-import type { Slice } from "../store";
 import { soundPath } from "../subgraphs";
 import { emptyDocument, Faces, isSamePath, levelAt, readDocument, type Step, withLevel } from "../workflow";
 
@@ -57,7 +57,7 @@ export interface DocumentSlice {
 const MOST_STEPS = 200;
 const SAME_STEP = 1500;
 
-export const documentSlice: Slice<DocumentSlice> = (set, get) => {
+export const documentSlice: StateCreator<DocumentSlice> = (set, get) => {
   let found: { kinds: Kinds; subgraphs: Document["subgraphs"]; faces: Faces } | undefined;
   let last = { key: "", time: 0 };
   let carried = new Set<string>();
