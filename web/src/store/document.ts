@@ -5,7 +5,7 @@ import type { StateCreator } from "zustand";
 import { type FlowEdge, type FlowNode, flowEdges, flowNodes, withoutGuesses } from "../canvas/flow";
 import { layoutOf, place, withLayout } from "../edit";
 import { guessedSize, withPlaces } from "../layout";
-import type { Document, Kinds, Links, Point } from "../schema";
+import type { Document, Kinds, Links, Pack, Point } from "../schema";
 import { soundPath } from "../subgraphs";
 import { emptyDocument, Faces, isSamePath, levelAt, readDocument, type Step, withLevel } from "../workflow";
 
@@ -17,6 +17,8 @@ interface Moment {
 export interface DocumentSlice {
   kinds: Kinds;
   links: Links;
+  /** The packs whose kinds are missing, as they could not be loaded. */
+  failedPacks: Pack[];
   document: Document;
   /** The name under which the server keeps it; null if it never was saved. */
   name: string | null;
@@ -114,6 +116,7 @@ export const documentSlice: StateCreator<DocumentSlice> = (set, get) => {
   return {
     kinds: {},
     links: {},
+    failedPacks: [],
     document: empty,
     name: null,
     version: undefined,
