@@ -7,11 +7,10 @@ processes that a measured one starts therefore save twice a second while they ru
 from __future__ import annotations
 
 import os
-import time
-from threading import Thread
+from threading import Thread, main_thread
 from typing import Any
 
-import coverage
+from coverage import Coverage
 
 SECONDS = 0.5
 """From one saving to the next: so much of what a process did may be missing."""
@@ -20,11 +19,13 @@ SECONDS = 0.5
 def coverage_init(plugins: Any, options: Any) -> None:
     """Called by coverage.py wherever it starts; only in processes that another has told to measure is this set."""
     if "COVERAGE_PROCESS_CONFIG" in os.environ:
-        Thread(target=_keep_saving, name="coverage", daemon=True).start()
+        Thread(target=_keep_saving, name="coverage").start()
 
 
 def _keep_saving() -> None:
-    while True:
-        time.sleep(SECONDS)
-        if measuring := coverage.Coverage.current():
+    """Ends with the main thread, and Python waits for that: coverage.py closes the file at the very end."""
+    main = main_thread()
+    while main.is_alive():
+        if measuring := Coverage.current():
             measuring.save()
+        main.join(SECONDS)
