@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from datetime import date
@@ -12,13 +13,9 @@ from typing import Any
 
 import pytest
 
-from engine.document.workflow import Workflow
-from engine.graph.check import check
 from engine.registry import load_file
-from engine.run.execute import Execution
-from engine.store.cache import Cache
-from nodes import registry
 from nodes.text import nodes as text_nodes
+from tests.cli.conftest import start
 
 ROOT = Path(__file__).parents[1]
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -110,16 +107,20 @@ def example(tmp_path: Path) -> tuple[Path, str]:
     return tmp_path / "example.py", test
 
 
-def test_the_node_that_newcomers_are_shown_runs_in_a_workflow(example: tuple[Path, str]) -> None:
+def test_the_node_that_newcomers_are_shown_runs_in_a_workflow(
+    example: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KINOGRAPH_HOME", str(tmp_path / "home"))
     graph = {
         "new": {"class_type": "ReplaceText", "inputs": {"text": "a red cat", "part": "red", "by": "blue"}},
-        "pass": {"class_type": "Text", "inputs": {"text": ["new", 0]}},
+        "save": {"class_type": "SaveText", "inputs": {"text": ["new", 0]}},
     }
-    checked = check(Workflow.read(graph), registry([example[0]]), targets=["pass"])
-    execution = Execution(checked, cache=Cache(), out=Path())
-    for _ in execution:
-        pass
-    assert execution.results["pass"] == ("a blue cat",)
+    Path("cat.json").write_text(json.dumps({"kinograph": 1, "graph": graph}))
+    run = start("run", "cat.json", "--nodes", str(example[0]))
+    saved, told = run.communicate()
+    assert run.returncode == 0, told
+    assert Path(saved.strip()).read_text() == "a blue cat\n"
 
 
 def test_its_test_passes_where_they_are_told_to_put_both(
