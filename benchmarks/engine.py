@@ -31,6 +31,7 @@ from tempfile import TemporaryDirectory
 from time import perf_counter, process_time, sleep
 from typing import Annotated, Any
 
+from engine.document.prepared import prepare
 from engine.document.workflow import Workflow, as_link
 from engine.events import to_json
 from engine.graph.check import check
@@ -161,7 +162,7 @@ def edited(graph: Json, name: str, **inputs: Any) -> Json:
 
 
 def checked(graph: Json) -> Graph:
-    return check(Workflow.read(graph), REGISTRY, targets=[next(reversed(graph))])
+    return check(prepare(Workflow.read(graph), REGISTRY), targets=[next(reversed(graph))])
 
 
 def plain(graph: Json) -> Any:
@@ -231,7 +232,7 @@ def nodes(rounds: int, large: bool) -> None:
 
 def choices(rounds: int, large: bool) -> None:
     for count in (100, 1000, 10_000) if large else (100, 1000):
-        graph = check(Workflow.read(crossroads(count)), REGISTRY, targets=["end"])
+        graph = check(prepare(Workflow.read(crossroads(count)), REGISTRY), targets=["end"])
         taken = median(seconds(partial(run_all, graph)) for _ in range(min(rounds, 3)))
         print(f"a list of {count}, each with a choice of its own: {taken / (4 * count) * 1e6:.0f} µs per node")
 

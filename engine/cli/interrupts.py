@@ -8,10 +8,10 @@ import sys
 from types import FrameType
 
 from engine.errors import Cancelled
-from engine.run.cancelling import Stop
+from engine.run.cancelling import Cancellation
 
 
-class Interrupts(Stop):
+class Interrupts(Cancellation):
     """What Ctrl-C does: the first ends what is under way in good order, the second ends the process."""
 
     def __enter__(self) -> Interrupts:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from engine.errors import Problem
-from engine.work.media import kind_of
+from engine.work.media import media_type
 
 State = Literal["pending", "running", "done", "failed", "cancelled"]
 ENDED: tuple[State, ...] = ("done", "failed", "cancelled")
@@ -36,7 +36,7 @@ class Place(Answer):
     @property
     def media(self) -> Media:
         """What people see in it, told by its name."""
-        return MEDIA.get(kind_of(PurePath(self.name)), "file")
+        return MEDIA.get(media_type(PurePath(self.name)), "file")
 
 
 class Record(Answer):

@@ -1,20 +1,109 @@
-"""A workflow made ready for all that is done with it."""
+"""A workflow made ready, once, for all that is done with it: checking, running, listing models, changing inputs.
+
+workflow → subgraphs written out → modes carried out
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
 from engine.document.modes import active
-from engine.document.subgraphs import inlined
-from engine.document.workflow import Workflow, as_constant
+from engine.document.modes import problems as problems_of_modes
+from engine.document.subgraphs import Place, exposed, inlined, outermost
+from engine.document.workflow import Workflow, as_constant, as_link
+from engine.errors import Problem
+from engine.models import can_fetch
+from engine.node import Input
 from engine.registry import Registry
 
+Socket = tuple[str, str]
+"""A node of the flat workflow, and one of its inputs."""
 
-def models_of(workflow: Workflow, registry: Registry) -> dict[str, list[tuple[str, str]]]:
-    """The model sources that a workflow names where it isn't muted or bypassed, with the nodes and inputs that do."""
-    sources: dict[str, list[tuple[str, str]]] = {}
-    for node, entry in active(inlined(workflow, registry).workflow, registry).graph.items():
-        kind = registry.get(entry.class_type)
-        for socket in kind.spec.inputs.values() if kind else ():
-            value = as_constant(entry.inputs.get(socket.name, None if socket.required else socket.default))
-            if socket.holds == "model" and isinstance(value, str):
-                sources.setdefault(value, []).append((node, socket.name))
-    return sources
+
+@dataclass(frozen=True)
+class Prepared:
+    """A workflow, the kinds of node that it may use, and what follows from both."""
+
+    workflow: Workflow
+    """As it is written."""
+    registry: Registry
+    flat: Workflow
+    """With its subgraphs written out."""
+    active: Workflow
+    """Of that what takes part: nothing that is muted or bypassed."""
+    places: Mapping[Socket, Place]
+    """Where the document has the constants of nodes within subgraphs."""
+    outputs: Mapping[str, tuple[str, ...]]
+    """The nodes that give what a subgraph gives, by the subgraph's node."""
+    problems: tuple[Problem, ...]
+    """What is wrong with its subgraphs and modes."""
+
+    @cached_property
+    def models(self) -> Mapping[str, tuple[Socket, ...]]:
+        """The model sources that it names where it takes part, and the inputs that do."""
+        sources: dict[str, tuple[Socket, ...]] = {}
+        for node, entry in self.active.graph.items():
+            kind = self.registry.get(entry.class_type)
+            for socket in kind.spec.inputs.values() if kind else ():
+                value = as_constant(entry.inputs.get(socket.name, None if socket.required else socket.default))
+                if socket.holds == "model" and isinstance(value, str):
+                    sources[value] = (*sources.get(value, ()), (node, socket.name))
+        return sources
+
+    @cached_property
+    def saving(self) -> tuple[str, ...]:
+        """The document's nodes that save, or whose subgraphs do."""
+        graph, kinds = self.flat.graph, self.registry
+        found = (node for node, entry in graph.items() if (kind := kinds.get(entry.class_type)) and kind.spec.saves)
+        return tuple(dict.fromkeys(map(outermost, found)))
+
+    def can_fetch(self, missing: Iterable[Problem]) -> bool:
+        """Whether nothing is missing but models that can be fetched."""
+        fetchable = {socket for source, sockets in self.models.items() if can_fetch(source) for socket in sockets}
+        return all((problem.node, problem.input) in fetchable for problem in missing)
+
+    def leads_to(self, node: str, socket: str) -> tuple[Socket, Input | None] | None:
+        """Where an input of the document leads, through subgraphs, and what it is; None if it leads nowhere.
+
+        Of a node whose kind is unknown every input may be there, and nothing is known of it.
+        """
+        inner = exposed(self.workflow, node, socket)
+        entry = self.flat.graph.get(inner[0]) if inner else None
+        if inner is None or entry is None:
+            return None
+        kind = self.registry.get(entry.class_type)
+        if kind is None:
+            return inner, None
+        return (inner, kind.spec.inputs[inner[1]]) if inner[1] in kind.spec.inputs else None
+
+    def with_input(self, node: str, socket: str, value: Any) -> Prepared:
+        """The same with another constant, or link, for an input of the document that leads somewhere."""
+        workflow = self.workflow.with_input(node, socket, value)
+        found = self.leads_to(node, socket)
+        if found is None or as_link(value):  # a link may lead through subgraphs, and past what is bypassed
+            return prepare(workflow, self.registry)
+        inner, _ = found
+        changed = replace(self, workflow=workflow, places={**self.places, inner: Place(None, node, socket)})
+        return changed._with_flat(self.flat.with_input(*inner, value))
+
+    def up_to(self, *nodes: str) -> Prepared:
+        """The part that leads to some nodes of the document, and the nodes."""
+        workflow = self.workflow.up_to(*nodes)
+        graph = {node: entry for node, entry in self.flat.graph.items() if outermost(node) in workflow.graph}
+        problems = tuple(p for p in self.problems if p.node is None or outermost(p.node) in workflow.graph)
+        part = replace(self, workflow=workflow, problems=problems)
+        return part._with_flat(self.flat.model_copy(update={"graph": graph, "inputs": workflow.inputs}))
+
+    def _with_flat(self, flat: Workflow) -> Prepared:
+        return replace(self, flat=flat, active=active(flat, self.registry))
+
+
+def prepare(workflow: Workflow, registry: Registry) -> Prepared:
+    """The workflow made ready; raises WorkflowError if its subgraphs come to too many nodes."""
+    written = inlined(workflow, registry)
+    flat = written.workflow
+    problems = (*written.problems, *problems_of_modes(flat))
+    return Prepared(workflow, registry, flat, active(flat, registry), written.places, written.outputs, problems)

@@ -1,4 +1,4 @@
-"""The workflow that a command is about: found, read, given other inputs, and what models it needs.
+"""The workflow that a command is about: found and read.
 
 It may be a file, standard input, one that ships with Kinograph, or what a picture or video carries: a document, a bare
 graph, or what the ecosystem's editors save.
@@ -15,9 +15,8 @@ from typing import Any
 from pydantic_core import from_json, to_json
 
 from engine.document.formats import from_ui, is_ui, kinds_in, without_traces
-from engine.document.modes import active
+from engine.document.prepared import Prepared, prepare
 from engine.document.shipped import shipped
-from engine.document.subgraphs import inlined
 from engine.document.tags import tags
 from engine.document.workflow import Workflow, json_of
 from engine.errors import MissingError, UsageError, WorkflowError, naming, suggestion
@@ -28,10 +27,21 @@ from engine.registry import Registry
 class Document:
     """A workflow and where it was found."""
 
-    workflow: Workflow
+    prepared: Prepared
     name: str
     base: Path | None
     """The folder to which the files it names are relative; None for standard input."""
+
+    @property
+    def workflow(self) -> Workflow:
+        return self.prepared.workflow
+
+    def up_to(self, node: str) -> Document:
+        """The part that leads to one of its nodes; raises UsageError if there is no such node."""
+        if node not in self.workflow.graph:
+            hint = suggestion(node, self.workflow.graph)
+            raise UsageError(f"the workflow has no node '{node}'", hint=hint)
+        return replace(self, prepared=self.prepared.up_to(node))
 
 
 def parse(data: Any, registry: Registry) -> Workflow:
@@ -53,7 +63,8 @@ def read(name: str, registry: Registry) -> Document:
     """
     if name == "-":
         workflow = parse(json_of(sys.stdin.buffer.read()), registry)
-        return Document(with_files(workflow, Path.cwd(), registry), "standard input", None)
+        workflow = with_files(workflow, Path.cwd(), registry)
+        return Document(prepare(workflow, registry), "standard input", None)
     with naming(name):
         path = Path(name).expanduser()
         if not path.exists():
@@ -64,7 +75,8 @@ def read(name: str, registry: Registry) -> Document:
         raise MissingError(f"there is no workflow '{name}'", hint=near(path)) from None
     except OSError as error:
         raise UsageError(f"can't read '{name}': {error.strerror}") from None
-    return Document(with_files(held, path.parent, registry), path.stem, path.parent)
+    workflow = with_files(held, path.parent, registry)
+    return Document(prepare(workflow, registry), path.stem, path.parent)
 
 
 def near(path: Path) -> str | None:
@@ -138,19 +150,10 @@ def _whole(data: Any, graph: Any, registry: Registry) -> Workflow | None:
     """A workflow in the UI format, unless it can't be read whole, as the graph that was made of it tells."""
     made = kinds_in(graph)
     try:
-        workflow = from_ui(data, registry)
-        flat = inlined(workflow, registry).workflow
+        prepared = prepare(from_ui(data, registry), registry)
     except WorkflowError:
         return None
     known = {kind for kind in made if kind in registry}
-    runs = {entry.class_type for entry in active(flat, registry).graph.values()}
-    has = {entry.class_type for entry in flat.graph.values()}
-    return workflow if known <= has and {kind for kind in runs if kind not in registry} <= made else None
-
-
-def up_to(document: Document, node: str) -> Document:
-    """The part of a document that leads to one of its nodes; raises UsageError if there is no such node."""
-    graph = document.workflow.graph
-    if node not in graph:
-        raise UsageError(f"the workflow has no node '{node}'", hint=suggestion(node, graph))
-    return replace(document, workflow=document.workflow.up_to(node))
+    runs = {entry.class_type for entry in prepared.active.graph.values()}
+    has = {entry.class_type for entry in prepared.flat.graph.values()}
+    return prepared.workflow if known <= has and {kind for kind in runs if kind not in registry} <= made else None

@@ -13,21 +13,17 @@ import networkx as nx
 from pydantic import ValidationError
 
 from engine.document.formats import elsewhere
-from engine.document.modes import active
-from engine.document.modes import problems as mode_problems
-from engine.document.subgraphs import exposed, inlined
-from engine.document.workflow import Link, NodeEntry, Workflow, as_constant, as_link, split_id
+from engine.document.prepared import Prepared
+from engine.document.workflow import Link, NodeEntry, as_constant, as_link, split_id
 from engine.errors import InputError, MissingError, Problem, WorkflowError, suggestion
 from engine.graph.confinement import Confinement
 from engine.graph.contents import Contents
 from engine.graph.graph import Graph, Source, Step
 from engine.node import Input, linkable, name_of
-from engine.registry import Registry
 
 
 def check(
-    workflow: Workflow,
-    registry: Registry,
+    prepared: Prepared,
     *,
     base: Path | None = None,
     targets: Collection[str] | None = None,
@@ -36,8 +32,7 @@ def check(
     """The workflow as a graph that can be planned.
 
     Args:
-        workflow: the file as read.
-        registry: the kinds of node that it may use.
+        prepared: the workflow, and the kinds of node that it may use.
         base: the folder to which the files it names are relative (the workflow file's), before the working folder.
         targets: the nodes whose outputs are wanted; those that save files if None.
         roots: the only folders that may be read, by name. Then media are relative to "input" and models to "models",
@@ -48,19 +43,17 @@ def check(
         WorkflowError: with every problem found.
         MissingError: if all that is wrong is that models or files are missing.
     """
-    flat = inlined(workflow, registry)
-    whole, document, workflow = flat.workflow, workflow, active(flat.workflow, registry)
     confinement = None if roots is None else Confinement(roots)
-    checker = _Checker(workflow, registry, Contents(base, confinement))
-    checker.problems += [*flat.problems, *mode_problems(whole)]
-    steps = {node: step for node, entry in workflow.graph.items() if (step := checker.step(node, entry))}
-    checker.exposed(document, whole)
+    checker = _Checker(prepared, Contents(base, confinement))
+    entries = prepared.active.graph
+    steps = {node: step for node, entry in entries.items() if (step := checker.step(node, entry))}
+    checker.exposed()
     if targets is None:
         targets = [node for node, step in steps.items() if step.kind.spec.saves]
     else:
-        targets = list(dict.fromkeys(end for node in targets for end in flat.outputs.get(node, (node,))))
-    if targets or len(steps) == len(workflow.graph):  # a node of unknown kind might have been one that saves
-        checker.targets(targets, whole)
+        targets = list(dict.fromkeys(end for node in targets for end in prepared.outputs.get(node, (node,))))
+    if targets or len(steps) == len(entries):  # a node of unknown kind might have been one that saves
+        checker.targets(targets)
 
     dag: nx.DiGraph[str] = nx.DiGraph()
     dag.add_nodes_from(steps)
@@ -74,17 +67,18 @@ def check(
         raise WorkflowError.of(checker.problems + checker.missing)
     if checker.missing:
         raise MissingError.of(checker.missing)
-    return Graph(document, steps, order, tuple(targets), places=flat.places, confinement=confinement)
+    return Graph(prepared.workflow, steps, order, tuple(targets), places=prepared.places, confinement=confinement)
 
 
 class _Checker:
     """Collects what is wrong while it turns a workflow's entries into steps."""
 
-    def __init__(self, workflow: Workflow, registry: Registry, files: Contents) -> None:
-        self.workflow = workflow
-        self.kinds = dict(registry)
+    def __init__(self, prepared: Prepared, files: Contents) -> None:
+        self.prepared = prepared
+        self.graph = prepared.active.graph
+        self.kinds = dict(prepared.registry)
         self.files = files
-        self.problems: list[Problem] = []
+        self.problems = list(prepared.problems)
         self.missing: list[Problem] = []
 
     def step(self, node: str, entry: NodeEntry) -> Step | None:
@@ -119,7 +113,7 @@ class _Checker:
 
     def _source(self, node: str, socket: Input, link: Link) -> Source | None:
         """Where a link leads; None if nowhere, which is then reported."""
-        producer = self.workflow.graph.get(link.node)
+        producer = self.graph.get(link.node)
         kind = self.kinds.get(producer.class_type) if producer else None
         index = kind.spec.slot(link.slot) if kind else None
         if kind and index is not None and not socket.holds and linkable(kind.spec.outputs[index].type, socket.type):
@@ -128,7 +122,7 @@ class _Checker:
         hint = None
         if producer is None:
             message = f"links to node {link.node}, which isn't there"
-            hint = suggestion(link.node, self.workflow.graph)
+            hint = suggestion(link.node, self.graph)
         elif kind is None:
             return None  # reported with that node
         elif index is None:
@@ -158,23 +152,20 @@ class _Checker:
         except (WorkflowError, InputError) as error:
             self.problems.append(Problem(error.message, node, socket.name, error.hint))
 
-    def exposed(self, document: Workflow, flat: Workflow) -> None:
+    def exposed(self) -> None:
         """Check that what a document exposes is there."""
-        for name, path in document.inputs.items():
+        for name, path in self.prepared.workflow.inputs.items():
             node, _, socket = path.rpartition(".")
-            inner = exposed(document, node, socket)
-            entry = flat.graph.get(inner[0]) if inner else None
-            kind = self.kinds.get(entry.class_type) if entry else None
-            if inner is None or entry is None or (kind and inner[1] not in kind.spec.inputs):
+            if self.prepared.leads_to(node, socket) is None:
                 self.problems.append(Problem(f"the exposed input '{name}' leads to '{path}', which isn't there"))
 
-    def targets(self, targets: Collection[str], whole: Workflow) -> None:
+    def targets(self, targets: Collection[str]) -> None:
         """Check that there is something to run, and that it is there."""
         for node in targets:
-            if node in whole.graph and node not in self.workflow.graph:
+            if node in self.prepared.flat.graph and node not in self.graph:
                 self.problems.append(Problem("can't be run: it, or what it needs, is muted or bypassed", node))
-            elif node not in self.workflow.graph:
-                hint = suggestion(node, self.workflow.graph)
+            elif node not in self.graph:
+                hint = suggestion(node, self.graph)
                 self.problems.append(Problem(f"no node is called '{node}', so it can't be run", hint=hint))
         if not targets:
             savers = [name for name, kind in self.kinds.items() if kind.spec.saves]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from engine.atomic import write
 from engine.models.home import home
 
 # Below this size reading the file is as cheap as looking up what it was.
@@ -72,17 +72,9 @@ def _file(path: Path) -> str:
     settled = time.time_ns() - max(state.st_mtime_ns, state.st_ctime_ns) > SETTLED_NS
     if settled and _stamp(path.stat()) == stamp:
         with suppress(OSError):  # a read-only cache folder costs time, not results
-            _write(memo, f"{stamp} {content}")
+            write(memo, f"{stamp} {content}".encode("ascii"))
     return content
 
 
 def _stamp(state: os.stat_result) -> str:
     return f"{state.st_dev} {state.st_ino} {state.st_size} {state.st_mtime_ns} {state.st_ctime_ns}"
-
-
-def _write(memo: Path, text: str) -> None:
-    memo.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=memo.parent, prefix=".")
-    with os.fdopen(handle, "w", encoding="ascii") as file:
-        file.write(text)
-    Path(name).replace(memo)

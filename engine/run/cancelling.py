@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from engine.run.execute import Execution
 
 
-class Stop:
+class Cancellation:
     """Ends what is under way, whatever it is by then, in good order."""
 
     def __init__(self) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from contextlib import suppress
 from pathlib import Path
-from uuid import uuid4
+
+from engine.atomic import write
 
 SHARE = 0.5
 """What the last measurement counts for; the rest is what was known before."""
@@ -43,8 +44,5 @@ class Costs:
         """Keep what was measured for later runs."""
         if self._file is not None and self._changed:
             self._changed = False
-            unfinished = self._file.with_name(f"{self._file.name}.{uuid4().hex}")
             with suppress(OSError):
-                self._file.parent.mkdir(parents=True, exist_ok=True)
-                unfinished.write_text(json.dumps(self._seconds), "utf-8")
-                unfinished.replace(self._file)
+                write(self._file, json.dumps(self._seconds).encode())

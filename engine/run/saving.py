@@ -12,7 +12,6 @@ import os
 import re
 import struct
 import time
-import uuid
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
@@ -20,6 +19,7 @@ from io import BytesIO
 from pathlib import Path, PurePath
 from typing import Any
 
+from engine.atomic import unfinished
 from engine.document.subgraphs import Place
 from engine.document.workflow import Workflow
 from engine.errors import InputError
@@ -94,13 +94,13 @@ class Outputs:
         if claimed and _is_whole(claimed[0]):
             return claimed[0]
         path = self._first(folder.prefix, "")
-        unfinished = path.parent / f".{path.stem.rpartition('_')[0]}-{folder.identity[:16]}.part"
+        part = path.parent / f".{path.stem.rpartition('_')[0]}-{folder.identity[:16]}.part"
         tags = {"workflow.json": json.dumps(self._seen_from(path).document()).encode()}
         files = {name: partial(_write_plain, data, tags={}) for name, data in tags.items()} | dict(folder.files)
         for done, (name, write) in enumerate(files.items()):
             progress(done, len(files))
-            target = unfinished / name
-            if ".." in PurePath(name).parts or not target.is_relative_to(unfinished):
+            target = part / name
+            if ".." in PurePath(name).parts or not target.is_relative_to(part):
                 raise InputError(f"'{name}' leads out of the folder that is saved")
             if target.exists():
                 continue
@@ -110,7 +110,7 @@ class Outputs:
             write(half)
             if half.exists():
                 half.rename(target)
-        return unfinished.rename(_reclaimed(claimed) or claim(path, folder=True, on_try=on_claim))
+        return part.rename(_reclaimed(claimed) or claim(path, folder=True, on_try=on_claim))
 
     def _first(self, prefix: str, suffix: str) -> Path:
         """The first path of a prefix, in a folder that is made if it isn't there."""
@@ -128,13 +128,10 @@ class Outputs:
         if claimed and _is_whole(claimed[0]):
             return claimed[0]
         path = self._first(_dated(media.prefix, now), f".{media.extension}")
-        unfinished = path.parent / f".{uuid.uuid4().hex}.{media.extension}"
-        try:
+        with unfinished(path.parent, suffix=f".{media.extension}") as part:
             embed = {"png": _write_png, "mp4": _write_mp4}.get(media.extension, _write_plain)
-            embed(media.data, unfinished, self._tags(path.parent))
-            return unfinished.rename(_reclaimed(claimed) or claim(path, on_try=on_claim))
-        finally:
-            unfinished.unlink(missing_ok=True)
+            embed(media.data, part, self._tags(path.parent))
+            return part.rename(_reclaimed(claimed) or claim(path, on_try=on_claim))
 
     def _tags_in(self, folder: Path) -> Mapping[str, str]:
         workflow = self._seen_from(folder)

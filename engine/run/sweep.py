@@ -22,7 +22,6 @@ from engine.document.workflow import split_id
 from engine.errors import UsageError
 from engine.events import Event, NodeFailed, NodeSaved, NodeSkipped, RunFinished, Status
 from engine.graph.graph import Gathered, Graph, Source
-from engine.registry import Registry
 from engine.run.contact_sheet import Tile, contact_sheet
 from engine.run.saving import claim
 
@@ -66,13 +65,12 @@ def _values(listed: str) -> tuple[str, ...]:
 
 
 def combinations(
-    document: Document, registry: Registry, axes: Sequence[Axis], *, by_command: bool = False
+    document: Document, axes: Sequence[Axis], *, by_command: bool = False
 ) -> dict[tuple[str, ...], Document]:
     """The document with every combination of the axes' values, the last axis fastest.
 
     Args:
         document: the workflow.
-        registry: the kinds of node.
         axes: the inputs and their values.
         by_command: whether they were given with `--axis`, by someone who names files as seen from where they are.
 
@@ -87,10 +85,10 @@ def combinations(
         raise UsageError(f"these are {count:,} combinations, and at most {MOST:,} can be run at once")
     made: dict[tuple[str, ...], Document] = {}
     for values in product(*(axis.values for axis in axes)):
-        workflow = document.workflow
+        workflow = document.prepared
         for name, value in zip(names, values, strict=True):
-            workflow = with_setting(workflow, registry, f"{name}={value}", option, from_here=by_command)
-        made[values] = replace(document, workflow=workflow)
+            workflow = with_setting(workflow, f"{name}={value}", option, from_here=by_command)
+        made[values] = replace(document, prepared=workflow)
     return made
 
 

@@ -19,12 +19,12 @@ from engine.server.comfyui import files, object_info, prompts, userdata
 from engine.server.http import openapi
 from engine.server.http.guard import add_headers, guard
 from engine.server.http.routes import Routes, add_to, errors
-from engine.server.http.settings import REGISTRY, SETUP, Setup
+from engine.server.http.settings import REGISTRY, SETTINGS, ServerSettings
 from engine.server.jobs.queue import QUEUE, Queue
-from engine.server.jobs.workers import CREW, Crew
+from engine.server.jobs.workers import WORKERS, WorkerPool
 from engine.server.live import monitoring, websocket
-from engine.server.live.broadcast import NEWS, News
-from engine.server.live.clients import HUB, Hub
+from engine.server.live.broadcast import BROADCASTER, Broadcaster
+from engine.server.live.clients import CLIENTS, Clients
 from engine.server.own import control, gallery, models, workflows
 from engine.work.queue import Jobs
 
@@ -44,10 +44,10 @@ ROUTES: tuple[Routes, ...] = tuple(
 )
 
 
-def make_app(setup: Setup, registry: Registry) -> web.Application:
+def make_app(setup: ServerSettings, registry: Registry) -> web.Application:
     """The application, with everything that it needs; what it starts ends with it."""
     app = web.Application(middlewares=[errors, guard], client_max_size=setup.body_limit)
-    app[SETUP], app[REGISTRY], app[HUB] = setup, registry, Hub()
+    app[SETTINGS], app[REGISTRY], app[CLIENTS] = setup, registry, Clients()
     for routes in ROUTES:
         add_to(app, routes)
     app.router.add_get("/", _editor)
@@ -55,7 +55,7 @@ def make_app(setup: Setup, registry: Registry) -> web.Application:
         app.router.add_static("/assets", EDITOR / "assets")
     app.on_response_prepare.append(add_headers)
     app.on_shutdown.append(_hang_up)
-    tell: Callable[[dict[str, Any]], object] = partial(app[HUB].tell_ours, "model", needed=False)
+    tell: Callable[[dict[str, Any]], object] = partial(app[CLIENTS].tell_ours, "model", needed=False)
     app[models.TELL] = tell
     app[models.DEVICES] = {}
     app.cleanup_ctx.extend([_living, models.fetching])
@@ -63,8 +63,8 @@ def make_app(setup: Setup, registry: Registry) -> web.Application:
 
 
 async def _living(app: web.Application) -> AsyncIterator[None]:
-    """Queue, workers and news, for as long as the server runs; it is the only one with its folder."""
-    setup = app[SETUP]
+    """Queue, workers and messages to clients, for as long as the server runs; it is the only one with its folder."""
+    setup = app[SETTINGS]
     setup.folders.make()
     lock = FileLock(setup.folders.data / "server.lock")
     try:
@@ -78,14 +78,14 @@ async def _living(app: web.Application) -> AsyncIterator[None]:
         setup.folders.make()
         queue = app[QUEUE] = Queue(setup.folders.data / "jobs.sqlite")
         await queue.change(Jobs.restart)
-        news = app[NEWS] = News(app, app[HUB], queue)
-        queue.on_change.append(news.changed)
-        crew = app[CREW] = Crew(setup, queue, app[models.DEVICES], news.tell, news.lost)
-        crew.start()
-        telling = asyncio.create_task(news.run())
+        broadcaster = app[BROADCASTER] = Broadcaster(app, app[CLIENTS], queue)
+        queue.on_change.append(broadcaster.changed)
+        pool = app[WORKERS] = WorkerPool(setup, queue, app[models.DEVICES], broadcaster.tell, broadcaster.lost)
+        pool.start()
+        telling = asyncio.create_task(broadcaster.run())
         yield
         telling.cancel()
-        await crew.close()
+        await pool.close()
         with suppress(asyncio.CancelledError):
             await telling
         await queue.close()
@@ -95,7 +95,7 @@ async def _living(app: web.Application) -> AsyncIterator[None]:
 
 async def _hang_up(app: web.Application) -> None:
     """Before all else: as long as someone is connected, the server waits."""
-    await app[HUB].close()
+    await app[CLIENTS].close()
 
 
 async def _editor(request: web.Request) -> web.StreamResponse:

@@ -15,10 +15,10 @@ from engine.errors import UsageError
 from engine.registry import Registry
 from engine.server.app import make_app
 from engine.server.http.guard import is_loopback
-from engine.server.http.settings import Setup
+from engine.server.http.settings import ServerSettings
 
 
-def serving(setup: Setup, registry: Registry, *, as_json: bool = False) -> None:
+def serving(setup: ServerSettings, registry: Registry, *, as_json: bool = False) -> None:
     """Serve until Ctrl-C or SIGTERM; what runs then goes on at the next start.
 
     Raises:
@@ -32,7 +32,7 @@ def serving(setup: Setup, registry: Registry, *, as_json: bool = False) -> None:
     asyncio.run(_serve(setup, registry, as_json))
 
 
-async def _serve(setup: Setup, registry: Registry, as_json: bool) -> None:
+async def _serve(setup: ServerSettings, registry: Registry, as_json: bool) -> None:
     listener = _listening(setup)
     runner = web.AppRunner(make_app(setup, registry), access_log=None, shutdown_timeout=2.0)
     stopped = asyncio.Event()
@@ -47,7 +47,7 @@ async def _serve(setup: Setup, registry: Registry, as_json: bool) -> None:
         await runner.cleanup()
 
 
-def _listening(setup: Setup) -> socket.socket:
+def _listening(setup: ServerSettings) -> socket.socket:
     """A socket on the server's address; raises UsageError if it can't be had."""
     family = socket.AF_INET6 if ":" in setup.host else socket.AF_INET
     made = socket.socket(family)
@@ -62,7 +62,7 @@ def _listening(setup: Setup) -> socket.socket:
     return made
 
 
-def _announce(setup: Setup, port: int, as_json: bool) -> None:
+def _announce(setup: ServerSettings, port: int, as_json: bool) -> None:
     """Say where the server is."""
     host = f"[{setup.host}]" if ":" in setup.host else setup.host
     address = f"http://{host}:{port}/" + (f"?token={quote(setup.token, safe='')}" if setup.token else "")

@@ -11,12 +11,12 @@ import os
 import re
 import shutil
 import time
-import uuid
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from threading import Condition, Lock
 
+from engine.atomic import unfinished
 from engine.graph.keys import Key
 from engine.store.encoding import Outputs, TornError, load, save
 from engine.values import size
@@ -141,25 +141,28 @@ class Disk:
         self._writer.submit(self._write, key, outputs, seconds)
 
     def _write(self, key: Key, outputs: Outputs, seconds: float) -> None:
-        unfinished = self.folder / f"{uuid.uuid4().hex}{UNFINISHED}"
         try:
-            save(unfinished, outputs, seconds)
-            nbytes = unfinished.stat().st_size
-            if nbytes <= self.budget:
-                with self._lock:
-                    if self._nbytes is None or self._nbytes + nbytes > self.budget:
-                        self._nbytes = self._make_room(nbytes, self.budget)
-                    self._nbytes += nbytes
-                    name = _name(key, self._inflation + seconds / nbytes)
-                    unfinished.rename(self.folder / name)
-                    self._names[key] = name
+            with unfinished(self.folder, prefix="", suffix=UNFINISHED) as part:
+                save(part, outputs, seconds)
+                nbytes = part.stat().st_size
+                if nbytes <= self.budget:
+                    self._take_in(part, key, nbytes, seconds)
         except Exception as error:  # noqa: BLE001 - such as a full disk: it costs the entry, not the run
             log.warning("%s could not be stored: %r", key, error)
         finally:
-            unfinished.unlink(missing_ok=True)
             with self._written:
                 del self._pending[key]
                 self._written.notify_all()
+
+    def _take_in(self, file: Path, key: Key, nbytes: int, seconds: float) -> None:
+        """Give a file that is whole the name of an entry, within the budget."""
+        with self._lock:
+            if self._nbytes is None or self._nbytes + nbytes > self.budget:
+                self._nbytes = self._make_room(nbytes, self.budget)
+            self._nbytes += nbytes
+            name = _name(key, self._inflation + seconds / nbytes)
+            file.rename(self.folder / name)
+            self._names[key] = name
 
     def _make_room(self, nbytes: int, budget: int) -> int:
         """Evict what is worth least until `nbytes` more fit the budget; returns the bytes that stay."""

@@ -15,11 +15,11 @@ KINDS: Mapping[str, Kind] = {
 }
 
 
-def kind_of(path: PurePath) -> Kind:
+def media_type(path: PurePath) -> Kind:
     return KINDS.get(path.suffix.lower(), "files")
 
 
-def place_of(path: Path, roots: Mapping[str, Path]) -> dict[str, str]:
+def location_of(path: Path, roots: Mapping[str, Path]) -> dict[str, str]:
     """A file below one of the folders, as `filename`, `subfolder` and `type`, the folder's name.
 
     Raises:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
-from contextlib import suppress
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -12,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from engine.atomic import unfinished
 from engine.errors import MissingError
 from engine.models import home
 from engine.models.digest import digest
@@ -57,13 +55,7 @@ def converted(path: Path, what: str) -> Path:
         raise MissingError(f"{path} can't be read as {what}: {error}") from error
     if not kept.is_file():
         state = {name: weight.contiguous() for name, weight in read_weights(path, what).items()}
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=kept.parent, prefix=".")
-        os.close(handle)
-        try:
-            save_file(state, name)
-            Path(name).replace(kept)
-        finally:
-            with suppress(FileNotFoundError):
-                Path(name).unlink()
+        with unfinished(kept.parent) as part:
+            save_file(state, part)
+            part.replace(kept)
     return kept

@@ -12,7 +12,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 
@@ -47,11 +46,15 @@ def unpacked(file: Path, identity: str, home: Path, waiting: Callable[[], None])
 
 def _unpack_apart(file: Path, folder: Path, waiting: Callable[[], None]) -> None:
     """Unpack in another process, beside the folder's place, and move the result there."""
+    from engine.atomic import unfinished  # not above: the process that unpacks runs this file alone
+
     for left in folder.parent.glob(f".{folder.name}.*"):  # by a process that was killed, whose child may still write
         shutil.rmtree(left, ignore_errors=True)
-    unfinished = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
-    with tempfile.TemporaryFile("w+", encoding="utf-8") as complaints:
-        process = subprocess.Popen([sys.executable, "-P", __file__, file, unfinished], stderr=complaints)
+    with (
+        tempfile.TemporaryFile("w+", encoding="utf-8") as complaints,
+        unfinished(folder.parent, prefix=f".{folder.name}.", suffix="") as part,
+    ):
+        process = subprocess.Popen([sys.executable, "-P", __file__, file, part], stderr=complaints)
         try:
             while process.poll() is None:
                 waiting()
@@ -62,7 +65,7 @@ def _unpack_apart(file: Path, folder: Path, waiting: Callable[[], None]) -> None
         if process.returncode:
             complaints.seek(0)
             raise ValueError((complaints.read().strip() or "nothing was said").splitlines()[-1])
-    unfinished.rename(folder)
+        part.rename(folder)
 
 
 def _unpack(file: Path, folder: Path) -> None:

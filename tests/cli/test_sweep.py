@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from engine.document.prepared import prepare
 from engine.document.reading import Document
 from engine.document.workflow import Workflow
 from engine.run.sweep import Axis, combinations
@@ -111,7 +112,7 @@ def test_files_are_sought_where_people_are_only_if_they_are_named_on_the_command
     Image.new("RGB", (8, 8)).save("here.png")
     workflow = Workflow.read({"1": {"class_type": "LoadImage", "inputs": {"image": "x.png"}}})
     axis = Axis("1.image", ("here.png", "there.png"))
-    made = combinations(Document(workflow, "", None), registry(), [axis], by_command=by_command)
+    made = combinations(Document(prepare(workflow, registry()), "", None), [axis], by_command=by_command)
     named = [document.workflow.graph["1"].inputs["image"] for document in made.values()]
     assert named == [str(tmp_path / "here.png") if by_command else "here.png", "there.png"]
 

@@ -18,6 +18,7 @@ from transformers import (
     GitProcessor,
 )
 
+from engine.document.prepared import prepare
 from engine.document.workflow import Workflow
 from engine.errors import MissingError
 from engine.graph.check import check
@@ -120,7 +121,7 @@ def test_clips_are_captioned_summed_up_and_compared(blip: Path, git: Path, tmp_p
         "curate": {"class_type": "LVDCurate", "inputs": inputs},
     }
     execution = Execution(
-        check(Workflow.read({"graph": graph}), registry(), targets=["curate"]), cache=Cache(), out=tmp_path
+        check(prepare(Workflow.read({"graph": graph}), registry()), targets=["curate"]), cache=Cache(), out=tmp_path
     )
     assert [type(event).__name__ for event in execution if type(event).__name__ == "NodeFailed"] == []
     clips = rows(execution.results["curate"][0])

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from engine.document.prepared import prepare
 from engine.document.workflow import Workflow
 from engine.errors import InputError, MissingError, WorkflowError
 from engine.events import NodeFailed
@@ -37,7 +38,7 @@ def roots(tmp_path: Path) -> Mapping[str, Path]:
 
 def curated(videos: str, roots: Mapping[str, Path]) -> Graph:
     graph = {"1": {"class_type": "LVDCurate", "inputs": {"videos": videos, **QUICK}}}
-    return check(Workflow.read(graph), registry(), targets=["1"], roots=roots)
+    return check(prepare(Workflow.read(graph), registry()), targets=["1"], roots=roots)
 
 
 def run(graph: Graph) -> tuple[list[Any], Execution]:
@@ -101,7 +102,7 @@ def test_a_table_of_scores_may_not_have_clips_cut_from_videos_outside(
         "1": {"class_type": "LoadScores", "inputs": {"file": "scores.parquet"}},
         "2": {"class_type": "SaveDataset", "inputs": {"clips": ["1", 0], "layout": layout}},
     }
-    failures, _ = run(check(Workflow.read(graph), registry(), roots=roots))
+    failures, _ = run(check(prepare(Workflow.read(graph), registry()), roots=roots))
     if layout == "none":
         assert not failures, "nothing is read from the video"
     else:

@@ -17,7 +17,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from engine.document import reading as documents
+from engine.document.prepared import prepare
+from engine.document.reading import read
+from engine.document.settings import with_setting
 from engine.document.workflow import Workflow
 from engine.errors import InputError, MissingError
 from engine.events import NodeFailed, NodeSaved
@@ -66,7 +68,9 @@ def workflow(raw: Path, **inputs: Any) -> Workflow:
 
 
 def run(raw: Path, cache: Cache, out: Path, **inputs: Any) -> tuple[Execution, Path]:
-    execution = Execution(check(workflow(raw, **inputs), registry(), targets=["curate", "save"]), cache=cache, out=out)
+    execution = Execution(
+        check(prepare(workflow(raw, **inputs), registry()), targets=["curate", "save"]), cache=cache, out=out
+    )
     events = list(execution)
     assert not [event for event in events if isinstance(event, NodeFailed)]
     (saved,) = (event.files for event in events if isinstance(event, NodeSaved))
@@ -377,12 +381,12 @@ def test_key_frames_further_apart_than_the_longest_clip_lose_nothing(tmp_path: P
 
 def test_a_folder_without_videos_is_reported_before_the_run(tmp_path: Path) -> None:
     with pytest.raises(MissingError, match="nothing like"):
-        check(workflow(tmp_path), registry())
+        check(prepare(workflow(tmp_path), registry()))
 
 
 def test_the_shipped_workflow_curates_real_videos(tmp_path: Path) -> None:
-    workflow = documents.with_setting(documents.read("curate_lvd", registry()).workflow, registry(), f"videos={REAL}")
-    graph = check(workflow, registry())
+    prepared = with_setting(read("curate_lvd", registry()).prepared, f"videos={REAL}")
+    graph = check(prepared)
     events = list(Execution(graph, cache=Cache(), out=tmp_path))
     saved = {path.name: path for event in events if isinstance(event, NodeSaved) for path in event.files}
     assert saved.keys() == {"lvd_00001", "lvd_preview_00001.png"}

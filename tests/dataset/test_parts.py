@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from engine.document.prepared import prepare
 from engine.errors import Cancelled
 from engine.graph.check import check
 from engine.run.execute import Execution
@@ -76,7 +77,7 @@ def test_a_run_that_ends_within_a_video_goes_on_there(
 
     monkeypatch.setattr(scan, "_part", part)
     with Cache(disk=Disk(tmp_path / "cache")) as cache:
-        graph = check(workflow(film.parent), registry(), targets=["curate", "save"])
+        graph = check(prepare(workflow(film.parent), registry()), targets=["curate", "save"])
         list(Execution(graph, cache=cache, out=tmp_path / "none"))
     with Cache(disk=Disk(tmp_path / "cache")) as cache:
         _, resumed = run(film.parent, cache, tmp_path / "resumed")

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 
 LAYERS = {
     "engine": (
-        *("errors", "values", "models", "node", "events", "registry", "catalogue"),
+        *("errors", "atomic", "values", "models", "node", "events", "registry", "catalogue"),
         *("document", "graph", "store", "run", "work", "server", "client", "cli"),
     ),
     "engine/server": ("http", "files", "jobs", "comfyui", "own", "live", "app", "serving"),
@@ -30,7 +30,7 @@ LAYERS = {
 KNOW_NODES = {"cli", "work"}
 """What of the engine may import `nodes`."""
 
-FOR_NODES = {"node", "values", "errors", "models"}
+FOR_NODES = {"node", "values", "errors", "models", "atomic"}
 """What of the engine `nodes` may import; only the gathering of all nodes needs `registry` too."""
 
 FOR_CLIENT = {"client", "errors", "events", "document", "registry", "work"}

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from engine.document.prepared import Prepared, prepare
 from engine.document.workflow import Workflow
 from engine.errors import KinographError, MissingError, Problem, WorkflowError
 from engine.graph.check import check
@@ -34,9 +35,13 @@ def roots(tmp_path: Path) -> dict[str, Path]:
     return folders
 
 
+def prepared(graph: dict[str, Any]) -> Prepared:
+    return prepare(Workflow.read(graph), REGISTRY)
+
+
 def confined(roots: dict[str, Path], kind: str = "ReadFile", **inputs: Any) -> Graph:
     registry = Registry([*REGISTRY.values(), Weigh])
-    return check(Workflow.read({"1": node(kind, **inputs)}), registry, targets=["1"], roots=roots)
+    return check(prepare(Workflow.read({"1": node(kind, **inputs)}), registry), targets=["1"], roots=roots)
 
 
 def refused(roots: dict[str, Path], kind: str = "ReadFile", **inputs: Any) -> Problem:
@@ -79,7 +84,7 @@ def test_an_absolute_path_may_lead_into_a_folder(roots: dict[str, Path]) -> None
 def test_neither_the_workflows_folder_nor_the_working_folder_counts(roots: dict[str, Path], tmp_path: Path) -> None:
     (tmp_path / "b.txt").write_text("beside")
     with pytest.raises(MissingError, match=r"there is no file 'b\.txt'"):
-        check(Workflow.read({"1": node("ReadFile", file="b.txt")}), REGISTRY, base=tmp_path, targets=["1"], roots=roots)
+        check(prepared({"1": node("ReadFile", file="b.txt")}), base=tmp_path, targets=["1"], roots=roots)
 
 
 LEADING_OUT = [
@@ -150,7 +155,7 @@ def test_hints_name_only_what_lies_in_the_folders(roots: dict[str, Path], tmp_pa
 
 def test_an_annotation_is_nothing_special_without_confinement(tmp_path: Path) -> None:
     (tmp_path / "a.txt [output]").write_text("so called")
-    graph = check(Workflow.read({"1": node("ReadFile", file="a.txt [output]")}), REGISTRY, targets=["1"], base=tmp_path)
+    graph = check(prepared({"1": node("ReadFile", file="a.txt [output]")}), targets=["1"], base=tmp_path)
     assert read(graph) == "so called"
 
 
@@ -208,7 +213,7 @@ def test_no_kind_of_source_leads_elsewhere(source: str, roots: dict[str, Path]) 
 def test_what_names_files_can_not_be_linked(roots: dict[str, Path]) -> None:
     graph = {"text": node("ReadFile", file="a.txt"), "1": node("ReadFile", file=["text", 0])}
     with pytest.raises(WorkflowError, match="can't be linked"):
-        check(Workflow.read(graph), REGISTRY, targets=["1"], roots=roots)
+        check(prepared(graph), targets=["1"], roots=roots)
 
 
 def test_names_stay_as_they_are_in_what_is_saved(roots: dict[str, Path]) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Self
 import pytest
 import torch
 
+from engine.document.prepared import prepare
 from engine.document.workflow import Workflow
 from engine.events import NodeFailed, NodeFinished, NodeRetried
 from engine.graph.check import check
@@ -122,7 +123,7 @@ class Where(Node, version=1):
 def test_only_nodes_that_compute_on_the_device_are_given_what_is_there() -> None:
     graph = {"make": node("MakeFar"), "on": node("WhereOnDevice", numbers=["make", 0])}
     graph["off"] = node("Where", numbers=["make", 0])
-    whole = check(Workflow.read(graph), Registry([MakeFar, WhereOnDevice, Where]), targets=["on", "off"])
+    whole = check(prepare(Workflow.read(graph), Registry([MakeFar, WhereOnDevice, Where])), targets=["on", "off"])
     execution = Execution(whole, cache=Cache(), out=Path())
     list(execution)
     assert execution.results == {"on": ("FarArray",), "off": ("Tensor",)}
@@ -197,7 +198,7 @@ def greedy(always: bool) -> tuple[list[Any], Execution]:
     models = Models()
     models.get("big", lambda: Movable(10**9))
     models.release()
-    graph = check(Workflow.read({"a": node("Greedy", always=always)}), Registry([Greedy]), targets=["a"])
+    graph = check(prepare(Workflow.read({"a": node("Greedy", always=always)}), Registry([Greedy])), targets=["a"])
     execution = Execution(graph, cache=Cache(), out=Path(), models=models)
     return list(execution), execution
 

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine.document.prepared import prepare
 from engine.document.workflow import Workflow
 from engine.errors import MissingError
 from engine.events import (
@@ -329,7 +330,7 @@ def test_nodes_share_the_models_they_are_given() -> None:
             return ctx.models.get("model", lambda: 7)
 
     models = Models()
-    graph = check(Workflow.read({"load": node("Load")}), Registry([Load]), targets=["load"])
+    graph = check(prepare(Workflow.read({"load": node("Load")}), Registry([Load])), targets=["load"])
     execution = Execution(graph, cache=Cache(), out=Path("out"), models=models)
     assert list(execution)
     assert (execution.results, len(models)) == ({"load": (7,)}, 1)

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.document.formats import converted, from_ui, is_ui, levels
+from engine.document.prepared import prepare
 from engine.document.reading import parse
 from engine.document.subgraphs import inlined
 from engine.document.workflow import Workflow
@@ -209,7 +210,7 @@ def test_values_that_no_widget_takes_are_kept_for_the_check_to_tell() -> None:
     assert inputs(workflow, "1") == {"image": "snail.png", "value 3": "more"}
     assert inputs(workflow, "2") == {"value 1": 1}
     with pytest.raises(WorkflowError) as caught:
-        check(workflow, REGISTRY, targets=[])
+        check(prepare(workflow, REGISTRY), targets=[])
     told = {(problem.node, problem.input, problem.message) for problem in caught.value.problems}
     assert ("1", "value 3", "Load has no such input") in told
     assert ("2", None, "no kind of node is called 'Foreign'") in told
@@ -232,7 +233,7 @@ def test_a_value_that_looks_like_a_link_stays_a_value() -> None:
 )
 def test_that_a_kind_is_known_from_elsewhere_is_told(kind: str, hint: str) -> None:
     with pytest.raises(WorkflowError, match=f"no kind of node is called '{kind}' .*{hint}"):
-        check(read(node(1, kind)), REGISTRY, targets=[])
+        check(prepare(read(node(1, kind)), REGISTRY), targets=[])
 
 
 @pytest.mark.parametrize(
@@ -247,7 +248,7 @@ def test_the_extension_of_a_kind_that_is_not_here_is_told(properties: dict[str, 
     workflow = read(node(1, "FaceDetailer", properties=properties))
     for kept in (workflow, Workflow.read(workflow.document())):
         with pytest.raises(WorkflowError, match=rf"no kind of node is called 'FaceDetailer' \({hint}\)$"):
-            check(kept, REGISTRY, targets=[])
+            check(prepare(kept, REGISTRY), targets=[])
     assert read(node(1, "Load", properties=properties)).graph["1"].meta == {}
 
 
@@ -256,7 +257,7 @@ def test_what_cannot_be_an_extensions_name_is_not_told(name: Any) -> None:
     entry = {"class_type": "FaceDetailer", "inputs": {}, "_meta": {"extension": name}}
     for made in (read(node(1, "FaceDetailer", properties={"cnr_id": name})), Workflow.read({"1": entry})):
         with pytest.raises(WorkflowError) as caught:
-            check(made, REGISTRY, targets=[])
+            check(prepare(made, REGISTRY), targets=[])
         assert "extension" not in str(caught.value)
 
 
@@ -547,7 +548,7 @@ def test_a_mangled_file_is_read_or_refused(changes: list[tuple[tuple[Any, ...], 
             at[path[-1]] = scrap
     if is_ui(data):
         with suppress(WorkflowError):
-            check(from_ui(data, REGISTRY), REGISTRY, targets=[])
+            check(prepare(from_ui(data, REGISTRY), REGISTRY), targets=[])
 
 
 def test_ten_thousand_nodes_are_read_in_a_moment() -> None:

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.document.prepared import prepare
 from engine.document.workflow import Workflow
 from engine.graph import keys
 from engine.graph.check import check
@@ -67,7 +68,9 @@ def test_the_version_enters() -> None:
         class Kind(Node, version=version):
             def run(self, ctx: Context) -> int: ...
 
-        return node_keys(check(Workflow.read({"1": node("Kind")}), Registry([Kind]), targets=["1"]), "cpu")["1"]
+        return node_keys(check(prepare(Workflow.read({"1": node("Kind")}), Registry([Kind])), targets=["1"]), "cpu")[
+            "1"
+        ]
 
     assert keyed(1) == keyed(1) != keyed(2)
 
@@ -114,7 +117,7 @@ def test_a_file_that_is_the_default_enters_too(tmp_path: Path) -> None:
         def run(self, ctx: Context) -> str: ...
 
     def keyed() -> str:
-        graph = check(Workflow.read({"1": node("Default")}), Registry([Default]), targets=["1"])
+        graph = check(prepare(Workflow.read({"1": node("Default")}), Registry([Default])), targets=["1"])
         return node_keys(graph, "cpu")["1"]
 
     (tmp_path / "default.txt").write_text("one")

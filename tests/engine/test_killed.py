@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from engine.document.prepared import prepare
 from engine.document.workflow import Workflow
 from engine.events import NodeCached, NodeFinished, NodeStarted, RunFinished
 from engine.graph.check import check
@@ -103,7 +104,7 @@ REAL: dict[str, Any] = {
 
 
 def real(cache: Path, out: Path) -> Execution:
-    graph = check(Workflow.read(REAL), registry())
+    graph = check(prepare(Workflow.read(REAL), registry()))
     return Execution(graph, cache=Cache(disk=Disk(cache)), out=out)
 
 

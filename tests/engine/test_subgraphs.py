@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from engine.document.prepared import prepare
 from engine.document.workflow import Workflow
 from engine.errors import WorkflowError
 from engine.events import NodeSaved
@@ -187,7 +188,7 @@ def test_files_are_named_where_the_document_names_them(cache: Cache, tmp_path: P
     }
     graph = document({"own": node("Read"), "given": node("Read", file="in.txt")}, Read=read)
     workflow = Workflow.read(graph)
-    whole = check(workflow, REGISTRY, base=tmp_path, targets=["own", "given"])
+    whole = check(prepare(workflow, REGISTRY), base=tmp_path, targets=["own", "given"])
     outputs = Outputs(tmp_path / "out", whole.workflow, whole.local_files)
     embedded = Workflow.parse(outputs._tags_in(tmp_path / "out")["workflow"])
     assert embedded.subgraphs["Read"].graph["read"].inputs["file"] == "../in.txt"

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.catalogue import as_data
+from engine.document.prepared import prepare
 from engine.document.workflow import Workflow
 from engine.events import NodeFinished, NodeSaved, to_json
 from engine.graph.check import check
@@ -59,7 +60,7 @@ def test_kinds_say_that_what_they_save_is_temporary() -> None:
 
 
 def test_a_sweep_lists_what_lies_in_its_folder(tmp_path: Path) -> None:
-    graphs: list[Any] = [check(Workflow.read(BOTH), REGISTRY), check(Workflow.read(BOTH), REGISTRY)]
+    graphs: list[Any] = [check(prepare(Workflow.read(BOTH), REGISTRY)), check(prepare(Workflow.read(BOTH), REGISTRY))]
     whole = joined(graphs)
     made = outcomes(whole, [("1",), ("2",)])
     for event in Execution(whole, cache=Cache(), out=tmp_path / "out", temp=tmp_path / "temp"):

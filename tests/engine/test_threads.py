@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from engine.document.prepared import prepare
 from engine.document.workflow import Workflow
 from engine.graph.check import check
 from engine.node import Context, Node
@@ -32,8 +33,7 @@ def test_only_what_has_the_device_computes_on_all_cores(monkeypatch: pytest.Monk
     before = torch.get_num_threads()
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     graph = check(
-        Workflow.read({"light": node("Light"), "heavy": node("Heavy")}),
-        Registry([Light, Heavy]),
+        prepare(Workflow.read({"light": node("Light"), "heavy": node("Heavy")}), Registry([Light, Heavy])),
         targets=["light", "heavy"],
     )
     execution = Execution(graph, cache=Cache(), out=Path("out"))

@@ -12,6 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import Field
 
+from engine.document.prepared import prepare
 from engine.document.workflow import Workflow
 from engine.events import Event, RunFinished
 from engine.graph.check import check
@@ -425,7 +426,7 @@ def node(kind: str, **inputs: Any) -> dict[str, Any]:
 
 
 def checked(graph: dict[str, Any], targets: Sequence[str] | None = None, base: Path | None = None) -> Graph:
-    return check(Workflow.read(graph), REGISTRY, targets=targets, base=base)
+    return check(prepare(Workflow.read(graph), REGISTRY), targets=targets, base=base)
 
 
 class Run:

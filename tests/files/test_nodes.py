@@ -10,6 +10,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from engine.document.prepared import prepare
 from engine.document.workflow import Workflow
 from engine.errors import InputError
 from engine.events import NodeSaved
@@ -96,7 +97,9 @@ def test_pictures_videos_and_texts_are_shown_in_the_temporary_folder(tmp_path: P
         "2": {"class_type": "PreviewVideo", "inputs": {"video": ["video", 0]}},
         "3": {"class_type": "PreviewText", "inputs": {"text": ["text", 0]}},
     }
-    execution = Execution(check(Workflow.read(graph), registry()), cache=Cache(), out=tmp_path, temp=tmp_path / "temp")
+    execution = Execution(
+        check(prepare(Workflow.read(graph), registry())), cache=Cache(), out=tmp_path, temp=tmp_path / "temp"
+    )
     saved = {event.node: event for event in execution if isinstance(event, NodeSaved)}
     assert all(event.temporary and event.files[0].parent == tmp_path / "temp" for event in saved.values())
     assert {node: event.files[0].suffix for node, event in saved.items()} == {"1": ".png", "2": ".mp4", "3": ".txt"}

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from engine.document.prepared import prepare
 from engine.document.workflow import Workflow
 from engine.graph.check import check
 from engine.node import Context
@@ -16,7 +17,7 @@ from nodes.flow.nodes import CompareNumbers, NumberRange, Switch, TextContains
 
 
 def results(graph: dict[str, Any], target: str) -> dict[str, tuple[Any, ...]]:
-    execution = Execution(check(Workflow.read(graph), registry(), targets=[target]), cache=Cache(), out=Path())
+    execution = Execution(check(prepare(Workflow.read(graph), registry()), targets=[target]), cache=Cache(), out=Path())
     for _ in execution:
         pass
     return execution.results

@@ -17,10 +17,11 @@ from aiohttp.test_utils import TestClient, TestServer
 from PIL import Image
 from yarl import URL
 
+from engine.run.session import CacheLimits
 from engine.server.comfyui import files, object_info, userdata
 from engine.server.http import openapi
 from engine.server.http.routes import Routes, add_to, errors
-from engine.server.http.settings import REGISTRY, SETUP, Folders, Setup
+from engine.server.http.settings import REGISTRY, SETTINGS, Folders, ServerSettings
 from engine.server.own import gallery, models, workflows
 from nodes import registry
 
@@ -47,11 +48,11 @@ class Answer:
 class Server:
     """Answers requests: `server.get("/view", filename="a.png")`. Paths are sent as they are written."""
 
-    def __init__(self, setup: Setup, routes: list[Routes]) -> None:
+    def __init__(self, setup: ServerSettings, routes: list[Routes]) -> None:
         self.setup = setup
         self.folders = setup.folders
         self.app = web.Application(middlewares=[errors], client_max_size=setup.body_limit)
-        self.app[SETUP] = setup
+        self.app[SETTINGS] = setup
         self.app[REGISTRY] = registry()
         self.told: list[dict[str, Any]] = []
         self.app[models.TELL] = self.told.append
@@ -123,12 +124,12 @@ def folders(tmp_path: Path) -> Folders:
 
 
 @pytest.fixture
-def setup(folders: Folders, tmp_path: Path) -> Setup:
-    return Setup(folders, upload_limit=1 << 20, body_limit=1 << 18, cache={"dir": str(tmp_path / "cache")})
+def setup(folders: Folders, tmp_path: Path) -> ServerSettings:
+    return ServerSettings(folders, upload_limit=1 << 20, body_limit=1 << 18, cache=CacheLimits(tmp_path / "cache"))
 
 
 @pytest.fixture
-def server(setup: Setup, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Server]:
+def server(setup: ServerSettings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Server]:
     monkeypatch.setenv("KINOGRAPH_HOME", str(tmp_path / "home"))
     server = Server(replace(setup), [module.routes for module in MODULES])
     yield server

@@ -7,17 +7,18 @@ from typing import Any
 
 import pytest
 
+from engine.document.prepared import prepare
 from engine.document.workflow import Workflow
-from engine.server.http.settings import Folders, Setup
+from engine.server.http.settings import Folders, ServerSettings
 from engine.server.jobs.checking import examine_parts
 from nodes import registry
 
 
 @pytest.fixture
-def setup(tmp_path: Path) -> Setup:
+def setup(tmp_path: Path) -> ServerSettings:
     folders = Folders(*(tmp_path / name for name in ("input", "output", "models", "data")))
     folders.make()
-    return Setup(folders)
+    return ServerSettings(folders)
 
 
 def saved(text: str) -> dict[str, Any]:
@@ -30,24 +31,24 @@ def saved(text: str) -> dict[str, Any]:
 WRONG = {"wrong": {"class_type": "SaveText", "inputs": {}}}
 
 
-def test_what_leads_to_what_is_wrong_is_left_out(setup: Setup) -> None:
-    whole, part = examine_parts(Workflow.read(saved("a") | WRONG), registry(), setup, None)
+def test_what_leads_to_what_is_wrong_is_left_out(setup: ServerSettings) -> None:
+    whole, part = examine_parts(prepare(Workflow.read(saved("a") | WRONG), registry()), setup, None)
     assert [problem.node for problem in whole.problems] == ["wrong"]
-    assert (part.can_run, part.targets, list(part.workflow.graph)) == (True, ("save",), ["words", "save"])
+    assert (part.can_run, part.targets, list(part.prepared.workflow.graph)) == (True, ("save",), ["words", "save"])
 
 
-def test_so_is_it_if_a_node_within_a_subgraph_is_wanted(setup: Setup) -> None:
+def test_so_is_it_if_a_node_within_a_subgraph_is_wanted(setup: ServerSettings) -> None:
     document = {
         "kinograph": 1,
         "graph": {"face": {"class_type": "Face", "inputs": {}}, **WRONG},
         "subgraphs": {"Face": {"kinograph": 1, "graph": saved("a")}},
     }
-    whole, part = examine_parts(Workflow.read(document), registry(), setup, ["face/save"])
-    assert (part.can_run, part.targets, list(part.workflow.graph)) == (True, ("face/save",), ["face"])
+    whole, part = examine_parts(prepare(Workflow.read(document), registry()), setup, ["face/save"])
+    assert (part.can_run, part.targets, list(part.prepared.workflow.graph)) == (True, ("face/save",), ["face"])
     assert not whole.can_run
 
 
-def test_where_all_is_wrong_nothing_can_be_run(setup: Setup) -> None:
-    whole, part = examine_parts(Workflow.read(WRONG), registry(), setup, None)
+def test_where_all_is_wrong_nothing_can_be_run(setup: ServerSettings) -> None:
+    whole, part = examine_parts(prepare(Workflow.read(WRONG), registry()), setup, None)
     assert part is whole
     assert not whole.can_run

@@ -18,8 +18,9 @@ from aiohttp import FormData
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from engine import atomic
 from engine.errors import UsageError
-from engine.server.files import durable, pictures
+from engine.server.files import pictures
 from tests.server.conftest import Server, png
 
 SCRIPT = b"<script>alert(1)</script>"
@@ -460,7 +461,7 @@ def test_a_name_is_given_to_one_file_only(tmp_path: Path, monkeypatch: pytest.Mo
     first, second, name = (tmp_path / part for part in ("1.part", "2.part", "snail.png"))
     first.write_bytes(b"first")
     second.write_bytes(b"second")
-    durable.place(first, name)
+    atomic.place(first, name)
     with pytest.raises(FileExistsError):
-        durable.place(second, name)
+        atomic.place(second, name)
     assert (name.read_bytes(), first.exists(), second.read_bytes()) == (b"first", False, b"second")

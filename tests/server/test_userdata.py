@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.server.files import durable
+from engine import atomic
 from tests.server.conftest import Server
 
 
@@ -170,13 +170,13 @@ def test_models_are_listed_by_folder(server: Server) -> None:
 
 def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.json"
-    durable.write(path, b"first")
+    atomic.write(path, b"first", durable=True)
 
     def full(number: int) -> None:
         raise OSError("no space left on device")
 
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(OSError, match="no space"):
-        durable.write(path, b"second")
+        atomic.write(path, b"second", durable=True)
     assert path.read_bytes() == b"first"
     assert list(tmp_path.iterdir()) == [path]

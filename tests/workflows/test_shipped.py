@@ -8,7 +8,8 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from engine.document import reading as documents
+from engine.document.reading import read
+from engine.document.shipped import shipped
 from engine.document.workflow import Workflow
 from engine.errors import MissingError
 from engine.events import NodeSaved
@@ -18,22 +19,22 @@ from engine.store.cache import Cache
 from nodes import registry
 from tests.tiny import tiny_sdxl, tiny_svd
 
-SHIPPED = documents.shipped()
+SHIPPED = shipped()
 
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_every_workflow_is_sound_and_tells_what_it_is(name: str) -> None:
-    document = documents.read(name, registry())
+    document = read(name, registry())
     assert document.workflow.title
     assert document.workflow.description
     assert document.workflow.inputs
     with suppress(MissingError):  # a model not yet downloaded doesn't make a workflow unsound
-        check(document.workflow, registry(), base=document.base)
+        check(document.prepared, base=document.base)
 
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_every_node_has_a_title(name: str) -> None:
-    graph = documents.read(name, registry()).workflow.graph
+    graph = read(name, registry()).workflow.graph
     assert [node for node, entry in graph.items() if not entry.meta.get("title")] == []
 
 
@@ -66,12 +67,12 @@ def test_a_picture_is_set_moving_and_saved(tmp_path: Path) -> None:
 
 def run(name: str, settings: dict[str, object], folder: Path) -> list[Path]:
     """Run a shipped workflow with some of its inputs changed; the files that it saved."""
-    document = documents.read(name, registry())
-    workflow = document.workflow
+    document = read(name, registry())
+    prepared = document.prepared
     for place, value in settings.items():
         node, _, name = place.partition(".")
-        workflow = workflow.with_input(node, name, value)
-    graph = check(workflow, registry(), base=document.base)
+        prepared = prepared.with_input(node, name, value)
+    graph = check(prepared, base=document.base)
     with Cache() as cache:
         events = list(Execution(graph, cache=cache, out=folder / "out"))
     return [path for event in events if isinstance(event, NodeSaved) for path in event.files]

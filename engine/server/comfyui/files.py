@@ -21,12 +21,13 @@ from aiohttp.http_exceptions import BadHttpMessage
 from pydantic import Field
 from pydantic_core import from_json
 
+from engine.atomic import place, unfinished
 from engine.errors import MissingError, UsageError
-from engine.server.files import durable, pictures
+from engine.server.files import pictures
 from engine.server.files.paths import Root, beneath, existing, found, located, walk
 from engine.server.http.routes import OWN, Answer, Body, Query, Routes
-from engine.server.http.settings import SETUP, Folders
-from engine.work.media import place_of
+from engine.server.http.settings import SETTINGS, Folders
+from engine.work.media import location_of
 
 routes = Routes("files")
 
@@ -152,7 +153,7 @@ async def view(request: web.Request, query: Viewed) -> web.StreamResponse:
 
     What a browser would run (HTML, SVG, scripts) and what isn't known is served as a file to be saved.
     """
-    folders = request.app[SETUP].folders
+    folders = request.app[SETTINGS].folders
     path = await asyncio.to_thread(found, folders, query.filename, query.subfolder, query.type)
     if query.preview:
         wanted, _, quality = query.preview.partition(";")
@@ -167,7 +168,7 @@ async def view(request: web.Request, query: Viewed) -> web.StreamResponse:
 @routes.get("/view_metadata/{folder}")
 async def view_metadata(request: web.Request, folder: str, query: HasMetadata) -> dict[str, Any]:
     """Tell the metadata in the header of a safetensors file below a folder of the models'."""
-    return await asyncio.to_thread(_metadata, request.app[SETUP].folders.models, folder, query.filename)
+    return await asyncio.to_thread(_metadata, request.app[SETTINGS].folders.models, folder, query.filename)
 
 
 @routes.post("/upload/image", form=ImageForm)
@@ -200,7 +201,7 @@ async def upload_mask(request: web.Request) -> Uploaded:
 @routes.get(f"{OWN}/files")
 async def files(request: web.Request, query: Picked) -> list[Listed]:
     """List what is in the input or the output folder, the latest first, to pick from."""
-    folders = request.app[SETUP].folders
+    folders = request.app[SETTINGS].folders
     return await asyncio.to_thread(listed, folders.input if query.type == "input" else folders.output, query.type)
 
 
@@ -270,7 +271,7 @@ class _Upload:
             kept = _moved(file, target) if overwrite else _added(file, target)
         except OSError as error:
             raise UsageError(f"'{self.name}' can't be kept: {error.strerror}") from error
-        place = place_of(kept, {kind: Path(os.path.realpath(self.folders.roots[kind]))})
+        place = location_of(kept, {kind: Path(os.path.realpath(self.folders.roots[kind]))})
         return Uploaded(name=place["filename"], subfolder=place["subfolder"], type=kind)
 
 
@@ -286,7 +287,7 @@ def _added(file: Path, target: Path) -> Path:
     with _beside(file, target) as near:
         while True:
             try:
-                durable.place(near, path)
+                place(near, path)
             except FileExistsError:
                 if path.is_file() and filecmp.cmp(near, path, shallow=False):
                     return path
@@ -299,8 +300,7 @@ def _added(file: Path, target: Path) -> Path:
 @contextmanager
 def _beside(file: Path, target: Path) -> Iterator[Path]:
     """A file moved beside another, from wherever it was, and hidden; gone when this is left."""
-    near = target.with_name(f".{uuid.uuid4().hex}.part")
-    try:
+    with unfinished(target.parent) as near:
         try:
             file.replace(near)
         except OSError as error:
@@ -308,8 +308,6 @@ def _beside(file: Path, target: Path) -> Iterator[Path]:
                 raise
             shutil.copyfile(file, near)
         yield near
-    finally:
-        near.unlink(missing_ok=True)
 
 
 @asynccontextmanager
@@ -320,7 +318,7 @@ async def received(request: web.Request, part: str = "image") -> AsyncIterator[_
         UsageError: it isn't such a form.
         HTTPRequestEntityTooLarge: it is larger than uploads may be.
     """
-    setup = request.app[SETUP]
+    setup = request.app[SETTINGS]
     if not request.content_type.startswith("multipart/"):
         raise UsageError("files are sent as a form", hint="Content-Type: multipart/form-data")
     if (length := request.content_length or 0) > setup.upload_limit + MOST_FIELDS * FIELD_LIMIT:

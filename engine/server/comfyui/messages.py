@@ -9,13 +9,13 @@ from typing import Any
 
 from engine.document.subgraphs import outermost
 from engine.errors import KinographError
-from engine.work.media import kind_of
+from engine.work.media import media_type
 from engine.work.queue import Job, Outputs
 
 Message = tuple[str, dict[str, Any]]
 
 
-class Story:
+class JobMessages:
     """What is told of one job while it is done.
 
     Args:
@@ -97,7 +97,7 @@ def gathered(files: Iterable[Mapping[str, str]]) -> dict[str, list[Any]]:
     """A node's files in the protocol's form: pictures and videos under "images", and whether they move."""
     found: dict[str, list[Any]] = {}
     for file in files:
-        kind = kind_of(Path(file["filename"]))
+        kind = media_type(Path(file["filename"]))
         found.setdefault("images" if kind in ("images", "videos") else "files", []).append(file)
         if kind == "videos":
             found["animated"] = [True]

@@ -20,7 +20,7 @@ from engine.registry import Registry
 from engine.server.files.paths import walk
 from engine.server.files.pictures import PICTURES, VIDEOS
 from engine.server.http.routes import OWN, Answer, Routes
-from engine.server.http.settings import REGISTRY, SETUP, Folders
+from engine.server.http.settings import REGISTRY, SETTINGS, Folders
 from engine.values import Video
 
 routes = Routes("nodes")
@@ -44,14 +44,14 @@ class Links(Answer):
 @routes.get("/object_info")
 async def object_info(request: web.Request) -> dict[str, dict[str, JsonValue]]:
     """All kinds of node, in the form that ComfyUI's clients know."""
-    return await asyncio.to_thread(_all_info, request.app[REGISTRY], request.app[SETUP].folders)
+    return await asyncio.to_thread(_all_info, request.app[REGISTRY], request.app[SETTINGS].folders)
 
 
 @routes.get("/object_info/{kind}")
 async def object_info_of(request: web.Request, kind: str) -> dict[str, dict[str, JsonValue]]:
     """One kind of node, in the form that ComfyUI's clients know; an empty object if there is no such kind."""
     found = request.app[REGISTRY].get(kind)
-    return {kind: await asyncio.to_thread(info, found, request.app[SETUP].folders)} if found else {}
+    return {kind: await asyncio.to_thread(info, found, request.app[SETTINGS].folders)} if found else {}
 
 
 @routes.get(f"{OWN}/nodes")

@@ -10,14 +10,15 @@ from aiohttp import web
 from pydantic import AfterValidator, Field
 
 from engine.document.formats import converted, is_graph
+from engine.document.prepared import prepare
 from engine.document.workflow import Workflow
 from engine.errors import MissingError, Problem, UsageError, WorkflowError
 from engine.server.comfyui.messages import last_message, outputs_of
 from engine.server.http.routes import Body, Query, Routes, problem_data
-from engine.server.http.settings import REGISTRY, SETUP
+from engine.server.http.settings import REGISTRY, SETTINGS
 from engine.server.jobs.checking import Checked, examine_parts, node_errors, parsed
 from engine.server.jobs.queue import QUEUE
-from engine.server.jobs.workers import CREW
+from engine.server.jobs.workers import WORKERS
 from engine.work.queue import ENDED, Job, Jobs, Request
 
 routes = Routes("jobs")
@@ -89,13 +90,14 @@ async def prompt(request: web.Request, body: Prompt) -> web.Response:
     if is_graph(body.prompt):
         workflow = await asyncio.to_thread(converted, workflow, app[REGISTRY])
     targets = body.partial_execution_targets
-    whole, part = await asyncio.to_thread(examine_parts, workflow, app[REGISTRY], app[SETUP], targets)
+    prepared = await asyncio.to_thread(prepare, workflow, app[REGISTRY])
+    whole, part = await asyncio.to_thread(examine_parts, prepared, app[SETTINGS], targets)
     left_out = part is not whole and (targets is None or {*targets} != {*part.targets})
     if not part.can_run or (body.whole and left_out):
         return _refused(whole)
     asked = Request(
         body.prompt_id or uuid.uuid4().hex,
-        part.workflow.document(),
+        part.prepared.workflow.document(),
         workflow.title,
         body.client,
         part.targets if part is not whole else targets,
@@ -113,7 +115,7 @@ async def submit(app: web.Application, asked: Request, *, front: bool = False, p
         number = await app[QUEUE].change(Jobs.add, asked, front=front, priority=priority)
     except ValueError as error:
         raise UsageError(str(error), hint="leave prompt_id out") from None
-    app[CREW].wake()
+    app[WORKERS].wake()
     return number
 
 
@@ -230,7 +232,7 @@ class Free(Body):
 async def free(request: web.Request, body: Free) -> dict[str, Any]:
     """Drop models and results that are held in memory, once nothing runs; those on disk stay."""
     if body.unload_models or body.free_memory:
-        request.app[CREW].free()
+        request.app[WORKERS].free()
     return {}
 
 
@@ -275,7 +277,7 @@ async def cancel(app: web.Application, id: str) -> bool:
         job = await app[QUEUE].ask(Jobs.get, id)
         if job is None or job.state != "running":
             return False
-        if app[CREW].cancel(id, job.worker):
+        if app[WORKERS].cancel(id, job.worker):
             return True
         await asyncio.sleep(LOST_SECONDS)
     return True

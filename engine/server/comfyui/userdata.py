@@ -14,12 +14,12 @@ from aiohttp import web
 from pydantic import Field, JsonValue
 from pydantic_core import from_json
 
+from engine.atomic import settle, write
 from engine.errors import KinographError, MissingError, UsageError
 from engine.server.comfyui.files import headers_of
-from engine.server.files import durable
 from engine.server.files.paths import beneath, existing, walk
 from engine.server.http.routes import Answer, Body, Query, Routes, read_json
-from engine.server.http.settings import SETUP, Setup
+from engine.server.http.settings import SETTINGS, ServerSettings
 
 routes = Routes("userdata")
 
@@ -111,13 +111,13 @@ async def add_user(request: web.Request, body: NewUser) -> str:
 @routes.get("/settings")
 async def settings(request: web.Request) -> dict[str, JsonValue]:
     """All settings, by name."""
-    return await asyncio.to_thread(_settings, request.app[SETUP])
+    return await asyncio.to_thread(_settings, request.app[SETTINGS])
 
 
 @routes.get("/settings/{id}")
 async def setting(request: web.Request, id: str) -> JsonValue:
     """One setting; null if it isn't set."""
-    return (await asyncio.to_thread(_settings, request.app[SETUP])).get(id)
+    return (await asyncio.to_thread(_settings, request.app[SETTINGS])).get(id)
 
 
 @routes.post("/settings", takes="application/json")
@@ -126,31 +126,31 @@ async def change_settings(request: web.Request) -> None:
     changes = await read_json(request)
     if not isinstance(changes, dict):
         raise UsageError("settings are a JSON object")
-    await asyncio.to_thread(_change, request.app[SETUP], changes)
+    await asyncio.to_thread(_change, request.app[SETTINGS], changes)
 
 
 @routes.post("/settings/{id}", takes="application/json")
 async def change_setting(request: web.Request, id: str) -> None:
     """Set one setting, to any JSON."""
-    await asyncio.to_thread(_change, request.app[SETUP], {id: await read_json(request)})
+    await asyncio.to_thread(_change, request.app[SETTINGS], {id: await read_json(request)})
 
 
 @routes.get("/userdata")
 async def list_files(request: web.Request, query: InFolder) -> list[str] | list[list[str]] | list[UserFile]:
     """List the files in one of the user's folders, by names relative to it."""
-    return await asyncio.to_thread(_listed, request.app[SETUP], query)
+    return await asyncio.to_thread(_listed, request.app[SETTINGS], query)
 
 
 @routes.get("/v2/userdata")
 async def list_entries(request: web.Request, query: InPath) -> list[Entry]:
     """List the user's files and folders, below a path if one is given: folders first, then by name."""
-    return await asyncio.to_thread(_entries, request.app[SETUP], query.path)
+    return await asyncio.to_thread(_entries, request.app[SETTINGS], query.path)
 
 
 @routes.get("/userdata/{file}", gives="*/*")
 async def read_file(request: web.Request, file: str) -> web.StreamResponse:
     """A file of the user's; `/` in its name is written `%2F`."""
-    path = await asyncio.to_thread(_existing, request.app[SETUP], file)
+    path = await asyncio.to_thread(_existing, request.app[SETTINGS], file)
     return web.FileResponse(path, headers=headers_of(path, save=True))
 
 
@@ -158,13 +158,13 @@ async def read_file(request: web.Request, file: str) -> web.StreamResponse:
 async def write_file(request: web.Request, file: str, query: Writing) -> str | UserFile:
     """Write a file of the user's, whatever it holds; 409 if it is there and `overwrite` is false."""
     data = await request.read()
-    return await asyncio.to_thread(_write, request.app[SETUP], file, data, query)
+    return await asyncio.to_thread(_write, request.app[SETTINGS], file, data, query)
 
 
 @routes.delete("/userdata/{file}", gives="")
 async def delete_file(request: web.Request, file: str) -> web.Response:
     """Delete a file of the user's."""
-    path = await asyncio.to_thread(_existing, request.app[SETUP], file)
+    path = await asyncio.to_thread(_existing, request.app[SETTINGS], file)
     await asyncio.to_thread(path.unlink)
     return web.Response(status=204)
 
@@ -172,7 +172,7 @@ async def delete_file(request: web.Request, file: str) -> web.Response:
 @routes.post("/userdata/{file}/move/{dest}", may_conflict=True)
 async def move_file(request: web.Request, file: str, dest: str, query: Writing) -> str | UserFile:
     """Give a file of the user's another name; 409 if that is taken and `overwrite` is false."""
-    return await asyncio.to_thread(_move, request.app[SETUP], file, dest, query)
+    return await asyncio.to_thread(_move, request.app[SETTINGS], file, dest, query)
 
 
 @routes.get("/workflow_templates")
@@ -196,20 +196,20 @@ async def extensions(request: web.Request) -> list[str]:
 @routes.get("/embeddings")
 async def embeddings(request: web.Request) -> list[str]:
     """The names of the textual embeddings in the models' folder, without endings."""
-    names = await asyncio.to_thread(_weights, request.app[SETUP].folders.models / "embeddings")
+    names = await asyncio.to_thread(_weights, request.app[SETTINGS].folders.models / "embeddings")
     return [name.rpartition(".")[0] for name in names]
 
 
 @routes.get("/models")
 async def model_folders(request: web.Request) -> list[str]:
     """The folders in that of the models."""
-    return await asyncio.to_thread(_model_folders, request.app[SETUP].folders.models)
+    return await asyncio.to_thread(_model_folders, request.app[SETTINGS].folders.models)
 
 
 @routes.get("/models/{folder}")
 async def models_in(request: web.Request, folder: str) -> list[str]:
     """The models in one of these folders and below."""
-    root = request.app[SETUP].folders.models
+    root = request.app[SETTINGS].folders.models
     if folder not in await asyncio.to_thread(_model_folders, root):
         raise MissingError(f"there is no folder '{folder}' of models")
     return await asyncio.to_thread(_weights, root / folder)
@@ -218,19 +218,19 @@ async def models_in(request: web.Request, folder: str) -> list[str]:
 @routes.get("/features")
 async def features(request: web.Request) -> dict[str, JsonValue]:
     """What this server can do, as its WebSocket tells too."""
-    return features_of(request.app[SETUP])
+    return features_of(request.app[SETTINGS])
 
 
-def features_of(setup: Setup) -> dict[str, JsonValue]:
+def features_of(setup: ServerSettings) -> dict[str, JsonValue]:
     """What a server can do, for clients that ask."""
     return {"supports_preview_metadata": True, "max_upload_size": setup.upload_limit, "kinograph_events": True}
 
 
-def _root(setup: Setup) -> Path:
+def _root(setup: ServerSettings) -> Path:
     return setup.folders.data / "user"
 
 
-def _settings(setup: Setup) -> dict[str, Any]:
+def _settings(setup: ServerSettings) -> dict[str, Any]:
     path = setup.folders.data / "settings.json"
     try:
         read = from_json(path.read_bytes())
@@ -241,15 +241,15 @@ def _settings(setup: Setup) -> dict[str, Any]:
     return read if isinstance(read, dict) else {}
 
 
-def _change(setup: Setup, changes: dict[str, Any]) -> None:
+def _change(setup: ServerSettings, changes: dict[str, Any]) -> None:
     with _CHANGING:
         data = json.dumps(_settings(setup) | changes, indent=2).encode()
         if len(data) > SETTINGS_LIMIT:
             raise web.HTTPRequestEntityTooLarge(SETTINGS_LIMIT, len(data))
-        durable.write(setup.folders.data / "settings.json", data)
+        write(setup.folders.data / "settings.json", data, durable=True)
 
 
-def _listed(setup: Setup, query: InFolder) -> list[str] | list[list[str]] | list[UserFile]:
+def _listed(setup: ServerSettings, query: InFolder) -> list[str] | list[list[str]] | list[UserFile]:
     folder = beneath(_root(setup), query.dir)
     if not folder.is_dir():
         raise MissingError(f"there is no folder '{query.dir}'")
@@ -260,7 +260,7 @@ def _listed(setup: Setup, query: InFolder) -> list[str] | list[list[str]] | list
     return [[name, *name.split("/")] for name in names] if query.split else names
 
 
-def _entries(setup: Setup, name: str) -> list[Entry]:
+def _entries(setup: ServerSettings, name: str) -> list[Entry]:
     root = _root(setup)
     root.mkdir(exist_ok=True)
     folder = beneath(root, name)
@@ -281,11 +281,11 @@ def _entries_of(folder: Path, root: Path) -> Iterator[Entry]:
         yield Entry(name=inner.name, path=inner.relative_to(root).as_posix(), type="directory")
 
 
-def _existing(setup: Setup, name: str) -> Path:
+def _existing(setup: ServerSettings, name: str) -> Path:
     return existing(_path(setup, name), name)
 
 
-def _path(setup: Setup, name: str) -> Path:
+def _path(setup: ServerSettings, name: str) -> Path:
     """Where a file of the user's is, or would be; the stock front end keeps a hidden one."""
     path = beneath(_root(setup), name, hidden=True)
     if path == Path(os.path.realpath(_root(setup))):
@@ -293,19 +293,19 @@ def _path(setup: Setup, name: str) -> Path:
     return path
 
 
-def _write(setup: Setup, name: str, data: bytes, query: Writing) -> str | UserFile:
+def _write(setup: ServerSettings, name: str, data: bytes, query: Writing) -> str | UserFile:
     path = _path(setup, name)
     _may_write(path, name, query)
-    durable.write(path, data)
+    write(path, data, durable=True)
     return _written(setup, path, query)
 
 
-def _move(setup: Setup, name: str, to: str, query: Writing) -> str | UserFile:
+def _move(setup: ServerSettings, name: str, to: str, query: Writing) -> str | UserFile:
     source, target = _existing(setup, name), _path(setup, to)
     _may_write(target, to, query)
     target.parent.mkdir(parents=True, exist_ok=True)
     source.replace(target)
-    durable.settle(target.parent)
+    settle(target.parent)
     return _written(setup, target, query)
 
 
@@ -316,7 +316,7 @@ def _may_write(path: Path, name: str, query: Writing) -> None:
         raise web.HTTPConflict(text=f"there is '{name}' already")
 
 
-def _written(setup: Setup, path: Path, query: Writing) -> str | UserFile:
+def _written(setup: ServerSettings, path: Path, query: Writing) -> str | UserFile:
     about = _about(path, Path(os.path.realpath(_root(setup))))
     return about if query.full_info else about.path
 

@@ -7,7 +7,8 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.server.files import durable, pictures
+from engine.atomic import write
+from engine.server.files import pictures
 
 BUDGET = 256 << 20
 """Bytes that small pictures take together."""
@@ -34,7 +35,7 @@ class Thumbnails:
         return self.folder / f"{hashlib.sha256(told.encode()).hexdigest()}.jpg"
 
     def _keep(self, path: Path, data: bytes) -> None:
-        durable.write(path, data)
+        write(path, data)
         if path.name[0] == "0":  # one in sixteen: looking through the folder takes longer than writing
             self.trim()
 

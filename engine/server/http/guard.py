@@ -17,7 +17,7 @@ from aiohttp import web
 
 from engine.errors import Problem
 from engine.server.http.routes import refusal
-from engine.server.http.settings import SETUP, Setup
+from engine.server.http.settings import SETTINGS, ServerSettings
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -42,7 +42,7 @@ def is_loopback(host: str) -> bool:
 @web.middleware
 async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Refuse what may not be asked."""
-    setup = request.app[SETUP]
+    setup = request.app[SETTINGS]
     if problem := _foreign(request, setup):
         return refusal(403, "forbidden", [problem])
     if setup.token and not _may(request, setup.token):
@@ -67,7 +67,7 @@ async def add_headers(request: web.Request, response: web.StreamResponse) -> Non
         response.headers["Cache-Control"] = "public, max-age=31536000, immutable"  # their names change with them
 
 
-def _foreign(request: web.Request, setup: Setup) -> Problem | None:
+def _foreign(request: web.Request, setup: ServerSettings) -> Problem | None:
     """What is wrong with where a request comes from."""
     host = _name(request.headers.get("Host", ""))
     if host is None or not _is_ours(host, setup):
@@ -87,7 +87,7 @@ def _is_visit(request: web.Request) -> bool:
     return request.method == "GET" and request.path == "/" and request.headers.get("Sec-Fetch-Mode") == "navigate"
 
 
-def _is_ours(host: str, setup: Setup) -> bool:
+def _is_ours(host: str, setup: ServerSettings) -> bool:
     if host in LOOPBACK or host in setup.hosts:
         return True
     return bool(setup.token) and (_is_address(host) or host in (socket.gethostname().lower(), setup.host))

@@ -11,14 +11,13 @@ import networkx as nx
 from aiohttp import web
 
 from engine.document import reading
-from engine.document.prepared import models_of
-from engine.document.subgraphs import inlined, outermost
+from engine.document.prepared import Prepared, prepare
+from engine.document.subgraphs import outermost
 from engine.document.workflow import Workflow, as_link
 from engine.errors import KinographError, MissingError, Problem
 from engine.graph.check import check
-from engine.models import can_fetch
 from engine.registry import Registry
-from engine.server.http.settings import REGISTRY, SETUP, Setup
+from engine.server.http.settings import REGISTRY, SETTINGS, ServerSettings
 
 MOST_NODES = 20_000
 """Nodes that a workflow may have, its subgraphs' definitions included."""
@@ -28,7 +27,7 @@ MOST_NODES = 20_000
 class Checked:
     """A workflow and what was found."""
 
-    workflow: Workflow
+    prepared: Prepared
     nodes: int = 0
     targets: tuple[str, ...] = ()
     """What a run of it is for; none if it can't be run."""
@@ -53,54 +52,42 @@ def parse(data: Any, registry: Registry) -> Workflow:
     return workflow
 
 
-def examine(workflow: Workflow, registry: Registry, setup: Setup, targets: Sequence[str] | None = None) -> Checked:
+def examine(prepared: Prepared, setup: ServerSettings, targets: Sequence[str] | None = None) -> Checked:
     """Check a workflow; may take as long as it takes to read the files that it names for the first time."""
-    roots = setup.folders.roots
+    roots, count = setup.folders.roots, len(prepared.workflow.graph)
     try:
-        graph = check(workflow, registry, base=setup.folders.input, targets=targets, roots=roots)
+        graph = check(prepared, base=setup.folders.input, targets=targets, roots=roots)
     except MissingError as error:
-        fetchable = {
-            place for source, places in models_of(workflow, registry).items() if can_fetch(source) for place in places
-        }
-        only_models = all((problem.node, problem.input) in fetchable for problem in error.problems)
-        wanted = tuple(_saving(workflow, registry) if targets is None else targets)
-        return Checked(workflow, len(workflow.graph), wanted, missing=error.problems, fetchable=only_models)
+        wanted, fetchable = tuple(prepared.saving if targets is None else targets), prepared.can_fetch(error.problems)
+        return Checked(prepared, count, wanted, missing=error.problems, fetchable=fetchable)
     except KinographError as error:
-        return Checked(workflow, len(workflow.graph), problems=error.problems)
-    return Checked(workflow, len(graph.order), graph.targets)
+        return Checked(prepared, count, problems=error.problems)
+    return Checked(prepared, len(graph.order), graph.targets)
 
 
-def examine_parts(
-    workflow: Workflow, registry: Registry, setup: Setup, targets: Sequence[str] | None
-) -> tuple[Checked, Checked]:
+def examine_parts(prepared: Prepared, setup: ServerSettings, targets: Sequence[str] | None) -> tuple[Checked, Checked]:
     """A workflow as it is, and the part of it that can be run: what all is wrong leads to is left out.
 
     As the protocol has it: what can be run is run, and the rest is reported.
     """
-    whole = examine(workflow, registry, setup, targets)
+    whole = examine(prepared, setup, targets)
     if whole.can_run:
         return whole, whole
     if any(problem.node is None for problem in whole.problems):
         return whole, whole
     links: nx.DiGraph[str] = nx.DiGraph()
-    links.add_nodes_from(workflow.graph)
-    for name, entry in workflow.graph.items():
+    graph = prepared.workflow.graph
+    links.add_nodes_from(graph)
+    for name, entry in graph.items():
         links.add_edges_from((link.node, name) for value in entry.inputs.values() if (link := as_link(value)))
     bad = [outermost(problem.node) for problem in (*whole.problems, *whole.missing) if problem.node is not None]
     spoilt = {node for layer in nx.bfs_layers(links, [node for node in bad if node in links]) for node in layer}
-    wanted = _saving(workflow, registry) if targets is None else targets
+    wanted = prepared.saving if targets is None else targets
     good = [node for node in wanted if outermost(node) not in spoilt]
     if not good:
         return whole, whole
-    found = examine(workflow.up_to(*map(outermost, good)), registry, setup, good)
+    found = examine(prepared.up_to(*map(outermost, good)), setup, good)
     return whole, replace(found, targets=tuple(good)) if found.can_run else found
-
-
-def _saving(workflow: Workflow, registry: Registry) -> list[str]:
-    """The nodes that save, subgraphs with such nodes within included."""
-    flat = inlined(workflow, registry).workflow.graph
-    saving = (node for node, entry in flat.items() if (kind := registry.get(entry.class_type)) and kind.spec.saves)
-    return [*dict.fromkeys(map(outermost, saving))]
 
 
 def node_errors(checked: Checked) -> dict[str, dict[str, Any]]:
@@ -110,7 +97,7 @@ def node_errors(checked: Checked) -> dict[str, dict[str, Any]]:
         if problem.node is None:
             continue
         node = outermost(problem.node)
-        entry = checked.workflow.graph.get(node)
+        entry = checked.prepared.workflow.graph.get(node)
         about = found.setdefault(
             node, {"errors": [], "dependent_outputs": [], "class_type": entry and entry.class_type}
         )
@@ -126,6 +113,11 @@ async def parsed(app: web.Application, data: Any) -> Workflow:
     return await asyncio.to_thread(parse, data, app[REGISTRY])
 
 
-async def examined(app: web.Application, workflow: Workflow, targets: Sequence[str] | None = None) -> Checked:
+async def prepared(app: web.Application, data: Any) -> Prepared:
+    """The same, made ready."""
+    return await asyncio.to_thread(lambda: prepare(parse(data, app[REGISTRY]), app[REGISTRY]))
+
+
+async def examined(app: web.Application, prepared: Prepared, targets: Sequence[str] | None = None) -> Checked:
     """`examine`, while the event loop goes on."""
-    return await asyncio.to_thread(examine, workflow, app[REGISTRY], app[SETUP], targets)
+    return await asyncio.to_thread(examine, prepared, app[SETTINGS], targets)

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from aiohttp import web
 
 from engine.document.subgraphs import outermost
-from engine.server.comfyui.messages import Message, Story
+from engine.server.comfyui.messages import JobMessages, Message
 from engine.server.comfyui.prompts import left
 from engine.server.jobs.queue import Queue
 from engine.server.jobs.workers import until_it_works
-from engine.server.live.clients import Hub
+from engine.server.live.clients import Clients
 from engine.server.own.control import overview
+from engine.work.messages import JobBegun, JobEnded, JobEvents, JobPreview, ModelFetched, ModelProgress, Report
 from engine.work.queue import Jobs
 
 QUEUE_SECONDS = 0.1
@@ -26,35 +27,35 @@ QUEUE_BYTES = 4_000_000
 class _Watched:
     """A job that is being done."""
 
-    def __init__(self, story: Story, client: str | None) -> None:
+    def __init__(self, story: JobMessages, client: str | None) -> None:
         self.story = story
         self.client = client
 
 
-class News:
-    """Takes what the crew tells.
+class Broadcaster:
+    """Takes what the workers tell.
 
     Args:
         app: the application, for what changes of the queue are told with.
-        hub: the clients.
+        clients: the clients.
         queue: where the jobs are.
     """
 
-    def __init__(self, app: web.Application, hub: Hub, queue: Queue) -> None:
+    def __init__(self, app: web.Application, clients: Clients, queue: Queue) -> None:
         self._app = app
-        self._hub = hub
+        self._clients = clients
         self._queue = queue
         self._watched: dict[str, _Watched] = {}
-        self._line: asyncio.Queue[tuple[Mapping[str, Any], bytes]] = asyncio.Queue()
+        self._line: asyncio.Queue[tuple[Report, bytes]] = asyncio.Queue()
         self._changed = asyncio.Event()
 
-    def tell(self, message: Mapping[str, Any], data: bytes) -> None:
+    def tell(self, report: Report, data: bytes) -> None:
         """Hand on what a worker tells, in its turn."""
-        self._line.put_nowait((message, data))
+        self._line.put_nowait((report, data))
 
     def lost(self, job: str) -> None:
         """A job's worker is gone: it has ended, or waits again."""
-        self._line.put_nowait(({"ended": job}, b""))
+        self._line.put_nowait((JobEnded(job=job), b""))
 
     def changed(self) -> None:
         """The queue has changed."""
@@ -74,32 +75,31 @@ class News:
 
     async def _hand_on(self) -> None:
         while True:
-            message, data = await self._line.get()
-            if "begun" in message:
-                await self._begin(message["begun"])
-            elif "ended" in message:
-                await self._end(message["ended"])
-            elif "model" in message:
-                self._hub.tell_ours("model", message["model"], needed=False)
-            elif watched := self._watched.get(message.get("job", "")):
-                self._pass_on(watched, message, data)
+            report, data = await self._line.get()
+            match report:
+                case JobBegun(job=job):
+                    await self._begin(job)
+                case JobEnded(job=job):
+                    await self._end(job)
+                case ModelProgress() | ModelFetched():
+                    about = report.model_dump(exclude={"message", "job"})
+                    self._clients.tell_ours("model", about, needed=False)
+                case JobEvents(job=job) if watched := self._watched.get(job):
+                    self._pass_on(watched, report.events)
+                case JobPreview(job=job, node=node) if watched := self._watched.get(job):
+                    self._clients.preview(job, node, outermost(node), data, of=watched.client)
 
-    def _pass_on(self, watched: _Watched, message: Mapping[str, Any], data: bytes) -> None:
+    def _pass_on(self, watched: _Watched, events: list[dict[str, Any]]) -> None:
         job, client = watched.story.job, watched.client
-        if "preview" in message:
-            node = message["preview"]
-            self._hub.preview(job, node, outermost(node), data, of=client)
-            return
-        events = message["events"]
-        self._hub.tell_ours("kinograph", {"job": job, "events": events})
+        self._clients.tell_ours("kinograph", {"job": job, "events": events})
         told = list(watched.story.tell(events))
         if client is None:
             return
         for kind, about in told:
-            self._hub.tell(kind, about, to=client, needed=not kind.startswith("progress"))
+            self._clients.tell(kind, about, to=client, needed=not kind.startswith("progress"))
         for event in events:
             if event["event"] == "node_text":
-                self._hub.text(event["node"], event["text"], to=client)
+                self._clients.text(event["node"], event["text"], to=client)
 
     async def _begin(self, job: str) -> None:
         def told(jobs: Jobs) -> tuple[list[str], str | None]:
@@ -109,18 +109,19 @@ class News:
             return [] if asked.axes else list(asked.document["graph"]), asked.client
 
         nodes, client = await self._queue.ask(told)
-        watched = self._watched[job] = _Watched(Story(job, nodes), client)
+        watched = self._watched[job] = _Watched(JobMessages(job, nodes), client)
         if client is not None:
-            self._hub.tell(*watched.story.begun(), to=client)
+            self._clients.tell(*watched.story.begun(), to=client)
         self.changed()
 
     async def _end(self, name: str) -> None:
         """Tell how a job ended, if it has; its history is written by now. Only then does it remain no longer."""
         watched, job = self._watched.pop(name, None), await self._queue.ask(Jobs.untold, name)
         if job and job.client is not None:
-            story = watched.story if watched else Story(name, ())  # its worker may have died before it told anything
+            # its worker may have died before it said anything
+            story = watched.story if watched else JobMessages(name, ())
             for kind, about in story.ended(job):
-                self._hub.tell(kind, about, to=job.client)
+                self._clients.tell(kind, about, to=job.client)
         if job:
             await until_it_works(self._queue.ask, Jobs.told, name)
         self.changed()
@@ -130,10 +131,10 @@ class News:
             await self._changed.wait()
             self._changed.clear()
             status = {"status": {"exec_info": {"queue_remaining": await left(self._app)}}}
-            nbytes = self._hub.tell("status", status)
-            if self._hub.has_ours:
-                nbytes += self._hub.tell_ours("queue", await overview(self._app))
+            nbytes = self._clients.tell("status", status)
+            if self._clients.has_ours:
+                nbytes += self._clients.tell_ours("queue", await overview(self._app))
             await asyncio.sleep(QUEUE_SECONDS + nbytes / QUEUE_BYTES)
 
 
-NEWS = web.AppKey("news", News)
+BROADCASTER = web.AppKey("broadcaster", Broadcaster)

@@ -87,7 +87,7 @@ class Client:
         self._cut()
 
 
-class Hub:
+class Clients:
     """All clients."""
 
     def __init__(self) -> None:
@@ -165,4 +165,4 @@ def _preview_form(features: Features) -> Literal["plain", "with data"] | None:
     return "with data" if features["supports_preview_metadata"] else "plain"
 
 
-HUB = web.AppKey("hub", Hub)
+CLIENTS = web.AppKey("clients", Clients)

@@ -8,8 +8,8 @@ from aiohttp import web
 
 from engine.server.http.routes import OWN, Routes
 from engine.server.jobs.queue import QUEUE
-from engine.server.jobs.workers import CREW
-from engine.server.live.clients import HUB
+from engine.server.jobs.workers import WORKERS
+from engine.server.live.clients import CLIENTS
 from engine.work.queue import Jobs
 
 routes = Routes("control")
@@ -18,7 +18,7 @@ routes = Routes("control")
 @routes.get(f"{OWN}/health")
 async def health(request: web.Request) -> dict[str, Any]:
     """Whether the server can do jobs: its workers, and what they are at."""
-    nbytes = await request.app[CREW].nbytes()
+    nbytes = await request.app[WORKERS].nbytes()
     workers = [{"device": each.device, "job": each.job, "bytes": taken} for each, taken in nbytes.items()]
     return {"status": "ok" if workers else "starting", "workers": workers}
 
@@ -27,11 +27,11 @@ async def health(request: web.Request) -> dict[str, Any]:
 async def metrics(request: web.Request) -> web.Response:
     """Counts in Prometheus' text format."""
     app = request.app
-    counts, nbytes = await app[QUEUE].ask(Jobs.counts), await app[CREW].nbytes()
+    counts, nbytes = await app[QUEUE].ask(Jobs.counts), await app[WORKERS].nbytes()
     lines = ["# HELP kinograph_jobs Jobs in the queue and its history, by state.", "# TYPE kinograph_jobs gauge"]
     lines += [f'kinograph_jobs{{state="{state}"}} {count}' for state, count in counts.items()]
     lines += ["# HELP kinograph_clients WebSocket clients.", "# TYPE kinograph_clients gauge"]
-    lines += [f"kinograph_clients {len(app[HUB])}"]
+    lines += [f"kinograph_clients {len(app[CLIENTS])}"]
     lines += ["# HELP kinograph_worker_bytes Memory of each worker.", "# TYPE kinograph_worker_bytes gauge"]
     lines += [f'kinograph_worker_bytes{{device="{each.device}"}} {taken}' for each, taken in nbytes.items()]
     return web.Response(text="\n".join(lines) + "\n", content_type="text/plain", charset="utf-8")

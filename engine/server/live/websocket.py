@@ -12,10 +12,10 @@ from aiohttp import WSMsgType, web
 from engine.server.comfyui.prompts import left
 from engine.server.comfyui.userdata import features_of
 from engine.server.http.routes import Routes
-from engine.server.http.settings import SETUP
-from engine.server.jobs.workers import CREW
-from engine.server.live.broadcast import NEWS
-from engine.server.live.clients import HUB, Client
+from engine.server.http.settings import SETTINGS
+from engine.server.jobs.workers import WORKERS
+from engine.server.live.broadcast import BROADCASTER
+from engine.server.live.clients import CLIENTS, Client
 from engine.server.own.control import overview
 
 routes = Routes("socket")
@@ -35,17 +35,17 @@ async def connect(request: web.Request) -> web.WebSocketResponse:
     client, remaining = Client(sid, socket, request.transport.abort), await left(app)
     status = {"status": {"exec_info": {"queue_remaining": remaining}}, "sid": sid}
     client.offer(json.dumps({"type": "status", "data": status}))  # first of all: clients wait for their id
-    for kind, data in app[NEWS].now(sid):
+    for kind, data in app[BROADCASTER].now(sid):
         client.offer(json.dumps({"type": kind, "data": data}))
-    app[HUB].add(client)
+    app[CLIENTS].add(client)
     sending = asyncio.create_task(client.send())
     try:
         async for message in socket:
             if message.type is WSMsgType.TEXT:
                 await _hear(app, client, message.data)
     finally:
-        app[HUB].remove(client)
-        app[CREW].show_previews(app[HUB].wants_previews)
+        app[CLIENTS].remove(client)
+        app[WORKERS].show_previews(app[CLIENTS].wants_previews)
         sending.cancel()
     return socket
 
@@ -60,7 +60,7 @@ async def _hear(app: web.Application, client: Client, text: str) -> None:
         return
     if message.get("type") == "feature_flags":
         client.features = message["data"]
-        client.offer(json.dumps({"type": "feature_flags", "data": features_of(app[SETUP])}))
-        app[CREW].show_previews(app[HUB].wants_previews)
+        client.offer(json.dumps({"type": "feature_flags", "data": features_of(app[SETTINGS])}))
+        app[WORKERS].show_previews(app[CLIENTS].wants_previews)
         if client.is_ours:
             client.offer(json.dumps({"type": "queue", "data": await overview(app)}))

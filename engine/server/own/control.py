@@ -17,9 +17,9 @@ from engine.server.comfyui.files import received
 from engine.server.comfyui.prompts import JobId, cancel, submit
 from engine.server.http.routes import OWN, Answer, Body, Query, Routes, problem_data, read_json
 from engine.server.http.settings import REGISTRY
-from engine.server.jobs.checking import examined, parsed
+from engine.server.jobs.checking import examined, parsed, prepared
 from engine.server.jobs.queue import QUEUE
-from engine.server.jobs.workers import CREW
+from engine.server.jobs.workers import WORKERS
 from engine.work.queue import ENDED, Job, Jobs, Request
 
 routes = Routes("control")
@@ -35,7 +35,7 @@ class Checkable(Body):
 @routes.post(f"{OWN}/validate")
 async def validate(request: web.Request, body: Checkable) -> dict[str, Any]:
     """Check a workflow without running it; tells all that is wrong with it, and what is missing."""
-    found = await examined(request.app, await parsed(request.app, body.workflow))
+    found = await examined(request.app, await prepared(request.app, body.workflow))
     return {
         "valid": found.can_run,
         "nodes": found.nodes,
@@ -85,17 +85,18 @@ class Sweep(Checkable):
 async def sweep(request: web.Request, body: Sweep) -> dict[str, Any]:
     """Run a workflow with every combination of some inputs' values; makes a contact sheet and a table."""
     app = request.app
-    workflow = await parsed(app, body.workflow)
+    ready = await prepared(app, body.workflow)
+    title = ready.workflow.title
     axes = [Axis(axis.name, tuple(_text(value) for value in axis.values)) for axis in body.axes]
-    made = await asyncio.to_thread(combinations, Document(workflow, workflow.title, None), app[REGISTRY], axes)
+    made = await asyncio.to_thread(combinations, Document(ready, title, None), axes)
     for document in made.values():
-        found = await examined(app, document.workflow)
+        found = await examined(app, document.prepared)
         if not found.can_run:
             refusal = WorkflowError if found.problems else MissingError
             raise refusal.of(found.problems + found.missing)
-    title = workflow.title or "Sweep"
     written = [{"name": axis.name, "values": list(axis.values)} for axis in axes]
-    asked = Request(body.prompt_id or uuid.uuid4().hex, workflow.document(), title, body.client_id, axes=written)
+    name = body.prompt_id or uuid.uuid4().hex
+    asked = Request(name, ready.workflow.document(), title or "Sweep", body.client_id, axes=written)
     number = await submit(app, asked, priority=body.priority)
     return {"prompt_id": asked.id, "number": number, "combinations": len(made)}
 
@@ -175,7 +176,7 @@ async def retry(request: web.Request, id: str) -> dict[str, bool]:
     """Run a job again that failed or was cancelled; what it had finished is taken from the cache."""
     if not await request.app[QUEUE].change(Jobs.retry, id):
         raise await _refusal(request, id, "neither failed nor was cancelled")
-    request.app[CREW].wake()
+    request.app[WORKERS].wake()
     return {"pending": True}
 
 
@@ -219,7 +220,7 @@ async def pause(request: web.Request) -> dict[str, bool]:
 async def resume(request: web.Request) -> dict[str, bool]:
     """Go on."""
     await request.app[QUEUE].change(Jobs.pause, False)
-    request.app[CREW].wake()
+    request.app[WORKERS].wake()
     return {"paused": False}
 
 

@@ -23,8 +23,8 @@ from engine.server.comfyui.files import Listed, Named
 from engine.server.files.paths import Found, beneath, existing, found, walk
 from engine.server.files.thumbnails import Thumbnails
 from engine.server.http.routes import OWN, Answer, Query, Routes
-from engine.server.http.settings import REGISTRY, SETUP, Folders
-from engine.work.media import kind_of
+from engine.server.http.settings import REGISTRY, SETTINGS, Folders
+from engine.work.media import media_type
 
 routes = Routes("outputs")
 
@@ -89,13 +89,13 @@ class Carried:
 @routes.get(f"{OWN}/outputs")
 async def outputs(request: web.Request, query: Wanted) -> Page:
     """Search what has been saved, the latest first."""
-    return await asyncio.to_thread(page, request.app[SETUP].folders, query)
+    return await asyncio.to_thread(page, request.app[SETTINGS].folders, query)
 
 
 @routes.get(f"{OWN}/outputs/workflow")
 async def workflow_of(request: web.Request, query: Named) -> dict[str, JsonValue]:
     """The workflow that a file carries: a PNG or an MP4 that Kinograph saved, or a workflow file."""
-    folders = request.app[SETUP].folders
+    folders = request.app[SETTINGS].folders
     path = await asyncio.to_thread(found, folders, query.filename, query.subfolder, query.type)
     return (await asyncio.to_thread(read, str(path), request.app[REGISTRY])).workflow.document()
 
@@ -105,7 +105,7 @@ async def delete(request: web.Request, query: InOutput) -> web.Response:
     """Delete one file of the output folder."""
 
     def remove() -> None:
-        path = beneath(request.app[SETUP].folders.output, query.subfolder, query.filename)
+        path = beneath(request.app[SETTINGS].folders.output, query.subfolder, query.filename)
         existing(path, query.filename).unlink()
 
     await asyncio.to_thread(remove)
@@ -115,7 +115,7 @@ async def delete(request: web.Request, query: InOutput) -> web.Response:
 @routes.get(f"{OWN}/thumbnail", gives="image/jpeg")
 async def thumbnail(request: web.Request, query: Small) -> web.StreamResponse:
     """A small JPEG of a picture, or of a video's first frame."""
-    folders = request.app[SETUP].folders
+    folders = request.app[SETTINGS].folders
     path = await asyncio.to_thread(found, folders, query.filename, query.subfolder, query.type)
     small = await Thumbnails(folders.data / "thumbnails").of(path, query.size)
     return web.FileResponse(small, headers={"Content-Type": "image/jpeg", "Cache-Control": "private, no-cache"})
@@ -140,7 +140,7 @@ def _matching(files: list[Found], wanted: Wanted) -> Iterator[Found]:
 
 
 def _kind(file: Found) -> Kind:
-    return KINDS[kind_of(file.path)]
+    return KINDS[media_type(file.path)]
 
 
 def _item(file: Found) -> Item:

@@ -13,26 +13,23 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import psutil
 from aiohttp import web
 from pydantic import Field, JsonValue
 
-from engine.document.prepared import models_of
 from engine.errors import MissingError, UsageError, WorkflowError
 from engine.graph.confinement import Confinement
 from engine.models import can_fetch, find
 from engine.models.listing import here
 from engine.models.sources import is_path
-from engine.run.session import opened
+from engine.run.session import open_disk
 from engine.server.files.paths import walk
 from engine.server.http.routes import OWN, Answer, Body, Query, Routes
-from engine.server.http.settings import REGISTRY, SETUP, Folders, Setup
-from engine.server.jobs.checking import parsed
+from engine.server.http.settings import SETTINGS, Folders, ServerSettings
+from engine.server.jobs.checking import prepared
 from engine.store.disk import Disk
-from engine.store.sizes import parsed_size
 
 routes = Routes("models")
 
@@ -193,20 +190,21 @@ async def fetching(app: web.Application) -> AsyncIterator[None]:
 @routes.get(f"{OWN}/models")
 async def models(request: web.Request, query: Sought) -> list[Model]:
     """List the models that are here: those in the models' folder, that come with Kinograph, and that were fetched."""
-    found = await asyncio.to_thread(_here, request.app[SETUP].folders)
+    found = await asyncio.to_thread(_here, request.app[SETTINGS].folders)
     return [model for model in found if model.source.startswith(query.folder)]
 
 
 @routes.post(f"{OWN}/models/needed")
 async def needed(request: web.Request, body: HasWorkflow) -> list[Needed]:
     """List the models that a workflow needs, and which of them are here."""
-    workflow, app = await parsed(request.app, body.workflow), request.app
+    app = request.app
+    sources = (await prepared(app, body.workflow)).models
 
     def looked() -> list[Needed]:
-        sources = models_of(workflow, app[REGISTRY])
-        confinement = Confinement(app[SETUP].folders.roots)
+        confinement = Confinement(app[SETTINGS].folders.roots)
         return [
-            Needed(source=source, here=_is_here(source, confinement), nodes=nodes) for source, nodes in sources.items()
+            Needed(source=source, here=_is_here(source, confinement), nodes=list(sockets))
+            for source, sockets in sources.items()
         ]
 
     return await asyncio.to_thread(looked)
@@ -228,7 +226,7 @@ async def fetch(request: web.Request, body: HasSource) -> Fetching:
 
 @routes.post(f"{OWN}/models/cancel")
 async def cancel(request: web.Request, body: HasSource) -> Fetching:
-    """Stop fetching a model; what has come of it is kept for another time."""
+    """Cancellation fetching a model; what has come of it is kept for another time."""
     fetches = request.app[FETCHES]
     if body.source not in fetches.tasks:
         raise MissingError("that model is not being fetched")
@@ -239,19 +237,19 @@ async def cancel(request: web.Request, body: HasSource) -> Fetching:
 @routes.get(f"{OWN}/cache")
 async def cache(request: web.Request) -> CacheState:
     """Tell what is kept between runs."""
-    return await asyncio.to_thread(_kept, request.app[SETUP])
+    return await asyncio.to_thread(_kept, request.app[SETTINGS])
 
 
 @routes.post(f"{OWN}/cache/trim")
 async def trim(request: web.Request, body: HasBytes) -> Trimmed:
     """Remove what is worth least until the rest takes so many bytes."""
-    return await asyncio.to_thread(_trimmed, request.app[SETUP], body.bytes)
+    return await asyncio.to_thread(_trimmed, request.app[SETTINGS], body.bytes)
 
 
 @routes.post(f"{OWN}/cache/clear")
 async def clear(request: web.Request) -> Trimmed:
     """Remove all that is kept between runs."""
-    return await asyncio.to_thread(_trimmed, request.app[SETUP], 0)
+    return await asyncio.to_thread(_trimmed, request.app[SETTINGS], 0)
 
 
 @routes.get("/system_stats")
@@ -283,20 +281,19 @@ def _is_here(source: str, confinement: Confinement) -> bool:
         return False
 
 
-def _disk(setup: Setup) -> Disk:
-    folder, size = setup.cache.get("dir"), setup.cache.get("disk")
-    return opened(Path(folder) if folder else None, parsed_size("--cache-disk", size) if size else None)
+def _disk(setup: ServerSettings) -> Disk:
+    return open_disk(setup.cache.folder, setup.cache.disk)
 
 
 def _about(disk: Disk) -> dict[str, Any]:
     return {"folder": str(disk.folder), "results": len(disk), "bytes": disk.nbytes, "budget": disk.budget}
 
 
-def _kept(setup: Setup) -> CacheState:
+def _kept(setup: ServerSettings) -> CacheState:
     return CacheState(**_about(_disk(setup)))
 
 
-def _trimmed(setup: Setup, budget: int) -> Trimmed:
+def _trimmed(setup: ServerSettings, budget: int) -> Trimmed:
     disk = _disk(setup)
     files, nbytes = disk.trim(budget)
     return Trimmed(**_about(disk), removed=files, removed_bytes=nbytes)

@@ -27,11 +27,11 @@ from aiohttp import web
 from pydantic import JsonValue
 from pydantic_core import from_json
 
+from engine.atomic import settle, unfinished, write
 from engine.document.shipped import shipped, shipped_media
 from engine.errors import MissingError, UsageError, WorkflowError, suggestion
-from engine.server.files import durable
 from engine.server.http.routes import OWN, Answer, Query, Routes, read_json
-from engine.server.http.settings import SETUP
+from engine.server.http.settings import SETTINGS
 from engine.server.jobs.checking import parsed
 
 routes = Routes("workflows")
@@ -182,7 +182,7 @@ async def template(request: web.Request, name: str) -> dict[str, JsonValue]:
     found = shipped()
     if name not in found:
         raise MissingError(f"no workflow '{name}' comes with Kinograph", hint=suggestion(name, found))
-    return await asyncio.to_thread(_template, name, found[name], request.app[SETUP].folders.input)
+    return await asyncio.to_thread(_template, name, found[name], request.app[SETTINGS].folders.input)
 
 
 def folder_name(name: str) -> str:
@@ -208,7 +208,7 @@ def thinned(versions: Iterable[Version]) -> list[Version]:
 
 
 def _root(request: web.Request) -> Path:
-    return request.app[SETUP].folders.data / "workflows"
+    return request.app[SETTINGS].folders.data / "workflows"
 
 
 async def _apart(function: Callable[..., T], *args: object) -> T:
@@ -265,13 +265,13 @@ def _save(root: Path, name: str, document: dict[str, Any], after: int | None = N
     _tidy(root)
     if kept:
         _tidy(folder)
-        durable.write(folder / file, data)
+        write(folder / file, data, durable=True)
     else:
-        beside = root / f".{uuid.uuid4().hex}"
-        durable.write(beside / "name.txt", name.encode())
-        durable.write(beside / file, data)
-        beside.rename(folder)
-        durable.settle(root)
+        with unfinished(root, suffix="") as part:
+            write(part / "name.txt", name.encode(), durable=True)
+            write(part / file, data, durable=True)
+            part.rename(folder)
+        settle(root)
     for one in thinned(_in(folder)):
         one.path.unlink()
     return SavedAs(name=name, version=number)
@@ -288,7 +288,7 @@ def _delete(root: Path, name: str) -> None:
     _versions_of(root, name)
     gone = root / f".{uuid.uuid4().hex}"
     (root / folder_name(name)).rename(gone)
-    durable.settle(root)
+    settle(root)
     shutil.rmtree(gone)
 
 
@@ -345,7 +345,7 @@ def _document(path: Path) -> dict[str, Any]:
 def _template(name: str, path: Path, inputs: Path) -> dict[str, Any]:
     for media in shipped_media(name):
         if not (inputs / media.name).exists():
-            durable.write(inputs / media.name, media.read_bytes())
+            write(inputs / media.name, media.read_bytes(), durable=True)
     return _document(path)
 
 

@@ -10,8 +10,9 @@ from typing import Any
 from aiohttp import web
 
 from engine.server.jobs.queue import QUEUE, Queue
-from engine.server.live.broadcast import QUEUE_BYTES, QUEUE_SECONDS, News
-from engine.server.live.clients import Client, Hub
+from engine.server.live.broadcast import QUEUE_BYTES, QUEUE_SECONDS, Broadcaster
+from engine.server.live.clients import Client, Clients
+from engine.work.messages import JobBegun, JobEnded
 from engine.work.queue import Jobs, Request
 
 
@@ -42,14 +43,14 @@ class Counting(Client):
         self.nbytes += len(message)
 
 
-def told(folder: Path, clients: int, jobs: int, seconds: float) -> list[Counting]:
+def sent(folder: Path, count: int, jobs: int, seconds: float) -> list[Counting]:
     """Clients of a queue that changes all the time."""
 
     async def main() -> list[Counting]:
-        app, hub, made = web.Application(), Hub(), [Counting() for _ in range(clients)]
+        app, clients, made = web.Application(), Clients(), [Counting() for _ in range(count)]
         queue = app[QUEUE] = Queue(folder / "jobs.sqlite")
         for client in made:
-            hub.add(client)
+            clients.add(client)
             client.sid = None
 
         def fill(queue: Jobs) -> None:
@@ -57,11 +58,11 @@ def told(folder: Path, clients: int, jobs: int, seconds: float) -> list[Counting
                 queue.add(Request(str(number), {"kinograph": 1, "graph": {}}))
 
         await queue.ask(fill)
-        news: Any = News(app, hub, queue)
-        running = asyncio.create_task(news.run())
+        broadcaster: Any = Broadcaster(app, clients, queue)
+        running = asyncio.create_task(broadcaster.run())
         end = asyncio.get_running_loop().time() + seconds
         while asyncio.get_running_loop().time() < end:
-            news.changed()
+            broadcaster.changed()
             await asyncio.sleep(0.01)
         running.cancel()
         await queue.close()
@@ -71,13 +72,13 @@ def told(folder: Path, clients: int, jobs: int, seconds: float) -> list[Counting
 
 
 def test_with_many_clients_and_a_long_queue_changes_are_gathered(tmp_path: Path) -> None:
-    clients = told(tmp_path, clients=200, jobs=100, seconds=1.0)
+    clients = sent(tmp_path, count=200, jobs=100, seconds=1.0)
     once = max(client.nbytes / client.messages for client in clients) * 2 * len(clients)
     assert sum(client.nbytes for client in clients) <= QUEUE_BYTES + 2 * once
 
 
 def test_with_one_client_they_are_told_at_once(tmp_path: Path) -> None:
-    (client,) = told(tmp_path, clients=1, jobs=100, seconds=1.0)
+    (client,) = sent(tmp_path, count=1, jobs=100, seconds=1.0)
     assert client.messages > 0.5 / QUEUE_SECONDS
 
 
@@ -89,17 +90,17 @@ def test_a_job_remains_until_its_client_was_told_how_it_ended(tmp_path: Path) ->
         jobs.finish(lease, "done", {}, {})
 
     async def main() -> list[Any]:
-        app, hub, client = web.Application(), Hub(), Listening("me")
+        app, clients, client = web.Application(), Clients(), Listening("me")
         queue = app[QUEUE] = Queue(tmp_path / "jobs.sqlite")
-        hub.add(client)
-        news = News(app, hub, queue)
-        running = asyncio.create_task(news.run())
+        clients.add(client)
+        broadcaster = Broadcaster(app, clients, queue)
+        running = asyncio.create_task(broadcaster.run())
         await queue.ask(done)
-        news.changed()
+        broadcaster.changed()
         await asyncio.sleep(2 * QUEUE_SECONDS)
-        news.tell({"begun": "a"}, b"")
-        news.tell({"ended": "a"}, b"")
-        news.lost("a")  # its worker may end just then
+        broadcaster.tell(JobBegun(job="a", attempt=1), b"")
+        broadcaster.tell(JobEnded(job="a"), b"")
+        broadcaster.lost("a")  # its worker may end just then
         await asyncio.sleep(4 * QUEUE_SECONDS)
         running.cancel()
         await queue.close()

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from engine.events import Event, NodeFailed, NodeText, RunFinished
-from engine.work.reporting import MOST_LETTERS, MOST_WRITTEN, Reports
+from engine.work.reporting import MOST_LETTERS, MOST_WRITTEN, ServerReporter
 
 
 def told(events: Iterable[Event]) -> list[dict[str, Any]]:
     """What is told of events that come before the first telling."""
     out = BytesIO()
-    reports = Reports(out)
+    reports = ServerReporter(out)
     with reports.of("job", {"output": Path("/out")}):
         for event in events:
             reports.event(event)

@@ -1,24 +1,26 @@
-"""The crew with workers that are scripts: what becomes of jobs when workers end, talk nonsense or don't listen."""
+"""The pool with workers that are scripts: what becomes of jobs when workers end, talk nonsense or don't listen."""
 
 from __future__ import annotations
 
 import asyncio
 import sqlite3
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from engine.server.http.settings import Folders, Setup
-from engine.server.jobs import workers as crews
+from engine.server.http.settings import Folders, ServerSettings
+from engine.server.jobs import workers
 from engine.server.jobs.queue import Queue
-from engine.server.jobs.workers import Crew
+from engine.server.jobs.workers import WorkerPool
+from engine.work.messages import JobBegun, Report
 from engine.work.queue import Job, Jobs, Request
 
 CLAIM = """
 import json, sys, time
+from engine.work.messages import JobBegun, Report
 from engine.work.queue import Jobs
 from pathlib import Path
 settings = json.loads(sys.stdin.readline())
@@ -28,7 +30,7 @@ def tell(**message):
 def claim():
     while not (lease := jobs.claim(settings["name"])):
         time.sleep(0.02)
-    tell(begun=lease.id)
+    tell(message="job_begun", job=lease.id, attempt=lease.attempt)
     return lease
 def listen():
     return json.loads(sys.stdin.readline())
@@ -36,7 +38,7 @@ def listen():
 
 
 class Scripted:
-    """A crew of one worker that does what a script says."""
+    """A pool of one worker that does what a script says."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
         folders = Folders(*(folder / name for name in ("input", "output", "models", "data")))
@@ -47,22 +49,22 @@ class Scripted:
         python.chmod(0o700)
         monkeypatch.setattr(sys, "executable", str(python))
         monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
-        monkeypatch.setattr(crews, "WATCH_SECONDS", 0.02)
-        monkeypatch.setattr(crews, "TRY_AGAIN_SECONDS", 0.02)
-        self.setup = Setup(folders, devices=("cpu",))
+        monkeypatch.setattr(workers, "WATCH_SECONDS", 0.02)
+        monkeypatch.setattr(workers, "TRY_AGAIN_SECONDS", 0.02)
+        self.setup = ServerSettings(folders, devices=("cpu",))
         self.lost: list[str] = []
-        self.told: list[Mapping[str, Any]] = []
+        self.told: list[Report] = []
 
-    def run(self, play: Callable[[Crew, Queue], Awaitable[None]]) -> None:
+    def run(self, play: Callable[[WorkerPool, Queue], Awaitable[None]]) -> None:
         async def main() -> None:
             queue = Queue(self.setup.folders.data / "jobs.sqlite")
-            crew = Crew(self.setup, queue, {}, lambda message, data: self.told.append(message), self.lost.append)
-            crew.start()
+            pool = WorkerPool(self.setup, queue, {}, lambda message, data: self.told.append(message), self.lost.append)
+            pool.start()
             try:
                 async with asyncio.timeout(30):
-                    await play(crew, queue)
+                    await play(pool, queue)
             finally:
-                await crew.close()
+                await pool.close()
                 await queue.close()
 
         asyncio.run(main())
@@ -80,14 +82,14 @@ async def add(queue: Queue, *names: str) -> None:
 
 CANCELLED_ONCE = """
 lease = claim()
-while "cancel" not in listen():
+while listen()["message"] != "cancel_job":
     pass
 jobs.finish(lease, "cancelled", {}, {})
-tell(ended=lease.id)
+tell(message="job_ended", job=lease.id)
 lease = claim()
 time.sleep(0.5)
 jobs.finish(lease, "done", {}, {})
-tell(ended=lease.id)
+tell(message="job_ended", job=lease.id)
 time.sleep(60)
 """
 
@@ -96,13 +98,13 @@ def test_a_job_that_was_cancelled_and_is_tried_again_has_its_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scripted = Scripted(tmp_path, monkeypatch, CANCELLED_ONCE)
-    monkeypatch.setattr(crews, "GRACE_SECONDS", 0.2)
+    monkeypatch.setattr(workers, "GRACE_SECONDS", 0.2)
 
-    async def play(crew: Crew, queue: Queue) -> None:
+    async def play(pool: WorkerPool, queue: Queue) -> None:
         await add(queue, "a")
-        while {"begun": "a"} not in scripted.told:
+        while JobBegun(job="a", attempt=1) not in scripted.told:
             await asyncio.sleep(0.02)
-        crew.cancel("a", crew.workers[0].name)
+        pool.cancel("a", pool.workers[0].name)
         assert (await scripted.ended(queue, "a")).state == "cancelled"
         await queue.ask(Jobs.retry, "a")
         assert (await scripted.ended(queue, "a")).state == "done"
@@ -122,9 +124,9 @@ if lease.id == "bad":
 jobs.finish(lease, "done", {{}}, {{}})
 """
     scripted = Scripted(tmp_path, monkeypatch, script)
-    monkeypatch.setattr(crews, "LONGEST", 10_000)
+    monkeypatch.setattr(workers, "LONGEST", 10_000)
 
-    async def play(crew: Crew, queue: Queue) -> None:
+    async def play(pool: WorkerPool, queue: Queue) -> None:
         await add(queue, "bad", "good")
         bad = await scripted.ended(queue, "bad")
         assert bad.state == "failed"
@@ -150,7 +152,7 @@ if lease.attempt == 2:
 
     monkeypatch.setattr(Jobs, "release", releasing)
 
-    async def play(crew: Crew, queue: Queue) -> None:
+    async def play(pool: WorkerPool, queue: Queue) -> None:
         await add(queue, "a")
         assert (await scripted.ended(queue, "a")).state == "done"
 
@@ -167,16 +169,16 @@ if lease.id == "guilty":
     lease = jobs.claim(settings["name"])
     time.sleep(60)
 jobs.finish(lease, "done", {}, {})
-tell(ended=lease.id)
+tell(message="job_ended", job=lease.id)
 time.sleep(60)
 """
     scripted = Scripted(tmp_path, monkeypatch, script)
 
-    async def play(crew: Crew, queue: Queue) -> None:
+    async def play(pool: WorkerPool, queue: Queue) -> None:
         await add(queue, "guilty", "innocent")
         while not [job for job in await queue.ask(Jobs.running) if job.id == "innocent"]:
             await asyncio.sleep(0.02)
-        crew.workers[0].kill("it took too much")
+        pool.workers[0].kill("it took too much")
         assert (await scripted.ended(queue, "innocent")).state == "done"
 
     scripted.run(play)
@@ -190,7 +192,7 @@ jobs.finish(lease, "done", {}, {})
 """
     scripted = Scripted(tmp_path, monkeypatch, script)
 
-    async def play(crew: Crew, queue: Queue) -> None:
+    async def play(pool: WorkerPool, queue: Queue) -> None:
         await add(queue, "a")
         while "a" not in scripted.lost:
             await asyncio.sleep(0.02)
@@ -208,7 +210,7 @@ if lease.id == "good":
 """
     scripted = Scripted(tmp_path, monkeypatch, script)
 
-    async def play(crew: Crew, queue: Queue) -> None:
+    async def play(pool: WorkerPool, queue: Queue) -> None:
         await add(queue, *"abcd", "good")
         assert (await scripted.ended(queue, "good")).state == "done"
 
@@ -218,9 +220,9 @@ if lease.id == "good":
 def test_who_is_gone_can_be_asked_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scripted = Scripted(tmp_path, monkeypatch, "time.sleep(60)")
 
-    async def play(crew: Crew, queue: Queue) -> None:
-        assert not crew.cancel("a", "nobody")
-        assert not crew.cancel("a", None)
+    async def play(pool: WorkerPool, queue: Queue) -> None:
+        assert not pool.cancel("a", "nobody")
+        assert not pool.cancel("a", None)
 
     scripted.run(play)
 
@@ -233,13 +235,13 @@ lease = claim()
 if lease.attempt == 1:
     time.sleep(60)
 jobs.finish(lease, "done", {}, {})
-tell(ended=lease.id)
+tell(message="job_ended", job=lease.id)
 time.sleep(60)
 """
-    monkeypatch.setattr(crews, "LEASE_SECONDS", 0.4)
+    monkeypatch.setattr(workers, "LEASE_SECONDS", 0.4)
     scripted = Scripted(tmp_path, monkeypatch, script)
 
-    async def play(crew: Crew, queue: Queue) -> None:
+    async def play(pool: WorkerPool, queue: Queue) -> None:
         await add(queue, "a")
         job = await scripted.ended(queue, "a")
         assert (job.state, job.attempts) == ("done", 2)

@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.document.prepared import prepare
 from engine.document.workflow import Workflow
 from engine.server.jobs.checking import examine
 from engine.server.own.workflows import MOST_LETTERS, RECENT, Version, folder_name, thinned
@@ -278,7 +279,7 @@ def test_templates_are_the_workflows_that_come_along(server: Server) -> None:
 def test_a_template_can_be_run_as_it_is(server: Server) -> None:
     document = server.get("/api/kinograph/templates/image_to_video").json
     picture = server.folders.input / "boat.png"
-    examined = examine(Workflow.read(document), registry(), server.setup)
+    examined = examine(prepare(Workflow.read(document), registry()), server.setup)
     assert examined.can_run
     picture.write_bytes(b"mine")
     server.get("/api/kinograph/templates/image_to_video")

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from engine.document.prepared import prepare
 from engine.document.workflow import Workflow
 from engine.errors import MissingError, Problem, WorkflowError
 from engine.graph.check import check
@@ -122,7 +123,7 @@ def test_a_target_must_be_there() -> None:
 def test_what_a_workflow_exposes_must_be_there() -> None:
     document = {"graph": {"1.5": node("SaveNumber", number=1)}, "inputs": {"n": "1.5.number", "x": "1.5.numbr"}}
     with pytest.raises(WorkflowError, match=r"the exposed input 'x' leads to '1.5.numbr', which isn't there$"):
-        check(Workflow.read(document), REGISTRY)
+        check(prepare(Workflow.read(document), REGISTRY))
 
 
 def test_a_missing_file_is_told_apart_from_a_wrong_workflow(tmp_path: Path) -> None:

@@ -1,0 +1,95 @@
+"""A workflow is made ready once: changing an input, or taking a part, comes to what making it ready anew comes to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from engine.document.prepared import Prepared, prepare
+from engine.document.workflow import Workflow
+from tests.engine.toys import REGISTRY, node
+
+INNER = {
+    "inputs": {"number": "first.a", "other": "first.b"},
+    "outputs": {"mixed": ["second", 0]},
+    "graph": {"first": node("Mix", a=1), "second": node("Mix", a=["first", 0], scale=2.0)},
+}
+OUTER = {
+    "inputs": {"start": "pair.number"},
+    "outputs": {"end": ["pair", 0]},
+    "graph": {"pair": node("Inner", other=5)},
+}
+DOCUMENT: dict[str, Any] = {
+    "kinograph": 1,
+    "inputs": {"begin": "deep.start", "scale": "end.scale"},
+    "graph": {
+        "number": node("Number", value=3),
+        "deep": node("Outer", start=["number", 0]),
+        "flat": node("Inner"),
+        "gone": node("Mix", a=["flat", 0]) | {"_meta": {"mode": "mute"}},
+        "passed": node("Mix", a=["flat", 0]) | {"_meta": {"mode": "bypass"}},
+        "end": node("Mix", a=["deep", 0], b=["passed", 0]),
+        "apart": node("Mix", a=["gone", 0]),
+    },
+    "subgraphs": {"Inner": INNER, "Outer": OUTER},
+}
+
+
+def ready() -> Prepared:
+    return prepare(Workflow.read(DOCUMENT), REGISTRY)
+
+
+def places(prepared: Prepared) -> dict[Any, Any]:
+    """Where the constants of inner nodes are written; those of the document's own nodes need no note."""
+    return {socket: place for socket, place in prepared.places.items() if "/" in socket[0]}
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("number.value", 7),
+        ("deep.start", 4),
+        ("flat.number", 9),
+        ("flat.other", ["number", 0]),
+        ("end.a", ["flat", "mixed"]),
+        ("end.b", 1),
+        ("end.b", ["passed", 0]),
+        ("apart.a", 2),
+    ],
+)
+def test_changing_an_input_is_as_good_as_making_ready_anew(path: str, value: Any) -> None:
+    node, _, socket = path.partition(".")
+    changed, anew = (
+        ready().with_input(node, socket, value),
+        prepare(ready().workflow.with_input(node, socket, value), REGISTRY),
+    )
+    assert changed.workflow == anew.workflow
+    assert changed.flat == anew.flat
+    assert changed.active == anew.active
+    assert places(changed) == places(anew)
+    assert changed.outputs == anew.outputs
+
+
+@pytest.mark.parametrize("nodes", [["end"], ["flat", "number"], ["passed"], ["apart"], ["deep"]])
+def test_a_part_is_as_good_as_made_ready_by_itself(nodes: list[str]) -> None:
+    part, anew = ready().up_to(*nodes), prepare(ready().workflow.up_to(*nodes), REGISTRY)
+    assert part.workflow == anew.workflow
+    assert part.flat.graph == anew.flat.graph
+    assert part.active.graph == anew.active.graph
+
+
+def test_problems_of_what_is_not_in_a_part_are_not_told_of_it() -> None:
+    graph = {"good": node("Number"), "bad": node("Number") | {"_meta": {"mode": "asleep"}}}
+    whole = prepare(Workflow.read(graph), REGISTRY)
+    assert [problem.node for problem in whole.problems] == ["bad"]
+    assert whole.up_to("good").problems == ()
+
+
+def test_where_an_input_leads_is_told_through_subgraphs() -> None:
+    socket, about = ready().leads_to("deep", "start") or ((), None)
+    assert socket == ("deep/pair/first", "a")
+    assert about
+    assert about.name == "a"
+    assert ready().leads_to("deep", "end") is None
+    assert ready().leads_to("nobody", "a") is None
