@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import filecmp
 import os
-import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
+from engine import atomic
 from engine.client.answers import Media, Place
 from engine.client.connection import Connection
 from engine.errors import ServerError, UsageError
@@ -58,16 +58,12 @@ class AsyncFile:
             UsageError: it can't be written.
         """
         name, kept = safe_name(self.name), Path(folder).expanduser()
-        beside = kept / f".{uuid.uuid4().hex}.part"
         try:
-            kept.mkdir(parents=True, exist_ok=True)
-            try:
-                with beside.open("xb") as file:
+            with atomic.unfinished(kept) as part:
+                with part.open("xb") as file:
                     async for chunk in self._chunks():
                         await asyncio.to_thread(file.write, chunk)
-                return await asyncio.to_thread(_placed, beside, kept / name)
-            finally:
-                beside.unlink(missing_ok=True)
+                return await asyncio.to_thread(_placed, part, kept / name)
         except OSError as error:
             raise UsageError(f"'{name}' can't be saved in {kept}: {error.strerror or error}") from error
 
@@ -94,11 +90,11 @@ def _placed(file: Path, target: Path) -> Path:
     number, path = 0, target
     while True:
         try:
-            path.open("xb").close()  # the name is ours from now on
+            atomic.place(file, path)
         except FileExistsError:
             if path.is_file() and not path.is_symlink() and filecmp.cmp(file, path, shallow=False):
                 return path
             number += 1
             path = target.with_stem(f"{target.stem} ({number})")
         else:
-            return file.replace(path)
+            return path

@@ -33,7 +33,7 @@ KNOW_NODES = {"cli", "work"}
 FOR_NODES = {"node", "values", "errors", "models", "atomic"}
 """What of the engine `nodes` may import; only the gathering of all nodes needs `registry` too."""
 
-FOR_CLIENT = {"client", "errors", "events", "document", "registry", "work"}
+FOR_CLIENT = {"client", "errors", "atomic", "events", "document", "registry", "work"}
 """What of the engine its client may import: it knows a server by what this says, and runs where there is no torch."""
 
 HEAVY = {"torch", "diffusers", "transformers", "av", "PIL", "cv2", "scenedetect", "rapidocr", "onnxruntime", "pyarrow"}
