@@ -7,6 +7,7 @@ to import is imported by the command that needs it, so that `--help` is there at
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ import typer
 
 from engine.cli.answering import answering
 from engine.cli.interrupts import Interrupts
+from engine.cli.new_pack import new_pack
 from engine.cli.options import (
     AsJson,
     CacheDevice,
@@ -48,6 +50,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+
+app.command("new-pack")(new_pack)
 
 
 def main() -> None:
@@ -276,9 +281,11 @@ def nodes(
     """List the kinds of node, or describe one: its help, inputs, outputs and JSON schema."""
     with answering(as_json, debug):
         from engine.catalogue import as_data
-        from engine.cli.describe import in_full, in_short
+        from engine.cli.describe import in_full, in_short, problems_of_packs
 
         registry = _registry(nodes)
+        for line in problems_of_packs(registry):
+            print(line, file=sys.stderr)
         if name and name not in registry:
             raise UsageError(f"no kind of node is called '{name}'", hint=suggestion(name, registry))
         kinds = [registry[name]] if name else list(registry.values())
