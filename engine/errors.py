@@ -1,6 +1,7 @@
 """Everything that Kinograph raises on purpose, and the exit code each leads to.
 
 KinographError           1    whatever else the engine refuses
+├── ServerError          1    a server can't be reached, or doesn't answer as it should
 ├── UsageError           2    the command was called wrongly
 ├── WorkflowError        3    the workflow is invalid; `problems` lists all that is wrong with it
 ├── MissingError         4    a model or a file is missing
@@ -72,6 +73,10 @@ class KinographError(Exception):
 
     def __str__(self) -> str:
         return "\n".join(map(str, self.problems))
+
+
+class ServerError(KinographError):
+    """A server can't be reached, or doesn't answer as it should."""
 
 
 class UsageError(KinographError):

@@ -182,7 +182,11 @@ def _name(kind: type) -> str:
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
+def name_of(kind: type) -> str:
+    """What a kind of event is called in JSON data: `node_started` of NodeStarted."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", kind.__name__).lower()
+
+
 def to_json(event: Event) -> dict[str, Any]:
     """The event as JSON data, named `node_started` and so on under "event"; previews are left out."""
-    name = re.sub(r"(?<!^)(?=[A-Z])", "_", type(event).__name__).lower()
-    return {"event": name, **to_jsonable_python(event, exclude={"preview"})}
+    return {"event": name_of(type(event)), **to_jsonable_python(event, exclude={"preview"})}

@@ -24,6 +24,7 @@ def test_the_wheel_carries_workflows_models_and_the_editor(tmp_path: Path) -> No
     (wheel,) = tmp_path.glob("*.whl")
     shipped = {path.relative_to(sources).as_posix() for path in (sources / "workflows").glob("*.json")}
     shipped |= {path.relative_to(sources).as_posix() for path in (sources / "models").rglob("*.safetensors")}
+    shipped |= {path.relative_to(sources).as_posix() for path in sources.glob("*/py.typed")}
     shipped |= {path.relative_to(sources).as_posix() for path in (sources / EDITOR).rglob("*") if path.is_file()}
     assert any(name.endswith(".js") for name in shipped)
     assert shipped <= set(ZipFile(wheel).namelist())

@@ -1,4 +1,4 @@
-"""What all commands share: errors as messages and exit codes, Ctrl-C, sizes as people write them."""
+"""Errors as messages and exit codes."""
 
 from __future__ import annotations
 
@@ -8,33 +8,30 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import TYPE_CHECKING
 
 import typer
 
+from engine.cli.options import Printing
 from engine.errors import KinographError
-
-if TYPE_CHECKING:
-    pass
 
 
 @contextmanager
-def answering(as_json: bool, debug: bool) -> Iterator[None]:
+def answering(printing: Printing) -> Iterator[None]:
     """Turn errors into a message and an exit code."""
     try:
         yield
     except KinographError as error:
-        if debug:
+        if printing.debug:
             traceback.print_exc()
-        _show(error, as_json)
+        _show(error, printing.as_json)
         raise typer.Exit(error.exit_code) from None
     except (typer.Exit, BrokenPipeError):
         raise
     except Exception as error:  # noqa: BLE001 - the last resort: a fault of Kinograph's own, or of a node file's
-        if debug:
+        if printing.debug:
             traceback.print_exc()
         wrapped = KinographError(f"{type(error).__name__}: {error}", hint="--debug shows where")
-        _show(wrapped, as_json)
+        _show(wrapped, printing.as_json)
         raise typer.Exit(wrapped.exit_code) from None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import keyword
 import re
 import sys
@@ -12,7 +13,8 @@ from typing import Annotated
 import typer
 
 from engine.cli.answering import answering
-from engine.cli.options import Debug
+from engine.cli.groups import with_groups
+from engine.cli.options import Printing
 from engine.errors import UsageError
 
 NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
@@ -101,17 +103,18 @@ dist/
 }
 
 
+@with_groups
 def new_pack(
+    printing: Printing,
     name: Annotated[str, typer.Argument(help="What the pack is to be called: small letters, digits and hyphens.")],
     folder: Annotated[
         Path | None, typer.Option("--dir", metavar="DIR", help="Where to; by default a folder of that name.")
     ] = None,
-    debug: Debug = False,
 ) -> None:
     """Begin a pack of nodes: a package with one node and its test, ready to be installed."""
-    with answering(False, debug):
-        for path in written(name, folder or Path(name)):
-            print(path)
+    with answering(printing):
+        files = [str(path) for path in written(name, folder or Path(name))]
+        print(json.dumps({"files": files}) if printing.as_json else "\n".join(files))
 
 
 def written(name: str, folder: Path) -> list[Path]:

@@ -1,19 +1,23 @@
-"""The options and arguments that several commands take."""
+"""The options and arguments that several commands take, in groups of those that belong together."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-File = Annotated[
-    str,
-    typer.Argument(
-        metavar="FILE",
-        help="A workflow file, a PNG or MP4 that carries one, the name of a shipped one, or - for standard input.",
-        show_default=False,
-    ),
+from engine.errors import UsageError
+from engine.store.sizes import parsed_size
+
+if TYPE_CHECKING:
+    from engine.document.reading import Document
+    from engine.registry import Registry
+    from engine.run.session import CacheLimits
+
+Nodes = Annotated[
+    list[Path], typer.Option("--nodes", metavar="FILE.py", help="Add the nodes that a Python file defines.")
 ]
 Set = Annotated[
     list[str],
@@ -25,28 +29,112 @@ Out = Annotated[Path, typer.Option(metavar="DIR", help="The folder that files ar
 Device = Annotated[
     str, typer.Option(help="Where models compute: cpu, cuda, cuda:1, mps; by default the best there is.")
 ]
-Nodes = Annotated[
-    list[Path], typer.Option("--nodes", metavar="FILE.py", help="Add the nodes that a Python file defines.")
-]
-CacheDir = Annotated[
-    Path | None,
-    typer.Option("--cache-dir", metavar="DIR", help="Where results are kept between runs.", show_default=False),
-]
-Until = Annotated[
-    str, typer.Option("--until", metavar="NODE", help="Run this node and what it needs, and nothing else.")
-]
-Only = Annotated[
-    str, typer.Option("--only", metavar="NODE", help="Run this node alone, on what earlier runs have kept for it.")
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Write JSON on standard output, for programs.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the Python traceback of an error.")]
-CacheDevice = Annotated[
-    str, typer.Option(metavar="SIZE", help="What models and results may take on a GPU; by default most of it.")
-]
-CacheHost = Annotated[
-    str, typer.Option(metavar="SIZE", help="What results may take in memory; by default a quarter of the machine's.")
-]
-CacheDisk = Annotated[
-    str, typer.Option(metavar="SIZE", help="What results may take on disk, such as 20GB; by default a quarter of it.")
-]
-NoCache = Annotated[bool, typer.Option("--no-cache", help="Compute everything, and keep nothing.")]
+
+
+@dataclass(frozen=True)
+class Printing:
+    """How a command answers."""
+
+    as_json: Annotated[bool, typer.Option("--json", help="Write JSON on standard output, for programs.")] = False
+    debug: Annotated[bool, typer.Option("--debug", help="Show the Python traceback of an error.")] = False
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What a workflow is given beside what stands in it."""
+
+    settings: Set = field(default_factory=list)
+    nodes: Nodes = field(default_factory=list)
+
+    def document(self, file: str) -> Document:
+        """The document that a command line names, with its inputs changed."""
+        from engine.document.reading import read
+        from engine.document.settings import with_setting
+
+        document = read(file, registry(self.nodes))
+        prepared = document.prepared
+        for setting in self.settings:
+            prepared = with_setting(prepared, setting)
+        return replace(document, prepared=prepared)
+
+
+@dataclass(frozen=True)
+class Chosen(Changes):
+    """The workflow that a command is about."""
+
+    file: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE",
+            help="A workflow file, a PNG or MP4 that carries one, the name of a shipped one, or - for standard input.",
+            show_default=False,
+        ),
+    ] = field(kw_only=True)
+
+    def read(self) -> Document:
+        return self.document(self.file)
+
+
+@dataclass(frozen=True)
+class CacheFolder:
+    """Where results are kept."""
+
+    cache_dir: Annotated[
+        Path | None,
+        typer.Option("--cache-dir", metavar="DIR", help="Where results are kept between runs.", show_default=False),
+    ] = None
+
+
+@dataclass(frozen=True)
+class CacheOptions(CacheFolder):
+    """Where results are kept, and what they may take."""
+
+    cache_device: Annotated[
+        str, typer.Option(metavar="SIZE", help="What models and results may take on a GPU; by default most of it.")
+    ] = ""
+    cache_host: Annotated[
+        str,
+        typer.Option(metavar="SIZE", help="What results may take in memory; by default a quarter of the machine's."),
+    ] = ""
+    cache_disk: Annotated[
+        str,
+        typer.Option(metavar="SIZE", help="What results may take on disk, such as 20GB; by default a quarter of it."),
+    ] = ""
+
+    def limits(self) -> CacheLimits:
+        """The same in bytes; raises UsageError for what is no size."""
+        from engine.run.session import CacheLimits
+
+        sizes = {"--cache-device": self.cache_device, "--cache-host": self.cache_host, "--cache-disk": self.cache_disk}
+        device, host, disk = (parsed_size(name, text) if text else None for name, text in sizes.items())
+        return CacheLimits(self.cache_dir, device, host, disk)
+
+
+@dataclass(frozen=True)
+class RunOptions(CacheOptions):
+    """Where a run computes, what it keeps and where its files go."""
+
+    no_cache: Annotated[bool, typer.Option("--no-cache", help="Compute everything, and keep nothing.")] = False
+    out: Out = Path("output")
+    device: Device = ""
+
+    def limits(self) -> CacheLimits:
+        if self.out.exists() and not self.out.is_dir():
+            raise UsageError(f"--out {self.out} is not a folder")
+        if self.no_cache and (self.cache_dir or self.cache_disk):
+            option = "--cache-dir" if self.cache_dir else "--cache-disk"
+            raise UsageError(f"--no-cache and {option} exclude each other")
+        return replace(super().limits(), keep=not self.no_cache)
+
+    def chosen_device(self) -> str:
+        """The device asked for, or the best that there is."""
+        from engine.run import devices
+
+        return devices.checked(self.device) if self.device else devices.best()
+
+
+def registry(files: list[Path]) -> Registry:
+    """All kinds of node, with those of Python files."""
+    from nodes import registry
+
+    return registry(files)

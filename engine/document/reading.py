@@ -63,7 +63,7 @@ def read(name: str, registry: Registry) -> Document:
     """
     if name == "-":
         workflow = parse(json_of(sys.stdin.buffer.read()), registry)
-        workflow = _with_files(workflow, Path.cwd(), registry)
+        workflow = with_files(workflow, Path.cwd(), registry)
         return Document(prepare(workflow, registry), "standard input", None)
     with naming(name):
         path = Path(name).expanduser()
@@ -72,14 +72,15 @@ def read(name: str, registry: Registry) -> Document:
     try:
         held = _held(path, registry)
     except FileNotFoundError:
-        raise MissingError(f"there is no workflow '{name}'", hint=_near(path)) from None
+        raise MissingError(f"there is no workflow '{name}'", hint=near(path)) from None
     except OSError as error:
         raise UsageError(f"can't read '{name}': {error.strerror}") from None
-    workflow = _with_files(held, path.parent, registry)
+    workflow = with_files(held, path.parent, registry)
     return Document(prepare(workflow, registry), path.stem, path.parent)
 
 
-def _near(path: Path) -> str | None:
+def near(path: Path) -> str | None:
+    """A hint for a file that isn't there: what else there is of nearly that name."""
     beside = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
     return suggestion(path.name, [*shipped(), *(name for name in beside if not name.startswith("."))])
 
@@ -89,7 +90,7 @@ def _held(path: Path, registry: Registry) -> Workflow:
     return parse(json_of(path.read_bytes()), registry) if carried is None else _embedded(carried, path, registry)
 
 
-def _with_files(workflow: Workflow, folder: Path, registry: Registry) -> Workflow:
+def with_files(workflow: Workflow, folder: Path, registry: Registry) -> Workflow:
     """The workflow with the files that it uses as nodes, in its folder or below, as subgraphs: it stands by itself."""
     subgraphs = dict(workflow.subgraphs)
     waiting = [workflow, *subgraphs.values()]
@@ -112,7 +113,7 @@ def _part(name: str, folder: Path, registry: Registry) -> Workflow:
     try:
         part = parse(json_of(path.read_bytes()), registry)
     except OSError:
-        raise MissingError(f"there is no workflow '{name}' in {folder} to use as a node", hint=_near(path)) from None
+        raise MissingError(f"there is no workflow '{name}' in {folder} to use as a node", hint=near(path)) from None
     except WorkflowError as error:
         raise WorkflowError(f"'{name}', used as a node: {error.message}") from None
     if part.subgraphs:

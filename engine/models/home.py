@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from platformdirs import user_cache_path
+
 
 def home() -> Path:
-    """`$KINOGRAPH_HOME`, else `kinograph` in the user's cache folder (`$XDG_CACHE_HOME` or `~/.cache`)."""
+    """`$KINOGRAPH_HOME`, else `kinograph` where the system wants users' caches (`~/.cache` on Linux)."""
     if folder := os.environ.get("KINOGRAPH_HOME"):
         return Path(folder).expanduser().absolute()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kinograph"
+    return user_cache_path("kinograph", appauthor=False)

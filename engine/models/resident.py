@@ -6,11 +6,12 @@ to host memory when another needs the room.
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any, TypeVar, cast
+
+import psutil
 
 T = TypeVar("T")
 
@@ -162,10 +163,7 @@ def nbytes(model: Any) -> int:
 
 
 def _half_of_memory() -> int:
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-    except (AttributeError, ValueError, OSError):  # not every system tells
-        return 8 << 30
+    return psutil.virtual_memory().total // 2
 
 
 def _device_memory(device: str) -> int:

@@ -27,8 +27,17 @@ it is the node itself, since the numbers in those names don't matter.
 """
 
 
-Claiming = Callable[[str, Sequence[Path]], object]
-"""Takes note of the names that a step is about to write."""
+def _forget(step: str, names: Sequence[Path]) -> None: ...
+
+
+@dataclass(frozen=True)
+class Claims:
+    """The names that steps take for their files, so that another attempt at a run gives them the same."""
+
+    earlier: Mapping[str, Sequence[Path]] = field(default_factory=dict)
+    """Those that an earlier, killed attempt took, by step: what of them is whole isn't written again."""
+    note: Callable[[str, Sequence[Path]], object] = _forget
+    """Called with a step and all of its names so far, the last of which it is about to take."""
 
 
 @dataclass(slots=True)
@@ -68,8 +77,7 @@ class Deliveries:
         temp: the folder for those that are temporary.
         tell: takes the events.
         cancelled: whether the run was; then a folder is not written to its end.
-        claimed: the names that an earlier attempt at this run took, by step; what is whole isn't written again.
-        on_claim: called with a step and all of its names so far, the last of which it is about to take.
+        claims: the names of files that were taken before, and who notes those that are.
     """
 
     def __init__(
@@ -78,17 +86,15 @@ class Deliveries:
         out: Path,
         temp: Path,
         tell: Callable[[Event], None],
-        cancelled: Callable[[], bool] = lambda: False,
-        claimed: Mapping[str, Sequence[Path]] | None = None,
-        on_claim: Claiming = lambda step, names: None,
+        cancelled: Callable[[], bool],
+        claims: Claims,
     ) -> None:
         self.results: dict[str, tuple[Any, ...]] = {}
         """The outputs, by node, of targets that don't save files."""
         self._graph = graph
         self._tell = tell
         self._cancelled = cancelled
-        self._claimed = claimed or {}
-        self._on_claim = on_claim
+        self._claims = claims
         self._lock = Lock()
         wholes = {id(part): part for part, _ in map(graph.part_of, graph.targets)}
         self._outputs = {
@@ -170,8 +176,8 @@ class Deliveries:
         written = self._outputs[id(part), temporary].write(
             entry.outputs[0],
             partial(self._progress, step.id),
-            claimed=self._claimed.get(step.id, ()),
-            on_claim=partial(self._on_claim, step.id),
+            claimed=self._claims.earlier.get(step.id, ()),
+            on_claim=partial(self._claims.note, step.id),
         )
         self._tell(NodeSaved(step.id, written, temporary))
 

@@ -14,7 +14,7 @@ Heavy nodes take turns on the device's one slot; light ones and those that wait 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
@@ -48,7 +48,7 @@ from engine.models import HOST, Models
 from engine.node import Context, Node, Preview, Uses, any_file
 from engine.run import devices
 from engine.run.costs import Costs
-from engine.run.deliveries import Claiming, Deliveries
+from engine.run.deliveries import Claims, Deliveries
 from engine.run.planner import Growth, Planner
 from engine.run.schedule import Schedule, Task, Turn
 from engine.run.threads import cores, set_torch_threads
@@ -73,9 +73,7 @@ class Execution:
         models: the resident models; share them between the runs of a process.
         costs: what nodes were seen to take, which decides what goes first; added to as this run goes on.
         temp: the folder for media that are only for looking at; `temp` in `out` if None.
-        claimed: the names of files that an earlier, killed attempt at this run took, by step: what of them is whole
-            isn't written again.
-        on_claim: called with a step and all of its names so far, the last of which it is about to take.
+        claims: the names of files that an earlier, killed attempt at this run took, and who notes those that are taken.
         on_start: called with a node and its kind just before it runs, in the thread that runs it.
         alone: run nothing but the targets, on what is held; iterating raises MissingError if something isn't. What
             can't be held between runs, such as references to models, is made anew all the same.
@@ -91,8 +89,7 @@ class Execution:
         models: Models | None = None,
         costs: Costs | None = None,
         temp: Path | None = None,
-        claimed: Mapping[str, Sequence[Path]] | None = None,
-        on_claim: Claiming = lambda step, names: None,
+        claims: Claims | None = None,
         on_start: Callable[[str, str], None] | None = None,
         alone: bool = False,
     ) -> None:
@@ -115,7 +112,7 @@ class Execution:
         self._events: SimpleQueue[Event | None] = SimpleQueue()
         self._cancelled = Flag()
         temp = temp or out / "temp"
-        self._deliveries = Deliveries(graph, out, temp, self._events.put, self._cancelled.is_set, claimed, on_claim)
+        self._deliveries = Deliveries(graph, out, temp, self._events.put, self._cancelled.is_set, claims or Claims())
         self._lock = Lock()
         self._threads: list[Thread] = []
         self._working = 0

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from engine.errors import Cancelled, UsageError
 from engine.events import Event
@@ -14,11 +14,11 @@ from engine.graph.graph import Graph
 from engine.models import Models, home
 from engine.run.cancelling import Cancellation
 from engine.run.costs import Costs
+from engine.run.deliveries import Claims
 from engine.run.execute import Execution
 from engine.run.reporter import Reporter
 from engine.store.cache import Cache
 from engine.store.disk import Disk
-from engine.store.sizes import parsed_size
 
 COSTS = "costs.json"
 """Where, in Kinograph's folder, it is kept what nodes take."""
@@ -28,26 +28,15 @@ COSTS = "costs.json"
 class CacheLimits:
     """Where results are kept, and what they may take in bytes; None is what the machine suggests."""
 
-    folder: Path | None
-    device: int | None
-    host: int | None
-    disk: int | None
-    keep: bool
+    folder: Path | None = None
+    device: int | None = None
+    host: int | None = None
+    disk: int | None = None
+    keep: bool = True
     """Whether results outlive the run."""
 
-    @classmethod
-    def parsed(cls, out: Path, folder: Path | None, device: str, host: str, disk: str, no_cache: bool) -> CacheLimits:
-        """From the options of a command; raises UsageError if they make no sense."""
-        if out.exists() and not out.is_dir():
-            raise UsageError(f"--out {out} is not a folder")
-        if no_cache and (folder or disk):
-            raise UsageError(f"--no-cache and {'--cache-dir' if folder else '--cache-disk'} exclude each other")
-        sizes = {"--cache-device": device, "--cache-host": host, "--cache-disk": disk}
-        on_device, on_host, on_disk = (parsed_size(name, text) if text else None for name, text in sizes.items())
-        return cls(folder, on_device, on_host, on_disk, keep=not no_cache)
 
-
-def opened(folder: Path | None, budget: int | None = None) -> Disk:
+def open_disk(folder: Path | None, budget: int | None = None) -> Disk:
     """The results on disk, in the folder given or the usual one."""
     folder = folder or home() / "cache"
     try:
@@ -66,10 +55,28 @@ class Session(NamedTuple):
     models: Models
     costs: Costs
 
-    def execution(self, graph: Graph, out: Path, **how: Any) -> Execution:
-        """A run of the graph, `how` as `Execution` takes it."""
+    def execution(
+        self,
+        graph: Graph,
+        out: Path,
+        *,
+        temp: Path | None = None,
+        alone: bool = False,
+        claims: Claims | None = None,
+        on_start: Callable[[str, str], None] | None = None,
+    ) -> Execution:
+        """A run of the graph; the arguments are those of `Execution`."""
         return Execution(
-            graph, cache=self.cache, out=out, device=self.device, models=self.models, costs=self.costs, **how
+            graph,
+            cache=self.cache,
+            out=out,
+            device=self.device,
+            models=self.models,
+            costs=self.costs,
+            temp=temp,
+            claims=claims,
+            on_start=on_start,
+            alone=alone,
         )
 
 
@@ -77,7 +84,7 @@ class Session(NamedTuple):
 def open_session(limits: CacheLimits, device: str) -> Iterator[Session]:
     """Results and models share the device's memory. Leaving waits until results are on disk."""
     models = Models(device_budget=limits.device)
-    disk = opened(limits.folder, limits.disk) if limits.keep else None
+    disk = open_disk(limits.folder, limits.disk) if limits.keep else None
     with Cache(limits.host, disk, device=lambda: models.device_budget(device) - models.device_nbytes) as cache:
         models.on_move = cache.device.trim
         yield Session(device, cache, models, Costs(home() / COSTS))

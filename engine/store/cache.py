@@ -7,11 +7,12 @@ goes first, and L is the priority of the last that went, so that what is used ag
 from __future__ import annotations
 
 import heapq
-import os
 from collections.abc import Callable
 from threading import Lock
 from types import TracebackType
 from typing import Any, NamedTuple, Self
+
+import psutil
 
 from engine.graph.keys import Key
 from engine.store.disk import Disk, read_seconds
@@ -205,4 +206,4 @@ def _on_host(value: Any) -> Any:
 
 
 def _quarter_of_memory() -> int:
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4
+    return psutil.virtual_memory().total // 4

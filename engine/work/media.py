@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Literal
 
 Kind = Literal["images", "videos", "texts", "tables", "files"]
@@ -15,7 +15,7 @@ KINDS: Mapping[str, Kind] = {
 }
 
 
-def media_type(path: Path) -> Kind:
+def media_type(path: PurePath) -> Kind:
     return KINDS.get(path.suffix.lower(), "files")
 
 

@@ -14,8 +14,16 @@ from typing import Any, BinaryIO, Self
 from engine.events import Event, NodeFailed, NodeProgress, NodeRetried, NodeSaved, NodeText, RunFinished, to_json
 from engine.node import Preview
 from engine.values import Image
-from engine.work.framing import frame
 from engine.work.media import location_of
+from engine.work.messages import (
+    JobEvents,
+    JobPreview,
+    ModelFetched,
+    ModelProgress,
+    NodeStarting,
+    Report,
+    to_line,
+)
 
 logger = logging.getLogger("kinograph")
 
@@ -49,7 +57,7 @@ class ServerReporter:
         self._closed = False
         self._job = ""
         self._roots: Mapping[str, Path] = {}
-        self._messages: list[dict[str, Any]] = []
+        self._messages: list[Report] = []
         self._preview: tuple[str, str, Preview] | None = None
         self._thread = Thread(target=self._send, name="kinograph-reports", daemon=True)
 
@@ -73,7 +81,7 @@ class ServerReporter:
             with self._waking:
                 self._preview = None
 
-    def tell(self, message: dict[str, Any]) -> None:
+    def tell(self, message: Report) -> None:
         """Hand on a message, in its turn."""
         with self._waking:
             self._messages.append(message)
@@ -81,18 +89,18 @@ class ServerReporter:
 
     def starting(self, node: str, kind: str) -> None:
         """Tell that a node is about to run, before anything else happens: it may be the last thing that is told."""
-        self._write(frame({"starting": node, "kind": kind}))
+        self._write(to_line(NodeStarting(node=node, kind=kind)))
 
     def download(self, source: str, done: int, total: int) -> None:
-        last = {"job": self._job, "model": {"source": source, "done": done, "total": total}}
         with self._waking:
-            if self._messages and self._messages[-1].get("model", {}).get("source") == source:
-                self._messages.pop()
-            self._messages.append(last)
+            match self._messages:
+                case [*_, ModelProgress(source=before)] if before == source:
+                    self._messages.pop()
+            self._messages.append(ModelProgress(job=self._job, source=source, done=done, total=total))
             self._waking.notify()
 
     def downloaded(self, source: str, path: Path) -> None:
-        self.tell({"job": self._job, "model": {"source": source, "path": str(path)}})
+        self.tell(ModelFetched(job=self._job, source=source, path=str(path)))
 
     def event(self, event: Event) -> None:
         data = to_json(event)
@@ -103,9 +111,11 @@ class ServerReporter:
         with self._waking:
             if isinstance(event, NodeProgress) and event.preview and self.previews:
                 self._preview = self._job, event.node, event.preview
-            if not (self._messages and "events" in self._messages[-1]):
-                self._messages.append({"job": self._job, "events": []})
-            events = self._messages[-1]["events"]
+            if not (self._messages and isinstance(self._messages[-1], JobEvents)):
+                self._messages.append(JobEvents(job=self._job, events=[]))
+            gathered = self._messages[-1]
+            assert isinstance(gathered, JobEvents)
+            events = gathered.events
             last = events[-1] if events else {}
             if (last.get("event"), last.get("node")) == (data["event"], data.get("node")):
                 if data["event"] == "node_progress":
@@ -131,7 +141,7 @@ class ServerReporter:
                     preview, self._preview, shown = self._preview, None, time.monotonic()
             told = time.monotonic()
             for message in messages:
-                self._write(frame(message))
+                self._write(to_line(message))
             if preview:
                 self._show(*preview)
 
@@ -141,7 +151,7 @@ class ServerReporter:
         except Exception:
             logger.exception("no preview of node %s", node)  # it is for the eye alone: the run goes on
         else:
-            self._write(frame({"job": job, "preview": node}, data))
+            self._write(to_line(JobPreview(job=job, node=node, size=len(data))) + data)
 
     def _write(self, data: bytes) -> None:
         """All of it: what a pipe takes at once is less."""

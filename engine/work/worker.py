@@ -1,9 +1,8 @@
 """A process that does jobs: it claims them from the queue, runs them on one device, and tells the server.
 
-It is started as `python -m engine.work.worker`. On standard input it takes lines of JSON, its `Settings` first and
-commands after: `{"cancel": id}`, `{"look": true}` for a new job, `{"previews": true}`, `{"free": true}`. What it tells
-goes to standard output as `engine.work.framing` has it. It ends when its input does, that is, with its server; the jobs
-it had are then done by another, which goes on from what the cache holds.
+It is started as `python -m engine.work.worker`, takes commands on standard input, its `WorkerSettings` first, and
+reports on standard output (`engine.work.messages`). It ends when its input does, that is, with its server; the jobs it
+had are then done by another, which goes on from what the cache holds.
 """
 
 from __future__ import annotations
@@ -21,8 +20,6 @@ from pathlib import Path
 from threading import Condition, Event, Lock, Thread
 from typing import Any, BinaryIO
 
-from pydantic import BaseModel, ConfigDict
-
 from engine.document.formats import is_ui
 from engine.document.prepared import prepare
 from engine.document.reading import Document
@@ -34,12 +31,24 @@ from engine.events import NodeFailed, NodeResult, NodeSaved, RunFinished, RunSta
 from engine.registry import Registry
 from engine.run import devices, sweep
 from engine.run.cancelling import Cancellation
+from engine.run.deliveries import Claims
 from engine.run.execute import Execution
 from engine.run.preparing import ready
 from engine.run.quiet import quiet_libraries
-from engine.run.session import CacheLimits, Session, events_of, open_session
-from engine.work.framing import read_commands
+from engine.run.session import Session, events_of, open_session
 from engine.work.media import location_of, media_type
+from engine.work.messages import (
+    CancelJob,
+    Command,
+    FreeMemory,
+    JobBegun,
+    JobEnded,
+    LookForJobs,
+    ShowPreviews,
+    WorkerReady,
+    WorkerSettings,
+    read_command,
+)
 from engine.work.queue import LEASE_SECONDS, Ended, Jobs, Lease, Outputs
 from engine.work.reporting import ServerReporter, shortened
 from nodes import registry
@@ -51,23 +60,6 @@ NOTE_SECONDS = 0.5
 PR_SET_PDEATHSIG = 1
 
 
-class Settings(BaseModel):
-    """What a worker is to know."""
-
-    model_config = ConfigDict(frozen=True)
-
-    name: str
-    queue: Path
-    roots: dict[str, Path]
-    """The only folders that workflows may reach: input, output, temp, models."""
-    device: str = ""
-    """A torch device; the best there is if empty."""
-    nodes: list[Path] = []
-    """Python files whose kinds of node are there too."""
-    cache: dict[str, str] = {}
-    """`dir`, `device`, `host`, `disk`: the options of the command line that begin with `--cache-`."""
-
-
 class Worker:
     """Does one job after another.
 
@@ -77,7 +69,7 @@ class Worker:
         reports: takes what there is to tell.
     """
 
-    def __init__(self, settings: Settings, registry: Registry, reports: ServerReporter) -> None:
+    def __init__(self, settings: WorkerSettings, registry: Registry, reports: ServerReporter) -> None:
         self._settings = settings
         self._registry = registry
         self._reports = reports
@@ -88,35 +80,32 @@ class Worker:
         self._stop = Cancellation()
         self._cancelled: set[str] = set()
 
-    def command(self, command: Mapping[str, Any]) -> None:
+    def command(self, command: Command) -> None:
         """What the server says; called from another thread."""
-        if "cancel" in command:
-            with self._looking:
-                self._cancelled.add(str(command["cancel"]))
-                mine = self._lease and self._lease.id == command["cancel"]
-            if mine:
-                self._stop.stop()
-        if "previews" in command:
-            self._reports.previews = bool(command["previews"])
+        match command:
+            case CancelJob(job=job):
+                with self._looking:
+                    self._cancelled.add(job)
+                    mine = self._lease and self._lease.id == job
+                if mine:
+                    self._stop.stop()
+            case ShowPreviews(wanted=wanted):
+                self._reports.previews = wanted
         with self._looking:
-            self._asked = self._asked or "look" in command
-            self._free = self._free or "free" in command
+            self._asked = self._asked or isinstance(command, LookForJobs)
+            self._free = self._free or isinstance(command, FreeMemory)
             self._looking.notify()
 
     def work(self) -> None:
         """Do jobs for ever."""
-        cache = self._settings.cache
-        out, folder = self._settings.roots["output"], Path(cache["dir"]) if cache.get("dir") else None
-        on_device, on_host, on_disk = (cache.get(name, "") for name in ("device", "host", "disk"))
-        limits = CacheLimits.parsed(out, folder, on_device, on_host, on_disk, no_cache=False)
         every = devices.every()
         wanted = self._settings.device
         device = devices.checked(wanted) if wanted else str(every[0]["name"])
-        self._reports.tell({"ready": device, "devices": every})
+        self._reports.tell(WorkerReady(device=device, devices=every))
         with (
             Jobs(self._settings.queue) as jobs,
             Jobs(self._settings.queue, quick=True) as names,
-            open_session(limits, device) as session,
+            open_session(self._settings.cache, device) as session,
         ):
             while True:
                 if lease := jobs.claim(self._settings.name):
@@ -144,7 +133,7 @@ class Worker:
                 self._stop.stop()
         state: Ended = "failed"
         with self._renewing(lease, run), self._reports.of(lease.id, self._settings.roots):
-            self._reports.tell({"begun": lease.id, "attempt": lease.attempt})
+            self._reports.tell(JobBegun(job=lease.id, attempt=lease.attempt))
             try:
                 state = self._carry_out(run, session)
             except KinographError as error:
@@ -157,7 +146,7 @@ class Worker:
             self._lease = None
             self._cancelled.discard(lease.id)
         if jobs.finish(lease, state, run.outputs, shortened(run.record)):
-            self._reports.tell({"ended": lease.id, "state": state})
+            self._reports.tell(JobEnded(job=lease.id))
 
     def _carry_out(self, run: _Run, session: Session) -> Ended:
         request, roots = run.lease.request, self._settings.roots
@@ -169,8 +158,9 @@ class Worker:
         graph = sweep.joined(graphs) if axes else replace(graphs[0], carried=_editors_own(request.extra))
         ends = sweep.outcomes(graph, made) if axes else []
         careful = self._reports.starting if run.lease.attempt > 1 else None  # which node was it that killed the first?
-        how = {"temp": roots["temp"], "claimed": run.claimed(), "on_claim": run.claim, "on_start": careful}
-        execution = session.execution(graph, roots["output"], **how)
+        execution = session.execution(
+            graph, roots["output"], temp=roots["temp"], claims=Claims(run.claimed(), run.claim), on_start=careful
+        )
         for event in events_of(execution, self._reports, self._stop):
             run.note(event)
             if axes:
@@ -287,8 +277,9 @@ def main() -> None:
     told: BinaryIO = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)
     quiet_libraries()
-    commands = read_commands(sys.stdin.buffer)
-    settings = Settings.model_validate(next(commands))
+    commands = map(read_command, sys.stdin.buffer)
+    settings = next(commands)
+    assert isinstance(settings, WorkerSettings)
     with ServerReporter(told) as reports:
         worker = Worker(settings, registry(settings.nodes), reports)
 

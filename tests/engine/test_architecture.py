@@ -16,9 +16,9 @@ ROOT = Path(__file__).parents[2]
 LAYERS = {
     "engine": (
         *("errors", "atomic", "values", "models", "node", "events", "registry", "packs", "catalogue"),
-        *("document", "graph", "store", "run", "work", "server", "cli"),
+        *("document", "graph", "store", "run", "work", "server", "client", "cli"),
     ),
-    "engine/packs": (*("offers", "annotations", "description", "describe", "asking", "kept", "standin", "gathering"),),
+    "engine/packs": ("offers", "annotations", "description", "describe", "asking", "kept", "standin", "gathering"),
     "engine/server": ("http", "files", "jobs", "comfyui", "own", "live", "app", "serving"),
     "nodes": ("inputs", "loading", "diffusion", "flow", "image", "files", "text", "lora", "video", "dataset"),
     "nodes/dataset": (
@@ -33,6 +33,9 @@ KNOW_NODES = {"cli", "work"}
 
 FOR_NODES = {"node", "values", "errors", "models", "atomic"}
 """What of the engine `nodes` may import; only the gathering of all nodes is done by `packs`."""
+
+FOR_CLIENT = {"client", "errors", "atomic", "events", "document", "registry", "work"}
+"""What of the engine its client may import: it knows a server by what this says, and runs where there is no torch."""
 
 HEAVY = {"torch", "diffusers", "transformers", "av", "PIL", "cv2", "scenedetect", "rapidocr", "onnxruntime", "pyarrow"}
 
@@ -85,6 +88,12 @@ def test_nodes_know_little_of_the_engine(path: Path) -> None:
     allowed = FOR_NODES | ({"packs"} if path == ROOT / "nodes" / "__init__.py" else set())
     for top, *rest in imports(path):
         assert top != "engine" or rest[0] in allowed, f"{name(path)} imports engine.{rest[0]}"
+
+
+@pytest.mark.parametrize("path", modules("engine/client"), ids=name)
+def test_the_client_knows_little_of_the_engine(path: Path) -> None:
+    for top, *rest in imports(path):
+        assert top != "engine" or rest[0] in FOR_CLIENT, f"{name(path)} imports engine.{rest[0]}"
 
 
 def test_importing_the_engine_and_the_nodes_imports_nothing_heavy() -> None:

@@ -17,6 +17,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from PIL import Image
 from yarl import URL
 
+from engine.run.session import CacheLimits
 from engine.server.comfyui import files, object_info, userdata
 from engine.server.http import openapi
 from engine.server.http.routes import Routes, add_to, errors
@@ -124,7 +125,7 @@ def folders(tmp_path: Path) -> Folders:
 
 @pytest.fixture
 def setup(folders: Folders, tmp_path: Path) -> ServerSettings:
-    return ServerSettings(folders, upload_limit=1 << 20, body_limit=1 << 18, cache={"dir": str(tmp_path / "cache")})
+    return ServerSettings(folders, upload_limit=1 << 20, body_limit=1 << 18, cache=CacheLimits(tmp_path / "cache"))
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from aiohttp import web
 from engine.server.jobs.queue import QUEUE, Queue
 from engine.server.live.broadcast import QUEUE_BYTES, QUEUE_SECONDS, Broadcaster
 from engine.server.live.clients import Client, Clients
+from engine.work.messages import JobBegun, JobEnded
 from engine.work.queue import Jobs, Request
 
 
@@ -97,8 +98,8 @@ def test_a_job_remains_until_its_client_was_told_how_it_ended(tmp_path: Path) ->
         await queue.ask(done)
         broadcaster.changed()
         await asyncio.sleep(2 * QUEUE_SECONDS)
-        broadcaster.tell({"begun": "a"}, b"")
-        broadcaster.tell({"ended": "a"}, b"")
+        broadcaster.tell(JobBegun(job="a", attempt=1), b"")
+        broadcaster.tell(JobEnded(job="a"), b"")
         broadcaster.lost("a")  # its worker may end just then
         await asyncio.sleep(4 * QUEUE_SECONDS)
         running.cancel()

@@ -104,7 +104,8 @@ class TestSweeps:
             "2": {"class_type": "SaveImage", "inputs": {"images": ["1", 0]}},
         }
         axes = [{"name": "1.color", "values": [0, 255]}, {"name": "1.width", "values": [8, 16, 24]}]
-        answer = server.post(f"{OWN}/sweeps", {"workflow": graph, "axes": axes})
+        answer = server.post(f"{OWN}/sweeps", {"workflow": graph, "axes": axes, "prompt_id": "my-sweep"})
+        assert answer["prompt_id"] == "my-sweep"
         assert answer["combinations"] == 6
         job = server.ended(answer["prompt_id"])
         assert job["state"] == "done", job

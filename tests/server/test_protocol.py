@@ -128,6 +128,18 @@ def test_a_failure_is_told_with_all_that_clients_read(server: Live) -> None:
     ]
 
 
+def test_a_workflow_is_run_in_part_unless_it_is_wanted_whole(server: Live) -> None:
+    graph = saving("Wait", "part", steps=1) | {"3": {"class_type": "Note", "inputs": {}}}
+    answer = server.post("/prompt", {"prompt": graph})
+    assert set(answer["node_errors"]) == {"3"}
+    status, answer = server.ask("POST", "/prompt", {"prompt": graph, "whole": True})
+    assert status == 400
+    assert answer["error"]["extra_info"] == {"kind": "WorkflowError"}
+    server.post("/prompt", {"prompt": graph, "whole": True, "partial_execution_targets": ["2"]})
+    status, _ = server.ask("POST", "/prompt", {"prompt": graph, "whole": True, "partial_execution_targets": ["2", "3"]})
+    assert status == 400
+
+
 def test_what_is_wrong_is_told_for_each_node(server: Live) -> None:
     graph = saving("Wait", "x", steps="many")
     status, answer = server.ask("POST", "/prompt", {"prompt": graph})

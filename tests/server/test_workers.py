@@ -5,20 +5,22 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from engine.server.http.settings import Folders, ServerSettings
-from engine.server.jobs import workers as crews
+from engine.server.jobs import workers
 from engine.server.jobs.queue import Queue
 from engine.server.jobs.workers import WorkerPool
+from engine.work.messages import JobBegun, Report
 from engine.work.queue import Job, Jobs, Request
 
 CLAIM = """
 import json, sys, time
+from engine.work.messages import JobBegun, Report
 from engine.work.queue import Jobs
 from pathlib import Path
 settings = json.loads(sys.stdin.readline())
@@ -28,7 +30,7 @@ def tell(**message):
 def claim():
     while not (lease := jobs.claim(settings["name"])):
         time.sleep(0.02)
-    tell(begun=lease.id)
+    tell(message="job_begun", job=lease.id, attempt=lease.attempt)
     return lease
 def listen():
     return json.loads(sys.stdin.readline())
@@ -47,11 +49,11 @@ class Scripted:
         python.chmod(0o700)
         monkeypatch.setattr(sys, "executable", str(python))
         monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
-        monkeypatch.setattr(crews, "WATCH_SECONDS", 0.02)
-        monkeypatch.setattr(crews, "TRY_AGAIN_SECONDS", 0.02)
+        monkeypatch.setattr(workers, "WATCH_SECONDS", 0.02)
+        monkeypatch.setattr(workers, "TRY_AGAIN_SECONDS", 0.02)
         self.setup = ServerSettings(folders, devices=("cpu",))
         self.lost: list[str] = []
-        self.told: list[Mapping[str, Any]] = []
+        self.told: list[Report] = []
 
     def run(self, play: Callable[[WorkerPool, Queue], Awaitable[None]]) -> None:
         async def main() -> None:
@@ -80,14 +82,14 @@ async def add(queue: Queue, *names: str) -> None:
 
 CANCELLED_ONCE = """
 lease = claim()
-while "cancel" not in listen():
+while listen()["message"] != "cancel_job":
     pass
 jobs.finish(lease, "cancelled", {}, {})
-tell(ended=lease.id)
+tell(message="job_ended", job=lease.id)
 lease = claim()
 time.sleep(0.5)
 jobs.finish(lease, "done", {}, {})
-tell(ended=lease.id)
+tell(message="job_ended", job=lease.id)
 time.sleep(60)
 """
 
@@ -96,11 +98,11 @@ def test_a_job_that_was_cancelled_and_is_tried_again_has_its_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scripted = Scripted(tmp_path, monkeypatch, CANCELLED_ONCE)
-    monkeypatch.setattr(crews, "GRACE_SECONDS", 0.2)
+    monkeypatch.setattr(workers, "GRACE_SECONDS", 0.2)
 
     async def play(pool: WorkerPool, queue: Queue) -> None:
         await add(queue, "a")
-        while {"begun": "a"} not in scripted.told:
+        while JobBegun(job="a", attempt=1) not in scripted.told:
             await asyncio.sleep(0.02)
         pool.cancel("a", pool.workers[0].name)
         assert (await scripted.ended(queue, "a")).state == "cancelled"
@@ -122,7 +124,7 @@ if lease.id == "bad":
 jobs.finish(lease, "done", {{}}, {{}})
 """
     scripted = Scripted(tmp_path, monkeypatch, script)
-    monkeypatch.setattr(crews, "LONGEST", 10_000)
+    monkeypatch.setattr(workers, "LONGEST", 10_000)
 
     async def play(pool: WorkerPool, queue: Queue) -> None:
         await add(queue, "bad", "good")
@@ -167,7 +169,7 @@ if lease.id == "guilty":
     lease = jobs.claim(settings["name"])
     time.sleep(60)
 jobs.finish(lease, "done", {}, {})
-tell(ended=lease.id)
+tell(message="job_ended", job=lease.id)
 time.sleep(60)
 """
     scripted = Scripted(tmp_path, monkeypatch, script)
@@ -233,10 +235,10 @@ lease = claim()
 if lease.attempt == 1:
     time.sleep(60)
 jobs.finish(lease, "done", {}, {})
-tell(ended=lease.id)
+tell(message="job_ended", job=lease.id)
 time.sleep(60)
 """
-    monkeypatch.setattr(crews, "LEASE_SECONDS", 0.4)
+    monkeypatch.setattr(workers, "LEASE_SECONDS", 0.4)
     scripted = Scripted(tmp_path, monkeypatch, script)
 
     async def play(pool: WorkerPool, queue: Queue) -> None:

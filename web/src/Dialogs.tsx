@@ -1,6 +1,7 @@
 /** The dialogs that are not of a panel: shortcuts, a kind's help, a file seen large. */
 
 import { t } from "./i18n";
+import { Deprecation } from "./Marks";
 import { OTHER_KEYS, SHORTCUTS } from "./shortcuts";
 import { useStore } from "./store";
 import { Dialog } from "./ui/Dialog";
@@ -48,15 +49,20 @@ function About({ kind, onClose }: { kind: string; onClose: () => void }) {
   if (!found) return null;
   return (
     <Dialog label={words(found.kind)} className="about" onClose={onClose}>
+      <Deprecation instead={found.deprecated} />
       <p className="help">{found.help}</p>
+      {found.pack && <p className="help pack">{t("kind.pack", { pack: found.pack })}</p>}
       <h3>{t("node.inputs")}</h3>
       <dl>
-        {found.inputs.map(({ name, type, help, required }) => (
+        {found.inputs.map(({ name, type, help, required, deprecated }) => (
           <div key={name}>
             <dt>
               {words(name)} <small>{type}</small> {required && <small>{t("about.required")}</small>}
             </dt>
-            <dd>{help}</dd>
+            <dd>
+              <Deprecation instead={deprecated} />
+              {help}
+            </dd>
           </div>
         ))}
       </dl>

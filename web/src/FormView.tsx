@@ -5,6 +5,7 @@ import { cancel, run } from "./actions/running";
 import { hideInput, renameExposed, setInput } from "./edit";
 import { FieldOf } from "./fields";
 import { t } from "./i18n";
+import { Deprecation, labelled } from "./Marks";
 import { eachOnce } from "./media";
 import { Files } from "./Results";
 import { isUnderWay, progressOf } from "./run";
@@ -75,7 +76,7 @@ function FormRow({ name, path }: { name: string; path: string }) {
       {socket && field && !asLink(value) ? (
         <FieldOf
           name={field}
-          label={words(name)}
+          label={labelled(words(name), socket.deprecated)}
           schema={socket.schema}
           value={value === undefined ? socket.default : asConstant(value)}
           isInvalid={problem !== undefined}
@@ -86,6 +87,7 @@ function FormRow({ name, path }: { name: string; path: string }) {
       ) : (
         <p className="empty">{t("form.linked")}</p>
       )}
+      <Deprecation instead={socket?.deprecated} />
       {socket?.help && <small>{socket.help}</small>}
       {problem && (
         <small className="why" role="alert">

@@ -11,6 +11,7 @@ import { SocketButton, SocketMarks } from "./canvas/Sockets";
 import { StateBadge, StateBar } from "./canvas/States";
 import { FieldOf } from "./fields";
 import { t } from "./i18n";
+import { DeprecatedMark, Deprecation, deprecation, labelled, PackMark } from "./Marks";
 import { Results } from "./Results";
 import type { Json, Problem } from "./schema";
 import { shownRun, useStore } from "./store";
@@ -96,6 +97,7 @@ const FullCard = memo(function FullCard({ id, data }: Pick<NodeProps<CardNode>, 
           onChange={(text) => rename(id, text)}
         />
         {face.form === "subgraph" && <Boxes className="mark" aria-label={t("node.isSubgraph")} />}
+        <PackMark pack={face.pack} />
         {mode && <span className="mode">{t(mode === "mute" ? "node.muted" : "node.bypassed")}</span>}
         <StateBadge run={run} />
         <button
@@ -110,7 +112,8 @@ const FullCard = memo(function FullCard({ id, data }: Pick<NodeProps<CardNode>, 
       </header>
       <StateBar run={run} title={title} />
       {title !== words(entry.class_type) && !isFolded && <p className="kind">{words(entry.class_type)}</p>}
-      {face.form === "unknown" && <p className="problem">{t("node.unknown", { kind: entry.class_type })}</p>}
+      <Deprecation instead={face.deprecated} />
+      {face.form === "unknown" && <Unknown kind={entry.class_type} />}
       <div className="sockets">
         <ul aria-label={t("node.inputs")}>
           {bare.map((input) => (
@@ -177,6 +180,11 @@ function useEnd(node: string, side: End["side"], socket: string, type: string): 
   return useMemo(() => ({ node, side, socket, type }), [node, side, socket, type]);
 }
 
+/** What is told of an input that is pointed at. */
+function helpOf({ help, deprecated }: Socket): string {
+  return deprecated ? `${deprecation(deprecated)}\n${help}`.trim() : help;
+}
+
 /** An input that has no field: it only takes a link, or has one. */
 const InputRow = memo(function InputRow({
   node,
@@ -188,11 +196,12 @@ const InputRow = memo(function InputRow({
 }: RowProps & { isLinked: boolean }) {
   const end = useEnd(node, "input", input.name, input.type);
   return (
-    <li className={problem ? "bad" : ""} title={input.help}>
+    <li className={problem ? "bad" : ""} title={helpOf(input)}>
       <SocketButton end={end} title={title} isLinked={isLinked} />
       <span className={input.required && !isLinked && !exposed ? "name wanted" : "name"}>
         {words(input.name)}
       </span>
+      <DeprecatedMark instead={input.deprecated} />
       {exposed && <Exposed name={exposed} />}
     </li>
   );
@@ -237,18 +246,19 @@ const FieldRow = memo(function FieldRow({
   return (
     <li
       className={`field ${field && isWide(field) ? "wide" : ""} ${problem ? "bad" : ""} ${isDefault ? "default" : ""}`}
-      title={input.help}
+      title={helpOf(input)}
       onContextMenu={openMenu}
     >
       <SocketButton end={end} title={title} isLinked={false} />
       <span className={input.required && isDefault && !exposed ? "name wanted" : "name"}>
         {words(input.name)}
+        <DeprecatedMark instead={input.deprecated} />
         {exposed && <Exposed name={exposed} />}
       </span>
       {field && (
         <FieldOf
           name={field}
-          label={words(input.name)}
+          label={labelled(words(input.name), input.deprecated)}
           schema={input.schema}
           value={isDefault ? input.default : asConstant(value)}
           isInvalid={problem !== undefined}
@@ -263,6 +273,19 @@ const FieldRow = memo(function FieldRow({
     </li>
   );
 });
+
+/** That there is no such kind, and which packs may be to blame. */
+function Unknown({ kind }: { kind: string }) {
+  const failed = useStore((state) => state.failedPacks).map(({ name }) => name);
+  return (
+    <p className="problem">
+      {t("node.unknown", { kind })}
+      {failed.length > 0 && (
+        <span className="hint">{t("node.unknownOfPack", { packs: failed.join(", ") })}</span>
+      )}
+    </p>
+  );
+}
 
 /** Which node's failure made this one be skipped. */
 function Because({ node }: { node: string }) {

@@ -1,15 +1,19 @@
 /** Searching for a kind of node to add; only those that fit, if a link waits for one. */
 
-import { Boxes, Search } from "lucide-react";
+import { Boxes, Puzzle, Search, TriangleAlert } from "lucide-react";
 import { type KeyboardEvent, useEffect, useMemo, useRef, useState } from "react";
 import { add, fittingSockets } from "./actions/editing";
 import { coloured } from "./canvas/colours";
 import { focusNewNode, placeForNew } from "./canvas/view";
 import { t } from "./i18n";
-import { ranked } from "./search";
+import { deprecation } from "./Marks";
+import type { Pack } from "./schema";
+import { kindsFound } from "./search";
 import { store, useStore } from "./store";
 import { Dialog } from "./ui/Dialog";
 import { type Face, words } from "./workflow";
+
+const FAILED = "palette-failed";
 
 export function PaletteLayer() {
   const palette = useStore((state) => state.palette);
@@ -34,10 +38,8 @@ function Palette() {
   const [text, setText] = useState("");
   const [chosen, setChosen] = useState(0);
   const list = useRef<HTMLUListElement>(null);
-  const found = useMemo(
-    () => ranked(faces, text, (face) => [words(face.kind), face.kind, face.category, face.help]),
-    [faces, text],
-  );
+  const failed = useStore((state) => state.failedPacks);
+  const found = useMemo(() => kindsFound(faces, text), [faces, text]);
 
   useEffect(() => {
     list.current?.children[chosen]?.scrollIntoView({ block: "nearest" });
@@ -75,6 +77,7 @@ function Palette() {
           aria-controls="palette-list"
           aria-activedescendant={found[chosen] ? `palette-${found[chosen].kind}` : undefined}
           aria-autocomplete="list"
+          aria-describedby={failed.length > 0 ? FAILED : undefined}
           placeholder={
             palette?.end ? t("palette.fitting", { type: palette.end.type }) : t("palette.placeholder")
           }
@@ -86,6 +89,7 @@ function Palette() {
           onKeyDown={onKeyDown}
         />
       </label>
+      <FailedPacks packs={failed} />
       <ul ref={list} id="palette-list" role="listbox" aria-label={t("palette.kinds")}>
         {found.map((face, at) => (
           // biome-ignore lint/a11y/useKeyWithClickEvents: the combobox has the focus and its keys
@@ -95,20 +99,64 @@ function Palette() {
             role="option"
             tabIndex={-1}
             aria-selected={at === chosen}
+            className={face.deprecated ? "old" : ""}
             style={coloured(face.category)}
             onClick={() => choose(face)}
             onPointerMove={() => setChosen(at)}
           >
-            <span className="dot">{face.form === "subgraph" && <Boxes aria-hidden />}</span>
-            <span className="what">
-              <b>{words(face.kind)}</b>
-              <small>{face.help.split("\n")[0]}</small>
-            </span>
-            <em>{face.category || t("node.isSubgraph")}</em>
+            <Told face={face} />
           </li>
         ))}
       </ul>
       {found.length === 0 && <p className="empty">{t("palette.nothing")}</p>}
     </Dialog>
+  );
+}
+
+/** What the list tells of a kind: its name, what it does or what to use instead, and where it comes from. */
+export function Told({ face }: { face: Face }) {
+  const [help] = face.help.split("\n");
+  return (
+    <>
+      <span className="dot">{face.form === "subgraph" && <Boxes aria-hidden />}</span>
+      <span className="what">
+        <b>{words(face.kind)}</b>
+        {face.deprecated ? (
+          <small className="deprecated" title={deprecation(face.deprecated)}>
+            {deprecation(face.deprecated)}
+          </small>
+        ) : (
+          <small>{help}</small>
+        )}
+      </span>
+      <span className="from">
+        <em>{face.category || t("node.isSubgraph")}</em>
+        {face.pack && (
+          <small className="pack" title={t("kind.pack", { pack: face.pack })}>
+            <Puzzle aria-hidden />
+            <span>{face.pack}</span>
+          </small>
+        )}
+      </span>
+    </>
+  );
+}
+
+/** The packs whose kinds are missing, and why. */
+export function FailedPacks({ packs }: { packs: Pack[] }) {
+  if (packs.length === 0) return null;
+  return (
+    <section className="failed" aria-label={t("palette.failed")}>
+      <div id={FAILED}>
+        {packs.map(({ name, version, problem }) => (
+          <p key={name}>
+            <TriangleAlert aria-hidden />
+            <span>
+              <b>{t("pack.failed", { name, version })}</b> {problem}
+            </span>
+          </p>
+        ))}
+      </div>
+    </section>
   );
 }

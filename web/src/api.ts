@@ -11,6 +11,7 @@ import type {
   Links,
   NeededModel,
   OutputFile,
+  Pack,
   Problem,
   SavedWorkflow,
   Template,
@@ -79,8 +80,19 @@ const get = <T>(path: string, query?: Query) => ask<T>("GET", `kinograph/${path}
 const post = <T>(path: string, body: unknown = {}) => ask<T>("POST", `kinograph/${path}`, undefined, body);
 const at = encodeURIComponent;
 
+/** The packs of kinds, those too that could not be loaded; none if the server knows of no packs. */
+async function packs(): Promise<Pack[]> {
+  try {
+    return (await get<{ packs: Pack[] }>("packs")).packs;
+  } catch (error) {
+    if (error instanceof Refused && error.status === 404) return [];
+    throw error;
+  }
+}
+
 export const api = {
   kinds: () => get<Kinds>("nodes"),
+  packs,
   types: () => get<{ links: Links }>("types"),
   validate: (workflow: Document) => post<Verdict>("validate", { workflow }),
   convertFile: (file: File) => post<{ document: Document }>("convert", form({ file })),

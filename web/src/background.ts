@@ -96,9 +96,14 @@ async function showLast(): Promise<void> {
   if (job) await trying(() => showJob(job));
 }
 
-async function learn(): Promise<void> {
+/** Learns which kinds of node there are, and which packs could bring none. */
+export async function learn(): Promise<void> {
   const [kinds, { links }] = await Promise.all([api.kinds(), api.types()]);
   store.getState().learn(kinds, links);
+  // a server that knows of no packs isn't asked for them: browsers complain of a 404 whatever becomes of it
+  const hasPacks = Object.values(kinds).some(({ pack }) => pack !== undefined);
+  const packs = hasPacks ? await trying(api.packs) : [];
+  if (packs) store.setState({ failedPacks: packs.filter(({ problem }) => problem !== null) });
 }
 
 function connect(): void {

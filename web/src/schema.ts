@@ -88,6 +88,8 @@ export interface InputSpec {
   help: string;
   default?: Json;
   holds?: "model" | "media" | "files";
+  /** What to use instead; absent unless the input is deprecated. */
+  deprecated?: string;
 }
 
 export interface OutputSpec {
@@ -102,12 +104,25 @@ export interface Kind {
   help: string;
   uses: string;
   saves: string | null;
+  /** The distribution that brings the kind; null if it is built in. */
+  pack?: string | null;
+  /** What to use instead; empty unless the kind is deprecated. */
+  deprecated?: string;
   inputs: InputSpec[];
   outputs: OutputSpec[];
   schema: { properties?: Record<string, JsonSchema> };
 }
 
 export type Kinds = Record<string, Kind>;
+
+/** A distribution that brings kinds of node. */
+export interface Pack {
+  name: string;
+  version: string;
+  kinds: string[];
+  /** Why it could not be loaded; null if it was. */
+  problem: string | null;
+}
 
 /** For each type of output, the types of input that it may feed. */
 export type Links = Record<string, string[]>;

@@ -1,3 +1,5 @@
+import { type Face, words } from "./workflow";
+
 /** More than all words of a search may come to. */
 const EXACT = 1000;
 
@@ -16,6 +18,18 @@ export function ranked<T>(items: T[], text: string, namesOf: (item: T) => string
     .filter((found) => found.score > 0)
     .sort((one, other) => other.score - one.score)
     .map(({ item }) => item);
+}
+
+/** The kinds of node that a text is found in, the best first, and all that are deprecated after the others. */
+export function kindsFound(faces: Face[], text: string): Face[] {
+  const found = ranked(faces, text, (face) => [
+    words(face.kind),
+    face.kind,
+    face.category,
+    face.help,
+    face.pack ?? "",
+  ]);
+  return [...found.filter((face) => !face.deprecated), ...found.filter((face) => face.deprecated)];
 }
 
 function score(name: string, word: string): number {

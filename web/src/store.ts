@@ -1,13 +1,12 @@
-/** The one store: the document, runs, and what is open. */
+/** The one store: the document, runs, and what is open; each slice of it knows only itself. */
 
-import { create, type StateCreator } from "zustand";
+import { create } from "zustand";
 import type { Run } from "./run";
 import { type DocumentSlice, documentSlice } from "./store/document";
 import { type RunSlice, runSlice } from "./store/running";
 import { type UiSlice, uiSlice } from "./store/ui";
 
 export type State = DocumentSlice & RunSlice & UiSlice;
-export type Slice<T> = StateCreator<State, [], [], T>;
 
 export const useStore = create<State>()((...all) => ({
   ...documentSlice(...all),

@@ -26,6 +26,10 @@ export interface Face {
   help: string;
   category: string;
   saves: string | null;
+  /** The pack that brings the kind, if one does. */
+  pack: string | null;
+  /** What to use instead; empty unless the kind is deprecated. */
+  deprecated: string;
   inputs: Socket[];
   outputs: OutputSpec[];
 }
@@ -181,13 +185,16 @@ export function runId(path: Step[], node: string): string {
   return [...path.map((step) => step.node), node].join("/");
 }
 
+/** What a node has that is of no kind. */
+const PLAIN = { category: "", saves: null, pack: null, deprecated: "" };
+
 function kindFace(kind: Kind): Face {
   const inputs = kind.inputs.map((input) => ({
     ...input,
     schema: kind.schema.properties?.[input.name] ?? {},
   }));
-  const { category, help, outputs, saves } = kind;
-  return { form: "kind", kind: kind.kind, help, category, saves, inputs, outputs };
+  const { category, help, outputs, saves, pack = null, deprecated = "" } = kind;
+  return { form: "kind", kind: kind.kind, help, category, saves, pack, deprecated, inputs, outputs };
 }
 
 function unknownFace(name: string, entry: Entry | undefined, slots: Iterable<string>): Face {
@@ -199,7 +206,7 @@ function unknownFace(name: string, entry: Entry | undefined, slots: Iterable<str
     schema: {},
   }));
   const outputs = [...slots].map((slot) => ({ name: slot, type: ANY }));
-  return { form: "unknown", kind: name, help: "", category: "", saves: null, inputs, outputs };
+  return { ...PLAIN, form: "unknown", kind: name, help: "", inputs, outputs };
 }
 
 /** Gives the face of each node of a document; what is found is kept for as long as the subgraphs stay the same. */
@@ -248,11 +255,10 @@ export class Faces {
     });
     const { title, description } = subgraph;
     return {
+      ...PLAIN,
       form: "subgraph",
       kind: name,
       help: description || title || "",
-      category: "",
-      saves: null,
       inputs,
       outputs,
     };

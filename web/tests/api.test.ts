@@ -1,4 +1,4 @@
-import { afterEach, beforeEach, expect, it, vi } from "vitest";
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { address, api, Refused, viewUrl } from "../src/api";
 import { picture } from "./kinds";
 
@@ -53,4 +53,23 @@ it("writes names into addresses so that they stay names", async () => {
   answer(200, {});
   await api.versions("a/b c");
   expect(fetched.mock.calls[0]?.[0]).toBe("https://host/kino/api/kinograph/workflows/a%2Fb%20c/versions");
+});
+
+describe("packs", () => {
+  it("are told with what went wrong with them", async () => {
+    const pack = { name: "day-sky", version: "0.2", kinds: [], problem: "No module named 'sun'" };
+    answer(200, { packs: [pack] });
+    expect(await api.packs()).toEqual([pack]);
+    expect(fetched.mock.calls[0]?.[0]).toBe("https://host/kino/api/kinograph/packs");
+  });
+
+  it("are none where the server has no such route", async () => {
+    answer(404, { error: { type: "x", message: "there is no such route" } });
+    expect(await api.packs()).toEqual([]);
+  });
+
+  it("are not taken for none where the server failed", async () => {
+    answer(500, "oh");
+    await expect(api.packs()).rejects.toMatchObject({ status: 500 });
+  });
 });

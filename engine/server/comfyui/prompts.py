@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from typing import Any
+from typing import Annotated, Any
 
 from aiohttp import web
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field
 
 from engine.document.formats import converted, is_graph
 from engine.document.prepared import prepare
 from engine.document.workflow import Workflow
-from engine.errors import MissingError, Problem, UsageError
+from engine.errors import MissingError, Problem, UsageError, WorkflowError
 from engine.server.comfyui.messages import last_message, outputs_of
 from engine.server.http.routes import Body, Query, Routes, problem_data
 from engine.server.http.settings import REGISTRY, SETTINGS
@@ -31,6 +31,16 @@ LOST_SECONDS = 0.1
 """How often it is looked whether a job whose worker is gone waits again."""
 
 
+def _one_word(id: str | None) -> str | None:
+    if id is not None and not (id.strip() and id.isprintable() and "/" not in id):
+        raise ValueError("an id is printable and without '/'")
+    return id
+
+
+JobId = Annotated[str | None, Field(max_length=200), AfterValidator(_one_word)]
+"""The id that a client chooses for a job; None if it is to be chosen here."""
+
+
 class Prompt(Body):
     """A workflow to be run."""
 
@@ -38,7 +48,7 @@ class Prompt(Body):
     """The workflow: a document, a bare API graph, or an editor's own format."""
     client_id: str | None = Field(None, max_length=200)
     """Which WebSocket client is told of it."""
-    prompt_id: str | None = Field(None, max_length=200)
+    prompt_id: JobId = None
     """The job's id, if the client chooses it."""
     number: float | None = None
     """Below 0 it goes first."""
@@ -48,15 +58,11 @@ class Prompt(Body):
     """Higher ones go first."""
     partial_execution_targets: list[str] | None = None
     """The nodes whose outputs are wanted; all that save if it is left out."""
+    whole: bool = False
+    """Whether it is refused if it isn't sound, or, of one with targets, what leads to them isn't, instead of being run
+    in part."""
     extra_data: dict[str, Any] | None = None
     """Kept with the job, but for the keys to others' services that clients send along."""
-
-    @field_validator("prompt_id")
-    @classmethod
-    def _one_word(cls, id: str | None) -> str | None:
-        if id is not None and not (id.strip() and id.isprintable() and "/" not in id):
-            raise ValueError("an id is printable and without '/'")
-        return id
 
     @property
     def client(self) -> str | None:
@@ -74,7 +80,8 @@ class Prompt(Body):
 async def prompt(request: web.Request, body: Prompt) -> web.Response:
     """Put a workflow into the queue.
 
-    What can't be run of it is left out and reported under `node_errors`; if nothing can, it is refused.
+    What can't be run of it is left out and reported under `node_errors`; if nothing can, or `whole` is asked for, it is
+    refused.
     """
     app = request.app
     if not body.prompt:
@@ -85,7 +92,8 @@ async def prompt(request: web.Request, body: Prompt) -> web.Response:
     targets = body.partial_execution_targets
     prepared = await asyncio.to_thread(prepare, workflow, app[REGISTRY])
     whole, part = await asyncio.to_thread(examine_parts, prepared, app[SETTINGS], targets)
-    if not part.can_run:
+    left_out = part is not whole and (targets is None or {*targets} != {*part.targets})
+    if not part.can_run or (body.whole and left_out):
         return _refused(whole)
     asked = Request(
         body.prompt_id or uuid.uuid4().hex,
@@ -117,7 +125,7 @@ def _refused(checked: Checked) -> web.Response:
         "type": "prompt_outputs_failed_validation",
         "message": str(problems[0]),
         "details": "\n".join(map(str, problems)),
-        "extra_info": {},
+        "extra_info": {"kind": (WorkflowError if checked.problems or not checked.missing else MissingError).__name__},
     }
     data = {"error": error, "node_errors": node_errors(checked), "problems": [*map(problem_data, problems)]}
     return web.json_response(data, status=400)

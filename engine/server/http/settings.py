@@ -8,6 +8,7 @@ from pathlib import Path
 from aiohttp import web
 
 from engine.registry import Registry
+from engine.run.session import CacheLimits
 
 
 @dataclass(frozen=True)
@@ -60,9 +61,9 @@ class ServerSettings:
     """Bytes that a worker may take; nine tenths of the machine's if None."""
     stall_seconds: float = 1800.0
     """How long a job may give no sign of progress."""
-    cache: dict[str, str] = field(default_factory=dict)
-    """The cache's options, as the command line has them."""
+    cache: CacheLimits = field(default_factory=CacheLimits)
+    """Where workers keep results, and what these may take."""
 
 
-SETTINGS = web.AppKey("setup", ServerSettings)
+SETTINGS = web.AppKey("settings", ServerSettings)
 REGISTRY = web.AppKey("registry", Registry)

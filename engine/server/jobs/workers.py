@@ -7,14 +7,13 @@ goes on with a new worker.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import signal
 import sqlite3
 import sys
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any, ParamSpec, TypeVar
 
@@ -23,7 +22,24 @@ from aiohttp import web
 
 from engine.server.http.settings import ServerSettings
 from engine.server.jobs.queue import Queue
-from engine.work.framing import LONGEST, frame
+from engine.work.messages import (
+    LONGEST,
+    CancelJob,
+    Command,
+    FreeMemory,
+    JobBegun,
+    JobEnded,
+    JobEvents,
+    JobPreview,
+    LookForJobs,
+    NodeStarting,
+    Report,
+    ShowPreviews,
+    WorkerReady,
+    WorkerSettings,
+    read_report,
+    to_line,
+)
 from engine.work.queue import LEASE_SECONDS, MOST_ATTEMPTS, Jobs
 
 logger = logging.getLogger("kinograph")
@@ -40,10 +56,10 @@ TRY_AGAIN_SECONDS = 5.0
 
 P = ParamSpec("P")
 T = TypeVar("T")
-Tell = Callable[[Mapping[str, Any], bytes], None]
+Tell = Callable[[Report, bytes], None]
 
 
-class Worker:
+class WorkerProcess:
     """One process, and what is known of what it does."""
 
     def __init__(self, device: str, process: asyncio.subprocess.Process, name: str) -> None:
@@ -64,23 +80,28 @@ class Worker:
         self.blamed: str | None = None
         """The job that it was killed for."""
 
-    def command(self, **command: Any) -> None:
+    def command(self, command: Command) -> None:
         with suppress(ConnectionError):
             assert self.process.stdin
-            self.process.stdin.write(frame(command))
+            self.process.stdin.write(to_line(command))
 
-    def note(self, message: Mapping[str, Any]) -> None:
+    def note(self, report: Report) -> None:
         """Take note of what it tells."""
         self.sign = time.monotonic()
-        if "begun" in message:
-            self.job, self.running, self.was_of_use = message["begun"], {}, True
-        elif "ended" in message:
-            self.job, self.running = None, {}
-            if self.cancelled and self.cancelled[0] == message["ended"]:
-                self.cancelled = None
-        elif "starting" in message:
-            self.running[message["starting"]] = message["kind"]
-        for event in message.get("events", ()):
+        match report:
+            case JobBegun(job=job):
+                self.job, self.running, self.was_of_use = job, {}, True
+            case JobEnded(job=job):
+                self.job, self.running = None, {}
+                if self.cancelled and self.cancelled[0] == job:
+                    self.cancelled = None
+            case NodeStarting(node=node, kind=kind):
+                self.running[node] = kind
+            case JobEvents(events=events):
+                self._note_events(events)
+
+    def _note_events(self, events: Iterable[Mapping[str, Any]]) -> None:
+        for event in events:
             if event["event"] == "node_started":
                 self.running[event["node"]] = event["kind"]
             elif event["event"] in ("node_finished", "node_failed"):
@@ -134,7 +155,7 @@ class WorkerPool:
         self._queue = queue
         self._tell = tell
         self._lost = lost
-        self._workers: dict[str, Worker] = {}
+        self._workers: dict[str, WorkerProcess] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._previews = False
         self._memory_limit = setup.memory_limit or int(SHARE_OF_MEMORY * psutil.virtual_memory().total)
@@ -146,10 +167,10 @@ class WorkerPool:
         self._keep(self._watch())
 
     @property
-    def workers(self) -> list[Worker]:
+    def workers(self) -> list[WorkerProcess]:
         return [*self._workers.values()]
 
-    async def nbytes(self) -> dict[Worker, int]:
+    async def nbytes(self) -> dict[WorkerProcess, int]:
         """What each takes in memory."""
         workers = self.workers
         return await asyncio.to_thread(lambda: {worker: worker.nbytes() for worker in workers})
@@ -157,18 +178,18 @@ class WorkerPool:
     def wake(self) -> None:
         """There may be something to do."""
         for worker in self.workers:
-            worker.command(look=True)
+            worker.command(LookForJobs())
 
     def free(self) -> None:
         """Have models and results in memory dropped once nothing runs."""
         for worker in self.workers:
-            worker.command(free=True)
+            worker.command(FreeMemory())
 
     def show_previews(self, wanted: bool) -> None:
         if wanted != self._previews:
             self._previews = wanted
             for worker in self.workers:
-                worker.command(previews=wanted)
+                worker.command(ShowPreviews(wanted=wanted))
 
     def cancel(self, job: str, worker: str | None) -> bool:
         """Ask the worker of that name to end a job; if it doesn't in time, it is killed.
@@ -180,7 +201,7 @@ class WorkerPool:
             return False
         if employed.cancelled is None or employed.cancelled[0] != job:
             employed.cancelled = (job, time.monotonic())
-        employed.command(cancel=job)
+        employed.command(CancelJob(job=job))
         return True
 
     async def close(self) -> None:
@@ -213,40 +234,42 @@ class WorkerPool:
             pause = 0.0 if worker.was_of_use else min(LONGEST_PAUSE, 2 * pause + 0.5)
             await asyncio.sleep(pause)
 
-    async def _hire(self, device: str) -> Worker:
+    async def _hire(self, device: str) -> WorkerProcess:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "engine.work.worker"),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             limit=LONGEST,
         )
-        worker = Worker(device, process, f"{process.pid}-{uuid.uuid4().hex[:8]}")
+        worker = WorkerProcess(device, process, f"{process.pid}-{uuid.uuid4().hex[:8]}")
         setup = self._setup
         worker.command(
-            name=worker.name,
-            queue=str(self._queue.path),
-            roots={name: str(path) for name, path in setup.folders.roots.items()},
-            device=device,
-            nodes=[str(path) for path in setup.nodes],
-            cache=setup.cache,
+            WorkerSettings(
+                name=worker.name,
+                queue=self._queue.path,
+                roots=setup.folders.roots,
+                device=device,
+                nodes=setup.nodes,
+                cache=setup.cache,
+            )
         )
-        worker.command(previews=self._previews)
+        worker.command(ShowPreviews(wanted=self._previews))
         self._workers[worker.name] = worker
         return worker
 
-    async def _listen(self, worker: Worker) -> None:
+    async def _listen(self, worker: WorkerProcess) -> None:
         """Hand on what a worker tells, until it ends."""
         output = worker.process.stdout
         assert output
         try:
             while line := await output.readline():
-                message = json.loads(line)
-                data = await output.readexactly(message.get("bytes", 0))
-                worker.note(message)
-                if "ready" in message:
-                    self._meet(worker, message)
-                elif "starting" not in message:
-                    self._tell(message, data)
+                report = read_report(line)
+                data = await output.readexactly(report.size) if isinstance(report, JobPreview) else b""
+                worker.note(report)
+                if isinstance(report, WorkerReady):
+                    self._meet(worker, report)
+                elif not isinstance(report, NodeStarting):
+                    self._tell(report, data)
         except asyncio.IncompleteReadError:
             pass  # it ended in the middle of what it told
         except ValueError as error:
@@ -255,17 +278,17 @@ class WorkerPool:
             pass  # as long as something is left there, the process isn't seen to have ended
         await worker.process.wait()
 
-    def _meet(self, worker: Worker, message: Mapping[str, Any]) -> None:
+    def _meet(self, worker: WorkerProcess, report: WorkerReady) -> None:
         """A worker has started. If none was told where to compute, the first says what devices there are."""
         first = not self._devices
-        self._devices |= {about["name"]: about for about in message["devices"]}
-        worker.device = message["ready"]
+        self._devices |= {about["name"]: about for about in report.devices}
+        worker.device = report.device
         if first and not self._setup.devices:
             for device in self._devices:
                 if device != worker.device:
                     self._spawn(device)
 
-    async def _bury(self, worker: Worker) -> None:
+    async def _bury(self, worker: WorkerProcess) -> None:
         """Take back the job of a worker that has ended."""
         why = worker.killed or f"its worker ended by {_cause(worker.process.returncode)}"
         again = f", {MOST_ATTEMPTS} times" if not worker.killed else ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from aiohttp import web
@@ -15,6 +15,7 @@ from engine.server.jobs.queue import Queue
 from engine.server.jobs.workers import until_it_works
 from engine.server.live.clients import Clients
 from engine.server.own.control import overview
+from engine.work.messages import JobBegun, JobEnded, JobEvents, JobPreview, ModelFetched, ModelProgress, Report
 from engine.work.queue import Jobs
 
 QUEUE_SECONDS = 0.1
@@ -45,16 +46,16 @@ class Broadcaster:
         self._clients = clients
         self._queue = queue
         self._watched: dict[str, _Watched] = {}
-        self._line: asyncio.Queue[tuple[Mapping[str, Any], bytes]] = asyncio.Queue()
+        self._line: asyncio.Queue[tuple[Report, bytes]] = asyncio.Queue()
         self._changed = asyncio.Event()
 
-    def tell(self, message: Mapping[str, Any], data: bytes) -> None:
+    def tell(self, report: Report, data: bytes) -> None:
         """Hand on what a worker tells, in its turn."""
-        self._line.put_nowait((message, data))
+        self._line.put_nowait((report, data))
 
     def lost(self, job: str) -> None:
         """A job's worker is gone: it has ended, or waits again."""
-        self._line.put_nowait(({"ended": job}, b""))
+        self._line.put_nowait((JobEnded(job=job), b""))
 
     def changed(self) -> None:
         """The queue has changed."""
@@ -74,23 +75,22 @@ class Broadcaster:
 
     async def _hand_on(self) -> None:
         while True:
-            message, data = await self._line.get()
-            if "begun" in message:
-                await self._begin(message["begun"])
-            elif "ended" in message:
-                await self._end(message["ended"])
-            elif "model" in message:
-                self._clients.tell_ours("model", message["model"], needed=False)
-            elif watched := self._watched.get(message.get("job", "")):
-                self._pass_on(watched, message, data)
+            report, data = await self._line.get()
+            match report:
+                case JobBegun(job=job):
+                    await self._begin(job)
+                case JobEnded(job=job):
+                    await self._end(job)
+                case ModelProgress() | ModelFetched():
+                    about = report.model_dump(exclude={"message", "job"})
+                    self._clients.tell_ours("model", about, needed=False)
+                case JobEvents(job=job) if watched := self._watched.get(job):
+                    self._pass_on(watched, report.events)
+                case JobPreview(job=job, node=node) if watched := self._watched.get(job):
+                    self._clients.preview(job, node, outermost(node), data, of=watched.client)
 
-    def _pass_on(self, watched: _Watched, message: Mapping[str, Any], data: bytes) -> None:
+    def _pass_on(self, watched: _Watched, events: list[dict[str, Any]]) -> None:
         job, client = watched.story.job, watched.client
-        if "preview" in message:
-            node = message["preview"]
-            self._clients.preview(job, node, outermost(node), data, of=client)
-            return
-        events = message["events"]
         self._clients.tell_ours("kinograph", {"job": job, "events": events})
         told = list(watched.story.tell(events))
         if client is None:

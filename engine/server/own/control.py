@@ -14,7 +14,7 @@ from engine.document.reading import Document, read
 from engine.errors import KinographError, MissingError, UsageError, WorkflowError
 from engine.run.sweep import Axis, combinations
 from engine.server.comfyui.files import received
-from engine.server.comfyui.prompts import cancel, submit
+from engine.server.comfyui.prompts import JobId, cancel, submit
 from engine.server.http.routes import OWN, Answer, Body, Query, Routes, problem_data, read_json
 from engine.server.http.settings import REGISTRY
 from engine.server.jobs.checking import examined, parsed, prepared
@@ -76,6 +76,8 @@ class Axes(Body):
 class Sweep(Checkable):
     axes: list[Axes] = Field(min_length=1, max_length=4)
     client_id: str | None = Field(None, max_length=200)
+    prompt_id: JobId = None
+    """The job's id, if the client chooses it."""
     priority: int = Field(0, ge=-1000, le=1000)
 
 
@@ -93,7 +95,8 @@ async def sweep(request: web.Request, body: Sweep) -> dict[str, Any]:
             refusal = WorkflowError if found.problems else MissingError
             raise refusal.of(found.problems + found.missing)
     written = [{"name": axis.name, "values": list(axis.values)} for axis in axes]
-    asked = Request(uuid.uuid4().hex, ready.workflow.document(), title or "Sweep", body.client_id, axes=written)
+    name = body.prompt_id or uuid.uuid4().hex
+    asked = Request(name, ready.workflow.document(), title or "Sweep", body.client_id, axes=written)
     number = await submit(app, asked, priority=body.priority)
     return {"prompt_id": asked.id, "number": number, "combinations": len(made)}
 

@@ -13,7 +13,6 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import psutil
@@ -25,13 +24,12 @@ from engine.graph.confinement import Confinement
 from engine.models import can_fetch, find
 from engine.models.listing import here
 from engine.models.sources import is_path
-from engine.run.session import opened
+from engine.run.session import open_disk
 from engine.server.files.paths import walk
 from engine.server.http.routes import OWN, Answer, Body, Query, Routes
 from engine.server.http.settings import SETTINGS, Folders, ServerSettings
 from engine.server.jobs.checking import prepared
 from engine.store.disk import Disk
-from engine.store.sizes import parsed_size
 
 routes = Routes("models")
 
@@ -284,8 +282,7 @@ def _is_here(source: str, confinement: Confinement) -> bool:
 
 
 def _disk(setup: ServerSettings) -> Disk:
-    folder, size = setup.cache.get("dir"), setup.cache.get("disk")
-    return opened(Path(folder) if folder else None, parsed_size("--cache-disk", size) if size else None)
+    return open_disk(setup.cache.folder, setup.cache.disk)
 
 
 def _about(disk: Disk) -> dict[str, Any]:

@@ -210,8 +210,10 @@ async function addLoader(file: File, at: Point): Promise<boolean> {
   const { kinds, edit } = store.getState();
   const type = GIVES[kindOf(file.name)];
   const kind = Object.values(kinds).find(
-    ({ inputs, outputs }) =>
-      inputs.some(({ holds }) => holds === "media") && outputs.some((output) => output.type === type),
+    ({ inputs, outputs, deprecated }) =>
+      !deprecated &&
+      inputs.some(({ holds }) => holds === "media") &&
+      outputs.some((output) => output.type === type),
   );
   const input = kind?.inputs.find(({ holds }) => holds === "media");
   const name = kind && input && (await upload(file));

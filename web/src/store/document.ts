@@ -1,11 +1,11 @@
 /** The document, its history, and what is drawn of it. */
 
 import { applyEdgeChanges, applyNodeChanges, type EdgeChange, type NodeChange } from "@xyflow/react";
+import type { StateCreator } from "zustand";
 import { type FlowEdge, type FlowNode, flowEdges, flowNodes, withoutGuesses } from "../canvas/flow";
 import { layoutOf, place, withLayout } from "../edit";
 import { guessedSize, withPlaces } from "../layout";
-import type { Document, Kinds, Links, Point } from "../schema";
-import type { Slice } from "../store";
+import type { Document, Kinds, Links, Pack, Point } from "../schema";
 import { soundPath } from "../subgraphs";
 import { emptyDocument, Faces, isSamePath, levelAt, readDocument, type Step, withLevel } from "../workflow";
 
@@ -17,6 +17,8 @@ interface Moment {
 export interface DocumentSlice {
   kinds: Kinds;
   links: Links;
+  /** The packs whose kinds are missing, as they could not be loaded. */
+  failedPacks: Pack[];
   document: Document;
   /** The name under which the server keeps it; null if it never was saved. */
   name: string | null;
@@ -57,7 +59,7 @@ export interface DocumentSlice {
 const MOST_STEPS = 200;
 const SAME_STEP = 1500;
 
-export const documentSlice: Slice<DocumentSlice> = (set, get) => {
+export const documentSlice: StateCreator<DocumentSlice> = (set, get) => {
   let found: { kinds: Kinds; subgraphs: Document["subgraphs"]; faces: Faces } | undefined;
   let last = { key: "", time: 0 };
   let carried = new Set<string>();
@@ -114,6 +116,7 @@ export const documentSlice: Slice<DocumentSlice> = (set, get) => {
   return {
     kinds: {},
     links: {},
+    failedPacks: [],
     document: empty,
     name: null,
     version: undefined,

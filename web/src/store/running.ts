@@ -1,9 +1,9 @@
 /** What runs, ran and waits; what the server found wrong. */
 
+import type { StateCreator } from "zustand";
 import type { Preview } from "../events";
 import { newRun, owners, type Run, reduced } from "../run";
 import type { ModelProgress, Problem, Queue, RunEvent, Verdict } from "../schema";
-import type { Slice } from "../store";
 
 export interface RunSlice {
   client: string;
@@ -44,7 +44,7 @@ function release(previews: Record<string, string>): void {
   for (const picture of Object.values(previews)) URL.revokeObjectURL(picture);
 }
 
-export const runSlice: Slice<RunSlice> = (set, get) => ({
+export const runSlice: StateCreator<RunSlice> = (set, get) => ({
   client: typeof sessionStorage === "undefined" ? "" : newClient(),
   isConnected: false,
   queue: { paused: false, running: [], pending: [] },

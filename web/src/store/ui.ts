@@ -1,8 +1,8 @@
 /** What is open, and what is told. */
 
 import type { LucideIcon } from "lucide-react";
+import type { StateCreator } from "zustand";
 import type { Point } from "../schema";
-import type { Slice } from "../store";
 
 export type PanelName = "workflows" | "gallery" | "queue" | "models" | "sweep";
 export type View = "graph" | "form";
@@ -68,7 +68,7 @@ export interface UiSlice {
 
 const TOLD_FOR = 6000;
 
-export const uiSlice: Slice<UiSlice> = (set, get) => ({
+export const uiSlice: StateCreator<UiSlice> = (set, get) => ({
   view: "graph",
   panel: null,
   palette: null,

@@ -1,0 +1,134 @@
+"""The commands that compute nothing: `validate`, `nodes`, `models`, `cache`, `workflows`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from engine.cli.answering import answering
+from engine.cli.groups import with_groups
+from engine.cli.interrupts import Interrupts
+from engine.cli.options import CacheFolder, Changes, Chosen, Nodes, Printing, registry
+from engine.errors import MissingError, UsageError, suggestion
+from engine.store.sizes import human_size, parsed_size
+
+if TYPE_CHECKING:
+    from engine.document.prepared import Socket
+
+
+@with_groups
+def validate(chosen: Chosen, printing: Printing) -> None:
+    """Check a workflow without running it; tells all that is wrong with it."""
+    with answering(printing):
+        from engine.graph.check import check
+
+        document = chosen.read()
+        graph = check(document.prepared, base=document.base)
+        if printing.as_json:
+            print(json.dumps({"valid": True, "nodes": len(graph.order), "targets": graph.targets}))
+        else:
+            print(f"{document.name} is valid: {len(graph.order)} nodes, of which {len(graph.targets)} save files")
+
+
+@with_groups
+def nodes(
+    printing: Printing,
+    name: Annotated[str, typer.Argument(help="One kind of node, in full.")] = "",
+    nodes: Nodes = [],  # noqa: B006
+) -> None:
+    """List the kinds of node, or describe one: its help, inputs, outputs and JSON schema."""
+    with answering(printing):
+        from engine.catalogue import as_data
+        from engine.cli.describe import in_full, in_short, problems_of_packs
+
+        known = registry(nodes)
+        for line in problems_of_packs(known):
+            print(line, file=sys.stderr)
+        if name and name not in known:
+            raise UsageError(f"no kind of node is called '{name}'", hint=suggestion(name, known))
+        kinds = [known[name]] if name else list(known.values())
+        if printing.as_json:
+            data = {kind.spec.kind: as_data(kind) for kind in kinds}
+            print(json.dumps(data[name] if name else data, indent=2))
+        else:
+            print(in_full(kinds[0]) if name else in_short(kinds))
+
+
+@with_groups
+def models(
+    changes: Changes,
+    printing: Printing,
+    file: Annotated[
+        str, typer.Argument(metavar="[FILE]", help="A workflow, to list what it needs, or a model's source.")
+    ] = "",
+    fetch: Annotated[bool, typer.Option("--fetch", help="Fetch what is not here.")] = False,
+) -> None:
+    """List the models that are here, or those that a workflow needs, and fetch them."""
+    with answering(printing), Interrupts() as interrupts:
+        from engine.cli.console import reporter
+        from engine.models import can_fetch, find
+        from engine.models.listing import here
+        from engine.run.preparing import fetch_models
+
+        if not file:
+            if fetch:
+                raise UsageError("--fetch needs a workflow or a model", hint="kinograph models FILE --fetch")
+            found: Mapping[str, Path | None] = here()
+        else:
+            base: Path | None = None
+            needed: Mapping[str, tuple[Socket, ...]] = {file: ()}
+            if not can_fetch(file):
+                document = changes.document(file)
+                base, needed = document.base, document.prepared.models
+            if fetch:
+                with reporter({}, as_json=printing.as_json, debug=printing.debug) as shown:
+                    fetch_models(needed, base, shown, interrupts)
+            found = {source: find(source, base=base) for source in needed}
+        for source, path in found.items():
+            row = {"source": source, "path": path and str(path)}
+            print(json.dumps(row) if printing.as_json else f"{source}\t{path or 'not here'}")
+        if None in found.values():
+            raise typer.Exit(MissingError.exit_code)
+
+
+@with_groups
+def cache(
+    kept: CacheFolder,
+    printing: Printing,
+    trim: Annotated[str, typer.Option(metavar="SIZE", help="Remove what is worth least until the rest fits.")] = "",
+    clear: Annotated[bool, typer.Option("--clear", help="Remove everything.")] = False,
+) -> None:
+    """Show what is kept between runs, and remove some or all of it."""
+    with answering(printing):
+        from engine.run.session import open_disk
+
+        if trim and clear:
+            raise UsageError("--trim and --clear exclude each other")
+        disk = open_disk(kept.cache_dir)
+        files, nbytes = disk.trim(0 if clear else parsed_size("--trim", trim)) if trim or clear else (0, 0)
+        if printing.as_json:
+            about = {"folder": str(disk.folder), "results": len(disk), "bytes": disk.nbytes, "budget": disk.budget}
+            print(json.dumps(about | {"removed": files, "removed_bytes": nbytes}))
+            return
+        if trim or clear:
+            print(f"removed {files} results, {human_size(nbytes)}")
+        print(f"{len(disk)} results, {human_size(disk.nbytes)} of at most {human_size(disk.budget)}, in {disk.folder}")
+
+
+@with_groups
+def workflows(printing: Printing) -> None:
+    """List the workflows that come with Kinograph; `run` takes them by name."""
+    with answering(printing):
+        from engine.document.reading import read
+        from engine.document.shipped import shipped
+
+        known = registry([])
+        for name in shipped():
+            about = read(name, known).workflow
+            row = {"name": name, "title": about.title, "inputs": about.inputs}
+            print(json.dumps(row) if printing.as_json else f"{name}\t{about.title}")

@@ -1,0 +1,125 @@
+"""The commands that compute: `run` and `sweep`."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from engine.cli.answering import answering
+from engine.cli.groups import with_groups
+from engine.cli.interrupts import Interrupts
+from engine.cli.options import Chosen, Printing, RunOptions
+from engine.errors import UsageError
+from engine.run.quiet import quiet_libraries
+
+if TYPE_CHECKING:
+    from engine.cli.console import Labels
+    from engine.document.reading import Document
+
+
+@with_groups
+def run(
+    chosen: Chosen,
+    *,
+    until: Annotated[
+        str, typer.Option("--until", metavar="NODE", help="Run this node and what it needs, and nothing else.")
+    ] = "",
+    only: Annotated[
+        str, typer.Option("--only", metavar="NODE", help="Run this node alone, on what earlier runs have kept for it.")
+    ] = "",
+    options: RunOptions,
+    printing: Printing,
+) -> None:
+    """Run a workflow, save its files, and write their paths.
+
+    What was computed before, by any run, is taken from the cache. Ctrl-C ends the run before its next step; all that is
+    finished by then is kept for the next one. With --until or --only, what the node gives is written if it saves no
+    files.
+    """
+    with answering(printing), Interrupts() as interrupts:
+        from engine.cli.console import reporter
+        from engine.events import NodeSaved
+        from engine.run.preparing import ready
+        from engine.run.session import events_of, open_session
+
+        if not printing.debug:
+            quiet_libraries()
+        limits = options.limits()
+        if until and only:
+            raise UsageError("--until and --only exclude each other")
+        document, target = chosen.read(), until or only
+        if target:
+            document = document.up_to(target)
+        device = options.chosen_device()
+        answers: list[str] = []
+        try:
+            with reporter(_labels(document), as_json=printing.as_json, debug=printing.debug) as shown:
+                graph = ready(document, shown, interrupts, [target] if target else None)
+                with open_session(limits, device) as session:
+                    execution = session.execution(graph, options.out, alone=bool(only))
+                    for event in events_of(execution, shown, interrupts):
+                        if isinstance(event, NodeSaved):
+                            answers += map(str, event.files)
+                answers += [str(value) for outputs in execution.results.values() for value in outputs]
+        finally:
+            if not printing.as_json:
+                print(*answers, sep="\n", end="\n" if answers else "")
+        raise typer.Exit(execution.exit_code)
+
+
+@with_groups
+def sweep(
+    chosen: Chosen,
+    axis: Annotated[
+        list[str],
+        typer.Option(
+            "--axis", metavar="INPUT=A,B,C", help="An input, and the values that it takes; give one or several axes."
+        ),
+    ],
+    options: RunOptions,
+    printing: Printing,
+) -> None:
+    """Run a workflow with every combination of several inputs' values.
+
+    What combinations share is computed once; one that fails costs no other. A labelled contact sheet and a table (CSV)
+    are saved with their files, and their paths written.
+    """
+    with answering(printing), Interrupts() as interrupts:
+        from engine.cli.console import Labels, reporter
+        from engine.run.preparing import ready
+        from engine.run.session import events_of, open_session
+        from engine.run.sweep import Axis, combinations, in_short, joined, note, outcomes, save
+
+        if not printing.debug:
+            quiet_libraries()
+        limits = options.limits()
+        axes = [Axis.parse(text) for text in axis]
+        document = chosen.read()
+        made = combinations(document, axes, by_command=True)
+        device = options.chosen_device()
+        names = {f"{part}:": in_short(axes, values) for part, values in enumerate(made)}
+        own = _labels(document)
+        labels = Labels(
+            {f"{part}{node}": f"{label}, {name}" for part, name in names.items() for node, label in own.items()}
+        )
+        with reporter(labels, as_json=printing.as_json, debug=printing.debug) as shown:
+            graph = joined([ready(one, shown, interrupts, None) for one in made.values()])
+            ends = outcomes(graph, made)
+            with open_session(limits, device) as session:
+                execution = session.execution(graph, options.out)
+                for event in events_of(execution, shown, interrupts):
+                    note(ends, event)
+        sheet, table = save(axes, ends, options.out)
+        saved = {"event": "sweep", "sheet": str(sheet), "table": str(table)}
+        print(json.dumps(saved) if printing.as_json else f"{sheet}\n{table}")
+        raise typer.Exit(execution.exit_code)
+
+
+def _labels(document: Document) -> Labels:
+    """What to call the nodes: their titles, or else their kinds, with the ids that `--set` takes."""
+    from engine.cli.console import Labels
+
+    graph = document.prepared.flat.graph
+    return Labels({node: f"{entry.meta.get('title') or entry.class_type} ({node})" for node, entry in graph.items()})

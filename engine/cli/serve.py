@@ -1,0 +1,99 @@
+"""The command `serve`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from engine.cli.answering import answering
+from engine.cli.groups import with_groups
+from engine.cli.options import CacheOptions, Nodes, Out, Printing, registry
+from engine.store.sizes import parsed_size
+
+if TYPE_CHECKING:
+    from engine.server.http.settings import Folders
+
+
+@dataclass(frozen=True)
+class Listening:
+    """Where the server listens, and to whom."""
+
+    host: Annotated[str, typer.Option(help="The address to listen on; one that others can reach needs a token.")] = (
+        "127.0.0.1"
+    )
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any that is free.")] = 8188
+    token: Annotated[
+        str, typer.Option(envvar="KINOGRAPH_TOKEN", help="What every request must show; better given by the variable.")
+    ] = ""
+    allow_host: Annotated[
+        list[str], typer.Option("--allow-host", metavar="NAME", help="A name that the server is known by.")
+    ] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class FolderOptions:
+    """The only folders that requests and workflows can reach, and the server's own."""
+
+    input: Annotated[Path, typer.Option("--input", metavar="DIR", help="The folder of what workflows read.")] = Path(
+        "input"
+    )
+    out: Out = Path("output")
+    models: Annotated[Path, typer.Option(metavar="DIR", help="The folder of models.")] = Path("models")
+    data: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="The folder of queue, history and saved workflows.", show_default=False),
+    ] = None
+
+    def folders(self) -> Folders:
+        from engine.models import home
+        from engine.server.http.settings import Folders
+
+        data = self.data or home() / "server"
+        return Folders(self.input.absolute(), self.out.absolute(), self.models.absolute(), data)
+
+
+@dataclass(frozen=True)
+class WorkerOptions:
+    """Where jobs are computed, and what they may take."""
+
+    device: Annotated[
+        list[str], typer.Option("--device", help="Where jobs are computed, a worker for each; by default every GPU.")
+    ] = field(default_factory=list)
+    memory: Annotated[
+        str, typer.Option(metavar="SIZE", help="What a worker may take in memory; by default nine tenths of it.")
+    ] = ""
+    stall: Annotated[float, typer.Option(min=1, help="Seconds that a job may give no sign of progress.")] = 1800.0
+    nodes: Nodes = field(default_factory=list)
+
+
+@with_groups
+def serve(
+    listening: Listening, folders: FolderOptions, workers: WorkerOptions, cache: CacheOptions, printing: Printing
+) -> None:
+    """Open the editor in the browser, and run jobs for it and for ComfyUI's clients.
+
+    Jobs wait in a queue on disk: whatever ends the server, they are still there when it starts again, and those that
+    were interrupted go on from what they had stored.
+    """
+    with answering(printing):
+        from engine.run import devices
+        from engine.server.http.settings import ServerSettings
+        from engine.server.serving import serving
+
+        limits = cache.limits()
+        settings = ServerSettings(
+            folders.folders(),
+            host=listening.host,
+            port=listening.port,
+            token=listening.token,
+            hosts=tuple(listening.allow_host),
+            devices=tuple(map(devices.named, workers.device)),
+            nodes=tuple(path.absolute() for path in workers.nodes),
+            memory_limit=parsed_size("--memory", workers.memory) if workers.memory else None,
+            stall_seconds=workers.stall,
+            cache=replace(limits, folder=limits.folder and limits.folder.absolute()),
+        )
+        serving(settings, registry(workers.nodes), as_json=printing.as_json)

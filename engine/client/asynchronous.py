@@ -1,0 +1,212 @@
+"""The client for programs that are asynchronous; `engine.client.synchronous` has it for all others."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import quote
+
+from aiohttp import FormData
+
+from engine.client import answers
+from engine.client.answers import Checked, Health, JobStatus, Kind, Model, Queue, Submitted, Uploaded
+from engine.client.connection import OWN, Connection, Unreachable
+from engine.client.feed import Feed
+from engine.client.jobs import AsyncJob, AsyncResult
+from engine.client.workflows import AnyWorkflow, to_send
+from engine.errors import MissingError, UsageError
+
+ADDRESS = "http://127.0.0.1:8188"
+"""Where `kinograph serve` listens."""
+
+
+class AsyncClient:
+    """Asks one server; belongs to the event loop in which it is first used.
+
+        async with AsyncClient() as client:
+            result = await client.run("snail.json", {"theme": "rain"})
+
+    All methods raise ServerError where no server answers, or not as it should, UsageError where it doesn't take the
+    token or what is asked of it, WorkflowError and MissingError, with all `problems`, where a workflow can't be run.
+
+    Args:
+        address: where the server is; it may have the `?token=…` that the server prints.
+        token: what the server wants to be shown; by default that of the address or the environment's `KINOGRAPH_TOKEN`.
+        connect_timeout: seconds until the server must have taken a connection.
+        silence_timeout: seconds within which something must come of an answer.
+        patience: how many seconds a job is waited for while the server is away, as it may be started again; for ever
+            if None.
+    """
+
+    def __init__(
+        self,
+        address: str = ADDRESS,
+        *,
+        token: str | None = None,
+        connect_timeout: float = 10.0,
+        silence_timeout: float = 300.0,
+        patience: float | None = 600.0,
+    ) -> None:
+        self._connection = Connection(address, token, connect_timeout=connect_timeout, silence_timeout=silence_timeout)
+        self._feed = Feed(self._connection, patience)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """End all connections; jobs go on."""
+        await self._feed.close()
+        await self._connection.close()
+
+    async def submit(
+        self,
+        workflow: AnyWorkflow,
+        *,
+        inputs: Mapping[str, Any] | None = None,
+        priority: int = 0,
+        front: bool = False,
+        targets: Sequence[str] | None = None,
+    ) -> AsyncJob:
+        """Put a workflow into the queue; on return it is on the server's disk.
+
+        Args:
+            workflow: a path, the name of a workflow that comes with Kinograph, JSON data, or what has a `document()`.
+            inputs: values by input: `node.input`, or a name that the workflow exposes.
+            priority: from -1000 to 1000; higher ones go first.
+            front: whether it goes before all others of its priority.
+            targets: the nodes whose outputs are wanted; all that save if None.
+        """
+        data = await to_send(self._connection, workflow, inputs)
+        wanted = None if targets is None else list(targets)
+        body = {"prompt": data, "whole": True, "partial_execution_targets": wanted}
+        return await self._submit("prompt", body | {"priority": priority, "front": front})
+
+    async def run(
+        self,
+        workflow: AnyWorkflow,
+        inputs: Mapping[str, Any] | None = None,
+        *,
+        priority: int = 0,
+        front: bool = False,
+        targets: Sequence[str] | None = None,
+        timeout: float | None = None,
+    ) -> AsyncResult:
+        """`submit` a workflow, and `wait` for its result; raises what they raise."""
+        job = await self.submit(workflow, inputs=inputs, priority=priority, front=front, targets=targets)
+        return await job.wait(timeout)
+
+    async def sweep(
+        self,
+        workflow: AnyWorkflow,
+        axes: Mapping[str, Iterable[Any]],
+        *,
+        inputs: Mapping[str, Any] | None = None,
+        priority: int = 0,
+    ) -> AsyncJob:
+        """Submit a workflow with every combination of some inputs' values, as one job.
+
+        It also makes a contact sheet and a table: the files of the node "sweep".
+
+        Args:
+            workflow: as for `submit`.
+            axes: one to four inputs, and the values of each; the last is across in the contact sheet.
+            inputs: values that are the same in all.
+            priority: higher ones go first.
+        """
+        data = await to_send(self._connection, workflow, inputs)
+        listed = [{"name": name, "values": list(values)} for name, values in axes.items()]
+        return await self._submit(f"{OWN}/sweeps", {"workflow": data, "axes": listed, "priority": priority})
+
+    async def validate(self, workflow: AnyWorkflow, inputs: Mapping[str, Any] | None = None) -> Checked:
+        """Tell all that is wrong with a workflow, and what it misses, without running it."""
+        data = await to_send(self._connection, workflow, inputs)
+        return await self._connection.post(f"{OWN}/validate", Checked, {"workflow": data})
+
+    async def job(self, id: str) -> AsyncJob:
+        """A job that was submitted before, by whomever; raises MissingError if there is none."""
+        found = await self._connection.get(f"{OWN}/jobs/{quote(id, safe='')}", answers.Job)
+        return AsyncJob(found.id, found.number, self._connection, self._feed)
+
+    async def queue(self) -> Queue:
+        """What runs and what waits."""
+        found = await self._connection.get(f"{OWN}/queue", answers.Waiting)
+        running, pending = (tuple(job.status for job in jobs) for jobs in (found.running, found.pending))
+        return Queue(found.paused, running, pending, found.total_pending)
+
+    async def history(self, limit: int = 50) -> tuple[JobStatus, ...]:
+        """The jobs that ended last, at most 1000, the latest first."""
+        found = await self._connection.get(f"{OWN}/jobs", answers.Listed, limit=limit)
+        return tuple(job.status for job in found.jobs)
+
+    async def pause(self) -> None:
+        """Have the server begin no more jobs, also after a restart; what runs goes on."""
+        await self._connection.post(f"{OWN}/pause", object, {})
+
+    async def resume(self) -> None:
+        """Have it go on."""
+        await self._connection.post(f"{OWN}/resume", object, {})
+
+    async def nodes(self) -> dict[str, Kind]:
+        """The kinds of node that the server has, by name."""
+        return await self._connection.get(f"{OWN}/nodes", dict[str, Kind])
+
+    async def models(self) -> tuple[Model, ...]:
+        """The models that are on the server's machine."""
+        return await self._connection.get(f"{OWN}/models", tuple[Model, ...])
+
+    async def health(self) -> Health:
+        """Whether the server can do jobs: its workers, and what they are at."""
+        return await self._connection.get(f"{OWN}/health", Health)
+
+    async def upload(
+        self, path: str | os.PathLike[str], *, name: str | None = None, subfolder: str = "", overwrite: bool = False
+    ) -> str:
+        """Send a picture or a video to the server's input folder.
+
+        Args:
+            path: the file.
+            name: what it is to be called there; as here if None.
+            subfolder: the folder in the input folder.
+            overwrite: whether it takes the place of a file of its name; else it gets a number, unless its content is
+                the same.
+
+        Returns:
+            What a workflow calls it, for `LoadImage` or `LoadVideo`.
+        """
+        file = Path(path).expanduser()
+        if not (name or file.name).isprintable():
+            raise UsageError(f"{name or file.name!r} can't be the name of an upload", hint="give it another name=…")
+        form = FormData(quote_fields=False)
+        try:
+            with file.open("rb") as opened:
+                form.add_field("subfolder", subfolder)
+                form.add_field("overwrite", str(overwrite).lower())
+                form.add_field("image", opened, filename=name or file.name)
+                kept = await self._connection.post("upload/image", Uploaded, form)
+        except FileNotFoundError:
+            raise MissingError(f"there is no file '{file}'") from None
+        except OSError as error:
+            raise UsageError(f"can't read '{file}': {error.strerror}") from None
+        return f"{kept.subfolder}/{kept.name}" if kept.subfolder else kept.name
+
+    async def _submit(self, path: str, body: dict[str, Any]) -> AsyncJob:
+        """A new job, watched before it begins; if the connection breaks, it is looked whether the server has it."""
+        name = uuid.uuid4().hex
+        watch = self._feed.watch(name)
+        await self._feed.opened()
+        watch.begins(whole=self._feed.is_live)
+        try:
+            sent = body | {"prompt_id": name, "client_id": self._feed.client}
+            number = (await self._connection.post(path, Submitted, sent)).number
+        except Unreachable as error:
+            try:
+                return await self.job(name)
+            except (MissingError, Unreachable):
+                raise error from None
+        return AsyncJob(name, number, self._connection, self._feed)
