@@ -14,6 +14,7 @@ def as_data(kind: type[Node]) -> dict[str, Any]:
         "kind": spec.kind,
         "version": spec.version,
         "category": spec.category,
+        "pack": spec.pack.name if spec.pack else None,
         "help": spec.help,
         "uses": spec.uses,
         "saves": spec.saves or None,

@@ -61,6 +61,9 @@ class FileContents:
     find: Find | None = None
     """Of "files": finds them. These may be many and large, so what enters the key is not what they hold but which they
     are and when each was last changed."""
+    is_guess: bool = False
+    """Whether `find` is not the kind's own, but stands in for that of a pack which isn't imported: what it doesn't find
+    may be there all the same."""
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         return handler(schema) | {"widget": self.holds}
@@ -211,6 +214,19 @@ class Output:
         return partial(TypeAdapter(self.type).validator.validate_python, strict=True)
 
 
+@dataclass(frozen=True, slots=True)
+class Pack:
+    """A distribution that offers kinds of node, other than Kinograph itself."""
+
+    name: str
+    version: str
+    state: str = ""
+    """A digest of its sources, if these may change under the same version, as those of an editable install do."""
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.version}"
+
+
 @dataclass(frozen=True)
 class Spec:
     """All that is known of a kind of node without running it."""
@@ -232,6 +248,8 @@ class Spec:
     outputs: tuple[Output, ...]
     named: bool
     """Whether `run` returns a NamedTuple of its outputs, instead of the one output itself."""
+    pack: Pack | None = None
+    """The pack that offers it; none if it comes with Kinograph, or a file defines it."""
 
     @cached_property
     def required(self) -> tuple[str, ...]:
@@ -287,7 +305,8 @@ def name_of(annotation: Any) -> str:
         return " or ".join(map(name_of, get_args(annotation)))
     if annotation is types.NoneType:
         return "None"
-    return annotation.__name__ if type(annotation) is type else str(annotation).replace("typing.", "")
+    is_class = isinstance(annotation, type) and get_origin(annotation) is None
+    return annotation.__name__ if is_class else str(annotation).replace("typing.", "")
 
 
 @cache

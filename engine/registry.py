@@ -2,29 +2,63 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
+import traceback
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import redirect_stdout
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 
 from engine.errors import KinographError, MissingError, UsageError
-from engine.node import Node
+from engine.node import Node, Pack
 
 FILE_MODULE = "kinograph_file_"
 """Begins the name of a module that was loaded from a file; a digest of the file ends it."""
 
 
-class Registry(Mapping[str, type[Node]]):
-    """Node classes by the name of their kind."""
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What a pack offers, and what has come of it."""
 
-    def __init__(self, kinds: Iterable[type[Node]]) -> None:
+    pack: Pack
+    modules: tuple[str, ...]
+    """The modules whose node classes are its kinds."""
+    kinds: tuple[str, ...] = ()
+    """As far as they are known; if there is a problem, none of them is in the registry."""
+    problem: str | None = None
+    """Why it can't be used."""
+    is_imported: bool = False
+    """Whether its classes are its own, and not what stands in for them (`engine.packs.standin`)."""
+
+    def __str__(self) -> str:
+        return f"the pack {self.pack}"
+
+
+class Registry(Mapping[str, type[Node]]):
+    """Node classes by the name of their kind.
+
+    Args:
+        kinds: the classes; those of packs may be stand-ins.
+        packs: the packs that there are, also those that can't be used.
+
+    Raises:
+        UsageError: two kinds have one name.
+    """
+
+    def __init__(self, kinds: Iterable[type[Node]], packs: Iterable[Offer] = ()) -> None:
         self._kinds: dict[str, type[Node]] = {}
+        self.packs = tuple(packs)
         for kind in kinds:
             name = kind.spec.kind
-            if self._kinds.setdefault(name, kind) is not kind:
-                raise UsageError(f"two kinds of node are called {name}", hint="rename one of the classes")
+            if (other := self._kinds.setdefault(name, kind)) is not kind:
+                raise UsageError(
+                    f"two kinds of node are called {name}: of {origin(other)} and of {origin(kind)}",
+                    hint="rename one of the classes",
+                )
 
     @classmethod
     def of_modules(cls, *modules: ModuleType) -> Registry:
@@ -36,6 +70,29 @@ class Registry(Mapping[str, type[Node]]):
             if isinstance(member, type) and issubclass(member, Node) and member.__module__ == module.__name__
         )
 
+    def imported(self, names: Iterable[str]) -> Registry:
+        """The same with those packs imported that offer these kinds: what is to run needs their own classes.
+
+        Raises:
+            KinographError: one can't be imported.
+        """
+        wanted = {pack for name in names if name in self and (pack := self[name].spec.pack)}
+        waiting = [offer for offer in self.packs if offer.pack in wanted and not offer.is_imported]
+        if not waiting:
+            return self
+        kinds = {name: kind for name, kind in self.items() if kind.spec.pack not in {offer.pack for offer in waiting}}
+        found = [kind for offer in waiting for kind in _imported(offer)]
+        packs = [replace(offer, is_imported=True) if offer in waiting else offer for offer in self.packs]
+        return Registry([*kinds.values(), *found], packs)
+
+    def why_not(self, name: str) -> str | None:
+        """Why a kind isn't here that a pack offers, or may offer, as far as is known."""
+        refused = [offer for offer in self.packs if offer.problem]
+        for offer in refused:
+            if name in offer.kinds:
+                return f"{offer} has it, but {offer.problem}"
+        return next((f"{offer} {offer.problem}" for offer in refused if not offer.kinds), None)
+
     def __getitem__(self, name: str) -> type[Node]:
         return self._kinds[name]
 
@@ -44,6 +101,36 @@ class Registry(Mapping[str, type[Node]]):
 
     def __len__(self) -> int:
         return len(self._kinds)
+
+
+def origin(kind: type[Node]) -> str:
+    """Where a kind is from, for messages."""
+    if kind.spec.pack:
+        return f"the pack {kind.spec.pack}"
+    if kind.__module__.startswith(FILE_MODULE):
+        return f"'{sys.modules[kind.__module__].__file__}'"
+    return "Kinograph" if kind.__module__.startswith("nodes.") else kind.__module__
+
+
+def _imported(offer: Offer) -> Iterable[type[Node]]:
+    """A pack's own classes; what it prints while it is imported goes to standard error, for standard output is ours."""
+    try:
+        with redirect_stdout(sys.stderr):
+            found = Registry.of_modules(*map(importlib.import_module, offer.modules))
+    except (Exception, SystemExit) as error:
+        raise KinographError(f"{offer} can't be imported: {reason(error)}") from error
+    for kind in found.values():
+        kind.spec = replace(kind.spec, pack=offer.pack)
+    return found.values()
+
+
+def reason(error: BaseException) -> str:
+    """What the code of others raised while it was imported, on one line, and where."""
+    ours = [Path(module.__file__ or "").parent for module in (sys.modules[__name__], importlib)]
+    paths = ((Path(frame.filename), frame) for frame in traceback.extract_tb(error.__traceback__))
+    theirs = [frame for path, frame in paths if path.is_absolute() and not any(map(path.is_relative_to, ours))]
+    where = f" ({theirs[-1].filename}, line {theirs[-1].lineno})" if theirs else ""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}{where}"
 
 
 def load_file(path: Path) -> ModuleType:

@@ -1,30 +1,9 @@
-"""The nodes that come with Kinograph, a package per field."""
+"""The nodes that come with Kinograph, a package per field.
 
-from __future__ import annotations
+Each package's `nodes` module is named in `pyproject.toml` among the entry points of the group `kinograph.nodes`, as
+those of packs are (`engine.packs`); `registry` gathers all.
+"""
 
-from collections.abc import Iterable
-from pathlib import Path
+from engine.packs import registry
 
-from engine.registry import Registry, load_file
-
-
-def registry(files: Iterable[Path] = ()) -> Registry:
-    """All kinds of node that come with Kinograph, and those that Python files define.
-
-    Nothing heavy is imported until one of them runs.
-
-    Raises:
-        MissingError: there is no such file.
-        UsageError: it can't be read or run, or a kind is there twice.
-    """
-    from nodes.dataset import nodes as dataset
-    from nodes.files import nodes as saving
-    from nodes.flow import nodes as flow
-    from nodes.image import nodes as image
-    from nodes.lora import nodes as lora
-    from nodes.text import nodes as text
-    from nodes.video import nodes as video
-
-    shipped = Registry.of_modules(dataset, saving, flow, image, lora, text, video)
-    added = Registry.of_modules(*map(load_file, files))
-    return Registry([*shipped.values(), *added.values()]) if added else shipped
+__all__ = ["registry"]

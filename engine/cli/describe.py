@@ -7,6 +7,7 @@ from textwrap import indent
 from typing import Any
 
 from engine.node import Input, Node, name_of
+from engine.registry import Registry
 
 LIMITS = {"minimum": "≥ {}", "exclusiveMinimum": "> {}", "maximum": "≤ {}", "exclusiveMaximum": "< {}"} | {
     "multipleOf": "a multiple of {}",
@@ -22,23 +23,30 @@ def in_short(kinds: Iterable[type[Node]]) -> str:
         by_category.setdefault(kind.spec.category, []).append(kind)
     width = max(len(kind.spec.kind) for members in by_category.values() for kind in members)
     return "\n\n".join(
-        "\n".join([category or "other", *(f"  {kind.spec.kind:{width}}  {_first_line(kind)}" for kind in members)])
+        "\n".join([category or "other", *(f"  {kind.spec.kind:{width}}  {_in_line(kind)}" for kind in members)])
         for category, members in sorted(by_category.items())
     )
+
+
+def problems_of_packs(registry: Registry) -> list[str]:
+    """A line for each pack that can't be used."""
+    return [f"warning: {offer} {offer.problem}" for offer in registry.packs if offer.problem]
 
 
 def in_full(kind: type[Node]) -> str:
     """All that there is to know of a kind, as a page of text."""
     spec, properties = kind.spec, kind.model_json_schema()["properties"]
-    lines = [f"{spec.kind} ({spec.category or 'other'}, version {spec.version})", "", spec.help, "", "Inputs"]
+    about = [spec.category or "other", f"version {spec.version}", *([f"of the pack {spec.pack}"] if spec.pack else [])]
+    lines = [f"{spec.kind} ({', '.join(about)})", "", spec.help, "", "Inputs"]
     for name, socket in spec.inputs.items():
         lines += [f"  {name}: {', '.join(_facts(socket, properties[name]))}", indent(socket.help, "      ")]
     lines += ["", "Outputs", *(f"  {output.name}: {name_of(output.type)}" for output in spec.outputs)]
     return "\n".join(lines)
 
 
-def _first_line(kind: type[Node]) -> str:
-    return kind.spec.help.partition("\n")[0]
+def _in_line(kind: type[Node]) -> str:
+    """The first line of its help, and the pack that it is of."""
+    return kind.spec.help.partition("\n")[0] + (f"  [{kind.spec.pack}]" if kind.spec.pack else "")
 
 
 def _facts(socket: Input, schema: Mapping[str, Any]) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -43,9 +44,11 @@ def nodes(
     """List the kinds of node, or describe one: its help, inputs, outputs and JSON schema."""
     with answering(printing):
         from engine.catalogue import as_data
-        from engine.cli.describe import in_full, in_short
+        from engine.cli.describe import in_full, in_short, problems_of_packs
 
         known = registry(nodes)
+        for line in problems_of_packs(known):
+            print(line, file=sys.stderr)
         if name and name not in known:
             raise UsageError(f"no kind of node is called '{name}'", hint=suggestion(name, known))
         kinds = [known[name]] if name else list(known.values())

@@ -60,6 +60,11 @@ class Prepared:
         found = (node for node, entry in graph.items() if (kind := kinds.get(entry.class_type)) and kind.spec.saves)
         return tuple(dict.fromkeys(map(outermost, found)))
 
+    def imported(self) -> Prepared:
+        """The same with the packs imported that its nodes are of, as a run needs them; raises KinographError."""
+        registry = self.registry.imported({entry.class_type for entry in self.flat.graph.values()})
+        return self if registry is self.registry else prepare(self.workflow, registry)
+
     def can_fetch(self, missing: Iterable[Problem]) -> bool:
         """Whether nothing is missing but models that can be fetched."""
         fetchable = {socket for source, sockets in self.models.items() if can_fetch(source) for socket in sockets}

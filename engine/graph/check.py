@@ -88,7 +88,9 @@ class _Checker:
         kind = self.kinds.get(entry.class_type)
         if kind is None:
             hint = elsewhere(entry.class_type, entry.meta) or suggestion(entry.class_type, self.kinds)
-            self.problems.append(Problem(f"no kind of node is called '{entry.class_type}'", node, hint=hint))
+            hints = filter(None, (hint, self.prepared.registry.why_not(entry.class_type)))
+            message = f"no kind of node is called '{entry.class_type}'"
+            self.problems.append(Problem(message, node, hint="; ".join(hints) or None))
             return None
         constants: dict[str, Any] = {}
         links: dict[str, Source] = {}

@@ -9,7 +9,7 @@ from engine.errors import MissingError, naming, suggestion
 from engine.graph.confinement import Confinement
 from engine.models.digest import digest, states
 from engine.models.sources import KINDS, Local, is_path, parse
-from engine.node import FileContents, Find, any_file
+from engine.node import FileContents, any_file
 
 
 class Content(NamedTuple):
@@ -43,7 +43,7 @@ class Contents:
         """
         if (file, name) not in self._seen:
             with naming(name):
-                self._seen[file, name] = self._model(name) if file.holds == "model" else self._media(name, file.find)
+                self._seen[file, name] = self._model(name) if file.holds == "model" else self._media(name, file)
         return self._seen[file, name]
 
     def _model(self, source: str) -> Content:
@@ -57,17 +57,20 @@ class Contents:
             return Content(str(place.path.absolute()), place.identity())
         return Content(source, place.identity())
 
-    def _media(self, name: str, find: Find | None) -> Content:
+    def _media(self, name: str, file: FileContents) -> Content:
         if self._confinement:
             paths = [self._confinement.locate(name, "input")]
         else:
             folders = [folder for folder in (self._base, Path.cwd()) if folder is not None]
             paths = [folder / Path(name).expanduser() for folder in folders]
+        find = file.find
         for path in paths:
             if find and (files := find(path, self._may_read)):
                 return Content(str(path.absolute()), states(files))
             if not find and path.is_file():
                 return Content(str(path.absolute()), digest(path))
+        if file.is_guess:
+            return Content(str(paths[0].absolute()), "")  # the run looks again, by the kind's own `find`
         looked = "" if self._confinement else f" in {' and '.join(dict.fromkeys(str(path.parent) for path in paths))}"
         message = f"there is no{'thing like' if find else ' file'} '{name}'{looked}"
         raise MissingError(message, hint=self._near(paths))

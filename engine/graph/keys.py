@@ -1,7 +1,7 @@
 """The key of what a node gives: a digest of all that decides it, and of nothing else.
 
     sha256(format, kind, version, constants with defaults filled in, files' contents, {input: (producer's key, output)},
-           for a kind that a file defines: what is in the file,
+           for a kind that a file defines: what is in the file, for one of a pack: its name and version,
            for what runs on a device: its kind and the versions of the libraries that compute there)
 
 Node ids, titles and positions never enter. Tensors are never hashed: a value is named by how it is made.
@@ -71,7 +71,8 @@ def _head(kind: type[Node], device: str) -> str:
     spec = kind.spec
     runtime = f" {device.partition(':')[0]} {_libraries()}" if spec.uses == "device" else ""
     file = f" {kind.__module__}" if kind.__module__.startswith(FILE_MODULE) else ""  # people edit, and forget versions
-    return f"{FORMAT} {spec.kind} {spec.version}{file}{runtime}"
+    pack = f" {spec.pack.name}=={spec.pack.version} {spec.pack.state}".rstrip() if spec.pack else ""
+    return f"{FORMAT} {spec.kind} {spec.version}{file}{pack}{runtime}"
 
 
 @cache

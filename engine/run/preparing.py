@@ -1,4 +1,4 @@
-"""From a document to a graph that can run: checked, and its models fetched."""
+"""From a document to a graph that can run: packs imported, checked, and its models fetched."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def ready(
     targets: Sequence[str] | None,
     roots: Mapping[str, Path] | None = None,
 ) -> Graph:
-    """The checked graph, with its models fetched; `targets` and `roots` are those of `check`."""
-    workflow, base = document.prepared, roots["models"] if roots else document.base
+    """The checked graph, with its packs imported and its models fetched; `targets` and `roots` are those of `check`."""
+    workflow, base = document.prepared.imported(), roots["models"] if roots else document.base
     try:
         graph = check(workflow, base=document.base, targets=targets, roots=roots)
     except MissingError as error:

@@ -25,7 +25,7 @@ from engine.server.jobs.workers import WORKERS, WorkerPool
 from engine.server.live import monitoring, websocket
 from engine.server.live.broadcast import BROADCASTER, Broadcaster
 from engine.server.live.clients import CLIENTS, Clients
-from engine.server.own import control, gallery, models, workflows
+from engine.server.own import control, gallery, models, packs, workflows
 from engine.work.queue import Jobs
 
 EDITOR = Path(__file__).resolve().parent / "editor"
@@ -39,7 +39,7 @@ ROUTES: tuple[Routes, ...] = tuple(
     module.routes
     for module in (
         *(prompts, control, monitoring, websocket, files, gallery),
-        *(models, workflows, object_info, userdata, openapi),
+        *(models, packs, workflows, object_info, userdata, openapi),
     )
 )
 

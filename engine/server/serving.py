@@ -29,6 +29,9 @@ def serving(setup: ServerSettings, registry: Registry, *, as_json: bool = False)
             f"on {setup.host} anyone who can reach this machine could run workflows",
             hint="set KINOGRAPH_TOKEN to a secret that only you know",
         )
+    for offer in registry.packs:
+        if offer.problem:
+            print(f"warning: {offer} {offer.problem}", file=sys.stderr)
     asyncio.run(_serve(setup, registry, as_json))
 
 

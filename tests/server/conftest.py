@@ -22,10 +22,10 @@ from engine.server.comfyui import files, object_info, userdata
 from engine.server.http import openapi
 from engine.server.http.routes import Routes, add_to, errors
 from engine.server.http.settings import REGISTRY, SETTINGS, Folders, ServerSettings
-from engine.server.own import gallery, models, workflows
+from engine.server.own import gallery, models, packs, workflows
 from nodes import registry
 
-MODULES = (files, gallery, models, openapi, workflows, object_info, userdata)
+MODULES = (files, gallery, models, packs, openapi, workflows, object_info, userdata)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,143 @@
+"""`kinograph new-pack`: the beginnings of a pack, which works as it is."""
+
+from __future__ import annotations
+
+import json
+import keyword
+import re
+import sys
+from pathlib import Path
+from string import Template
+from typing import Annotated
+
+import typer
+
+from engine.cli.answering import answering
+from engine.cli.groups import with_groups
+from engine.cli.options import Printing
+from engine.errors import UsageError
+
+NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
+TAKEN = {"kinograph", "engine", "nodes", "models", "workflows", "tests"}
+"""Packages that are there already, or that the pack's own tests would hide."""
+
+FILES = {
+    "pyproject.toml": """\
+[build-system]
+requires = ["setuptools>=77"]
+build-backend = "setuptools.build_meta"
+
+[project]
+name = "$name"
+version = "0.1.0"
+description = "Nodes for Kinograph."
+readme = "README.md"
+requires-python = ">=3.11"
+dependencies = ["kinograph"]
+
+[project.optional-dependencies]
+test = ["pytest"]
+
+[project.entry-points."kinograph.nodes"]
+$module = "$module.nodes"
+
+[tool.setuptools]
+packages = ["$module"]
+""",
+    "$module/__init__.py": "",
+    "$module/nodes.py": '''\
+"""The nodes of this pack. What takes long to import is best imported where it is used, within `run`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from engine.node import Context, Node
+from engine.values import Image
+
+
+class $kind(Node, version=1, category="$name"):
+    """Make pictures brighter or darker."""
+
+    images: Image
+    """The pictures."""
+    gain: Annotated[float, Field(ge=0, le=4)] = 1.2
+    """What each pixel is multiplied by."""
+
+    def run(self, ctx: Context) -> Image:
+        return Image((self.images.pixels * self.gain).clamp(0, 1))
+''',
+    "tests/test_nodes.py": """\
+import torch
+
+from engine.node import Context
+from engine.values import Image
+from $module.nodes import $kind
+
+
+def test_pixels_are_multiplied_and_stay_in_range() -> None:
+    made = $kind(images=Image(torch.tensor([0.25, 0.5, 0.75]).reshape(1, 3, 1, 1)), gain=2.0).run(Context())
+    assert made.pixels.flatten().tolist() == [0.5, 1.0, 1.0]
+""",
+    "README.md": """\
+# $name
+
+Nodes for Kinograph.
+
+    pip install -e ".[test]"
+    kinograph nodes $kind    # the node, now that it is installed
+    pytest
+
+Each class in `$module/nodes.py` that derives from `Node` is a kind of node: its annotations are the sockets, limits and
+widgets, its docstrings the help. Raise a class's `version` when a change of its code changes what it gives.
+""",
+    ".gitignore": """\
+__pycache__/
+*.egg-info/
+build/
+dist/
+.venv/
+""",
+}
+
+
+@with_groups
+def new_pack(
+    printing: Printing,
+    name: Annotated[str, typer.Argument(help="What the pack is to be called: small letters, digits and hyphens.")],
+    folder: Annotated[
+        Path | None, typer.Option("--dir", metavar="DIR", help="Where to; by default a folder of that name.")
+    ] = None,
+) -> None:
+    """Begin a pack of nodes: a package with one node and its test, ready to be installed."""
+    with answering(printing):
+        files = [str(path) for path in written(name, folder or Path(name))]
+        print(json.dumps({"files": files}) if printing.as_json else "\n".join(files))
+
+
+def written(name: str, folder: Path) -> list[Path]:
+    """Write a pack's files into a folder, which is made if it isn't there; returns their paths.
+
+    Raises:
+        UsageError: the name can't be a pack's, or something is in the folder already.
+    """
+    module = name.replace("-", "_")
+    if not NAME.fullmatch(name):
+        raise UsageError(f"'{name}' can't be a pack's name", hint="small letters, digits and hyphens, as in blur-pack")
+    if module in TAKEN or module in sys.stdlib_module_names or keyword.iskeyword(module):
+        raise UsageError(f"a pack can't be called '{name}': that is taken", hint=f"such as {name}-nodes")
+    kind = "".join(part.capitalize() for part in name.split("-"))
+    made = []
+    try:
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise UsageError(f"'{folder}' is there already, and not an empty folder", hint="give another with --dir")
+        for path, text in FILES.items():
+            target = folder / Template(path).substitute(module=module)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(Template(text).substitute(name=name, module=module, kind=kind), encoding="utf-8")
+            made.append(target)
+    except OSError as error:
+        raise UsageError(f"can't write to '{folder}': {error.strerror}") from None
+    return made

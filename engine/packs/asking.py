@@ -1,0 +1,79 @@
+"""Having a pack described by a child process, whatever it does: raise, crash, hang, print, or start others."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from threading import Thread
+
+from pydantic import ValidationError
+
+from engine.packs.description import Description
+
+SECONDS = 60.0
+"""How long importing a pack may take: some load all of torch."""
+GRACE_SECONDS = 5.0
+"""How long after that the child ends by itself, if nobody is left to end it."""
+MOST_BYTES = 16 << 20
+"""What a description may come to."""
+DESCRIBING = "KINOGRAPH_DESCRIBING"
+"""The environment variable that tells a process that it is such a child, or was started by one."""
+
+
+def ask(modules: Sequence[str], seconds: float = SECONDS, most: int = MOST_BYTES) -> Description:
+    """What a child process that imports these modules tells of their kinds, or why it doesn't."""
+    path = os.pathsep.join(filter(None, sys.path))  # it finds what this process would
+    child = subprocess.Popen(
+        [sys.executable, "-P", "-m", "engine.packs.describe", str(seconds + GRACE_SECONDS), *modules],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": path, DESCRIBING: "1"},
+        start_new_session=True,
+    )
+    answer, late = bytearray(), False
+    reading = Thread(target=_read, args=(child, answer, most), daemon=True)
+    reading.start()
+    try:
+        child.wait(seconds)
+    except subprocess.TimeoutExpired:
+        late = True
+    finally:
+        _end(child)
+        reading.join()
+    if len(answer) > most:
+        return Description(problem="tells more of itself than Kinograph reads")
+    with suppress(ValidationError):
+        return Description.model_validate_json(bytes(answer))
+    return Description(problem=_problem(child.returncode, seconds if late else None))
+
+
+def _read(child: subprocess.Popen[bytes], answer: bytearray, most: int) -> None:
+    assert child.stdout
+    with child.stdout as output:
+        while part := os.read(output.fileno(), 1 << 16):
+            answer += part
+            if len(answer) > most:
+                child.kill()
+                return
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    """End it, and all that it has started, if that goes on."""
+    if os.name == "posix":
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(child.pid, signal.SIGKILL)
+    child.kill()
+    child.wait()
+
+
+def _problem(status: int, seconds: float | None) -> str:
+    if seconds is not None:
+        return f"takes longer than {seconds:g} seconds to be imported"
+    if status < 0:
+        return f"crashes while it is imported ({signal.Signals(-status).name})"
+    return f"ends the process that imports it (status {status})"

@@ -1,0 +1,36 @@
+"""The packs that offer kinds of node, and what is wrong with those that can't be used."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from engine.server.http.routes import OWN, Answer, Routes
+from engine.server.http.settings import REGISTRY
+
+routes = Routes("nodes")
+
+
+class Pack(Answer):
+    """A pack that is installed."""
+
+    name: str
+    version: str
+    kinds: list[str]
+    """What it offers, as far as is known; none of it is there if there is a problem."""
+    problem: str | None
+    """Why it can't be used."""
+
+
+class Packs(Answer):
+    packs: list[Pack]
+
+
+@routes.get(f"{OWN}/packs")
+async def packs(request: web.Request) -> Packs:
+    """List the packs that were installed when the server started."""
+    return Packs(
+        packs=[
+            Pack(name=offer.pack.name, version=offer.pack.version, kinds=list(offer.kinds), problem=offer.problem)
+            for offer in request.app[REGISTRY].packs
+        ]
+    )
