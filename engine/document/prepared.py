@@ -13,7 +13,7 @@ from typing import Any
 from engine.document.modes import active
 from engine.document.modes import problems as problems_of_modes
 from engine.document.subgraphs import Place, exposed, inlined, outermost
-from engine.document.workflow import Workflow, as_constant, as_link
+from engine.document.workflow import Link, Workflow, as_constant, as_link
 from engine.errors import Problem
 from engine.models import can_fetch
 from engine.node import Input
@@ -59,6 +59,14 @@ class Prepared:
         graph, kinds = self.flat.graph, self.registry
         found = (node for node, entry in graph.items() if (kind := kinds.get(entry.class_type)) and kind.spec.saves)
         return tuple(dict.fromkeys(map(outermost, found)))
+
+    def ends(self, links: Mapping[str, Link]) -> Mapping[str, Link]:
+        """Where links to nodes of the document lead: through subgraphs and past what is bypassed, to a node that takes
+        part. Those that lead to nothing are left out."""
+        outputs = {name: list(link) for name, link in links.items()}
+        led = prepare(self.workflow.model_copy(update={"outputs": outputs}), self.registry).active
+        found = {name: as_link(value) for name, value in led.outputs.items()}
+        return {name: link for name, link in found.items() if link and link.node in led.graph}
 
     def can_fetch(self, missing: Iterable[Problem]) -> bool:
         """Whether nothing is missing but models that can be fetched."""

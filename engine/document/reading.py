@@ -36,12 +36,17 @@ class Document:
     def workflow(self) -> Workflow:
         return self.prepared.workflow
 
-    def up_to(self, node: str) -> Document:
-        """The part that leads to one of its nodes; raises UsageError if there is no such node."""
-        if node not in self.workflow.graph:
-            hint = suggestion(node, self.workflow.graph)
-            raise UsageError(f"the workflow has no node '{node}'", hint=hint)
-        return replace(self, prepared=self.prepared.up_to(node))
+    def document(self) -> dict[str, Any]:
+        """The whole document, as JSON data."""
+        return self.workflow.document()
+
+    def up_to(self, *nodes: str) -> Document:
+        """The part that leads to some of its nodes; raises UsageError for one that isn't there."""
+        for node in nodes:
+            if node not in self.workflow.graph:
+                hint = suggestion(node, self.workflow.graph)
+                raise UsageError(f"the workflow has no node '{node}'", hint=hint)
+        return replace(self, prepared=self.prepared.up_to(*nodes))
 
 
 def parse(data: Any, registry: Registry) -> Workflow:
@@ -63,7 +68,7 @@ def read(name: str, registry: Registry) -> Document:
     """
     if name == "-":
         workflow = parse(json_of(sys.stdin.buffer.read()), registry)
-        workflow = _with_files(workflow, Path.cwd(), registry)
+        workflow = with_files(workflow, Path.cwd(), registry)
         return Document(prepare(workflow, registry), "standard input", None)
     with naming(name):
         path = Path(name).expanduser()
@@ -75,7 +80,7 @@ def read(name: str, registry: Registry) -> Document:
         raise MissingError(f"there is no workflow '{name}'", hint=_near(path)) from None
     except OSError as error:
         raise UsageError(f"can't read '{name}': {error.strerror}") from None
-    workflow = _with_files(held, path.parent, registry)
+    workflow = with_files(held, path.parent, registry)
     return Document(prepare(workflow, registry), path.stem, path.parent)
 
 
@@ -89,7 +94,7 @@ def _held(path: Path, registry: Registry) -> Workflow:
     return parse(json_of(path.read_bytes()), registry) if carried is None else _embedded(carried, path, registry)
 
 
-def _with_files(workflow: Workflow, folder: Path, registry: Registry) -> Workflow:
+def with_files(workflow: Workflow, folder: Path, registry: Registry) -> Workflow:
     """The workflow with the files that it uses as nodes, in its folder or below, as subgraphs: it stands by itself."""
     subgraphs = dict(workflow.subgraphs)
     waiting = [workflow, *subgraphs.values()]
