@@ -60,7 +60,9 @@ def active(workflow: Workflow, registry: Registry) -> Workflow:
             else:
                 left = {name: value for name, value in entry.inputs.items() if name not in lost}
                 graph[node] = entry.model_copy(update={"inputs": left})
-    return workflow.model_copy(update={"graph": graph})
+    ends = _passed_by(workflow.outputs, workflow.graph, kinds)
+    outputs = {name: end for name, end in ends.items() if (at := as_link(end)) and at.node in graph}
+    return workflow.model_copy(update={"graph": graph, "outputs": outputs})
 
 
 def _passed_by(

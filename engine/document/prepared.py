@@ -13,7 +13,7 @@ from typing import Any
 from engine.document.modes import active
 from engine.document.modes import problems as problems_of_modes
 from engine.document.subgraphs import Place, exposed, inlined, outermost
-from engine.document.workflow import Workflow, as_constant, as_link
+from engine.document.workflow import Link, Workflow, as_constant, as_link
 from engine.errors import Problem
 from engine.models import can_fetch
 from engine.node import Input
@@ -64,6 +64,14 @@ class Prepared:
         """The same with the packs imported that its nodes are of, as a run needs them; raises KinographError."""
         registry = self.registry.imported({entry.class_type for entry in self.flat.graph.values()})
         return self if registry is self.registry else prepare(self.workflow, registry)
+
+    def ends(self, links: Mapping[str, Link]) -> Mapping[str, Link]:
+        """Where links to nodes of the document lead: through subgraphs and past what is bypassed, to a node that takes
+        part. Those that lead to nothing are left out."""
+        outputs = {name: list(link) for name, link in links.items()}
+        led = prepare(self.workflow.model_copy(update={"outputs": outputs}), self.registry).active
+        found = {name: as_link(value) for name, value in led.outputs.items()}
+        return {name: link for name, link in found.items() if link and link.node in led.graph}
 
     def can_fetch(self, missing: Iterable[Problem]) -> bool:
         """Whether nothing is missing but models that can be fetched."""

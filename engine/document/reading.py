@@ -36,12 +36,17 @@ class Document:
     def workflow(self) -> Workflow:
         return self.prepared.workflow
 
-    def up_to(self, node: str) -> Document:
-        """The part that leads to one of its nodes; raises UsageError if there is no such node."""
-        if node not in self.workflow.graph:
-            hint = suggestion(node, self.workflow.graph)
-            raise UsageError(f"the workflow has no node '{node}'", hint=hint)
-        return replace(self, prepared=self.prepared.up_to(node))
+    def document(self) -> dict[str, Any]:
+        """The whole document, as JSON data."""
+        return self.workflow.document()
+
+    def up_to(self, *nodes: str) -> Document:
+        """The part that leads to some of its nodes; raises UsageError for one that isn't there."""
+        for node in nodes:
+            if node not in self.workflow.graph:
+                hint = suggestion(node, self.workflow.graph)
+                raise UsageError(f"the workflow has no node '{node}'", hint=hint)
+        return replace(self, prepared=self.prepared.up_to(*nodes))
 
 
 def parse(data: Any, registry: Registry) -> Workflow:

@@ -54,8 +54,10 @@ def inlined(workflow: Workflow, registry: Registry) -> Inlined:
     inliner = _Inliner(workflow.subgraphs, registry)
     for name, subgraph in workflow.subgraphs.items():
         inliner.check(name, subgraph)
-    inliner.write(_Level(workflow, None, ""), {})
-    flat = workflow.model_copy(update={"graph": inliner.graph, "subgraphs": {}})
+    level = _Level(workflow, None, "")
+    inliner.write(level, {})
+    outputs = {name: inliner.led(link, level) for name, link in workflow.outputs.items()}
+    flat = workflow.model_copy(update={"graph": inliner.graph, "outputs": outputs, "subgraphs": {}})
     return Inlined(flat, inliner.places, inliner.outputs, tuple(inliner.problems))
 
 
@@ -142,7 +144,7 @@ class _Inliner:
             if self._count > MOST:
                 raise WorkflowError(f"with its subgraphs written out the workflow comes to more than {MOST:,} nodes")
             own = {
-                name: _Given(self._led(value, level), Place(level.subgraph, node, name))
+                name: _Given(self.led(value, level), Place(level.subgraph, node, name))
                 for name, value in entry.inputs.items()
             }
             inputs = own | theirs.get(node, {})
@@ -180,7 +182,7 @@ class _Inliner:
         ends = [self._resolved(link, inner)[0].node for name in subgraph.outputs if (link := _output(subgraph, name))]
         self.outputs[at] = tuple(dict.fromkeys(ends))
 
-    def _led(self, value: Any, level: _Level) -> Any:
+    def led(self, value: Any, level: _Level) -> Any:
         """A constant as it is, a link in terms of the flat graph."""
         link = as_link(value)
         return list(self._resolved(link, level)[0]) if link else value

@@ -40,6 +40,11 @@ def as_constant(value: Any) -> Any:
     return value["__value__"] if type(value) is dict and value.keys() == {"__value__"} else value
 
 
+def as_json(constant: Any) -> Any:
+    """A constant as a workflow writes it: so that it is taken for no link."""
+    return {"__value__": constant} if as_link(constant) or as_constant(constant) is not constant else constant
+
+
 def json_of(text: str | bytes) -> Any:
     """The JSON data that a workflow's text holds; raises `WorkflowError`."""
     try:

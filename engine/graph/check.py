@@ -13,13 +13,16 @@ import networkx as nx
 from pydantic import ValidationError
 
 from engine.document.formats import elsewhere
-from engine.document.prepared import Prepared
-from engine.document.workflow import Link, NodeEntry, as_constant, as_link, split_id
+from engine.document.modes import mode_of
+from engine.document.prepared import Prepared, prepare
+from engine.document.subgraphs import outermost
+from engine.document.workflow import Link, NodeEntry, Workflow, as_constant, as_link, split_id
 from engine.errors import InputError, MissingError, Problem, WorkflowError, suggestion
 from engine.graph.confinement import Confinement
 from engine.graph.contents import Contents
 from engine.graph.graph import Graph, Source, Step
 from engine.node import Input, linkable, name_of
+from engine.registry import Registry
 
 
 def check(
@@ -70,10 +73,30 @@ def check(
     return Graph(prepared.workflow, steps, order, tuple(targets), places=prepared.places, confinement=confinement)
 
 
-class _Checker:
-    """Collects what is wrong while it turns a workflow's entries into steps."""
+def check_node(workflow: Workflow, node: str, registry: Registry) -> list[Problem]:
+    """What `check` would find wrong with one node, but for its files, which may yet come, and for what others do wrong.
 
-    def __init__(self, prepared: Prepared, files: Contents) -> None:
+    What doesn't take part, a node that is muted or bypassed, or needs one that is, isn't looked at.
+    """
+    near, waiting = {node: workflow.graph[node]}, [node]
+    while waiting:  # what it is linked to, and past what may be bypassed
+        for link in filter(None, map(as_link, near[waiting.pop()].inputs.values())):
+            entry = workflow.graph.get(link.node)
+            if entry and link.node not in near:
+                near[link.node] = entry
+                waiting += [link.node] if mode_of(entry) else []
+    prepared = prepare(workflow.model_copy(update={"graph": near, "inputs": {}, "outputs": {}}), registry)
+    checker = _Checker(prepared, None)
+    for name, entry in prepared.active.graph.items():
+        if outermost(name) == node:
+            checker.step(name, entry)
+    return [problem for problem in checker.problems if problem.node is None or outermost(problem.node) == node]
+
+
+class _Checker:
+    """Collects what is wrong while it turns a workflow's entries into steps; without `files` it leaves these be."""
+
+    def __init__(self, prepared: Prepared, files: Contents | None) -> None:
         self.prepared = prepared
         self.graph = prepared.active.graph
         self.kinds = dict(prepared.registry)
@@ -144,7 +167,7 @@ class _Checker:
     ) -> None:
         try:
             value = socket.validate(value)
-            if socket.file and value is not None:
+            if socket.file and value is not None and self.files:
                 value, contents[socket.name] = self.files.of(socket.file, value)
             constants[socket.name] = value
         except ValidationError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,8 +90,8 @@ def open_session(limits: CacheLimits, device: str) -> Iterator[Session]:
         yield Session(device, cache, models, Costs(home() / COSTS))
 
 
-def events_of(execution: Execution, shown: Reporter, stop: Cancellation) -> Iterator[Event]:
-    """Run it, and show and hand on its events."""
+def events_of(execution: Execution, shown: Reporter, stop: Cancellation) -> Generator[Event, None, None]:
+    """Run it, and show and hand on its events; who stops listening ends it in good order."""
     stop.execution = execution
     if stop.stopped:  # by a signal that a library took for an error of its own
         raise Cancelled

@@ -17,10 +17,10 @@ from textwrap import shorten
 from typing import Any
 
 from engine.document.reading import Document
-from engine.document.settings import with_setting
+from engine.document.settings import with_setting, with_value
 from engine.document.workflow import split_id
 from engine.errors import UsageError
-from engine.events import Event, NodeFailed, NodeSaved, NodeSkipped, RunFinished, Status
+from engine.events import Event, NodeFailed, NodeResult, NodeSaved, NodeSkipped, RunFinished, Status
 from engine.graph.graph import Gathered, Graph, Source
 from engine.run.contact_sheet import Tile, contact_sheet
 from engine.run.saving import claim
@@ -37,6 +37,22 @@ class Axis:
 
     name: str
     values: tuple[str, ...]
+    constants: tuple[Any, ...] | None = None
+    """The values themselves, JSON data, if they aren't to be read from how they are written."""
+
+    @classmethod
+    def of(cls, name: str, constants: Sequence[Any]) -> Axis:
+        """An axis of constants, which are JSON data.
+
+        Raises:
+            UsageError: there are none, or two that read alike.
+        """
+        values = tuple(value if isinstance(value, str) else json.dumps(value) for value in constants)
+        if not values:
+            raise UsageError(f"axis {name}: there are no values")
+        if twice := next((value for value in values if values.count(value) > 1), None):
+            raise UsageError(f"axis {name}: {twice} is there twice")
+        return cls(name, values, tuple(constants))
 
     @classmethod
     def parse(cls, text: str) -> Axis:
@@ -84,10 +100,15 @@ def combinations(
     if (count := prod(len(axis.values) for axis in axes)) > MOST:
         raise UsageError(f"these are {count:,} combinations, and at most {MOST:,} can be run at once")
     made: dict[tuple[str, ...], Document] = {}
-    for values in product(*(axis.values for axis in axes)):
+    for places in product(*(range(len(axis.values)) for axis in axes)):
         workflow = document.prepared
-        for name, value in zip(names, values, strict=True):
-            workflow = with_setting(workflow, f"{name}={value}", option, from_here=by_command)
+        for axis, place in zip(axes, places, strict=True):
+            if axis.constants is None:
+                setting = f"{axis.name}={axis.values[place]}"
+                workflow = with_setting(workflow, setting, option, from_here=by_command)
+            else:
+                workflow = with_value(workflow, axis.name, axis.constants[place])
+        values = tuple(axis.values[place] for axis, place in zip(axes, places, strict=True))
         made[values] = replace(document, prepared=workflow)
     return made
 
@@ -127,9 +148,9 @@ class Outcome:
 
     values: tuple[str, ...]
     targets: frozenset[str]
-    """Its nodes that save, as they are called in the joined graph."""
+    """The nodes that it is for, as they are called in the joined graph."""
     files: dict[str, tuple[Path, ...]] = field(default_factory=dict)
-    """What each of them wrote."""
+    """What each of them wrote; none for one that gives values."""
     status: Status = "cancelled"
 
 
@@ -148,6 +169,8 @@ def note(made: Sequence[Outcome], event: Event) -> None:
             target = split_id(node)[0]
             files_of = made[int(node.partition(":")[0])].files
             files_of[target] = files_of.get(target, ()) + files
+        case NodeResult(node):
+            made[int(node.partition(":")[0])].files.setdefault(split_id(node)[0], ())
         case NodeFailed(node) | NodeSkipped(node):
             made[int(node.partition(":")[0])].status = "failed"
         case RunFinished(status):

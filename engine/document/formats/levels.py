@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 from engine.document.formats.elsewhere import EXTENSION
 from engine.document.formats.layout import NOTES, layout
 from engine.document.formats.ui import BYPASSED, MUTED, UiGraph, UiNode, UiSubgraph
-from engine.document.formats.widgets import as_json, values
-from engine.document.workflow import Link, NodeEntry
+from engine.document.formats.widgets import values
+from engine.document.workflow import Link, NodeEntry, as_json
 from engine.errors import Problem, WorkflowError
 from engine.registry import Registry
 

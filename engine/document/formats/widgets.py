@@ -12,7 +12,7 @@ from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
 from engine.document.formats.ui import UiNode
-from engine.document.workflow import as_constant, as_link
+from engine.document.workflow import as_json
 from engine.node import Node
 
 AFTER_RUNS = ("fixed", "increment", "decrement", "randomize", "increment-wrap")
@@ -49,11 +49,6 @@ def values(node: UiNode, kind: type[Node] | None) -> dict[str, Any]:
         for name, value in named
         if value is not None and (name in sockets or not (name in BESIDE or value == ""))
     }
-
-
-def as_json(constant: Any) -> Any:
-    """A constant as a workflow writes it: so that it is taken for no link."""
-    return {"__value__": constant} if as_link(constant) or as_constant(constant) is not constant else constant
 
 
 def _by_position(node: UiNode, kind: type[Node] | None) -> Iterable[tuple[str, Any]]:

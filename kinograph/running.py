@@ -1,0 +1,116 @@
+"""One run: a document made ready and carried out, its events noted."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from engine.document.reading import Document
+from engine.document.subgraphs import outermost
+from engine.events import Event, NodeCached, NodeFailed, NodeSaved, NodeSkipped, RunFinished, Status
+from engine.graph.graph import Graph
+from engine.run.preparing import ready
+from engine.run.reporter import Reporter
+from engine.run.session import Session as Shared
+from engine.run.session import events_of
+from engine.store.cache import Cache
+from kinograph.interrupts import Interrupts
+from kinograph.results import ByNode, File, Results
+from kinograph.wanted import Wanted
+
+OnEvent = Callable[[Event], object]
+
+
+class Run:
+    """What is under way, for as long as it is shown.
+
+    Args:
+        shared: what it shares with other runs.
+        node_threads: takes the threads that run nodes.
+        stop: what ends it.
+        shown: what shows it.
+    """
+
+    def __init__(self, shared: Shared, node_threads: set[int], stop: Interrupts, shown: Reporter) -> None:
+        self._shared = shared
+        self._node_threads = node_threads
+        self._stop = stop
+        self._shown = shown
+
+    def ready(self, document: Document, aim: Wanted) -> Graph:
+        """The checked graph, with its models fetched."""
+        return ready(document, self._shown, self._stop, aim.targets)
+
+    def carry_out(
+        self, graph: Graph, out: Path, listeners: Iterable[OnEvent], *, cache: bool
+    ) -> Mapping[str, tuple[Any, ...]]:
+        """Run a graph, tell the listeners, and give the outputs of targets that don't save, by step.
+
+        What a listener raises ends the run in good order first.
+        """
+        shared = self._shared if cache else self._shared._replace(cache=Cache())
+        execution = shared.execution(graph, out, on_start=self._on_start)
+        with closing(events_of(execution, self._shown, self._stop)) as events:
+            for event in events:
+                for listen in listeners:
+                    listen(event)
+        return execution.results
+
+    def _on_start(self, node: str, kind: str) -> None:
+        self._node_threads.add(threading.get_ident())
+
+
+class Noted:
+    """What events tell of a run, or of one part of a sweep, whose nodes' ids begin with a prefix."""
+
+    def __init__(self, prefix: str = "") -> None:
+        self._prefix = prefix
+        self._files: dict[str, tuple[File, ...]] = {}
+        self._cached: list[str] = []
+        self._because: set[str] = set()
+        self._end: RunFinished | None = None
+
+    def note(self, event: Event) -> None:
+        """Take note of an event."""
+        match event:
+            case NodeSaved(node, files, temporary) if node.startswith(self._prefix):
+                saved = outermost(self._own(node))
+                written = tuple(File(path, temporary) for path in files)
+                self._files[saved] = (*self._files.get(saved, ()), *written)
+            case NodeCached(node) if node.startswith(self._prefix):
+                self._cached.append(self._own(node))
+            case NodeFailed(node) if node.startswith(self._prefix):
+                self._because.add(node)
+            case NodeSkipped(node, _, because) if node.startswith(self._prefix):
+                self._because.add(because)  # of a sweep, perhaps in a part that shares it
+            case RunFinished():
+                self._end = event
+
+    def results(self, values: Mapping[str, Any], status: Status | None = None) -> Results:
+        """What the run, which is over, came to; `status` is that of the part."""
+        assert self._end
+        timings = {
+            self._own(node): seconds for node, seconds in self._end.timings.items() if node.startswith(self._prefix)
+        }
+        failures = tuple(self._told(failure) for failure in self._end.failures if failure.node in self._because)
+        return Results(
+            ByNode(self._files),
+            ByNode(values),
+            status or self._end.status,
+            self._end.seconds,
+            timings,
+            tuple(self._cached),
+            failures,
+        )
+
+    def _own(self, node: str) -> str:
+        """An id as the document has it."""
+        return node.partition(":")[2] if self._prefix else node
+
+    def _told(self, failure: NodeFailed) -> NodeFailed:
+        node = self._own(failure.node)
+        return replace(failure, node=node, problem=replace(failure.problem, node=node))
