@@ -14,8 +14,8 @@ def registry(files: Iterable[Path] = ()) -> Registry:
     Nothing heavy is imported until one of them runs.
 
     Raises:
-        MissingError: there is no such file.
-        UsageError: it can't be read or run, or a kind is there twice.
+        MissingError: a file doesn't exist.
+        UsageError: a file can't be read or run, or two kinds have the same name.
     """
     from nodes.dataset import nodes as dataset
     from nodes.files import nodes as saving
