@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 
 LAYERS = {
     "engine": (
-        *("errors", "atomic", "values", "models", "node", "events", "registry", "packs", "catalogue"),
+        *("errors", "atomic", "python", "values", "models", "node", "events", "registry", "packs", "catalogue"),
         *("document", "graph", "store", "run", "work", "server", "client", "cli"),
     ),
     "engine/packs": ("offers", "annotations", "description", "describe", "asking", "kept", "standin", "gathering"),
@@ -31,7 +31,7 @@ LAYERS = {
 KNOW_NODES = {"cli", "work"}
 """What of the engine may import `nodes`."""
 
-FOR_NODES = {"node", "values", "errors", "models", "atomic"}
+FOR_NODES = {"node", "values", "errors", "models", "atomic", "python"}
 """What of the engine `nodes` may import; only the gathering of all nodes is done by `packs`."""
 
 FOR_CLIENT = {"client", "errors", "atomic", "events", "document", "registry", "work"}
