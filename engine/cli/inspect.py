@@ -69,13 +69,13 @@ def models(
     with answering(printing), Interrupts() as interrupts:
         from engine.cli.console import reporter
         from engine.models import can_fetch, find
-        from engine.models.listing import here
+        from engine.models.listing import local_models
         from engine.run.preparing import fetch_models
 
         if not file:
             if fetch:
                 raise UsageError("--fetch needs a workflow or a model", hint="kinograph models FILE --fetch")
-            found: Mapping[str, Path | None] = here()
+            found: Mapping[str, Path | None] = local_models()
         else:
             base: Path | None = None
             needed: Mapping[str, tuple[Socket, ...]] = {file: ()}
@@ -88,7 +88,7 @@ def models(
             found = {source: find(source, base=base) for source in needed}
         for source, path in found.items():
             row = {"source": source, "path": path and str(path)}
-            print(json.dumps(row) if printing.as_json else f"{source}\t{path or 'not here'}")
+            print(json.dumps(row) if printing.as_json else f"{source}\t{path or 'not on this machine'}")
         if None in found.values():
             raise typer.Exit(MissingError.exit_code)
 

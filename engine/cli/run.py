@@ -41,8 +41,8 @@ def run(
     with answering(printing), Interrupts() as interrupts:
         from engine.cli.console import reporter
         from engine.events import NodeSaved
-        from engine.run.preparing import ready
-        from engine.run.session import events_of, open_session
+        from engine.run.preparing import runnable_graph
+        from engine.run.session import open_session, stream_events
 
         if not printing.debug:
             quiet_libraries()
@@ -56,10 +56,10 @@ def run(
         answers: list[str] = []
         try:
             with reporter(_labels(document), as_json=printing.as_json, debug=printing.debug) as shown:
-                graph = ready(document, shown, interrupts, [target] if target else None)
+                graph = runnable_graph(document, shown, interrupts, [target] if target else None)
                 with open_session(limits, device) as session:
                     execution = session.execution(graph, options.out, alone=bool(only))
-                    for event in events_of(execution, shown, interrupts):
+                    for event in stream_events(execution, shown, interrupts):
                         if isinstance(event, NodeSaved):
                             answers += map(str, event.files)
                 answers += [str(value) for outputs in execution.results.values() for value in outputs]
@@ -88,9 +88,9 @@ def sweep(
     """
     with answering(printing), Interrupts() as interrupts:
         from engine.cli.console import Labels, reporter
-        from engine.run.preparing import ready
-        from engine.run.session import events_of, open_session
-        from engine.run.sweep import Axis, combinations, in_short, joined, note, outcomes, save
+        from engine.run.preparing import runnable_graph
+        from engine.run.session import open_session, stream_events
+        from engine.run.sweep import Axis, combinations, joined, label_of, outcomes, record, save
 
         if not printing.debug:
             quiet_libraries()
@@ -99,18 +99,18 @@ def sweep(
         document = chosen.read()
         made = combinations(document, axes, by_command=True)
         device = options.chosen_device()
-        names = {f"{part}:": in_short(axes, values) for part, values in enumerate(made)}
+        names = {f"{part}:": label_of(axes, values) for part, values in enumerate(made)}
         own = _labels(document)
         labels = Labels(
             {f"{part}{node}": f"{label}, {name}" for part, name in names.items() for node, label in own.items()}
         )
         with reporter(labels, as_json=printing.as_json, debug=printing.debug) as shown:
-            graph = joined([ready(one, shown, interrupts, None) for one in made.values()])
+            graph = joined([runnable_graph(one, shown, interrupts, None) for one in made.values()])
             ends = outcomes(graph, made)
             with open_session(limits, device) as session:
                 execution = session.execution(graph, options.out)
-                for event in events_of(execution, shown, interrupts):
-                    note(ends, event)
+                for event in stream_events(execution, shown, interrupts):
+                    record(ends, event)
         sheet, table = save(axes, ends, options.out)
         saved = {"event": "sweep", "sheet": str(sheet), "table": str(table)}
         print(json.dumps(saved) if printing.as_json else f"{sheet}\n{table}")

@@ -1,8 +1,8 @@
-"""The key of what a node gives: a digest of all that decides it, and of nothing else.
+"""The key of a node's outputs: a digest of everything that determines them, and of nothing else.
 
     sha256(format, kind, version, constants with defaults filled in, files' contents, {input: (producer's key, output)},
-           for a kind that a file defines: what is in the file,
-           for what runs on a device: its kind and the versions of the libraries that compute there)
+           for a kind that a file defines: the contents of that file,
+           for a kind that runs on a device: the device's kind and the versions of the libraries that compute there)
 
 Node ids, titles and positions never enter. Tensors are never hashed: a value is named by how it is made.
 """
@@ -42,7 +42,7 @@ def step_key(step: Step, keys: Mapping[str, Key], device: str) -> Key:
     """The key of one node, from the keys of those it links to."""
     lines = [_head(step.kind, device)]
     for name, default in _defaults(step.kind).items():
-        # One line per input, in an order of their own; JSON holds no line breaks, so different inputs can't read alike.
+        # One line per input, by name; JSON holds no line breaks, so different inputs can't give the same text.
         if name in step.links:
             lines.append(f"{name}<{_linked(step.links[name], keys)}")
         elif name in step.contents:
@@ -55,7 +55,7 @@ def step_key(step: Step, keys: Mapping[str, Key], device: str) -> Key:
 
 
 def part_key(kind: type[Node], name: str, device: str) -> Key:
-    """The key of a part of a node's work, from a name that tells all that decides it."""
+    """The key of a part of a node's work, from a name that states everything that determines it."""
     return sha256(f"{_head(kind, device)}\npart {name}".encode()).hexdigest()
 
 
@@ -70,7 +70,7 @@ def _linked(link: Source | Gathered, keys: Mapping[str, Key]) -> str:
 def _head(kind: type[Node], device: str) -> str:
     spec = kind.spec
     runtime = f" {device.partition(':')[0]} {_libraries()}" if spec.uses == "device" else ""
-    file = f" {kind.__module__}" if kind.__module__.startswith(FILE_MODULE) else ""  # people edit, and forget versions
+    file = f" {kind.__module__}" if kind.__module__.startswith(FILE_MODULE) else ""  # edited without a new version
     return f"{FORMAT} {spec.kind} {spec.version}{file}{runtime}"
 
 

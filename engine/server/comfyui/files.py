@@ -21,7 +21,7 @@ from aiohttp.http_exceptions import BadHttpMessage
 from pydantic import Field
 from pydantic_core import from_json
 
-from engine.atomic import place, unfinished
+from engine.atomic import rename_noreplace, unfinished
 from engine.errors import MissingError, UsageError
 from engine.server.files import pictures
 from engine.server.files.paths import Root, beneath, existing, found, located, walk
@@ -287,7 +287,7 @@ def _added(file: Path, target: Path) -> Path:
     with _beside(file, target) as near:
         while True:
             try:
-                place(near, path)
+                rename_noreplace(near, path)
             except FileExistsError:
                 if path.is_file() and filecmp.cmp(near, path, shallow=False):
                     return path

@@ -23,7 +23,7 @@ from aiohttp import web
 from engine.server.http.settings import ServerSettings
 from engine.server.jobs.queue import Queue
 from engine.work.messages import (
-    LONGEST,
+    MAX_LINE_BYTES,
     CancelJob,
     Command,
     FreeMemory,
@@ -40,7 +40,7 @@ from engine.work.messages import (
     read_report,
     to_line,
 )
-from engine.work.queue import LEASE_SECONDS, MOST_ATTEMPTS, Jobs
+from engine.work.queue import LEASE_SECONDS, MAX_ATTEMPTS, Jobs
 
 logger = logging.getLogger("kinograph")
 
@@ -239,7 +239,7 @@ class WorkerPool:
             *(sys.executable, "-m", "engine.work.worker"),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
-            limit=LONGEST,
+            limit=MAX_LINE_BYTES,
         )
         worker = WorkerProcess(device, process, f"{process.pid}-{uuid.uuid4().hex[:8]}")
         setup = self._setup
@@ -274,7 +274,7 @@ class WorkerPool:
             pass  # it ended in the middle of what it told
         except ValueError as error:
             worker.kill(f"what it told can't be read: {error}")
-        while await output.read(LONGEST):
+        while await output.read(MAX_LINE_BYTES):
             pass  # as long as something is left there, the process isn't seen to have ended
         await worker.process.wait()
 
@@ -291,7 +291,7 @@ class WorkerPool:
     async def _bury(self, worker: WorkerProcess) -> None:
         """Take back the job of a worker that has ended."""
         why = worker.killed or f"its worker ended by {_cause(worker.process.returncode)}"
-        again = f", {MOST_ATTEMPTS} times" if not worker.killed else ""
+        again = f", {MAX_ATTEMPTS} times" if not worker.killed else ""
         record = {"problems": [{"message": f"{why}{worker.doing}{again}", "node": next(iter(worker.running), None)}]}
         cancelled = worker.cancelled and worker.cancelled[0]
         if cancelled:
@@ -307,7 +307,7 @@ class WorkerPool:
     async def _take_back(self) -> None:
         """Take back jobs whose leases have run out: their workers are there, but stopped, or can't reach the queue."""
         why = "it did not renew its lease"
-        record = {"problems": [{"message": f"{why}, {MOST_ATTEMPTS} times", "node": None}]}
+        record = {"problems": [{"message": f"{why}, {MAX_ATTEMPTS} times", "node": None}]}
         for job in await self._queue.ask(Jobs.release, because=record):
             if worker := self._workers.get(job.worker or ""):
                 worker.job = None  # not to be blamed for it once more

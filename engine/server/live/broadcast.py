@@ -116,14 +116,14 @@ class Broadcaster:
 
     async def _end(self, name: str) -> None:
         """Tell how a job ended, if it has; its history is written by now. Only then does it remain no longer."""
-        watched, job = self._watched.pop(name, None), await self._queue.ask(Jobs.untold, name)
+        watched, job = self._watched.pop(name, None), await self._queue.ask(Jobs.unreported, name)
         if job and job.client is not None:
             # its worker may have died before it said anything
             story = watched.story if watched else JobMessages(name, ())
             for kind, about in story.ended(job):
                 self._clients.tell(kind, about, to=job.client)
         if job:
-            await until_it_works(self._queue.ask, Jobs.told, name)
+            await until_it_works(self._queue.ask, Jobs.mark_reported, name)
         self.changed()
 
     async def _tell_changes(self) -> None:
