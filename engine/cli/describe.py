@@ -1,4 +1,4 @@
-"""What a kind of node is, for people (text) and for programs (JSON data)."""
+"""Describe kinds of node as text."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from engine.node import Input, Node, name_of
 
 LIMITS = {"minimum": "≥ {}", "exclusiveMinimum": "> {}", "maximum": "≤ {}", "exclusiveMaximum": "< {}"} | {
     "multipleOf": "a multiple of {}",
-    "maxLength": "at most {} letters",
-    "minLength": "at least {} letters",
+    "maxLength": "at most {} characters",
+    "minLength": "at least {} characters",
 }
 
 
@@ -28,7 +28,7 @@ def in_short(kinds: Iterable[type[Node]]) -> str:
 
 
 def in_full(kind: type[Node]) -> str:
-    """All that there is to know of a kind, as a page of text."""
+    """Everything about a kind, as a page of text."""
     spec, properties = kind.spec, kind.model_json_schema()["properties"]
     lines = [f"{spec.kind} ({spec.category or 'other'}, version {spec.version})", "", spec.help, "", "Inputs"]
     for name, socket in spec.inputs.items():

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @with_groups
 def validate(chosen: Chosen, printing: Printing) -> None:
-    """Check a workflow without running it; tells all that is wrong with it."""
+    """Check a workflow without running it, and report everything that is wrong with it."""
     with answering(printing):
         from engine.graph.check import check
 
@@ -37,7 +37,7 @@ def validate(chosen: Chosen, printing: Printing) -> None:
 @with_groups
 def nodes(
     printing: Printing,
-    name: Annotated[str, typer.Argument(help="One kind of node, in full.")] = "",
+    name: Annotated[str, typer.Argument(help="A kind of node to describe in full.")] = "",
     nodes: Nodes = [],  # noqa: B006
 ) -> None:
     """List the kinds of node, or describe one: its help, inputs, outputs and JSON schema."""
@@ -61,11 +61,11 @@ def models(
     changes: Changes,
     printing: Printing,
     file: Annotated[
-        str, typer.Argument(metavar="[FILE]", help="A workflow, to list what it needs, or a model's source.")
+        str, typer.Argument(metavar="[FILE]", help="A workflow, to list the models it needs, or a model's source.")
     ] = "",
-    fetch: Annotated[bool, typer.Option("--fetch", help="Fetch what is not here.")] = False,
+    fetch: Annotated[bool, typer.Option("--fetch", help="Fetch those that are not on this machine.")] = False,
 ) -> None:
-    """List the models that are here, or those that a workflow needs, and fetch them."""
+    """List the models on this machine, or those that a workflow needs, and fetch them."""
     with answering(printing), Interrupts() as interrupts:
         from engine.cli.console import reporter
         from engine.models import can_fetch, find
@@ -74,7 +74,7 @@ def models(
 
         if not file:
             if fetch:
-                raise UsageError("--fetch needs a workflow or a model", hint="kinograph models FILE --fetch")
+                raise UsageError("--fetch needs a workflow or a model", hint="write kinograph models FILE --fetch")
             found: Mapping[str, Path | None] = local_models()
         else:
             base: Path | None = None
@@ -97,7 +97,9 @@ def models(
 def cache(
     kept: CacheFolder,
     printing: Printing,
-    trim: Annotated[str, typer.Option(metavar="SIZE", help="Remove what is worth least until the rest fits.")] = "",
+    trim: Annotated[
+        str, typer.Option(metavar="SIZE", help="Remove the least valuable results until the rest fit.")
+    ] = "",
     clear: Annotated[bool, typer.Option("--clear", help="Remove everything.")] = False,
 ) -> None:
     """Show what is kept between runs, and remove some or all of it."""

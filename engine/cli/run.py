@@ -27,15 +27,15 @@ def run(
         str, typer.Option("--until", metavar="NODE", help="Run this node and what it needs, and nothing else.")
     ] = "",
     only: Annotated[
-        str, typer.Option("--only", metavar="NODE", help="Run this node alone, on what earlier runs have kept for it.")
+        str, typer.Option("--only", metavar="NODE", help="Run this node alone, on results that earlier runs have kept.")
     ] = "",
     options: RunOptions,
     printing: Printing,
 ) -> None:
-    """Run a workflow, save its files, and write their paths.
+    """Run a workflow, save its files, and print their paths.
 
-    What was computed before, by any run, is taken from the cache. Ctrl-C ends the run before its next step; all that is
-    finished by then is kept for the next one. With --until or --only, what the node gives is written if it saves no
+    Results that any earlier run computed come from the cache. Ctrl-C cancels the run before its next step; everything
+    finished by then is kept for the next one. With --until or --only, the node's outputs are printed if it saves no
     files.
     """
     with answering(printing), Interrupts() as interrupts:
@@ -75,16 +75,16 @@ def sweep(
     axis: Annotated[
         list[str],
         typer.Option(
-            "--axis", metavar="INPUT=A,B,C", help="An input, and the values that it takes; give one or several axes."
+            "--axis", metavar="INPUT=A,B,C", help="An input and the values to try; may be given several times."
         ),
     ],
     options: RunOptions,
     printing: Printing,
 ) -> None:
-    """Run a workflow with every combination of several inputs' values.
+    """Run a workflow with every combination of values for some of its inputs.
 
-    What combinations share is computed once; one that fails costs no other. A labelled contact sheet and a table (CSV)
-    are saved with their files, and their paths written.
+    What combinations share is computed once; if one fails, the others still run. A labelled contact sheet and a table
+    (CSV) are saved with their files, and their paths printed.
     """
     with answering(printing), Interrupts() as interrupts:
         from engine.cli.console import Labels, reporter
@@ -118,7 +118,7 @@ def sweep(
 
 
 def _labels(document: Document) -> Labels:
-    """What to call the nodes: their titles, or else their kinds, with the ids that `--set` takes."""
+    """The labels of the nodes: their titles, or else their kinds, with the ids that `--set` takes."""
     from engine.cli.console import Labels
 
     graph = document.prepared.flat.graph
