@@ -13,10 +13,10 @@ from engine.document.reading import Document
 from engine.document.subgraphs import outermost
 from engine.events import Event, NodeCached, NodeFailed, NodeSaved, NodeSkipped, RunFinished, Status
 from engine.graph.graph import Graph
-from engine.run.preparing import ready
+from engine.run.preparing import runnable_graph
 from engine.run.reporter import Reporter
 from engine.run.session import Session as Shared
-from engine.run.session import events_of
+from engine.run.session import stream_events
 from engine.store.cache import Cache
 from kinograph.interrupts import Interrupts
 from kinograph.results import ByNode, File, Results
@@ -43,7 +43,7 @@ class Run:
 
     def ready(self, document: Document, aim: Wanted) -> Graph:
         """The checked graph, with its models fetched."""
-        return ready(document, self._shown, self._stop, aim.targets)
+        return runnable_graph(document, self._shown, self._stop, aim.targets)
 
     def carry_out(
         self, graph: Graph, out: Path, listeners: Iterable[OnEvent], *, cache: bool
@@ -54,7 +54,7 @@ class Run:
         """
         shared = self._shared if cache else self._shared._replace(cache=Cache())
         execution = shared.execution(graph, out, on_start=self._on_start)
-        with closing(events_of(execution, self._shown, self._stop)) as events:
+        with closing(stream_events(execution, self._shown, self._stop)) as events:
             for event in events:
                 for listen in listeners:
                     listen(event)

@@ -203,12 +203,12 @@ class Session:
         document = self._document(workflow, inputs, nodes)
         made = grid.combinations(document, lines)
         aims = [wanted(one) for one in made.values()]
-        names = {f"{part}:": grid.in_short(lines, texts) for part, texts in enumerate(made)}
+        names = {f"{part}:": grid.label_of(lines, texts) for part, texts in enumerate(made)}
         folder = _folder(out)
         with self._run(document.prepared, progress, names) as (run, noted):
             graph = grid.joined([run.ready(*aim) for aim in aims])
             ends = grid.outcomes(graph, made)
-            listeners = [lambda event: grid.note(ends, event), *_listeners(noted, on_event)]
+            listeners = [lambda event: grid.record(ends, event), *_listeners(noted, on_event)]
             given = run.carry_out(graph, folder, listeners, cache=cache)
         sheet, table = grid.save(lines, ends, folder)
         found = [aim.found(given, graph, prefix) for prefix, (_, aim) in zip(names, aims, strict=True)]
@@ -237,11 +237,11 @@ class Session:
             try:
                 yield Run(self._shared, self._node_threads, stop, reporter), [*map(Noted, parts or [""])]
             except Cancelled:
-                if not stop.stopped:
+                if not stop.cancelled:
                     raise
             finally:
                 self._node_threads.clear()
-        if stop.stopped:
+        if stop.cancelled:
             raise KeyboardInterrupt
 
 

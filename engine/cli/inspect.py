@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @with_groups
 def validate(chosen: Chosen, printing: Printing) -> None:
-    """Check a workflow without running it; tells all that is wrong with it."""
+    """Check a workflow without running it, and report everything that is wrong with it."""
     with answering(printing):
         from engine.graph.check import check
 
@@ -38,7 +38,7 @@ def validate(chosen: Chosen, printing: Printing) -> None:
 @with_groups
 def nodes(
     printing: Printing,
-    name: Annotated[str, typer.Argument(help="One kind of node, in full.")] = "",
+    name: Annotated[str, typer.Argument(help="A kind of node to describe in full.")] = "",
     nodes: Nodes = [],  # noqa: B006
 ) -> None:
     """List the kinds of node, or describe one: its help, inputs, outputs and JSON schema."""
@@ -64,21 +64,21 @@ def models(
     changes: Changes,
     printing: Printing,
     file: Annotated[
-        str, typer.Argument(metavar="[FILE]", help="A workflow, to list what it needs, or a model's source.")
+        str, typer.Argument(metavar="[FILE]", help="A workflow, to list the models it needs, or a model's source.")
     ] = "",
-    fetch: Annotated[bool, typer.Option("--fetch", help="Fetch what is not here.")] = False,
+    fetch: Annotated[bool, typer.Option("--fetch", help="Fetch those that are not on this machine.")] = False,
 ) -> None:
-    """List the models that are here, or those that a workflow needs, and fetch them."""
+    """List the models on this machine, or those that a workflow needs, and fetch them."""
     with answering(printing), Interrupts() as interrupts:
         from engine.cli.console import reporter
         from engine.models import can_fetch, find
-        from engine.models.listing import here
+        from engine.models.listing import local_models
         from engine.run.preparing import fetch_models
 
         if not file:
             if fetch:
-                raise UsageError("--fetch needs a workflow or a model", hint="kinograph models FILE --fetch")
-            found: Mapping[str, Path | None] = here()
+                raise UsageError("--fetch needs a workflow or a model", hint="write kinograph models FILE --fetch")
+            found: Mapping[str, Path | None] = local_models()
         else:
             base: Path | None = None
             needed: Mapping[str, tuple[Socket, ...]] = {file: ()}
@@ -91,7 +91,7 @@ def models(
             found = {source: find(source, base=base) for source in needed}
         for source, path in found.items():
             row = {"source": source, "path": path and str(path)}
-            print(json.dumps(row) if printing.as_json else f"{source}\t{path or 'not here'}")
+            print(json.dumps(row) if printing.as_json else f"{source}\t{path or 'not on this machine'}")
         if None in found.values():
             raise typer.Exit(MissingError.exit_code)
 
@@ -100,7 +100,9 @@ def models(
 def cache(
     kept: CacheFolder,
     printing: Printing,
-    trim: Annotated[str, typer.Option(metavar="SIZE", help="Remove what is worth least until the rest fits.")] = "",
+    trim: Annotated[
+        str, typer.Option(metavar="SIZE", help="Remove the least valuable results until the rest fit.")
+    ] = "",
     clear: Annotated[bool, typer.Option("--clear", help="Remove everything.")] = False,
 ) -> None:
     """Show what is kept between runs, and remove some or all of it."""

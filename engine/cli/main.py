@@ -1,7 +1,7 @@
 """The command `kinograph`: run, check and describe workflows, nodes and models.
 
-Results go to standard output, all else to standard error. The exit codes are those of `engine.errors`. What takes long
-to import is imported by the command that needs it, so that `--help` is there at once.
+Results go to standard output, everything else to standard error. The exit codes are those of `engine.errors`. Slow
+imports are left to the commands that need them, so that `--help` appears at once.
 """
 
 from __future__ import annotations
@@ -37,5 +37,5 @@ for command in (run, sweep, serve, validate, nodes, models, cache, workflows, ne
 
 
 def main() -> None:
-    """The command line; ends the process."""
+    """Run the command line; ends the process."""
     app()

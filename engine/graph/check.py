@@ -1,6 +1,6 @@
-"""A workflow checked against a registry: every node known, every input there and in range, every link sound.
+"""Check a workflow against a registry: every node known, every input present and in range, every link valid.
 
-`check` reports all that is wrong in one error, so that a file is put right in one go.
+`check` reports all problems in one error, so that a file can be corrected in one go.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ def check(
         base: the folder to which the files it names are relative (the workflow file's), before the working folder.
         targets: the nodes whose outputs are wanted; those that save files if None.
         roots: the only folders that may be read, by name. Then media are relative to "input" and models to "models",
-            unless a name ends in another's: `snail.png [output]`. Models that ship with Kinograph, or come from
-            elsewhere (`hf:`, `pypi:`), may be used all the same.
+            unless a name ends in another folder's: `snail.png [output]`. Models that ship with Kinograph, or come from
+            elsewhere (`hf:`, `pypi:`), may still be used.
 
     Raises:
         WorkflowError: with every problem found.
-        MissingError: if all that is wrong is that models or files are missing.
+        MissingError: if the only problems are missing models or files.
     """
     confinement = None if roots is None else Confinement(roots)
     checker = _Checker(prepared, Contents(base, confinement))
@@ -105,9 +105,9 @@ class _Checker:
         self.missing: list[Problem] = []
 
     def step(self, node: str, entry: NodeEntry) -> Step | None:
-        """The entry checked, without the inputs that are wrong; None if its kind is unknown."""
+        """The checked entry, without invalid inputs; None if its kind is unknown."""
         if split_id(node)[1] is not None:
-            self.problems.append(Problem("a node's id can't end in a number in brackets, as those of items do", node))
+            self.problems.append(Problem("a node's id can't end in a number in brackets: ids of list items do", node))
         kind = self.kinds.get(entry.class_type)
         if kind is None:
             hint = elsewhere(entry.class_type, entry.meta) or suggestion(entry.class_type, self.kinds)
@@ -146,7 +146,7 @@ class _Checker:
 
         hint = None
         if producer is None:
-            message = f"links to node {link.node}, which isn't there"
+            message = f"links to node {link.node}, which doesn't exist"
             hint = suggestion(link.node, self.graph)
         elif kind is None:
             return None  # reported with that node
@@ -154,7 +154,7 @@ class _Checker:
             message = f"node {link.node} ({producer.class_type}) has no output {link.slot}"
             hint = suggestion(str(link.slot), [output.name for output in kind.spec.outputs])
         elif socket.holds:
-            message = "can't be linked: what the file holds must be known before the run"
+            message = "can't be linked: the file's contents must be known before the run"
             hint = "write the file's name here"
         else:
             output = kind.spec.outputs[index]
@@ -178,14 +178,14 @@ class _Checker:
             self.problems.append(Problem(error.message, node, socket.name, error.hint))
 
     def exposed(self) -> None:
-        """Check that what a document exposes is there."""
+        """Check that the inputs that the document exposes exist."""
         for name, path in self.prepared.workflow.inputs.items():
             node, _, socket = path.rpartition(".")
             if self.prepared.leads_to(node, socket) is None:
-                self.problems.append(Problem(f"the exposed input '{name}' leads to '{path}', which isn't there"))
+                self.problems.append(Problem(f"the exposed input '{name}' leads to '{path}', which doesn't exist"))
 
     def targets(self, targets: Collection[str]) -> None:
-        """Check that there is something to run, and that it is there."""
+        """Check that there is something to run, and that it exists."""
         for node in targets:
             if node in self.prepared.flat.graph and node not in self.graph:
                 self.problems.append(Problem("can't be run: it, or what it needs, is muted or bypassed", node))
@@ -212,7 +212,7 @@ def _constant_problems(node: str, socket: Input, error: ValidationError) -> Iter
 
 
 def _cycles(dag: nx.DiGraph[str]) -> Iterator[Problem]:
-    """One cycle, as a path, for each knot of nodes that depend on one another."""
+    """One cycle, as a path, for each group of nodes that depend on one another."""
     for knot in nx.strongly_connected_components(dag):
         start = next(iter(knot))
         if len(knot) > 1 or dag.has_edge(start, start):

@@ -62,12 +62,12 @@ def test_a_sound_workflow_becomes_steps_in_order() -> None:
         (node("Use", handle=5), "node 1, input handle: takes Handle, not 5 (link it to an output that gives one)"),
         (node("Use", handle={}), "node 1, input handle: takes Handle, not {} (link it to an output that gives one)"),
         (node("Use", handle=["9", 0]), "node 1, input handle: takes Handle, but 'out' of node 9 is Media"),
-        (node("Mix", a=["7", 0]), "node 1, input a: links to node 7, which isn't there (there is 1, 9)"),
-        (node("Mix", a=["9", 1]), "node 1, input a: node 9 (SaveNumber) has no output 1 (there is out)"),
+        (node("Mix", a=["7", 0]), "node 1, input a: links to node 7, which doesn't exist (available: 1, 9)"),
+        (node("Mix", a=["9", 1]), "node 1, input a: node 9 (SaveNumber) has no output 1 (available: out)"),
         (node("Mix", a=["9", "ut"]), "node 1, input a: node 9 (SaveNumber) has no output ut (did you mean 'out'?)"),
         (
             node("ReadFile", file=["9", 0]),
-            "node 1, input file: can't be linked: what the file holds must be known before the run "
+            "node 1, input file: can't be linked: the file's contents must be known before the run "
             "(write the file's name here)",
         ),
     ],
@@ -122,7 +122,7 @@ def test_a_target_must_be_there() -> None:
 
 def test_what_a_workflow_exposes_must_be_there() -> None:
     document = {"graph": {"1.5": node("SaveNumber", number=1)}, "inputs": {"n": "1.5.number", "x": "1.5.numbr"}}
-    with pytest.raises(WorkflowError, match=r"the exposed input 'x' leads to '1.5.numbr', which isn't there$"):
+    with pytest.raises(WorkflowError, match=r"the exposed input 'x' leads to '1.5.numbr', which doesn't exist$"):
         check(prepare(Workflow.read(document), REGISTRY))
 
 
