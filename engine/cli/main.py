@@ -267,6 +267,26 @@ def validate(
 
 
 @app.command()
+def export(
+    file: File,
+    python: Annotated[bool, typer.Option("--python", help="As code that builds it, by `kinograph.Graph`.")] = False,
+    set: Set = [],  # noqa: B006
+    nodes: Nodes = [],  # noqa: B006
+    debug: Debug = False,
+) -> None:
+    """Write a workflow, with the inputs that were set, as JSON or as Python code."""
+    with answering(as_json=False, debug=debug):
+        from engine.cli.export import python_code
+
+        document = _document(file, set, nodes)
+        print(
+            python_code(document, [str(path.absolute()) for path in nodes]).rstrip()
+            if python
+            else json.dumps(document.document(), indent=2, ensure_ascii=False)
+        )
+
+
+@app.command()
 def nodes(
     name: Annotated[str, typer.Argument(help="One kind of node, in full.")] = "",
     nodes: Nodes = [],  # noqa: B006
