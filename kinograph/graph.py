@@ -285,7 +285,8 @@ def _call(graph: Graph, kind: type[Node]) -> Callable[..., Handle]:
         if socket.name not in ABOUT_NODE
     ]
     for name, default in ABOUT_NODE.items():
-        parameters.append(inspect.Parameter(name, keyword, default=default, annotation="str"))
+        annotation = "str | None" if default is None else "str"
+        parameters.append(inspect.Parameter(name, keyword, default=default, annotation=annotation))
     call.__name__ = call.__qualname__ = kind.spec.kind
     call.__doc__ = "\n".join(
         [kind.spec.help, "", *(f"{socket.name}: {' '.join(socket.help.split())}" for socket in sockets)]
