@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -52,6 +53,10 @@ class Sweep(Sequence[Combination]):
 
     def __len__(self) -> int:
         return len(self.combinations)
+
+    def __repr__(self) -> str:
+        ends = ", ".join(f"{count} {status}" for status, count in Counter(one.results.status for one in self).items())
+        return f"{len(self)} combinations, {ends}\n  {self.sheet}\n  {self.table}"
 
     def _repr_png_(self) -> bytes | None:
         return File(self.sheet)._repr_png_()

@@ -1,4 +1,4 @@
-"""The commands that compute nothing: `validate`, `nodes`, `models`, `cache`, `workflows`."""
+"""The commands that compute nothing: `validate`, `export`, `nodes`, `models`, `cache`, `workflows`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import typer
 from engine.cli.answering import answering
 from engine.cli.groups import with_groups
 from engine.cli.interrupts import Interrupts
-from engine.cli.options import CacheFolder, Changes, Chosen, Nodes, Printing, registry
+from engine.cli.options import CacheFolder, Changes, Chosen, Debug, Nodes, Printing, registry
 from engine.errors import MissingError, UsageError, suggestion
 from engine.store.sizes import human_size, parsed_size
 
@@ -33,6 +33,24 @@ def validate(chosen: Chosen, printing: Printing) -> None:
             print(json.dumps({"valid": True, "nodes": len(graph.order), "targets": graph.targets}))
         else:
             print(f"{document.name} is valid: {len(graph.order)} nodes, of which {len(graph.targets)} save files")
+
+
+@with_groups
+def export(
+    chosen: Chosen,
+    *,
+    python: Annotated[bool, typer.Option("--python", help="As code that builds it, by `kinograph.Graph`.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Write a workflow, with the inputs that were set, as JSON or as Python code."""
+    with answering(Printing(debug=debug)):
+        from engine.cli.export import python_code
+
+        document = chosen.read()
+        if python:
+            print(python_code(document, [str(path.absolute()) for path in chosen.nodes]).rstrip())
+        else:
+            print(json.dumps(document.document(), indent=2, ensure_ascii=False))
 
 
 @with_groups

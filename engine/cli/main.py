@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from engine.cli.inspect import cache, models, nodes, validate, workflows
+from engine.cli.inspect import cache, export, models, nodes, validate, workflows
 from engine.cli.new_pack import new_pack
 from engine.cli.run import run, sweep
 from engine.cli.serve import serve
@@ -32,7 +32,7 @@ def about(version: Annotated[bool, typer.Option("--version", help="Show the vers
         raise typer.Exit
 
 
-for command in (run, sweep, serve, validate, nodes, models, cache, workflows, new_pack):
+for command in (run, sweep, serve, validate, export, nodes, models, cache, workflows, new_pack):
     app.command()(command)
 
 

@@ -26,6 +26,7 @@ Set = Annotated[
     ),
 ]
 Out = Annotated[Path, typer.Option(metavar="DIR", help="The folder that files are saved to.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the Python traceback of an error.")]
 Device = Annotated[
     str, typer.Option(help="Where models compute: cpu, cuda, cuda:1, mps; by default the best available.")
 ]
@@ -36,7 +37,7 @@ class Printing:
     """How a command prints its results."""
 
     as_json: Annotated[bool, typer.Option("--json", help="Write JSON on standard output, for programs.")] = False
-    debug: Annotated[bool, typer.Option("--debug", help="Show the Python traceback of an error.")] = False
+    debug: Debug = False
 
 
 @dataclass(frozen=True)

@@ -58,14 +58,7 @@ def check(
     if targets or len(steps) == len(entries):  # a node of unknown kind might have been one that saves
         checker.targets(targets)
 
-    dag: nx.DiGraph[str] = nx.DiGraph()
-    dag.add_nodes_from(steps)
-    dag.add_edges_from((source.node, step.id) for step in steps.values() for source in step.sources())
-    order: tuple[str, ...] = ()
-    try:
-        order = tuple(nx.topological_sort(dag))
-    except nx.NetworkXUnfeasible:
-        checker.problems += _cycles(dag)
+    order = checker.order(steps)
     if checker.problems:
         raise WorkflowError.of(checker.problems + checker.missing)
     if checker.missing:
@@ -73,10 +66,26 @@ def check(
     return Graph(prepared.workflow, steps, order, tuple(targets), places=prepared.places, confinement=confinement)
 
 
-def check_node(workflow: Workflow, node: str, registry: Registry) -> list[Problem]:
+def check_without_files(prepared: Prepared) -> None:
+    """As `check`, but whatever a run is for, and without a look at the files that are named.
+
+    Raises:
+        WorkflowError: with every problem found.
+    """
+    checker = _Checker(prepared, None)
+    checked = (checker.step(node, entry) for node, entry in prepared.active.graph.items())
+    steps = {step.id: step for step in checked if step}
+    checker.exposed()
+    checker.order(steps)
+    if checker.problems:
+        raise WorkflowError.of(checker.problems)
+
+
+def check_node(workflow: Workflow, node: str, registry: Registry, *, whole: bool = True) -> list[Problem]:
     """What `check` would find wrong with one node, but for its files, which may yet come, and for what others do wrong.
 
-    What doesn't take part, a node that is muted or bypassed, or needs one that is, isn't looked at.
+    What doesn't take part, a node that is muted or bypassed, or needs one that is, isn't looked at. Unless the workflow
+    is `whole`, inputs that must be given may be missing: who uses it as a node may give them.
     """
     near, waiting = {node: workflow.graph[node]}, [node]
     while waiting:  # what it is linked to, and past what may be bypassed
@@ -86,7 +95,7 @@ def check_node(workflow: Workflow, node: str, registry: Registry) -> list[Proble
                 near[link.node] = entry
                 waiting += [link.node] if mode_of(entry) else []
     prepared = prepare(workflow.model_copy(update={"graph": near, "inputs": {}, "outputs": {}}), registry)
-    checker = _Checker(prepared, None)
+    checker = _Checker(prepared, None, whole=whole)
     for name, entry in prepared.active.graph.items():
         if outermost(name) == node:
             checker.step(name, entry)
@@ -96,11 +105,12 @@ def check_node(workflow: Workflow, node: str, registry: Registry) -> list[Proble
 class _Checker:
     """Collects what is wrong while it turns a workflow's entries into steps; without `files` it leaves these be."""
 
-    def __init__(self, prepared: Prepared, files: Contents | None) -> None:
+    def __init__(self, prepared: Prepared, files: Contents | None, *, whole: bool = True) -> None:
         self.prepared = prepared
         self.graph = prepared.active.graph
         self.kinds = dict(prepared.registry)
         self.files = files
+        self.whole = whole
         self.problems = list(prepared.problems)
         self.missing: list[Problem] = []
 
@@ -129,7 +139,7 @@ class _Checker:
             else:
                 self._constant(node, socket, as_constant(value), constants, contents)
         for name in kind.spec.required:
-            if name not in entry.inputs:
+            if self.whole and name not in entry.inputs:
                 wanted = f"a value of type {name_of(sockets[name].type)}"
                 if holds := sockets[name].holds:
                     wanted = "a folder, or a pattern of files" if holds == "files" else f"the name of a {holds} file"
@@ -183,6 +193,17 @@ class _Checker:
             node, _, socket = path.rpartition(".")
             if self.prepared.leads_to(node, socket) is None:
                 self.problems.append(Problem(f"the exposed input '{name}' leads to '{path}', which doesn't exist"))
+
+    def order(self, steps: Mapping[str, Step]) -> tuple[str, ...]:
+        """All steps, each after those it depends on; none if some depend on one another, which is reported."""
+        dag: nx.DiGraph[str] = nx.DiGraph()
+        dag.add_nodes_from(steps)
+        dag.add_edges_from((source.node, step.id) for step in steps.values() for source in step.sources())
+        try:
+            return tuple(nx.topological_sort(dag))
+        except nx.NetworkXUnfeasible:
+            self.problems += _cycles(dag)
+            return ()
 
     def targets(self, targets: Collection[str]) -> None:
         """Check that there is something to run, and that it exists."""
