@@ -8,7 +8,6 @@ from typing import Any, Protocol, TypeVar
 from engine.document.workflow import Link
 from engine.errors import UsageError, WorkflowError, suggestion
 
-
 T = TypeVar("T")
 
 

@@ -45,7 +45,7 @@ def named(device: str) -> str:
 def checked(device: str) -> str:
     """The name of a device, if it is one and is here; raises UsageError."""
     if not _is_here(named(device)):
-        raise UsageError(f"torch finds no {device} here", hint="--device cpu")
+        raise UsageError(f"torch finds no {device} here", hint="cpu is on every machine")
     return device
 
 

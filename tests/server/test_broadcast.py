@@ -76,12 +76,12 @@ def test_with_many_clients_and_a_long_queue_changes_are_gathered(tmp_path: Path)
     assert sum(client.nbytes for client in clients) <= QUEUE_BYTES + 2 * once
 
 
-def test_with_one_client_they_are_told_at_once(tmp_path: Path) -> None:
+def test_with_one_client_changes_are_sent_at_once(tmp_path: Path) -> None:
     (client,) = sent(tmp_path, count=1, jobs=100, seconds=1.0)
     assert client.messages > 0.5 / QUEUE_SECONDS
 
 
-def test_a_job_remains_until_its_client_was_told_how_it_ended(tmp_path: Path) -> None:
+def test_a_job_counts_as_remaining_until_its_client_knows_how_it_ended(tmp_path: Path) -> None:
     def done(jobs: Jobs) -> None:
         jobs.add(Request("a", {"kinograph": 1, "graph": {}}, client="me"))
         lease = jobs.claim("w")

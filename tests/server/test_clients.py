@@ -50,7 +50,7 @@ def clients(server: Live) -> int:
     return int(line.split()[1])
 
 
-def test_one_that_never_reads_is_cut_off_and_costs_nothing(server: Live) -> None:
+def test_a_client_that_never_reads_is_disconnected(server: Live) -> None:
     with silent(server) as client:
         server.until(lambda: clients(server) == 1)
         begun = time.monotonic()
@@ -61,7 +61,7 @@ def test_one_that_never_reads_is_cut_off_and_costs_nothing(server: Live) -> None
     assert time.monotonic() - begun < 20, "it was found out by its silence, not by what waited for it"
 
 
-def test_a_connection_that_another_has_replaced_is_told_of_no_job(server: Live) -> None:
+def test_a_replaced_connection_gets_no_job_messages(server: Live) -> None:
     async def connect() -> list[str]:
         told: list[str] = []
         async with (
@@ -91,7 +91,7 @@ def test_messages_are_not_compressed_for_each_client(server: Live) -> None:
     assert asyncio.run(extensions()) is None
 
 
-def test_the_server_ends_at_once_though_clients_are_connected(tmp_path: Path) -> None:
+def test_the_server_stops_at_once_even_with_connected_clients(tmp_path: Path) -> None:
     async def told(server: Live) -> int | None:
         async with aiohttp.ClientSession() as session, session.ws_connect(f"{server.address}ws") as connected:
             await connected.receive_json()

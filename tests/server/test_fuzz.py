@@ -55,7 +55,7 @@ def cases(operation: schemathesis.APIOperation, there: dict[str, str]) -> Iterat
 
 @pytest.mark.parametrize("examples", [20, pytest.param(200, marks=pytest.mark.full)])
 @pytest.mark.parametrize("label", OPERATIONS)
-def test_every_route_answers_as_it_is_told(server: Live, there: dict[str, str], label: str, examples: int) -> None:
+def test_every_route_answers_as_documented(server: Live, there: dict[str, str], label: str, examples: int) -> None:
     for strategy in cases(OPERATIONS[label], there):
 
         @settings(max_examples=examples, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))

@@ -16,7 +16,7 @@ from engine.run.saving import Outputs
 from engine.server.files.thumbnails import Thumbnails
 from engine.server.http.settings import Folders
 from engine.server.own import gallery
-from engine.server.own.gallery import Wanted, page
+from engine.server.own.gallery import OutputsQuery, page
 from engine.values import Media
 from tests.server.conftest import Server, png
 from tests.server.test_files import opened, video
@@ -38,7 +38,7 @@ def save(server: Server, name: str, data: bytes, flow: Workflow) -> Path:
     return path
 
 
-def test_what_another_editor_keeps_is_searched_by_its_graph(server: Server) -> None:
+def test_a_file_in_the_ui_format_is_searched_by_its_graph(server: Server) -> None:
     flow, theirs = workflow("", "a red snail"), {"nodes": [{"id": 1, "type": "Foreign", "widgets_values": ["whale"]}]}
     (path,) = Outputs(server.folders.output, flow, carried=theirs).write(Media(png(), "png", "key"))
     assert names(server, query="red snail") == [path.name]
@@ -59,7 +59,7 @@ def names(server: Server, **query: str | int) -> list[str]:
     return [item["filename"] for item in server.get(ROUTE, **query).json["items"]]
 
 
-def test_the_latest_comes_first_with_title_and_kind(filled: Server) -> None:
+def test_files_are_listed_newest_first_with_title_and_kind(filled: Server) -> None:
     answer = filled.get(ROUTE).json
     assert answer["total"] == 5
     about = [(item["subfolder"], item["filename"], item["kind"], item["title"]) for item in answer["items"]]
@@ -97,7 +97,7 @@ def test_the_list_is_paged(filled: Server) -> None:
         assert filled.get(ROUTE, **wrong).status == 400
 
 
-def test_a_file_that_was_changed_is_read_anew(filled: Server) -> None:
+def test_a_changed_file_is_read_again(filled: Server) -> None:
     path = filled.folders.output / "key_00001.png"
     assert names(filled, query="red snail") == ["key_00001.png"]
     flow = workflow("Snails", "a green frog")
@@ -107,7 +107,7 @@ def test_a_file_that_was_changed_is_read_anew(filled: Server) -> None:
     assert names(filled, query="green frog") == ["key_00001.png"]
 
 
-def test_files_that_carry_nonsense_are_listed_all_the_same(server: Server) -> None:
+def test_files_with_invalid_metadata_are_listed_all_the_same(server: Server) -> None:
     def written(name: str, **texts: str) -> None:
         info = PngInfo()
         for key, text in texts.items():
@@ -134,7 +134,7 @@ def test_another_programs_prompt_is_searched_too(server: Server) -> None:
     assert names(server, query="lighthouse") == ["ComfyUI_00001_.png"]
 
 
-def test_a_file_gives_back_its_workflow(filled: Server) -> None:
+def test_the_workflow_of_a_file_is_served(filled: Server) -> None:
     def ask(**query: str) -> Any:
         return filled.get(f"{ROUTE}/workflow", **query)
 
@@ -181,7 +181,7 @@ def test_a_thumbnail_is_a_small_jpeg_that_is_kept(server: Server, name: str, dat
     assert server.get("/api/kinograph/thumbnail", filename=name, size=2000).status == 400
 
 
-def test_what_shows_nothing_has_no_thumbnail(server: Server) -> None:
+def test_files_that_are_not_pictures_have_no_thumbnail(server: Server) -> None:
     for name, data in (("a.txt", b"text"), ("a.png", b"text"), ("a.mp4", b"text"), ("a.svg", b"<svg/>")):
         (server.folders.output / name).write_bytes(data)
         assert server.get("/api/kinograph/thumbnail", filename=name).status == 400
@@ -210,11 +210,11 @@ def test_ten_thousand_files_are_searched_fast(folders: Folders, monkeypatch: pyt
     (first,) = Outputs(folders.output, workflow("Snails", "a red snail")).write(Media(png(), "png", "key"))
     for number in range(2, 10_001):
         (folders.output / f"key_{number:05}.png").hardlink_to(first)
-    assert page(folders, Wanted()).total == 10_000
+    assert page(folders, OutputsQuery()).total == 10_000
     assert len(reads) == 50  # only what is shown
-    found = page(folders, Wanted(query="snail"))
+    found = page(folders, OutputsQuery(query="snail"))
     assert (found.total, len(reads)) == (10_000, 10_000)
     began = time.process_time()
-    assert page(folders, Wanted(query="snail", offset=9_000)).total == 10_000
+    assert page(folders, OutputsQuery(query="snail", offset=9_000)).total == 10_000
     assert time.process_time() - began < 1
     assert len(reads) == 10_000

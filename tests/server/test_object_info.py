@@ -100,7 +100,7 @@ def test_numbers_have_limits_steps_and_defaults(folders: Folders) -> None:
     assert limits("limit") == [None, 2, 2**53 - 1, 1]
 
 
-def test_widgets_are_told_what_they_are_for(folders: Folders) -> None:
+def test_widgets_have_their_options(folders: Folders) -> None:
     assert spec(Everything, folders, "seed")[1]["control_after_generate"] is True
     assert "control_after_generate" not in spec(Everything, folders, "steps")[1]
     assert spec(Everything, folders, "text")[1]["multiline"] is True
@@ -147,7 +147,7 @@ def test_all_kinds_are_described_and_each_by_itself(server: Server) -> None:
     assert server.get("/object_info/SaveVideos").json == {}
 
 
-def test_the_editor_gets_all_that_there_is_to_know(server: Server) -> None:
+def test_the_editor_gets_schemas_and_types(server: Server) -> None:
     nodes = server.get("/api/kinograph/nodes").json
     assert nodes["SaveVideo"]["schema"]["properties"]["quality"]["maximum"] == 51
     assert nodes["TextLines"]["outputs"] == [{"name": "out", "type": "list of str"}]
@@ -157,7 +157,7 @@ def test_the_editor_gets_all_that_there_is_to_know(server: Server) -> None:
     assert set(types) == {output["type"] for node in nodes.values() for output in node["outputs"]}
 
 
-def test_types_may_be_linked_as_the_engine_links_them() -> None:
+def test_types_are_linkable_as_in_the_engine() -> None:
     found = links(Registry([Everything, Shown, Played]))
     assert {"Image", "Image or Video", "Any"} <= set(found["list of Image"])
     assert {"float", "Any"} <= set(found["float"])

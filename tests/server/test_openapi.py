@@ -23,7 +23,7 @@ def told(server: Server) -> dict[str, Any]:
     return answer
 
 
-def test_the_document_is_sound(told: dict[str, Any]) -> None:
+def test_the_document_is_valid(told: dict[str, Any]) -> None:
     OpenAPIV31SpecValidator(told).validate()
     assert told["openapi"] == "3.1.0"
     operations = [operation for path in told["paths"].values() for name, operation in path.items() if name != "servers"]
@@ -32,7 +32,7 @@ def test_the_document_is_sound(told: dict[str, Any]) -> None:
     assert all(operation["summary"].endswith((".", ":", ";")) for operation in operations)
 
 
-def test_every_route_is_told_and_nothing_else(server: Server, told: dict[str, Any]) -> None:
+def test_exactly_the_routes_are_documented(server: Server, told: dict[str, Any]) -> None:
     known = {(r.method, path) for r in server.app.router.routes() if (path := r.resource and r.resource.canonical)}
     documented = {
         (method.upper(), prefix + path)
@@ -44,7 +44,7 @@ def test_every_route_is_told_and_nothing_else(server: Server, told: dict[str, An
     assert documented == {(method, path) for method, path in known if method != "HEAD"}
 
 
-def test_parameters_bodies_and_answers_are_told(told: dict[str, Any]) -> None:
+def test_parameters_bodies_and_answers_are_documented(told: dict[str, Any]) -> None:
     view = told["paths"]["/view"]["get"]
     by_name = {one["name"]: one for one in view["parameters"]}
     assert by_name["filename"]["required"]
@@ -62,7 +62,7 @@ def test_parameters_bodies_and_answers_are_told(told: dict[str, Any]) -> None:
     assert (name["in"], name["required"]) == ("path", True)
 
 
-def test_an_answer_is_as_the_document_says(server: Server, told: dict[str, Any]) -> None:
+def test_answers_match_the_document(server: Server, told: dict[str, Any]) -> None:
     from jsonschema import Draft202012Validator
 
     server.put("/api/kinograph/workflows/snail", {"kinograph": 1, "graph": {}})
@@ -118,20 +118,20 @@ def test_the_page_can_be_searched(server: Server) -> None:
 
 
 @pytest.mark.parametrize("text", ["<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "{{ 7*7 }}", "[Page]"])
-def test_what_is_searched_for_is_shown_as_text(server: Server, text: str) -> None:
+def test_the_query_is_shown_as_text(server: Server, text: str) -> None:
     found = server.get(DOCS, q=text).body.decode()
     assert not Page(found).tags & {"script", "img"}
     assert "49 " not in re.sub(r"<style>.*</style>", "", found, flags=re.DOTALL)
 
 
-def test_examples_can_be_tried_as_they_stand(server: Server) -> None:
+def test_examples_can_be_tried_as_they_are(server: Server) -> None:
     text = server.get(DOCS).body.decode()
     address = str(server.client.make_url("")).rstrip("/")
     assert f"curl &#39;{address}/view?filename=kinograph_00001.png&#39;" in text
     assert "-F image=@snail.png" in text
 
 
-def test_a_path_with_a_pattern_is_told_without_it() -> None:
+def test_a_path_is_documented_without_its_pattern() -> None:
     routes = Routes("toys")
 
     @routes.get("/toys/{name:.+}")

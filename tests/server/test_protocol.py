@@ -34,7 +34,7 @@ def of(told: list[Any], kind: str) -> list[dict[str, Any]]:
     return [message["data"] for message in told if isinstance(message, dict) and message["type"] == kind]
 
 
-def test_a_job_is_told_from_start_to_end(server: Live) -> None:
+def test_a_client_follows_a_job_from_start_to_end(server: Live) -> None:
     told = server.watch(saving("Wait", "told", steps=3))
     assert told[0]["type"] == "status"
     assert told[0]["data"]["sid"] == "me"
@@ -48,7 +48,7 @@ def test_a_job_is_told_from_start_to_end(server: Live) -> None:
     assert states[-1]["2"]["state"] == "finished"
 
 
-def test_the_history_is_written_before_the_end_is_told(server: Live) -> None:
+def test_the_history_is_written_before_the_end_is_announced(server: Live) -> None:
     told = server.watch(saving("Wait", "history", steps=1))
     (job,) = {data["prompt_id"] for data in of(told, "execution_start")}
     past = server.get(f"/history/{job}")[job]
@@ -60,7 +60,7 @@ def test_the_history_is_written_before_the_end_is_told(server: Live) -> None:
     assert isinstance(number, int)
 
 
-def test_no_status_says_that_nothing_remains_before_the_end_is_told(server: Live) -> None:
+def test_no_status_says_that_nothing_remains_before_the_end_is_announced(server: Live) -> None:
     for number in range(20):
         told = server.watch(saving("Wait", f"short {number}", steps=0))
         begun = [message["type"] for message in told].index("execution_start")
@@ -69,7 +69,7 @@ def test_no_status_says_that_nothing_remains_before_the_end_is_told(server: Live
         assert 0 not in left
 
 
-def test_nodes_that_are_held_are_told_as_cached(server: Live) -> None:
+def test_cached_nodes_are_reported_as_cached(server: Live) -> None:
     server.watch(saving("Wait", "twice", steps=1))
     told = server.watch(saving("Wait", "twice", steps=1))
     (cached,) = of(told, "execution_cached")
@@ -77,13 +77,13 @@ def test_nodes_that_are_held_are_told_as_cached(server: Live) -> None:
     assert len(of(told, "executed")) == 1
 
 
-def test_only_the_client_of_a_job_is_told_of_it(server: Live) -> None:
+def test_only_its_own_client_gets_the_messages_of_a_job(server: Live) -> None:
     job = server.submit(saving("Wait", "not mine", steps=1))
     told = server.watch(saving("Wait", "mine", steps=1), client="another")
     assert job not in {data["prompt_id"] for data in of(told, "execution_start")}
 
 
-def test_a_failure_is_told_with_node_inputs_and_trace(server: Live) -> None:
+def test_a_failure_is_reported_with_node_and_trace(server: Live) -> None:
     graph = saving("TextLines", "") | {"1": {"class_type": "LoadImage", "inputs": {"image": "broken.png"}}}
     graph["2"] = {"class_type": "SaveImage", "inputs": {"images": ["1", 0]}}
     (server.folder / "input" / "broken.png").write_bytes(b"no picture")
@@ -97,7 +97,7 @@ def test_a_failure_is_told_with_node_inputs_and_trace(server: Live) -> None:
     assert past["status"]["completed"] is False
 
 
-def test_a_failure_is_told_with_all_that_clients_read(server: Live) -> None:
+def test_a_failure_has_all_fields_that_clients_read(server: Live) -> None:
     graph = {
         "first": {"class_type": "Wait", "inputs": {"text": "before", "steps": 1}},
         "fails": {"class_type": "Shout", "inputs": {"text": ["first", 0]}},
@@ -128,7 +128,7 @@ def test_a_failure_is_told_with_all_that_clients_read(server: Live) -> None:
     ]
 
 
-def test_what_is_wrong_is_told_for_each_node(server: Live) -> None:
+def test_problems_are_reported_by_node(server: Live) -> None:
     graph = saving("Wait", "x", steps="many")
     status, answer = server.ask("POST", "/prompt", {"prompt": graph})
     assert status == 400
@@ -138,7 +138,7 @@ def test_what_is_wrong_is_told_for_each_node(server: Live) -> None:
     assert answer["node_errors"]["1"]["class_type"] == "Wait"
 
 
-def test_names_that_only_an_editors_widgets_need_are_left_out(server: Live) -> None:
+def test_inputs_that_exist_only_for_widgets_are_dropped(server: Live) -> None:
     (server.folder / "input" / "red.png").write_bytes(png())
     graph = {
         "1": {"class_type": "LoadImage", "inputs": {"image": "red.png", "upload": "image"}},
@@ -199,7 +199,7 @@ def test_bodies_are_json_whatever_they_call_themselves(server: Live, kind: str) 
     server.post(f"/api/jobs/{answer['prompt_id']}/cancel")
 
 
-def test_jobs_wait_in_order_and_can_be_taken_out(server: Live) -> None:
+def test_jobs_wait_in_order_and_can_be_removed(server: Live) -> None:
     server.until(lambda: server.get("/prompt")["exec_info"]["queue_remaining"] == 0)
     running = server.submit(saving("Wait", "long", steps=500))
     server.running(running)
@@ -217,7 +217,7 @@ def test_jobs_wait_in_order_and_can_be_taken_out(server: Live) -> None:
     assert server.get("/queue") == {"queue_running": [], "queue_pending": []}
 
 
-def test_an_interrupted_job_is_told_as_such(server: Live) -> None:
+def test_an_interrupted_job_is_reported_as_interrupted(server: Live) -> None:
     import threading
 
     def interrupt() -> None:
@@ -250,14 +250,14 @@ def test_history_can_be_paged_and_cleared(server: Live) -> None:
     assert names[1] not in server.get("/history")
 
 
-def test_a_client_may_name_itself_beside_its_prompt(server: Live) -> None:
+def test_the_client_id_may_be_in_the_extra_data(server: Live) -> None:
     job = server.submit(saving("Wait", "beside", steps=1), extra_data={"client_id": "me"})
     assert server.ended(job)["client_id"] == "me"
     nobody = server.submit(saving("Wait", "beside", steps=1), client_id="", extra_data=None)
     assert server.ended(nobody)["client_id"] is None
 
 
-def test_keys_to_the_services_of_others_are_neither_kept_nor_told(server: Live) -> None:
+def test_keys_to_other_services_are_neither_stored_nor_sent(server: Live) -> None:
     extra = {"api_key_comfy_org": "SECRET", "auth_token_comfy_org": "SECRET", "extra_pnginfo": {"workflow": {}}}
     job = server.submit(saving("Wait", "keys", steps=1), extra_data=extra)
     server.ended(job)
@@ -296,7 +296,7 @@ def tags(server: Live, job: str) -> dict[str, Any]:
         return {name: json.loads(text) for name, text in saved.text.items()}
 
 
-def test_files_carry_the_workflow_that_its_editor_sent_along(server: Live) -> None:
+def test_files_carry_the_workflow_that_the_client_sent_along(server: Live) -> None:
     for color in ("#111111", "#222222"):  # the second time from the cache
         sent = as_its_editor_has_it("sent", color)
         job = server.submit(picture("sent"), extra_data={"extra_pnginfo": {"workflow": sent}})
@@ -306,7 +306,7 @@ def test_files_carry_the_workflow_that_its_editor_sent_along(server: Live) -> No
     assert opened["layout"]["nodes"]["1"]["color"] == "#222222"
 
 
-def test_the_workflow_that_its_editor_sent_outlives_the_server(tmp_path: Path) -> None:
+def test_the_workflow_that_the_client_sent_survives_a_restart(tmp_path: Path) -> None:
     sent = as_its_editor_has_it("later", "#333333")
     with live(tmp_path) as server:
         server.post("/api/kinograph/pause")
@@ -324,7 +324,7 @@ def test_files_carry_the_document_if_nothing_else_was_sent(server: Live, extra: 
 
 
 @pytest.mark.parametrize("body", [{}, {"prompt": {}}, {"prompt": 5}, {"prompt": {"1": {"class_type": 5}}}])
-def test_every_refusal_tells_of_nodes_as_clients_expect(server: Live, body: dict[str, Any]) -> None:
+def test_every_refusal_has_the_fields_that_clients_expect(server: Live, body: dict[str, Any]) -> None:
     status, answer = server.ask("POST", "/prompt", body)
     assert status == 400
     assert set(answer["error"]) == {"type", "message", "details", "extra_info"}
@@ -340,7 +340,7 @@ def test_all_jobs_are_listed_in_pages(server: Live) -> None:
 
 
 @pytest.mark.parametrize("path", ["/history", "/api/jobs", "/api/kinograph/jobs"])
-def test_numbers_beyond_all_bounds(server: Live, path: str) -> None:
+def test_huge_numbers_are_handled(server: Live, path: str) -> None:
     for name in ("offset", "limit", "max_items"):
         assert server.ask("GET", f"{path}?{name}={10**30}")[0] in (200, 400)
     assert "Traceback" not in server.log
@@ -351,7 +351,7 @@ def test_every_route_is_also_under_api(server: Live) -> None:
         assert server.get(f"/api{path}").keys() == server.get(path).keys()
 
 
-def test_previews_are_sent_to_those_who_ask_for_them(server: Live) -> None:
+def test_previews_are_sent_to_clients_that_ask_for_them(server: Live) -> None:
     graph = {
         "model": {"class_type": "ImageModelLoad", "inputs": {"source": "sprite/sdxl"}},
         "draw": {
@@ -377,12 +377,12 @@ def test_previews_are_sent_to_those_who_ask_for_them(server: Live) -> None:
     assert not [message for message in server.watch(graph) if isinstance(message, bytes)]
 
 
-def test_previews_come_at_a_rate_that_can_be_looked_at(server: Live) -> None:
+def test_the_rate_of_previews_is_limited(server: Live) -> None:
     told = server.watch(saving("Flicker", "seldom"), flags={"supports_preview_metadata": True})
     assert 1 <= len([message for message in told if isinstance(message, bytes)]) <= 8
 
 
-def test_what_a_node_writes_is_sent_as_it_is_written(server: Live) -> None:
+def test_the_text_of_a_node_is_sent_while_it_is_written(server: Live) -> None:
     graph = {
         "é": {"class_type": "Recite", "inputs": {"text": "eine Schnecke läuft"}},
         "2": {"class_type": "Note", "inputs": {"text": ["é", 0]}},
@@ -397,7 +397,7 @@ def test_what_a_node_writes_is_sent_as_it_is_written(server: Live) -> None:
     assert not [message for message in server.watch(graph, flags=OURS) if isinstance(message, bytes)]
 
 
-def test_what_nodes_print_disturbs_nothing(server: Live) -> None:
+def test_output_printed_by_nodes_does_no_harm(server: Live) -> None:
     job = server.ended(server.submit(saving("Chatter")))
     assert job["state"] == "done"
     assert "this belongs to no protocol" in server.log

@@ -75,7 +75,7 @@ def test_killed_at_many_random_moments(seed: int, tmp_path: Path) -> None:
     run_with_kills(tmp_path, seed, kills=5)
 
 
-def test_an_interrupted_job_goes_on_from_what_it_had_stored(tmp_path: Path) -> None:
+def test_an_interrupted_job_resumes_from_the_cache(tmp_path: Path) -> None:
     graph = saving("Wait", "first", steps=1) | {
         "slow": {"class_type": "Wait", "inputs": {"text": ["1", 0], "steps": 100}},
         "last": {"class_type": "Note", "inputs": {"text": ["slow", 0]}},
@@ -102,7 +102,7 @@ def test_a_paused_queue_stays_paused(tmp_path: Path) -> None:
         assert server.ended(job)["state"] == "done"
 
 
-def test_order_and_priorities_outlive_the_server(tmp_path: Path) -> None:
+def test_order_and_priorities_survive_a_restart(tmp_path: Path) -> None:
     with live(tmp_path) as server:
         server.post("/api/kinograph/pause")
         first, second, third = (server.submit(saving("Wait", name, steps=1)) for name in "abc")

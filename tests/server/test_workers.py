@@ -92,7 +92,7 @@ time.sleep(60)
 """
 
 
-def test_a_job_that_was_cancelled_and_is_tried_again_has_its_time(
+def test_a_retried_job_is_not_killed_for_its_earlier_cancellation(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scripted = Scripted(tmp_path, monkeypatch, CANCELLED_ONCE)
@@ -111,7 +111,7 @@ def test_a_job_that_was_cancelled_and_is_tried_again_has_its_time(
 
 
 @pytest.mark.parametrize("told", ["no JSON at all", "x" * 200_000], ids=["nonsense", "too much"])
-def test_a_worker_that_cannot_be_understood_costs_its_job(
+def test_the_job_of_a_worker_that_sends_nonsense_fails(
     told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     script = f"""
@@ -134,7 +134,7 @@ jobs.finish(lease, "done", {{}}, {{}})
     scripted.run(play)
 
 
-def test_a_disk_that_is_full_for_a_while_does_not_end_all_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_work_resumes_after_the_disk_was_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script = """
 lease = claim()
 if lease.attempt == 2:
@@ -157,9 +157,7 @@ if lease.attempt == 2:
     scripted.run(play)
 
 
-def test_of_a_worker_that_is_killed_only_the_job_at_fault_fails(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_only_the_job_that_a_worker_was_killed_for_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script = """
 lease = claim()
 if lease.id == "guilty":
@@ -182,7 +180,9 @@ time.sleep(60)
     scripted.run(play)
 
 
-def test_the_end_of_a_job_is_told_even_if_its_worker_could_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_end_of_a_job_is_reported_even_if_its_worker_could_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     script = """
 while not (lease := jobs.claim(settings["name"])):
     time.sleep(0.02)
@@ -198,7 +198,7 @@ jobs.finish(lease, "done", {}, {})
     scripted.run(play)
 
 
-def test_jobs_that_kill_their_workers_one_after_another_do_not_make_the_next_wait(
+def test_jobs_that_kill_their_workers_do_not_delay_the_next_job(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     script = """
@@ -215,7 +215,7 @@ if lease.id == "good":
     scripted.run(play)
 
 
-def test_who_is_gone_can_be_asked_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cancelling_at_an_unknown_worker_returns_false(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scripted = Scripted(tmp_path, monkeypatch, "time.sleep(60)")
 
     async def play(pool: WorkerPool, queue: Queue) -> None:
