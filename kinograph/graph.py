@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -25,7 +25,7 @@ from engine.document.workflow import NodeEntry, Workflow, as_json
 from engine.errors import Problem, UsageError, WorkflowError, suggestion
 from engine.node import Node, name_of
 from kinograph.calls import RunOptions, run, validate
-from kinograph.documents import NodeKind, Path_, as_data, with_kinds
+from kinograph.documents import NodeKinds, Path_, as_data, with_kinds
 from kinograph.handles import Handle, Inlet, Outlet, link_of
 from kinograph.kinds import Kinds
 from kinograph.results import Results
@@ -53,7 +53,7 @@ class Graph(Kinds):
     """
 
     def __init__(
-        self, title: str = "", *, description: str = "", name: str | None = None, nodes: Iterable[NodeKind] = ()
+        self, title: str = "", *, description: str = "", name: str | None = None, nodes: NodeKinds = ()
     ) -> None:
         self.title = title
         self.description = description

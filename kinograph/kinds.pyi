@@ -54,7 +54,7 @@ class Kinds:
         title: str = "",
         mode: _Mode = "",
     ) -> Handle:
-        """Tell whether two numbers stand in a relation, for a Switch to act on."""
+        """Compare two numbers, to control a Switch."""
 
     def ContactSheet(
         self,
@@ -66,7 +66,7 @@ class Kinds:
         title: str = "",
         mode: _Mode = "",
     ) -> Handle:
-        """Lay the frames of a video out in one picture, row by row."""
+        """Lay out the frames of a video in one picture, row by row."""
 
     def CreateVideo(
         self,
@@ -77,7 +77,7 @@ class Kinds:
         title: str = "",
         mode: _Mode = "",
     ) -> Handle:
-        """Make a video of a batch of pictures, its frames in order."""
+        """Make a video from a batch of pictures, its frames in order."""
 
     def EloThreshold(
         self,
@@ -205,7 +205,7 @@ class Kinds:
         title: str = "",
         mode: _Mode = "",
     ) -> Handle:
-        """Add a LoRA to an image model, after any that it has already."""
+        """Add a LoRA to an image model, after any that it already has."""
 
     def LoRALoad(
         self,
@@ -306,7 +306,7 @@ class Kinds:
         title: str = "",
         mode: _Mode = "",
     ) -> Handle:
-        """Tell the words that an image model knows, and those that its adapters require."""
+        """List the words that an image model knows, and those that its adapters require."""
 
     def NumberRange(
         self,
@@ -318,7 +318,7 @@ class Kinds:
         title: str = "",
         mode: _Mode = "",
     ) -> Handle:
-        """Count: a list of whole numbers, such as seeds. What takes a single number runs for each of them."""
+        """Make a list of whole numbers, such as seeds. A node that takes a single number runs for each of them."""
 
     def PickFrame(
         self,
@@ -329,7 +329,7 @@ class Kinds:
         title: str = "",
         mode: _Mode = "",
     ) -> Handle:
-        """Take one frame out of a video as a picture, such as the last, to go on from it."""
+        """Take one frame out of a video as a picture, such as the last, to continue from it."""
 
     def PickImage(
         self,
@@ -403,7 +403,7 @@ class Kinds:
         title: str = "",
         mode: _Mode = "",
     ) -> Handle:
-        """Set a picture moving with Stable Video Diffusion."""
+        """Animate a picture with Stable Video Diffusion."""
 
     def SaveDataset(
         self,
@@ -477,7 +477,7 @@ class Kinds:
         title: str = "",
         mode: _Mode = "",
     ) -> Handle:
-        """Make a list of the pictures of a batch. What takes a single picture runs for each of them."""
+        """Split a batch into a list of pictures. A node that takes a single picture runs for each of them."""
 
     def StackImages(
         self,
@@ -487,7 +487,7 @@ class Kinds:
         title: str = "",
         mode: _Mode = "",
     ) -> Handle:
-        """Make one batch of a list of pictures of the same size."""
+        """Stack a list of pictures of the same size into one batch."""
 
     def Switch(
         self,
@@ -499,7 +499,7 @@ class Kinds:
         title: str = "",
         mode: _Mode = "",
     ) -> Handle:
-        """Hand on one of two things. What leads only to the other does not run."""
+        """Pass on one of two inputs. Nodes that lead only to the other don't run."""
 
     def Text(
         self,
@@ -521,7 +521,7 @@ class Kinds:
         title: str = "",
         mode: _Mode = "",
     ) -> Handle:
-        """Tell whether a text contains another, for a Switch to act on."""
+        """Check whether a text contains another, to control a Switch."""
 
     def TextLines(
         self,
@@ -531,7 +531,7 @@ class Kinds:
         title: str = "",
         mode: _Mode = "",
     ) -> Handle:
-        """Make a list of a text's lines, without empty ones. What takes a single text runs for each of them."""
+        """Split a text into a list of its non-empty lines. A node that takes a single text runs for each of them."""
 
     def VideoFrameFilter(
         self,
@@ -553,7 +553,7 @@ class Kinds:
         title: str = "",
         mode: _Mode = "",
     ) -> _VideoFrames:
-        """Take a video apart: a batch of its frames, and their rate."""
+        """Split a video into a batch of its frames and their rate."""
 
     def VideoModelLoad(
         self,

@@ -36,6 +36,9 @@ class Document:
     def workflow(self) -> Workflow:
         return self.prepared.workflow
 
+    def __repr__(self) -> str:
+        return f"<Document '{self.name}' of {len(self.workflow.graph)} nodes>"
+
     def document(self) -> dict[str, Any]:
         """The whole document, as JSON data."""
         return self.workflow.document()

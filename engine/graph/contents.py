@@ -71,8 +71,8 @@ class Contents:
                 return Content(str(path.absolute()), digest(path))
         if file.is_guess:
             return Content(str(paths[0].absolute()), "")  # the run looks again, by the kind's own `find`
-        looked = "" if self._confinement else f" in {' and '.join(dict.fromkeys(str(path.parent) for path in paths))}"
-        message = f"there is no{'thing like' if find else ' file'} '{name}'{looked}"
+        where = "" if self._confinement else f" in {' and '.join(dict.fromkeys(str(path.parent) for path in paths))}"
+        message = f"there {'are no files like' if find else 'is no file'} '{name}'{where}"
         raise MissingError(message, hint=self._near(paths))
 
     def _near(self, paths: list[Path]) -> str | None:

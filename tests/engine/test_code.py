@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,8 @@ import pytest
 from engine.graph.code import code_digest
 from engine.graph.keys import part_key, step_key
 from tests.engine.toys import Number, checked, node
+
+ROOT = Path(__file__).parents[2]
 
 CELL = """
 import enum, functools, random
@@ -46,7 +49,9 @@ def digest(cell: str = CELL) -> str:
 def test_equal_code_has_an_equal_digest_in_every_process() -> None:
     code = "from tests.engine.test_code import digest; print(digest())"
     told = {
-        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+        ).stdout.strip()
         for _ in range(2)
     }
     assert told == {digest()}

@@ -156,7 +156,7 @@ class TestMistakes:
         ("call", "message"),
         [
             (lambda g: g.Mix(a="x"), "node mix, input a: should be a valid integer, not 'x'"),
-            (lambda g: g.Mix(a=1, c=2), "node mix, input c: Mix has no such input .*there is a, b, scale"),
+            (lambda g: g.Mix(a=1, c=2), "node mix, input c: Mix has no such input \\(available: a, b, scale\\)"),
             (lambda g: g.Mix(), "node mix, input a: is missing: Mix needs a value of type int"),
             (lambda g: g.Number(value=-1), "node number, input value: should be greater than or equal to 0"),
             (lambda g: g.Style(style="crayn"), "input style: should be 'crayon' or 'pencil'.* mean 'crayon'"),

@@ -90,6 +90,7 @@ class TestWorkflows:
 
     def test_what_load_gives_tells_of_itself(self) -> None:
         document = kinograph.load("image_to_video")
+        assert repr(document) == "<Document 'image_to_video' of 4 nodes>"
         assert document.workflow.title == "A picture set moving"
         assert document.workflow.inputs["image"] == "picture.image"
         assert document.document()["graph"]["picture"]["class_type"] == "LoadImage"
@@ -152,6 +153,7 @@ class TestWorkflows:
         )
         graph = {"t": {"class_type": "Twice", "inputs": {"text": "ab"}}}
         assert kinograph.run(graph, nodes=["mine.py"], progress=False)["t"] == "abab"
+        assert kinograph.run(graph, nodes="mine.py", progress=False)["t"] == "abab"
 
 
 class TestInputs:
@@ -174,6 +176,9 @@ class TestInputs:
         import numpy as np
 
         assert run(saving(), {"number": np.int64(12)}).paths[0].read_text() == "12"
+        assert run(saving(), {"number": np.array(13)}).paths[0].read_text() == "13"
+        choose = {"c": {"class_type": "Choose", "inputs": {"first": True, "one": 1, "other": 2}}}
+        assert run(choose, {"c.first": np.bool_(False)})["c"] == 2
 
     def test_a_file_is_sought_from_here_before_the_workflows_folder(self, tmp_path: Path) -> None:
         for folder in ("flow", "here"):
@@ -437,9 +442,10 @@ class TestSharing:
         ("how", "message"),
         [
             ({"device": "gpu"}, "no device is called 'gpu'"),
-            ({"device": "cuda:99"}, "torch finds no cuda:99 here"),
-            ({"cache_disk": "much"}, "cache_disk much: that is no size"),
+            ({"device": "cuda:99"}, "torch finds no cuda:99 on this machine"),
+            ({"cache_disk": "much"}, "cache_disk much: not a size"),
             ({"keep": False, "cache_dir": "x"}, "what isn't kept needs no cache_dir"),
+            ({"cache_dir": __file__}, "results can't be kept in .*give another cache_dir"),
         ],
     )
     def test_a_session_that_makes_no_sense(self, how: dict[str, Any], message: str) -> None:
