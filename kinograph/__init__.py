@@ -5,8 +5,12 @@
     results = kinograph.run("keyframes", {"prompt": "a red fish on a beach in watercolour style"})
     results.paths
 
-Nothing heavy is imported before a run needs it.
+Nothing heavy is imported before a run needs it, nor the client of a server before it is asked for.
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 from engine.document.reading import Document
 from engine.document.workflow import Workflow
@@ -17,6 +21,7 @@ from engine.errors import (
     MissingError,
     NodeError,
     Problem,
+    ServerError,
     UsageError,
     WorkflowError,
 )
@@ -43,8 +48,13 @@ from kinograph.handles import Handle, Inlet, Outlet
 from kinograph.results import File, Results
 from kinograph.session import Combination, Session, Sweep
 
+if TYPE_CHECKING:
+    from engine.client import AsyncClient, Client
+
 __all__ = [
+    "AsyncClient",
     "Cancelled",
+    "Client",
     "Combination",
     "Context",
     "Document",
@@ -72,6 +82,7 @@ __all__ = [
     "Outlet",
     "Problem",
     "Results",
+    "ServerError",
     "Session",
     "Sweep",
     "Table",
@@ -88,3 +99,11 @@ __all__ = [
     "sweep",
     "validate",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("AsyncClient", "Client"):
+        import engine.client
+
+        return getattr(engine.client, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from engine.errors import MissingError, Problem, WorkflowError
-from kinograph.documents import AnyWorkflow, NodeKind, Path_, load, with_inputs
+from kinograph.documents import AnyWorkflow, NodeKinds, Path_, load, with_inputs
 from kinograph.results import Results
 from kinograph.session import OUT, Session, Sweep
 from kinograph.wanted import Until, wanted
@@ -23,7 +23,7 @@ class RunOptions(TypedDict, total=False):
     out: Path_
     until: Until | Iterable[Until]
     device: str | None
-    nodes: Iterable[NodeKind]
+    nodes: NodeKinds
     cache: bool
     check: bool
     on_event: OnEvent | None
@@ -42,7 +42,7 @@ def run(
     out: Path_ = OUT,
     until: Until | Iterable[Until] = (),
     device: str | None = None,
-    nodes: Iterable[NodeKind] = (),
+    nodes: NodeKinds = (),
     cache: bool = True,
     check: bool = True,
     on_event: OnEvent | None = None,
@@ -93,7 +93,7 @@ def sweep(
     *,
     out: Path_ = OUT,
     device: str | None = None,
-    nodes: Iterable[NodeKind] = (),
+    nodes: NodeKinds = (),
     cache: bool = True,
     on_event: OnEvent | None = None,
     progress: bool = True,
@@ -121,9 +121,7 @@ def sweep(
     )
 
 
-def validate(
-    workflow: AnyWorkflow, inputs: Mapping[str, Any] | None = None, *, nodes: Iterable[NodeKind] = ()
-) -> list[Problem]:
+def validate(workflow: AnyWorkflow, inputs: Mapping[str, Any] | None = None, *, nodes: NodeKinds = ()) -> list[Problem]:
     """All that is wrong with a workflow, or missing on this machine; nothing if it can be run.
 
     A model that isn't here, but that a run would fetch, isn't missing.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import sys
+import warnings
 from collections.abc import Iterable, Mapping
 from html import escape
 from pathlib import Path
@@ -74,6 +75,8 @@ def show_values() -> None:
     if shell := shell_of_ipython():
         for kind in (Image, Video):
             shell.display_formatter.formatters["text/html"].for_type(kind, html_of_value)
+        # Libraries ask for widgets for bars of their own, which aren't needed beside Kinograph's.
+        warnings.filterwarnings("ignore", message="IProgress not found")
 
 
 def shell_of_ipython() -> Any:

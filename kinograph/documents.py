@@ -24,6 +24,8 @@ from nodes import registry
 Path_ = str | os.PathLike[str]
 NodeKind = type[Node] | Path_
 """A class of nodes, or a Python file that defines some."""
+NodeKinds = NodeKind | Iterable[NodeKind]
+"""One of these, or several."""
 
 
 @runtime_checkable
@@ -38,7 +40,7 @@ AnyWorkflow = Path_ | Mapping[str, Any] | Workflow | Document | HasDocument
 data, or what `load`, the engine and `Graph` make of these."""
 
 
-def load(workflow: AnyWorkflow, *, nodes: Iterable[NodeKind] = ()) -> Document:
+def load(workflow: AnyWorkflow, *, nodes: NodeKinds = ()) -> Document:
     """The workflow that a path, a name or data stand for, with what it is called and where it lies.
 
     Args:
@@ -77,7 +79,12 @@ def with_inputs(document: Document, inputs: Mapping[str, Any] | None) -> Documen
     return replace(document, prepared=prepared)
 
 
-def with_kinds(known: Registry, nodes: Iterable[NodeKind]) -> Registry:
+def each_of(nodes: NodeKinds) -> list[NodeKind]:
+    """Kinds of node as a list."""
+    return [nodes] if isinstance(nodes, str | os.PathLike | type) else [*nodes]
+
+
+def with_kinds(known: Registry, nodes: NodeKinds) -> Registry:
     """The kinds with some more; one that is defined anew, as in a notebook, takes the place of what it was.
 
     Raises:
@@ -85,7 +92,7 @@ def with_kinds(known: Registry, nodes: Iterable[NodeKind]) -> Registry:
         UsageError: it can't be run, what is given is no kind of node, or two are called alike.
     """
     kinds = dict(known)
-    for node in [nodes] if isinstance(nodes, str | os.PathLike | type) else nodes:
+    for node in each_of(nodes):
         for kind in _kinds_in(node):
             name = kind.spec.kind
             if name in kinds and not _is_anew(kinds[name], kind):
@@ -107,6 +114,8 @@ def as_data(value: Any, name: str, node: str | None = None) -> Any:
             return int(value)
         case Real() if math.isfinite(value):
             return float(value)
+        case _ if getattr(value, "shape", None) == ():  # one of numpy's, or a tensor, that holds a single value
+            return as_data(value.item(), name, node)
         case PurePath():
             return str(Path(value).expanduser().absolute())
         case Mapping() if all(isinstance(key, str) for key in value):
@@ -124,7 +133,7 @@ def as_data(value: Any, name: str, node: str | None = None) -> Any:
     )
 
 
-def _with_nodes(document: Document, nodes: Iterable[NodeKind]) -> Document:
+def _with_nodes(document: Document, nodes: NodeKinds) -> Document:
     known = document.prepared.registry
     kinds = with_kinds(known, nodes)
     if dict(kinds) == dict(known):

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -25,14 +25,14 @@ from engine.document.workflow import NodeEntry, Workflow, as_json
 from engine.errors import Problem, UsageError, WorkflowError, suggestion
 from engine.node import Node, name_of
 from kinograph.calls import RunOptions, run, validate
-from kinograph.documents import NodeKind, Path_, as_data, with_kinds
+from kinograph.documents import NodeKinds, Path_, as_data, with_kinds
 from kinograph.handles import Handle, Inlet, Outlet, link_of
 from kinograph.kinds import Kinds
 from kinograph.results import Results
 from nodes import registry
 
-ABOUT_NODE = ("id", "title", "mode")
-"""What a call may say of the node beside its inputs."""
+ABOUT_NODE = {"id": None, "title": "", "mode": ""}
+"""What a call may say of the node beside its inputs, and what it says if it doesn't."""
 
 
 class NoSuchKind(WorkflowError, AttributeError):
@@ -48,16 +48,16 @@ class Graph(Kinds):
     Args:
         title: what people call it.
         description: what it does.
-        name: what it is called where it is used as a node; its title if empty.
+        name: what it is called where it is used as a node. Inputs that must be given may then be left to who uses it.
         nodes: kinds of node to use beside those that come with Kinograph: classes, or Python files.
     """
 
     def __init__(
-        self, title: str = "", *, description: str = "", name: str = "", nodes: Iterable[NodeKind] = ()
+        self, title: str = "", *, description: str = "", name: str | None = None, nodes: NodeKinds = ()
     ) -> None:
         self.title = title
         self.description = description
-        self.name = name or title
+        self.name = name
         self._registry = with_kinds(registry(), nodes)
         self._entries: dict[str, NodeEntry] = {}
         self._handles: dict[str, Handle] = {}
@@ -71,7 +71,7 @@ class Graph(Kinds):
         inputs: Mapping[str, Any] | None = None,
         /,
         *,
-        id: str = "",
+        id: str | None = None,
         title: str = "",
         mode: str = "",
         **named: Any,
@@ -91,9 +91,10 @@ class Graph(Kinds):
             UsageError: the id, or the name of a kind, is taken.
         """
         known, subgraphs = self._registry, self._subgraphs
-        kind = self._known(kind)
+        name = self._known(kind)
+        own_id = node_id(name, self._entries) if id is None else id
         try:
-            return self._add(kind, _together(inputs, named), id or node_id(kind, self._entries), title, mode)
+            return self._add(name, _together(inputs, named), own_id, title, mode)
         except BaseException:
             self._registry, self._subgraphs = known, subgraphs
             raise
@@ -167,7 +168,7 @@ class Graph(Kinds):
 
     def as_document(self) -> Document:
         """What it is by now, made ready to be checked and run."""
-        return Document(prepare(self.workflow, self._registry), self.name or "workflow", None)
+        return Document(prepare(self.workflow, self._registry), self.name or self.title or "workflow", None)
 
     def save(self, path: Path_) -> Path:
         """Write it as a workflow file. The names of files stand in it as they were given, a Path's absolute."""
@@ -217,7 +218,7 @@ class Graph(Kinds):
         if not isinstance(kind, Graph):
             self._registry = with_kinds(self._registry, [kind])
             return kind.spec.kind
-        if not kind.name:
+        if kind.name is None:
             raise UsageError("a graph that is used as a node needs a name", hint='such as Graph(name="face")')
         definition = kind.workflow.model_copy(update={"subgraphs": {}})
         subgraphs = {**kind._subgraphs, kind.name: definition}
@@ -258,7 +259,7 @@ class Graph(Kinds):
 
         graph = self._entries | {id: entry}
         workflow = Workflow(graph={}).model_copy(update={"graph": graph, "subgraphs": self._subgraphs})
-        if problems := check_node(workflow, id, self._registry):
+        if problems := check_node(workflow, id, self._registry, whole=self.name is None):
             raise WorkflowError.of(problems)
 
 
@@ -283,7 +284,9 @@ def _call(graph: Graph, kind: type[Node]) -> Callable[..., Handle]:
         for socket in sockets
         if socket.name not in ABOUT_NODE
     ]
-    parameters += [inspect.Parameter(name, keyword, default="", annotation="str") for name in ABOUT_NODE]
+    for name, default in ABOUT_NODE.items():
+        annotation = "str | None" if default is None else "str"
+        parameters.append(inspect.Parameter(name, keyword, default=default, annotation=annotation))
     call.__name__ = call.__qualname__ = kind.spec.kind
     call.__doc__ = "\n".join(
         [kind.spec.help, "", *(f"{socket.name}: {' '.join(socket.help.split())}" for socket in sockets)]

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from engine.document.workflow import Link
 from engine.errors import UsageError, WorkflowError, suggestion
 
-if TYPE_CHECKING:
-    from kinograph.graph import Graph
-
-
 T = TypeVar("T")
+
+
+class Owner(Protocol):
+    """What the nodes are of: a Graph."""
+
+    def set_inputs(self, handle: Handle, inputs: Mapping[str, Any], /) -> None: ...
 
 
 class Outlet:
@@ -81,7 +83,7 @@ class Handle:
     __slots__ = ("_outputs", "graph", "id", "inputs", "kind")
 
     def __init__(
-        self, graph: Graph, id: str, kind: str, inputs: tuple[str, ...] | None, outputs: tuple[str, ...] | None
+        self, graph: Owner, id: str, kind: str, inputs: tuple[str, ...] | None, outputs: tuple[str, ...] | None
     ) -> None:
         self.graph = graph
         self.id = id
@@ -133,6 +135,12 @@ def _attribute(item: Callable[[str], T], name: str) -> T:
         return item(name)
     except UsageError as error:
         raise NoSuchAttribute(error.message, node=error.node, hint=error.hint) from None
+
+
+def node_of(key: str | Handle | Outlet) -> str:
+    """The id of a node that a handle or an output is of; a text is one."""
+    handle = key.handle if isinstance(key, Outlet) else key
+    return handle.id if isinstance(handle, Handle) else handle
 
 
 def link_of(given: Handle | Outlet) -> Link:

@@ -29,7 +29,7 @@ class Interrupts(Cancellation):
             signal.signal(signal.SIGINT, self._before)
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
-        if self.stopped or self.execution is None:
-            self.stopped = True
+        if self.cancelled or self.execution is None:
+            self.cancelled = True
             raise KeyboardInterrupt
-        self.stop()
+        self.cancel()

@@ -50,11 +50,11 @@ class Kinds:
         a: float | _Link,
         relation: Literal["<", "≤", "=", "≠", "≥", ">"] | _Link = "<",
         b: float | _Link = 0.0,
-        id: str = "",
+        id: str | None = None,
         title: str = "",
         mode: _Mode = "",
     ) -> Handle:
-        """Tell whether two numbers stand in a relation, for a Switch to act on."""
+        """Compare two numbers, to control a Switch."""
 
     def ContactSheet(
         self,
@@ -62,29 +62,29 @@ class Kinds:
         video: _Link,
         columns: int | _Link = 7,
         gap: int | _Link = 1,
-        id: str = "",
+        id: str | None = None,
         title: str = "",
         mode: _Mode = "",
     ) -> Handle:
-        """Lay the frames of a video out in one picture, row by row."""
+        """Lay out the frames of a video in one picture, row by row."""
 
     def CreateVideo(
         self,
         *,
         images: _Link,
         fps: float | _Link = 30.0,
-        id: str = "",
+        id: str | None = None,
         title: str = "",
         mode: _Mode = "",
     ) -> Handle:
-        """Make a video of a batch of pictures, its frames in order."""
+        """Make a video from a batch of pictures, its frames in order."""
 
     def EloThreshold(
         self,
         *,
         votes: str | _Link,
         column: str | _Link = "motion",
-        id: str = "",
+        id: str | None = None,
         title: str = "",
         mode: _Mode = "",
     ) -> _EloThreshold:
@@ -97,7 +97,7 @@ class Kinds:
         height: int | _Link = 512,
         batch_size: int | _Link = 1,
         color: int | _Link = 0,
-        id: str = "",
+        id: str | None = None,
         title: str = "",
         mode: _Mode = "",
     ) -> Handle:
@@ -108,7 +108,7 @@ class Kinds:
         *,
         source: str | Path,
         dtype: Literal["float32", "float16", "bfloat16"] | _Link = "float32",
-        id: str = "",
+        id: str | None = None,
         title: str = "",
         mode: _Mode = "",
     ) -> Handle:
@@ -122,7 +122,7 @@ class Kinds:
         width: int | _Link = 512,
         height: int | _Link = 512,
         crop: Literal["disabled", "center"] | _Link = "disabled",
-        id: str = "",
+        id: str | None = None,
         title: str = "",
         mode: _Mode = "",
     ) -> Handle:
@@ -133,7 +133,7 @@ class Kinds:
         *,
         first: _Link,
         second: _Link = ...,
-        id: str = "",
+        id: str | None = None,
         title: str = "",
         mode: _Mode = "",
     ) -> Handle:
@@ -151,7 +151,7 @@ class Kinds:
         width: int | _Link = 0,
         height: int | _Link = 0,
         seed: int | _Link = 0,
-        id: str = "",
+        id: str | None = None,
         title: str = "",
         mode: _Mode = "",
     ) -> Handle:
@@ -162,7 +162,7 @@ class Kinds:
         *,
         source: str | Path,
         dtype: Literal["float32", "float16", "bfloat16"] | _Link = "float32",
-        id: str = "",
+        id: str | None = None,
         title: str = "",
         mode: _Mode = "",
     ) -> Handle:
@@ -189,7 +189,7 @@ class Kinds:
         processes: int | _Link = 0,
         on_ray: bool | _Link = False,
         seed: int | _Link = 0,
-        id: str = "",
+        id: str | None = None,
         title: str = "",
         mode: _Mode = "",
     ) -> _LVDCurate:
@@ -201,11 +201,11 @@ class Kinds:
         model: _Link,
         lora: _Link,
         strength: float | _Link = 1.0,
-        id: str = "",
+        id: str | None = None,
         title: str = "",
         mode: _Mode = "",
     ) -> Handle:
-        """Add a LoRA to an image model, after any that it has already."""
+        """Add a LoRA to an image model, after any that it already has."""
 
     def LoRALoad(
         self,
@@ -213,7 +213,7 @@ class Kinds:
         file: str | Path,
         strength: float | _Link = 1.0,
         words: Any | _Link = ...,
-        id: str = "",
+        id: str | None = None,
         title: str = "",
         mode: _Mode = "",
     ) -> Handle:
@@ -225,7 +225,7 @@ class Kinds:
         lora: _Link,
         filename_prefix: str | _Link = "lora",
         format: Literal["kohya", "peft"] | _Link = "kohya",
-        id: str = "",
+        id: str | None = None,
         title: str = "",
         mode: _Mode = "",
     ) -> Handle:
@@ -235,7 +235,7 @@ class Kinds:
         self,
         *,
         image: str | Path,
-        id: str = "",
+        id: str | None = None,
         title: str = "",
         mode: _Mode = "",
     ) -> _LoadImage:
@@ -245,7 +245,7 @@ class Kinds:
         self,
         *,
         file: str | Path,
-        id: str = "",
+        id: str | None = None,
         title: str = "",
         mode: _Mode = "",
     ) -> Handle:
@@ -255,7 +255,7 @@ class Kinds:
         self,
         *,
         file: str | Path,
-        id: str = "",
+        id: str | None = None,
         title: str = "",
         mode: _Mode = "",
     ) -> Handle:
@@ -270,7 +270,7 @@ class Kinds:
         fps: float | _Link = 0.0,
         width: int | _Link = 0,
         height: int | _Link = 0,
-        id: str = "",
+        id: str | None = None,
         title: str = "",
         mode: _Mode = "",
     ) -> Handle:
@@ -292,7 +292,7 @@ class Kinds:
         ngram: int | _Link = 4,
         candidates: int | _Link = 5,
         stop: Sequence[str] | _Link = ...,
-        id: str = "",
+        id: str | None = None,
         title: str = "",
         mode: _Mode = "",
     ) -> _LookaheadDecode:
@@ -302,11 +302,11 @@ class Kinds:
         self,
         *,
         model: _Link,
-        id: str = "",
+        id: str | None = None,
         title: str = "",
         mode: _Mode = "",
     ) -> Handle:
-        """Tell the words that an image model knows, and those that its adapters require."""
+        """List the words that an image model knows, and those that its adapters require."""
 
     def NumberRange(
         self,
@@ -314,29 +314,29 @@ class Kinds:
         first: int | _Link = 0,
         count: int | _Link = 4,
         step: int | _Link = 1,
-        id: str = "",
+        id: str | None = None,
         title: str = "",
         mode: _Mode = "",
     ) -> Handle:
-        """Count: a list of whole numbers, such as seeds. What takes a single number runs for each of them."""
+        """Make a list of whole numbers, such as seeds. A node that takes a single number runs for each of them."""
 
     def PickFrame(
         self,
         *,
         video: _Link,
         index: int | _Link = 0,
-        id: str = "",
+        id: str | None = None,
         title: str = "",
         mode: _Mode = "",
     ) -> Handle:
-        """Take one frame out of a video as a picture, such as the last, to go on from it."""
+        """Take one frame out of a video as a picture, such as the last, to continue from it."""
 
     def PickImage(
         self,
         *,
         images: _Link,
         index: int | _Link = 0,
-        id: str = "",
+        id: str | None = None,
         title: str = "",
         mode: _Mode = "",
     ) -> Handle:
@@ -346,7 +346,7 @@ class Kinds:
         self,
         *,
         images: _Link,
-        id: str = "",
+        id: str | None = None,
         title: str = "",
         mode: _Mode = "",
     ) -> Handle:
@@ -357,7 +357,7 @@ class Kinds:
         *,
         table: _Link,
         rows: int | _Link = 20,
-        id: str = "",
+        id: str | None = None,
         title: str = "",
         mode: _Mode = "",
     ) -> Handle:
@@ -367,7 +367,7 @@ class Kinds:
         self,
         *,
         text: str | _Link,
-        id: str = "",
+        id: str | None = None,
         title: str = "",
         mode: _Mode = "",
     ) -> Handle:
@@ -377,7 +377,7 @@ class Kinds:
         self,
         *,
         video: _Link,
-        id: str = "",
+        id: str | None = None,
         title: str = "",
         mode: _Mode = "",
     ) -> Handle:
@@ -399,11 +399,11 @@ class Kinds:
         max_guidance: float | _Link = 3.0,
         decode_chunk: int | _Link = 0,
         seed: int | _Link = 0,
-        id: str = "",
+        id: str | None = None,
         title: str = "",
         mode: _Mode = "",
     ) -> Handle:
-        """Set a picture moving with Stable Video Diffusion."""
+        """Animate a picture with Stable Video Diffusion."""
 
     def SaveDataset(
         self,
@@ -413,7 +413,7 @@ class Kinds:
         filename_prefix: str | _Link = "dataset",
         layout: Literal["files", "webdataset", "none"] | _Link = "files",
         exact: bool | _Link = True,
-        id: str = "",
+        id: str | None = None,
         title: str = "",
         mode: _Mode = "",
     ) -> Handle:
@@ -425,7 +425,7 @@ class Kinds:
         images: _Link,
         filename_prefix: str | _Link = "kinograph",
         scale: int | _Link = 1,
-        id: str = "",
+        id: str | None = None,
         title: str = "",
         mode: _Mode = "",
     ) -> Handle:
@@ -436,7 +436,7 @@ class Kinds:
         *,
         table: _Link,
         filename_prefix: str | _Link = "table",
-        id: str = "",
+        id: str | None = None,
         title: str = "",
         mode: _Mode = "",
     ) -> Handle:
@@ -447,7 +447,7 @@ class Kinds:
         *,
         text: str | _Link,
         filename_prefix: str | _Link = "kinograph",
-        id: str = "",
+        id: str | None = None,
         title: str = "",
         mode: _Mode = "",
     ) -> Handle:
@@ -463,7 +463,7 @@ class Kinds:
         quality: int | _Link = 18,
         fps: float | _Link = 0.0,
         scale: int | _Link = 1,
-        id: str = "",
+        id: str | None = None,
         title: str = "",
         mode: _Mode = "",
     ) -> Handle:
@@ -473,21 +473,21 @@ class Kinds:
         self,
         *,
         images: _Link,
-        id: str = "",
+        id: str | None = None,
         title: str = "",
         mode: _Mode = "",
     ) -> Handle:
-        """Make a list of the pictures of a batch. What takes a single picture runs for each of them."""
+        """Split a batch into a list of pictures. A node that takes a single picture runs for each of them."""
 
     def StackImages(
         self,
         *,
         images: _Link,
-        id: str = "",
+        id: str | None = None,
         title: str = "",
         mode: _Mode = "",
     ) -> Handle:
-        """Make one batch of a list of pictures of the same size."""
+        """Stack a list of pictures of the same size into one batch."""
 
     def Switch(
         self,
@@ -495,17 +495,17 @@ class Kinds:
         on: bool | _Link = True,
         if_on: Any | _Link = None,
         if_off: Any | _Link = None,
-        id: str = "",
+        id: str | None = None,
         title: str = "",
         mode: _Mode = "",
     ) -> Handle:
-        """Hand on one of two things. What leads only to the other does not run."""
+        """Pass on one of two inputs. Nodes that lead only to the other don't run."""
 
     def Text(
         self,
         *,
         text: str | _Link,
-        id: str = "",
+        id: str | None = None,
         title: str = "",
         mode: _Mode = "",
     ) -> Handle:
@@ -517,21 +517,21 @@ class Kinds:
         text: str | _Link,
         part: str | _Link,
         match_case: bool | _Link = False,
-        id: str = "",
+        id: str | None = None,
         title: str = "",
         mode: _Mode = "",
     ) -> Handle:
-        """Tell whether a text contains another, for a Switch to act on."""
+        """Check whether a text contains another, to control a Switch."""
 
     def TextLines(
         self,
         *,
         text: str | _Link,
-        id: str = "",
+        id: str | None = None,
         title: str = "",
         mode: _Mode = "",
     ) -> Handle:
-        """Make a list of a text's lines, without empty ones. What takes a single text runs for each of them."""
+        """Split a text into a list of its non-empty lines. A node that takes a single text runs for each of them."""
 
     def VideoFrameFilter(
         self,
@@ -539,7 +539,7 @@ class Kinds:
         source: _Link,
         rules: str | _Link = "no duplicates",
         again: bool | _Link = True,
-        id: str = "",
+        id: str | None = None,
         title: str = "",
         mode: _Mode = "",
     ) -> _VideoFrameFilter:
@@ -549,18 +549,18 @@ class Kinds:
         self,
         *,
         video: _Link,
-        id: str = "",
+        id: str | None = None,
         title: str = "",
         mode: _Mode = "",
     ) -> _VideoFrames:
-        """Take a video apart: a batch of its frames, and their rate."""
+        """Split a video into a batch of its frames and their rate."""
 
     def VideoModelLoad(
         self,
         *,
         source: str | Path,
         dtype: Literal["float32", "float16", "bfloat16"] | _Link = "float32",
-        id: str = "",
+        id: str | None = None,
         title: str = "",
         mode: _Mode = "",
     ) -> Handle:
@@ -584,7 +584,7 @@ class Kinds:
         guidance_scale: float | _Link = 5.0,
         gradient_checkpointing: bool | _Link = False,
         seed: int | _Link = 0,
-        id: str = "",
+        id: str | None = None,
         title: str = "",
         mode: _Mode = "",
     ) -> _ZipLoRAMerge:

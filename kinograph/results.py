@@ -12,7 +12,7 @@ from engine.errors import InputError, KinographError, MissingError, NodeError, U
 from engine.events import NodeFailed, Status
 from engine.values import brief
 from kinograph.display import html_of_file, html_of_results
-from kinograph.handles import Handle, Outlet
+from kinograph.handles import Handle, Outlet, node_of
 
 T = TypeVar("T")
 
@@ -57,7 +57,7 @@ class ByNode(Mapping[str, T]):
         self._found = found
 
     def __getitem__(self, key: Key) -> T:
-        name = name_of(key)
+        name = node_of(key)
         try:
             return self._found[name]
         except KeyError:
@@ -93,7 +93,7 @@ class Results:
 
     def __getitem__(self, key: Key) -> Any:
         """A value, or of a node that saves its files."""
-        name = name_of(key)
+        name = node_of(key)
         if name in self.files and name not in self.values:
             return self.files[name]
         value = self.values[name]
@@ -138,9 +138,3 @@ class Results:
     def _repr_html_(self) -> str:
         files = {node: [(file.path, file.media_type) for file in found] for node, found in self.files.items()}
         return html_of_results(self.summary, files, self.values)
-
-
-def name_of(key: Key) -> str:
-    """The id of a node that a handle or an output is of, or the name itself."""
-    handle = key.handle if isinstance(key, Outlet) else key
-    return handle.id if isinstance(handle, Handle) else handle

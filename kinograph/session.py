@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, overload
 
 from engine.document.prepared import Prepared
 from engine.errors import Cancelled, UsageError
 from kinograph.display import show_values
-from kinograph.documents import AnyWorkflow, NodeKind, Path_, as_data, load, with_inputs
+from kinograph.documents import AnyWorkflow, NodeKinds, Path_, as_data, each_of, load, with_inputs
 from kinograph.results import File, Results
 from kinograph.wanted import Until, wanted
 
@@ -47,11 +48,21 @@ class Sweep(Sequence[Combination]):
     table: Path
     """CSV: the values, how each ended, and its files."""
 
-    def __getitem__(self, index: Any) -> Any:
+    @overload
+    def __getitem__(self, index: int) -> Combination: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Combination]: ...
+
+    def __getitem__(self, index: int | slice) -> Combination | Sequence[Combination]:
         return self.combinations[index]
 
     def __len__(self) -> int:
         return len(self.combinations)
+
+    def __repr__(self) -> str:
+        ends = ", ".join(f"{count} {status}" for status, count in Counter(one.results.status for one in self).items())
+        return f"{len(self)} combinations, {ends}\n  {self.sheet}\n  {self.table}"
 
     def _repr_png_(self) -> bytes | None:
         return File(self.sheet)._repr_png_()
@@ -84,7 +95,7 @@ class Session:
         cache_host: Size = None,
         cache_disk: Size = None,
         keep: bool = True,
-        nodes: Iterable[NodeKind] = (),
+        nodes: NodeKinds = (),
     ) -> None:
         from engine.run import devices
         from engine.run.session import CacheLimits, open_session
@@ -96,9 +107,12 @@ class Session:
         folder = Path(cache_dir).expanduser().absolute() if cache_dir else None
         limits = CacheLimits(folder=folder, device=on_device, host=on_host, disk=on_disk, keep=keep)
         self.device = devices.checked(device) if device else devices.best()
-        self._nodes = tuple(nodes)
+        self._nodes = each_of(nodes)
         self._open = ExitStack()
-        self._shared = self._open.enter_context(open_session(limits, self.device))
+        try:
+            self._shared = self._open.enter_context(open_session(limits, self.device))
+        except UsageError as error:
+            raise UsageError(error.message, hint="give another cache_dir, or keep=False") from error
         self._turn = threading.RLock()
         self._node_threads: set[int] = set()
         self._closed = False
@@ -111,7 +125,7 @@ class Session:
         self.close()
 
     def close(self) -> None:
-        """Let go of models and results, once they are on disk; a session that is closed runs nothing."""
+        """Let go of models and results, once they are on disk; not while it runs, and it runs nothing afterwards."""
         self._closed = True
         self._open.close()
         self._shared.models.clear()
@@ -125,7 +139,7 @@ class Session:
         *,
         out: Path_ = OUT,
         until: Until | Iterable[Until] = (),
-        nodes: Iterable[NodeKind] = (),
+        nodes: NodeKinds = (),
         cache: bool = True,
         check: bool = True,
         on_event: OnEvent | None = None,
@@ -157,7 +171,8 @@ class Session:
         document, aim = wanted(self._document(workflow, inputs, nodes), until)
         with self._run(document.prepared, progress) as (run, noted):
             graph = run.ready(document, aim)
-            given = run.carry_out(graph, _folder(out), _listeners(noted, on_event), cache=cache)
+            listeners = [noted[0].note, *([on_event] if on_event else [])]
+            given = run.carry_out(graph, _folder(out), listeners, cache=cache)
         results = noted[0].results(aim.found(given, graph))
         if check:
             results.check()
@@ -170,7 +185,7 @@ class Session:
         inputs: Mapping[str, Any] | None = None,
         *,
         out: Path_ = OUT,
-        nodes: Iterable[NodeKind] = (),
+        nodes: NodeKinds = (),
         cache: bool = True,
         on_event: OnEvent | None = None,
         progress: bool = True,
@@ -195,6 +210,7 @@ class Session:
             WorkflowError, MissingError, KeyboardInterrupt: as for `run`.
         """
         from engine.run import sweep as grid
+        from kinograph.running import by_part
 
         values = {name: list(some) for name, some in axes.items()}
         if not values:
@@ -203,12 +219,12 @@ class Session:
         document = self._document(workflow, inputs, nodes)
         made = grid.combinations(document, lines)
         aims = [wanted(one) for one in made.values()]
-        names = {f"{part}:": grid.in_short(lines, texts) for part, texts in enumerate(made)}
+        names = {f"{part}:": grid.label_of(lines, texts) for part, texts in enumerate(made)}
         folder = _folder(out)
         with self._run(document.prepared, progress, names) as (run, noted):
             graph = grid.joined([run.ready(*aim) for aim in aims])
             ends = grid.outcomes(graph, made)
-            listeners = [lambda event: grid.note(ends, event), *_listeners(noted, on_event)]
+            listeners = [lambda event: grid.record(ends, event), by_part(noted), *([on_event] if on_event else [])]
             given = run.carry_out(graph, folder, listeners, cache=cache)
         sheet, table = grid.save(lines, ends, folder)
         found = [aim.found(given, graph, prefix) for prefix, (_, aim) in zip(names, aims, strict=True)]
@@ -216,12 +232,12 @@ class Session:
         each = [dict(zip(values, some, strict=True)) for some in product(*values.values())]
         return Sweep(tuple(map(Combination, each, results)), sheet, table)
 
-    def _document(self, workflow: AnyWorkflow, inputs: Mapping[str, Any] | None, nodes: Iterable[NodeKind]) -> Document:
+    def _document(self, workflow: AnyWorkflow, inputs: Mapping[str, Any] | None, nodes: NodeKinds) -> Document:
         if self._closed:
             raise UsageError("the session is closed", hint="make another")
         if threading.get_ident() in self._node_threads:
             raise UsageError("a node can't run a workflow in the session that runs it", hint="make it another")
-        return with_inputs(load(workflow, nodes=[*self._nodes, *nodes]), inputs)
+        return with_inputs(load(workflow, nodes=[*self._nodes, *each_of(nodes)]), inputs)
 
     @contextmanager
     def _run(
@@ -233,20 +249,17 @@ class Session:
         from kinograph.progress import labels, shown
         from kinograph.running import Noted, Run
 
+        noted = [Noted()] if parts is None else [Noted(is_part=True) for _ in parts]
         with self._turn, Interrupts() as stop, shown(labels(prepared, parts), progress) as reporter:
             try:
-                yield Run(self._shared, self._node_threads, stop, reporter), [*map(Noted, parts or [""])]
+                yield Run(self._shared, self._node_threads, stop, reporter), noted
             except Cancelled:
-                if not stop.stopped:
+                if not stop.cancelled:
                     raise
             finally:
                 self._node_threads.clear()
-        if stop.stopped:
+        if stop.cancelled:
             raise KeyboardInterrupt
-
-
-def _listeners(noted: Iterable[Noted], on_event: OnEvent | None) -> list[OnEvent]:
-    return [*(one.note for one in noted), *([on_event] if on_event else [])]
 
 
 def _folder(out: Path_) -> Path:

@@ -65,7 +65,7 @@ def _method(kind: type[Node]) -> Iterator[str]:
     for socket in spec.inputs.values():
         default = "" if socket.required else f" = {_default(socket.default)}"
         yield f"        {socket.name}: {_taken(socket)}{default},"
-    yield from ('        id: str = "",', '        title: str = "",', '        mode: _Mode = "",')
+    yield from ("        id: str | None = None,", '        title: str = "",', '        mode: _Mode = "",')
     yield f"    ) -> {f'_{spec.kind}' if len(spec.outputs) > 1 else 'Handle'}:"
     summary = spec.help.partition("\n\n")[0].replace("\n", " ")
     yield f'        """{summary}"""'

@@ -11,7 +11,7 @@ from engine.document.prepared import Prepared
 from engine.document.reading import Document
 from engine.document.subgraphs import outermost
 from engine.document.workflow import Link, as_link, split_id
-from kinograph.handles import Handle, Outlet
+from kinograph.handles import Handle, Outlet, node_of
 
 if TYPE_CHECKING:
     from engine.graph.graph import Graph
@@ -61,7 +61,7 @@ def wanted(document: Document, until: Until | Iterable[Until] = ()) -> tuple[Doc
     Raises:
         UsageError: there is no such node.
     """
-    if names := list(dict.fromkeys(map(_node, [until] if isinstance(until, Until) else until))):
+    if names := list(dict.fromkeys(map(node_of, [until] if isinstance(until, Until) else until))):
         document = document.up_to(*names)
         return document, Wanted(names, _of_nodes(document.prepared, names))
     prepared = document.prepared
@@ -74,11 +74,6 @@ def wanted(document: Document, until: Until | Iterable[Until] = ()) -> tuple[Doc
         return document, Wanted(None, {})
     last = _last(prepared)
     return document, Wanted(last or None, _of_nodes(prepared, last))
-
-
-def _node(until: Until) -> str:
-    handle = until.handle if isinstance(until, Outlet) else until
-    return handle.id if isinstance(handle, Handle) else handle
 
 
 def _of_nodes(prepared: Prepared, nodes: Iterable[str]) -> dict[str, dict[str, Link]]:

@@ -1,4 +1,4 @@
-"""What a kind of node is, for people (text) and for programs (JSON data)."""
+"""Describe kinds of node as text."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from engine.registry import Registry
 
 LIMITS = {"minimum": "≥ {}", "exclusiveMinimum": "> {}", "maximum": "≤ {}", "exclusiveMaximum": "< {}"} | {
     "multipleOf": "a multiple of {}",
-    "maxLength": "at most {} letters",
-    "minLength": "at least {} letters",
+    "maxLength": "at most {} characters",
+    "minLength": "at least {} characters",
 }
 
 
@@ -34,7 +34,7 @@ def problems_of_packs(registry: Registry) -> list[str]:
 
 
 def in_full(kind: type[Node]) -> str:
-    """All that there is to know of a kind, as a page of text."""
+    """Everything about a kind, as a page of text."""
     spec, properties = kind.spec, kind.model_json_schema()["properties"]
     about = [spec.category or "other", f"version {spec.version}", *([f"of the pack {spec.pack}"] if spec.pack else [])]
     lines = [f"{spec.kind} ({', '.join(about)})", "", spec.help, "", "Inputs"]

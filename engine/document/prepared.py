@@ -1,6 +1,6 @@
-"""A workflow made ready, once, for all that is done with it: checking, running, listing models, changing inputs.
+"""A workflow prepared once for everything that is done with it: checking, running, listing models, changing inputs.
 
-workflow → subgraphs written out → modes carried out
+workflow → subgraphs inlined → modes applied
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ class Prepared:
     """As it is written."""
     registry: Registry
     flat: Workflow
-    """With its subgraphs written out."""
+    """With its subgraphs inlined."""
     active: Workflow
-    """Of that what takes part: nothing that is muted or bypassed."""
+    """The same without muted and bypassed nodes."""
     places: Mapping[Socket, Place]
     """Where the document has the constants of nodes within subgraphs."""
     outputs: Mapping[str, tuple[str, ...]]
-    """The nodes that give what a subgraph gives, by the subgraph's node."""
+    """The nodes that produce a subgraph's outputs, by the subgraph's node."""
     problems: tuple[Problem, ...]
     """What is wrong with its subgraphs and modes."""
 
     @cached_property
     def models(self) -> Mapping[str, tuple[Socket, ...]]:
-        """The model sources that it names where it takes part, and the inputs that do."""
+        """The model sources that active nodes name, with the inputs that name them."""
         sources: dict[str, tuple[Socket, ...]] = {}
         for node, entry in self.active.graph.items():
             kind = self.registry.get(entry.class_type)
@@ -81,7 +81,7 @@ class Prepared:
     def leads_to(self, node: str, socket: str) -> tuple[Socket, Input | None] | None:
         """Where an input of the document leads, through subgraphs, and what it is; None if it leads nowhere.
 
-        Of a node whose kind is unknown every input may be there, and nothing is known of it.
+        A node of an unknown kind may have any input, and nothing is known about it.
         """
         inner = exposed(self.workflow, node, socket)
         entry = self.flat.graph.get(inner[0]) if inner else None
@@ -93,17 +93,17 @@ class Prepared:
         return (inner, kind.spec.inputs[inner[1]]) if inner[1] in kind.spec.inputs else None
 
     def with_input(self, node: str, socket: str, value: Any) -> Prepared:
-        """The same with another constant, or link, for an input of the document that leads somewhere."""
+        """The same with another constant or link for an existing input of the document."""
         workflow = self.workflow.with_input(node, socket, value)
         found = self.leads_to(node, socket)
-        if found is None or as_link(value):  # a link may lead through subgraphs, and past what is bypassed
+        if found is None or as_link(value):  # a link may lead through subgraphs, and past bypassed nodes
             return prepare(workflow, self.registry)
         inner, _ = found
         changed = replace(self, workflow=workflow, places={**self.places, inner: Place(None, node, socket)})
         return changed._with_flat(self.flat.with_input(*inner, value))
 
     def up_to(self, *nodes: str) -> Prepared:
-        """The part that leads to some nodes of the document, and the nodes."""
+        """The part that leads to some nodes of the document, including the nodes."""
         workflow = self.workflow.up_to(*nodes)
         graph = {node: entry for node, entry in self.flat.graph.items() if outermost(node) in workflow.graph}
         problems = tuple(p for p in self.problems if p.node is None or outermost(p.node) in workflow.graph)
@@ -115,7 +115,7 @@ class Prepared:
 
 
 def prepare(workflow: Workflow, registry: Registry) -> Prepared:
-    """The workflow made ready; raises WorkflowError if its subgraphs come to too many nodes."""
+    """Prepare a workflow; raises WorkflowError if its subgraphs expand to too many nodes."""
     written = inlined(workflow, registry)
     flat = written.workflow
     problems = (*written.problems, *problems_of_modes(flat))

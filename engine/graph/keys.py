@@ -1,4 +1,4 @@
-"""The key of what a node gives: a digest of all that decides it, and of nothing else.
+"""The key of a node's outputs: a digest of everything that determines them, and of nothing else.
 
     sha256(format, kind, version, constants with defaults filled in, files' contents, {input: (producer's key, output)},
            for a kind of a file: what is in it, of a pack: its name and version, of `__main__`: its code,
@@ -43,7 +43,7 @@ def step_key(step: Step, keys: Mapping[str, Key], device: str) -> Key:
     """The key of one node, from the keys of those it links to."""
     lines = [_head(step.kind, device) + _code(step.kind)]
     for name, default in _defaults(step.kind).items():
-        # One line per input, in an order of their own; JSON holds no line breaks, so different inputs can't read alike.
+        # One line per input, by name; JSON holds no line breaks, so different inputs can't give the same text.
         if name in step.links:
             lines.append(f"{name}<{_linked(step.links[name], keys)}")
         elif name in step.contents:
@@ -56,7 +56,7 @@ def step_key(step: Step, keys: Mapping[str, Key], device: str) -> Key:
 
 
 def part_key(kind: type[Node], name: str, device: str) -> Key:
-    """The key of a part of a node's work, from a name that tells all that decides it."""
+    """The key of a part of a node's work, from a name that states everything that determines it."""
     return sha256(f"{_head(kind, device)}{_code(kind)}\npart {name}".encode()).hexdigest()
 
 

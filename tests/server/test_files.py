@@ -461,7 +461,7 @@ def test_a_name_is_given_to_one_file_only(tmp_path: Path, monkeypatch: pytest.Mo
     first, second, name = (tmp_path / part for part in ("1.part", "2.part", "snail.png"))
     first.write_bytes(b"first")
     second.write_bytes(b"second")
-    atomic.place(first, name)
+    atomic.rename_noreplace(first, name)
     with pytest.raises(FileExistsError):
-        atomic.place(second, name)
+        atomic.rename_noreplace(second, name)
     assert (name.read_bytes(), first.exists(), second.read_bytes()) == (b"first", False, b"second")

@@ -12,7 +12,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from engine.document.workflow import Workflow
-from engine.run.saving import Outputs
+from engine.run.saving import OutputFolder
 from engine.server.files.thumbnails import Thumbnails
 from engine.server.http.settings import Folders
 from engine.server.own import gallery
@@ -32,7 +32,7 @@ def workflow(title: str, prompt: str) -> Workflow:
 def save(server: Server, name: str, data: bytes, flow: Workflow) -> Path:
     """Save a file as a run does, one second newer than all before."""
     prefix, extension = name.rsplit(".", 1)
-    (path,) = Outputs(server.folders.output, flow).write(Media(data, extension, prefix))
+    (path,) = OutputFolder(server.folders.output, flow).write(Media(data, extension, prefix))
     when = time.time() + len(list(server.folders.output.rglob("*")))
     os.utime(path, (when, when))
     return path
@@ -40,7 +40,7 @@ def save(server: Server, name: str, data: bytes, flow: Workflow) -> Path:
 
 def test_a_file_in_the_ui_format_is_searched_by_its_graph(server: Server) -> None:
     flow, theirs = workflow("", "a red snail"), {"nodes": [{"id": 1, "type": "Foreign", "widgets_values": ["whale"]}]}
-    (path,) = Outputs(server.folders.output, flow, carried=theirs).write(Media(png(), "png", "key"))
+    (path,) = OutputFolder(server.folders.output, flow, carried=theirs).write(Media(png(), "png", "key"))
     assert names(server, query="red snail") == [path.name]
     assert names(server, query="whale") == []
 
@@ -101,7 +101,7 @@ def test_a_changed_file_is_read_again(filled: Server) -> None:
     path = filled.folders.output / "key_00001.png"
     assert names(filled, query="red snail") == ["key_00001.png"]
     flow = workflow("Snails", "a green frog")
-    (other,) = Outputs(filled.folders.output / "else", flow).write(Media(png(), "png", "key"))
+    (other,) = OutputFolder(filled.folders.output / "else", flow).write(Media(png(), "png", "key"))
     other.replace(path)
     assert names(filled, query="red snail") == []
     assert names(filled, query="green frog") == ["key_00001.png"]
@@ -207,7 +207,7 @@ def test_ten_thousand_files_are_searched_fast(folders: Folders, monkeypatch: pyt
     read = gallery._read
     reads: list[Path] = []
     monkeypatch.setattr(gallery, "_read", lambda path: reads.append(path) or read(path))
-    (first,) = Outputs(folders.output, workflow("Snails", "a red snail")).write(Media(png(), "png", "key"))
+    (first,) = OutputFolder(folders.output, workflow("Snails", "a red snail")).write(Media(png(), "png", "key"))
     for number in range(2, 10_001):
         (folders.output / f"key_{number:05}.png").hardlink_to(first)
     assert page(folders, OutputsQuery()).total == 10_000

@@ -97,7 +97,7 @@ def test_any_accepted_name_stays_in_the_folders(folders: Folders, name: str, sub
     assert any(path.is_relative_to(root) and path != root for root in roots)
 
 
-def test_ordinary_names_are_found(folders: Folders) -> None:
+def test_ordinary_names_are_find_file(folders: Folders) -> None:
     names = ["a.png", "snail (1).png", "Grüße 世界.png", "50%.png", "a%20b.png", "console.png", "a..b.png", "what?.png"]
     for name in names:
         (folders.output / "some folder").mkdir(exist_ok=True)

@@ -124,7 +124,7 @@ if lease.id == "bad":
 jobs.finish(lease, "done", {{}}, {{}})
 """
     scripted = Scripted(tmp_path, monkeypatch, script)
-    monkeypatch.setattr(workers, "LONGEST", 10_000)
+    monkeypatch.setattr(workers, "MAX_LINE_BYTES", 10_000)
 
     async def play(pool: WorkerPool, queue: Queue) -> None:
         await add(queue, "bad", "good")

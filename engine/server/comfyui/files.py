@@ -21,7 +21,7 @@ from aiohttp.http_exceptions import BadHttpMessage
 from pydantic import Field
 from pydantic_core import from_json
 
-from engine.atomic import place, unfinished
+from engine.atomic import rename_noreplace, unfinished
 from engine.errors import MissingError, UsageError
 from engine.server.files import pictures
 from engine.server.files.paths import Root, find_file, locate, require_file, resolve_within, walk
@@ -289,7 +289,7 @@ def _add(file: Path, target: Path) -> Path:
     with _moved_beside(file, target) as moved:
         while True:
             try:
-                place(moved, path)
+                rename_noreplace(moved, path)
             except FileExistsError:
                 if path.is_file() and filecmp.cmp(moved, path, shallow=False):
                     return path

@@ -10,7 +10,7 @@ from typing import Any
 from engine.document.subgraphs import outermost
 from engine.errors import KinographError
 from engine.work.media import media_type
-from engine.work.queue import Job, Outputs
+from engine.work.queue import Job, JobOutputs
 
 Message = tuple[str, dict[str, Any]]
 
@@ -104,7 +104,7 @@ def files_by_medium(files: Iterable[Mapping[str, str]]) -> dict[str, list[Any]]:
     return grouped
 
 
-def outputs_of(outputs: Outputs) -> dict[str, dict[str, list[Any]]]:
+def outputs_of(outputs: JobOutputs) -> dict[str, dict[str, list[Any]]]:
     """A job's outputs in the protocol's format: by node, the items of a list together."""
     by_node: dict[str, dict[str, list[Any]]] = {}
     for step, output in outputs.items():

@@ -14,7 +14,7 @@ from aiohttp import web
 from pydantic import Field, JsonValue
 from pydantic_core import from_json
 
-from engine.atomic import settle, write
+from engine.atomic import sync_folder, write
 from engine.errors import KinographError, MissingError, UsageError
 from engine.server.comfyui.files import headers_of
 from engine.server.files.paths import require_file, resolve_within, walk
@@ -305,7 +305,7 @@ def _move(setup: ServerSettings, name: str, to: str, query: WriteQuery) -> str |
     _check_writable(target, to, query)
     target.parent.mkdir(parents=True, exist_ok=True)
     source.replace(target)
-    settle(target.parent)
+    sync_folder(target.parent)
     return _written(setup, target, query)
 
 

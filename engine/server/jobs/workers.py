@@ -23,7 +23,7 @@ from engine.python import command, environment
 from engine.server.http.settings import ServerSettings
 from engine.server.jobs.queue import Queue
 from engine.work.messages import (
-    LONGEST,
+    MAX_LINE_BYTES,
     CancelJob,
     Command,
     FreeMemory,
@@ -40,7 +40,7 @@ from engine.work.messages import (
     read_report,
     to_line,
 )
-from engine.work.queue import LEASE_SECONDS, MOST_ATTEMPTS, Jobs
+from engine.work.queue import LEASE_SECONDS, MAX_ATTEMPTS, Jobs
 
 logger = logging.getLogger("kinograph")
 
@@ -238,7 +238,7 @@ class WorkerPool:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             env=environment(),
-            limit=LONGEST,
+            limit=MAX_LINE_BYTES,
         )
         worker = WorkerProcess(device, process, f"{process.pid}-{uuid.uuid4().hex[:8]}")
         setup = self._setup
@@ -273,7 +273,7 @@ class WorkerPool:
             pass  # it ended in the middle of a report
         except ValueError as error:
             worker.kill(f"its report can't be read: {error}")
-        while await output.read(LONGEST):
+        while await output.read(MAX_LINE_BYTES):
             pass  # while unread output is left, the process doesn't count as ended
         await worker.process.wait()
 
@@ -290,7 +290,7 @@ class WorkerPool:
     async def _release_job(self, worker: WorkerProcess) -> None:
         """Put the job of a worker that has ended back into the queue, or end it."""
         why = worker.killed or f"its worker ended by {_cause(worker.process.returncode)}"
-        again = f", {MOST_ATTEMPTS} times" if not worker.killed else ""
+        again = f", {MAX_ATTEMPTS} times" if not worker.killed else ""
         message = f"{why}{worker.while_running}{again}"
         record = {"problems": [{"message": message, "node": next(iter(worker.running), None)}]}
         cancelled = worker.cancelled and worker.cancelled[0]
@@ -307,7 +307,7 @@ class WorkerPool:
     async def _release_expired(self) -> None:
         """Release the jobs whose leases have expired: their workers exist, but are stopped or can't reach the queue."""
         why = "it did not renew its lease"
-        record = {"problems": [{"message": f"{why}, {MOST_ATTEMPTS} times", "node": None}]}
+        record = {"problems": [{"message": f"{why}, {MAX_ATTEMPTS} times", "node": None}]}
         for job in await self._queue.ask(Jobs.release, because=record):
             if worker := self._workers.get(job.worker or ""):
                 worker.job = None  # it was released above, and must not fail for the kill as well

@@ -117,14 +117,14 @@ class Broadcaster:
 
     async def _job_ended(self, name: str) -> None:
         """Report how a job ended, if it has; its history is written by now. Only then is it no longer remaining."""
-        active, job = self._active.pop(name, None), await self._queue.ask(Jobs.untold, name)
+        active, job = self._active.pop(name, None), await self._queue.ask(Jobs.unreported, name)
         if job and job.client is not None:
             # its worker may have died before it reported anything
             messages = active.messages if active else JobMessages(name, ())
             for kind, about in messages.ended(job):
                 self._clients.send(kind, about, to=job.client)
         if job:
-            await until_it_works(self._queue.ask, Jobs.told, name)
+            await until_it_works(self._queue.ask, Jobs.mark_reported, name)
         self.queue_changed()
 
     async def _send_queue_changes(self) -> None:

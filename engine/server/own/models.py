@@ -22,7 +22,7 @@ from pydantic import Field, JsonValue
 from engine.errors import MissingError, UsageError, WorkflowError
 from engine.graph.confinement import Confinement
 from engine.models import can_fetch, find
-from engine.models.listing import here
+from engine.models.listing import local_models
 from engine.models.sources import is_path
 from engine.python import command, environment
 from engine.run.session import open_disk
@@ -265,7 +265,7 @@ def _available(folders: Folders) -> list[Model]:
         for file in walk(folders.models)
         if file.filename.lower().endswith((".safetensors", ".gguf"))
     ]
-    others = here().items()
+    others = local_models().items()
     return sorted(own, key=lambda model: model.source) + [
         Model(source=source, path=str(path), bytes=path.stat().st_size if path.is_file() else None)
         for source, path in others

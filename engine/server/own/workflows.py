@@ -27,7 +27,7 @@ from aiohttp import web
 from pydantic import JsonValue
 from pydantic_core import from_json
 
-from engine.atomic import settle, unfinished, write
+from engine.atomic import sync_folder, unfinished, write
 from engine.document.shipped import shipped, shipped_media
 from engine.errors import MissingError, UsageError, WorkflowError, suggestion
 from engine.server.http.routes import OWN, Answer, Query, Routes, read_json
@@ -273,7 +273,7 @@ def _save(root: Path, name: str, document: dict[str, Any], after: int | None = N
             write(part / "name.txt", name.encode(), durable=True)
             write(part / file, data, durable=True)
             part.rename(folder)
-        settle(root)
+        sync_folder(root)
     for one in expendable(_versions_in(folder)):
         one.path.unlink()
     return SavedAs(name=name, version=number)
@@ -290,7 +290,7 @@ def _delete(root: Path, name: str) -> None:
     _versions_of(root, name)
     hidden = root / f".{uuid.uuid4().hex}"
     (root / folder_name(name)).rename(hidden)
-    settle(root)
+    sync_folder(root)
     shutil.rmtree(hidden)
 
 
