@@ -176,9 +176,8 @@ class TestOneNode:
         assert self.found({"n": node("Style"), "it": node("Mix", a=["n", 0])}) == [
             "node it, input a: takes int, but 'out' of node n is str"
         ]
-        assert self.found({"it": node("Mix", a=["nowhere", 0])}) == [
-            "node it, input a: links to node nowhere, which isn't there"
-        ]
+        (told,) = self.found({"it": node("Mix", a=["nowhere", 0])})
+        assert told.startswith("node it, input a: links to node nowhere, which isn't there")
 
     def test_files_may_yet_come(self) -> None:
         assert self.found({"it": node("ReadFile", file="later.txt")}) == []
