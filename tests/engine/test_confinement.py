@@ -162,7 +162,7 @@ def test_an_annotation_has_no_meaning_without_confinement(tmp_path: Path) -> Non
 def test_links_from_a_folder_to_the_outside_are_skipped(roots: dict[str, Path]) -> None:
     assert read(confined(roots, kind="ReadFolder", folder=".")) == "of input"
     (roots["input"] / "a.txt").unlink()
-    with pytest.raises(MissingError, match="no files like"):
+    with pytest.raises(MissingError, match="no files match"):
         confined(roots, kind="ReadFolder", folder=".")
 
 

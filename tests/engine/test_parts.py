@@ -48,7 +48,7 @@ class TestFilesOfAFolder:
         assert before.steps["read"].contents != after.steps["read"].contents
 
     def test_a_folder_without_any_is_reported(self, tmp_path: Path) -> None:
-        with pytest.raises(MissingError, match=r"node read, input folder: there are no files like 'in'"):
+        with pytest.raises(MissingError, match=r"node read, input folder: no files match 'in'"):
             checked(READ, ["read"], tmp_path)
 
 
