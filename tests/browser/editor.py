@@ -132,9 +132,7 @@ class Editor:
     def add(self, search: str, x: float, y: float) -> None:
         """Double-click an empty place, search, and take the first result."""
         count = self.cards.count()
-        self.until(
-            lambda: self.page.evaluate(IS_EMPTY, [x, y])
-        )  # a card may be about to shrink
+        self.until(lambda: self.page.evaluate(IS_EMPTY, [x, y]))  # a card may be about to shrink
         self.page.mouse.dblclick(x, y)
         search_field = self.page.get_by_role("combobox", name="Add a node")
         search_field.fill(search)
