@@ -24,6 +24,8 @@ class RunStarted:
 
     nodes: int
     pending: tuple[str, ...]
+    warnings: tuple[Problem, ...] = ()
+    """What the workflow had better not use any more, each thing once."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -28,9 +29,13 @@ def validate(chosen: Chosen, printing: Printing) -> None:
         from engine.graph.check import check
 
         document = chosen.read()
+        warnings = document.prepared.warnings
+        for problem in () if printing.as_json else warnings:
+            print(f"warning: {problem}", file=sys.stderr)
         graph = check(document.prepared, base=document.base)
         if printing.as_json:
-            print(json.dumps({"valid": True, "nodes": len(graph.order), "targets": graph.targets}))
+            about = {"nodes": len(graph.order), "targets": graph.targets, "warnings": [*map(asdict, warnings)]}
+            print(json.dumps({"valid": True} | about))
         else:
             print(f"{document.name} is valid: {len(graph.order)} nodes, of which {len(graph.targets)} save files")
 

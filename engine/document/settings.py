@@ -29,9 +29,11 @@ def with_setting(prepared: Prepared, setting: str, option: str = "--set", *, fro
     if not equals:
         raise UsageError(f"{option} {setting}: there is no '='", hint=f"write {option} node.input=value")
     node, _, place = prepared.workflow.inputs.get(name, name).rpartition(".")
+    place = prepared.today(node, place)
     found = prepared.leads_to(node, place)
     if found is None:
-        raise UsageError(f"{option} {name}: the workflow has no such input", hint=_near(name, prepared))
+        hint = prepared.why_gone(node, place) or _near(name, prepared)
+        raise UsageError(f"{option} {name}: the workflow has no such input", hint=hint)
     _, socket = found
     if socket and socket.file:
         value: Any = _from_here(text, socket.file.find or Path.exists) if from_here else text

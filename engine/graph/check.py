@@ -67,7 +67,12 @@ def check(
         raise WorkflowError.of(checker.problems + checker.missing)
     if checker.missing:
         raise MissingError.of(checker.missing)
-    return Graph(prepared.workflow, steps, order, tuple(targets), places=prepared.places, confinement=confinement)
+    return Graph(
+        *(prepared.workflow, steps, order, tuple(targets)),
+        places=prepared.places,
+        confinement=confinement,
+        warnings=prepared.warnings,
+    )
 
 
 class _Checker:
@@ -79,6 +84,7 @@ class _Checker:
         self.kinds = dict(prepared.registry)
         self.files = files
         self.problems = list(prepared.problems)
+        self.told = {(problem.node, problem.input) for problem in self.problems}
         self.missing: list[Problem] = []
 
     def step(self, node: str, entry: NodeEntry) -> Step | None:
@@ -95,18 +101,21 @@ class _Checker:
         constants: dict[str, Any] = {}
         links: dict[str, Source] = {}
         contents: dict[str, str] = {}
-        sockets = kind.spec.inputs
+        sockets, changes, converted = kind.spec.inputs, kind.spec.changes, set[str]()
         for name, value in (kind.spec.named_files | entry.inputs).items():
             if (socket := sockets.get(name)) is None:
-                hint = suggestion(name, sockets)
-                self.problems.append(Problem(f"{entry.class_type} has no such input", node, name, hint))
+                if kind.spec.is_stand_in and name in changes.replaced and not as_link(value):
+                    converted.update(changes.replaced[name])  # by the pack's own code, for the run
+                elif (node, name) not in self.told:
+                    hint = changes.hint(name) or suggestion(name, sockets)
+                    self.problems.append(Problem(f"{entry.class_type} has no such input", node, name, hint))
             elif link := as_link(value):
                 if source := self._source(node, socket, link):
                     links[name] = source
             else:
                 self._constant(node, socket, as_constant(value), constants, contents)
         for name in kind.spec.required:
-            if name not in entry.inputs:
+            if name not in entry.inputs and name not in converted:
                 wanted = f"a value of type {name_of(sockets[name].type)}"
                 if holds := sockets[name].holds:
                     wanted = "a folder, or a pattern of files" if holds == "files" else f"the name of a {holds} file"
@@ -159,7 +168,8 @@ class _Checker:
         for name, path in self.prepared.workflow.inputs.items():
             node, _, socket = path.rpartition(".")
             if self.prepared.leads_to(node, socket) is None:
-                self.problems.append(Problem(f"the exposed input '{name}' leads to '{path}', which isn't there"))
+                message = f"the exposed input '{name}' leads to '{path}', which isn't there"
+                self.problems.append(Problem(message, hint=self.prepared.why_gone(node, socket)))
 
     def targets(self, targets: Collection[str]) -> None:
         """Check that there is something to run, and that it is there."""

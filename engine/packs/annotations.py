@@ -27,7 +27,7 @@ from pydantic import StringConstraints as Text
 from pydantic.fields import FieldInfo
 from pydantic_core import CoreSchema, core_schema
 
-from engine.node import FileContents, FilePrefix, Lazy, MayRead, any_file
+from engine.node import Deprecated, FileContents, FilePrefix, Lazy, MayRead, any_file
 from engine.values import Value
 
 PLAIN: Mapping[str, Any] = {
@@ -160,7 +160,7 @@ def named(name: str) -> Any:
 
 def _owner(name: str) -> str:
     package = name.partition(":")[0].partition(".")[0]
-    if package in ("engine", "nodes"):
+    if package in ("engine", "nodes", "kinograph"):
         return "kinograph"
     return "python" if package in sys.stdlib_module_names else "other"
 
@@ -186,6 +186,8 @@ def _marks(mark: Any) -> Iterator[dict[str, Any]]:
         yield {"lazy": True}
     elif isinstance(mark, FilePrefix):
         yield {"prefix": True}
+    elif isinstance(mark, Deprecated):
+        yield {"deprecated": mark.instead}
     elif isinstance(mark, FileContents):
         yield {"file": mark.holds, "find": _reference(mark.find)}
     elif isinstance(mark, AfterValidator | BeforeValidator) and (name := _reference(mark.func)):
@@ -224,6 +226,8 @@ def _judged(marks: Iterable[Mapping[str, Any]]) -> Iterator[Any]:
                 yield Lazy()
             case {"prefix": True}:
                 yield FilePrefix()
+            case {"deprecated": str(instead)}:
+                yield Deprecated(instead)
             case {"file": ("model" | "media" | "files") as holds, "find": find}:
                 known = named(find) if find else None
                 is_guess = holds == "files" and known is None

@@ -46,6 +46,10 @@ class KindData(_Data):
     saves: str
     temporary: bool
     retries: int
+    deprecated: str
+    renamed: dict[str, str]
+    removed: dict[str, str]
+    replaced: dict[str, tuple[str, ...]]
     help: str
     inputs: tuple[InputData, ...]
     outputs: tuple[OutputData, ...]
@@ -90,6 +94,10 @@ def _kind(kind: type[Node], encoder: Encoder) -> KindData:
         saves=spec.saves,
         temporary=spec.temporary,
         retries=spec.retries,
+        deprecated=spec.deprecated,
+        renamed=dict(spec.changes.renamed),
+        removed=dict(spec.changes.removed),
+        replaced=dict(spec.changes.replaced),
         help=spec.help,
         inputs=tuple(_input(spec.kind, socket, encoder) for socket in spec.inputs.values()),
         outputs=tuple(OutputData(name=each.name, type=encoder.encode(each.type)) for each in spec.outputs),

@@ -22,6 +22,12 @@ from engine.node import Context, Node, Pack
 from engine.packs.annotations import ClassData, Decoder
 from engine.packs.description import InputData, KindData
 
+TOLD = {
+    *("version", "category", "uses", "saves", "temporary", "retries"),
+    *("deprecated", "renamed", "removed", "replaced"),
+}
+"""What of a kind is told as keywords of its class."""
+
 
 def stand_in(data: KindData, classes: Mapping[str, ClassData], pack: Pack, decoder: Decoder) -> type[Node]:
     """A class that stands for a kind of a pack.
@@ -39,6 +45,9 @@ def stand_in(data: KindData, classes: Mapping[str, ClassData], pack: Pack, decod
     def run(self: Node, ctx: Context) -> Any:
         raise KinographError(f"the pack {pack} is not imported")
 
+    def unknown(cls: type[Node], old: Mapping[str, Any]) -> Mapping[str, Any]:
+        raise KinographError(f"the pack {pack} is not imported")
+
     outputs = [(output.name, decoder.decode(output.type, classes)) for output in data.outputs]
     returned: Any = NamedTuple(f"{data.kind}Outputs", outputs) if data.named else outputs[0][1]
     run.__annotations__["return"] = returned
@@ -50,12 +59,13 @@ def stand_in(data: KindData, classes: Mapping[str, ClassData], pack: Pack, decod
         space["model_config"] = ConfigDict(defer_build=True, use_attribute_docstrings=False)
         space["model_json_schema"] = classmethod(lambda cls, *how, **more: data.input_schema)
         space["run"] = run
+        space["replacing"] = classmethod(unknown)
 
-    told = data.model_dump(include={"version", "category", "uses", "saves", "temporary", "retries"})
+    told = data.model_dump(include=TOLD)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of inputs called as methods of pydantic's: the pack's author has seen it
         made: type[Node] = types.new_class(data.kind, (Node,), told, fill)
-    made.spec = replace(made.spec, pack=pack)
+    made.spec = replace(made.spec, pack=pack, is_stand_in=True)
     return made
 
 

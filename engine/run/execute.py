@@ -137,7 +137,9 @@ class Execution:
         growth = self._planner.grow()
         if self._alone:
             self._planner.check_alone(growth.plan)
-        yield RunStarted(len(self._planner.graph.order), tuple(step.id for step in growth.plan.runs.values()))
+        graph, runs = self._planner.graph, growth.plan.runs.values()
+        once = {problem.message: problem for problem in reversed(graph.warnings)}
+        yield RunStarted(len(graph.order), tuple(step.id for step in runs), tuple(reversed(once.values())))
         self._announced.update(step.id for step in growth.plan.runs.values())
         self._skip(self._take_up(growth))
         self._deliveries.write()

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 
 LAYERS = {
     "engine": (
-        *("errors", "atomic", "values", "models", "node", "events", "registry", "packs", "catalogue"),
+        *("errors", "atomic", "values", "models", "changes", "node", "events", "registry", "packs", "catalogue"),
         *("document", "graph", "store", "run", "work", "server", "client", "cli"),
     ),
     "engine/packs": ("offers", "annotations", "description", "describe", "asking", "kept", "standin", "gathering"),

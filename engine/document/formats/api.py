@@ -56,8 +56,13 @@ def converted(workflow: Workflow, registry: Registry) -> Workflow:
 
 
 def _converted(entry: NodeEntry, registry: Registry) -> NodeEntry:
-    sockets = kind.spec.inputs if (kind := registry.get(entry.class_type)) else {}
-    inputs = {name: _taken(sockets[name], value) if name in sockets else value for name, value in entry.inputs.items()}
+    if (kind := registry.get(entry.class_type)) is None:
+        return entry
+    sockets, today = kind.spec.inputs, kind.spec.changes.today
+    inputs = {
+        name: _taken(sockets[today(name)], value) if today(name) in sockets else value
+        for name, value in entry.inputs.items()
+    }
     return entry.model_copy(update={"inputs": inputs})
 
 
