@@ -44,6 +44,7 @@ def validate(chosen: Chosen, printing: Printing) -> None:
 def nodes(
     printing: Printing,
     name: Annotated[str, typer.Argument(help="One kind of node, in full.")] = "",
+    schema: Annotated[bool, typer.Option("--schema", help="Write the JSON Schema of workflow files.")] = False,
     nodes: Nodes = [],  # noqa: B006
 ) -> None:
     """List the kinds of node, or describe one: its help, inputs, outputs and JSON schema."""
@@ -54,6 +55,13 @@ def nodes(
         known = registry(nodes)
         for line in problems_of_packs(known):
             print(line, file=sys.stderr)
+        if schema:
+            from engine.document.schema import schema_of
+
+            if name:
+                raise UsageError("--schema is of all kinds of node", hint="kinograph nodes --schema")
+            print(json.dumps(schema_of(known), indent=2))
+            return
         if name and name not in known:
             raise UsageError(f"no kind of node is called '{name}'", hint=suggestion(name, known))
         kinds = [known[name]] if name else list(known.values())
