@@ -1,4 +1,4 @@
-"""Files and folders that are whole or not there, whenever the process or the machine stops."""
+"""Write files and folders so that each is complete or absent, whenever the process or the machine stops."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from pathlib import Path
 
 @contextmanager
 def unfinished(folder: Path, *, prefix: str = ".", suffix: str = ".part") -> Iterator[Path]:
-    """A free name in a folder, for what takes its own name once it is whole; what still has this one then is removed.
+    """A temporary name in a folder, to be renamed once complete; whatever still has it at the end is removed.
 
     Args:
-        folder: made if it isn't there. It has to be where the file will be, so that renaming is one stroke.
+        folder: created if missing. It must be the final folder of the file, so that the rename is atomic.
         prefix: a dot hides it.
-        suffix: what the name ends in.
+        suffix: the end of the name.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{prefix}{uuid.uuid4().hex}{suffix}"
@@ -31,9 +31,9 @@ def unfinished(folder: Path, *, prefix: str = ".", suffix: str = ".part") -> Ite
 
 
 def write(path: Path, data: bytes, *, durable: bool = False) -> None:
-    """Write a file under another name and rename it; its folder is made if it isn't there.
+    """Write a file under a temporary name and rename it; its folder is created if missing.
 
-    `durable` waits until the disk has both the data and the name, so that they outlive a power failure.
+    `durable` waits until both the data and the name are on disk, so that they survive a power failure.
     """
     with unfinished(path.parent) as part:
         with part.open("wb") as file:
@@ -43,28 +43,28 @@ def write(path: Path, data: bytes, *, durable: bool = False) -> None:
                 os.fsync(file.fileno())
         part.replace(path)
     if durable:
-        settle(path.parent)
+        sync_folder(path.parent)
 
 
-def place(file: Path, path: Path) -> None:
-    """Give a file another name on the same file system, at one stroke.
+def rename_noreplace(file: Path, path: Path) -> None:
+    """Rename a file within its file system, atomically and without overwriting.
 
     Raises:
-        FileExistsError: something has that name.
+        FileExistsError: the name is taken.
     """
     try:
         os.link(file, path)
     except FileExistsError:
         raise
-    except OSError:  # a file system without links: the name is taken first, and empty for a moment
+    except OSError:  # a file system without hard links: an empty file reserves the name for a moment
         path.touch(exist_ok=False)
         file.replace(path)
     else:
         file.unlink()
 
 
-def settle(folder: Path) -> None:
-    """See that the names in a folder are on disk; systems that can't open folders do that by themselves."""
+def sync_folder(folder: Path) -> None:
+    """Flush the names in a folder to disk; systems that can't open folders do so by themselves."""
     if os.name != "nt":
         number = os.open(folder, os.O_RDONLY)
         try:

@@ -6,7 +6,7 @@ KinographError           1    whatever else the engine refuses
 ├── WorkflowError        3    the workflow is invalid; `problems` lists all that is wrong with it
 ├── MissingError         4    a model or a file is missing
 ├── NodeError            5    a node failed
-│   └── InputError       5    a node found, while running, that an input is bad
+│   └── InputError       5    a node found an invalid input while running
 └── Cancelled          130    the run was cancelled
 """
 
@@ -36,7 +36,7 @@ class Problem:
 
 
 class KinographError(Exception):
-    """A refusal with a message fit to be shown, the node and input it concerns, and a hint."""
+    """An error with a message fit for users, the node and input it concerns, and a hint."""
 
     exit_code: ClassVar[int] = 1
     problems: tuple[Problem, ...]
@@ -104,7 +104,7 @@ class NodeError(KinographError):
 
 
 class InputError(NodeError):
-    """A node found, while running, that an input is bad."""
+    """A node found an invalid input while running."""
 
 
 class Cancelled(KinographError):
@@ -119,21 +119,21 @@ class Cancelled(KinographError):
 
 
 @contextmanager
-def naming(name: str) -> Iterator[None]:
-    """Where a path is made of a name: raises MissingError for one that no file can have."""
+def path_errors(name: str) -> Iterator[None]:
+    """Turn errors of making or reading a path from a name into MissingError: no file can have that name."""
     try:
         yield
-    except (RuntimeError, ValueError) as error:  # of a `~user` that isn't there, or a zero byte
+    except (RuntimeError, ValueError) as error:  # an unknown `~user`, or a null byte
         raise MissingError(f"'{name}' can't be the name of a file: {error}") from None
     except OSError as error:
         raise MissingError(f"'{name}' can't be read: {error.strerror}") from None
 
 
 def suggestion(name: str, names: Collection[str]) -> str | None:
-    """A hint for a name that isn't among `names`: the nearest of them, or all if they are few."""
-    if len(names) > 1000:  # comparing takes its time, and a file may be wrong in thousands of places
+    """A hint for a name that isn't among `names`: the closest of them, or all if they are few."""
+    if len(names) > 1000:  # comparing is slow, and a file may have thousands of errors
         return None
     by_lower = {other.lower(): other for other in names}
     if near := get_close_matches(name.lower(), by_lower, n=1):
         return f"did you mean '{by_lower[near[0]]}'?"
-    return f"there is {', '.join(sorted(names))}" if 0 < len(names) <= 8 else None
+    return f"available: {', '.join(sorted(names))}" if 0 < len(names) <= 8 else None

@@ -1,4 +1,4 @@
-"""What a run tells, in order, to whoever iterates over it."""
+"""The events of a run, in order, for whoever iterates over it."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ Status = Literal["done", "failed", "cancelled"]
 
 @dataclass(frozen=True, slots=True)
 class RunStarted:
-    """The plan is made: of `nodes` in the workflow, those in `pending` are to run; the rest is held or not needed."""
+    """The plan is ready: of the workflow's `nodes`, those in `pending` will run; the rest are cached or not needed."""
 
     nodes: int
     pending: tuple[str, ...]
     warnings: tuple[Problem, ...] = ()
-    """What the workflow had better not use any more, each thing once."""
+    """What is deprecated or ignored in the workflow, each once."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunExtended:
-    """A list or a choice is known by now: these nodes are to run as well."""
+    """A list or a choice has become known: these nodes will run as well."""
 
     nodes: tuple[str, ...]
 
@@ -43,7 +43,7 @@ class NodeStarted:
 
 @dataclass(frozen=True, slots=True)
 class NodeProgress:
-    """`done` of `total` units; `preview`, if there is one, makes a picture of the state when called."""
+    """`done` of `total` units; `preview`, if given, draws the current state when called."""
 
     node: str
     done: int
@@ -67,12 +67,12 @@ class NodeSaved:
     node: str
     files: tuple[Path, ...]
     temporary: bool = False
-    """Whether they are only for looking at."""
+    """Whether they are only for viewing, and not kept."""
 
 
 @dataclass(frozen=True, slots=True)
 class NodeResult:
-    """What a target gave that saves no files: its outputs by name, each in a few words."""
+    """The outputs of a target that saves no files, by name, each in brief."""
 
     node: str
     outputs: Mapping[str, str]
@@ -80,7 +80,7 @@ class NodeResult:
 
 @dataclass(frozen=True, slots=True)
 class NodeCached:
-    """A node's outputs were held: neither it nor what leads only to it is run."""
+    """A node's outputs came from the cache: neither it nor what only it needs runs."""
 
     node: str
     kind: str
@@ -95,7 +95,7 @@ class NodeFinished:
 
 @dataclass(frozen=True, slots=True)
 class NodeRetried:
-    """A node failed and is run again after `seconds`: for the `attempt`-th time of at most `attempts`."""
+    """A node failed and runs again after `seconds`: attempt `attempt` of at most `attempts`."""
 
     node: str
     problem: Problem
@@ -106,26 +106,26 @@ class NodeRetried:
 
 @dataclass(frozen=True, slots=True)
 class NodeFailed:
-    """A node failed; whatever depends on it is skipped, all else goes on."""
+    """A node failed; what depends on it is skipped, everything else continues."""
 
     node: str
     kind: str
     problem: Problem
     error: str
-    """The class of what was raised: "ValueError", "torch.OutOfMemoryError"."""
+    """The exception's class: "ValueError", "torch.OutOfMemoryError"."""
     exit_code: int
     inputs: Mapping[str, str]
-    """What it was given, each input in a few words."""
+    """Its inputs by name, each in brief."""
     trace: str
     """The Python traceback, for the log."""
 
     @classmethod
     def of(cls, node: str, kind: str, error: BaseException, inputs: Mapping[str, Any]) -> Self:
-        """The event for what a node raised."""
+        """The event for an exception that a node raised."""
         code = error.exit_code if isinstance(error, KinographError) else NodeError.exit_code
-        told = {name: brief(value) for name, value in inputs.items()}
+        in_brief = {name: brief(value) for name, value in inputs.items()}
         trace = "".join(traceback.format_exception(error))
-        return cls(node, kind, problem_of(node, error), _name(type(error)), code, told, trace)
+        return cls(node, kind, problem_of(node, error), _name(type(error)), code, in_brief, trace)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +146,7 @@ class RunFinished:
     cached: int
     """How many nodes' outputs were taken from the cache."""
     timings: Mapping[str, float]
-    """Seconds in `run`, by node, of all that ran to its end."""
+    """Seconds spent in `run`, by node, for the nodes that finished."""
     failures: tuple[NodeFailed, ...]
 
     @property
@@ -174,7 +174,7 @@ Event = (
 
 
 def problem_of(node: str, error: BaseException) -> Problem:
-    """What a node raised, as a problem of it."""
+    """An exception that a node raised, as a problem of that node."""
     if isinstance(error, KinographError):
         return Problem(error.message, node, error.input, error.hint)
     return Problem("".join(traceback.format_exception_only(error)).strip(), node)

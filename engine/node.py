@@ -1,4 +1,4 @@
-"""A node: a frozen pydantic class, built when all of its inputs are there, whose `run` makes the outputs.
+"""A node: a frozen pydantic class, built once all of its inputs are available, whose `run` computes the outputs.
 
     class Repeat(Node, version=1, category="text"):
         \"""Repeat a text.\"""
@@ -42,28 +42,28 @@ Outputs = tuple[Any, ...]
 NOTHING: Mapping[str, Any] = {}
 NO_CHANGES = Changes()
 MayRead = Callable[[Path], bool]
-"""Whether a file of this machine may be read."""
+"""Whether a file on this machine may be read."""
 
 
 def any_file(path: Path) -> bool:
-    """Where all that there is may be read."""
+    """Allow every file to be read."""
     return True
 
 
 class Find(Protocol):
-    """Which files a path stands for, in order; none if it leads nowhere. What may not be read isn't there."""
+    """Finds the files that a path stands for, in order; none if it leads nowhere. Omits those that may not be read."""
 
     def __call__(self, path: Path, may_read: MayRead = any_file, /) -> Sequence[Path]: ...
 
 
 @dataclass(frozen=True, slots=True)
 class FileContents:
-    """Marks a string input that names a file: what enters the cache key is what the file holds."""
+    """Marks a string input that names a file: the file's contents enter the cache key."""
 
     holds: Literal["model", "media", "files"]
     find: Find | None = None
-    """Of "files": finds them. These may be many and large, so what enters the key is not what they hold but which they
-    are and when each was last changed."""
+    """For "files": finds them. They may be many and large, so not their contents enter the key but which files they are
+    and when each was last changed."""
     is_guess: bool = False
     """Whether `find` is not the kind's own, but stands in for that of a pack which isn't imported: what it doesn't find
     may be there all the same."""
@@ -81,17 +81,17 @@ InputFile = Annotated[str, FileContents("media")]
 
 @dataclass(frozen=True, slots=True)
 class FilePrefix:
-    """Marks a string input that the names of the files start with that a kind saves."""
+    """Marks a string input that the names of the kind's saved files start with."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lazy:
-    """Marks an input, one with a default, that is made only if the kind's `wanted` asks for it."""
+    """Marks an input with a default that is computed only if the kind's `wanted` asks for it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Deprecated:
-    """Marks an input, one with a default, that is better not given any more, and says what to do instead."""
+    """Marks an input with a default that workflows should no longer give, and says what to do instead."""
 
     instead: str
 
@@ -117,7 +117,7 @@ def _keep_nothing(name: str, outputs: Outputs, seconds: float) -> None: ...
 
 @dataclass(slots=True)
 class Context:
-    """What a running node may use of the world. `Context()` serves tests: the CPU, models of its own, no listener."""
+    """What a running node may use. `Context()` is for tests: the CPU, models of its own, no listeners."""
 
     device: str = "cpu"
     """A torch device."""
@@ -128,18 +128,19 @@ class Context:
     cores: int = 1
     """How many threads, or processes, may compute at a time."""
     recall: Callable[[str], Outputs | None] = _recall_nothing
-    """What this kind of node kept under a name that tells all that decides it, in this run or an earlier one; None if
-    that is not held any more."""
+    """Returns what this kind of node kept under a name, in this run or an earlier one; None if it is no longer held.
+    The name must state everything that determines the outputs."""
     keep: Callable[[str, Outputs, float], None] = _keep_nothing
-    """Keep a part of the work, which took so many seconds: what is interrupted, or run with other settings, need not
-    begin anew then. What is kept must be storable."""
+    """Keeps a part of the work under a name, with the seconds it took, so that a run that was interrupted, or has other
+    settings, need not start over. The outputs must be storable."""
     may_read: MayRead = any_file
-    """To be asked of a file that is named by what the node reads, a list or a table; what its inputs name may be."""
+    """To be called for each file that is named in a list or table that the node reads; files that its inputs name may
+    be read."""
 
     def progress(self, done: int, total: int, *, unit: str = "step", preview: Preview | None = None) -> None:
         """Report that `done` of `total` units are done; raises `Cancelled` if the run was cancelled.
 
-        `preview` is called only if someone looks, perhaps later and from another thread.
+        `preview` is called only if someone is watching, perhaps later and from another thread.
         """
         if self.cancelled():
             raise Cancelled
@@ -175,7 +176,7 @@ class Input:
 
     @cached_property
     def file(self) -> FileContents | None:
-        """What the file is that this input names, if it names one."""
+        """The mark of this input, if it names a file."""
         marks = [*self.field.metadata, *_metadata(self.field.annotation)]
         return next((mark for mark in marks if isinstance(mark, FileContents)), None)
 
@@ -195,7 +196,7 @@ class Input:
 
     @property
     def deprecated(self) -> str:
-        """What to do instead of giving it, "" if it may be given."""
+        """What to do instead of giving it; "" unless it is deprecated."""
         return next((mark.instead for mark in self.field.metadata if isinstance(mark, Deprecated)), "")
 
     @property
@@ -228,7 +229,7 @@ class Output:
 
     @cached_property
     def validate(self) -> Callable[[Any], Any]:
-        """Returns a value of this output's type (an int as a float); raises pydantic's ValidationError."""
+        """Returns a value as this output's type (an int as a float); raises pydantic's ValidationError."""
         return partial(TypeAdapter(self.type).validator.validate_python, strict=True)
 
 
@@ -247,20 +248,20 @@ class Pack:
 
 @dataclass(frozen=True)
 class Spec:
-    """All that is known of a kind of node without running it."""
+    """All that is known about a kind of node without running it."""
 
     kind: str
     version: int
     category: str
     uses: Uses
-    """What it occupies while it runs: the device's one compute slot, a core, or only the wait for something."""
+    """What it occupies while it runs: the device's one compute slot, a core, or, as it only waits, neither."""
     saves: str
-    """What its output is that is written to the output folder, such as "image", or "": it makes it a target of a run.
-    Kinds that save the same under one name number their files in a row."""
+    """What its output, which is written to the output folder, is, such as "image"; it makes the node a target of a run.
+    "" if it saves nothing. Kinds that save the same under one name number their files in one series."""
     temporary: bool
-    """Whether what it saves is only for looking at, and goes to the folder of temporary files."""
+    """Whether the saved files are only for viewing, and go to the folder of temporary files."""
     retries: int
-    """How often it is run again after an exception that is no `KinographError`, such as a lost connection."""
+    """How often it is retried after an exception other than a `KinographError`, such as a lost connection."""
     help: str
     inputs: Mapping[str, Input]
     outputs: tuple[Output, ...]
@@ -269,11 +270,11 @@ class Spec:
     pack: Pack | None = None
     """The pack that offers it; none if it comes with Kinograph, or a file defines it."""
     is_stand_in: bool = False
-    """Whether the class only stands for that of a pack which isn't imported."""
+    """Whether the class stands in for that of a pack that isn't imported."""
     deprecated: str = ""
-    """What to use instead, if it is better not used any more."""
+    """What to use instead; "" unless it is deprecated."""
     changes: Changes = NO_CHANGES
-    """What became of the inputs of earlier versions."""
+    """What has become of the inputs of earlier versions."""
 
     @cached_property
     def required(self) -> tuple[str, ...]:
@@ -282,7 +283,7 @@ class Spec:
 
     @cached_property
     def named_files(self) -> dict[str, str]:
-        """The files that are used if none is given, by input."""
+        """The default files, by input."""
         files = {name: socket.default for name, socket in self.inputs.items() if socket.holds and not socket.required}
         return {name: file for name, file in files.items() if file is not None}
 
@@ -293,24 +294,24 @@ class Spec:
 
     @cached_property
     def lazy(self) -> tuple[str, ...]:
-        """The inputs that are made only if they are wanted."""
+        """The inputs that are computed only if they are wanted."""
         return tuple(name for name, socket in self.inputs.items() if socket.lazy)
 
     @cached_property
     def dynamic(self) -> bool:
-        """Whether what it is linked to, or what is linked to it, may depend on values: on lists and choices."""
+        """Whether its links, or links to it, may depend on values, through lists or choices."""
         items = [socket.item for socket in self.inputs.values()] + [output.item for output in self.outputs]
         return bool(self.lazy) or any(item is not None for item in items)
 
     @cached_property
     def storable(self) -> bool:
-        """Whether what it gives can be kept on disk, as far as its types tell."""
+        """Whether its outputs can be kept on disk, judging by their types."""
         kinds = [output.item or output.type for output in self.outputs]
         return all(kind.storable for kind in kinds if isinstance(kind, type) and issubclass(kind, Value))
 
     @cached_property
     def has_deprecated(self) -> bool:
-        """Whether it, or one of its inputs, is better not used any more."""
+        """Whether it or one of its inputs is deprecated."""
         return bool(self.deprecated) or any(socket.deprecated for socket in self.inputs.values())
 
     def slot(self, slot: int | str) -> int | None:
@@ -320,7 +321,7 @@ class Spec:
         return next((index for index, output in enumerate(self.outputs) if output.name == slot), None)
 
     def outputs_of(self, returned: Any) -> tuple[Any, ...]:
-        """What `run` returned, as one value for each output; raises pydantic's ValidationError."""
+        """What `run` returned, as one value per output; raises pydantic's ValidationError."""
         if not self.named:
             return (self.outputs[0].validate(returned),)
         return tuple(output.validate(getattr(returned, output.name)) for output in self.outputs)
@@ -340,7 +341,7 @@ def name_of(annotation: Any) -> str:
 
 @cache
 def item_of(annotation: Any) -> Any:
-    """The type of a list's items (`Image` of `tuple[Image, ...]`), None if it is no list."""
+    """The type of a list's items (`Image` for `tuple[Image, ...]`), None if it isn't a list."""
     if get_origin(annotation) is tuple and (args := get_args(annotation))[1:] == (Ellipsis,):
         return args[0]
     return None
@@ -348,7 +349,7 @@ def item_of(annotation: Any) -> Any:
 
 @cache
 def linkable(output: Any, input: Any) -> bool:
-    """Whether an output may be linked to an input: as `fits`, also item by item, to or from a list."""
+    """Whether an output may be linked to an input: like `fits`, and also item by item, to or from a list."""
     outputs, inputs = ({bare, item_of(bare)} - {None} for bare in (output, input))
     return any(fits(given, taken) for given in outputs for taken in inputs)
 
@@ -396,13 +397,13 @@ class Node(BaseModel):
         if temporary and not saves:
             raise TypeError(f"{cls.__name__} saves nothing that could be temporary")
         about = inspect.cleandoc(cls.__doc__ or "")
-        come = {old: (new,) if isinstance(new, str) else tuple(new) for old, new in replaced.items()}
-        told = Spec(cls.__name__, version, category, uses, saves, temporary, retries, about, {}, (), named=False)
-        cls.spec = replace(told, deprecated=deprecated, changes=Changes(dict(renamed), dict(removed), come))
+        by = {old: (new,) if isinstance(new, str) else tuple(new) for old, new in replaced.items()}
+        spec = Spec(cls.__name__, version, category, uses, saves, temporary, retries, about, {}, (), named=False)
+        cls.spec = replace(spec, deprecated=deprecated, changes=Changes(dict(renamed), dict(removed), by))
 
     @classmethod
     def __pydantic_init_subclass__(cls, **told: Any) -> None:
-        """Complete the spec, now that the fields are known; `told` is in it already."""
+        """Complete the spec, now that the fields are known; the class keywords are in it already."""
         inputs = {name: Input(name, _bare(info.annotation), info) for name, info in cls.model_fields.items()}
         outputs, named = _outputs(cls)
         if cls.spec.saves and any(output.type not in (Media, Files, Folder) for output in outputs[:1]):
@@ -415,20 +416,20 @@ class Node(BaseModel):
 
     @classmethod
     def wanted(cls, given: Mapping[str, Any]) -> Collection[str]:
-        """Which of the lazy inputs `run` will read, told by all other inputs, which are plain values."""
+        """Which of the lazy inputs `run` will read, given all other inputs, which are plain values."""
         return cls.spec.lazy
 
     @classmethod
     def replacing(cls, old: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Inputs of today, as JSON values, for the constants that a workflow gives to some of the replaced ones.
+        """Convert the constants that an old workflow gives to replaced inputs into present inputs, as JSON values.
 
-        Whatever it raises is told as what is wrong with them.
+        `old` holds at least one of them. Any exception is reported as a problem of the workflow.
         """
         raise NotImplementedError
 
     @abstractmethod
     def run(self, ctx: Context) -> Any:
-        """Make the outputs. Equal inputs must give equal outputs, and nothing received may be changed in place."""
+        """Compute the outputs. Equal inputs must give equal outputs, and no input may be changed in place."""
 
 
 def _outputs(cls: type[Node]) -> tuple[tuple[Output, ...], bool]:

@@ -1,4 +1,4 @@
-"""What flows on links, besides plain `str`, `int`, `float` and `bool`.
+"""The values that flow on links, besides plain `str`, `int`, `float` and `bool`.
 
 Each value knows how many bytes it holds and, where it can be stored, its safetensors form. Values are shared by
 reference between nodes and the cache: whoever receives one must not change it in place.
@@ -28,7 +28,7 @@ Words = Mapping[str, tuple[str, ...]]
 """Words by vocabulary slot, such as {"subject": ("snail",)}."""
 
 REFERENCE_BYTES = 1024
-"""What a value without arrays is taken to weigh."""
+"""The assumed size of a value without arrays."""
 
 
 class Value:
@@ -39,10 +39,10 @@ class Value:
     storable: ClassVar[bool] = True
     """Whether the value can be written to disk; others live in memory only."""
     framework: ClassVar[Literal["pt", "np"]] = "pt"
-    """What `from_tensors` wants its arrays to be: torch tensors, or numpy arrays where torch isn't needed."""
+    """What `from_tensors` takes: torch tensors, or numpy arrays where torch isn't needed."""
 
     def __str__(self) -> str:
-        """The value in a few words."""
+        """The value in brief."""
         return f"{type(self).__name__} of {self.nbytes:,} bytes"
 
     @property
@@ -70,7 +70,7 @@ class Value:
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Any], metadata: Mapping[str, str]) -> Self:
-        """The value whose `to_tensors` gave these."""
+        """The value whose `to_tensors` returned these."""
         raise NotImplementedError(f"{cls.__name__} is not storable")
 
     @classmethod
@@ -110,7 +110,7 @@ BRIEF = 80
 
 
 def brief(value: Any) -> str:
-    """A value or a constant in a few words, for messages."""
+    """A short description of a value or a constant, for messages."""
     if isinstance(value, Value):
         return str(value)
     text = repr(value)
@@ -253,8 +253,8 @@ class Vocabulary(Value):
         return REFERENCE_BYTES
 
     def to_tensors(self) -> tuple[Mapping[str, Array], dict[str, str]]:
-        told = {"slots": self.slots, "required": self.required, "phrases": self.phrases}
-        return {}, {name: json.dumps(dict(words)) for name, words in told.items()}
+        fields = {"slots": self.slots, "required": self.required, "phrases": self.phrases}
+        return {}, {name: json.dumps(dict(words)) for name, words in fields.items()}
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Any], metadata: Mapping[str, str]) -> Self:
@@ -361,8 +361,8 @@ class Table(Value):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Folder(Value):
-    """Files that are saved together, in a folder of their own, one after the other: so many that they are made only as
-    they are written.
+    """Files that are saved together in a folder of their own, one after another: so many that each is made only when it
+    is written.
     """
 
     storable: ClassVar[bool] = False
@@ -370,9 +370,9 @@ class Folder(Value):
     prefix: str
     """What the folder's name starts with; may name folders below the output folder."""
     files: Mapping[str, Callable[[Path], object]]
-    """By path within the folder, in order: writes the file to the path that it is given, or nothing."""
+    """By path within the folder, in order: writes the file to the path that it is given, or writes nothing."""
     identity: str
-    """Equal for folders of equal files: one that was begun is gone on with."""
+    """Equal for folders of equal files, so that one that was interrupted is resumed."""
 
     def __str__(self) -> str:
         return f"Folder of {len(self.files):,} files"

@@ -22,7 +22,7 @@ Seed = Annotated[int, Field(ge=0, lt=2**64, json_schema_extra={"widget": "seed"}
 
 
 def _inside(prefix: str) -> str:
-    """Pass on a prefix that stays within the output folder on every system."""
+    """Normalise a file prefix; raises ValueError if it leaves the output folder, or isn't valid, on some system."""
     path = PurePosixPath(prefix)
     if not path.name or prefix.endswith("/"):
         raise ValueError("a file name is needed, such as 'kinograph' or 'folder/kinograph'")

@@ -1,4 +1,4 @@
-"""Loading models with libraries that say much: quietly, and with errors that tell what to do."""
+"""Loading models quietly, and with errors that say what to do."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from engine.errors import MissingError
 
 @contextmanager
 def loading(source: str, hint: str) -> Iterator[None]:
-    """Load quietly what a source string names; raises MissingError, with the hint, where it can't be loaded."""
+    """Silence libraries while they load `source`; turns their errors into a MissingError with the hint."""
     from safetensors import SafetensorError
 
     try:
@@ -23,7 +23,7 @@ def loading(source: str, hint: str) -> Iterator[None]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Hold back the bars and the advice with which libraries accompany loading; errors still come as exceptions."""
+    """Suppress the progress bars and warnings that libraries emit while loading; errors are still raised."""
     from diffusers.utils import logging as diffusers_logging
     from transformers.utils import logging as transformers_logging
 

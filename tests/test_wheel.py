@@ -27,6 +27,7 @@ def test_the_wheel_carries_workflows_models_and_the_editor(tmp_path: Path) -> No
     shipped |= {path.relative_to(sources).as_posix() for path in sources.glob("*/py.typed")}
     shipped |= {path.relative_to(sources).as_posix() for path in (sources / EDITOR).rglob("*") if path.is_file()}
     assert any(name.endswith(".js") for name in shipped)
+    shipped |= {"kinograph/py.typed", "kinograph/kinds.pyi"}
     assert shipped <= set(ZipFile(wheel).namelist())
 
     subprocess.run([*pip, "install", "--no-deps", "--target", str(tmp_path / "site"), str(wheel)], check=True)

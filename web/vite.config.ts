@@ -6,7 +6,7 @@ import { defineConfig } from "vitest/config";
 
 const server = "http://127.0.0.1:8188";
 
-/** A compressed copy beside each file that has much to gain: the server sends that one. */
+/** Writes a compressed copy beside each file that benefits; the server sends it instead. */
 function compressed(folder: string) {
   return {
     name: "compressed",

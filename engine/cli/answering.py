@@ -1,4 +1,4 @@
-"""Errors as messages and exit codes."""
+"""Report errors as messages and exit codes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def answering(printing: Printing) -> Iterator[None]:
         raise typer.Exit(error.exit_code) from None
     except (typer.Exit, BrokenPipeError):
         raise
-    except Exception as error:  # noqa: BLE001 - the last resort: a fault of Kinograph's own, or of a node file's
+    except Exception as error:  # noqa: BLE001 - the last resort, for a fault of Kinograph or of a node file
         if printing.debug:
             traceback.print_exc()
         wrapped = KinographError(f"{type(error).__name__}: {error}", hint="--debug shows where")
@@ -36,7 +36,7 @@ def answering(printing: Printing) -> Iterator[None]:
 
 
 def _show(error: KinographError, as_json: bool) -> None:
-    """All of an error's problems, a line each: as JSON on standard output, else on standard error."""
+    """Print all of an error's problems, one per line: as JSON on standard output, else on standard error."""
     if as_json:
         problems = [asdict(problem) for problem in error.problems]
         print(json.dumps({"event": "error", "exit_code": error.exit_code, "problems": problems}))

@@ -1,4 +1,4 @@
-"""Showing a run: a live board on a terminal, plain lines elsewhere, or a JSON object a line for programs."""
+"""Show a run: as a live board on a terminal, plain lines elsewhere, or a JSON object per line for programs."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ from engine.events import (
 from engine.run.reporter import Reporter
 
 LINES_SECONDS = 5.0
-"""How often plain lines tell of one node's progress."""
+"""How often plain lines report one node's progress."""
 TAIL = 300
-"""Letters of a text being written that the board shows."""
+"""Characters of a text being written that the board shows."""
 
 
 class Labels(dict[str, str]):
-    """What to call nodes, by id; one that runs for the items of a list is called after it, with a number."""
+    """Labels of nodes, by id; where a node runs for an item of a list, its label has the item's number."""
 
     def __missing__(self, node: str) -> str:
         name, index = split_id(node)
@@ -50,10 +50,10 @@ class Labels(dict[str, str]):
 
 
 def reporter(labels: Mapping[str, str], *, as_json: bool, debug: bool) -> Reporter:
-    """What fits where the output goes.
+    """The reporter that suits the output.
 
     Args:
-        labels: what to call the nodes, by id.
+        labels: the labels of the nodes, by id.
         as_json: JSON lines on standard output, whatever it is.
         debug: show the Python traceback of a node that fails.
     """
@@ -89,7 +89,7 @@ class Json:
 
 
 class Lines:
-    """A line for what begins and ends, and now and then for what takes long, on standard error."""
+    """A line when something starts or ends, and now and then while it takes long, on standard error."""
 
     def __init__(self, labels: Mapping[str, str], debug: bool) -> None:
         self._labels = labels
@@ -132,7 +132,7 @@ class Lines:
 
 
 class Board:
-    """A row for each thing under way, below the lines of what is done, on a terminal."""
+    """A row for everything in progress, below the lines for what is done, on a terminal."""
 
     def __init__(self, console: Console, labels: Mapping[str, str], debug: bool) -> None:
         self._labels = labels
@@ -176,7 +176,7 @@ class Board:
                 self._update(node, done, total, unit)
             case NodeText(node, text):
                 self._texts[node] = self._texts.get(node, "") + text
-            case NodeFinished(node) | NodeFailed(node) if node in self._rows:  # what is fetched has no row
+            case NodeFinished(node) | NodeFailed(node) if node in self._rows:  # a fetched node has no row
                 self._remove(node)
         for line in told(event, self._labels, self._texts, self._debug):
             self._progress.console.print(Text(line, style=_style(event)))
@@ -207,7 +207,7 @@ class _Rows(Progress):
 
 
 class Pace:
-    """How far something is, how fast it goes and what is left of it, by the clock since its first report."""
+    """Progress, speed and time left, measured since the first report."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -251,7 +251,7 @@ def duration(seconds: float) -> str:
 
 
 class Throttle:
-    """Lets one report by each name pass in so many seconds."""
+    """Lets one report per name pass in so many seconds."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -266,7 +266,7 @@ class Throttle:
 
 
 def told(event: Event, labels: Mapping[str, str], texts: dict[str, str], debug: bool) -> list[str]:
-    """The lines that stay of an event; a text that a node wrote is told, and let go, when the node is done."""
+    """The lines to print for an event; a text that a node wrote is printed, and dropped, when the node is done."""
     match event:
         case RunStarted():
             return [f"warning: {problem}" for problem in event.warnings]

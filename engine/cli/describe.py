@@ -1,4 +1,4 @@
-"""What a kind of node is, for people (text) and for programs (JSON data)."""
+"""Describe kinds of node as text."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from engine.registry import Registry
 
 LIMITS = {"minimum": "≥ {}", "exclusiveMinimum": "> {}", "maximum": "≤ {}", "exclusiveMaximum": "< {}"} | {
     "multipleOf": "a multiple of {}",
-    "maxLength": "at most {} letters",
-    "minLength": "at least {} letters",
+    "maxLength": "at most {} characters",
+    "minLength": "at least {} characters",
 }
 
 
@@ -29,12 +29,12 @@ def in_short(kinds: Iterable[type[Node]]) -> str:
 
 
 def problems_of_packs(registry: Registry) -> list[str]:
-    """A line for each pack that can't be used."""
+    """A warning for each pack that can't be used."""
     return [f"warning: {offer} {offer.problem}" for offer in registry.packs if offer.problem]
 
 
 def in_full(kind: type[Node]) -> str:
-    """All that there is to know of a kind, as a page of text."""
+    """Everything about a kind, as a page of text."""
     spec, properties = kind.spec, kind.model_json_schema()["properties"]
     about = [spec.category or "other", f"version {spec.version}", *([f"of the pack {spec.pack}"] if spec.pack else [])]
     lines = [f"{spec.kind} ({', '.join(about)})", "", spec.help, ""]
@@ -47,7 +47,7 @@ def in_full(kind: type[Node]) -> str:
 
 
 def _in_line(kind: type[Node]) -> str:
-    """The first line of its help, the pack that it is of, and whether it is better not used."""
+    """The first line of its help, its pack, and whether it is deprecated."""
     marks = [str(kind.spec.pack)] if kind.spec.pack else []
     marks += ["deprecated"] if kind.spec.deprecated else []
     return kind.spec.help.partition("\n")[0] + (f"  [{', '.join(marks)}]" if marks else "")

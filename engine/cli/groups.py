@@ -1,4 +1,4 @@
-"""Options that belong together, as one value: a command takes a frozen dataclass whose fields are its options."""
+"""Group options that belong together: a command takes a frozen dataclass whose fields are options."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Returned = TypeVar("Returned")
 
 
 def with_groups(command: Callable[..., Returned]) -> Callable[..., Returned]:
-    """The command as typer is to see it: the fields of each dataclass that it takes in the dataclass's place."""
+    """The command as typer needs it: each dataclass among its parameters is replaced by the dataclass's fields."""
     hints = get_type_hints(command, include_extras=True)
     taken = inspect.signature(command).parameters
     groups: dict[str, tuple[type[Any], list[str]]] = {}

@@ -1,4 +1,4 @@
-"""The commands that compute nothing: `validate`, `nodes`, `models`, `cache`, `workflows`."""
+"""The commands that compute nothing: `validate`, `export`, `nodes`, `models`, `cache`, `workflows`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import typer
 from engine.cli.answering import answering
 from engine.cli.groups import with_groups
 from engine.cli.interrupts import Interrupts
-from engine.cli.options import CacheFolder, Changes, Chosen, Nodes, Printing, registry
+from engine.cli.options import CacheFolder, Changes, Chosen, Debug, Nodes, Printing, registry
 from engine.errors import MissingError, UsageError, suggestion
 from engine.store.sizes import human_size, parsed_size
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @with_groups
 def validate(chosen: Chosen, printing: Printing) -> None:
-    """Check a workflow without running it; tells all that is wrong with it."""
+    """Check a workflow without running it, and report everything that is wrong with it."""
     with answering(printing):
         from engine.graph.check import check
 
@@ -41,9 +41,27 @@ def validate(chosen: Chosen, printing: Printing) -> None:
 
 
 @with_groups
+def export(
+    chosen: Chosen,
+    *,
+    python: Annotated[bool, typer.Option("--python", help="As code that builds it, by `kinograph.Graph`.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Write a workflow, with the inputs that were set, as JSON or as Python code."""
+    with answering(Printing(debug=debug)):
+        from engine.cli.export import python_code
+
+        document = chosen.read()
+        if python:
+            print(python_code(document, [str(path.absolute()) for path in chosen.nodes]).rstrip())
+        else:
+            print(json.dumps(document.document(), indent=2, ensure_ascii=False))
+
+
+@with_groups
 def nodes(
     printing: Printing,
-    name: Annotated[str, typer.Argument(help="One kind of node, in full.")] = "",
+    name: Annotated[str, typer.Argument(help="A kind of node to describe in full.")] = "",
     schema: Annotated[bool, typer.Option("--schema", help="Write the JSON Schema of workflow files.")] = False,
     nodes: Nodes = [],  # noqa: B006
 ) -> None:
@@ -77,21 +95,21 @@ def models(
     changes: Changes,
     printing: Printing,
     file: Annotated[
-        str, typer.Argument(metavar="[FILE]", help="A workflow, to list what it needs, or a model's source.")
+        str, typer.Argument(metavar="[FILE]", help="A workflow, to list the models it needs, or a model's source.")
     ] = "",
-    fetch: Annotated[bool, typer.Option("--fetch", help="Fetch what is not here.")] = False,
+    fetch: Annotated[bool, typer.Option("--fetch", help="Fetch those that are not on this machine.")] = False,
 ) -> None:
-    """List the models that are here, or those that a workflow needs, and fetch them."""
+    """List the models on this machine, or those that a workflow needs, and fetch them."""
     with answering(printing), Interrupts() as interrupts:
         from engine.cli.console import reporter
         from engine.models import can_fetch, find
-        from engine.models.listing import here
+        from engine.models.listing import local_models
         from engine.run.preparing import fetch_models
 
         if not file:
             if fetch:
-                raise UsageError("--fetch needs a workflow or a model", hint="kinograph models FILE --fetch")
-            found: Mapping[str, Path | None] = here()
+                raise UsageError("--fetch needs a workflow or a model", hint="write kinograph models FILE --fetch")
+            found: Mapping[str, Path | None] = local_models()
         else:
             base: Path | None = None
             needed: Mapping[str, tuple[Socket, ...]] = {file: ()}
@@ -104,7 +122,7 @@ def models(
             found = {source: find(source, base=base) for source in needed}
         for source, path in found.items():
             row = {"source": source, "path": path and str(path)}
-            print(json.dumps(row) if printing.as_json else f"{source}\t{path or 'not here'}")
+            print(json.dumps(row) if printing.as_json else f"{source}\t{path or 'not on this machine'}")
         if None in found.values():
             raise typer.Exit(MissingError.exit_code)
 
@@ -113,7 +131,9 @@ def models(
 def cache(
     kept: CacheFolder,
     printing: Printing,
-    trim: Annotated[str, typer.Option(metavar="SIZE", help="Remove what is worth least until the rest fits.")] = "",
+    trim: Annotated[
+        str, typer.Option(metavar="SIZE", help="Remove the least valuable results until the rest fit.")
+    ] = "",
     clear: Annotated[bool, typer.Option("--clear", help="Remove everything.")] = False,
 ) -> None:
     """Show what is kept between runs, and remove some or all of it."""

@@ -1,4 +1,4 @@
-"""What Ctrl-C does."""
+"""Handle Ctrl-C."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from engine.run.cancelling import Cancellation
 
 
 class Interrupts(Cancellation):
-    """What Ctrl-C does: the first ends what is under way in good order, the second ends the process."""
+    """Handles Ctrl-C: the first cancels what is in progress in an orderly way, the second ends the process."""
 
     def __enter__(self) -> Interrupts:
         self._before = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -23,12 +23,12 @@ class Interrupts(Cancellation):
             signal.signal(number, handler)
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
-        if self.stopped:
+        if self.cancelled:
             if sys.stderr.isatty():
                 os.write(2, b"\x1b[?25h")  # the progress board has hidden the cursor
             os._exit(Cancelled.exit_code)
-        self.stopped = True
+        self.cancelled = True
         if self.execution is None:
             raise Cancelled
-        os.write(2, b"\nending the run; once more to end it at once\n")
+        os.write(2, b"\ncancelling the run; press Ctrl-C again to stop at once\n")
         self.execution.cancel()

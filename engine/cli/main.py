@@ -1,7 +1,7 @@
 """The command `kinograph`: run, check and describe workflows, nodes and models.
 
-Results go to standard output, all else to standard error. The exit codes are those of `engine.errors`. What takes long
-to import is imported by the command that needs it, so that `--help` is there at once.
+Results go to standard output, everything else to standard error. The exit codes are those of `engine.errors`. Slow
+imports are left to the commands that need them, so that `--help` appears at once.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from engine.cli.inspect import cache, models, nodes, validate, workflows
+from engine.cli.inspect import cache, export, models, nodes, validate, workflows
 from engine.cli.new_pack import new_pack
 from engine.cli.run import run, sweep
 from engine.cli.serve import serve
@@ -32,10 +32,10 @@ def about(version: Annotated[bool, typer.Option("--version", help="Show the vers
         raise typer.Exit
 
 
-for command in (run, sweep, serve, validate, nodes, models, cache, workflows, new_pack):
+for command in (run, sweep, serve, validate, export, nodes, models, cache, workflows, new_pack):
     app.command()(command)
 
 
 def main() -> None:
-    """The command line; ends the process."""
+    """Run the command line; ends the process."""
     app()

@@ -1,4 +1,4 @@
-"""The options and arguments that several commands take, in groups of those that belong together."""
+"""The options and arguments that several commands take, in groups."""
 
 from __future__ import annotations
 
@@ -26,22 +26,23 @@ Set = Annotated[
     ),
 ]
 Out = Annotated[Path, typer.Option(metavar="DIR", help="The folder that files are saved to.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the Python traceback of an error.")]
 Device = Annotated[
-    str, typer.Option(help="Where models compute: cpu, cuda, cuda:1, mps; by default the best there is.")
+    str, typer.Option(help="Where models compute: cpu, cuda, cuda:1, mps; by default the best available.")
 ]
 
 
 @dataclass(frozen=True)
 class Printing:
-    """How a command answers."""
+    """How a command prints its results."""
 
     as_json: Annotated[bool, typer.Option("--json", help="Write JSON on standard output, for programs.")] = False
-    debug: Annotated[bool, typer.Option("--debug", help="Show the Python traceback of an error.")] = False
+    debug: Debug = False
 
 
 @dataclass(frozen=True)
 class Changes:
-    """What a workflow is given beside what stands in it."""
+    """Changes to a workflow, and further kinds of node for it."""
 
     settings: Set = field(default_factory=list)
     nodes: Nodes = field(default_factory=list)
@@ -66,7 +67,7 @@ class Chosen(Changes):
         str,
         typer.Argument(
             metavar="FILE",
-            help="A workflow file, a PNG or MP4 that carries one, the name of a shipped one, or - for standard input.",
+            help="A workflow file, a PNG or MP4 that contains one, the name of a shipped one, or - for standard input.",
             show_default=False,
         ),
     ] = field(kw_only=True)
@@ -87,22 +88,24 @@ class CacheFolder:
 
 @dataclass(frozen=True)
 class CacheOptions(CacheFolder):
-    """Where results are kept, and what they may take."""
+    """Where results are kept, and how much room they may take."""
 
     cache_device: Annotated[
-        str, typer.Option(metavar="SIZE", help="What models and results may take on a GPU; by default most of it.")
+        str, typer.Option(metavar="SIZE", help="GPU memory for models and results; by default most of it.")
     ] = ""
     cache_host: Annotated[
         str,
-        typer.Option(metavar="SIZE", help="What results may take in memory; by default a quarter of the machine's."),
+        typer.Option(metavar="SIZE", help="Memory for results; by default a quarter of the machine's."),
     ] = ""
     cache_disk: Annotated[
         str,
-        typer.Option(metavar="SIZE", help="What results may take on disk, such as 20GB; by default a quarter of it."),
+        typer.Option(
+            metavar="SIZE", help="Disk space for results, such as 20GB; by default a quarter of what is free."
+        ),
     ] = ""
 
     def limits(self) -> CacheLimits:
-        """The same in bytes; raises UsageError for what is no size."""
+        """The limits in bytes; raises UsageError for an invalid size."""
         from engine.run.session import CacheLimits
 
         sizes = {"--cache-device": self.cache_device, "--cache-host": self.cache_host, "--cache-disk": self.cache_disk}
@@ -127,14 +130,14 @@ class RunOptions(CacheOptions):
         return replace(super().limits(), keep=not self.no_cache)
 
     def chosen_device(self) -> str:
-        """The device asked for, or the best that there is."""
+        """The device asked for, or the best available."""
         from engine.run import devices
 
         return devices.checked(self.device) if self.device else devices.best()
 
 
 def registry(files: list[Path]) -> Registry:
-    """All kinds of node, with those of Python files."""
+    """All kinds of node, including those of Python files."""
     from nodes import registry
 
     return registry(files)

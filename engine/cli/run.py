@@ -27,22 +27,22 @@ def run(
         str, typer.Option("--until", metavar="NODE", help="Run this node and what it needs, and nothing else.")
     ] = "",
     only: Annotated[
-        str, typer.Option("--only", metavar="NODE", help="Run this node alone, on what earlier runs have kept for it.")
+        str, typer.Option("--only", metavar="NODE", help="Run this node alone, on results that earlier runs have kept.")
     ] = "",
     options: RunOptions,
     printing: Printing,
 ) -> None:
-    """Run a workflow, save its files, and write their paths.
+    """Run a workflow, save its files, and print their paths.
 
-    What was computed before, by any run, is taken from the cache. Ctrl-C ends the run before its next step; all that is
-    finished by then is kept for the next one. With --until or --only, what the node gives is written if it saves no
+    Results that any earlier run computed come from the cache. Ctrl-C cancels the run before its next step; everything
+    finished by then is kept for the next one. With --until or --only, the node's outputs are printed if it saves no
     files.
     """
     with answering(printing), Interrupts() as interrupts:
         from engine.cli.console import reporter
         from engine.events import NodeSaved
-        from engine.run.preparing import ready
-        from engine.run.session import events_of, open_session
+        from engine.run.preparing import runnable_graph
+        from engine.run.session import open_session, stream_events
 
         if not printing.debug:
             quiet_libraries()
@@ -56,10 +56,10 @@ def run(
         answers: list[str] = []
         try:
             with reporter(_labels(document), as_json=printing.as_json, debug=printing.debug) as shown:
-                graph = ready(document, shown, interrupts, [target] if target else None)
+                graph = runnable_graph(document, shown, interrupts, [target] if target else None)
                 with open_session(limits, device) as session:
                     execution = session.execution(graph, options.out, alone=bool(only))
-                    for event in events_of(execution, shown, interrupts):
+                    for event in stream_events(execution, shown, interrupts):
                         if isinstance(event, NodeSaved):
                             answers += map(str, event.files)
                 answers += [str(value) for outputs in execution.results.values() for value in outputs]
@@ -75,22 +75,22 @@ def sweep(
     axis: Annotated[
         list[str],
         typer.Option(
-            "--axis", metavar="INPUT=A,B,C", help="An input, and the values that it takes; give one or several axes."
+            "--axis", metavar="INPUT=A,B,C", help="An input and the values to try; may be given several times."
         ),
     ],
     options: RunOptions,
     printing: Printing,
 ) -> None:
-    """Run a workflow with every combination of several inputs' values.
+    """Run a workflow with every combination of values for some of its inputs.
 
-    What combinations share is computed once; one that fails costs no other. A labelled contact sheet and a table (CSV)
-    are saved with their files, and their paths written.
+    What combinations share is computed once; if one fails, the others still run. A labelled contact sheet and a table
+    (CSV) are saved with their files, and their paths printed.
     """
     with answering(printing), Interrupts() as interrupts:
         from engine.cli.console import Labels, reporter
-        from engine.run.preparing import ready
-        from engine.run.session import events_of, open_session
-        from engine.run.sweep import Axis, combinations, in_short, joined, note, outcomes, save
+        from engine.run.preparing import runnable_graph
+        from engine.run.session import open_session, stream_events
+        from engine.run.sweep import Axis, combinations, joined, label_of, outcomes, record, save
 
         if not printing.debug:
             quiet_libraries()
@@ -99,18 +99,18 @@ def sweep(
         document = chosen.read()
         made = combinations(document, axes, by_command=True)
         device = options.chosen_device()
-        names = {f"{part}:": in_short(axes, values) for part, values in enumerate(made)}
+        names = {f"{part}:": label_of(axes, values) for part, values in enumerate(made)}
         own = _labels(document)
         labels = Labels(
             {f"{part}{node}": f"{label}, {name}" for part, name in names.items() for node, label in own.items()}
         )
         with reporter(labels, as_json=printing.as_json, debug=printing.debug) as shown:
-            graph = joined([ready(one, shown, interrupts, None) for one in made.values()])
+            graph = joined([runnable_graph(one, shown, interrupts, None) for one in made.values()])
             ends = outcomes(graph, made)
             with open_session(limits, device) as session:
                 execution = session.execution(graph, options.out)
-                for event in events_of(execution, shown, interrupts):
-                    note(ends, event)
+                for event in stream_events(execution, shown, interrupts):
+                    record(ends, event)
         sheet, table = save(axes, ends, options.out)
         saved = {"event": "sweep", "sheet": str(sheet), "table": str(table)}
         print(json.dumps(saved) if printing.as_json else f"{sheet}\n{table}")
@@ -118,7 +118,7 @@ def sweep(
 
 
 def _labels(document: Document) -> Labels:
-    """What to call the nodes: their titles, or else their kinds, with the ids that `--set` takes."""
+    """The labels of the nodes: their titles, or else their kinds, with the ids that `--set` takes."""
     from engine.cli.console import Labels
 
     graph = document.prepared.flat.graph

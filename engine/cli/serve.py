@@ -24,27 +24,27 @@ class Listening:
     host: Annotated[str, typer.Option(help="The address to listen on; one that others can reach needs a token.")] = (
         "127.0.0.1"
     )
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any that is free.")] = 8188
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The port to listen on; 0 takes any free one.")] = 8188
     token: Annotated[
-        str, typer.Option(envvar="KINOGRAPH_TOKEN", help="What every request must show; better given by the variable.")
+        str, typer.Option(envvar="KINOGRAPH_TOKEN", help="The token that requests need; better set by the variable.")
     ] = ""
     allow_host: Annotated[
-        list[str], typer.Option("--allow-host", metavar="NAME", help="A name that the server is known by.")
+        list[str], typer.Option("--allow-host", metavar="NAME", help="A further host name of the server.")
     ] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class FolderOptions:
-    """The only folders that requests and workflows can reach, and the server's own."""
+    """The only folders that requests and workflows can access, and the server's own."""
 
-    input: Annotated[Path, typer.Option("--input", metavar="DIR", help="The folder of what workflows read.")] = Path(
+    input: Annotated[Path, typer.Option("--input", metavar="DIR", help="The folder that workflows read from.")] = Path(
         "input"
     )
     out: Out = Path("output")
-    models: Annotated[Path, typer.Option(metavar="DIR", help="The folder of models.")] = Path("models")
+    models: Annotated[Path, typer.Option(metavar="DIR", help="The folder for models.")] = Path("models")
     data: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="The folder of queue, history and saved workflows.", show_default=False),
+        typer.Option(metavar="DIR", help="The folder for the queue, history and saved workflows.", show_default=False),
     ] = None
 
     def folders(self) -> Folders:
@@ -57,15 +57,16 @@ class FolderOptions:
 
 @dataclass(frozen=True)
 class WorkerOptions:
-    """Where jobs are computed, and what they may take."""
+    """Where jobs run, and what they may take."""
 
     device: Annotated[
-        list[str], typer.Option("--device", help="Where jobs are computed, a worker for each; by default every GPU.")
+        list[str], typer.Option("--device", help="A device to run jobs on, with its own worker; by default every GPU.")
     ] = field(default_factory=list)
     memory: Annotated[
-        str, typer.Option(metavar="SIZE", help="What a worker may take in memory; by default nine tenths of it.")
+        str,
+        typer.Option(metavar="SIZE", help="Memory for a worker; by default nine tenths of the machine's."),
     ] = ""
-    stall: Annotated[float, typer.Option(min=1, help="Seconds that a job may give no sign of progress.")] = 1800.0
+    stall: Annotated[float, typer.Option(min=1, help="Seconds that a job may go without progress.")] = 1800.0
     nodes: Nodes = field(default_factory=list)
 
 
@@ -75,8 +76,8 @@ def serve(
 ) -> None:
     """Open the editor in the browser, and run jobs for it and for ComfyUI's clients.
 
-    Jobs wait in a queue on disk: whatever ends the server, they are still there when it starts again, and those that
-    were interrupted go on from what they had stored.
+    Jobs wait in a queue on disk: however the server ends, they are still there when it starts again, and interrupted
+    jobs continue from what they had stored.
     """
     with answering(printing):
         from engine.run import devices

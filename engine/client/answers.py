@@ -157,7 +157,7 @@ class Checked(Answer):
     missing: tuple[Problem, ...] = ()
     """The models and files that aren't there."""
     warnings: tuple[Problem, ...] = ()
-    """What it had better not use any more."""
+    """What is deprecated or ignored in it."""
 
 
 class Socket(Answer):
@@ -170,7 +170,7 @@ class Socket(Answer):
     """Whether a workflow must give it."""
     default: Any = None
     deprecated: str = ""
-    """What to do instead of giving it, "" if it may be given."""
+    """What to do instead of giving it; "" unless it is deprecated."""
 
 
 class Kind(Answer):
@@ -185,7 +185,7 @@ class Kind(Answer):
     pack: str | None = None
     """The pack that offers it; none if it comes with Kinograph."""
     deprecated: str = ""
-    """What to use instead, "" if it may be used."""
+    """What to use instead; "" unless it is deprecated."""
     inputs: tuple[Socket, ...] = ()
     outputs: tuple[Socket, ...] = ()
     input_schema: dict[str, Any] = Field({}, validation_alias="schema")

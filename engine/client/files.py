@@ -90,7 +90,7 @@ def _placed(file: Path, target: Path) -> Path:
     number, path = 0, target
     while True:
         try:
-            atomic.place(file, path)
+            atomic.rename_noreplace(file, path)
         except FileExistsError:
             if path.is_file() and not path.is_symlink() and filecmp.cmp(file, path, shallow=False):
                 return path

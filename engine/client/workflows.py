@@ -18,7 +18,7 @@ from engine.document.reading import near, parse, with_files
 from engine.document.shipped import shipped
 from engine.document.subgraphs import exposed
 from engine.document.workflow import Workflow, as_link, json_of
-from engine.errors import MissingError, UsageError, WorkflowError, naming, suggestion
+from engine.errors import MissingError, UsageError, WorkflowError, path_errors, suggestion
 from engine.registry import Registry
 
 UNKNOWN = Registry([])
@@ -82,7 +82,7 @@ async def _data(connection: Connection, workflow: AnyWorkflow) -> dict[str, Any]
 
 
 def _path(name: str) -> Path:
-    with naming(name):
+    with path_errors(name):
         path = Path(name).expanduser()
         return path if path.exists() else shipped().get(name, path)
 

@@ -1,7 +1,7 @@
-"""Old workflows in today's form: names of inputs that a kind has renamed, removed or replaced (`engine.changes`).
+"""Migration of old workflows: inputs that their kinds have renamed, removed or replaced since (`engine.changes`).
 
-It is done once, before all else, in the document and in its subgraphs' definitions: whatever comes after, what is saved
-in pictures included, knows today's names alone.
+A document and its subgraph definitions are migrated once, before anything else happens to them, so that everything
+after that, including what is embedded in saved files, only sees present names.
 """
 
 from __future__ import annotations
@@ -11,8 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from engine.document.formats.widgets import as_json
-from engine.document.workflow import NodeEntry, Workflow, as_constant, as_link
+from engine.document.workflow import NodeEntry, Workflow, as_constant, as_json, as_link
 from engine.errors import Problem
 from engine.node import Node
 from engine.registry import Registry
@@ -20,29 +19,29 @@ from engine.registry import Registry
 
 @dataclass(frozen=True)
 class Migrated:
-    """A workflow in today's form."""
+    """A workflow with present names."""
 
     workflow: Workflow
     problems: tuple[Problem, ...] = ()
-    """What couldn't be brought to it."""
+    """Values that couldn't be converted."""
     warnings: tuple[Problem, ...] = ()
-    """What was left out."""
+    """Values that were dropped."""
 
 
 def migrated(workflow: Workflow, registry: Registry) -> Migrated:
-    """The workflow in today's form; itself, if it is in that already.
+    """The workflow with present names; the same object if nothing in it is old.
 
-    What a pack's own code would have to convert is left as it is while the pack isn't imported.
+    Values that only a pack's own code can convert stay as they are until the pack is imported.
     """
     kinds = {name: kind for name, kind in registry.items() if kind.spec.changes}
     levels = [workflow, *workflow.subgraphs.values()] if kinds else []
     if not any(entry.class_type in kinds for level in levels for entry in level.graph.values()):
         return Migrated(workflow)
-    return _Migration(workflow, kinds).carried_out()
+    return _Migration(workflow, kinds).result()
 
 
 class _Migration:
-    """Goes through a workflow, and collects what is to be told."""
+    """Migrates a workflow, and collects problems and warnings."""
 
     def __init__(self, workflow: Workflow, kinds: Mapping[str, type[Node]]) -> None:
         self.workflow = workflow
@@ -51,13 +50,13 @@ class _Migration:
         self.warnings: list[Problem] = []
         self.gone = self._gone()
 
-    def carried_out(self) -> Migrated:
+    def result(self) -> Migrated:
         subgraphs = {name: self._level(name, inner) for name, inner in self.workflow.subgraphs.items()}
         whole = self._level(None, self.workflow).model_copy(update={"subgraphs": subgraphs})
         return Migrated(whole, tuple(self.problems), tuple(self.warnings))
 
     def _gone(self) -> dict[str | None, set[str]]:
-        """What is exposed of inputs that were removed, by subgraph, None for the document itself."""
+        """The exposed names that lead to removed inputs, by subgraph; None stands for the document itself."""
         levels: dict[str | None, Workflow] = {None: self.workflow}
         levels.update(self.workflow.subgraphs)
         gone: dict[str | None, set[str]] = {name: set() for name in levels}
@@ -77,7 +76,7 @@ class _Migration:
 
     def _level(self, name: str | None, level: Workflow) -> Workflow:
         for exposed in sorted(self.gone[name]) if name is None else ():
-            message = f"the exposed input '{exposed}' leads to nothing any more: '{level.inputs[exposed]}' was removed"
+            message = f"the exposed input '{exposed}' is dropped: '{level.inputs[exposed]}' no longer exists"
             self.warnings.append(Problem(message))
         graph = {node: self._entry(name, node, entry) for node, entry in level.graph.items()}
         inputs = {
@@ -86,7 +85,7 @@ class _Migration:
         return level.model_copy(update={"graph": graph, "inputs": inputs})
 
     def _path(self, level: Workflow, path: str) -> str:
-        """A path to an input by its name of today."""
+        """A path to an input by its present name."""
         node, _, socket = path.rpartition(".")
         kind = self.kinds.get(level.graph[node].class_type) if node in level.graph else None
         return f"{node}.{kind.spec.changes.today(socket)}" if kind else path
@@ -100,12 +99,12 @@ class _Migration:
         changes, inputs, old = kind.spec.changes, dict[str, Any](), dict[str, Any]()
         for name, value in entry.inputs.items():
             if name in changes.removed:
-                message = f"{entry.class_type} has no such input any more, and it is left out: {changes.removed[name]}"
+                message = f"is ignored, as {entry.class_type} no longer has it: {changes.removed[name]}"
                 self.warnings.append(_at(subgraph, node, name, message))
             elif name in changes.replaced and not kind.spec.is_stand_in:
                 old[name] = value
             elif (today := changes.today(name)) != name and today in entry.inputs:
-                message = f"is left out: it is called {today} now, which is given too"
+                message = f"is ignored, as it is now called {today}, which is given too"
                 self.warnings.append(_at(subgraph, node, name, message))
             else:
                 inputs[today] = value
@@ -114,9 +113,9 @@ class _Migration:
         return _with(entry, inputs)
 
     def _replaced(self, subgraph: str | None, node: str, kind: type[Node], old: Mapping[str, Any]) -> dict[str, Any]:
-        """What comes in the place of inputs that were replaced.
+        """The inputs that take the place of replaced ones.
 
-        Links, as a conversion is of constants, and constants that make no sense stay, for the check to refuse them.
+        Links, which can't be converted, and constants that `replacing` refuses stay for the check to report.
         """
         links = {name: value for name, value in old.items() if as_link(value)}
         constants = {name: as_constant(value) for name, value in old.items() if name not in links}
@@ -125,9 +124,9 @@ class _Migration:
         try:
             made = json.loads(json.dumps(dict(kind.replacing(constants))))
             return {name: as_json(value) for name, value in made.items()} | links
-        except Exception as error:  # noqa: BLE001 - the code of a kind's author, for whatever a file holds
+        except Exception as error:  # noqa: BLE001 - a node author's code, given whatever a file contains
             name = next(iter(constants))
-            message = f"can't be brought to today's form: {type(error).__name__}: {error}"
+            message = f"can't be converted: {type(error).__name__}: {error}"
             self.problems.append(_at(subgraph, node, name, message, kind.spec.changes.hint(name)))
             return dict(old)
 
@@ -137,7 +136,7 @@ def _with(entry: NodeEntry, inputs: Mapping[str, Any]) -> NodeEntry:
 
 
 def _at(subgraph: str | None, node: str, name: str, message: str, hint: str | None = None) -> Problem:
-    """What is to be told of an input; subgraphs' nodes have no ids of their own in the document."""
+    """A problem with an input; nodes of subgraph definitions have no id in the document itself."""
     if subgraph is None:
         return Problem(message, node, name, hint)
     return Problem(f"in the subgraph '{subgraph}', node {node}, input {name}: {message}", hint=hint)

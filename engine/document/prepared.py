@@ -1,6 +1,6 @@
-"""A workflow made ready, once, for all that is done with it: checking, running, listing models, changing inputs.
+"""A workflow prepared once for everything that is done with it: checking, running, listing models, changing inputs.
 
-workflow → names of inputs brought to today's form → subgraphs written out → modes carried out
+workflow → former input names migrated → subgraphs inlined → modes applied
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from engine.document.migrating import migrated
 from engine.document.modes import active
 from engine.document.modes import problems as problems_of_modes
 from engine.document.subgraphs import Place, exposed, inlined, outermost
-from engine.document.workflow import Workflow, as_constant, as_link
+from engine.document.workflow import Link, Workflow, as_constant, as_link
 from engine.errors import Problem
 from engine.models import can_fetch
 from engine.node import Input
@@ -30,25 +30,25 @@ class Prepared:
     """A workflow, the kinds of node that it may use, and what follows from both."""
 
     workflow: Workflow
-    """As it is written, but for inputs that are called otherwise today."""
+    """As it is written, but with present names of inputs."""
     registry: Registry
     flat: Workflow
-    """With its subgraphs written out."""
+    """With its subgraphs inlined."""
     active: Workflow
-    """Of that what takes part: nothing that is muted or bypassed."""
+    """The same without muted and bypassed nodes."""
     places: Mapping[Socket, Place]
     """Where the document has the constants of nodes within subgraphs."""
     outputs: Mapping[str, tuple[str, ...]]
-    """The nodes that give what a subgraph gives, by the subgraph's node."""
+    """The nodes that produce a subgraph's outputs, by the subgraph's node."""
     problems: tuple[Problem, ...]
-    """What is wrong with its subgraphs and modes, and what is too old."""
-    left_out: tuple[Problem, ...] = ()
-    """What it gives to inputs that there are no longer."""
+    """What is wrong with its subgraphs and modes, and with values of former inputs."""
+    ignored: tuple[Problem, ...] = ()
+    """Values of former inputs that are dropped."""
 
     @cached_property
     def warnings(self) -> tuple[Problem, ...]:
-        """What it had better not use any more, or is left out; it can be run all the same."""
-        return (*self.left_out, *self._deprecated())
+        """Deprecated kinds and inputs, and values that are ignored; they don't keep the workflow from running."""
+        return (*self.ignored, *self._deprecated())
 
     def _deprecated(self) -> Iterator[Problem]:
         specs = {name: kind.spec for name, kind in self.registry.items() if kind.spec.has_deprecated}
@@ -62,7 +62,7 @@ class Prepared:
 
     @cached_property
     def models(self) -> Mapping[str, tuple[Socket, ...]]:
-        """The model sources that it names where it takes part, and the inputs that do."""
+        """The model sources that active nodes name, with the inputs that name them."""
         sources: dict[str, tuple[Socket, ...]] = {}
         for node, entry in self.active.graph.items():
             kind = self.registry.get(entry.class_type)
@@ -80,9 +80,17 @@ class Prepared:
         return tuple(dict.fromkeys(map(outermost, found)))
 
     def imported(self) -> Prepared:
-        """The same with the packs imported that its nodes are of, as a run needs them; raises KinographError."""
+        """The same with the packs of its nodes imported, as a run needs them; raises KinographError."""
         registry = self.registry.imported({entry.class_type for entry in self.flat.graph.values()})
         return self if registry is self.registry else prepare(self.workflow, registry)
+
+    def ends(self, links: Mapping[str, Link]) -> Mapping[str, Link]:
+        """Where links to nodes of the document lead: through subgraphs and past what is bypassed, to a node that takes
+        part. Those that lead to nothing are left out."""
+        outputs = {name: list(link) for name, link in links.items()}
+        led = prepare(self.workflow.model_copy(update={"outputs": outputs}), self.registry).active
+        found = {name: as_link(value) for name, value in led.outputs.items()}
+        return {name: link for name, link in found.items() if link and link.node in led.graph}
 
     def can_fetch(self, missing: Iterable[Problem]) -> bool:
         """Whether nothing is missing but models that can be fetched."""
@@ -92,7 +100,7 @@ class Prepared:
     def leads_to(self, node: str, socket: str) -> tuple[Socket, Input | None] | None:
         """Where an input of the document leads, through subgraphs, and what it is; None if it leads nowhere.
 
-        Of a node whose kind is unknown every input may be there, and nothing is known of it.
+        A node of an unknown kind may have any input, and nothing is known about it.
         """
         inner = exposed(self.workflow, node, socket)
         entry = self.flat.graph.get(inner[0]) if inner else None
@@ -104,11 +112,11 @@ class Prepared:
         return (inner, kind.spec.inputs[inner[1]]) if inner[1] in kind.spec.inputs else None
 
     def today(self, node: str, socket: str) -> str:
-        """What an input of one of the document's nodes is called today."""
+        """The present name of an input of one of the document's nodes."""
         return changes.today(socket) if (changes := self._changes(node)) else socket
 
     def why_gone(self, node: str, socket: str) -> str | None:
-        """What to say of an input that one of the document's nodes had in an earlier version."""
+        """What to do about a former input of one of the document's nodes; None if it never was one."""
         return changes.hint(socket) if (changes := self._changes(node)) else None
 
     def _changes(self, node: str) -> Changes | None:
@@ -117,24 +125,24 @@ class Prepared:
         return kind.spec.changes if kind else None
 
     def with_input(self, node: str, socket: str, value: Any) -> Prepared:
-        """The same with another constant, or link, for an input of the document that leads somewhere."""
+        """The same with another constant or link for an existing input of the document."""
         workflow = self.workflow.with_input(node, socket, value)
         found = self.leads_to(node, socket)
-        if found is None or as_link(value):  # a link may lead through subgraphs, and past what is bypassed
+        if found is None or as_link(value):  # a link may lead through subgraphs, and past bypassed nodes
             return prepare(workflow, self.registry)
         inner, _ = found
         changed = replace(self, workflow=workflow, places={**self.places, inner: Place(None, node, socket)})
         return changed._with_flat(self.flat.with_input(*inner, value))
 
     def up_to(self, *nodes: str) -> Prepared:
-        """The part that leads to some nodes of the document, and the nodes."""
+        """The part that leads to some nodes of the document, including the nodes."""
         workflow = self.workflow.up_to(*nodes)
         graph = {node: entry for node, entry in self.flat.graph.items() if outermost(node) in workflow.graph}
 
-        def kept(told: Iterable[Problem]) -> tuple[Problem, ...]:
-            return tuple(each for each in told if each.node is None or outermost(each.node) in workflow.graph)
+        def of_part(problems: Iterable[Problem]) -> tuple[Problem, ...]:
+            return tuple(each for each in problems if each.node is None or outermost(each.node) in workflow.graph)
 
-        part = replace(self, workflow=workflow, problems=kept(self.problems), left_out=kept(self.left_out))
+        part = replace(self, workflow=workflow, problems=of_part(self.problems), ignored=of_part(self.ignored))
         return part._with_flat(self.flat.model_copy(update={"graph": graph, "inputs": workflow.inputs}))
 
     def _with_flat(self, flat: Workflow) -> Prepared:
@@ -142,10 +150,10 @@ class Prepared:
 
 
 def prepare(workflow: Workflow, registry: Registry) -> Prepared:
-    """The workflow made ready; raises WorkflowError if its subgraphs come to too many nodes."""
+    """Prepare a workflow; raises WorkflowError if its subgraphs expand to too many nodes."""
     today = migrated(workflow, registry)
     written = inlined(today.workflow, registry)
     flat = written.workflow
     problems = (*today.problems, *written.problems, *problems_of_modes(flat))
     parts = (flat, active(flat, registry), written.places, written.outputs, problems)
-    return Prepared(today.workflow, registry, *parts, left_out=today.warnings)
+    return Prepared(today.workflow, registry, *parts, ignored=today.warnings)

@@ -1,7 +1,7 @@
-"""The workflow that a command is about: found and read.
+"""Find and read the workflow that a command is about.
 
-It may be a file, standard input, one that ships with Kinograph, or what a picture or video carries: a document, a bare
-graph, or what the ecosystem's editors save.
+It may be a file, standard input, a workflow that ships with Kinograph, or one embedded in a picture or video: a
+document, a bare graph, or what the ecosystem's editors save.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import Any
 
 from pydantic_core import from_json, to_json
 
-from engine.document.formats import from_ui, is_ui, kinds_in, without_traces
+from engine.document.formats import from_ui, is_ui, kinds_in, without_additions
 from engine.document.prepared import Prepared, prepare
 from engine.document.shipped import shipped
 from engine.document.tags import tags
 from engine.document.workflow import Workflow, json_of
-from engine.errors import MissingError, UsageError, WorkflowError, naming, suggestion
+from engine.errors import MissingError, UsageError, WorkflowError, path_errors, suggestion
 from engine.registry import Registry
 
 
@@ -36,21 +36,29 @@ class Document:
     def workflow(self) -> Workflow:
         return self.prepared.workflow
 
-    def up_to(self, node: str) -> Document:
-        """The part that leads to one of its nodes; raises UsageError if there is no such node."""
-        if node not in self.workflow.graph:
-            hint = suggestion(node, self.workflow.graph)
-            raise UsageError(f"the workflow has no node '{node}'", hint=hint)
-        return replace(self, prepared=self.prepared.up_to(node))
+    def __repr__(self) -> str:
+        return f"<Document '{self.name}' of {len(self.workflow.graph)} nodes>"
+
+    def document(self) -> dict[str, Any]:
+        """The whole document, as JSON data."""
+        return self.workflow.document()
+
+    def up_to(self, *nodes: str) -> Document:
+        """The part that leads to some of its nodes; raises UsageError for one that isn't there."""
+        for node in nodes:
+            if node not in self.workflow.graph:
+                hint = suggestion(node, self.workflow.graph)
+                raise UsageError(f"the workflow has no node '{node}'", hint=hint)
+        return replace(self, prepared=self.prepared.up_to(*nodes))
 
 
 def parse(data: Any, registry: Registry) -> Workflow:
-    """The workflow that JSON data are: a document, a bare graph, or what the ecosystem's editors save (the UI format).
+    """Read JSON data as a workflow: a document, a bare graph, or what the ecosystem's editors save (the UI format).
 
     Raises:
-        WorkflowError: with all that is malformed.
+        WorkflowError: with everything that is malformed.
     """
-    return from_ui(data, registry) if is_ui(data) else Workflow.read(without_traces(data, registry))
+    return from_ui(data, registry) if is_ui(data) else Workflow.read(without_additions(data, registry))
 
 
 def read(name: str, registry: Registry) -> Document:
@@ -58,24 +66,24 @@ def read(name: str, registry: Registry) -> Document:
 
     Raises:
         MissingError: there is none of that name.
-        UsageError: it is there but cannot be read.
+        UsageError: it exists but cannot be read.
         WorkflowError: it holds no workflow.
     """
     if name == "-":
         workflow = parse(json_of(sys.stdin.buffer.read()), registry)
         workflow = with_files(workflow, Path.cwd(), registry)
         return Document(prepare(workflow, registry), "standard input", None)
-    with naming(name):
+    with path_errors(name):
         path = Path(name).expanduser()
         if not path.exists():
             path = shipped().get(name, path)
     try:
-        held = _held(path, registry)
+        workflow = _read_file(path, registry)
     except FileNotFoundError:
         raise MissingError(f"there is no workflow '{name}'", hint=near(path)) from None
     except OSError as error:
         raise UsageError(f"can't read '{name}': {error.strerror}") from None
-    workflow = with_files(held, path.parent, registry)
+    workflow = with_files(workflow, path.parent, registry)
     return Document(prepare(workflow, registry), path.stem, path.parent)
 
 
@@ -85,9 +93,9 @@ def near(path: Path) -> str | None:
     return suggestion(path.name, [*shipped(), *(name for name in beside if not name.startswith("."))])
 
 
-def _held(path: Path, registry: Registry) -> Workflow:
-    carried = tags(path)
-    return parse(json_of(path.read_bytes()), registry) if carried is None else _embedded(carried, path, registry)
+def _read_file(path: Path, registry: Registry) -> Workflow:
+    texts = tags(path)
+    return parse(json_of(path.read_bytes()), registry) if texts is None else _embedded(texts, path, registry)
 
 
 def with_files(workflow: Workflow, folder: Path, registry: Registry) -> Workflow:
@@ -105,8 +113,8 @@ def with_files(workflow: Workflow, folder: Path, registry: Registry) -> Workflow
 
 
 def _part(name: str, folder: Path, registry: Registry) -> Workflow:
-    """A file that is used as a node, with its own subgraphs called after it."""
-    with naming(name):
+    """The workflow of a file that is used as a node."""
+    with path_errors(name):
         path = (folder / name).resolve()
         if not path.is_relative_to(folder.resolve()):
             raise WorkflowError(f"'{name}' is used as a node, but is not in the workflow's folder or below")
@@ -124,9 +132,10 @@ def _part(name: str, folder: Path, registry: Registry) -> Workflow:
 
 
 def _embedded(tags: Mapping[str, str], path: Path, registry: Registry) -> Workflow:
-    """The document that a file carries; of other programs' the UI format, if all of it can be read, or else the graph.
+    """The workflow embedded in a file.
 
-    These put the former in `workflow`, the latter in `prompt`.
+    Other programs put the UI format in `workflow`, which is used if it can be read completely, and the graph in
+    `prompt`, which is used otherwise.
     """
     found = {name: _tag(text, path) for name in ("workflow", "prompt") if (text := tags.get(name))}
     if not found:
@@ -134,26 +143,26 @@ def _embedded(tags: Mapping[str, str], path: Path, registry: Registry) -> Workfl
             f"{path.name} carries no workflow", hint="files that Kinograph saves carry the one that made them"
         )
     if len(found) == 2 and is_ui(found["workflow"]):
-        return _whole(found["workflow"], found["prompt"], registry) or parse(found["prompt"], registry)
+        return _complete(found["workflow"], found["prompt"], registry) or parse(found["prompt"], registry)
     return parse(next(iter(found.values())), registry)
 
 
 def _tag(text: str, path: Path) -> Any:
-    """The JSON data in a tag; numbers that JSON doesn't have, as other programs write them, are None."""
+    """The JSON data in a tag; numbers that JSON lacks (NaN, infinity), which other programs write, become None."""
     try:
         return from_json(to_json(from_json(text), inf_nan_mode="null"))
     except ValueError as error:
-        raise WorkflowError(f"what {path.name} carries as its workflow is not JSON: {error}") from None
+        raise WorkflowError(f"the workflow that {path.name} carries is not JSON: {error}") from None
 
 
-def _whole(data: Any, graph: Any, registry: Registry) -> Workflow | None:
-    """A workflow in the UI format, unless it can't be read whole, as the graph that was made of it tells."""
-    made = kinds_in(graph)
+def _complete(data: Any, graph: Any, registry: Registry) -> Workflow | None:
+    """A workflow in the UI format; None if, judging by the graph that was made from it, part of it can't be read."""
+    in_graph = kinds_in(graph)
     try:
         prepared = prepare(from_ui(data, registry), registry)
     except WorkflowError:
         return None
-    known = {kind for kind in made if kind in registry}
+    known = {kind for kind in in_graph if kind in registry}
     runs = {entry.class_type for entry in prepared.active.graph.values()}
     has = {entry.class_type for entry in prepared.flat.graph.values()}
-    return prepared.workflow if known <= has and {kind for kind in runs if kind not in registry} <= made else None
+    return prepared.workflow if known <= has and {kind for kind in runs if kind not in registry} <= in_graph else None

@@ -1,8 +1,8 @@
-"""The JSON Schema of workflow files (draft 2020-12), made of the kinds of node that there are.
+"""The JSON Schema of workflow files (draft 2020-12), generated from the registry.
 
-Text editors complete and check files by it: `kinograph nodes --schema > workflow.schema.json`, and in the file
-`"$schema": "./workflow.schema.json"`. It says less than `engine.graph.check`: where a link leads, and what validators
-in Python say, it can't know. What it refuses, the check refuses too.
+Text editors use it to complete and check files: `kinograph nodes --schema > workflow.schema.json`, and in the file
+`"$schema": "./workflow.schema.json"`. Unlike `engine.graph.check` it can't follow links or call validators, so it
+accepts more; whatever it refuses, the check refuses too.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ LINK: Schema = {
     "maxItems": 2,
 }
 META: Schema = {
-    "description": "What isn't for the engine, but for the mode.",
+    "description": "What editors show, and the mode.",
     "type": "object",
     "properties": {
-        "title": {"type": "string", "description": "What the node is called."},
-        "mode": {"enum": [*MODES, "", None], "description": "Muted, or bypassed."},
+        "title": {"type": "string", "description": "The title of the node."},
+        "mode": {"enum": [*MODES, "", None], "description": "Whether the node is muted or bypassed."},
     },
 }
 INACTIVE: Schema = {
@@ -38,32 +38,32 @@ INACTIVE: Schema = {
     "properties": {"_meta": {"required": ["mode"], "properties": {"mode": {"enum": [*MODES]}}}},
 }
 ABOUT: Schema = {
-    "$schema": {"type": "string", "description": "Where this schema is, for editors."},
+    "$schema": {"type": "string", "description": "Where this schema is."},
     "kinograph": {"const": 1, "description": "The version of the format."},
     "title": {"type": "string"},
     "description": {"type": "string"},
     "inputs": {
-        "description": 'What the workflow exposes: names for "node.input".',
+        "description": 'The inputs that the workflow exposes: names for "node.input".',
         "type": "object",
         "additionalProperties": {"type": "string"},
     },
     "outputs": {
-        "description": "What it gives where it is used as a node: names for links.",
+        "description": "Its outputs where it is used as a node: names for links.",
         "type": "object",
         "additionalProperties": {"$ref": "#/$defs/link"},
     },
-    "layout": {"description": "Where the editor shows what."},
+    "layout": {"description": "Where the editor shows nodes."},
 }
 
 
 def schema_of(registry: Registry) -> Schema:
-    """The schema of workflows, documents as well as bare graphs, of these kinds."""
+    """The schema of documents and bare graphs with these kinds of node."""
     node, known, complete = ({"$ref": f"#/$defs/{name}"} for name in ("node", "known", "complete"))
     subgraphs = {"type": "object", "additionalProperties": {"$ref": "#/$defs/subgraph"}}
     whole = {
         **_object({**ABOUT, "graph": _graph(node), "subgraphs": subgraphs}, ["graph"]),
         "allOf": [
-            # What is used as a node may be given the rest from outside, and a subgraph's name is its kind.
+            # A workflow that is used as a node may get inputs from outside; the name of a subgraph is a kind.
             {"if": {"not": {"required": ["outputs"]}}, "then": {"properties": {"graph": _graph(complete)}}},
             {"if": {"not": {"required": ["subgraphs"]}}, "then": {"properties": {"graph": _graph(known)}}},
         ],
@@ -95,7 +95,7 @@ def _graph(node: Schema) -> Schema:
 
 
 def _kinds(registry: Registry) -> Schema:
-    """The names of kinds, with what each does in a form that VS Code shows."""
+    """The names of kinds, with descriptions for VS Code."""
     return {"enum": [*registry], "enumDescriptions": [kind.spec.help.partition("\n")[0] for kind in registry.values()]}
 
 
@@ -107,7 +107,7 @@ def _node(registry: Registry) -> Schema:
 
 
 def _then(kind: str, schema: Schema) -> Schema:
-    """What holds for nodes of a kind."""
+    """A schema for nodes of one kind only."""
     return {"if": {"properties": {"class_type": {"const": kind}}, "required": ["class_type"]}, "then": schema}
 
 
@@ -116,29 +116,31 @@ def _name(kind: str) -> str:
 
 
 def _inputs(kind: type[Node]) -> Schema:
-    """The inputs of a kind, those of earlier versions too, whichever are given."""
-    spec, told = kind.spec, _at(json.loads(json.dumps(kind.model_json_schema())), _name(kind.spec.kind))
-    properties = {name: _input(socket, told["properties"][name]) for name, socket in spec.inputs.items()}
+    """The inputs of a kind, including former ones; none is required here."""
+    spec, described = kind.spec, _at(json.loads(json.dumps(kind.model_json_schema())), _name(kind.spec.kind))
+    properties = {name: _input(socket, described["properties"][name]) for name, socket in spec.inputs.items()}
     for old in sorted(spec.changes.names):
         today = properties.get(spec.changes.today(old), {})
         properties[old] = today | {"description": spec.changes.hint(old), "deprecated": True}
     about = {"description": spec.help, "type": "object", "properties": properties, "additionalProperties": False}
     about |= {"deprecated": True} if spec.deprecated else {}
-    return about | ({"$defs": told["$defs"]} if "$defs" in told else {})
+    return about | ({"$defs": described["$defs"]} if "$defs" in described else {})
 
 
-def _input(socket: Input, told: Mapping[str, Any]) -> Schema:
-    """What an input may be given: a constant, wrapped if it could be taken for a link, or a link."""
-    about = {name: told[name] for name in ("description", "deprecated") if name in told}
-    if "default" in told and _is_json(told["default"]):
-        about["default"] = told["default"]
-    constant = _constants({name: value for name, value in told.items() if name not in (*about, "title", "default")})
+def _input(socket: Input, described: Mapping[str, Any]) -> Schema:
+    """An input: a constant, which may be wrapped so that it isn't taken for a link, or a link."""
+    about = {name: described[name] for name in ("description", "deprecated") if name in described}
+    if "default" in described and _is_json(described["default"]):
+        about["default"] = described["default"]
+    constant = _constants(
+        {name: value for name, value in described.items() if name not in (*about, "title", "default")}
+    )
     wrapped = _object({"__value__": constant}, ["__value__"])
     return {**about, "anyOf": [constant, *([] if socket.holds else [{"$ref": "#/$defs/link"}]), wrapped]}
 
 
 def _constants(schema: Any) -> Any:
-    """A schema of constants: no constant is a picture, or another value that only a link gives."""
+    """The schema without values that only links carry, such as pictures."""
     if isinstance(schema, dict):
         if isinstance(schema.get("socket"), str):
             return {"not": {}}
@@ -147,7 +149,7 @@ def _constants(schema: Any) -> Any:
 
 
 def _at(schema: Any, place: str) -> Any:
-    """The same with references to its own definitions as they are from the whole's top."""
+    """The schema with references to its own definitions, which lie at `place` in the complete schema."""
     if isinstance(schema, dict):
         moved = {name: _at(value, place) for name, value in schema.items()}
         if isinstance(reference := moved.get("$ref"), str):
@@ -157,7 +159,7 @@ def _at(schema: Any, place: str) -> Any:
 
 
 def _complete(kind: type[Node]) -> Schema:
-    """That a node of a kind has all that it must be given, by whatever name."""
+    """Requires a kind's required inputs, by their present or former names."""
     changes, alternatives = kind.spec.changes, list[Schema]()
     for name in kind.spec.required:
         renamed = [old for old, new in changes.renamed.items() if new == name]

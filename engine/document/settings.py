@@ -1,4 +1,4 @@
-"""Giving the inputs of a workflow other values, as people write them on a command line."""
+"""Giving the inputs of a workflow other values, as people write them on a command line or in Python."""
 
 from __future__ import annotations
 
@@ -8,19 +8,20 @@ from pathlib import Path
 from typing import Any
 
 from engine.document.prepared import Prepared
-from engine.errors import UsageError, naming, suggestion
-from engine.node import fits
+from engine.document.workflow import as_json
+from engine.errors import UsageError, path_errors, suggestion
+from engine.node import Input, fits
 
 
-def with_setting(prepared: Prepared, setting: str, option: str = "--set", *, from_here: bool = True) -> Prepared:
+def with_setting(prepared: Prepared, setting: str, option: str = "--set", *, from_cwd: bool = True) -> Prepared:
     """The workflow with one input changed.
 
     Args:
         prepared: the workflow.
         setting: `node.input=value`, or `name=value` for a name that the workflow exposes. The value is JSON, unless the
             input takes a text or the value is not JSON.
-        option: what it was given with, for the message.
-        from_here: whether a file is sought where people are, before the workflow's folder.
+        option: the option it was given with, for messages.
+        from_cwd: whether a file is looked for in the working folder before the workflow's folder.
 
     Raises:
         UsageError: the workflow has no such input.
@@ -28,23 +29,47 @@ def with_setting(prepared: Prepared, setting: str, option: str = "--set", *, fro
     name, equals, text = setting.partition("=")
     if not equals:
         raise UsageError(f"{option} {setting}: there is no '='", hint=f"write {option} node.input=value")
+    node, place, socket = _found(prepared, name, f"{option} {name}")
+    if socket and (socket.file or fits(str, socket.type)):
+        value: Any = text
+    else:
+        value = _json_or_text(text)
+    return prepared.with_input(node, place, _seen(value, socket) if from_cwd else value)
+
+
+def with_value(prepared: Prepared, name: str, value: Any) -> Prepared:
+    """The workflow with another constant for one input, by `node.input` or a name that the workflow exposes.
+
+    The value is JSON data. The name of a file is sought where people are, before the workflow's folder.
+
+    Raises:
+        UsageError: the workflow has no such input.
+    """
+    node, place, socket = _found(prepared, name, f"'{name}'")
+    return prepared.with_input(node, place, as_json(_seen(value, socket)))
+
+
+def _found(prepared: Prepared, name: str, told: str) -> tuple[str, str, Input | None]:
+    """The node and input that a name stands for, and what it is, if that is known."""
     node, _, place = prepared.workflow.inputs.get(name, name).rpartition(".")
     place = prepared.today(node, place)
     found = prepared.leads_to(node, place)
     if found is None:
         hint = prepared.why_gone(node, place) or _near(name, prepared)
-        raise UsageError(f"{option} {name}: the workflow has no such input", hint=hint)
-    _, socket = found
-    if socket and socket.file:
-        value: Any = _from_here(text, socket.file.find or Path.exists) if from_here else text
-    else:
-        value = text if socket and fits(str, socket.type) else _json_or_text(text)
-    return prepared.with_input(node, place, value)
+        raise UsageError(f"{told}: the workflow has no such input", hint=hint)
+    return node, place, found[1]
 
 
-def _from_here(name: str, find: Callable[[Path], object]) -> str:
-    """The path of a file that is there, seen from where people are, else the name as it is."""
-    with naming(name):
+def _seen(value: Any, socket: Input | None) -> Any:
+    """The name of a file as seen from where people are, and all else as it is."""
+    if isinstance(value, str) and socket and socket.file:
+        return _from_cwd(value, socket.file.find or Path.exists)
+    return value
+
+
+def _from_cwd(name: str, find: Callable[[Path], object]) -> str:
+    """The absolute path of a file that exists, seen from the working folder, else the name as it is."""
+    with path_errors(name):
         path = Path(name).expanduser().absolute()
         return str(path) if name and find(path) else name
 
@@ -57,7 +82,7 @@ def _json_or_text(text: str) -> Any:
 
 
 def _near(name: str, prepared: Prepared) -> str | None:
-    """A hint for a name that leads nowhere, out of all inputs that there are."""
+    """A hint for an unknown input, from all inputs of the workflow."""
     workflow, known = prepared.workflow, [*prepared.workflow.inputs]
     for node, entry in workflow.graph.items():
         kind, subgraph = prepared.registry.get(entry.class_type), workflow.subgraphs.get(entry.class_type)

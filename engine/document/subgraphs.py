@@ -1,8 +1,8 @@
-"""Workflows used as nodes, written out: the node `face` becomes `face/load`, `face/draw` and so on.
+"""Inline workflows that are used as nodes: the node `face` becomes `face/load`, `face/draw` and so on.
 
 A node is a subgraph if its `class_type` is a name that the document defines under `subgraphs`. Its inputs are those
-that the subgraph exposes, its outputs those that it names. What comes out is an ordinary graph, so keys, and with them
-what is cached, are those of the same nodes written out by hand.
+that the subgraph exposes, its outputs those that it names. The result is an ordinary graph, so keys, and with them
+cached results, are those of the same nodes written by hand.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from engine.errors import Problem, WorkflowError, suggestion
 from engine.node import fits
 from engine.registry import Registry
 
-DEEPEST = 32
-"""How many subgraphs may lie one in another."""
-MOST = 200_000
-"""How many nodes all may come to."""
-LONGEST = 200
-"""How many subgraphs a link may pass that are bypassed or lie one in another."""
+MAX_DEPTH = 32
+"""How deep subgraphs may be nested."""
+MAX_NODES = 200_000
+"""How many nodes a workflow may have with its subgraphs inlined."""
+MAX_HOPS = 200
+"""How many bypassed or nested subgraphs a link may pass through."""
 SEPARATOR = "/"
 
 
@@ -30,7 +30,7 @@ class Place(NamedTuple):
     """Where in a document a value is written."""
 
     subgraph: str | None
-    """The subgraph in whose definition it is; None for the graph itself."""
+    """The subgraph whose definition holds it; None for the graph itself."""
     node: str
     input: str
 
@@ -43,26 +43,28 @@ class Inlined:
     places: Mapping[tuple[str, str], Place] = field(default_factory=dict)
     """Where the constants of nodes within subgraphs are written, by node and input."""
     outputs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """The nodes that give what a subgraph gives, by the subgraph's node."""
+    """The nodes that produce a subgraph's outputs, by the subgraph's node."""
     problems: tuple[Problem, ...] = ()
 
 
 def inlined(workflow: Workflow, registry: Registry) -> Inlined:
-    """The workflow with its subgraphs written out; raises WorkflowError if they come to more than `MOST` nodes."""
+    """The workflow with its subgraphs inlined; raises WorkflowError if that makes more than `MAX_NODES` nodes."""
     if not workflow.subgraphs:
         return Inlined(workflow)
     inliner = _Inliner(workflow.subgraphs, registry)
     for name, subgraph in workflow.subgraphs.items():
         inliner.check(name, subgraph)
-    inliner.write(_Level(workflow, None, ""), {})
-    flat = workflow.model_copy(update={"graph": inliner.graph, "subgraphs": {}})
+    level = _Level(workflow, None, "")
+    inliner.inline(level, {})
+    outputs = {name: inliner.led(link, level) for name, link in workflow.outputs.items()}
+    flat = workflow.model_copy(update={"graph": inliner.graph, "outputs": outputs, "subgraphs": {}})
     return Inlined(flat, inliner.places, inliner.outputs, tuple(inliner.problems))
 
 
 def exposed(workflow: Workflow, node: str, socket: str) -> tuple[str, str] | None:
-    """The inner node and input that an input of a node leads to, if it leads anywhere; itself if it is no subgraph."""
+    """The inner node and input that an input leads to, None if there is none; the same two if it isn't a subgraph's."""
     path = ""
-    for _ in range(DEEPEST):
+    for _ in range(MAX_DEPTH):
         entry = workflow.graph.get(node)
         if entry is None:
             return None
@@ -76,7 +78,7 @@ def exposed(workflow: Workflow, node: str, socket: str) -> tuple[str, str] | Non
 
 
 def outermost(step: str) -> str:
-    """The node of the document itself that a step is of: `face` of `face/load[3]`."""
+    """The node of the document itself that a step belongs to: `face` for `face/load[3]`."""
     return split_id(step.partition(SEPARATOR)[0])[0]
 
 
@@ -88,14 +90,14 @@ class _Given(NamedTuple):
 
 
 class _Level(NamedTuple):
-    """A graph that is being written out: the document's own, or that of one use of a subgraph."""
+    """A graph that is being inlined: the document's own, or that of one use of a subgraph."""
 
     workflow: Workflow
     subgraph: str | None
     prefix: str
     muted: bool = False
     outer: tuple[_Level, str] | None = None
-    """The level that uses it, and by which node."""
+    """The level that uses it, and the node there."""
 
     def inner(self, node: str, name: str, subgraph: Workflow, muted: bool) -> _Level:
         return _Level(subgraph, name, f"{self.prefix}{node}{SEPARATOR}", self.muted or muted, (self, node))
@@ -119,42 +121,42 @@ class _Inliner:
         self.problems.append(Problem(message, node, input, hint))
 
     def check(self, name: str, subgraph: Workflow) -> None:
-        """What is wrong with a definition, whoever uses it."""
+        """Report what is wrong with a definition, whether it is used or not."""
         if name in self.registry:
             self.problem(f"the subgraph '{name}' has the name of a kind of node")
         if subgraph.subgraphs:
             self.problem(f"the subgraph '{name}' defines subgraphs", hint="define all in the document itself")
         for socket, path in subgraph.inputs.items():
             if path.rpartition(".")[0] not in subgraph.graph:
-                self.problem(f"the input '{socket}' of subgraph '{name}' leads to '{path}', which isn't there")
+                self.problem(f"the input '{socket}' of subgraph '{name}' leads to '{path}', which doesn't exist")
         for output, link in subgraph.outputs.items():
             if link[0] not in subgraph.graph:
-                self.problem(f"the output '{output}' of subgraph '{name}' leads to node {link[0]}, which isn't there")
+                self.problem(f"the output '{output}' of subgraph '{name}' leads to node {link[0]}, which doesn't exist")
 
-    def write(self, level: _Level, given: Mapping[str, _Given], within: tuple[str, ...] = ()) -> None:
-        """Write out a level's nodes; `given` are the values for what it exposes, `within` the subgraphs around it."""
-        theirs: dict[str, dict[str, _Given]] = {}
+    def inline(self, level: _Level, given: Mapping[str, _Given], within: tuple[str, ...] = ()) -> None:
+        """Inline a level's nodes; `given` has values for its exposed inputs, `within` the subgraphs that enclose it."""
+        from_outside: dict[str, dict[str, _Given]] = {}
         for name, value in given.items():
             node, _, socket = level.workflow.inputs[name].rpartition(".")
-            theirs.setdefault(node, {})[socket] = value
+            from_outside.setdefault(node, {})[socket] = value
         for node, entry in level.workflow.graph.items():
             self._count += 1
-            if self._count > MOST:
-                raise WorkflowError(f"with its subgraphs written out the workflow comes to more than {MOST:,} nodes")
+            if self._count > MAX_NODES:
+                raise WorkflowError(f"with its subgraphs inlined, the workflow has more than {MAX_NODES:,} nodes")
             own = {
-                name: _Given(self._led(value, level), Place(level.subgraph, node, name))
+                name: _Given(self.led(value, level), Place(level.subgraph, node, name))
                 for name, value in entry.inputs.items()
             }
-            inputs = own | theirs.get(node, {})
+            inputs = own | from_outside.get(node, {})
             if entry.class_type in self.subgraphs:
-                self._write_subgraph(level, node, entry, inputs, within)
+                self._inline_subgraph(level, node, entry, inputs, within)
             else:
-                self._write_node(level, node, entry, inputs)
+                self._inline_node(level, node, entry, inputs)
 
-    def _write_node(self, level: _Level, node: str, entry: NodeEntry, inputs: Mapping[str, _Given]) -> None:
+    def _inline_node(self, level: _Level, node: str, entry: NodeEntry, inputs: Mapping[str, _Given]) -> None:
         name = f"{level.prefix}{node}"
         if name in self.graph:
-            self.problem("is there twice: as a node, and in a subgraph", name)
+            self.problem("exists twice: as a node, and in a subgraph", name)
         meta = {**entry.meta, "mode": "mute"} if level.muted else entry.meta
         values = {socket: value for socket, (value, _) in inputs.items()}
         self.graph[name] = entry.model_copy(update={"inputs": values, "meta": meta})
@@ -164,43 +166,43 @@ class _Inliner:
             self.places |= {(name, socket): Place(level.subgraph, node, socket) for socket in named}
             self.places |= {(name, socket): place for socket, (_, place) in inputs.items()}
 
-    def _write_subgraph(
+    def _inline_subgraph(
         self, level: _Level, node: str, entry: NodeEntry, inputs: Mapping[str, _Given], within: tuple[str, ...]
     ) -> None:
         name, subgraph = entry.class_type, self.subgraphs[entry.class_type]
         at = f"{level.prefix}{node}"
-        if name in within or len(within) >= DEEPEST:
-            self.problem(f"the subgraph '{name}' lies in itself: {' → '.join([*within, name])}", at)
+        if name in within or len(within) >= MAX_DEPTH:
+            self.problem(f"the subgraph '{name}' contains itself: {' → '.join([*within, name])}", at)
             return
         for socket in inputs.keys() - subgraph.inputs.keys():
             self.problem(f"{name} exposes no such input", at, socket, suggestion(socket, subgraph.inputs))
         known = {socket: value for socket, value in inputs.items() if socket in subgraph.inputs}
         inner = level.inner(node, name, subgraph, mode_of(entry) in MODES)
-        self.write(inner, known, (*within, name))
-        ends = [self._resolved(link, inner)[0].node for name in subgraph.outputs if (link := _output(subgraph, name))]
-        self.outputs[at] = tuple(dict.fromkeys(ends))
+        self.inline(inner, known, (*within, name))
+        links = [link for name in subgraph.outputs if (link := _output(subgraph, name))]
+        self.outputs[at] = tuple(dict.fromkeys(self._resolved(link, inner)[0].node for link in links))
 
-    def _led(self, value: Any, level: _Level) -> Any:
+    def led(self, value: Any, level: _Level) -> Any:
         """A constant as it is, a link in terms of the flat graph."""
         link = as_link(value)
         return list(self._resolved(link, level)[0]) if link else value
 
     def _resolved(self, link: Link, level: _Level) -> tuple[Link, Any]:
-        """What a link comes to, through subgraphs and past those that are bypassed, and the type that it gives."""
+        """The link and its type in the flat graph, followed through subgraphs and past bypassed ones."""
         at = (level.prefix, link)
         if at not in self._found:
-            self._found[at] = Link(level.prefix + link.node, link.slot), None  # for one that leads to itself
+            self._found[at] = Link(level.prefix + link.node, link.slot), None  # in case it leads to itself
             self._depth += 1
-            if self._depth > LONGEST:
-                raise WorkflowError(f"more than {LONGEST} bypassed subgraphs follow one another", node=link.node)
-            self._found[at] = self._led_to(link, level)
+            if self._depth > MAX_HOPS:
+                raise WorkflowError(f"a link passes through more than {MAX_HOPS} bypassed subgraphs", node=link.node)
+            self._found[at] = self._resolve(link, level)
             self._depth -= 1
         return self._found[at]
 
-    def _led_to(self, link: Link, level: _Level) -> tuple[Link, Any]:
+    def _resolve(self, link: Link, level: _Level) -> tuple[Link, Any]:
         entry = level.workflow.graph.get(link.node)
         here = Link(level.prefix + link.node, link.slot)
-        if entry is None or level.prefix.count(SEPARATOR) > DEEPEST:
+        if entry is None or level.prefix.count(SEPARATOR) > MAX_DEPTH:
             return here, None
         if (subgraph := self.subgraphs.get(entry.class_type)) is None:
             kind = self.registry.get(entry.class_type)
@@ -209,29 +211,31 @@ class _Inliner:
         if (inner_link := _output(subgraph, link.slot)) is None:
             return here, None
         inner = level.inner(link.node, entry.class_type, subgraph, False)
-        found, given = self._resolved(inner_link, inner)
+        found, output_type = self._resolved(inner_link, inner)
         if mode_of(entry) == "bypass":
             for socket in subgraph.inputs:
-                passed, had = self._fed(link.node, socket, level) or (None, None)
-                if passed and had is not None and given is not None and fits(had, given):
-                    return passed, had
-        return found, given
+                passed, input_type = self._source(link.node, socket, level) or (None, None)
+                if passed and input_type is not None and output_type is not None and fits(input_type, output_type):
+                    return passed, input_type
+        return found, output_type
 
-    def _fed(self, node: str, socket: str, level: _Level) -> tuple[Link | None, Any] | None:
-        """What an input of a node is given: a link and its type, Nones for a constant; None if it is given nothing.
+    def _source(self, node: str, socket: str, level: _Level) -> tuple[Link | None, Any] | None:
+        """The link to an input and its type, Nones if the input has a constant; None if it has neither.
 
-        What its level exposes and is given from outside goes before what is written within.
+        A value from outside, for an input that the level exposes, takes precedence over one inside.
         """
         for name, path in reversed(level.workflow.inputs.items()) if level.outer else ():
-            if path == f"{node}.{socket}" and level.outer and (fed := self._fed(level.outer[1], name, level.outer[0])):
-                return fed
+            if path == f"{node}.{socket}" and level.outer:
+                outer, use = level.outer
+                if given := self._source(use, name, outer):
+                    return given
         inputs = level.workflow.graph[node].inputs
-        source = as_link(inputs.get(socket))
-        return self._resolved(source, level) if source else ((None, None) if socket in inputs else None)
+        link = as_link(inputs.get(socket))
+        return self._resolved(link, level) if link else ((None, None) if socket in inputs else None)
 
 
 def _output(subgraph: Workflow, slot: int | str) -> Link | None:
-    """The link, within a subgraph, that one of its outputs is; None if there is no such output."""
+    """The link within a subgraph that one of its outputs names; None if there is no such output."""
     names = list(subgraph.outputs)
     if isinstance(slot, int):
         slot = names[slot] if 0 <= slot < len(names) else ""

@@ -1,4 +1,4 @@
-"""The texts that pictures and videos carry, among them the workflow that made them."""
+"""Read the texts embedded in pictures and videos, among them the workflow that made them."""
 
 from __future__ import annotations
 
@@ -11,15 +11,13 @@ from pydantic_core import from_json
 from engine.errors import WorkflowError
 
 PNG = b"\x89PNG\r\n\x1a\n"
-
-
 MATROSKA = b"\x1a\x45\xdf\xa3"
 
 
 def tags(path: Path) -> Mapping[str, str] | None:
-    """The texts that a PNG, WebP, MP4 or WebM carries, of which `workflow` and `prompt` are its workflow.
+    """The texts embedded in a PNG, WebP, MP4 or WebM, of which `workflow` and `prompt` are its workflow.
 
-    None if it is no such file.
+    None for any other file.
 
     Raises:
         WorkflowError: the file is damaged.
@@ -33,30 +31,30 @@ def tags(path: Path) -> Mapping[str, str] | None:
 
 
 def _picture_tags(path: Path) -> dict[str, str]:
-    """Of a WebP, other programs write `name:text` into whatever EXIF tags they like."""
+    """The texts of a picture; other programs write `name:text` into any of a WebP's EXIF tags."""
     from PIL import Image
 
     try:
         with Image.open(path) as picture:
             texts = {str(name): text for name, text in picture.info.items() if isinstance(text, str)}
-            noted = [text.partition(":") for text in picture.getexif().values() if isinstance(text, str)]
+            exif = [text.partition(":") for text in picture.getexif().values() if isinstance(text, str)]
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # Pillow's for a damaged file
-        raise WorkflowError(f"{path.name} is not a sound picture") from error
-    return {name: text for name, _, text in noted} | texts
+        raise WorkflowError(f"{path.name} is not a valid picture") from error
+    return {name: text for name, _, text in exif} | texts
 
 
 def _video_tags(path: Path) -> dict[str, str]:
-    """Matroska writes names in capitals. Some programs put all that they have to say into a comment, as JSON."""
+    """The texts of a video. Matroska has names in capitals; some programs write all texts into a comment, as JSON."""
     import av
 
     try:
         with av.open(path) as container:
             found = {name.lower(): text for name, text in container.metadata.items()}
     except av.FFmpegError as error:
-        raise WorkflowError(f"{path.name} is not a sound video: {error.strerror}") from error
+        raise WorkflowError(f"{path.name} is not a valid video: {error.strerror}") from error
     try:
         comment = from_json(found.get("comment", ""))
     except ValueError:
         return found
-    told = comment if isinstance(comment, dict) else {}
-    return {name: data if isinstance(data, str) else json.dumps(data) for name, data in told.items()} | found
+    texts = comment if isinstance(comment, dict) else {}
+    return {name: data if isinstance(data, str) else json.dumps(data) for name, data in texts.items()} | found

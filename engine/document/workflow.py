@@ -6,8 +6,8 @@
 
 A bare graph is read as well. An input is a constant or a link `[node, slot]`, where the slot is the index or the name
 of an output; a constant list that could be taken for a link is written `{"__value__": […]}`. A workflow that others use
-as a node (`engine.document.subgraphs`) names links under `outputs`; the workflows that this one uses as nodes stand
-under `subgraphs`.
+as a node (`engine.document.subgraphs`) names links under `outputs`; the workflows that this one uses as nodes are under
+`subgraphs`.
 """
 
 from __future__ import annotations
@@ -40,6 +40,11 @@ def as_constant(value: Any) -> Any:
     return value["__value__"] if type(value) is dict and value.keys() == {"__value__"} else value
 
 
+def as_json(constant: Any) -> Any:
+    """A constant as a workflow writes it: so that it is taken for no link."""
+    return {"__value__": constant} if as_link(constant) or as_constant(constant) is not constant else constant
+
+
 def json_of(text: str | bytes) -> Any:
     """The JSON data that a workflow's text holds; raises `WorkflowError`."""
     try:
@@ -52,12 +57,12 @@ _ITEM = re.compile(r"(.*)\[(\d+)\]", re.DOTALL)
 
 
 def item_id(node: str, index: int) -> str:
-    """What a node is called where it runs for one item of a list."""
+    """The id of a node where it runs for one item of a list."""
     return f"{node}[{index}]"
 
 
 def split_id(node: str) -> tuple[str, int | None]:
-    """The node that an id is of, and the index of the item if it is one of a list."""
+    """The node that an id belongs to, and the index of the list item that it runs for, if any."""
     match = _ITEM.fullmatch(node)
     return (match[1], int(match[2])) if match else (node, None)
 
@@ -79,24 +84,24 @@ def _output(link: list[str | int]) -> list[str | int]:
 
 
 class Workflow(BaseModel):
-    """A workflow document. Whether its nodes exist and fit together is for `engine.graph.check` to say."""
+    """A workflow document. `engine.graph.check` checks whether its nodes exist and fit together."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     schema_place: str = Field("", alias="$schema")
-    """Where editors find the schema of workflow files (`engine.document.schema`); kept, not looked at."""
+    """Where text editors find the schema of workflow files (`engine.document.schema`)."""
     kinograph: Literal[1] = 1
     title: str = ""
     description: str = ""
     inputs: dict[str, str] = {}
     """The inputs that the workflow exposes: a name for "node.input"."""
     outputs: dict[str, Annotated[list[str | int], AfterValidator(_output)]] = {}
-    """What it gives where it is used as a node: names for links to nodes of the graph."""
+    """Its outputs where it is used as a node: names for links to nodes of the graph."""
     graph: dict[str, NodeEntry]
     subgraphs: dict[str, Workflow] = {}
-    """Workflows that nodes of the graph, or of each other, are by name."""
+    """Workflows, by name, that the graph, or one another, use as nodes."""
     layout: Any = None
-    """The editor's; kept, not looked at."""
+    """The editor's data, kept as it is."""
 
     @classmethod
     def parse(cls, text: str | bytes) -> Workflow:
@@ -111,7 +116,7 @@ class Workflow(BaseModel):
         if isinstance(data.get("nodes"), list):
             raise WorkflowError(
                 "this is a workflow in an editor's own format",
-                hint="`engine.document.reading.parse` reads it, by a registry",
+                hint="read it with `engine.document.reading.parse`, which takes a registry",
             )
         bare = not data.keys() & {"kinograph", "graph"}
         try:
@@ -129,7 +134,7 @@ class Workflow(BaseModel):
         return self.model_copy(update={"graph": {**self.graph, node: entry}})
 
     def up_to(self, *nodes: str) -> Workflow:
-        """The part of the workflow that leads to some nodes of it, and the nodes."""
+        """The part of the workflow that leads to some of its nodes, including the nodes."""
         needed, waiting = set[str](), [*nodes]
         while waiting:
             if (name := waiting.pop()) in self.graph and name not in needed:

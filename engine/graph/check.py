@@ -1,6 +1,6 @@
-"""A workflow checked against a registry: every node known, every input there and in range, every link sound.
+"""Check a workflow against a registry: every node known, every input present and in range, every link valid.
 
-`check` reports all that is wrong in one error, so that a file is put right in one go.
+`check` reports all problems in one error, so that a file can be corrected in one go.
 """
 
 from __future__ import annotations
@@ -13,13 +13,16 @@ import networkx as nx
 from pydantic import ValidationError
 
 from engine.document.formats import elsewhere
-from engine.document.prepared import Prepared
-from engine.document.workflow import Link, NodeEntry, as_constant, as_link, split_id
+from engine.document.modes import mode_of
+from engine.document.prepared import Prepared, prepare
+from engine.document.subgraphs import outermost
+from engine.document.workflow import Link, NodeEntry, Workflow, as_constant, as_link, split_id
 from engine.errors import InputError, MissingError, Problem, WorkflowError, suggestion
 from engine.graph.confinement import Confinement
 from engine.graph.contents import Contents
 from engine.graph.graph import Graph, Source, Step
 from engine.node import Input, linkable, name_of
+from engine.registry import Registry
 
 
 def check(
@@ -36,12 +39,12 @@ def check(
         base: the folder to which the files it names are relative (the workflow file's), before the working folder.
         targets: the nodes whose outputs are wanted; those that save files if None.
         roots: the only folders that may be read, by name. Then media are relative to "input" and models to "models",
-            unless a name ends in another's: `snail.png [output]`. Models that ship with Kinograph, or come from
-            elsewhere (`hf:`, `pypi:`), may be used all the same.
+            unless a name ends in another folder's: `snail.png [output]`. Models that ship with Kinograph, or come from
+            elsewhere (`hf:`, `pypi:`), may still be used.
 
     Raises:
         WorkflowError: with every problem found.
-        MissingError: if all that is wrong is that models or files are missing.
+        MissingError: if the only problems are missing models or files.
     """
     confinement = None if roots is None else Confinement(roots)
     checker = _Checker(prepared, Contents(base, confinement))
@@ -55,14 +58,7 @@ def check(
     if targets or len(steps) == len(entries):  # a node of unknown kind might have been one that saves
         checker.targets(targets)
 
-    dag: nx.DiGraph[str] = nx.DiGraph()
-    dag.add_nodes_from(steps)
-    dag.add_edges_from((source.node, step.id) for step in steps.values() for source in step.sources())
-    order: tuple[str, ...] = ()
-    try:
-        order = tuple(nx.topological_sort(dag))
-    except nx.NetworkXUnfeasible:
-        checker.problems += _cycles(dag)
+    order = checker.order(steps)
     if checker.problems:
         raise WorkflowError.of(checker.problems + checker.missing)
     if checker.missing:
@@ -75,22 +71,59 @@ def check(
     )
 
 
-class _Checker:
-    """Collects what is wrong while it turns a workflow's entries into steps."""
+def check_without_files(prepared: Prepared) -> None:
+    """As `check`, but whatever a run is for, and without a look at the files that are named.
 
-    def __init__(self, prepared: Prepared, files: Contents) -> None:
+    Raises:
+        WorkflowError: with every problem found.
+    """
+    checker = _Checker(prepared, None)
+    checked = (checker.step(node, entry) for node, entry in prepared.active.graph.items())
+    steps = {step.id: step for step in checked if step}
+    checker.exposed()
+    checker.order(steps)
+    if checker.problems:
+        raise WorkflowError.of(checker.problems)
+
+
+def check_node(workflow: Workflow, node: str, registry: Registry, *, whole: bool = True) -> list[Problem]:
+    """What `check` would find wrong with one node, but for its files, which may yet come, and for what others do wrong.
+
+    What doesn't take part, a node that is muted or bypassed, or needs one that is, isn't looked at. Unless the workflow
+    is `whole`, inputs that must be given may be missing: who uses it as a node may give them.
+    """
+    near, waiting = {node: workflow.graph[node]}, [node]
+    while waiting:  # what it is linked to, and past what may be bypassed
+        for link in filter(None, map(as_link, near[waiting.pop()].inputs.values())):
+            entry = workflow.graph.get(link.node)
+            if entry and link.node not in near:
+                near[link.node] = entry
+                waiting += [link.node] if mode_of(entry) else []
+    prepared = prepare(workflow.model_copy(update={"graph": near, "inputs": {}, "outputs": {}}), registry)
+    checker = _Checker(prepared, None, whole=whole)
+    for name, entry in prepared.active.graph.items():
+        if outermost(name) == node:
+            checker.step(name, entry)
+    return [problem for problem in checker.problems if problem.node is None or outermost(problem.node) == node]
+
+
+class _Checker:
+    """Collects what is wrong while it turns a workflow's entries into steps; without `files` it leaves these be."""
+
+    def __init__(self, prepared: Prepared, files: Contents | None, *, whole: bool = True) -> None:
         self.prepared = prepared
         self.graph = prepared.active.graph
         self.kinds = dict(prepared.registry)
         self.files = files
+        self.whole = whole
         self.problems = list(prepared.problems)
         self.told = {(problem.node, problem.input) for problem in self.problems}
         self.missing: list[Problem] = []
 
     def step(self, node: str, entry: NodeEntry) -> Step | None:
-        """The entry checked, without the inputs that are wrong; None if its kind is unknown."""
+        """The checked entry, without invalid inputs; None if its kind is unknown."""
         if split_id(node)[1] is not None:
-            self.problems.append(Problem("a node's id can't end in a number in brackets, as those of items do", node))
+            self.problems.append(Problem("a node's id can't end in a number in brackets: ids of list items do", node))
         kind = self.kinds.get(entry.class_type)
         if kind is None:
             hint = elsewhere(entry.class_type, entry.meta) or suggestion(entry.class_type, self.kinds)
@@ -115,7 +148,7 @@ class _Checker:
             else:
                 self._constant(node, socket, as_constant(value), constants, contents)
         for name in kind.spec.required:
-            if name not in entry.inputs and name not in converted:
+            if self.whole and name not in entry.inputs and name not in converted:
                 wanted = f"a value of type {name_of(sockets[name].type)}"
                 if holds := sockets[name].holds:
                     wanted = "a folder, or a pattern of files" if holds == "files" else f"the name of a {holds} file"
@@ -132,7 +165,7 @@ class _Checker:
 
         hint = None
         if producer is None:
-            message = f"links to node {link.node}, which isn't there"
+            message = f"links to node {link.node}, which doesn't exist"
             hint = suggestion(link.node, self.graph)
         elif kind is None:
             return None  # reported with that node
@@ -140,7 +173,7 @@ class _Checker:
             message = f"node {link.node} ({producer.class_type}) has no output {link.slot}"
             hint = suggestion(str(link.slot), [output.name for output in kind.spec.outputs])
         elif socket.holds:
-            message = "can't be linked: what the file holds must be known before the run"
+            message = "can't be linked: the file's contents must be known before the run"
             hint = "write the file's name here"
         else:
             output = kind.spec.outputs[index]
@@ -153,7 +186,7 @@ class _Checker:
     ) -> None:
         try:
             value = socket.validate(value)
-            if socket.file and value is not None:
+            if socket.file and value is not None and self.files:
                 value, contents[socket.name] = self.files.of(socket.file, value)
             constants[socket.name] = value
         except ValidationError as error:
@@ -164,15 +197,26 @@ class _Checker:
             self.problems.append(Problem(error.message, node, socket.name, error.hint))
 
     def exposed(self) -> None:
-        """Check that what a document exposes is there."""
+        """Check that the inputs that the document exposes exist."""
         for name, path in self.prepared.workflow.inputs.items():
             node, _, socket = path.rpartition(".")
             if self.prepared.leads_to(node, socket) is None:
-                message = f"the exposed input '{name}' leads to '{path}', which isn't there"
+                message = f"the exposed input '{name}' leads to '{path}', which doesn't exist"
                 self.problems.append(Problem(message, hint=self.prepared.why_gone(node, socket)))
 
+    def order(self, steps: Mapping[str, Step]) -> tuple[str, ...]:
+        """All steps, each after those it depends on; none if some depend on one another, which is reported."""
+        dag: nx.DiGraph[str] = nx.DiGraph()
+        dag.add_nodes_from(steps)
+        dag.add_edges_from((source.node, step.id) for step in steps.values() for source in step.sources())
+        try:
+            return tuple(nx.topological_sort(dag))
+        except nx.NetworkXUnfeasible:
+            self.problems += _cycles(dag)
+            return ()
+
     def targets(self, targets: Collection[str]) -> None:
-        """Check that there is something to run, and that it is there."""
+        """Check that there is something to run, and that it exists."""
         for node in targets:
             if node in self.prepared.flat.graph and node not in self.graph:
                 self.problems.append(Problem("can't be run: it, or what it needs, is muted or bypassed", node))
@@ -199,7 +243,7 @@ def _constant_problems(node: str, socket: Input, error: ValidationError) -> Iter
 
 
 def _cycles(dag: nx.DiGraph[str]) -> Iterator[Problem]:
-    """One cycle, as a path, for each knot of nodes that depend on one another."""
+    """One cycle, as a path, for each group of nodes that depend on one another."""
     for knot in nx.strongly_connected_components(dag):
         start = next(iter(knot))
         if len(knot) > 1 or dag.has_edge(start, start):

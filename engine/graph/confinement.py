@@ -1,7 +1,7 @@
-"""Keeping what a workflow reads of this machine within some folders, however it spells what it names.
+"""Confine what a workflow reads on this machine to certain folders, however it spells the names.
 
-A name is judged in two steps. As it is written it must not lead out of the folders: only then is the disk looked at, so
-that a refusal tells nothing of what lies elsewhere. And with all links followed it must still be in one of them.
+A name is checked in two steps. As written, it must not lead outside the folders; only then is the disk accessed, so
+that a refusal reveals nothing about other files. With all links followed, it must still be inside one of them.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ def annotated(name: str, roots: Collection[str]) -> tuple[str, str | None]:
 
 
 class Confinement:
-    """Some folders, and what lies below them.
+    """The folders that may be read, with everything below them.
 
     Args:
-        roots: the folders by name. A name of a file may end in one of theirs, `snail.png [output]`, and is relative to
-            that folder then.
+        roots: the folders by name. A file's name may end in one of these, `snail.png [output]`, and is then relative to
+            that folder.
     """
 
     def __init__(self, roots: Mapping[str, Path]) -> None:
@@ -36,7 +36,7 @@ class Confinement:
         self._folders = tuple({*self._roots.values(), *written})
 
     def locate(self, name: str, root: str) -> Path:
-        """Where a file is, or would be, that a workflow names; all links are followed.
+        """The path, existing or not, of a file that a workflow names, with all links followed.
 
         Args:
             name: as it is written.
@@ -52,14 +52,14 @@ class Confinement:
             written = os.path.normpath(self._roots[root] / bare)
             if self._holds(written) and self._holds(real := os.path.realpath(written)):
                 return Path(real)
-        hint = f"put it into the folder '{root}', and give its name there"
-        raise WorkflowError(f"{brief(name)} leads out of the folders that may be read", hint=hint)
+        hint = f"put it into the folder '{root}' and give its name there"
+        raise WorkflowError(f"{brief(name)} is outside the folders that may be read", hint=hint)
 
     def allows(self, path: Path) -> bool:
         """Whether a file may be read; also false for a path that no file can have."""
         try:
             return self._holds(os.path.abspath(path)) and self._holds(os.path.realpath(path))  # noqa: PTH100
-        except ValueError:  # a zero byte
+        except ValueError:  # a null byte
             return False
 
     def _holds(self, path: str) -> bool:

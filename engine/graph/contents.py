@@ -1,26 +1,26 @@
-"""What the files and models that a workflow names hold."""
+"""Digest the files and models that a workflow names."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import NamedTuple
 
-from engine.errors import MissingError, naming, suggestion
+from engine.errors import MissingError, path_errors, suggestion
 from engine.graph.confinement import Confinement
 from engine.models.digest import digest, states
-from engine.models.sources import KINDS, Local, is_path, parse
+from engine.models.sources import SOURCE_HINT, Local, is_path, parse
 from engine.node import FileContents, any_file
 
 
 class Content(NamedTuple):
-    """A file as a node is to name it, wherever it is run, and a digest of what it holds."""
+    """A file's name as a node gets it, valid wherever the node runs, and a digest of the file's contents."""
 
     name: str
     digest: str
 
 
 class Contents:
-    """Looks at each file once; a check has its own, so that a file replaced since is noticed.
+    """Digests each file once; each check has its own, so that a file replaced since is noticed.
 
     Args:
         base: the folder to which names are relative, before the working folder.
@@ -37,12 +37,12 @@ class Contents:
         """The content of what an input names.
 
         Raises:
-            MissingError: there is none, or it can't be read.
+            MissingError: it doesn't exist, or can't be read.
             WorkflowError: it may not be read.
-            InputError: it names files that may not be read, or aren't there.
+            InputError: it names files that may not be read, or don't exist.
         """
         if (file, name) not in self._seen:
-            with naming(name):
+            with path_errors(name):
                 self._seen[file, name] = self._model(name) if file.holds == "model" else self._media(name, file)
         return self._seen[file, name]
 
@@ -50,7 +50,7 @@ class Contents:
         if self._confinement and source.strip() and is_path(source):
             path = self._confinement.locate(source, "models")
             if not path.exists():
-                raise MissingError(f"there is no model '{source}'", hint=self._near([path]) or KINDS)
+                raise MissingError(f"there is no model '{source}'", hint=self._near([path]) or SOURCE_HINT)
             return Content(str(path), Local(source, path).identity())
         place = parse(source, self._base)
         if isinstance(place, Local) and place != parse(source):
@@ -71,12 +71,12 @@ class Contents:
                 return Content(str(path.absolute()), digest(path))
         if file.is_guess:
             return Content(str(paths[0].absolute()), "")  # the run looks again, by the kind's own `find`
-        looked = "" if self._confinement else f" in {' and '.join(dict.fromkeys(str(path.parent) for path in paths))}"
-        message = f"there is no{'thing like' if find else ' file'} '{name}'{looked}"
+        where = "" if self._confinement else f" in {' and '.join(dict.fromkeys(str(path.parent) for path in paths))}"
+        message = f"there {'are no files like' if find else 'is no file'} '{name}'{where}"
         raise MissingError(message, hint=self._near(paths))
 
     def _near(self, paths: list[Path]) -> str | None:
-        """A hint for paths that lead nowhere, out of what lies beside them."""
+        """A hint for paths that don't exist, from the names beside them."""
         folders = [path.parent for path in paths if self._may_read(path.parent) and path.parent.is_dir()]
         names = {other.name for folder in folders for other in folder.iterdir()}
         return suggestion(paths[0].name, {name for name in names if not name.startswith(".")})

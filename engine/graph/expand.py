@@ -1,12 +1,12 @@
-"""Lists and choices written out: a checked graph becomes one in which every step runs once, with plain links.
+"""Expand lists and choices: a checked graph becomes one in which every step runs once, with plain links.
 
-A step that takes one thing where it is linked to a list runs for each item: `sample` becomes `sample[0]`, `sample[1]`
-and so on, and what is linked to it follows item by item, up to an input that takes a list. Lists that meet in a step
-go in step, so they must be of one length. Of a step with lazy inputs only those stay that it wants.
+A step that takes one item but is linked to a list runs for each item: `sample` becomes `sample[0]`, `sample[1]` and so
+on, and so do the steps linked to it, up to an input that takes a list. Lists that meet in a step are paired item by
+item, so they must have the same length. A step keeps only those of its lazy inputs that it wants.
 
-How long a list is and what a choice depends on may be known only in the course of the run. `expand` goes as far as it
-can and tells what it awaits; a run calls it again as values come in, and when an item fails, which lists then do
-without.
+The length of a list and the values that a choice depends on may become known only during the run. `expand` goes as far
+as it can and returns what it awaits; a run calls it again as values come in, and when an item fails, which lists then
+leave out.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from engine.values import Value
 
 
 class _Opaque(Enum):
-    VALUE = "value"
+    OPAQUE = "opaque"
 
 
-VALUE = _Opaque.VALUE
-"""Stands for a value that is no plain constant: what matters is only that it is there."""
+OPAQUE = _Opaque.OPAQUE
+"""Stands for a value that isn't a plain constant: only its presence matters."""
 
-Outline = tuple[Any, ...]
-"""What expanding needs of a node's outputs: constants as they are, `VALUE` for others, tuples of these for lists."""
+Structure = tuple[Any, ...]
+"""What expansion needs of a node's outputs: constants as they are, `OPAQUE` for others, tuples of these for lists."""
 
 
-def outline(outputs: Sequence[Any]) -> Outline:
-    """The outline of a node's outputs."""
-    return tuple(outline(o) if isinstance(o, tuple) else VALUE if isinstance(o, Value) else o for o in outputs)
+def structure_of(outputs: Sequence[Any]) -> Structure:
+    """The structure of a node's outputs."""
+    return tuple(structure_of(o) if isinstance(o, tuple) else OPAQUE if isinstance(o, Value) else o for o in outputs)
 
 
 class _Constant(NamedTuple):
@@ -49,98 +49,98 @@ _Item = Source | _Constant
 
 @dataclass(frozen=True)
 class Expansion:
-    """A graph as far as it is written out."""
+    """A graph, expanded as far as possible."""
 
     graph: Graph
-    """Its targets are those steps that are there so far."""
+    """Its targets are the steps expanded so far that are targets."""
     targets: tuple[str, ...]
     """All steps that the run is for; a node that runs for a list not known yet is one of them."""
     awaited: tuple[str, ...] = ()
-    """The steps of it whose outputs must be known to go on; none if all is written out."""
+    """The steps of it whose outputs must be known to go on; none if expansion is complete."""
     failures: Mapping[str, Problem] = field(default_factory=dict)
     """Nodes that can't run because of the lists they are linked to."""
     lost: Mapping[str, str] = field(default_factory=dict)
-    """What can't run because of a failure, and the node that failed, which may be the same."""
+    """The steps that can't run because of a failure, and the node that failed, which may be the same."""
 
 
-def expand(graph: Graph, known: Mapping[str, Outline], failed: Collection[str] = ()) -> Expansion:
-    """Write a graph out.
+def expand(graph: Graph, known: Mapping[str, Structure], failed: Collection[str] = ()) -> Expansion:
+    """Expand a graph as far as possible.
 
     Args:
         graph: what `check` returned.
-        known: the outlines of the outputs that are there, by step of the expanded graph.
+        known: the structures of the outputs known so far, by step of the expanded graph.
         failed: the steps of the expanded graph that have failed.
     """
     if not graph.dynamic:
         return Expansion(graph, graph.targets)
-    writer = _Writer(graph, known, failed)
+    expander = _Expander(graph, known, failed)
     for node in graph.order:
-        writer.node(graph.steps[node])
-    targets = [(step, node) for node in graph.targets for step in writer.copies(node)]
-    awaited, lost = writer.reached([step for step, _ in targets])
-    there = {step: graph.part_of(node) for step, node in targets if step in writer.steps}
-    whole = Graph(graph.workflow, writer.steps, tuple(writer.steps), tuple(there), there)
-    return Expansion(whole, tuple(step for step, _ in targets), awaited, writer.failures, lost)
+        expander.expand(graph.steps[node])
+    targets = [(step, node) for node in graph.targets for step in expander.copies(node)]
+    awaited, lost = expander.reached([step for step, _ in targets])
+    parts = {step: graph.part_of(node) for step, node in targets if step in expander.steps}
+    expanded = Graph(graph.workflow, expander.steps, tuple(expander.steps), tuple(parts), parts)
+    return Expansion(expanded, tuple(step for step, _ in targets), awaited, expander.failures, lost)
 
 
 class _Waiting(Exception):
-    """A step can't be written out before another is there, or before it has run; the argument is its id."""
+    """A step can't be expanded before another has been, or has run; the argument is the other's id."""
 
 
 class _Lost(Exception):
-    """A step can't run because another can't; the argument is its id."""
+    """A step can't run because another can't; the argument is the other's id."""
 
 
-class _Writer:
-    """Writes steps out, each after those it depends on."""
+class _Expander:
+    """Expands steps, each after those it depends on."""
 
-    def __init__(self, graph: Graph, known: Mapping[str, Outline], failed: Collection[str]) -> None:
+    def __init__(self, graph: Graph, known: Mapping[str, Structure], failed: Collection[str]) -> None:
         self.graph = graph
         self.known = known
         self.steps: dict[str, Step] = {}
         self.failures: dict[str, Problem] = {}
-        # The ends that a step can come to other than being written out, all by its id in the expanded graph.
+        # Why a step isn't expanded, by its id in the expanded graph.
         self._blames: dict[str, str] = dict(zip(failed, failed, strict=True))
         self._blockers: dict[str, str] = {}
-        """What a step waits for, or of what it depends on is lost."""
+        """The step that a step waits for, or the lost one that it depends on."""
         self._copies: dict[str, tuple[str, ...]] = {}
 
     def copies(self, node: str) -> tuple[str, ...]:
-        """What a node is written out as: itself, if it doesn't run for the items of a list, or not yet."""
+        """The steps that a node expands to: itself, if it doesn't run for the items of a list, or not yet."""
         return self._copies.get(node, (node,))
 
-    def node(self, step: Step) -> None:
-        """Write a step of the checked graph out, as often as there are items, if that is known."""
+    def expand(self, step: Step) -> None:
+        """Expand a step of the checked graph into one for each item, if the items are known."""
         try:
             spec = step.kind.spec
             eager = [name for name in step.links if name not in spec.lazy]
             for name in eager:
                 self._wait_for_list(_source(step, name).node)
             if spec.lazy and not any(self._maps(step, name) for name in eager):
-                step = self._chosen(step, {name: self._whole(step, name) for name in eager})
+                step = self._without_unwanted(step, {name: self._full_link(step, name) for name in eager})
             for name in step.links:
                 self._wait_for_list(_source(step, name).node)
             items = {name: self._items(step.links[name]) for name in step.links if self._maps(step, name)}
-            wholes = {name: self._whole(step, name) for name in step.links if name not in items}
+            full = {name: self._full_link(step, name) for name in step.links if name not in items}
         except (_Waiting, _Lost) as end:
             self._stop(step.id, end)
             return
         lengths = {name: len(of) for name, of in items.items()}
         if len(set(lengths.values())) > 1:
-            told = ", ".join(f"{length} for {name}" for name, length in lengths.items())
-            hint = "lists that meet go item by item, so give them the same length"
-            self.failures[step.id] = Problem(f"is linked to lists of different lengths: {told}", step.id, hint=hint)
+            listed = ", ".join(f"{length} for {name}" for name, length in lengths.items())
+            hint = "lists that meet are paired item by item, so give them the same length"
+            self.failures[step.id] = Problem(f"is linked to lists of different lengths: {listed}", step.id, hint=hint)
             self._blames[step.id] = step.id
         elif items:
             count = next(iter(lengths.values()))
             self._copies[step.id] = tuple(item_id(step.id, index) for index in range(count))
             for index, copy in enumerate(self._copies[step.id]):
-                self._write(step._replace(id=copy), wholes | {name: of[index] for name, of in items.items()})
+                self._add(step._replace(id=copy), full | {name: of[index] for name, of in items.items()})
         else:
-            self._write(step, wholes)
+            self._add(step, full)
 
     def reached(self, targets: Sequence[str]) -> tuple[tuple[str, ...], dict[str, str]]:
-        """What is awaited on behalf of the targets, and what of all that they need is lost, with the blame."""
+        """Of the targets and what they need, the awaited steps, and the lost ones with the node to blame."""
         awaited, lost = dict[str, None](), dict[str, str]()
         waiting = list(targets)
         while waiting:
@@ -161,20 +161,20 @@ class _Writer:
             self._blames[step] = self._blames[blocker]
 
     def _wait_for_list(self, node: str) -> None:
-        """Raise _Waiting if it isn't known yet whether a node runs for the items of a list."""
+        """Raise `_Waiting` if it isn't known yet whether a node runs for the items of a list."""
         if node in self._blockers and node not in self._blames and node in self.graph.mapped:
             raise _Waiting(node)
 
     def _maps(self, step: Step, name: str) -> bool:
-        """Whether a link leads from a list to an input that takes one thing."""
+        """Whether a link leads from a list to an input that takes one item."""
         return step.kind.spec.inputs[name].item is None and self._is_list(_source(step, name))
 
     def _is_list(self, source: Source) -> bool:
         producer = self.graph.steps[source.node]
         return source.node in self._copies or producer.kind.spec.outputs[source.output].item is not None
 
-    def _whole(self, step: Step, name: str) -> Source | Gathered:
-        """All that an input is linked to, but for the items that are lost."""
+    def _full_link(self, step: Step, name: str) -> Source | Gathered:
+        """All that an input is linked to, without lost items."""
         link = _source(step, name)
         if link.node in self._copies:
             copies = self._copies[link.node]
@@ -186,42 +186,44 @@ class _Writer:
         return Gathered((link,)) if takes_list and not self._is_list(link) else link
 
     def _items(self, link: Source | Gathered) -> tuple[_Item, ...]:
-        """The items of the list that an input is linked to, lost ones as well where it is known what they were."""
+        """The items of the list that an input is linked to, including lost ones that were known."""
         assert isinstance(link, Source)
         self._check(link.node)
         if self.graph.steps[link.node].kind.spec.outputs[link.output].item is None:
             return tuple(Source(copy, link.output) for copy in self._copies[link.node])
         items: list[_Item] = []
         for copy in self.copies(link.node):
-            # The items of one that is lost keep their places if they had any: what runs for those after it stays so.
+            # Known items of a lost step keep their indices, so that the steps for later items keep theirs.
             if copy not in self._blames or copy in self.known:
                 listed = self._known(copy)[link.output]
-                items += [Source(copy, link.output, i) if v is VALUE else _Constant(v) for i, v in enumerate(listed)]
+                items += [Source(copy, link.output, i) if v is OPAQUE else _Constant(v) for i, v in enumerate(listed)]
         return tuple(items)
 
-    def _known(self, step: str) -> Outline:
+    def _known(self, step: str) -> Structure:
         if step not in self.known:
             self._check(step)
             raise _Waiting(step)
         return self.known[step]
 
     def _check(self, step: str) -> None:
-        """Raise if a step isn't written out."""
+        """Raise if a step isn't expanded."""
         if step in self._blames:
             raise _Lost(step)
         if step in self._blockers:
             raise _Waiting(step)
 
-    def _write(self, step: Step, links: Mapping[str, Source | Gathered | _Constant]) -> None:
-        """Write out a step with links to expanded steps."""
+    def _add(self, step: Step, links: Mapping[str, Source | Gathered | _Constant]) -> None:
+        """Add a step, with links to expanded steps, to the expanded graph."""
         if step.id in self._blames:
             return
-        given = {name: _taken(step, name, link.value) for name, link in links.items() if isinstance(link, _Constant)}
-        led = {name: link for name, link in links.items() if not isinstance(link, _Constant)}
-        step = step._replace(constants={**step.constants, **given}, links=led)
+        given = {
+            name: _validated(step, name, link.value) for name, link in links.items() if isinstance(link, _Constant)
+        }
+        linked = {name: link for name, link in links.items() if not isinstance(link, _Constant)}
+        step = step._replace(constants={**step.constants, **given}, links=linked)
         try:
-            if step.kind.spec.lazy:
-                step = self._chosen(step, {name: led[name] for name in led if name not in step.kind.spec.lazy})
+            if lazy := step.kind.spec.lazy:
+                step = self._without_unwanted(step, {name: linked[name] for name in linked if name not in lazy})
             for source in step.sources():
                 self._check(source.node)
         except (_Waiting, _Lost) as end:
@@ -229,8 +231,8 @@ class _Writer:
         else:
             self.steps[step.id] = step
 
-    def _chosen(self, step: Step, eager: Mapping[str, Source | Gathered]) -> Step:
-        """The step without those lazy inputs that it doesn't want, by what its other links lead to."""
+    def _without_unwanted(self, step: Step, eager: Mapping[str, Source | Gathered]) -> Step:
+        """The step without the lazy inputs that it doesn't want, given the values of its other links."""
         spec = step.kind.spec
         given = {name: socket.default for name, socket in spec.inputs.items() if not socket.required}
         given |= step.constants
@@ -256,8 +258,8 @@ def _source(step: Step, name: str) -> Source:
     return link
 
 
-def _taken(step: Step, name: str, item: Any) -> Any:
-    """An item as the input takes it; one that it refuses is left for the step to fail on when it runs."""
+def _validated(step: Step, name: str, item: Any) -> Any:
+    """An item as the input takes it; an invalid one stays as it is, and the step fails on it when it runs."""
     try:
         return step.kind.spec.inputs[name].validate(item)
     except ValidationError:

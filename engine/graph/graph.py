@@ -16,7 +16,7 @@ from engine.node import Node
 
 
 class Source(NamedTuple):
-    """Where a checked input comes from: a node, and the index of one of its outputs, or of an item of that list."""
+    """Where a checked input comes from: a node, the index of one of its outputs and, in a list, that of an item."""
 
     node: str
     output: int
@@ -24,7 +24,7 @@ class Source(NamedTuple):
 
 
 class Gathered(NamedTuple):
-    """A list put together from several sources; of a list all its items are taken."""
+    """A list assembled from several sources; one that is a list contributes all of its items."""
 
     sources: tuple[Source, ...]
 
@@ -35,14 +35,14 @@ class Step(NamedTuple):
     id: str
     kind: type[Node]
     constants: Mapping[str, Any]
-    """The constants given, as the node takes them; local files by a path that holds wherever it is run."""
+    """The constants given, as the node takes them; local files by a path that is valid wherever it runs."""
     links: Mapping[str, Source | Gathered]
-    """A checked graph has sources only: lists are gathered where `engine.graph.expand` writes them out."""
+    """Only sources in a checked graph; `engine.graph.expand` gathers lists."""
     contents: Mapping[str, str]
-    """What the files that inputs name hold: a digest, by input."""
+    """The digests of the files that inputs name, by input."""
 
     def sources(self) -> Iterator[Source]:
-        """All that it is linked to."""
+        """All sources of its links."""
         for link in self.links.values():
             if isinstance(link, Source):
                 yield link
@@ -55,22 +55,22 @@ class Graph:
     """A checked workflow."""
 
     workflow: Workflow
-    """The document, with its subgraphs and the nodes that are muted."""
+    """The document, with its subgraphs and muted nodes."""
     steps: Mapping[str, Step]
     order: tuple[str, ...]
     """All nodes, each after those it depends on."""
     targets: tuple[str, ...]
     """The nodes whose outputs a run is for."""
     parts: Mapping[str, tuple[Graph, str]] = field(default_factory=dict)
-    """Where several graphs were joined: the one that each target comes from, and its id there."""
+    """If several graphs were joined: the one that each target comes from, and its id there."""
     places: Mapping[tuple[str, str], Place] = field(default_factory=dict)
     """Where the workflow has the constants of nodes within subgraphs."""
     confinement: Confinement | None = None
     """The folders that may be read, if not all."""
     warnings: tuple[Problem, ...] = ()
-    """What the workflow had better not use any more."""
+    """What is deprecated or ignored in the workflow."""
     carried: Any = None
-    """JSON data that saved files carry in place of the document, as a client's own editor wants them."""
+    """JSON data that saved files carry in place of the document, for a client's own editor."""
 
     def part_of(self, target: str) -> tuple[Graph, str]:
         """The graph that a target comes from, and its id there: this one, unless several were joined."""
@@ -83,7 +83,7 @@ class Graph:
 
     @cached_property
     def mapped(self) -> frozenset[str]:
-        """The nodes that may run for the items of a list: what they take one of may be linked to a list."""
+        """The nodes that may run for each item of a list: an input that takes one item may be linked to a list."""
         found: set[str] = set()
         for node in self.order:
             step = self.steps[node]
@@ -96,7 +96,7 @@ class Graph:
 
     @property
     def local_files(self) -> dict[Place, str]:
-        """The absolute paths of the files whose names depend on where the workflow lies, by the place of the name."""
+        """The absolute paths of the files whose names depend on the workflow's folder, by the place of the name."""
         if self.confinement:
             return {}
         named = [(step.id, name, step.constants[name]) for step in self.steps.values() for name in step.contents]

@@ -1,7 +1,7 @@
-"""The key of what a node gives: a digest of all that decides it, and of nothing else.
+"""The key of a node's outputs: a digest of everything that determines them, and of nothing else.
 
     sha256(format, kind, version, constants with defaults filled in, files' contents, {input: (producer's key, output)},
-           for a kind that a file defines: what is in the file, for one of a pack: its name and version,
+           for a kind of a file: what is in it, of a pack: its name and version, of `__main__`: its code,
            for what runs on a device: its kind and the versions of the libraries that compute there)
 
 Node ids, titles and positions never enter. Tensors are never hashed: a value is named by how it is made.
@@ -15,6 +15,7 @@ from functools import cache
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 
+from engine.graph.code import code_digest
 from engine.graph.graph import Gathered, Graph, Source, Step
 from engine.node import Node
 from engine.registry import FILE_MODULE
@@ -40,9 +41,9 @@ def node_keys(graph: Graph, device: str) -> dict[str, Key]:
 
 def step_key(step: Step, keys: Mapping[str, Key], device: str) -> Key:
     """The key of one node, from the keys of those it links to."""
-    lines = [_head(step.kind, device)]
+    lines = [_head(step.kind, device) + _code(step.kind)]
     for name, default in _defaults(step.kind).items():
-        # One line per input, in an order of their own; JSON holds no line breaks, so different inputs can't read alike.
+        # One line per input, by name; JSON holds no line breaks, so different inputs can't give the same text.
         if name in step.links:
             lines.append(f"{name}<{_linked(step.links[name], keys)}")
         elif name in step.contents:
@@ -55,8 +56,8 @@ def step_key(step: Step, keys: Mapping[str, Key], device: str) -> Key:
 
 
 def part_key(kind: type[Node], name: str, device: str) -> Key:
-    """The key of a part of a node's work, from a name that tells all that decides it."""
-    return sha256(f"{_head(kind, device)}\npart {name}".encode()).hexdigest()
+    """The key of a part of a node's work, from a name that states everything that determines it."""
+    return sha256(f"{_head(kind, device)}{_code(kind)}\npart {name}".encode()).hexdigest()
 
 
 def _linked(link: Source | Gathered, keys: Mapping[str, Key]) -> str:
@@ -73,6 +74,11 @@ def _head(kind: type[Node], device: str) -> str:
     file = f" {kind.__module__}" if kind.__module__.startswith(FILE_MODULE) else ""  # people edit, and forget versions
     pack = f" {spec.pack.name}=={spec.pack.version} {spec.pack.state}".rstrip() if spec.pack else ""
     return f"{FORMAT} {spec.kind} {spec.version}{file}{pack}{runtime}"
+
+
+def _code(kind: type[Node]) -> str:
+    """The code of a kind that is defined in a notebook, a script or at a prompt: what it uses there may change."""
+    return f" {code_digest(kind)}" if kind.__module__ == "__main__" else ""
 
 
 @cache

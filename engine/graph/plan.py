@@ -14,15 +14,15 @@ class Plan:
     """The steps of a run, by key: nodes with equal keys are one step, named by the first of them."""
 
     runs: Mapping[Key, Step]
-    """What must run, each after what it depends on, branch by branch so that few values are alive at a time."""
+    """The steps that must run, each after its sources, branch by branch so that few values are alive at a time."""
     hits: Mapping[Key, Step]
-    """What is held and needed by these or as a target."""
+    """The held steps that these need or that are targets."""
     sources: Mapping[Key, tuple[Key, ...]]
-    """Whose outputs each of `runs` takes."""
+    """The steps whose outputs each of `runs` takes."""
     keys: Mapping[str, Key]
-    """The keys of the nodes that steps link to. A later plan may have others, where a list has lost an item."""
+    """The keys of the nodes that steps link to. They may differ in a later plan, where a list has lost an item."""
     uses: Mapping[Key, int]
-    """How many of `runs` take a step's outputs: after the last its value can be let go."""
+    """How many of `runs` take a step's outputs: after the last of them its value can be freed."""
 
 
 def make_plan(
@@ -32,9 +32,9 @@ def make_plan(
     targets: Sequence[str] | None = None,
     seconds: Callable[[str], float] | None = None,
 ) -> Plan:
-    """The plan that gives the targets (the graph's own if None). What lies above a hit is neither loaded nor run.
+    """The plan that computes the targets (the graph's own if None). What lies above a hit is neither loaded nor run.
 
-    Of several branches the one that takes longest comes first, by the `seconds` that each kind is expected to take.
+    Of several branches the longest comes first, by the `seconds` that each kind is expected to take.
     """
     wanted = graph.targets if targets is None else targets
     longest = _longest(graph, seconds) if seconds else {}
@@ -42,7 +42,7 @@ def make_plan(
     hits: dict[Key, Step] = {}
     sources: dict[Key, tuple[Key, ...]] = {}
     uses: dict[Key, int] = {}
-    # Depth first, without recursion: a step stays on the stack, and is ordered when it is met again below its sources.
+    # Depth first, without recursion: a step stays on the stack and is ordered when it is met again after its sources.
     stack = list(reversed(wanted))
     if longest:
         stack.sort(key=longest.__getitem__)
@@ -66,7 +66,7 @@ def make_plan(
 
 
 def _longest(graph: Graph, seconds: Callable[[str], float]) -> dict[str, float]:
-    """The seconds that each node and the longest way to it are expected to take."""
+    """The expected seconds of the longest path up to and including each node."""
     longest: dict[str, float] = {}
     for node in graph.order:
         step = graph.steps[node]

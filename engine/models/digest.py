@@ -1,4 +1,4 @@
-"""What the bytes of a file or folder are: SHA-256, remembered on disk so that a large checkpoint is read once."""
+"""SHA-256 of a file or folder, remembered on disk so that a large checkpoint is read only once."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from pathlib import Path
 from engine.atomic import write
 from engine.models.home import home
 
-# Below this size reading the file is as cheap as looking up what it was.
+# Below this size reading the file is as cheap as looking up its digest.
 SMALL = 256 * 1024
-# A file this recently written may change again within one tick of the file system's clock, unnoticed by its times.
+# A file written this recently may change again within one tick of the file system's clock, leaving its times the same.
 SETTLED_NS = 2_000_000_000
 
 
@@ -22,17 +22,17 @@ def digest(path: Path) -> str:
     """`sha256:…` of a file's bytes, or of a folder's file names and bytes; hidden files and folders don't count.
 
     Raises:
-        OSError: the path is not there or cannot be read.
+        OSError: the path doesn't exist or can't be read.
     """
     path = path.resolve()
     return f"sha256:{_folder(path) if path.is_dir() else _file(path)}"
 
 
 def states(paths: Iterable[Path]) -> str:
-    """A digest of which files these are, and of when each was last changed: known without reading them.
+    """A digest of which files these are, and of when each was last changed, without reading them.
 
     Raises:
-        OSError: one is not there.
+        OSError: one doesn't exist.
     """
     total = hashlib.sha256()
     for path in paths:

@@ -1,4 +1,4 @@
-"""The folder in which kinograph keeps what it downloaded or computed."""
+"""The folder in which Kinograph keeps what it downloaded or computed."""
 
 from __future__ import annotations
 

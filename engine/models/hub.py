@@ -1,4 +1,7 @@
-"""Models of the Hugging Face hub, in the cache that its own tools share; `HF_HUB_OFFLINE` and `HF_TOKEN` are heeded."""
+"""Models of the Hugging Face hub, in the cache that its own tools share.
+
+`HF_HUB_OFFLINE` and `HF_TOKEN` are respected.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +17,14 @@ from engine.models.progress import Progress
 SETTINGS = ["*.json", "*.txt", "*.model", "*.jinja"]
 # Weights are taken as safetensors only: other formats can run code when loaded, or repeat the same weights.
 WEIGHTS = ["*.safetensors"]
-# Beside a pipeline's folders lie the same weights again as one file: those in folders are enough.
+# A pipeline may also have the same weights as one file beside its folders: those in the folders are enough.
 PIPELINE_WEIGHTS = ["*/*.safetensors"]
 VARIANTS = ["*.fp16.*", "*.bf16.*", "*.non_ema.*", "*.fp16-*"]
 
 
 @dataclass(frozen=True)
 class Hub:
-    """A repository at a revision, whole or one path of it."""
+    """A repository at a revision, or one path of it."""
 
     source: str
     repository: str
@@ -50,7 +53,9 @@ class Hub:
     def identity(self) -> str:
         path = self.find()
         if path is None:
-            raise MissingError(f"'{self.source}' is not here yet", hint="kinograph models FILE --fetch")
+            raise MissingError(
+                f"'{self.source}' is not on this machine yet", hint="fetch it with kinograph models FILE --fetch"
+            )
         commit = path.parents[len(self.member.parts) - 1].name if self.member else path.name
         return f"hf:{self.repository}{f'/{self.member}' if self.member else ''}@{commit}"
 
@@ -59,14 +64,14 @@ class Hub:
 
         if constants.HF_HUB_OFFLINE:
             raise MissingError(
-                f"'{self.source}' is not here, and HF_HUB_OFFLINE forbids to fetch it",
+                f"'{self.source}' is not on this machine, and HF_HUB_OFFLINE forbids fetching it",
                 hint="unset HF_HUB_OFFLINE, or give a local folder",
             )
         try:
             return self._snapshot(tqdm_class=_bar(progress))
         except errors.GatedRepoError as error:
             raise MissingError(
-                f"the owner of '{self.source}' asks for your consent to terms",
+                f"the owner of '{self.source}' requires you to accept terms",
                 hint=f"accept them on the page of {self.repository}, then set HF_TOKEN or run 'hf auth login'",
             ) from error
         except errors.RepositoryNotFoundError as error:
@@ -79,17 +84,17 @@ class Hub:
         except OSError as error:  # the hub's errors, connections', a full disk's
             reason = str(error.__cause__ or error).splitlines()[0]
             raise MissingError(
-                f"'{self.source}' cannot be downloaded: {reason}",
-                hint="check the network and run again: what is here already is kept; a local folder does as well",
+                f"'{self.source}' can't be downloaded: {reason}",
+                hint="check the network and run again, which keeps what is downloaded already; or give a local folder",
             ) from error
 
-    def _snapshot(self, **how: Any) -> Path:
-        """The repository's settings and weights, or its one path; the settings tell which weights a pipeline needs."""
+    def _snapshot(self, **options: Any) -> Path:
+        """The repository's settings and weights, or its one path; the settings show which weights a pipeline needs."""
         from huggingface_hub import snapshot_download
 
         def get(patterns: list[str]) -> Path:
-            how.update(revision=self.revision, allow_patterns=patterns, ignore_patterns=VARIANTS)
-            return Path(snapshot_download(self.repository, **how))
+            options.update(revision=self.revision, allow_patterns=patterns, ignore_patterns=VARIANTS)
+            return Path(snapshot_download(self.repository, **options))
 
         if self.member:
             path = get([str(self.member), f"{self.member}/*"]) / self.member

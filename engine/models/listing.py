@@ -1,4 +1,4 @@
-"""Which models are on this machine, apart from the user's own files."""
+"""List the models on this machine, apart from the user's own files."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from engine.models.pypi import PART
 from engine.models.sources import SHIPPED
 
 
-def here() -> dict[str, Path]:
-    """Where models lie, by source: those that ship with Kinograph, taken out of wheels, and in the hub's cache."""
+def local_models() -> dict[str, Path]:
+    """The paths of models, by source: those that ship with Kinograph, come from wheels, or are in the hub's cache."""
     return {**dict(_shipped()), **dict(_wheels()), **dict(_hub())}
 
 

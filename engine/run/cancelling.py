@@ -1,4 +1,4 @@
-"""Ending what is under way in good order."""
+"""Cancel whatever is in progress."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ if TYPE_CHECKING:
 
 
 class Cancellation:
-    """Ends what is under way, whatever it is by then, in good order."""
+    """Cancels whatever is in progress at the time, in an orderly way."""
 
     def __init__(self) -> None:
-        self.stopped = False
+        self.cancelled = False
         self.execution: Execution | None = None
 
-    def stop(self) -> None:
-        self.stopped = True
+    def cancel(self) -> None:
+        self.cancelled = True
         if self.execution:
             self.execution.cancel()

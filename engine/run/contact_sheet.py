@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 SIDE = 256
-"""What a tile measures at most, in pixels; smaller pictures stay as they are."""
+"""The largest width and height of a tile, in pixels; smaller pictures stay as they are."""
 GAP, LINE = 8, 18
 
 
@@ -41,7 +41,7 @@ def contact_sheet(tiles: Sequence[Tile], columns: int) -> Image.Image:
 
 
 def _picture(file: Path | None) -> Image.Image:
-    """What a file shows, no larger than a tile; a grey square for one that shows nothing or was not made."""
+    """The file's picture, no larger than a tile; a grey square for a file without one, or that was not made."""
     from PIL import Image
 
     if file is None or file.suffix not in (".png", ".mp4"):

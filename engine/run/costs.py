@@ -1,4 +1,4 @@
-"""What nodes have taken, by kind, so that a run can begin with what will take longest."""
+"""How long nodes have taken, by kind, so that a run can start with the longest branch."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from pathlib import Path
 
 from engine.atomic import write
 
-SHARE = 0.5
-"""What the last measurement counts for; the rest is what was known before."""
+WEIGHT = 0.5
+"""The weight of the latest measurement; the rest is that of the previous estimate."""
 
 
 class Costs:
     """Seconds that each kind of node is expected to take; 0 for one that has not run yet.
 
     Args:
-        file: where they are kept between runs, or None. A file that can't be read or written costs order, not results.
+        file: where they are kept between runs, or None. A file that can't be read or written affects only the order.
     """
 
     def __init__(self, file: Path | None = None) -> None:
@@ -34,14 +34,14 @@ class Costs:
     def of(self, kind: str) -> float:
         return self._seconds.get(kind, 0.0)
 
-    def note(self, kind: str, seconds: float) -> None:
-        """Take note that a node of that kind took so long."""
+    def record(self, kind: str, seconds: float) -> None:
+        """Record how long a node of that kind took."""
         before = self._seconds.get(kind, seconds)
-        self._seconds[kind] = before + SHARE * (seconds - before)
+        self._seconds[kind] = before + WEIGHT * (seconds - before)
         self._changed = True
 
     def save(self) -> None:
-        """Keep what was measured for later runs."""
+        """Save the estimates for later runs."""
         if self._file is not None and self._changed:
             self._changed = False
             with suppress(OSError):

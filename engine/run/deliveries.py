@@ -1,7 +1,7 @@
-"""What a run gives to those it is for: files in the output folder, or values for the caller.
+"""Deliver the outputs of a run's targets: as files in the output folder, or as values for the caller.
 
-Nodes that save under one name are a row: their files are written in the order in which the workflow has the nodes, and
-a list its items, whatever is done first. So the numbers in files' names don't depend on how long things take.
+Nodes that save under one name form a series: their files are written in the order of the nodes in the workflow, and of
+the items in a list, whichever is done first. So the numbers in file names don't depend on timing.
 """
 
 from __future__ import annotations
@@ -17,43 +17,43 @@ from engine.document.workflow import split_id
 from engine.errors import Cancelled
 from engine.events import Event, NodeFailed, NodeProgress, NodeResult, NodeSaved
 from engine.graph.graph import Graph, Step
-from engine.run.saving import Outputs
+from engine.run.saving import OutputFolder
 from engine.store.cache import Entry
 from engine.values import brief
 
 _Name = tuple[str, Any]
-"""What a node saves, and the prefix of its files' names, None where that is only known in the run. Of what is temporary
-it is the node itself, since the numbers in those names don't matter.
+"""What a node saves, and the prefix of its file names, None if only known during the run. For temporary files it is the
+node itself, since the numbers in their names don't matter.
 """
 
 
-def _forget(step: str, names: Sequence[Path]) -> None: ...
+def _ignore(step: str, names: Sequence[Path]) -> None: ...
 
 
 @dataclass(frozen=True)
 class Claims:
-    """The names that steps take for their files, so that another attempt at a run gives them the same."""
+    """The names that steps claim for their files, so that another attempt at a run uses the same."""
 
     earlier: Mapping[str, Sequence[Path]] = field(default_factory=dict)
-    """Those that an earlier, killed attempt took, by step: what of them is whole isn't written again."""
-    note: Callable[[str, Sequence[Path]], object] = _forget
-    """Called with a step and all of its names so far, the last of which it is about to take."""
+    """Those that an earlier, killed attempt claimed, by step; files that are complete aren't written again."""
+    on_claim: Callable[[str, Sequence[Path]], object] = _ignore
+    """Called with a step and all of its names so far, the last of which it is about to claim."""
 
 
 @dataclass(slots=True)
-class _Row:
+class _Series:
     """Steps that save under one name, in order."""
 
     steps: list[str] = field(default_factory=list)
     next: int = 0
-    """Which of them is to be given next."""
+    """The index of the next step to deliver."""
     waiting: dict[str, tuple[Step, Entry] | None] = field(default_factory=dict)
-    """What is done before its turn; None for a step that gives nothing."""
+    """Steps that are done before their turn; None for a step that delivers nothing."""
     busy: bool = False
-    """Whether a thread is writing a file of it."""
+    """Whether a thread is writing a file of the series."""
 
     def turn(self) -> tuple[Step, Entry] | None:
-        """The one whose turn it is, if it is done."""
+        """The step whose turn it is, if it is done."""
         while self.next < len(self.steps) and self.steps[self.next] in self.waiting:
             item = self.waiting.pop(self.steps[self.next])
             self.next += 1
@@ -62,22 +62,22 @@ class _Row:
         return None
 
     def close(self) -> None:
-        """Nothing comes any more: what waits needs wait no longer, nor what isn't expected after all."""
+        """No more steps will come: have the waiting ones, including unexpected ones, wait no longer."""
         left = sorted(self.waiting.keys() - set(self.steps[self.next :]), key=split_id)
         self.steps = [step for step in self.steps[self.next :] if step in self.waiting] + left
         self.next = 0
 
 
 class Deliveries:
-    """Gives each target's outputs once; safe to use from several threads.
+    """Delivers each target's outputs once; safe to use from several threads.
 
     Args:
         graph: what `check` returned.
         out: the folder that media are written to.
-        temp: the folder for those that are temporary.
-        tell: takes the events.
-        cancelled: whether the run was; then a folder is not written to its end.
-        claims: the names of files that were taken before, and who notes those that are.
+        temp: the folder for temporary media.
+        emit: called with each event.
+        cancelled: whether the run was cancelled, in which case the rest of a folder isn't written.
+        claims: the file names that an earlier attempt claimed, and a callback for new claims.
     """
 
     def __init__(
@@ -85,117 +85,117 @@ class Deliveries:
         graph: Graph,
         out: Path,
         temp: Path,
-        tell: Callable[[Event], None],
+        emit: Callable[[Event], None],
         cancelled: Callable[[], bool],
         claims: Claims,
     ) -> None:
         self.results: dict[str, tuple[Any, ...]] = {}
         """The outputs, by node, of targets that don't save files."""
         self._graph = graph
-        self._tell = tell
+        self._emit = emit
         self._cancelled = cancelled
         self._claims = claims
         self._lock = Lock()
-        wholes = {id(part): part for part, _ in map(graph.part_of, graph.targets)}
-        self._outputs = {
-            (name, temporary): Outputs(folder, part.workflow, part.local_files, part.carried)
-            for name, part in wholes.items()
+        parts = {id(part): part for part, _ in map(graph.part_of, graph.targets)}
+        self._folders = {
+            (name, temporary): OutputFolder(folder, part.workflow, part.local_files, part.carried)
+            for name, part in parts.items()
             for temporary, folder in ((False, out), (True, temp))
         }
         self._names = _names(graph)
-        self._rows = {name: _Row() for name in dict.fromkeys(self._names.values())}
+        self._series = {name: _Series() for name in dict.fromkeys(self._names.values())}
 
     def expect(self, targets: Iterable[str]) -> None:
-        """The steps that are to be given, in order, as far as they are known: again, once more are."""
+        """Set the steps to deliver, in order; to be called again once more of them are known."""
         steps: dict[_Name, list[str]] = {}
         for step in targets:
             if name := self._names.get(split_id(step)[0]):
                 steps.setdefault(name, []).append(step)
         with self._lock:
-            for name, row in self._rows.items():
-                given = dict.fromkeys(row.steps[: row.next])
-                row.steps = [*given, *(step for step in steps.get(name, ()) if step not in given)]
+            for name, series in self._series.items():
+                delivered = dict.fromkeys(series.steps[: series.next])
+                series.steps = [*delivered, *(step for step in steps.get(name, ()) if step not in delivered)]
 
     def skip(self, step: str) -> None:
-        """Take note that a step will give nothing; `write` gives what waited for it."""
+        """Record that a step will deliver nothing; `write` then delivers what waited for it."""
         if name := self._names.get(split_id(step)[0]):
             with self._lock:
-                self._rows[name].waiting.setdefault(step, None)
+                self._series[name].waiting.setdefault(step, None)
 
-    def give(self, step: Step, entry: Entry) -> None:
+    def deliver(self, step: Step, entry: Entry) -> None:
         """Write a target's files, when it is its turn, or keep its outputs. Raises what writing them now raises."""
         name = self._names.get(split_id(step.id)[0])
         if name is None:
             self._keep(step, entry)
             return
         with self._lock:
-            self._rows[name].waiting[step.id] = step, entry
-        self._write_row(self._rows[name], mine=step)
+            self._series[name].waiting[step.id] = step, entry
+        self._write_series(self._series[name], mine=step)
 
     def write(self) -> None:
-        """Write what there is by now."""
-        for row in self._rows.values():
-            self._write_row(row)
+        """Write the files whose turn has come."""
+        for series in self._series.values():
+            self._write_series(series)
 
     def flush(self) -> None:
-        """Write what waits for others that will not come any more."""
+        """Write the files that still wait for others, which won't come any more."""
         with self._lock:
-            for row in self._rows.values():
-                row.close()
+            for series in self._series.values():
+                series.close()
         self.write()
 
-    def _write_row(self, row: _Row, mine: Step | None = None) -> None:
-        """Write files, by one thread at a time, without keeping the others from anything else.
+    def _write_series(self, series: _Series, mine: Step | None = None) -> None:
+        """Write files, one thread at a time, without blocking the other threads.
 
-        What goes wrong is told of the step that it is about, and raised if that is `mine`.
+        An error is reported as a failure of the step that it concerns, or raised if that is `mine`.
         """
         own: Exception | None = None
-        while item := self._turn(row):
+        while item := self._turn(series):
             step, entry = item
             try:
                 self._save(step, entry)
-            except Exception as error:  # noqa: BLE001 - it costs this step, and none of those that waited for it
+            except Exception as error:  # noqa: BLE001 - it fails this step, and none of those that waited for it
                 if step is mine:
                     own = error
                 elif not isinstance(error, Cancelled):
-                    self._tell(NodeFailed.of(step.id, step.kind.spec.kind, error, step.constants))
+                    self._emit(NodeFailed.of(step.id, step.kind.spec.kind, error, step.constants))
             finally:
-                row.busy = False
+                series.busy = False
         if own:
             raise own
 
-    def _turn(self, row: _Row) -> tuple[Step, Entry] | None:
+    def _turn(self, series: _Series) -> tuple[Step, Entry] | None:
         with self._lock:
-            item = None if row.busy else row.turn()
-            row.busy = row.busy or item is not None
+            item = None if series.busy else series.turn()
+            series.busy = series.busy or item is not None
             return item
 
     def _save(self, step: Step, entry: Entry) -> None:
         part, _ = self._graph.part_of(split_id(step.id)[0])
         temporary = step.kind.spec.temporary
-        written = self._outputs[id(part), temporary].write(
+        written = self._folders[id(part), temporary].write(
             entry.outputs[0],
             partial(self._progress, step.id),
             claimed=self._claims.earlier.get(step.id, ()),
-            on_claim=partial(self._claims.note, step.id),
+            on_claim=partial(self._claims.on_claim, step.id),
         )
-        self._tell(NodeSaved(step.id, written, temporary))
+        self._emit(NodeSaved(step.id, written, temporary))
 
     def _progress(self, step: str, done: int, total: int) -> None:
         if self._cancelled():
             raise Cancelled
-        self._tell(NodeProgress(step, done, total, "file"))
+        self._emit(NodeProgress(step, done, total, "file"))
 
     def _keep(self, step: Step, entry: Entry) -> None:
         self.results[step.id] = entry.outputs
         named = zip(step.kind.spec.outputs, entry.outputs, strict=True)
-        self._tell(NodeResult(step.id, {output.name: brief(value) for output, value in named}))
+        self._emit(NodeResult(step.id, {output.name: brief(value) for output, value in named}))
 
 
 def _names(graph: Graph) -> dict[str, _Name]:
-    """Under which name each target saves, those that keep their outputs left out.
+    """The name under which each target saves, without targets that save no files.
 
-    If one's prefix is only known in the run, it might be any: all that save the same are one row then.
+    A prefix that is only known during the run could be any, so then all targets that save the same form one series.
     """
     names: dict[str, _Name] = {}
     for node in graph.targets:
@@ -204,8 +204,8 @@ def _names(graph: Graph) -> dict[str, _Name]:
             names[node] = "", node
         elif saves := step.kind.spec.saves:
             names[node] = saves, _prefix(step)
-    open_ones = {saves for saves, prefix in names.values() if prefix is None}
-    return {node: (saves, None if saves in open_ones else prefix) for node, (saves, prefix) in names.items()}
+    unknown = {saves for saves, prefix in names.values() if prefix is None}
+    return {node: (saves, None if saves in unknown else prefix) for node, (saves, prefix) in names.items()}
 
 
 def _prefix(step: Step) -> Any:

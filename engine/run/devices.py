@@ -1,4 +1,4 @@
-"""Where models compute: the name of a torch device, chosen or checked, and what to do when its memory is full."""
+"""Where models compute: the name of a torch device, chosen or checked, and help when its memory is full."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import psutil
 from engine.errors import UsageError
 
 ACCELERATORS = ("nvidia[0-9]*", "kfd", "dxg")
-"""Files in Linux's /dev that come with a driver of NVIDIA's, of AMD's, or of Windows below it."""
+"""Files in Linux's /dev that come with the driver of NVIDIA, of AMD, or of Windows below it."""
 
 
 def best() -> str:
-    """A GPU that torch can use, or "cpu"; torch, slow to import, is asked only where there may be one."""
+    """A GPU that torch can use, or "cpu"; torch, slow to import, is asked only if there may be one."""
     if sys.platform == "linux" and not any(any(Path("/dev").glob(name)) for name in ACCELERATORS):
         return "cpu"
-    return next((device for device in ("cuda", "mps") if _is_here(device)), "cpu")
+    return next((device for device in ("cuda", "mps") if _is_available(device)), "cpu")
 
 
 def every() -> list[dict[str, str | int]]:
@@ -36,20 +36,20 @@ def _gpu(index: int, free: int, total: int) -> dict[str, str | int]:
 
 
 def named(device: str) -> str:
-    """The name of a device, if it can be one, here or not; raises UsageError."""
+    """The name of a device, available or not; raises UsageError if it can't be one."""
     if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", device):
-        raise UsageError(f"no device is called '{device}'", hint="cpu, cuda, cuda:1 or mps")
+        raise UsageError(f"no device is called '{device}'", hint="use cpu, cuda, cuda:1 or mps")
     return device
 
 
 def checked(device: str) -> str:
-    """The name of a device, if it is one and is here; raises UsageError."""
-    if not _is_here(named(device)):
-        raise UsageError(f"torch finds no {device} here", hint="--device cpu")
+    """The name of a device; raises UsageError if it isn't available."""
+    if not _is_available(named(device)):
+        raise UsageError(f"torch finds no {device} on this machine", hint="use --device cpu")
     return device
 
 
-def _is_here(device: str) -> bool:
+def _is_available(device: str) -> bool:
     kind, _, index = device.partition(":")
     if kind == "cpu":
         return True
@@ -60,16 +60,16 @@ def _is_here(device: str) -> bool:
     return int(index or 0) < torch.cuda.device_count()
 
 
-def is_full(error: BaseException) -> bool:
-    """Whether an exception says that a device, or the host, has no memory left."""
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception means that a device, or the host, has no memory left."""
     torch = sys.modules.get("torch")
     if isinstance(error, MemoryError) or (torch and isinstance(error, torch.OutOfMemoryError)):
         return True
     return type(error) is RuntimeError and "can't allocate memory" in str(error)  # torch's, of the host
 
 
-def return_unused() -> None:
-    """Let torch give the memory back that it holds for later."""
+def empty_cache() -> None:
+    """Have torch release the memory that it caches."""
     torch = sys.modules.get("torch")
     if torch and torch.cuda.is_available() and torch.cuda.is_initialized():
         torch.cuda.empty_cache()

@@ -1,4 +1,4 @@
-"""Running a checked graph: a plan is carried out by threads and told as a stream of events.
+"""Run a checked graph: threads carry out a plan, and report it as a stream of events.
 
     registry = nodes.registry()
     workflow = Workflow.parse(Path("snail.json").read_text())
@@ -9,7 +9,7 @@
             print(to_json(event))
         # the last event is RunFinished, whose exit_code is that of the command
 
-Heavy nodes take turns on the device's one slot; light ones and those that wait for something run beside them.
+Heavy nodes take turns on the device's one slot; light nodes and waiting ones run beside them.
 """
 
 from __future__ import annotations
@@ -49,15 +49,15 @@ from engine.node import Context, Node, Preview, Uses, any_file
 from engine.run import devices
 from engine.run.costs import Costs
 from engine.run.deliveries import Claims, Deliveries
-from engine.run.planner import Growth, Planner
+from engine.run.planner import Extension, Planner
 from engine.run.schedule import Schedule, Task, Turn
 from engine.run.threads import cores, set_torch_threads
 from engine.store.cache import Cache, Entry
 
 QUICK_SECONDS = 1e-4
-"""What waking another thread, and taking turns with it, costs about."""
+"""The approximate cost of waking another thread and taking turns with it."""
 PLANNING_SHARE = 0.1
-"""How much of the time may go into planning on while there is something else to do."""
+"""The share of the time that may go into planning while there is other work."""
 RETRY_SECONDS = 0.5
 """The pause before a node's second attempt; each further one is twice as long."""
 
@@ -71,12 +71,12 @@ class Execution:
         out: the folder that media are written to.
         device: a torch device, "cpu" or "cuda:0".
         models: the resident models; share them between the runs of a process.
-        costs: what nodes were seen to take, which decides what goes first; added to as this run goes on.
-        temp: the folder for media that are only for looking at; `temp` in `out` if None.
-        claims: the names of files that an earlier, killed attempt at this run took, and who notes those that are taken.
+        costs: how long nodes take, which decides what runs first; updated during this run.
+        temp: the folder for media that are only for viewing; `temp` in `out` if None.
+        claims: the file names that an earlier, killed attempt at this run claimed, and a callback for new claims.
         on_start: called with a node and its kind just before it runs, in the thread that runs it.
-        alone: run nothing but the targets, on what is held; iterating raises MissingError if something isn't. What
-            can't be held between runs, such as references to models, is made anew all the same.
+        alone: run nothing but the targets, on outputs that are held; iterating raises MissingError if some aren't.
+            Outputs that can't be held between runs, such as references to models, are computed anew all the same.
     """
 
     def __init__(
@@ -100,14 +100,14 @@ class Execution:
         self.device = device
         self.models = Models() if models is None else models
         self.exit_code = 0
-        """That of the command, once the run has ended."""
+        """The command's exit code, once the run has ended."""
         self._slots: dict[Uses, int] = {"device": 1, "cpu": cores(), "io": 8}
         self._schedule = Schedule(self._slots, self._add_thread, self._is_quick)
         self._costs = Costs() if costs is None else costs
-        self._planner = Planner(graph, device, cache, self._here, self._costs)
+        self._planner = Planner(graph, device, cache, self._is_available, self._costs)
         self._planning = Lock()
         self._failed: list[Task] = []
-        """Those that failed since planning last went on."""
+        """Those that failed since the plan was last extended."""
         self._announced: set[str] = set()
         self._events: SimpleQueue[Event | None] = SimpleQueue()
         self._cancelled = Flag()
@@ -116,7 +116,7 @@ class Execution:
         self._lock = Lock()
         self._threads: list[Thread] = []
         self._working = 0
-        self._fault: BaseException | None = None
+        self._engine_error: BaseException | None = None
         self._cached = 0
         self._timings: dict[str, float] = {}
         self._failures: list[NodeFailed] = []
@@ -127,21 +127,21 @@ class Execution:
         return self._deliveries.results
 
     def cancel(self) -> None:
-        """End the run: nothing more starts, and running nodes end at their next step."""
+        """Cancel the run: nothing more starts, and running nodes end at their next step."""
         self._cancelled.set()
         self._schedule.stop()
 
     def __iter__(self) -> Iterator[Event]:
         started = perf_counter()
         self.cache.refresh()
-        growth = self._planner.grow()
+        extension = self._planner.extend()
         if self._alone:
-            self._planner.check_alone(growth.plan)
-        graph, runs = self._planner.graph, growth.plan.runs.values()
+            self._planner.check_alone(extension.plan)
+        graph, runs = self._planner.graph, extension.plan.runs.values()
         once = {problem.message: problem for problem in reversed(graph.warnings)}
         yield RunStarted(len(graph.order), tuple(step.id for step in runs), tuple(reversed(once.values())))
-        self._announced.update(step.id for step in growth.plan.runs.values())
-        self._skip(self._take_up(growth))
+        self._announced.update(step.id for step in runs)
+        self._skip(self._apply(extension))
         self._deliveries.write()
         self._add_thread()
         try:
@@ -154,8 +154,8 @@ class Execution:
             for thread in self._threads:
                 thread.join()
             self._costs.save()
-        if self._fault:
-            raise self._fault
+        if self._engine_error:
+            raise self._engine_error
         seconds = perf_counter() - started
         finished = RunFinished(status, seconds, self._cached, self._timings, tuple(self._failures))
         self.exit_code = finished.exit_code
@@ -165,25 +165,25 @@ class Execution:
         """Whether a task's kind has been seen to take less than what waking a thread costs."""
         return not task.fetch and 0 < self._costs.of(task.step.kind.spec.kind) < QUICK_SECONDS
 
-    def _here(self, key: Key) -> bool:
+    def _is_available(self, key: Key) -> bool:
         return self._schedule.alive(key) or self.cache.held(key)
 
-    def _take_up(self, growth: Growth) -> list[Task]:
-        """Put what has come to the plan into the schedule, and tell it; returns the tasks that can't run."""
-        more = [step.id for step in growth.plan.runs.values() if step.id not in self._announced]
+    def _apply(self, extension: Extension) -> list[Task]:
+        """Schedule an extension of the plan, and report it; returns the tasks that can't run."""
+        more = [step.id for step in extension.plan.runs.values() if step.id not in self._announced]
         if more:
             self._announced.update(more)
             self._events.put(RunExtended(tuple(more)))
-        for problem in growth.failures:
+        for problem in extension.failures:
             step = self.graph.steps[str(problem.node)]
             error = InputError.of([problem])
             self._events.put(NodeFailed.of(step.id, step.kind.spec.kind, error, step.constants))
         self._deliveries.expect(self._planner.expected)
-        for node, blame in growth.lost.items():
+        for node, blame in extension.lost.items():
             self._deliveries.skip(node)
             if node != blame:
-                self._tell_skipped(node, blame)
-        return self._schedule.add(growth.plan)
+                self._report_skipped(node, blame)
+        return self._schedule.add(extension.plan)
 
     def _count(self, event: Event) -> None:
         if isinstance(event, NodeFinished):
@@ -207,15 +207,15 @@ class Execution:
                 thread.start()
 
     def _work(self) -> None:
-        """What each thread does: one task after another, until there is none left; the last thread ends the stream."""
+        """Do one task after another until none is left; every thread runs this, and the last one ends the stream."""
         try:
             while (turn := self._schedule.take()) is not Turn.OVER:
                 if turn is Turn.PLAN:
-                    self._grow()
+                    self._extend()
                 else:
                     self._do(turn)
-        except BaseException as error:  # noqa: BLE001 - no node's fault but the engine's: `__iter__` raises it
-            self._fault = error
+        except BaseException as error:  # noqa: BLE001 - a fault of the engine, not of a node: `__iter__` raises it
+            self._engine_error = error
             self._schedule.stop()
         finally:
             with self._lock:
@@ -240,8 +240,8 @@ class Execution:
                 self._recover(task)
                 return
             for step in self._planner.due(task.key):
-                self._deliveries.give(step, entry)
-        except BaseException as error:  # noqa: BLE001 - whatever a node raises, the run ends in order
+                self._deliveries.deliver(step, entry)
+        except BaseException as error:  # noqa: BLE001 - whatever a node raises, the run ends in an orderly way
             self._fail(task, error)
             return
         self._events.put(finished)
@@ -254,21 +254,21 @@ class Execution:
             self._deliver(task.key, entry)
 
     def _deliver(self, key: Key, entry: Entry) -> None:
-        """Give targets what was done before they were known to be such."""
+        """Deliver the outputs of steps that became targets only after they were done."""
         for step in self._planner.due(key):
             try:
-                self._deliveries.give(step, entry)
-            except Exception as error:  # noqa: BLE001 - a file that can't be written, a failure of this target alone
+                self._deliveries.deliver(step, entry)
+            except Exception as error:  # noqa: BLE001 - a file that can't be written fails only this target
                 self._events.put(NodeFailed.of(step.id, step.kind.spec.kind, error, step.constants))
 
-    def _grow(self) -> None:
-        """Plan on, with all that has come to be known and all that has failed."""
+    def _extend(self) -> None:
+        """Extend the plan, with everything that has become known or has failed since."""
         with self._planning:
             started = perf_counter()
-            growth = self._planner.grow()
+            extension = self._planner.extend()
             if self._alone:
-                self._planner.check_alone(growth.plan)
-            skipped = self._take_up(growth)
+                self._planner.check_alone(extension.plan)
+            skipped = self._apply(extension)
             held = [(key, entry) for key in self._planner.targets if (entry := self._schedule.held(key))]
             for task in self._failed:
                 skipped += self._schedule.fail(task)
@@ -280,9 +280,9 @@ class Execution:
             self._deliver(key, entry)
 
     def _run(self, task: Task) -> Entry:
-        """Run a node whose sources are there, and put what it gives into the cache."""
+        """Run a node whose sources are available, and put its outputs into the cache."""
         step, spec = task.step, task.step.kind.spec
-        linked = self._linked(task)
+        linked = self._linked_inputs(task)
         progress, text = partial(self._progress, step.id), partial(self._text, step.id)
         recall, keep = partial(self._recall, step.kind), partial(self._keep, step.kind)
         cancelled, cores = self._cancelled.is_set, self._slots["cpu"]
@@ -299,16 +299,16 @@ class Execution:
         finally:
             self.models.release()
         seconds = perf_counter() - started
-        self._costs.note(spec.kind, seconds)
+        self._costs.record(spec.kind, seconds)
         try:
             outputs = spec.outputs_of(returned)
         except ValidationError as error:
-            raise NodeError(f"{spec.kind} returned what it does not declare: {error}") from error
+            raise NodeError(f"{spec.kind} returned something other than what it declares: {error}") from error
         upstream = sum([source.entry.restore for source in task.sources if source.entry])
         return self.cache.put(task.key, outputs, seconds, upstream=upstream, keep=task.key in self._planner.targets)
 
     def _attempt(self, step: Step, node: Node, ctx: Context) -> Any:
-        """What `run` returns, in as many attempts as the kind allows, and one more once memory has been freed."""
+        """Run the node in as many attempts as its kind allows, and one more after freeing memory."""
         allowed, tried, freed = step.kind.spec.retries + 1, 0, False
         while True:
             try:
@@ -317,9 +317,9 @@ class Execution:
                 raise
             except Exception as error:
                 tried += 1
-                if devices.is_full(error):
+                if devices.is_out_of_memory(error):
                     if freed:
-                        raise self._full(error) from error
+                        raise self._out_of_memory(error) from error
                     allowed, freed, pause = allowed + 1, True, 0.0
                     self._free_memory()
                 elif tried < allowed:
@@ -331,47 +331,47 @@ class Execution:
                 raise Cancelled
 
     def _free_memory(self) -> None:
-        """Make all the room that there is to make, where nodes compute."""
+        """Free all the memory that can be freed where nodes compute."""
         self.models.release()
         if self.device == HOST:
             self.models.clear()
             self.cache.memory.trim(0)
         else:
-            self.models.leave_devices()
+            self.models.offload_idle()
             self.cache.device.trim(0)
-        devices.return_unused()
+        devices.empty_cache()
 
-    def _full(self, error: Exception) -> NodeError:
-        """What to say of a node that found too little memory twice."""
+    def _out_of_memory(self, error: Exception) -> NodeError:
+        """The error for a node that ran out of memory twice."""
         models = self.models.nbytes if self.device == HOST else self.models.device_nbytes
         tier = self.cache.memory if self.device == HOST else self.cache.device
         reason = str(error).partition("\n")[0] or "no memory left"
         return NodeError(
-            f"{self.device} is out of memory, also after all else was moved off it: {reason} "
+            f"{self.device} is out of memory, even after everything else was moved off it: {reason} "
             f"(models hold {models / 1e9:.1f} GB of it, results {tier.nbytes / 1e9:.1f} GB)",
             hint="ask for a smaller size or fewer frames, load the model in a smaller dtype, or use another device",
         )
 
-    def _linked(self, task: Task) -> dict[str, Any]:
-        """What the sources of a running task gave, by input."""
-        return {name: self._given(task, link) for name, link in task.step.links.items()}
+    def _linked_inputs(self, task: Task) -> dict[str, Any]:
+        """The values of a running task's links, by input."""
+        return {name: self._value(task, link) for name, link in task.step.links.items()}
 
-    def _given(self, task: Task, link: Source | Gathered) -> Any:
-        """What a link leads to, in host memory unless it is for a node that computes on the device."""
+    def _value(self, task: Task, link: Source | Gathered) -> Any:
+        """The value of a link, in host memory unless the node computes on the device."""
         if isinstance(link, Gathered):
-            given = [self._given(task, source) for source in link.sources]
-            return tuple(item for one in given for item in (one if isinstance(one, tuple) else (one,)))
+            values = [self._value(task, source) for source in link.sources]
+            return tuple(item for value in values for item in (value if isinstance(value, tuple) else (value,)))
         on_device = task.step.kind.spec.uses == "device"
         entry = self._schedule.entry(task.keys[link.node])
         output = (entry if on_device else entry.on_host()).outputs[link.output]
         return output if link.item is None else output[link.item]
 
     def _recover(self, task: Task) -> None:
-        """What was held is gone: plan anew for it alone, on what is here by now."""
-        with self._planning, self._schedule.still():
+        """Plan a task again whose outputs are no longer held, on what is available now."""
+        with self._planning, self._schedule.locked():
             if self._planner.keys.get(task.step.id) == task.key:
-                skipped = self._schedule.lost(task, self._planner.recover(task.step.id, task.key))
-            else:  # its list has lost an item meanwhile, and another stands for it
+                skipped = self._schedule.replan(task, self._planner.recover(task.step.id, task.key))
+            else:  # its list has lost an item meanwhile, and another step has replaced it
                 skipped = self._schedule.fail(task)
             self._skip(skipped)
         self._deliveries.write()
@@ -379,14 +379,14 @@ class Execution:
     def _fail(self, task: Task, error: BaseException) -> None:
         if not (isinstance(error, Cancelled) and self._cancelled.is_set()):
             step = task.step
-            linked = {} if task.fetch else self._linked(task)  # the sources of what is fetched aren't here
+            linked = {} if task.fetch else self._linked_inputs(task)  # a fetched task has no sources at hand
             inputs = {**step.constants, **linked}
             self._events.put(NodeFailed.of(step.id, step.kind.spec.kind, error, inputs))
         with self._planning:
             for node in self._planner.fail(task.key):
                 self._deliveries.skip(node)
                 if node != task.step.id:  # equal to it
-                    self._tell_skipped(node, task.step.id)
+                    self._report_skipped(node, task.step.id)
             if self.graph.dynamic and not self._cancelled.is_set():
                 self._failed.append(task)
                 self._schedule.stall(task)
@@ -395,15 +395,15 @@ class Execution:
         self._deliveries.write()
 
     def _skip(self, tasks: list[Task]) -> None:
-        """Tell which tasks can't run; their names are the planner's matter."""
+        """Report the tasks that can't run; the planner knows their names."""
         if not self._cancelled.is_set():
             found = [(task.step.id, task) for task in tasks]
             found += [(step.id, task) for task in tasks for step in self._planner.targets.get(task.key, ())]
             blames = {node: task.blame for node, task in found}
             for node in self._planner.skipped([(node, task.key) for node, task in found]):
-                self._tell_skipped(node, blames[node])
+                self._report_skipped(node, blames[node])
 
-    def _tell_skipped(self, node: str, blame: str) -> None:
+    def _report_skipped(self, node: str, blame: str) -> None:
         self._events.put(NodeSkipped(node, self._planner.kind_of(node), blame))
         self._deliveries.skip(node)
 

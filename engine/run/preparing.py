@@ -17,10 +17,10 @@ from engine.run.cancelling import Cancellation
 from engine.run.reporter import Reporter
 
 
-def ready(
+def runnable_graph(
     document: Document,
-    shown: Reporter,
-    stop: Cancellation,
+    reporter: Reporter,
+    cancellation: Cancellation,
     targets: Sequence[str] | None,
     roots: Mapping[str, Path] | None = None,
 ) -> Graph:
@@ -30,30 +30,34 @@ def ready(
         graph = check(workflow, base=document.base, targets=targets, roots=roots)
     except MissingError as error:
         if not workflow.can_fetch(error.problems):
-            raise  # nothing is fetched for a run that can't be
-        fetch_models(workflow.models, base, shown, stop)
+            raise  # nothing is fetched for a run that can't start
+        fetch_models(workflow.models, base, reporter, cancellation)
         return check(workflow, base=document.base, targets=targets, roots=roots)
-    fetch_models(workflow.models, base, shown, stop)
+    fetch_models(workflow.models, base, reporter, cancellation)
     return graph
 
 
 def fetch_models(
-    needed: Mapping[str, Iterable[Socket]], base: Path | None, shown: Reporter, stop: Cancellation
+    needed: Mapping[str, Iterable[Socket]], base: Path | None, reporter: Reporter, cancellation: Cancellation
 ) -> None:
-    """Fetch the models that are not here; raises MissingError with all that cannot be had, and who needs them."""
+    """Fetch the models that are not on this machine.
+
+    Raises:
+        MissingError: listing every model that can't be fetched, with the inputs that need it.
+    """
     one_at_a_time = threading.Lock()
     problems: list[Problem] = []
     for source, sockets in needed.items():
 
         def progress(done: int, total: int, source: str = source) -> None:
-            if stop.stopped:
+            if cancellation.cancelled:
                 raise Cancelled
             with one_at_a_time:
-                shown.download(source, done, total)
+                reporter.download(source, done, total)
 
         try:
             if find(source, base=base) is None:
-                shown.downloaded(source, resolve(source, base=base, progress=progress))
+                reporter.downloaded(source, resolve(source, base=base, progress=progress))
         except MissingError as error:
             named = [replace(p, node=node, input=socket) for p in error.problems for node, socket in sockets]
             problems += named or error.problems

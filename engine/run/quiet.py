@@ -1,4 +1,4 @@
-"""Libraries that say less."""
+"""Silence the messages of libraries."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 
 
 def quiet_libraries() -> None:
-    """Keep what libraries tell developers off the user's terminal."""
+    """Keep libraries' messages for developers off the user's terminal."""
     import warnings
 
     warnings.simplefilter("ignore")

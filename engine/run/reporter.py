@@ -1,4 +1,4 @@
-"""What shows a run to whoever looks on: a terminal, a program, the server's clients."""
+"""The interface for showing a run: on a terminal, to a program, to the server's clients."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from engine.events import Event
 
 
 class Reporter(Protocol):
-    """Shows what happens; used as a context around it, from one thread but for `download`."""
+    """Shows a run; used as a context manager around it, from one thread except for `download`."""
 
     def __enter__(self) -> Self: ...
 
     def __exit__(self, *error: object) -> None: ...
 
     def download(self, source: str, done: int, total: int) -> None:
-        """Bytes of a model fetched, and in all (0 while unknown)."""
+        """Report the bytes of a model fetched so far, and in all (0 while unknown)."""
 
     def downloaded(self, source: str, path: Path) -> None:
-        """The model is here."""
+        """Report that a model has been fetched."""
 
     def event(self, event: Event) -> None: ...

@@ -1,8 +1,8 @@
-"""Writing what a run saves: numbered files in the output folder, each with the workflow that made it inside.
+"""Write what a run saves: numbered files in the output folder, each with the workflow that made it embedded.
 
-PNG files carry it in the text chunks `prompt` (the API-format graph) and `workflow` (the whole document, or what a
-client's editor has in its place), MP4 files in container tags of the same names. Local files are named in it as seen
-from the saved file, so that it can be run again from there and tells nobody the folders of this machine.
+PNG files carry it in the text chunks `prompt` (the API-format graph) and `workflow` (the complete document, or what a
+client's editor has in its place), MP4 files in container tags of the same names. Local files are named in it relative
+to the saved file, so that it can be run again from there and doesn't reveal the folders of this machine.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from engine.values import Files, Folder, Media
 
 PNG_START = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
 TIMES = {"year": "%Y", "month": "%m", "day": "%d", "hour": "%H", "minute": "%M", "second": "%S"}
-"""What stands between % in a prefix, and what it becomes when the file is written, as users of ComfyUI know it."""
+"""The words between % in a prefix, with the time formats that replace them when the file is written, as in ComfyUI."""
 PNG_HEADER = 33
-"""Bytes of a PNG's signature and IHDR chunk, behind which text may stand."""
+"""Bytes of a PNG's signature and IHDR chunk, after which text may stand."""
 
 
-class Outputs:
-    """Writes the media that one workflow makes into a folder, never over a file that is there.
+class OutputFolder:
+    """Writes the media of one workflow into a folder, never overwriting an existing file.
 
     Args:
-        folder: where to.
-        workflow: what is embedded.
-        files: where the local files are that the workflow names: absolute paths by the place of the name.
-        carried: JSON data that pictures and videos carry in place of the document, None for that itself.
+        folder: the folder.
+        workflow: the workflow to embed.
+        files: the absolute paths of the local files that the workflow names, by the place of the name.
+        carried: JSON data that pictures and videos carry in place of the document; None for the document itself.
     """
 
     def __init__(
@@ -61,19 +61,19 @@ class Outputs:
     ) -> tuple[Path, ...]:
         """Write `<prefix>_<number>.<extension>` for each, or the folder `<prefix>_<number>`.
 
-        In the names of files `%year%`, `%month%`, `%day%`, `%hour%`, `%minute%` and `%second%` stand for now; not in a
-        folder's, which is found again by its name if it was begun.
+        In file names `%year%`, `%month%`, `%day%`, `%hour%`, `%minute%` and `%second%` stand for the current time; not
+        in the name of a folder, by which an unfinished one is found again.
 
         Args:
             saved: what to write.
-            progress: called before each file of a folder. If it raises, what is written stays, hidden, and a folder of
-                the same identity is gone on with from there.
-            claimed: the names that an earlier attempt, which was killed, had taken for the same; they are used again,
-                and what is whole by now is left as it is.
-            on_claim: called with all names so far, the last of which is about to be taken.
+            progress: called before each file of a folder. If it raises, the files written so far stay, hidden, and a
+                folder of the same identity is resumed from there.
+            claimed: the names that an earlier attempt, which was killed, had claimed for the same; they are used again,
+                and files that are complete are left as they are.
+            on_claim: called with all names so far, the last of which is about to be claimed.
 
         Raises:
-            InputError: a prefix leads out of the folder.
+            InputError: a prefix leads outside the folder.
         """
         if isinstance(saved, Folder):
             return (self._write_folder(saved, progress, claimed, lambda path: on_claim([path])),)
@@ -91,41 +91,41 @@ class Outputs:
         claimed: Sequence[Path],
         on_claim: Callable[[Path], object],
     ) -> Path:
-        if claimed and _is_whole(claimed[0]):
+        if claimed and _is_complete(claimed[0]):
             return claimed[0]
         path = self._first(folder.prefix, "")
         part = path.parent / f".{path.stem.rpartition('_')[0]}-{folder.identity[:16]}.part"
-        tags = {"workflow.json": json.dumps(self._seen_from(path).document()).encode()}
+        tags = {"workflow.json": json.dumps(self._relative_to(path).document()).encode()}
         files = {name: partial(_write_plain, data, tags={}) for name, data in tags.items()} | dict(folder.files)
         for done, (name, write) in enumerate(files.items()):
             progress(done, len(files))
             target = part / name
             if ".." in PurePath(name).parts or not target.is_relative_to(part):
-                raise InputError(f"'{name}' leads out of the folder that is saved")
+                raise InputError(f"'{name}' is outside the folder that is saved")
             if target.exists():
                 continue
             target.parent.mkdir(parents=True, exist_ok=True)
-            half = target.with_name(f".{target.name}")
-            half.unlink(missing_ok=True)
-            write(half)
-            if half.exists():
-                half.rename(target)
+            hidden = target.with_name(f".{target.name}")
+            hidden.unlink(missing_ok=True)
+            write(hidden)
+            if hidden.exists():
+                hidden.rename(target)
         return part.rename(_reclaimed(claimed) or claim(path, folder=True, on_try=on_claim))
 
     def _first(self, prefix: str, suffix: str) -> Path:
-        """The first path of a prefix, in a folder that is made if it isn't there."""
+        """The first path of a prefix; its folder is created if missing."""
         path = self.folder / f"{prefix}_00001{suffix}"
         if ".." in PurePath(prefix).parts or not path.is_relative_to(self.folder):
-            raise InputError(f"'{prefix}' leads out of the output folder", hint="give a relative path without '..'")
+            raise InputError(f"'{prefix}' is outside the output folder", hint="give a relative path without '..'")
         if not Path(os.path.realpath(path.parent)).is_relative_to(os.path.realpath(self.folder)):
-            raise InputError(f"'{prefix}' leads out of the output folder, by a link", hint="remove the link")
+            raise InputError(f"'{prefix}' is outside the output folder, through a link", hint="remove the link")
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
     def _write(
         self, media: Media, now: time.struct_time, claimed: Sequence[Path], on_claim: Callable[[Path], object]
     ) -> Path:
-        if claimed and _is_whole(claimed[0]):
+        if claimed and _is_complete(claimed[0]):
             return claimed[0]
         path = self._first(_dated(media.prefix, now), f".{media.extension}")
         with unfinished(path.parent, suffix=f".{media.extension}") as part:
@@ -134,11 +134,12 @@ class Outputs:
             return part.rename(_reclaimed(claimed) or claim(path, on_try=on_claim))
 
     def _tags_in(self, folder: Path) -> Mapping[str, str]:
-        workflow = self._seen_from(folder)
+        workflow = self._relative_to(folder)
         document = workflow.document() if self.carried is None else self.carried
         return {"prompt": json.dumps(workflow.api()), "workflow": json.dumps(document)}
 
-    def _seen_from(self, folder: Path) -> Workflow:
+    def _relative_to(self, folder: Path) -> Workflow:
+        """The workflow with its local files named relative to a folder."""
         workflow = self.workflow
         for (subgraph, node, name), file in self.files.items():
             workflow = workflow.with_input(node, name, os.path.relpath(file, folder), subgraph=subgraph)
@@ -151,18 +152,18 @@ def _dated(prefix: str, now: time.struct_time) -> str:
     return prefix
 
 
-def _is_whole(path: Path) -> bool:
-    """Whether more is there than the empty file, or folder, that a claim makes."""
+def _is_complete(path: Path) -> bool:
+    """Whether there is more than the empty file, or folder, that a claim creates."""
     return any(path.iterdir()) if path.is_dir() else path.is_file() and path.stat().st_size > 0
 
 
 def _reclaimed(claimed: Sequence[Path]) -> Path | None:
-    """The name that was claimed before, if that had come as far as the empty file or folder."""
+    """The name that was claimed before, if the claim had created the empty file or folder."""
     return claimed[0] if claimed and claimed[0].exists() else None
 
 
 def claim(first: Path, *, folder: bool = False, on_try: Callable[[Path], object] = lambda path: None) -> Path:
-    """An empty file, or folder, by the next free number after `first`, made so that no two processes get the same.
+    """Create an empty file, or folder, with the next free number from `first` on; no two processes get the same.
 
     `on_try` is called with each name before it is tried.
     """
@@ -187,7 +188,7 @@ def _write_plain(data: bytes, path: Path, tags: Mapping[str, str]) -> None:
 def _write_png(data: bytes, path: Path, tags: Mapping[str, str]) -> None:
     """PNG specification, 11.3.3.2: a tEXt chunk is a Latin-1 keyword, a zero byte and Latin-1 text."""
     if not data.startswith(PNG_START):
-        raise InputError("what was to be saved as PNG is none")
+        raise InputError("the data to be saved as PNG are not a PNG file")
     texts = b"".join(_png_chunk(b"tEXt", f"{name}\0{text}".encode("latin-1")) for name, text in tags.items())
     path.write_bytes(data[:PNG_HEADER] + texts + data[PNG_HEADER:])
 

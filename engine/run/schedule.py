@@ -1,6 +1,6 @@
-"""The bookkeeping of a run: which step may start, what waits for what, and whose value can be let go.
+"""The bookkeeping of a run: which step may start, what waits for what, and whose value can be freed.
 
-Threads take steps from here and hand them back; nothing here computes, stores or reports.
+Threads take tasks from here and hand them back; nothing here computes, stores or reports.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from engine.node import Uses
 from engine.store.cache import Entry
 
 WATCH_SECONDS = 0.05
-"""How often a waiting thread looks for itself, should a task that was thought to be quick keep others waiting."""
+"""How often a waiting thread checks, in case a task that was expected to be quick keeps others waiting."""
 
 
 class State(Enum):
@@ -30,40 +30,41 @@ class State(Enum):
     HELD = auto()
     """Its outputs are in `entry`."""
     FREED = auto()
-    """It was done, and all who used its outputs are too."""
+    """It is done, and so are all tasks that used its outputs."""
     FAILED = auto()
-    """It failed, or something did that it depends on."""
+    """It failed, or a step did that it depends on."""
 
 
 class Turn(Enum):
-    """What a thread is to do that gets no task."""
+    """What a thread that gets no task is to do."""
 
     PLAN = auto()
-    """Plan on, and then `thaw`."""
+    """Extend the plan, and then `thaw`."""
     OVER = auto()
+    """End: there is nothing left to do."""
 
 
 @dataclass(slots=True, eq=False)
 class Task:
-    """A step of the run: to be fetched from the cache, or to be run when its sources are there."""
+    """A step of the run: to be fetched from the cache, or to be run once its sources are available."""
 
     key: Key
     step: Step
     rank: int
-    """Among those that may start, the lowest does: the order of the plan."""
+    """The order of the plan: of the tasks that may start, the lowest does."""
     fetch: bool
     lane: Uses
     keys: Mapping[str, Key]
     """The keys of the nodes that the step links to."""
     quick: bool = False
-    """Whether it was thought to be quick when it was started."""
+    """Whether it was expected to be quick when it started."""
     uses: int = 0
     """How many tasks are still to use its outputs."""
     waits: int = 0
-    """For how many sources it waits."""
+    """How many sources it waits for."""
     state: State = State.WAITING
     stalled: bool = False
-    """Whether it has failed, and waits for planning to go on before what depends on it does."""
+    """Whether it has failed, and the plan has to be extended before the tasks that depend on it fail."""
     entry: Entry | None = None
     blame: str = ""
     """The node whose failure stopped it."""
@@ -72,14 +73,14 @@ class Task:
 
 
 class Schedule:
-    """Hands out tasks to threads, as many at a time in each lane as it has slots.
+    """Hands out tasks to threads, in each lane as many at a time as it has slots.
 
-    While it is frozen, since something came to be known that planning can go on with, no value is let go: what is
-    planned next may need it. One of the threads is told to plan, which takes its time: while there is other work, not
-    before the pause that the last planning asked for is over.
+    It is frozen when something becomes known with which the plan can be extended. Then no value is freed, as the next
+    plan may need it, and one of the threads gets the turn to plan. Planning takes time, so while there is other work
+    that waits until the pause requested after the last planning is over.
 
     Args:
-        slots: how many tasks of each kind of use may run at the same time.
+        slots: how many tasks of each lane may run at the same time.
         more_threads: called when a task may start and no thread waits for one.
         is_quick: whether a task is likely to be done before another thread could wake.
     """
@@ -102,14 +103,14 @@ class Schedule:
         self._frozen = self._planning = False
         self._plan_at = 0.0
         self._spared: list[Task] = []
-        """Those whose value would have been let go."""
+        """Those whose value would have been freed."""
         self._open = 0
         self._stopped = False
         self._lock = RLock()
         self._changed = Condition(self._lock)
 
     def add(self, plan: Plan) -> list[Task]:
-        """Take up the steps of a plan; those that are here already, unless their value was freed, stay as they are.
+        """Add the steps of a plan; those that are here already, unless their value was freed, stay as they are.
 
         Returns the tasks that can't run because they depend on one that has failed.
         """
@@ -120,17 +121,17 @@ class Schedule:
                 self._tasks[key].uses += uses
             return [stuck for task in hits + runs for stuck in self._connect(task, plan.sources.get(task.key, ()))]
 
-    def still(self) -> AbstractContextManager[object]:
-        """Within it nothing starts, ends or is let go."""
+    def locked(self) -> AbstractContextManager[object]:
+        """Within it nothing starts, ends or is freed."""
         return self._lock
 
     def alive(self, key: Key) -> bool:
-        """Whether that key's outputs are here or being made."""
+        """Whether that key's outputs are here or being computed."""
         with self._lock:
             return self._alive(key)
 
     def held(self, key: Key) -> Entry | None:
-        """The outputs of a step that is done, as long as someone is still to use them."""
+        """The outputs of a step that is done, as long as another is still to use them."""
         task = self._tasks.get(key)
         return task.entry if task else None
 
@@ -143,7 +144,7 @@ class Schedule:
     def take(self) -> Task | Turn:
         """The next task to do, waiting for one if need be.
 
-        A quick task is left to the thread that is at one already: two would only take turns.
+        A quick task is left to a thread that is running one already: two would only take turns.
         """
         with self._lock:
             waited_long = False
@@ -160,7 +161,7 @@ class Schedule:
             return Turn.OVER
 
     def _busy(self, lane: Uses | None) -> bool:
-        """Whether there is something to do but planning."""
+        """Whether there is something to do other than planning."""
         return lane is not None or self._running > 0
 
     def _start(self, lane: Uses) -> Task:
@@ -175,24 +176,24 @@ class Schedule:
         return task
 
     def done(self, task: Task, entry: Entry) -> None:
-        """Hand back a task with its outputs: those who wait for them may start, values that no one waits for go."""
+        """Hand back a task with its outputs: tasks waiting for them may start, values that none waits for are freed."""
         with self._lock:
-            self._leave(task)
+            self._end(task)
             task.state, task.entry = State.HELD, entry
             for consumer in task.consumers:
                 consumer.waits -= 1
                 if not consumer.waits and consumer.state is State.WAITING:
                     self._offer(consumer)
             task.consumers.clear()
-            self._let_go(task)
+            self._release_sources(task)
 
     def freeze(self) -> None:
-        """Let no value go, and have planning go on."""
+        """Free no more values, and have a thread extend the plan."""
         with self._lock:
             self._frozen = True
 
     def thaw(self, pause: float) -> None:
-        """Planning has gone on: let go what isn't used. It is not to go on again for `pause` seconds if that can be."""
+        """Free unused values again, as the plan has been extended; the next extension should wait `pause` seconds."""
         with self._lock:
             self._frozen = self._planning = False
             self._plan_at = perf_counter() + pause
@@ -204,22 +205,22 @@ class Schedule:
                 self._changed.notify_all()
 
     def stall(self, task: Task) -> None:
-        """Take note that a task has failed: it is to be handed back with `fail` once planning has gone on."""
+        """Record that a task has failed; it is to be handed back with `fail` once the plan has been extended."""
         with self._lock:
-            self._let_others(task)
+            self._free_slot(task)
             task.stalled = True
             self._frozen = True
 
     def fail(self, task: Task) -> list[Task]:
         """Hand back a task that failed; returns those that now can't run."""
         with self._lock:
-            self._leave(task)
+            self._end(task)
             return self._fail(task, task.step.id)
 
-    def lost(self, task: Task, plan: Plan) -> list[Task]:
-        """Hand back a task that was to be fetched and wasn't there, with a plan to make it; returns as `fail` does."""
+    def replan(self, task: Task, plan: Plan) -> list[Task]:
+        """Hand back a task whose outputs were no longer held, with a plan to compute them; returns as `fail` does."""
         with self._lock:
-            self._leave(task)
+            self._end(task)
             task.state = State.FREED
             return self.add(plan)
 
@@ -245,7 +246,7 @@ class Schedule:
         return task
 
     def _connect(self, task: Task, sources: Iterable[Key]) -> list[Task]:
-        """Let a new task wait for its sources; returns the tasks that can't run because a source has failed."""
+        """Have a new task wait for its sources; returns the tasks that can't run because a source has failed."""
         task.sources = tuple(self._tasks[key] for key in sources)
         waiting = [source for source in task.sources if source.state is not State.HELD]
         task.waits = len(waiting)
@@ -262,7 +263,7 @@ class Schedule:
     def _fail(self, failed: Task, blame: str) -> list[Task]:
         failed.state = State.FAILED
         reached = [failed]
-        for task in reached:  # grows while it is walked
+        for task in reached:  # grows during the loop
             task.blame = blame
             for consumer in task.consumers:
                 if consumer.state is State.WAITING:
@@ -270,11 +271,11 @@ class Schedule:
                     self._open -= 1
                     reached.append(consumer)
             task.consumers.clear()
-            self._let_go(task)
+            self._release_sources(task)
         return reached[1:]
 
-    def _let_go(self, task: Task) -> None:
-        """A task has come to its end: it uses its sources no more."""
+    def _release_sources(self, task: Task) -> None:
+        """Free what a task that has ended no longer uses."""
         for source in task.sources:
             source.uses -= 1
             if not source.uses:
@@ -291,13 +292,13 @@ class Schedule:
         elif task.state is State.HELD:
             task.state, task.entry = State.FREED, None
 
-    def _leave(self, task: Task) -> None:
+    def _end(self, task: Task) -> None:
         if not task.stalled:
-            self._let_others(task)
+            self._free_slot(task)
         self._open -= 1
 
-    def _let_others(self, task: Task) -> None:
-        """A running task doesn't any more."""
+    def _free_slot(self, task: Task) -> None:
+        """Make the slot of a task that has stopped running available."""
         self._running -= 1
         self._quick_running -= task.quick
         self._free[task.lane] += 1
@@ -306,7 +307,7 @@ class Schedule:
         heappush(self._ready[task.lane], (task.rank, task))
 
     def _next_lane(self) -> Uses | None:
-        """The lane of the lowest rank among those that have a slot free."""
+        """Among the lanes with a free slot, the one with the lowest rank."""
         best: Uses | None = None
         for lane, ready in self._ready.items():
             if ready and self._free[lane] and (best is None or ready[0][0] < self._ready[best][0][0]):

@@ -1,8 +1,8 @@
-"""From a document to a run: models fetched, budgets set, events shown."""
+"""What the runs of a process share, and running a graph with its events reported."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,12 +21,12 @@ from engine.store.cache import Cache
 from engine.store.disk import Disk
 
 COSTS = "costs.json"
-"""Where, in Kinograph's folder, it is kept what nodes take."""
+"""The file in Kinograph's folder that holds how long nodes take."""
 
 
 @dataclass(frozen=True)
 class CacheLimits:
-    """Where results are kept, and what they may take in bytes; None is what the machine suggests."""
+    """Where results are kept, and how many bytes they may take; None leaves it to the machine's size."""
 
     folder: Path | None = None
     device: int | None = None
@@ -82,7 +82,7 @@ class Session(NamedTuple):
 
 @contextmanager
 def open_session(limits: CacheLimits, device: str) -> Iterator[Session]:
-    """Results and models share the device's memory. Leaving waits until results are on disk."""
+    """Open a session in which results and models share the device's memory; leaving waits until results are on disk."""
     models = Models(device_budget=limits.device)
     disk = open_disk(limits.folder, limits.disk) if limits.keep else None
     with Cache(limits.host, disk, device=lambda: models.device_budget(device) - models.device_nbytes) as cache:
@@ -90,12 +90,12 @@ def open_session(limits: CacheLimits, device: str) -> Iterator[Session]:
         yield Session(device, cache, models, Costs(home() / COSTS))
 
 
-def events_of(execution: Execution, shown: Reporter, stop: Cancellation) -> Iterator[Event]:
-    """Run it, and show and hand on its events."""
-    stop.execution = execution
-    if stop.stopped:  # by a signal that a library took for an error of its own
+def stream_events(execution: Execution, reporter: Reporter, cancellation: Cancellation) -> Generator[Event, None, None]:
+    """Run the execution; report its events and yield them. A caller that stops iterating cancels it."""
+    cancellation.execution = execution
+    if cancellation.cancelled:  # by a signal that a library took for an error of its own
         raise Cancelled
     for event in execution:
-        shown.event(event)
+        reporter.event(event)
         yield event
-    stop.execution = None
+    cancellation.execution = None

@@ -17,18 +17,18 @@ from textwrap import shorten
 from typing import Any
 
 from engine.document.reading import Document
-from engine.document.settings import with_setting
+from engine.document.settings import with_setting, with_value
 from engine.document.workflow import split_id
 from engine.errors import UsageError
-from engine.events import Event, NodeFailed, NodeSaved, NodeSkipped, RunFinished, Status
+from engine.events import Event, NodeFailed, NodeResult, NodeSaved, NodeSkipped, RunFinished, Status
 from engine.graph.graph import Gathered, Graph, Source
 from engine.run.contact_sheet import Tile, contact_sheet
 from engine.run.saving import claim
 
-MOST = 1000
-"""Combinations that a sweep may have."""
-LABEL = 48
-"""Letters of a value that a label shows."""
+MAX_COMBINATIONS = 1000
+"""How many combinations a sweep may have."""
+LABEL_CHARACTERS = 48
+"""Characters of a value that a label shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,22 @@ class Axis:
 
     name: str
     values: tuple[str, ...]
+    constants: tuple[Any, ...] | None = None
+    """The values themselves, JSON data, if they aren't to be read from how they are written."""
+
+    @classmethod
+    def of(cls, name: str, constants: Sequence[Any]) -> Axis:
+        """An axis of constants, which are JSON data.
+
+        Raises:
+            UsageError: there are none, or two that read alike.
+        """
+        values = tuple(value if isinstance(value, str) else json.dumps(value) for value in constants)
+        if not values:
+            raise UsageError(f"axis {name}: there are no values")
+        if twice := next((value for value in values if values.count(value) > 1), None):
+            raise UsageError(f"axis {name}: {twice} is there twice")
+        return cls(name, values, tuple(constants))
 
     @classmethod
     def parse(cls, text: str) -> Axis:
@@ -50,7 +66,7 @@ class Axis:
         if not (name and equals and values):
             raise UsageError(f"--axis {text}: there are no values", hint="write --axis node.input=a,b,c")
         if twice := next((value for value in values if values.count(value) > 1), None):
-            raise UsageError(f"--axis {text}: {twice} is there twice")
+            raise UsageError(f"--axis {text}: {twice} is given twice")
         return cls(name, values)
 
 
@@ -72,28 +88,33 @@ def combinations(
     Args:
         document: the workflow.
         axes: the inputs and their values.
-        by_command: whether they were given with `--axis`, by someone who names files as seen from where they are.
+        by_command: whether they were given with `--axis`, where files are named relative to the working folder.
 
     Raises:
-        UsageError: the workflow has no such input, an axis is there twice, or there are too many combinations.
+        UsageError: the workflow has no such input, an axis is given twice, or there are too many combinations.
     """
     option = "--axis" if by_command else "axis"
     names = [axis.name for axis in axes]
     if twice := next((name for name in names if names.count(name) > 1), None):
-        raise UsageError(f"{option} {twice} is there twice", hint="give all of its values at once")
-    if (count := prod(len(axis.values) for axis in axes)) > MOST:
-        raise UsageError(f"these are {count:,} combinations, and at most {MOST:,} can be run at once")
+        raise UsageError(f"{option} {twice} is given twice", hint="give all of its values at once")
+    if (count := prod(len(axis.values) for axis in axes)) > MAX_COMBINATIONS:
+        raise UsageError(f"these are {count:,} combinations, and at most {MAX_COMBINATIONS:,} can be run at once")
     made: dict[tuple[str, ...], Document] = {}
-    for values in product(*(axis.values for axis in axes)):
+    for places in product(*(range(len(axis.values)) for axis in axes)):
         workflow = document.prepared
-        for name, value in zip(names, values, strict=True):
-            workflow = with_setting(workflow, f"{name}={value}", option, from_here=by_command)
+        for axis, place in zip(axes, places, strict=True):
+            if axis.constants is None:
+                setting = f"{axis.name}={axis.values[place]}"
+                workflow = with_setting(workflow, setting, option, from_cwd=by_command)
+            else:
+                workflow = with_value(workflow, axis.name, axis.constants[place])
+        values = tuple(axis.values[place] for axis, place in zip(axes, places, strict=True))
         made[values] = replace(document, prepared=workflow)
     return made
 
 
 def joined(graphs: Sequence[Graph]) -> Graph:
-    """Graphs side by side as one, the nodes of the i-th called `i:…`."""
+    """Graphs side by side as one; the ids of the i-th one's nodes are prefixed with `i:`."""
     steps = {
         f"{part}:{node}": step._replace(
             id=f"{part}:{node}",
@@ -115,22 +136,22 @@ def _moved(link: Source | Gathered, part: int) -> Source | Gathered:
     return link._replace(node=f"{part}:{link.node}")
 
 
-def in_short(axes: Sequence[Axis], values: Sequence[str]) -> str:
-    """A combination as a label: "seed 1, steps 20"."""
+def label_of(axes: Sequence[Axis], values: Sequence[str]) -> str:
+    """The label of a combination: "seed 1, steps 20"."""
     names = (axis.name.rpartition(".")[2] for axis in axes)
-    told = (shorten(value, LABEL, placeholder="…") for value in values)
-    return ", ".join(f"{name} {value}" for name, value in zip(names, told, strict=True))
+    shortened = (shorten(value, LABEL_CHARACTERS, placeholder="…") for value in values)
+    return ", ".join(f"{name} {value}" for name, value in zip(names, shortened, strict=True))
 
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of one combination."""
+    """The outcome of one combination."""
 
     values: tuple[str, ...]
     targets: frozenset[str]
-    """Its nodes that save, as they are called in the joined graph."""
+    """The nodes that it is for, as they are called in the joined graph."""
     files: dict[str, tuple[Path, ...]] = field(default_factory=dict)
-    """What each of them wrote."""
+    """What each of them wrote; none for one that gives values."""
     status: Status = "cancelled"
 
 
@@ -142,42 +163,44 @@ def outcomes(graph: Graph, combinations: Iterable[tuple[str, ...]]) -> list[Outc
     return [Outcome(values, frozenset(targets.get(part, ()))) for part, values in enumerate(combinations)]
 
 
-def note(made: Sequence[Outcome], event: Event) -> None:
-    """Take note of what an event tells of the outcomes."""
+def record(outcomes: Sequence[Outcome], event: Event) -> None:
+    """Record what an event says about the outcomes."""
     match event:
         case NodeSaved(node, files):
             target = split_id(node)[0]
-            files_of = made[int(node.partition(":")[0])].files
+            files_of = outcomes[int(node.partition(":")[0])].files
             files_of[target] = files_of.get(target, ()) + files
+        case NodeResult(node):
+            outcomes[int(node.partition(":")[0])].files.setdefault(split_id(node)[0], ())
         case NodeFailed(node) | NodeSkipped(node):
-            made[int(node.partition(":")[0])].status = "failed"
+            outcomes[int(node.partition(":")[0])].status = "failed"
         case RunFinished(status):
-            for outcome in made:
+            for outcome in outcomes:
                 if outcome.status == "cancelled" and outcome.files.keys() == outcome.targets:
                     outcome.status = "done"
                 elif outcome.status == "cancelled" and status != "cancelled":
-                    outcome.status = "failed"  # what stopped it was told of another that shares it
+                    outcome.status = "failed"  # the failure was reported for another combination that shares the node
 
 
-def table(axes: Sequence[Axis], made: Iterable[Outcome], folder: Path) -> str:
+def table(axes: Sequence[Axis], outcomes: Iterable[Outcome], folder: Path) -> str:
     """CSV: a column for each axis, how it ended, and the files in `folder`."""
     text = StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([*(axis.name for axis in axes), "status", "files"])
-    for outcome in made:
+    for outcome in outcomes:
         written = [path for paths in outcome.files.values() for path in paths if path.is_relative_to(folder)]
         files = [path.relative_to(folder).as_posix() for path in written]
         writer.writerow([*outcome.values, outcome.status, " ".join(files)])
     return text.getvalue()
 
 
-def save(axes: Sequence[Axis], made: Sequence[Outcome], folder: Path) -> tuple[Path, Path]:
+def save(axes: Sequence[Axis], outcomes: Sequence[Outcome], folder: Path) -> tuple[Path, Path]:
     """Write the contact sheet, the last axis across, and the table; returns their paths."""
-    tiles = [Tile(in_short(axes, outcome.values), _first_picture(outcome)) for outcome in made]
+    tiles = [Tile(label_of(axes, outcome.values), _first_picture(outcome)) for outcome in outcomes]
     folder.mkdir(parents=True, exist_ok=True)
     sheet, listing = claim(folder / "sweep_00001.png"), claim(folder / "sweep_00001.csv")
     contact_sheet(tiles, columns=len(axes[-1].values)).save(sheet)
-    listing.write_text(table(axes, made, folder), encoding="utf-8")
+    listing.write_text(table(axes, outcomes, folder), encoding="utf-8")
     return sheet, listing
 
 

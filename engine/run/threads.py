@@ -1,4 +1,4 @@
-"""How many threads compute, and how they wait: the engine's to say, since several nodes may compute at a time."""
+"""How many threads compute, and how they wait: the engine decides, since several nodes may compute at the same time."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import os
 import sys
 from importlib import import_module
 
-# By default OpenMP's threads spin while they wait for one another. Where other processes want the cores, that keeps the
-# one waited for from running: on a loaded machine of two cores, ten convolutions took 2.4 s so, and 0.17 s without.
+# By default OpenMP's threads spin while they wait for one another. If other processes need the cores, that keeps the
+# thread waited for from running: on a loaded two-core machine, ten convolutions took 2.4 s so, and 0.17 s without.
 # OpenMP reads this once, when torch is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
@@ -20,9 +20,9 @@ def cores() -> int:
 
 
 def set_torch_threads(number: int) -> None:
-    """Give this thread's torch operations that many cores; where torch is not imported, one is not worth importing it.
+    """Give this thread's torch operations that many cores; torch isn't imported just to set one.
 
-    Never by the machine's load: the number of threads can change a sum's last digits.
+    The number must not depend on the machine's load, as it can change the last digits of a sum.
     """
     torch = import_module("torch") if number > 1 else sys.modules.get("torch")
     if set_num_threads := getattr(torch, "set_num_threads", None):

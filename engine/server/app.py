@@ -1,4 +1,4 @@
-"""The application: routes, guard and the tasks that live as long as the server."""
+"""The application: routes, guard, and the services that run as long as the server."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ EDITOR = Path(__file__).resolve().parent / "editor"
 NO_EDITOR = """<!doctype html><html lang="en"><title>Kinograph</title>
 <h1>Kinograph is running</h1>
 <p>The editor has not been built in this copy: <code>make serve</code> builds it.
-The <a href="/api/kinograph/docs">API</a> works all the same.</p></html>
+The <a href="/api/kinograph/docs">API</a> works without it.</p></html>
 """
 ROUTES: tuple[Routes, ...] = tuple(
     module.routes
@@ -45,7 +45,7 @@ ROUTES: tuple[Routes, ...] = tuple(
 
 
 def make_app(setup: ServerSettings, registry: Registry) -> web.Application:
-    """The application, with everything that it needs; what it starts ends with it."""
+    """The application, with all its services; they stop when it does."""
     app = web.Application(middlewares=[errors, guard], client_max_size=setup.body_limit)
     app[SETTINGS], app[REGISTRY], app[CLIENTS] = setup, registry, Clients()
     for routes in ROUTES:
@@ -54,16 +54,16 @@ def make_app(setup: ServerSettings, registry: Registry) -> web.Application:
     if (EDITOR / "assets").is_dir():
         app.router.add_static("/assets", EDITOR / "assets")
     app.on_response_prepare.append(add_headers)
-    app.on_shutdown.append(_hang_up)
-    tell: Callable[[dict[str, Any]], object] = partial(app[CLIENTS].tell_ours, "model", needed=False)
-    app[models.TELL] = tell
+    app.on_shutdown.append(_disconnect_clients)
+    notify: Callable[[dict[str, Any]], object] = partial(app[CLIENTS].send_native, "model", needed=False)
+    app[models.NOTIFY] = notify
     app[models.DEVICES] = {}
-    app.cleanup_ctx.extend([_living, models.fetching])
+    app.cleanup_ctx.extend([_run_services, models.fetching])
     return app
 
 
-async def _living(app: web.Application) -> AsyncIterator[None]:
-    """Queue, workers and messages to clients, for as long as the server runs; it is the only one with its folder."""
+async def _run_services(app: web.Application) -> AsyncIterator[None]:
+    """Run queue, workers and broadcaster as long as the server; a lock keeps other servers out of its folder."""
     setup = app[SETTINGS]
     setup.folders.make()
     lock = FileLock(setup.folders.data / "server.lock")
@@ -79,27 +79,28 @@ async def _living(app: web.Application) -> AsyncIterator[None]:
         queue = app[QUEUE] = Queue(setup.folders.data / "jobs.sqlite")
         await queue.change(Jobs.restart)
         broadcaster = app[BROADCASTER] = Broadcaster(app, app[CLIENTS], queue)
-        queue.on_change.append(broadcaster.changed)
-        pool = app[WORKERS] = WorkerPool(setup, queue, app[models.DEVICES], broadcaster.tell, broadcaster.lost)
+        queue.on_change.append(broadcaster.queue_changed)
+        pool = WorkerPool(setup, queue, app[models.DEVICES], broadcaster.publish, broadcaster.worker_lost)
+        app[WORKERS] = pool
         pool.start()
-        telling = asyncio.create_task(broadcaster.run())
+        broadcasting = asyncio.create_task(broadcaster.run())
         yield
-        telling.cancel()
+        broadcasting.cancel()
         await pool.close()
         with suppress(asyncio.CancelledError):
-            await telling
+            await broadcasting
         await queue.close()
     finally:
         lock.release()
 
 
-async def _hang_up(app: web.Application) -> None:
-    """Before all else: as long as someone is connected, the server waits."""
+async def _disconnect_clients(app: web.Application) -> None:
+    """Close all connections before anything else: the shutdown waits for them."""
     await app[CLIENTS].close()
 
 
 async def _editor(request: web.Request) -> web.StreamResponse:
-    """The editor's page, which is asked for anew each time: what it names changes with every version."""
+    """The editor's page, never cached without revalidation: the files it names change with every version."""
     if (EDITOR / "index.html").is_file():
         return web.FileResponse(EDITOR / "index.html", headers={"Cache-Control": "no-cache"})
     return web.Response(text=NO_EDITOR, content_type="text/html")

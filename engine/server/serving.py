@@ -1,4 +1,4 @@
-"""Running the server until it is told to stop."""
+"""Runs the server until it is stopped."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from engine.server.http.settings import ServerSettings
 
 
 def serving(setup: ServerSettings, registry: Registry, *, as_json: bool = False) -> None:
-    """Serve until Ctrl-C or SIGTERM; what runs then goes on at the next start.
+    """Serve until Ctrl-C or SIGTERM; jobs that are running then are resumed at the next start.
 
     Raises:
-        UsageError: it may not, or can't, listen there, or another server has its folder.
+        UsageError: it may not, or can't, listen on its address, or another server uses its folder.
     """
     if not is_loopback(setup.host) and not setup.token:
         raise UsageError(
             f"on {setup.host} anyone who can reach this machine could run workflows",
-            hint="set KINOGRAPH_TOKEN to a secret that only you know",
+            hint="set KINOGRAPH_TOKEN to a secret",
         )
     for offer in registry.packs:
         if offer.problem:
@@ -36,7 +36,7 @@ def serving(setup: ServerSettings, registry: Registry, *, as_json: bool = False)
 
 
 async def _serve(setup: ServerSettings, registry: Registry, as_json: bool) -> None:
-    listener = _listening(setup)
+    listener = _listen(setup)
     runner = web.AppRunner(make_app(setup, registry), access_log=None, shutdown_timeout=2.0)
     stopped = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -50,27 +50,27 @@ async def _serve(setup: ServerSettings, registry: Registry, as_json: bool) -> No
         await runner.cleanup()
 
 
-def _listening(setup: ServerSettings) -> socket.socket:
-    """A socket on the server's address; raises UsageError if it can't be had."""
+def _listen(setup: ServerSettings) -> socket.socket:
+    """A socket bound to the server's address; raises UsageError if it can't be bound."""
     family = socket.AF_INET6 if ":" in setup.host else socket.AF_INET
-    made = socket.socket(family)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener = socket.socket(family)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        made.bind((setup.host, setup.port))
+        listener.bind((setup.host, setup.port))
     except OSError as error:
-        made.close()
+        listener.close()
         raise UsageError(
-            f"can't listen on {setup.host}:{setup.port}: {error.strerror}", hint="--port 0 takes any that is free"
+            f"can't listen on {setup.host}:{setup.port}: {error.strerror}", hint="use --port 0 for any free port"
         ) from None
-    return made
+    return listener
 
 
 def _announce(setup: ServerSettings, port: int, as_json: bool) -> None:
-    """Say where the server is."""
+    """Print the server's address."""
     host = f"[{setup.host}]" if ":" in setup.host else setup.host
     address = f"http://{host}:{port}/" + (f"?token={quote(setup.token, safe='')}" if setup.token else "")
     if as_json:
         print(json.dumps({"event": "serving", "address": address}), flush=True)
     else:
         print(address, flush=True)
-        print("Ctrl-C ends the server; the queue stays.", file=sys.stderr)
+        print("Press Ctrl-C to stop the server; the queue is kept.", file=sys.stderr)

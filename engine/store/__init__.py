@@ -1,1 +1,1 @@
-"""Where results are kept: the device, memory and disk."""
+"""Where results are kept: on the device, in memory and on disk."""

@@ -1,7 +1,7 @@
-"""What nodes gave, by key, on the device, in host memory and on disk; `docs/engine.md` gives the reasons.
+"""The outputs of nodes, by key, on the device, in host memory and on disk; `docs/engine.md` gives the reasons.
 
-Entries leave by GreedyDual-Size (Cao and Irani 1997): each has the priority L + seconds it took / bytes, the lowest
-goes first, and L is the priority of the last that went, so that what is used again stays and what is not ages.
+Entries are evicted by GreedyDual-Size (Cao and Irani 1997): each has the priority L + seconds it took / bytes, the
+lowest is evicted first, and L is the priority of the last one evicted, so that entries in use stay and others age.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from engine.store.encoding import storable
 from engine.values import Value, size
 
 OVERHEAD = 400
-"""Bytes that an entry takes beside its values."""
+"""Bytes that an entry takes in addition to its values."""
 
 
 class Entry(NamedTuple):
@@ -31,7 +31,7 @@ class Entry(NamedTuple):
     seconds: float
     """What `run` took."""
     restore: float
-    """Seconds to have the outputs again without this entry in memory: read back, or computed from what is stored."""
+    """Seconds to get the outputs back without this entry in memory: read back, or computed from what is stored."""
     on_device: bool = False
     """Whether some of the outputs are in the memory of a device other than the host."""
 
@@ -41,21 +41,20 @@ class Entry(NamedTuple):
 
 
 class Cache:
-    """The memory of devices over that of the host over a disk. Safe to use from several threads, the disk from several
-    processes.
+    """Three tiers: device memory, host memory, disk. Safe to use from several threads, the disk from several processes.
 
     Args:
         memory: bytes that values may take in host memory; a quarter of the machine's if None.
         disk: where storable values are kept between processes, or None.
-        device: bytes that values may take where nodes leave them in a device's memory, or a function that tells what is
-            free for them at the moment. What must leave there goes to host memory.
+        device: bytes that values may take in the memory of the device where nodes leave them, or a function that
+            returns how many are free at the moment. Values evicted there move to host memory.
     """
 
     def __init__(
         self, memory: int | None = None, disk: Disk | None = None, device: int | Callable[[], int] = 1 << 30
     ) -> None:
-        self.memory = Memory(_quarter_of_memory() if memory is None else memory)
-        self.device = Memory(device, spill=lambda key, entry: self.memory.put(key, entry.on_host()))
+        self.memory = MemoryTier(_quarter_of_memory() if memory is None else memory)
+        self.device = MemoryTier(device, spill=lambda key, entry: self.memory.put(key, entry.on_host()))
         self.disk = disk
 
     def __enter__(self) -> Self:
@@ -65,7 +64,7 @@ class Cache:
         self.close()
 
     def close(self) -> None:
-        """Finish what is being written to disk."""
+        """Finish writing to disk."""
         if self.disk is not None:
             self.disk.close()
 
@@ -75,7 +74,7 @@ class Cache:
             self.disk.refresh()
 
     def held(self, key: Key) -> bool:
-        """Whether `get` is likely to give something; a file may still prove torn, or gone."""
+        """Whether `get` is likely to return an entry; a file may still turn out corrupt or missing."""
         return key in self.device or key in self.memory or (self.disk is not None and key in self.disk)
 
     def get(self, key: Key) -> Entry | None:
@@ -89,10 +88,10 @@ class Cache:
         return entry
 
     def put(self, key: Key, outputs: tuple[Any, ...], seconds: float, *, upstream: float, keep: bool = False) -> Entry:
-        """Hold a node's outputs, as far as the budgets allow.
+        """Hold a node's outputs, within the budgets.
 
         Args:
-            key: what decides the outputs.
+            key: the key of the outputs.
             outputs: the node's outputs, in order.
             seconds: what `run` took.
             upstream: the sum of its sources' `restore`.
@@ -100,22 +99,22 @@ class Cache:
         """
         nbytes = sum(map(size, outputs))
         restore, reading = seconds + upstream, read_seconds(nbytes)
-        worthwhile = restore > 2 * reading  # it is to be written as well
+        worthwhile = restore > 2 * reading  # twice, since it must be written as well
         if self.disk is not None and (keep or worthwhile) and storable(outputs):
             if key not in self.disk:
-                self.disk.write(key, _on_host(outputs), seconds)  # lest what waits to be written fill the device
+                self.disk.write(key, _on_host(outputs), seconds)  # so that pending writes don't fill the device
             restore = reading
         entry = Entry(outputs, nbytes, seconds, restore, any(map(_device_size, outputs)))
         (self.device if entry.on_device else self.memory).put(key, entry)
         return entry
 
 
-class Memory:
-    """One tier in memory: entries by key within a budget of bytes.
+class MemoryTier:
+    """Entries in memory, by key, within a budget of bytes.
 
     Args:
-        budget: the bytes, or a function that tells how many it is at the moment.
-        spill: called with what has to leave.
+        budget: the bytes, or a function that returns how many they are at the moment.
+        spill: called with each entry that is evicted.
     """
 
     def __init__(
@@ -126,7 +125,7 @@ class Memory:
         self.nbytes = 0
         self._entries: dict[Key, Entry] = {}
         self._priorities: dict[Key, float] = {}
-        # What the heap says of a key is stale unless `_priorities` says the same.
+        # A key's entry in the heap is stale unless `_priorities` has the same priority.
         self._heap: list[tuple[float, Key]] = []
         self._inflation = 0.0
         self._lock = Lock()
@@ -144,7 +143,7 @@ class Memory:
             return entry
 
     def put(self, key: Key, entry: Entry) -> None:
-        """Hold the entry and let the least valuable go until the budget is kept; that may be the entry itself."""
+        """Hold the entry, and evict the least valuable ones until the budget is met, perhaps the entry itself."""
         with self._lock:
             if key in self._entries:
                 self._drop(key)
@@ -154,18 +153,18 @@ class Memory:
         self.trim()
 
     def trim(self, budget: int | None = None) -> None:
-        """Let the least valuable go until the budget, or a smaller one, is kept."""
+        """Evict the least valuable entries until the budget, or a smaller one, is met."""
         budget = self.budget if budget is None else budget
         if self.nbytes <= budget:
             return
-        leaving: list[tuple[Key, Entry]] = []
+        evicted: list[tuple[Key, Entry]] = []
         with self._lock:
             while self.nbytes > budget and self._heap:
                 priority, least = heapq.heappop(self._heap)
                 if self._priorities.get(least) == priority:
                     self._inflation = priority
-                    leaving.append((least, self._drop(least)))
-        for key, entry in leaving:
+                    evicted.append((least, self._drop(least)))
+        for key, entry in evicted:
             self._spill(key, entry)
 
     @property

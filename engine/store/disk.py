@@ -1,7 +1,7 @@
 """The disk tier: a file per entry, in one folder.
 
-A file is called `<key>.<priority>.safetensors`: the folder's listing is the whole index, so that no index can be lost
-or disagree with the files. It is written under another name and renamed when complete.
+A file is called `<key>.<priority>.safetensors`: the folder's listing is the only index, so that no index can be lost or
+disagree with the files. Files are written under a temporary name and renamed when complete.
 """
 
 from __future__ import annotations
@@ -18,34 +18,35 @@ from threading import Condition, Lock
 
 from engine.atomic import unfinished
 from engine.graph.keys import Key
-from engine.store.encoding import Outputs, TornError, load, save
+from engine.node import Outputs
+from engine.store.encoding import CorruptFileError, load, save
 from engine.values import size
 
 NAME = re.compile(r"[0-9a-f]{64}\.[0-9.e+-]+\.safetensors")
 UNFINISHED = ".part"
 ABANDONED_SECONDS = 3600
-"""An unfinished file of this age is taken to be of a process that was killed."""
+"""An unfinished file of this age is assumed to be left by a process that was killed."""
 
-MOST_PENDING = 1 << 30
-"""Bytes that may wait to be written; who comes with more waits too, lest memory fill up where a disk is slow."""
+MAX_PENDING_BYTES = 1 << 30
+"""Bytes that may wait to be written; `write` blocks beyond that, so that a slow disk doesn't fill up memory."""
 
 log = logging.getLogger(__name__)
 
 
 def read_seconds(nbytes: int) -> float:
-    """What reading an entry back is taken to cost: a file opened and parsed, and a gigabyte a second checked."""
+    """The assumed time to read an entry back: opening and parsing a file, and checking a gigabyte a second."""
     return 5e-4 + nbytes / 1e9
 
 
 class Disk:
-    """Entries in a folder within a budget of bytes. Writing happens in a thread of its own.
+    """Entries in a folder, within a budget of bytes. A separate thread writes them.
 
     Several processes may share the folder: each sees the others' files from its next `refresh` on, and a file that
     another has removed is a miss.
 
     Args:
         folder: where the files are.
-        budget: bytes that they may take; a quarter of what the file system could give them if None.
+        budget: bytes that they may take; if None, a quarter of the free space, counting what they take now as free.
     """
 
     def __init__(self, folder: Path, budget: int | None = None) -> None:
@@ -56,9 +57,9 @@ class Disk:
         self._written = Condition()
         self._listed_at = -1
         self._nbytes: int | None = None  # not known before the first write
-        # No file's priority is below that of the last that was evicted, so the lowest stands in for it.
+        # No file's priority is below that of the last one evicted, so the lowest stands in for it.
         self._inflation = 0.0
-        self._lock = Lock()  # of the listing and the count, which the writer keeps too
+        self._lock = Lock()  # of the listing and the count, which the writer changes too
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="kinograph-disk")
         folder.mkdir(parents=True, exist_ok=True)
         self.refresh()
@@ -81,7 +82,8 @@ class Disk:
         return self._budget
 
     def trim(self, budget: int) -> tuple[int, int]:
-        """Remove what is worth least until the rest takes at most that many bytes; returns how many files and bytes.
+        """Remove the least valuable files until the rest takes at most that many bytes; returns how many files and
+        bytes were removed.
 
         A budget of 0 removes everything.
         """
@@ -92,7 +94,7 @@ class Disk:
         return len(before) - len(left), sum(before.values()) - sum(left.values())
 
     def close(self) -> None:
-        """Wait until all is written."""
+        """Wait until everything is written."""
         self._writer.shutdown()
 
     def refresh(self) -> None:
@@ -107,7 +109,7 @@ class Disk:
                 self._nbytes = None
 
     def read(self, key: Key) -> tuple[Outputs, float] | None:
-        """The outputs of that key and the seconds they took, or None if they are not there or not sound."""
+        """The outputs of that key and the seconds they took, or None if their file is missing or corrupt."""
         for _ in range(2):  # another process may have renamed the file: look again once
             if (name := self._names.get(key)) is None:
                 return None
@@ -120,8 +122,8 @@ class Disk:
                 self._names.pop(key, None)
                 self._listed_at = -1
                 self.refresh()
-            except TornError as error:
-                log.warning("%s is not sound and is dropped: %s", path, error)
+            except CorruptFileError as error:
+                log.warning("%s is corrupt and is removed: %s", path, error)
                 self._names.pop(key, None)
                 with suppress(OSError):
                     path.unlink(missing_ok=True)
@@ -131,12 +133,14 @@ class Disk:
         return None
 
     def write(self, key: Key, outputs: Outputs, seconds: float) -> None:
-        """Store outputs that are `storable`, soon and in the background, once there are not too many to be written."""
+        """Store outputs that are `storable`, in the background; blocks while too much waits to be written."""
         if key in self._names or key in self._pending:
             return
         nbytes = sum(map(size, outputs))
         with self._written:
-            self._written.wait_for(lambda: not self._pending or sum(self._pending.values()) + nbytes <= MOST_PENDING)
+            self._written.wait_for(
+                lambda: not self._pending or sum(self._pending.values()) + nbytes <= MAX_PENDING_BYTES
+            )
             self._pending[key] = nbytes
         self._writer.submit(self._write, key, outputs, seconds)
 
@@ -146,16 +150,16 @@ class Disk:
                 save(part, outputs, seconds)
                 nbytes = part.stat().st_size
                 if nbytes <= self.budget:
-                    self._take_in(part, key, nbytes, seconds)
-        except Exception as error:  # noqa: BLE001 - such as a full disk: it costs the entry, not the run
+                    self._admit(part, key, nbytes, seconds)
+        except Exception as error:  # noqa: BLE001 - such as a full disk: the entry is lost, the run continues
             log.warning("%s could not be stored: %r", key, error)
         finally:
             with self._written:
                 del self._pending[key]
                 self._written.notify_all()
 
-    def _take_in(self, file: Path, key: Key, nbytes: int, seconds: float) -> None:
-        """Give a file that is whole the name of an entry, within the budget."""
+    def _admit(self, file: Path, key: Key, nbytes: int, seconds: float) -> None:
+        """Rename a complete file to an entry's name, within the budget."""
         with self._lock:
             if self._nbytes is None or self._nbytes + nbytes > self.budget:
                 self._nbytes = self._make_room(nbytes, self.budget)
@@ -165,7 +169,7 @@ class Disk:
             self._names[key] = name
 
     def _make_room(self, nbytes: int, budget: int) -> int:
-        """Evict what is worth least until `nbytes` more fit the budget; returns the bytes that stay."""
+        """Evict the least valuable files until `nbytes` more fit the budget; returns the bytes that stay."""
         files = sorted((_priority(name), name, taken) for name, taken in self._sizes().items())
         total = sum(taken for _, _, taken in files)
         for priority, name, taken in files:
@@ -178,7 +182,7 @@ class Disk:
         return total
 
     def _sizes(self) -> dict[str, int]:
-        """The bytes of each file; unfinished ones that nobody works on any more are removed on the way."""
+        """The bytes of each file; abandoned unfinished files are removed on the way."""
         sizes: dict[str, int] = {}
         with os.scandir(self.folder) as entries:
             for entry in entries:
@@ -190,7 +194,7 @@ class Disk:
         return sizes
 
     def _touch(self, key: Key, path: Path, seconds: float) -> None:
-        """Raise the priority of what was used; a folder that can't be written keeps it as it was."""
+        """Raise the priority of a file that was used; it stays as it was in a folder that can't be written to."""
         with suppress(OSError):
             name = _name(key, self._inflation + seconds / path.stat().st_size)
             if _priority(name) > _priority(path.name):

@@ -1,7 +1,7 @@
-"""A node's outputs as one safetensors file: arrays as they are, all else as JSON in the header.
+"""A node's outputs as one safetensors file: arrays as they are, everything else as JSON in the header.
 
-Every array has an xxh3 checksum in the header, and the header's text has one too: a file that was torn or altered is
-told from a sound one. Nothing is pickled.
+Every array has an xxh3 checksum in the header, and so has the header's text, to detect files that are incomplete or
+were altered. Nothing is pickled.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError, TensorSpec, safe_open, serialize_file
 from xxhash import xxh3_64_hexdigest
 
+from engine.node import Outputs
 from engine.values import Value
 
 if TYPE_CHECKING:
@@ -25,10 +26,8 @@ if TYPE_CHECKING:
 
     from engine.values import Array
 
-Outputs = tuple[Any, ...]
 
-
-class TornError(Exception):
+class CorruptFileError(Exception):
     """The file does not hold what was written."""
 
 
@@ -54,7 +53,7 @@ def save(path: Path, outputs: Outputs, seconds: float) -> None:
 
 
 def _described(name: str, value: Any, arrays: dict[str, _Raw]) -> dict[str, Any]:
-    """What the header says of a value; its arrays are added to `arrays`, under names that begin with its own."""
+    """The header's description of a value; its arrays are added to `arrays`, under names that begin with `name`."""
     if isinstance(value, tuple):
         return {"list": [_described(f"{name}.{index}", item, arrays) for index, item in enumerate(value)]}
     if not isinstance(value, Value):
@@ -67,25 +66,25 @@ def _described(name: str, value: Any, arrays: dict[str, _Raw]) -> dict[str, Any]
 
 
 def load(path: Path) -> tuple[Outputs, float]:
-    """What `save` wrote; torch tensors are mapped, not read.
+    """Load what `save` wrote; torch tensors are memory-mapped, not read.
 
     Raises:
-        TornError: the file does not hold what was written.
-        FileNotFoundError: there is none.
+        CorruptFileError: the file does not hold what was written.
+        FileNotFoundError: the file doesn't exist.
     """
     try:
         with safe_open(path, framework="np") as file:
             header = file.metadata() or {}
         text = header.get("kinograph", "")
         if xxh3_64_hexdigest(text.encode()) != header.get("xxh3"):
-            raise TornError("its header was altered")
+            raise CorruptFileError("its header was altered")
         content = json.loads(text)
         with ExitStack() as stack:
             opened = cache(lambda framework: stack.enter_context(safe_open(path, framework=framework)))
             described = enumerate(content["outputs"])
             return tuple(_output(opened, str(index), about) for index, about in described), content["seconds"]
     except SafetensorError as error:
-        raise TornError(str(error)) from error
+        raise CorruptFileError(str(error)) from error
 
 
 def _output(opened: Callable[[str], Any], name: str, about: Mapping[str, Any]) -> Any:
@@ -98,7 +97,7 @@ def _output(opened: Callable[[str], Any], name: str, about: Mapping[str, Any]) -
     for part, checksum in about["checksums"].items():
         array = opened(kind.framework).get_tensor(part)
         if _Raw.of(array).checksum() != checksum:
-            raise TornError(f"{part} was altered")
+            raise CorruptFileError(f"{part} was altered")
         tensors[part.removeprefix(f"{name}.")] = array
     return kind.from_tensors(tensors, about["metadata"])
 
@@ -123,8 +122,7 @@ class _Raw:
         return cls(str(array.dtype).removeprefix("torch."), tuple(array.shape), data)
 
     def checksum(self) -> str:
-        about = f"{self.dtype} {self.shape}"
-        return f"{about} {xxh3_64_hexdigest(self.data.data)}"
+        return f"{self.dtype} {self.shape} {xxh3_64_hexdigest(self.data.data)}"
 
     def spec(self) -> TensorSpec:
         return TensorSpec(dtype=self.dtype, shape=self.shape, data_ptr=self.data.ctypes.data, data_len=self.data.nbytes)
@@ -139,9 +137,9 @@ def _type_name(kind: type[Value]) -> str:
 
 
 def _type_named(name: str) -> type[Value]:
-    """The value class of that name; its module has been imported, or its values could not be asked for."""
+    """The value class of that name; its module has been imported by the kind of node whose outputs these are."""
     module, _, qualname = name.partition(":")
     kind = getattr(sys.modules.get(module), qualname, None)
     if not (isinstance(kind, type) and issubclass(kind, Value)):
-        raise TornError(f"there is no value class {name}")
+        raise CorruptFileError(f"there is no value class {name}")
     return kind

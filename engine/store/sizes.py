@@ -12,7 +12,7 @@ def parsed_size(option: str, text: str) -> int:
     try:
         return TypeAdapter(ByteSize).validate_python(text)
     except ValidationError:
-        raise UsageError(f"{option} {text}: that is no size", hint="such as 20GB, 500MB or 2GiB") from None
+        raise UsageError(f"{option} {text}: not a size", hint="write it like 20GB, 500MB or 2GiB") from None
 
 
 def human_size(nbytes: int) -> str:

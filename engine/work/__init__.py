@@ -1,1 +1,1 @@
-"""The durable queue, and the processes that do its jobs."""
+"""The durable queue, and the worker processes that run its jobs."""

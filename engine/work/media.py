@@ -1,4 +1,4 @@
-"""What people see in a file, told by its name, and where a file is in the terms of the protocol."""
+"""The media type of a file, judging by its name, and its location in the terms of the protocol."""
 
 from __future__ import annotations
 

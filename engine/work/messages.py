@@ -1,7 +1,7 @@
-"""What the server and its workers tell each other: one union each way, written and read here alone.
+"""The messages between the server and its workers: one union each way, written and read only here.
 
 A message is a line of JSON, such as `{"message": "job_begun", "job": "9f…", "attempt": 1}`. A `JobPreview` is followed
-by as many bytes as it says, a JPEG.
+by a JPEG of as many bytes as it says.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from engine.run.session import CacheLimits
 
-LONGEST = 64 << 20
-"""Bytes of one line."""
+MAX_LINE_BYTES = 64 << 20
+"""The largest size of a line, and of a preview."""
 
 
 class _Message(BaseModel):
@@ -22,7 +22,7 @@ class _Message(BaseModel):
 
 
 class WorkerSettings(_Message):
-    """The first message to a worker: what it is to know."""
+    """The first message to a worker."""
 
     message: Literal["settings"] = "settings"
     name: str
@@ -30,9 +30,9 @@ class WorkerSettings(_Message):
     roots: dict[str, Path]
     """The only folders that workflows may reach: input, output, temp, models."""
     device: str = ""
-    """A torch device; the best there is if empty."""
+    """A torch device; the best one if empty."""
     nodes: tuple[Path, ...] = ()
-    """Python files whose kinds of node are there too."""
+    """Python files that define further kinds of node."""
     cache: CacheLimits = CacheLimits()
 
 
@@ -48,14 +48,14 @@ class CancelJob(_Message):
 
 
 class ShowPreviews(_Message):
-    """Whether someone looks at previews."""
+    """Whether anyone is watching previews."""
 
     message: Literal["show_previews"] = "show_previews"
     wanted: bool
 
 
 class FreeMemory(_Message):
-    """Drop models and results in memory once nothing runs."""
+    """Drop models and results from memory once nothing runs."""
 
     message: Literal["free_memory"] = "free_memory"
 
@@ -66,7 +66,7 @@ class WorkerReady(_Message):
     message: Literal["worker_ready"] = "worker_ready"
     device: str
     devices: list[dict[str, Any]]
-    """All devices of this machine, as `engine.run.devices.every` has them."""
+    """All devices of this machine, as `engine.run.devices.every` returns them."""
 
 
 class JobBegun(_Message):
@@ -76,14 +76,14 @@ class JobBegun(_Message):
 
 
 class JobEnded(_Message):
-    """A worker is done with a job, or gone; the queue says what became of it."""
+    """A worker is done with a job, or gone; the queue has the outcome."""
 
     message: Literal["job_ended"] = "job_ended"
     job: str
 
 
 class NodeStarting(_Message):
-    """A node is about to run, in an attempt after one that its worker didn't outlive."""
+    """A node is about to run, in an attempt after one that its worker didn't survive."""
 
     message: Literal["node_starting"] = "node_starting"
     node: str
@@ -91,7 +91,7 @@ class NodeStarting(_Message):
 
 
 class JobEvents(_Message):
-    """The events of a run, as `engine.events.to_json` has them."""
+    """The events of a run, as `engine.events.to_json` returns them."""
 
     message: Literal["job_events"] = "job_events"
     job: str
@@ -99,12 +99,12 @@ class JobEvents(_Message):
 
 
 class JobPreview(_Message):
-    """How far a picture has come."""
+    """A preview of a picture in progress."""
 
     message: Literal["job_preview"] = "job_preview"
     job: str
     node: str
-    size: int = Field(ge=0, le=LONGEST)
+    size: int = Field(ge=0, le=MAX_LINE_BYTES)
     """Bytes of the JPEG that follows."""
 
 
@@ -126,16 +126,16 @@ class ModelFetched(_Message):
 
 
 Command = WorkerSettings | LookForJobs | CancelJob | ShowPreviews | FreeMemory
-"""What the server tells a worker."""
+"""A message from the server to a worker."""
 Report = WorkerReady | JobBegun | JobEnded | NodeStarting | JobEvents | JobPreview | ModelProgress | ModelFetched
-"""What a worker tells the server."""
+"""A message from a worker to the server."""
 
 _commands: TypeAdapter[Command] = TypeAdapter(Annotated[Command, Field(discriminator="message")])
 _reports: TypeAdapter[Report] = TypeAdapter(Annotated[Report, Field(discriminator="message")])
 
 
 def to_line(message: Command | Report) -> bytes:
-    """The message as it is sent."""
+    """A message as it is sent."""
     return message.model_dump_json().encode() + b"\n"
 
 

@@ -3,12 +3,13 @@
     with Jobs(folder / "jobs.sqlite") as jobs:
         jobs.add(Request("9f…", document))
         lease = jobs.claim("worker 1")           # the next one, for as long as the lease is renewed
-        jobs.finish(lease, "done", outputs)      # nothing happens if another worker has it by now
+        jobs.finish(lease, "done", outputs)      # has no effect if another worker has it by now
 
     pending → running → done | failed | cancelled
 
-What is accepted is on disk before `add` returns. A job whose worker is gone is pending again, `attempts` counts how
-often it was begun. One that has ended keeps its lease until its client was told so. An instance belongs to one thread.
+A job is on disk before `add` returns. If its worker is gone it becomes pending again; `attempts` counts how often it
+was started. A job that has ended keeps its lease until this was reported to its client. An instance belongs to one
+thread.
 """
 
 from __future__ import annotations
@@ -27,11 +28,11 @@ State = Literal["pending", "running", "done", "failed", "cancelled"]
 Ended = Literal["done", "failed", "cancelled"]
 ENDED: tuple[Ended, ...] = get_args(Ended)
 LEASE_SECONDS = 120.0
-"""How long a worker has a job without renewing its lease, by the machine's monotonic clock: all processes share it, and
-it stands still while the machine sleeps.
+"""How long a worker has a job without renewing its lease, by the machine's monotonic clock, which all processes share
+and which stands still while the machine sleeps.
 """
-MOST_ATTEMPTS = 2
-"""How often a job is begun, if its workers die: what has killed two would kill a third."""
+MAX_ATTEMPTS = 2
+"""How often a job is started if its workers die: what has killed two would kill a third."""
 PAUSED = "paused"
 
 SCHEMA = """
@@ -64,15 +65,16 @@ CREATE TABLE IF NOT EXISTS settings (name TEXT PRIMARY KEY, value TEXT NOT NULL)
 """
 SHOWN = "number, id, state, priority, title, client, created, started, finished, attempts, worker, outputs, record"
 """The columns of a `Job`: all but those that may be large."""
-UNTOLD = "lease IS NOT NULL AND state != 'running'"
+UNREPORTED = "lease IS NOT NULL AND state != 'running'"
+"""Of jobs that have ended without this having been reported to their clients."""
 
-Outputs = dict[str, dict[str, list[Any]]]
-"""What a job gave: by node, lists of files (or texts) by what they are."""
+JobOutputs = dict[str, dict[str, list[Any]]]
+"""The outputs of a job: by node, lists of files (or texts) by media type."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """What is to be done."""
+    """What a job is to do."""
 
     id: str
     document: Mapping[str, Any]
@@ -82,9 +84,9 @@ class Request:
     targets: Sequence[str] | None = None
     """The nodes whose outputs are wanted; those that save if None."""
     axes: Sequence[Mapping[str, Any]] = ()
-    """Of a sweep: `{"name": input, "values": [texts]}`."""
+    """The axes of a sweep: `{"name": input, "values": [texts]}`."""
     extra: Mapping[str, Any] = field(default_factory=dict)
-    """What a client wants kept with it."""
+    """Data that a client wants kept with it."""
 
 
 @dataclass(frozen=True)
@@ -98,34 +100,34 @@ class Job:
     title: str
     client: str | None
     created: float
-    """Seconds since 1970, as all times here."""
+    """Seconds since 1970, like all times here."""
     started: float | None
     finished: float | None
     attempts: int
     worker: str | None
-    outputs: Outputs
+    outputs: JobOutputs
     record: dict[str, Any]
     """How it ended: `problem`, `timings`, `cached`, `messages`."""
 
 
 class Lease(NamedTuple):
-    """The right to do a job, for one attempt."""
+    """The right to run a job, for one attempt."""
 
     id: str
     worker: str
     attempt: int
     request: Request
     claims: Mapping[str, list[Any]]
-    """The names that an earlier attempt had taken for its files, by step."""
+    """The names that an earlier attempt had claimed for its files, by step."""
 
 
 class Jobs:
-    """The queue in a file, which is made if it isn't there.
+    """The queue in a file, which is created if missing.
 
     Args:
         path: the file.
-        quick: don't wait until the disk has what is written: it outlives a killed process, but not a power failure.
-            Such an instance may be handed from thread to thread, one at a time.
+        quick: don't wait until writes are on disk: they survive a killed process, but not a power failure. Such an
+            instance may be used from several threads, one at a time.
     """
 
     def __init__(self, path: Path, *, quick: bool = False) -> None:
@@ -146,7 +148,7 @@ class Jobs:
         """Put a job into the queue, last or first of its priority; returns its number.
 
         Raises:
-            ValueError: there is a job of that id.
+            ValueError: there is a job with that id.
         """
         about = {"targets": request.targets, "axes": list(request.axes), "extra": request.extra}
         with self._writing():
@@ -180,19 +182,19 @@ class Jobs:
         return Lease(name, worker, attempts, request, {step: json.loads(files) for step, files in claims})
 
     def renew(self, lease: Lease) -> bool:
-        """Keep a job for longer; False if it is no longer this worker's."""
+        """Extend a lease; False if the job is no longer this worker's."""
         return self._change(lease, "lease = ?", time.monotonic() + LEASE_SECONDS)
 
-    def note(self, lease: Lease, outputs: Outputs) -> bool:
-        """Show what the job has saved so far."""
+    def record_outputs(self, lease: Lease, outputs: JobOutputs) -> bool:
+        """Record what the job has saved so far; False if it is no longer this worker's."""
         return self._change(lease, "outputs = ?", json.dumps(outputs))
 
-    def take_names(self, lease: Lease, step: str, files: Sequence[Any]) -> None:
-        """Keep the names that a step is about to give its files, so that another attempt gives them the same."""
+    def record_claim(self, lease: Lease, step: str, files: Sequence[Any]) -> None:
+        """Record the names that a step is about to claim for its files, so that another attempt uses the same."""
         self._db.execute("INSERT OR REPLACE INTO claims VALUES (?, ?, ?)", (lease.id, step, json.dumps(files)))
 
-    def finish(self, lease: Lease, state: Ended, outputs: Outputs, record: Mapping[str, Any]) -> bool:
-        """Say how a job ended; False, and nothing is changed, if it is no longer this worker's."""
+    def finish(self, lease: Lease, state: Ended, outputs: JobOutputs, record: Mapping[str, Any]) -> bool:
+        """Record how a job ended; False, and nothing is changed, if it is no longer this worker's."""
         with self._writing():
             mine = self._change(
                 lease,
@@ -211,10 +213,10 @@ class Jobs:
         return changed.rowcount == 1
 
     def release(self, worker: str | None = None, *, because: Mapping[str, Any]) -> list[Job]:
-        """Take back the jobs of a worker that is gone, or, if None, all whose lease has run out.
+        """Take back the jobs of a worker that is gone, or, if None, all whose lease has expired.
 
-        They are pending again, but those that were begun `MOST_ATTEMPTS` times fail. Returned are also those that had
-        ended without anybody having been told.
+        They become pending again, but those that were started `MAX_ATTEMPTS` times fail. Also returns those that had
+        ended without this having been reported.
 
         Args:
             worker: its name.
@@ -227,22 +229,22 @@ class Jobs:
             for job in jobs:
                 if job.state != "running":
                     continue
-                if job.attempts < MOST_ATTEMPTS:
-                    self._put_back(job)
+                if job.attempts < MAX_ATTEMPTS:
+                    self._requeue(job)
                 else:
                     self.fail(job.id, job.worker, "failed", because)
         return jobs
 
     def restart(self) -> None:
-        """Put all that were running back into the queue: none of their workers outlived the server."""
+        """Put all jobs that were running back into the queue: none of their workers outlived the server."""
         with self._writing():
             for job in reversed(self.running()):
-                self._put_back(job)
+                self._requeue(job)
                 self._db.execute("UPDATE jobs SET attempts = attempts - 1 WHERE id = ?", (job.id,))
-            self._db.execute("UPDATE jobs SET lease = NULL WHERE lease IS NOT NULL")  # nobody waits to be told any more
+            self._db.execute("UPDATE jobs SET lease = NULL WHERE lease IS NOT NULL")  # no client waits for a report
 
     def cancel(self, ids: Collection[str] | None = None) -> list[str]:
-        """End pending jobs, all if None; returns which were."""
+        """Cancel pending jobs, all if None; returns the ids of those that were."""
         where, values = ("", ()) if ids is None else (f" AND id IN ({_marks(ids)})", tuple(ids))
         rows = self._db.execute(
             f"UPDATE jobs SET state = 'cancelled', finished = ? WHERE state = 'pending'{where} RETURNING id",
@@ -251,20 +253,20 @@ class Jobs:
         return [row[0] for row in rows.fetchall()]
 
     def fail(self, id: str, worker: str | None, state: Ended, record: Mapping[str, Any]) -> bool:
-        """End a running job whose worker can't; False if it isn't that worker's."""
+        """Record the end of a running job whose worker can't; False if it isn't that worker's."""
         changed = self._db.execute(
             "UPDATE jobs SET state = ?, finished = ?, record = ? WHERE id = ? AND worker = ? AND state = 'running'",
             (state, time.time(), json.dumps(record), id, worker),
         )
         return changed.rowcount == 1
 
-    def untold(self, id: str) -> Job | None:
-        """A job that a worker has ended, unless its client was told so."""
-        return next(iter(self._jobs(f"WHERE id = ? AND {UNTOLD}", id)), None)
+    def unreported(self, id: str) -> Job | None:
+        """A job that a worker has ended, unless this was reported to its client."""
+        return next(iter(self._jobs(f"WHERE id = ? AND {UNREPORTED}", id)), None)
 
-    def told(self, id: str) -> None:
-        """Take note that a client was told how its job ended."""
-        self._db.execute(f"UPDATE jobs SET lease = NULL WHERE id = ? AND {UNTOLD}", (id,))
+    def mark_reported(self, id: str) -> None:
+        """Record that a client was notified of the end of its job."""
+        self._db.execute(f"UPDATE jobs SET lease = NULL WHERE id = ? AND {UNREPORTED}", (id,))
 
     def move(self, id: str, *, before: str | None = None, front: bool = False) -> bool:
         """Put a pending job before another, whose priority it takes, or first or last of its own; False if it isn't
@@ -284,12 +286,12 @@ class Jobs:
             return True
 
     def prioritise(self, id: str, priority: int) -> bool:
-        """Give a pending job another priority: higher ones go first. False if it isn't pending."""
+        """Give a pending job another priority, higher ones first; False if it isn't pending."""
         changed = self._db.execute("UPDATE jobs SET priority = ? WHERE id = ? AND state = 'pending'", (priority, id))
         return changed.rowcount == 1
 
     def retry(self, id: str) -> bool:
-        """Put a job that failed or was cancelled back into the queue, last; False if it did neither."""
+        """Put a job that failed or was cancelled back into the queue, last; False for any other."""
         with self._writing():
             changed = self._db.execute(
                 "UPDATE jobs SET state = 'pending', place = ?, attempts = 0, started = NULL, finished = NULL, "
@@ -309,7 +311,7 @@ class Jobs:
 
     @property
     def paused(self) -> bool:
-        """Whether no job is begun for now; it outlives the server."""
+        """Whether no jobs are started for now; this outlives the server."""
         return self._db.execute("SELECT 1 FROM settings WHERE name = ?", (PAUSED,)).fetchone() is not None
 
     def pause(self, paused: bool) -> None:
@@ -324,7 +326,7 @@ class Jobs:
         return {state: found.get(state, 0) for state in get_args(State)}
 
     def remaining(self) -> int:
-        """How many jobs wait or run, and how many have ended without their clients having been told."""
+        """How many jobs wait or run, or have ended without this having been reported to their clients."""
         pending = "SELECT count(*) FROM jobs WHERE state = 'pending'"
         leased = "SELECT count(*) FROM jobs WHERE lease IS NOT NULL"
         return int(self._db.execute(f"SELECT ({pending}) + ({leased})").fetchone()[0])
@@ -333,7 +335,7 @@ class Jobs:
         return next(iter(self._jobs("WHERE id = ?", id)), None)
 
     def request(self, id: str) -> Request | None:
-        """What was asked of a job."""
+        """The request that a job was added with."""
         row = self._db.execute("SELECT document, title, client, request FROM jobs WHERE id = ?", (id,)).fetchone()
         return Request(id, json.loads(row[0]), row[1], row[2], **json.loads(row[3])) if row else None
 
@@ -341,11 +343,11 @@ class Jobs:
         return self._jobs("WHERE state = 'running' ORDER BY started")
 
     def pending(self, limit: int = -1, offset: int = 0) -> list[Job]:
-        """In the order in which they will be done."""
+        """In the order in which they will run."""
         return self._jobs("WHERE state = 'pending' ORDER BY priority DESC, place LIMIT ? OFFSET ?", limit, offset)
 
     def ended(self, limit: int = -1, offset: int = 0, states: Sequence[State] = ENDED) -> list[Job]:
-        """Last ended first."""
+        """The last ended first."""
         where = f"WHERE state IN ({_marks(states)}) ORDER BY finished DESC, number DESC LIMIT ? OFFSET ?"
         return self._jobs(where, *states, limit, offset)
 
@@ -353,21 +355,21 @@ class Jobs:
         rows = self._db.execute(f"SELECT {SHOWN} FROM jobs {where}", values).fetchall()
         return [*map(_job, rows)]
 
-    def _put_back(self, job: Job) -> None:
-        """A running job is the next one of its priority again."""
+    def _requeue(self, job: Job) -> None:
+        """Make a running job the next one of its priority again."""
         self._db.execute(
             "UPDATE jobs SET state = 'pending', place = ?, worker = NULL, lease = NULL WHERE id = ?",
             (self._edge("min") - 1, job.id),
         )
 
     def _edge(self, which: Literal["min", "max"]) -> float:
-        """The first or last place of those that are pending."""
+        """The first or last place among pending jobs."""
         found = self._db.execute(f"SELECT {which}(place) FROM jobs WHERE state = 'pending'").fetchone()
         return 0.0 if found[0] is None else float(found[0])
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        """One transaction that others see whole or not at all."""
+        """One transaction, which others see completely or not at all."""
         self._db.execute("BEGIN IMMEDIATE")
         try:
             yield

@@ -1,4 +1,4 @@
-"""What a worker tells its server while it does a job, gathered so that fast nodes don't flood those who watch."""
+"""Report a worker's progress to its server, in batches, so that fast nodes don't flood those who watch."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ from engine.work.messages import (
 
 logger = logging.getLogger("kinograph")
 
-TELL_SECONDS = 0.03
-"""How far apart tellings are at least; what happens meanwhile is gathered."""
-MOST_LETTERS = 20_000
-"""Of each text that tells of a failure."""
-MOST_WRITTEN = 1_000_000
-"""Letters of what a node writes within one telling."""
+SEND_SECONDS = 0.03
+"""The minimum time between batches; what happens meanwhile is gathered."""
+MAX_CHARACTERS = 20_000
+"""The maximum length of each text in a failure report."""
+MAX_TEXT = 1_000_000
+"""The maximum length of the text that a node writes within one batch."""
 PREVIEW_SECONDS = 0.25
-"""How far apart previews are at least."""
+"""The minimum time between previews."""
 PREVIEW_SIDE = 512
-"""Pixels of a preview's longer side, at most."""
+"""The maximum length of a preview's longer side, in pixels."""
 
 
 class ServerReporter:
-    """Tells the server, from a thread of its own, so that nothing waits for it; a `Reporter` of the command's kind.
+    """A `Reporter` that reports to the server, from a thread of its own, so that nothing waits for it.
 
-    Of a node's progress within one telling only the last is told, and its text at once.
+    A batch has only the last progress of each node, and a node's text in one piece.
 
     Args:
         out: takes the bytes.
@@ -50,7 +50,7 @@ class ServerReporter:
 
     def __init__(self, out: BinaryIO) -> None:
         self.previews = False
-        """Whether someone looks."""
+        """Whether anyone is watching them."""
         self._out = out
         self._waking = Condition()
         self._writing = Lock()
@@ -59,7 +59,7 @@ class ServerReporter:
         self._roots: Mapping[str, Path] = {}
         self._messages: list[Report] = []
         self._preview: tuple[str, str, Preview] | None = None
-        self._thread = Thread(target=self._send, name="kinograph-reports", daemon=True)
+        self._thread = Thread(target=self._run, name="kinograph-reports", daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -73,7 +73,7 @@ class ServerReporter:
 
     @contextmanager
     def of(self, job: str, roots: Mapping[str, Path]) -> Iterator[None]:
-        """What is told meanwhile is of this job."""
+        """Within it, what is reported is about this job."""
         self._job, self._roots = job, roots
         try:
             yield
@@ -81,14 +81,14 @@ class ServerReporter:
             with self._waking:
                 self._preview = None
 
-    def tell(self, message: Report) -> None:
-        """Hand on a message, in its turn."""
+    def send(self, message: Report) -> None:
+        """Send a message, in its turn."""
         with self._waking:
             self._messages.append(message)
             self._waking.notify()
 
     def starting(self, node: str, kind: str) -> None:
-        """Tell that a node is about to run, before anything else happens: it may be the last thing that is told."""
+        """Report that a node is about to run, before anything else happens: it may be the worker's last report."""
         self._write(to_line(NodeStarting(node=node, kind=kind)))
 
     def download(self, source: str, done: int, total: int) -> None:
@@ -100,7 +100,7 @@ class ServerReporter:
             self._waking.notify()
 
     def downloaded(self, source: str, path: Path) -> None:
-        self.tell(ModelFetched(job=self._job, source=source, path=str(path)))
+        self.send(ModelFetched(job=self._job, source=source, path=str(path)))
 
     def event(self, event: Event) -> None:
         data = to_json(event)
@@ -123,46 +123,46 @@ class ServerReporter:
                 elif data["event"] == "node_text":
                     data["text"] = events.pop()["text"] + data["text"]
             if isinstance(event, NodeText):
-                data = shortened(data, MOST_WRITTEN)
+                data = shortened(data, MAX_TEXT)
             events.append(data)
             self._waking.notify()
 
-    def _send(self) -> None:
-        shown = told = 0.0
+    def _run(self) -> None:
+        shown = sent = 0.0
         while not self._closed or self._messages:
             with self._waking:
                 if not (self._messages or self._closed):
                     self._waking.wait()
-            time.sleep(max(0.0, told + TELL_SECONDS - time.monotonic()))
+            time.sleep(max(0.0, sent + SEND_SECONDS - time.monotonic()))
             with self._waking:
                 messages, self._messages = self._messages, []
                 preview = None
                 if self._preview and time.monotonic() - shown >= PREVIEW_SECONDS:
                     preview, self._preview, shown = self._preview, None, time.monotonic()
-            told = time.monotonic()
+            sent = time.monotonic()
             for message in messages:
                 self._write(to_line(message))
             if preview:
-                self._show(*preview)
+                self._send_preview(*preview)
 
-    def _show(self, job: str, node: str, preview: Preview) -> None:
+    def _send_preview(self, job: str, node: str, preview: Preview) -> None:
         try:
             data = as_jpeg(preview())
         except Exception:
-            logger.exception("no preview of node %s", node)  # it is for the eye alone: the run goes on
+            logger.exception("no preview of node %s", node)  # only for viewing, so the run continues
         else:
             self._write(to_line(JobPreview(job=job, node=node, size=len(data))) + data)
 
     def _write(self, data: bytes) -> None:
-        """All of it: what a pipe takes at once is less."""
+        """Write all of the data, of which a pipe takes only a part at once."""
         rest = memoryview(data)
         with self._writing:
             while rest:
                 rest = rest[self._out.write(rest) :]
 
 
-def shortened(data: Any, most: int = MOST_LETTERS) -> Any:
-    """JSON data with the middle of long texts left out: what goes wrong may have megabytes to say."""
+def shortened(data: Any, most: int = MAX_CHARACTERS) -> Any:
+    """JSON data with the middle of long texts left out, since an error's message may have megabytes."""
     match data:
         case str() if len(data) > most:
             return f"{data[: most // 2]} … {data[-most // 2 :]}"

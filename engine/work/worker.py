@@ -1,8 +1,8 @@
-"""A process that does jobs: it claims them from the queue, runs them on one device, and tells the server.
+"""A process that runs jobs: it claims them from the queue, runs them on one device, and reports to the server.
 
 It is started as `python -m engine.work.worker`, takes commands on standard input, its `WorkerSettings` first, and
-reports on standard output (`engine.work.messages`). It ends when its input does, that is, with its server; the jobs it
-had are then done by another, which goes on from what the cache holds.
+reports on standard output (`engine.work.messages`). It ends when its input does, that is, with its server; another
+worker then runs the jobs it had, continuing from what the cache holds.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ from engine.run import devices, sweep
 from engine.run.cancelling import Cancellation
 from engine.run.deliveries import Claims
 from engine.run.execute import Execution
-from engine.run.preparing import ready
+from engine.run.preparing import runnable_graph
 from engine.run.quiet import quiet_libraries
-from engine.run.session import Session, events_of, open_session
+from engine.run.session import Session, open_session, stream_events
 from engine.work.media import location_of, media_type
 from engine.work.messages import (
     CancelJob,
@@ -49,24 +49,24 @@ from engine.work.messages import (
     WorkerSettings,
     read_command,
 )
-from engine.work.queue import LEASE_SECONDS, Ended, Jobs, Lease, Outputs
+from engine.work.queue import LEASE_SECONDS, Ended, JobOutputs, Jobs, Lease
 from engine.work.reporting import ServerReporter, shortened
 from nodes import registry
 
 LOOK_SECONDS = 2.0
-"""How often the queue is looked at by itself: the server says when there is something."""
+"""How often the queue is checked even if the server hasn't announced a job."""
 NOTE_SECONDS = 0.5
-"""How often it is noted what a job has saved, for those who look at it meanwhile."""
+"""How often the files that a job has saved are recorded, for those who watch it."""
 PR_SET_PDEATHSIG = 1
 
 
 class Worker:
-    """Does one job after another.
+    """Runs one job after another.
 
     Args:
-        settings: what it is to know.
+        settings: the first message from the server.
         registry: the kinds of node.
-        reports: takes what there is to tell.
+        reports: sends reports to the server.
     """
 
     def __init__(self, settings: WorkerSettings, registry: Registry, reports: ServerReporter) -> None:
@@ -81,14 +81,14 @@ class Worker:
         self._cancelled: set[str] = set()
 
     def command(self, command: Command) -> None:
-        """What the server says; called from another thread."""
+        """Carry out a command from the server; called from another thread."""
         match command:
             case CancelJob(job=job):
                 with self._looking:
                     self._cancelled.add(job)
                     mine = self._lease and self._lease.id == job
                 if mine:
-                    self._stop.stop()
+                    self._stop.cancel()
             case ShowPreviews(wanted=wanted):
                 self._reports.previews = wanted
         with self._looking:
@@ -97,11 +97,11 @@ class Worker:
             self._looking.notify()
 
     def work(self) -> None:
-        """Do jobs for ever."""
+        """Run jobs for ever."""
         every = devices.every()
         wanted = self._settings.device
         device = devices.checked(wanted) if wanted else str(every[0]["name"])
-        self._reports.tell(WorkerReady(device=device, devices=every))
+        self._reports.send(WorkerReady(device=device, devices=every))
         with (
             Jobs(self._settings.queue) as jobs,
             Jobs(self._settings.queue, quick=True) as names,
@@ -122,31 +122,31 @@ class Worker:
             session.models.clear()
             session.cache.memory.trim(0)
             session.cache.device.trim(0)
-            devices.return_unused()
+            devices.empty_cache()
 
     def _do(self, run: _Run, jobs: Jobs, session: Session) -> None:
-        """One job, to whatever end."""
+        """Run one job, and record how it ends."""
         lease = run.lease
         with self._looking:
             self._lease, self._stop = lease, Cancellation()
             if lease.id in self._cancelled:
-                self._stop.stop()
+                self._stop.cancel()
         state: Ended = "failed"
         with self._renewing(lease, run), self._reports.of(lease.id, self._settings.roots):
-            self._reports.tell(JobBegun(job=lease.id, attempt=lease.attempt))
+            self._reports.send(JobBegun(job=lease.id, attempt=lease.attempt))
             try:
                 state = self._carry_out(run, session)
             except KinographError as error:
                 state = "cancelled" if isinstance(error, Cancelled) else "failed"
                 run.record["problems"] = [asdict(problem) for problem in error.problems]
-            except Exception as error:  # noqa: BLE001 - a fault of the engine's costs this job, not the worker
+            except Exception as error:  # noqa: BLE001 - a fault of the engine ends this job, not the worker
                 told = Problem("".join(traceback.format_exception_only(error)).strip())
                 run.record |= {"problems": [asdict(told)], "trace": traceback.format_exc()}
         with self._looking:
             self._lease = None
             self._cancelled.discard(lease.id)
         if jobs.finish(lease, state, run.outputs, shortened(run.record)):
-            self._reports.tell(JobEnded(job=lease.id))
+            self._reports.send(JobEnded(job=lease.id))
 
     def _carry_out(self, run: _Run, session: Session) -> Ended:
         request, roots = run.lease.request, self._settings.roots
@@ -154,24 +154,24 @@ class Worker:
         document = Document(workflow, request.title, roots["input"])
         axes = [sweep.Axis(axis["name"], tuple(axis["values"])) for axis in request.axes]
         made = sweep.combinations(document, axes) if axes else {(): document}
-        graphs = [ready(one, self._reports, self._stop, request.targets, roots) for one in made.values()]
+        graphs = [runnable_graph(one, self._reports, self._stop, request.targets, roots) for one in made.values()]
         graph = sweep.joined(graphs) if axes else replace(graphs[0], carried=_editors_own(request.extra))
         ends = sweep.outcomes(graph, made) if axes else []
         careful = self._reports.starting if run.lease.attempt > 1 else None  # which node was it that killed the first?
         execution = session.execution(
             graph, roots["output"], temp=roots["temp"], claims=Claims(run.claimed(), run.claim), on_start=careful
         )
-        for event in events_of(execution, self._reports, self._stop):
+        for event in stream_events(execution, self._reports, self._stop):
             run.note(event)
             if axes:
-                sweep.note(ends, event)
+                sweep.record(ends, event)
         if axes:
             run.add("sweep", sweep.save(axes, ends, roots["output"]))
         return _state(execution)
 
     @contextmanager
     def _renewing(self, lease: Lease, run: _Run) -> Iterator[None]:
-        """Keep the lease, and note what has been saved, while a job is done."""
+        """Renew the lease, and record what has been saved, while a job runs."""
         over = Event()
 
         def renew() -> None:
@@ -180,11 +180,11 @@ class Worker:
                 while not over.wait(NOTE_SECONDS):
                     if len(run.outputs) != noted:
                         noted = len(run.outputs)
-                        jobs.note(lease, run.outputs.copy())
+                        jobs.record_outputs(lease, run.outputs.copy())
                     if time.monotonic() - renewed > LEASE_SECONDS / 4:
                         renewed = time.monotonic()
                         if not jobs.renew(lease):
-                            self._stop.stop()  # another has it by now
+                            self._stop.cancel()  # another has it by now
 
         thread = Thread(target=renew, name="kinograph-lease", daemon=True)
         thread.start()
@@ -196,31 +196,31 @@ class Worker:
 
 
 class _Run:
-    """What one attempt at a job has come to so far."""
+    """The state of one attempt at a job."""
 
     def __init__(self, lease: Lease, roots: Mapping[str, Path], names: Jobs) -> None:
         self.lease = lease
-        self.outputs: Outputs = {}
+        self.outputs: JobOutputs = {}
         self.record: dict[str, Any] = {}
         self._roots = roots
         self._names = names
         self._claiming = Lock()
 
     def claimed(self) -> dict[str, list[Path]]:
-        """The names that an earlier attempt had taken, by step."""
+        """The names that an earlier attempt had claimed, by step."""
         return {
             step: [self._roots[file["type"]] / file["subfolder"] / file["filename"] for file in files]
             for step, files in self.lease.claims.items()
         }
 
     def claim(self, step: str, files: Sequence[Path]) -> None:
-        """Keep the names that a step is about to give its files, before it does; from any thread."""
+        """Record the names that a step is about to claim for its files; may be called from any thread."""
         places = [location_of(file, self._roots) for file in files]
         with self._claiming:
-            self._names.take_names(self.lease, step, places)
+            self._names.record_claim(self.lease, step, places)
 
     def note(self, event: Told) -> None:
-        """Take note of what an event tells of the job's outputs, and of how it ends."""
+        """Record what an event says about the job's outputs, and about how it ends."""
         match event:
             case NodeSaved(node, files):
                 self.add(node, files)
@@ -242,7 +242,7 @@ class _Run:
 
 
 def _editors_own(extra: Mapping[str, Any]) -> Any:
-    """The workflow in the UI format that a client sent along, so that its editor finds it in the files."""
+    """The workflow in the UI format that a client sent along, for its editor to find in the files."""
     match extra:
         case {"extra_pnginfo": {"workflow": workflow}} if is_ui(workflow):
             return workflow
@@ -260,9 +260,9 @@ def _state(execution: Execution) -> Ended:
 
 
 def _follow_the_server() -> None:
-    """End when the server ends, not when both are told to: a terminal's Ctrl-C, and a service manager, tell all.
+    """End when the server ends, not on signals, which a terminal's Ctrl-C and service managers send to both.
 
-    Linux also ends it where Python can't, since a node holds its lock, and before others when memory runs out.
+    Linux also ends the worker where Python can't, as a node holds its lock, and before others when memory runs out.
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: None)  # unlike SIG_IGN, programs that nodes start don't inherit it
@@ -272,7 +272,7 @@ def _follow_the_server() -> None:
 
 
 def main() -> None:
-    """The process: its own output is for the server alone, so whatever nodes print goes to the log."""
+    """Run the process: its own output is only for the server, so whatever nodes print goes to the log."""
     _follow_the_server()
     told: BinaryIO = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)
@@ -286,7 +286,7 @@ def main() -> None:
         def listen() -> None:
             for command in commands:
                 worker.command(command)
-            os._exit(0)  # the server is gone, and with it who would take what this makes
+            os._exit(0)  # the server is gone, and nobody would take the results
 
         Thread(target=listen, name="kinograph-commands", daemon=True).start()
         worker.work()

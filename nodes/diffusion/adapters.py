@@ -1,7 +1,7 @@
 """Adapters on a shared pipeline, for the duration of a call.
 
 An adapter is a forward hook that adds B(A x) to a layer's output. The base weights are never written, so removing the
-hooks leaves the model bit for bit as it was. Hooks are seen by everyone who calls the model, so a scope holds a lock on
+hooks leaves the model bit for bit as it was. Hooks affect every caller of the model, so a scope holds a lock on
 the pipeline's model: branches that share a base model with different adapters take turns. Within one thread scopes
 nest, and their updates add up. A sampler therefore opens a scope even when it has no adapters.
 """
@@ -68,7 +68,7 @@ def patched(pipeline: DiffusionPipeline, updates: Mapping[str, Factors]) -> Iter
     modules = layers(pipeline)
     with _exclusive(pipeline), ExitStack() as stack:
         for name, factors in updates.items():
-            stack.callback(modules[name].register_forward_hook(_adding(factors)).remove)
+            stack.callback(modules[name].register_forward_hook(_update_hook(factors)).remove)
         yield
 
 
@@ -106,10 +106,10 @@ def summed(updates: Sequence[Mapping[str, Factors]]) -> dict[str, Factors]:
 
 def check_fits(modules: Mapping[str, nn.Linear | nn.Conv2d], adapter: LoRA) -> None:
     """Raise InputError naming the layers of `adapter` that `modules` lacks or has in another shape."""
-    hint = "The adapter was made for another base model: use it with the one it was trained on."
+    hint = "the adapter was made for another base model: use it with the one it was trained on"
     missing = [name for name in adapter.up if name not in modules]
     if missing:
-        message = f"the LoRA {adapter.name!r} has {_some(missing)}, which this model does not have"
+        message = f"the LoRA {adapter.name!r} has {_first_of(missing)}, which this model does not have"
         raise InputError(message, hint=hint)
     for name, up in adapter.up.items():
         update = (up.shape[0], *adapter.down[name].shape[1:])
@@ -119,12 +119,12 @@ def check_fits(modules: Mapping[str, nn.Linear | nn.Conv2d], adapter: LoRA) -> N
             raise InputError(message, hint=hint)
 
 
-def _some(names: Sequence[str]) -> str:
+def _first_of(names: Sequence[str]) -> str:
     more = f" and {len(names) - 1} more layers" if len(names) > 1 else ""
     return f"the layer {names[0]}{more}"
 
 
-def _adding(factors: Factors) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
+def _update_hook(factors: Factors) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
     def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
         (x,) = inputs
         up, down, scale = factors.to(x)

@@ -1,4 +1,4 @@
-"""What the files of a model tell about it before anything heavy is imported or loaded."""
+"""Recognising a model by its files, before anything heavy is imported or loaded."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ SDXL = "StableDiffusionXLPipeline"
 SVD = "StableVideoDiffusionPipeline"
 LOADERS = {SDXL: "ImageModelLoad", SVD: "VideoModelLoad"}
 
-# Parts of tensor names by which the single files of the ecosystem are told apart; the first that occurs decides.
-_FILES = (
+# Parts of tensor names that identify what a single file holds; the first that occurs decides.
+_MARKERS = (
     ("conditioner.embedders.1.", SDXL, ""),
     ("lora", "a LoRA", "LoRALoad loads it"),
     ("model.diffusion_model.", "a checkpoint of another architecture", "SDXL is the one supported"),
@@ -26,7 +26,7 @@ def check_folder(source: str, path: Path, wanted: str) -> None:
 
     Raises:
         InputError: it is something else.
-        MissingError: components are not there.
+        MissingError: components are missing.
     """
     index = path / "model_index.json"
     if not index.is_file():
@@ -52,13 +52,14 @@ def check_checkpoint(source: str, path: Path) -> None:
 
     if path.suffix != ".safetensors":
         hint = "LLMLoad loads it" if path.suffix == ".gguf" else "convert it to safetensors: pickles can run code"
-        raise InputError(f"{source} is a {path.suffix or 'nameless kind of'} file", input="source", hint=hint)
+        found = f"a {path.suffix} file" if path.suffix else "a file without a suffix"
+        raise InputError(f"{source} is {found}, not a safetensors file", input="source", hint=hint)
     try:
         with safe_open(path, framework="np") as file:
             names = list(file.keys())
     except SafetensorError as error:
         raise InputError(f"{source} is damaged: {error}", input="source", hint="fetch it again") from error
-    for part, kind, hint in _FILES:
+    for part, kind, hint in _MARKERS:
         if any(part in name for name in names):
             if kind == SDXL:
                 return
@@ -67,15 +68,15 @@ def check_checkpoint(source: str, path: Path) -> None:
 
 
 def read_vocabulary(path: Path) -> Vocabulary:
-    """The words by slot in a model folder's card.json, none without a card; raises InputError if it is malformed.
+    """The words by slot in a model folder's card.json, none without one; raises InputError if it is malformed.
 
-    `vocabulary` maps slots to words, `phrases` words to how they are said in a sentence.
+    `vocabulary` maps slots to words, `phrases` maps words to how they are put in a sentence.
     """
     card = path / "card.json"
     if not card.is_file():
         return Vocabulary()
-    told = read_object(card)
-    slots, phrases = told.get("vocabulary", {}), told.get("phrases", {})
+    content = read_object(card)
+    slots, phrases = content.get("vocabulary", {}), content.get("phrases", {})
     if not isinstance(slots, dict) or not all(_are_words(words) for words in slots.values()):
         raise InputError(f"{card}: 'vocabulary' must map each slot to a list of words, at least one", input="source")
     if not isinstance(phrases, dict) or not _are_words([*phrases.values(), "…"]):

@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from engine.node import Context
     from engine.values import ImageModel, ModelReference
 
-# Whose settings fit a checkpoint that has none beside it.
+# The model whose settings serve a checkpoint that has none beside it.
 _SDXL_SETTINGS = "hf:stabilityai/stable-diffusion-xl-base-1.0"
 
 
 def image_pipeline(ctx: Context, model: ImageModel) -> StableDiffusionXLPipeline:
-    """The pipeline of an image model without its adapters, shared by all who ask; raises MissingError."""
+    """The pipeline of an image model without its adapters, shared by all callers; raises MissingError."""
     key = (model.identity, model.dtype, ctx.device)
     pipeline: StableDiffusionXLPipeline = ctx.models.get(
         key, lambda: load(SDXL, model, add_watermarker=False), ctx.device
@@ -36,7 +36,7 @@ def load(kind: str, model: ModelReference, **options: Any) -> Any:
     """A pipeline of diffusers' class `kind` from its folder or a single checkpoint, in host memory.
 
     Raises:
-        MissingError: files that it needs are not there or can't be read.
+        MissingError: a file that it needs is missing or can't be read.
     """
     if Path(model.path).is_dir():
         method, options = "from_pretrained", options | {"use_safetensors": True}

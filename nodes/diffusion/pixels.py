@@ -25,9 +25,9 @@ def to_pillow(picture: Tensor) -> Image.Image:
     return Image.fromarray(to_bytes(picture[None])[0])
 
 
-def finite(pixels: Tensor, dtype: str) -> Tensor:
-    """The pixels themselves; raises NodeError if some of them are not numbers."""
+def check_finite(pixels: Tensor, dtype: str) -> Tensor:
+    """Return the pixels as they are; raises NodeError if some are not finite."""
     if not torch.isfinite(pixels).all():
         hint = "load the model in float32 or bfloat16" if dtype == "float16" else None
-        raise NodeError(f"the model gave values that are not numbers in {dtype}", hint=hint)
+        raise NodeError(f"the model produced values that are not finite in {dtype}", hint=hint)
     return pixels

@@ -1,4 +1,4 @@
-"""What a picture will be, seen while it is sampled and at a cost far below that of a step."""
+"""Previews of a picture while it is sampled, at a cost far below that of a step."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
     from engine.node import Context
     from engine.values import ModelReference
 
-# Latent cells of a picture up to which the VAE itself is cheap to run; larger ones are painted cell by cell.
+# Latent cells up to which the VAE itself is cheap to run; larger pictures are painted cell by cell.
 _SMALL = 16 * 16
 
 
-class Steps:
+class StepCallback:
     """A pipeline's `callback_on_step_end` that reports each step with a preview; cancelling ends the sampling there.
 
     Args:
-        steps: how many the pipeline is asked for.
-        index, count: which of how many calls of the pipeline these steps belong to.
+        steps: how many the pipeline was asked for.
+        index, count: which call of the pipeline these steps belong to, out of how many.
     """
 
     def __init__(self, ctx: Context, model: ModelReference, steps: int, *, index: int = 0, count: int = 1) -> None:

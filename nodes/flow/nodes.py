@@ -21,14 +21,14 @@ _RELATIONS = {
 
 
 class Switch(Node, version=1, category="flow", uses="io"):
-    """Hand on one of two things. What leads only to the other does not run."""
+    """Pass on one of two inputs. Nodes that lead only to the other don't run."""
 
     on: bool = True
-    """Which: a fixed choice, or what another node gives."""
+    """Which one: a fixed choice, or another node's output."""
     if_on: Annotated[Any, Lazy()] = None
-    """What is handed on when the switch is on."""
+    """What is passed on when the switch is on."""
     if_off: Annotated[Any, Lazy()] = None
-    """What is handed on when it is off."""
+    """What is passed on when it is off."""
 
     @classmethod
     def wanted(cls, given: Mapping[str, Any]) -> Collection[str]:
@@ -39,12 +39,12 @@ class Switch(Node, version=1, category="flow", uses="io"):
 
 
 class CompareNumbers(Node, version=1, category="flow", uses="io"):
-    """Tell whether two numbers stand in a relation, for a Switch to act on."""
+    """Compare two numbers, to control a Switch."""
 
     a: float
     """The first number."""
     relation: Literal["<", "≤", "=", "≠", "≥", ">"] = "<"
-    """How it is to stand to the second."""
+    """The relation of the first to the second that is checked."""
     b: float = 0.0
     """The second number."""
 
@@ -53,14 +53,14 @@ class CompareNumbers(Node, version=1, category="flow", uses="io"):
 
 
 class TextContains(Node, version=1, category="flow", uses="io"):
-    """Tell whether a text contains another, for a Switch to act on."""
+    """Check whether a text contains another, to control a Switch."""
 
     text: str
-    """The text to look into."""
+    """The text to search."""
     part: Annotated[str, Field(min_length=1)]
     """What to look for."""
     match_case: bool = False
-    """Whether capital letters matter."""
+    """Whether upper and lower case count as different."""
 
     def run(self, ctx: Context) -> bool:
         if self.match_case:
@@ -69,14 +69,14 @@ class TextContains(Node, version=1, category="flow", uses="io"):
 
 
 class NumberRange(Node, version=1, category="flow", uses="io"):
-    """Count: a list of whole numbers, such as seeds. What takes a single number runs for each of them."""
+    """Make a list of whole numbers, such as seeds. A node that takes a single number runs for each of them."""
 
     first: int = 0
     """The first number."""
     count: Annotated[int, Field(ge=0, le=10_000)] = 4
     """How many."""
     step: int = 1
-    """From one to the next."""
+    """The difference from one number to the next."""
 
     def run(self, ctx: Context) -> tuple[int, ...]:
         return tuple(self.first + self.step * index for index in range(self.count))

@@ -9,8 +9,8 @@ import torch
 
 from engine.values import Image
 from nodes.diffusion.adapters import applied
-from nodes.diffusion.pixels import finite
-from nodes.diffusion.preview import Steps
+from nodes.diffusion.pixels import check_finite
+from nodes.diffusion.preview import StepCallback
 
 if TYPE_CHECKING:
     from diffusers import StableDiffusionXLPipeline
@@ -33,10 +33,10 @@ def sample(
     width: int | None,
     height: int | None,
 ) -> Image:
-    """Draw a picture per seed, with the model's adapters applied meanwhile.
+    """Draw one picture per seed, with the model's adapters applied.
 
-    Pictures are drawn one after the other, not as a batch: memory stays that of one, and no picture depends on which
-    others were asked for, not even by the rounding of batched kernels.
+    Pictures are drawn one after the other, not as a batch: they take the memory of one, and no picture depends on which
+    others are drawn, not even through the rounding of batched kernels.
 
     Raises:
         Cancelled: the run was cancelled; no further step is taken.
@@ -47,14 +47,14 @@ def sample(
         for index, seed in enumerate(seeds):
             (picture,) = pipeline(
                 prompt=prompt,
-                negative_prompt=negative_prompt or None,  # as the model was trained to be told nothing
+                negative_prompt=negative_prompt or None,  # None: as the model was trained without a prompt
                 num_inference_steps=steps,
                 guidance_scale=guidance_scale,
                 width=width,
                 height=height,
                 generator=torch.Generator().manual_seed(seed),
                 output_type="pt",
-                callback_on_step_end=Steps(ctx, model, steps, index=index, count=len(seeds)),
+                callback_on_step_end=StepCallback(ctx, model, steps, index=index, count=len(seeds)),
             ).images
             pictures.append(picture.float())
-    return Image(finite(torch.stack(pictures), model.dtype))
+    return Image(check_finite(torch.stack(pictures), model.dtype))

@@ -16,7 +16,7 @@ from nodes.inputs import DType, Method, Seed, Side
 class ImageModelLoad(Node, version=2, category="image", uses="io"):
     """Choose a text-to-image model: an SDXL pipeline in diffusers' layout, or a single SDXL checkpoint.
 
-    A `card.json` beside the model's index tells which words the model knows. A single checkpoint needs its settings
+    A `card.json` beside the model's index lists the words that the model knows. A single checkpoint needs its settings
     (`model_index.json` and the components' configurations) in the same folder, or SDXL's own in the hub's cache.
     """
 
@@ -38,7 +38,7 @@ class ImageModelLoad(Node, version=2, category="image", uses="io"):
 
 
 class ModelVocabulary(Node, version=1, category="image", uses="io"):
-    """Tell the words that an image model knows, and those that its adapters require."""
+    """List the words that an image model knows, and those that its adapters require."""
 
     model: ImageModel
     """The model, with or without adapters."""
@@ -54,17 +54,17 @@ class KeyframeSampler(Node, version=2, category="image", uses="device"):
     """
 
     model: ImageModel
-    """The model that draws; its adapters are in force only meanwhile."""
+    """The model that draws, with its adapters applied."""
     prompt: Annotated[str, Field(json_schema_extra={"widget": "multiline"})]
     """What to draw. The model's text encoders read the beginning only: 77 tokens in SDXL."""
     negative_prompt: Annotated[str, Field(json_schema_extra={"widget": "multiline"})] = ""
-    """What to stay away from; it has an effect where the guidance scale is above 1."""
+    """What to avoid; it has an effect only if the guidance scale is above 1."""
     count: Annotated[int, Field(ge=1, le=64)] = 1
     """How many pictures."""
     steps: Annotated[int, Field(ge=1, le=1000)] = 30
     """Denoising steps for each picture."""
     guidance_scale: Annotated[float, Field(ge=1, le=50)] = 5.0
-    """Weight of the prompt in classifier-free guidance (arXiv 2207.12598); 1 is without, at half the cost."""
+    """Weight of the prompt in classifier-free guidance (arXiv 2207.12598); 1 turns guidance off, at half the cost."""
     width: Side = 0
     """Width in pixels, a multiple of 8; 0 is the model's own."""
     height: Side = 0
@@ -90,8 +90,8 @@ class KeyframeSampler(Node, version=2, category="image", uses="device"):
         )
 
 
-MOST_PIXELS = 2**28
-"""Of a batch that is made of nothing: 3 GB of memory."""
+MAX_PIXELS = 2**28
+"""Most pixels of a batch of `EmptyImage`: 3 GB of memory."""
 
 
 class EmptyImage(Node, version=1, category="image"):
@@ -104,14 +104,14 @@ class EmptyImage(Node, version=1, category="image"):
     batch_size: Annotated[int, Field(ge=1, le=4096)] = 1
     """How many."""
     color: Annotated[int, Field(ge=0, le=0xFFFFFF)] = 0
-    """The colour as one number, 0xRRGGBB: 65,536 times red, 256 times green and once blue, each 0 to 255."""
+    """The colour as one number, 0xRRGGBB: 65,536 × red + 256 × green + blue, each from 0 to 255."""
 
     def run(self, ctx: Context) -> Image:
         import torch
 
-        if (pixels := self.batch_size * self.height * self.width) > MOST_PIXELS:
+        if (pixels := self.batch_size * self.height * self.width) > MAX_PIXELS:
             raise InputError(
-                f"these are {pixels:,} pixels in all, more than {MOST_PIXELS:,}",
+                f"the batch has {pixels:,} pixels, more than {MAX_PIXELS:,}",
                 input="batch_size" if self.batch_size > 1 else "width",
                 hint="make fewer or smaller ones",
             )
@@ -125,13 +125,13 @@ class ImageScale(Node, version=1, category="image"):
     image: Image
     """The pictures."""
     upscale_method: Method = "nearest-exact"
-    """How new pixels are made of old ones: "nearest-exact" keeps hard pixels, "area" and "lanczos" shrink well."""
+    """How pixels are resampled: "nearest-exact" keeps them hard, "area" and "lanczos" shrink well."""
     width: Annotated[int, Field(ge=0, le=8192)] = 512
     """Width in pixels; 0 is in proportion to the height."""
     height: Annotated[int, Field(ge=0, le=8192)] = 512
     """Height in pixels; 0 is in proportion to the width."""
     crop: Literal["disabled", "center"] = "disabled"
-    """What to do with pictures of other proportions: stretch them, or cut off what is too much on both sides."""
+    """What to do with pictures of other proportions: stretch them, or crop them evenly on both sides."""
 
     def run(self, ctx: Context) -> Image:
         from nodes.image.scaling import cropped, fitted, scaled
@@ -163,7 +163,7 @@ class PickImage(Node, version=1, category="image", uses="io"):
 
 
 class SplitImages(Node, version=1, category="image", uses="io"):
-    """Make a list of the pictures of a batch. What takes a single picture runs for each of them."""
+    """Split a batch into a list of pictures. A node that takes a single picture runs for each of them."""
 
     images: Image
     """The batch."""
@@ -174,7 +174,7 @@ class SplitImages(Node, version=1, category="image", uses="io"):
 
 
 class StackImages(Node, version=1, category="image", uses="io"):
-    """Make one batch of a list of pictures of the same size."""
+    """Stack a list of pictures of the same size into one batch."""
 
     images: tuple[Image, ...]
     """The pictures, or batches of them, in order."""

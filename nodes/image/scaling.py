@@ -1,4 +1,4 @@
-"""Pictures in another size. They are (N, 3, H, W) in [0, 1], and stay so."""
+"""Resizing pictures, (N, 3, H, W) in [0, 1]."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def fitted(own_width: int, own_height: int, width: int, height: int) -> tuple[int, int]:
-    """The size asked for, where 0 is in proportion to the other side, or the own size if both are."""
+    """The size asked for: a 0 stands for the side in proportion to the other, two for the own size."""
     if not width and not height:
         return own_width, own_height
     return width or max(1, round(own_width * height / own_height)), height or max(
@@ -24,7 +24,7 @@ def fitted(own_width: int, own_height: int, width: int, height: int) -> tuple[in
 
 
 def cropped(pictures: Tensor, ratio: float) -> Tensor:
-    """The middle of pictures, as much of it as has this width / height."""
+    """The largest part around the middle of pictures that has this ratio of width to height."""
     height, width = pictures.shape[2:]
     kept_width, kept_height = max(1, min(width, round(height * ratio))), max(1, min(height, round(width / ratio)))
     left, top = (width - kept_width) // 2, (height - kept_height) // 2
@@ -32,7 +32,7 @@ def cropped(pictures: Tensor, ratio: float) -> Tensor:
 
 
 def scaled(pictures: Tensor, width: int, height: int, method: Method) -> Tensor:
-    """Pictures of this width and height; all methods but "nearest-exact" take the mean over what they shrink."""
+    """Pictures of this width and height; all methods but "nearest-exact" average the pixels that they shrink."""
     if method == "lanczos":
         return torch.stack([torch.stack([_lanczos(plane, width, height) for plane in picture]) for picture in pictures])
     smooth = {"antialias": True} if method in ("bilinear", "bicubic") else {}

@@ -42,7 +42,7 @@ MEMORY = 2**30
 def closed_form_mergers(
     pipeline: StableDiffusionXLPipeline, sides: Sequence[Side], draws: Sequence[Draw], tick: Callable[[], None]
 ) -> list[dict[str, Tensor]]:
-    """A float32 vector (in,) for each layer of each LoRA, from statistics on `draws`, one of each side.
+    """A float32 vector (in,) for each layer of each LoRA, from statistics on `draws`, one for each side.
 
     `tick` is called after each of `closed_form_passes` forward passes and may raise to stop.
     """
@@ -58,7 +58,7 @@ def closed_form_mergers(
 
 
 def closed_form_passes(pipeline: StableDiffusionXLPipeline, updates: Sequence[Iterable[str]], draws: int) -> int:
-    """How many forward passes it takes for LoRAs of layers with those names, with so many draws of each."""
+    """How many forward passes the fit takes, given the names of each LoRA's layers and the draws of each side."""
     return sum(len(updates) * draws for _ in _groups(pipeline, updates))
 
 
@@ -127,7 +127,7 @@ def _second_moments(
 
 
 def _input_rows(module: nn.Module, x: Tensor) -> Tensor:
-    """The vectors that a layer multiplies by its weights, (count, in) or (count, in·k·k), in float32."""
+    """The vectors that a layer's weights are multiplied with, (count, in) or (count, in·k·k), in float32."""
     if isinstance(module, nn.Conv2d):
         assert not isinstance(module.padding, str), "diffusers gives paddings in pixels"
         patches = F.unfold(x.float(), module.kernel_size, module.dilation, module.padding, module.stride)

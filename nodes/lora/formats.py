@@ -40,7 +40,7 @@ UNSUPPORTED = {
     "hada_w": "LoHa",
     "lokr_w": "LoKr",
 }
-"""What a piece of a key says of a file that is not a LoRA."""
+"""Kinds of adapter other than LoRA, by a part of their keys."""
 
 _MATRIX = re.compile(r"(?P<layer>.+?)[._]lora(_linear_layer)?[._](?P<side>down|up|A|B)(\.default)?\.weight")
 _ALPHA = re.compile(r"(?P<layer>.+?)([._]lora)?\.alpha")
@@ -50,8 +50,8 @@ _TEXT_PROJECTIONS = {"to_q": "q_proj", "to_k": "k_proj", "to_v": "v_proj", "to_o
 def read_lora(path: Path) -> LoRA:
     """Read a LoRA file. Its name and trigger words come from the header.
 
-    alpha/r is folded into `up`; where a file gives no alpha the scale is 1. Raises InputError for a file that is no
-    safetensors file, holds another kind of adapter, or has a key that isn't understood.
+    alpha/r is folded into `up`; where a file gives no alpha the scale is 1. Raises InputError for a file that isn't
+    safetensors, holds another kind of adapter, or has an unknown key.
     """
     try:
         with safe_open(path, "pt") as file:
@@ -59,12 +59,12 @@ def read_lora(path: Path) -> LoRA:
             tensors = {key: file.get_tensor(key) for key in sorted(file.keys())}
     except SafetensorError as error:
         message = f"{path.name} is not a safetensors file ({error})"
-        raise InputError(message, input="file", hint="LoRAs are read from safetensors files only.") from error
+        raise InputError(message, input="file", hint="give a LoRA saved as safetensors") from error
     up, down, alphas = _sides(path.name, tensors)
-    rules = _entry(path.name, header, "lora_adapter_metadata", dict[str, Any])
+    peft = _entry(path.name, header, "lora_adapter_metadata", dict[str, Any])
     for layer in up:
         _check_pair(path.name, layer, up[layer], down[layer])
-        scale = _scale(layer, len(down[layer]), alphas, rules)
+        scale = _scale(layer, len(down[layer]), alphas, peft)
         up[layer] = up[layer] if scale == 1 else up[layer].float() * scale
     words = _entry(path.name, header, WORDS_KEY, dict[str, tuple[str, ...]])
     return LoRA(up, down, header.get("ss_output_name", "lora"), words)
@@ -97,7 +97,7 @@ def _entry(file: str, header: Mapping[str, str], key: str, kind: type[T]) -> T:
     try:
         return TypeAdapter(kind).validate_json(header.get(key, "{}"))
     except ValidationError as error:
-        raise InputError(f"{file}: the header's {key} is not understood", input="file") from error
+        raise InputError(f"{file}: the header's {key} can't be parsed", input="file") from error
 
 
 def _sides(file: str, tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, float]]:
@@ -119,7 +119,7 @@ def _sides(file: str, tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor],
     if stray:
         more = f" and {len(stray) - 3} more" if len(stray) > 3 else ""
         message = f"{file} has keys that belong to no known LoRA layer: {', '.join(stray[:3])}{more}"
-        raise InputError(message, input="file", hint="Is this a LoRA for Stable Diffusion XL?")
+        raise InputError(message, input="file", hint="give a LoRA for Stable Diffusion XL")
     if not up and not down:
         raise InputError(f"{file} holds no LoRA layers", input="file")
     lone = sorted(up.keys() ^ down.keys())
@@ -131,7 +131,7 @@ def _sides(file: str, tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor],
 def _check_kind(file: str, key: str) -> None:
     for mark, kind in UNSUPPORTED.items():
         if mark in key:
-            hint = "Convert it to a plain LoRA with the tool that made it."
+            hint = "convert it to a plain LoRA with the tool that made it"
             raise InputError(f"{file} is a {kind}, not a LoRA (key {key})", input="file", hint=hint)
 
 
@@ -160,21 +160,21 @@ def _layer(stem: str) -> str | None:
     return layer_name(component, path)
 
 
-def _scale(layer: str, rank: int, alphas: Mapping[str, float], rules: Mapping[str, Any]) -> float:
-    """alpha / rank: from the file's tensors, from the PEFT configuration in its header (`rules`), or 1."""
+def _scale(layer: str, rank: int, alphas: Mapping[str, float], peft: Mapping[str, Any]) -> float:
+    """alpha / rank: from the file's tensors, from the PEFT configuration in its header, or 1."""
     if layer in alphas:
         return alphas[layer] / rank
     component, _, path = layer.partition(".")
-    if f"{component}.lora_alpha" not in rules:
+    if f"{component}.lora_alpha" not in peft:
         return 1.0
-    patterns: Mapping[str, float] = rules.get(f"{component}.alpha_pattern") or {}
+    patterns: Mapping[str, float] = peft.get(f"{component}.alpha_pattern") or {}
     matching = (alpha for pattern, alpha in patterns.items() if re.fullmatch(rf"(.*\.)?({pattern})", path))
-    alpha = next(matching, rules[f"{component}.lora_alpha"])
-    return float(alpha / (rank**0.5 if rules.get(f"{component}.use_rslora") else rank))
+    alpha = next(matching, peft[f"{component}.lora_alpha"])
+    return float(alpha / (rank**0.5 if peft.get(f"{component}.use_rslora") else rank))
 
 
 def _header(lora: LoRA, alpha: int) -> dict[str, str]:
-    """What tools that list LoRAs look for, and our trigger words."""
+    """The metadata that tools read from a LoRA, and our trigger words."""
     ranks = {len(down) for down in lora.down.values()}
     rank = str(alpha) if len(ranks) == 1 else "Dynamic"
     convolutions = any(down.ndim == 4 for down in lora.down.values())
@@ -192,7 +192,7 @@ def _header(lora: LoRA, alpha: int) -> dict[str, str]:
 
 
 def _with_sorted_header(file: bytes) -> bytes:
-    """The same safetensors file with its metadata in order, which the library writes in a random one."""
+    """The same safetensors file with its metadata sorted, which the library writes in random order."""
     (size,) = struct.unpack_from("<Q", file)
     header = json.loads(file[8 : 8 + size])
     header["__metadata__"] = dict(sorted(header["__metadata__"].items()))

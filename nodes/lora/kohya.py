@@ -1,6 +1,6 @@
 """Layer names as kohya's trainers write them: `lora_unet_down_blocks_1_attentions_0_…_to_q`.
 
-Dots became underscores there, so a name is read back as a sequence of the words that the models' modules are called by.
+Dots have become underscores there, so a name is parsed as a sequence of known module names.
 SDXL files name blocks either as diffusers does or as Stability's own code (SGM) does: `input_blocks_4_1_…`.
 """
 
@@ -16,7 +16,7 @@ COMPONENTS = {
     "lora_te2": "text_encoder_2",
     "lora_te": "text_encoder",
 }
-"""What stands before the layer's path; the last is what files for a single text encoder write."""
+"""The components by the prefix of a name; files for a single text encoder use the last."""
 
 _WORDS = (
     "down_blocks mid_block up_blocks attentions resnets downsamplers upsamplers transformer_blocks attn1 attn2 "
@@ -38,7 +38,7 @@ _SGM_PARTS = 3
 
 
 _SGM_ONLY = {"add_embedding.linear_1": "label_emb.0.0", "add_embedding.linear_2": "label_emb.0.2"}
-"""Layers that diffusers (0.42) finds by SGM's name alone."""
+"""Layers that diffusers (0.42) finds only by SGM's name."""
 
 
 def kohya_name(layer: str) -> str:
@@ -49,7 +49,7 @@ def kohya_name(layer: str) -> str:
 
 
 def layer_of_kohya_name(name: str) -> str | None:
-    """The inverse of `kohya_name`, for SGM's block names too; None for a name that is none."""
+    """The inverse of `kohya_name`, for SGM's block names too; None if it isn't one."""
     prefix = next((prefix for prefix in COMPONENTS if name.startswith(f"{prefix}_")), None)
     if prefix is None:
         return None

@@ -26,7 +26,7 @@ class LoRALoad(Node, version=2, category="lora", uses="io"):
     """
 
     file: ModelFile
-    """Where the adapter is, or a folder that holds just this one; its contents, not its name, enter the cache key."""
+    """The adapter, or a folder that holds no other; its contents, not its name, enter the cache key."""
     strength: Strength = 1.0
     """Scale of the update; negative values subtract the concept."""
     words: dict[str, tuple[str, ...]] = {}  # noqa: RUF012
@@ -41,10 +41,10 @@ class LoRALoad(Node, version=2, category="lora", uses="io"):
 
 
 class LoRAApply(Node, version=1, category="lora", uses="io"):
-    """Add a LoRA to an image model, after any that it has already.
+    """Add a LoRA to an image model, after any that it already has.
 
-    This only notes the adapter down; it is in force while something samples from the model, so one base model in memory
-    serves any number of adapted ones. The LoRA's words join the model's vocabulary, and prompts must contain them.
+    This only records the adapter; it is applied while a node samples from the model, so one base model in memory serves
+    any number of adapted ones. The LoRA's words join the model's vocabulary, and prompts must contain them.
     """
 
     model: ImageModel
@@ -63,7 +63,7 @@ class LoRAApply(Node, version=1, category="lora", uses="io"):
 
 
 class Zipped(NamedTuple):
-    """A merged LoRA, and reconstruction losses on held-out noise in units of the model's without LoRAs."""
+    """A merged LoRA, and reconstruction losses on held-out noise, relative to the model without LoRAs."""
 
     lora: LoRA
     loss: float
@@ -77,12 +77,12 @@ class ZipLoRAMerge(Node, version=1, category="lora", uses="device"):
     """Merge a subject LoRA and a style LoRA into one that draws the subject in the style.
 
     ZipLoRA (arXiv 2311.13600) learns a scale for each column of both updates, so that the merged model predicts what
-    each LoRA's own model predicts from its prompt, and the two get in each other's way as little as possible. It looks
-    at pictures that each LoRA draws from its prompt.
+    each LoRA's own model predicts from its prompt, and the two interfere as little as possible. It learns from pictures
+    that each LoRA draws from its prompt.
     """
 
     model: ImageModel
-    """The base model of both LoRAs; adapters applied to it stay in force meanwhile."""
+    """The base model of both LoRAs; adapters applied to it stay active."""
     subject: LoRA
     """The LoRA of a subject."""
     style: LoRA
@@ -92,23 +92,23 @@ class ZipLoRAMerge(Node, version=1, category="lora", uses="device"):
     style_prompt: Prompt
     """A prompt for the style, with its trigger word and without the subject's: "a house in mosaic style"."""
     steps: Annotated[int, Field(ge=0, le=1000)] = 100
-    """Gradient steps; the paper takes at most 100. After a closed-form start 20 do."""
+    """Gradient steps; the paper takes at most 100. After a closed-form start 20 are enough."""
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 0.01
-    """Of Adam."""
+    """Adam's learning rate."""
     penalty: Annotated[float, Field(ge=0, le=100)] = 0.01
     """Weight of the overlap between the two sets of scales; 0 only reconstructs."""
     start: Literal["ones", "closed-form"] = "ones"
     """Where the scales start: at 1 as in the paper, or at each layer's least-squares fit, which needs fewer steps."""
     batch: Annotated[int, Field(ge=1, le=64)] = 1
-    """Noisy latents of each LoRA in a step."""
+    """Noisy latents of each LoRA per step."""
     pictures: Annotated[int, Field(ge=1, le=64)] = 4
-    """How many pictures each LoRA draws to be held against; they are drawn at once, so fewer take less memory."""
+    """How many reference pictures each LoRA draws; they are drawn as one batch, so fewer take less memory."""
     sampling_steps: Annotated[int, Field(ge=1, le=1000)] = 20
     """Denoising steps for each of these pictures."""
     guidance_scale: Annotated[float, Field(ge=1, le=50)] = 5.0
     """Weight of the prompt in these pictures."""
     gradient_checkpointing: bool = False
-    """Compute activations twice rather than keep them: slower, in much less memory."""
+    """Recompute activations instead of keeping them: slower, but in much less memory."""
     seed: Seed = 0
     """Seed of the pictures and of the noise."""
 
@@ -149,9 +149,9 @@ class LoRASave(Node, version=1, category="lora", uses="io", saves="lora"):
     lora: LoRA
     """The adapter."""
     filename_prefix: Prefix = "lora"
-    """What the file's name starts with; `folder/name` saves into a folder below the output folder."""
+    """The start of the file's name; `folder/name` saves into a folder below the output folder."""
     format: Literal["kohya", "peft"] = "kohya"
-    """Spelling of the layers' names: kohya's is read by ComfyUI, A1111 and diffusers, PEFT's by diffusers."""
+    """How layers are named: ComfyUI, A1111 and diffusers read kohya's names, diffusers reads PEFT's."""
 
     def run(self, ctx: Context) -> Files:
         from nodes.lora.formats import write_lora
@@ -164,6 +164,6 @@ def _single_file(path: Path) -> Path:
         return path
     files = sorted(path.glob("*.safetensors"))
     if len(files) != 1:
-        message = f"the folder {path.name} holds {len(files)} safetensors files, where one is needed"
-        raise InputError(message, input="file", hint="Give the file itself.")
+        message = f"the folder {path.name} holds {len(files)} safetensors files, not one"
+        raise InputError(message, input="file", hint="give the file itself")
     return files[0]

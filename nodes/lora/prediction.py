@@ -1,4 +1,4 @@
-"""Noising a latent and predicting from it, as an SDXL pipeline's own model was trained to.
+"""Adding noise to latents and predicting it, as an SDXL pipeline's own model was trained to do.
 
 Used where gradients are needed: to train adapters and to merge them.
 """
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Conditioning(NamedTuple):
-    """What the UNet sees of n captions: token embeddings (n, tokens, width) and pooled embeddings (n, width_2)."""
+    """What the UNet is given of n captions: token embeddings (n, tokens, width) and pooled ones (n, width_2)."""
 
     embeds: Tensor
     pooled: Tensor
@@ -29,7 +29,7 @@ class Conditioning(NamedTuple):
         return Conditioning(self.embeds[rows], self.pooled[rows])
 
     def repeated(self, times: int) -> Conditioning:
-        """A single caption's, for a batch."""
+        """A single caption's conditioning, repeated for a batch."""
         return Conditioning(self.embeds.expand(times, -1, -1), self.pooled.expand(times, -1))
 
 
@@ -39,8 +39,8 @@ def encode_captions(pipeline: StableDiffusionXLPipeline, captions: Sequence[str]
     return Conditioning(embeds, pooled)
 
 
-def encode_nothing(pipeline: StableDiffusionXLPipeline) -> Conditioning:
-    """What guidance uses for "no caption" (n = 1): zeros or the empty caption, as the pipeline is configured."""
+def encode_unconditional(pipeline: StableDiffusionXLPipeline) -> Conditioning:
+    """The conditioning without a caption (n = 1): zeros or the empty caption, as the pipeline is configured."""
     empty = encode_captions(pipeline, [""])
     if pipeline.config.force_zeros_for_empty_prompt:
         return Conditioning(torch.zeros_like(empty.embeds), torch.zeros_like(empty.pooled))
@@ -50,13 +50,13 @@ def encode_nothing(pipeline: StableDiffusionXLPipeline) -> Conditioning:
 def noise_schedule(pipeline: StableDiffusionXLPipeline) -> DDPMScheduler:
     """The discrete noise schedule behind the pipeline's sampler.
 
-    Raises InputError unless gradients can be had: the model predicts noise (epsilon) or velocity (v_prediction), and
-    not in float16.
+    Raises InputError unless the model can be trained: it must predict noise (epsilon) or velocity (v_prediction), and
+    not be in float16.
     """
     from diffusers import DDPMScheduler
 
     if pipeline.unet.dtype == torch.float16:
-        hint = "Load the model as bfloat16 or float32."
+        hint = "load the model as bfloat16 or float32"
         raise InputError("gradients vanish in a float16 model", input="model", hint=hint)
 
     settings = pipeline.scheduler.config
@@ -66,7 +66,7 @@ def noise_schedule(pipeline: StableDiffusionXLPipeline) -> DDPMScheduler:
         raise InputError(
             f"the model's scheduler is {type(pipeline.scheduler).__name__} with prediction type {prediction!r}",
             input="model",
-            hint="Gradients are had of models that predict epsilon or v_prediction at discrete noise levels.",
+            hint="use a model that predicts epsilon or v_prediction at discrete noise levels",
         )
     return DDPMScheduler.from_config(settings)
 
@@ -76,7 +76,7 @@ def predict(
 ) -> Tensor:
     """The UNet's prediction for noisy latents (n, C, h, w) at integer timesteps (n,), in float32 at least.
 
-    The picture's size is told as original and uncropped.
+    The size conditioning says that the picture has its original size and is uncropped.
     """
     dtype = pipeline.unet.dtype
     height, width = (side * pipeline.vae_scale_factor for side in noisy.shape[-2:])
@@ -95,7 +95,7 @@ def predict(
 
 @contextmanager
 def checkpointing(pipeline: StableDiffusionXLPipeline, wanted: bool) -> Iterator[None]:
-    """Gradient checkpointing of the UNet, if wanted; switched off again afterwards if it was off before."""
+    """Gradient checkpointing of the UNet, if wanted; off again afterwards if it was off before."""
     unet = pipeline.unet
     switched = wanted and not unet.is_gradient_checkpointing
     if switched:

@@ -1,6 +1,6 @@
-"""What each of two LoRAs' own models show, for the merged one to be held against.
+"""The references of a merge: pictures drawn with each LoRA from its prompt, and what its own model predicts for them.
 
-The pictures are drawn with the LoRA from its prompt; their noisy latents are the model's inputs.
+Their noisy latents are the models' inputs.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from engine.values import LoRA
 
 AHEAD = 4
-"""Draws whose targets are predicted at once, since a small model takes hardly longer for several."""
+"""Draws whose targets are predicted as one batch: a small model takes hardly longer for several."""
 
 
 class Draw(NamedTuple):
@@ -96,7 +96,7 @@ class Draws:
         self.generator = generator
 
     def random(self, times: int, count: int) -> Iterator[list[Draw]]:
-        """`times` over, `count` latents of each side at timesteps drawn uniformly."""
+        """Yield, `times` over, `count` latents of each side at uniformly drawn timesteps."""
         steps: int = self.schedule.config.num_train_timesteps
         for first in range(0, times, AHEAD):
             now = min(AHEAD, times - first)
@@ -108,7 +108,7 @@ class Draws:
                 yield [Draw(draw.noisy[rows], draw.timesteps[rows], draw.target[rows]) for draw in some]
 
     def spread(self, count: int) -> list[Draw]:
-        """`count` latents of each side, at timesteps spread evenly."""
+        """`count` latents of each side, at evenly spread timesteps."""
         steps: int = self.schedule.config.num_train_timesteps
         middles = ((torch.arange(count) + 0.5) * steps / count).long()
         return [self._draw(side, middles) for side in self.sides]

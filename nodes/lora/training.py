@@ -17,7 +17,14 @@ from engine.errors import InputError
 from engine.values import LoRA
 from nodes.diffusion.adapters import Factors, frozen, patched
 from nodes.diffusion.layers import layers
-from nodes.lora.prediction import Conditioning, checkpointing, encode_captions, encode_nothing, noise_schedule, predict
+from nodes.lora.prediction import (
+    Conditioning,
+    checkpointing,
+    encode_captions,
+    encode_unconditional,
+    noise_schedule,
+    predict,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -67,9 +74,9 @@ class TrainingSettings:
     prior_weight: float = 1.0
     """Weight of the prior-preservation loss, where there are prior pictures."""
     ema_decay: float | None = None
-    """Average the weights over steps; 0.99 suits a few hundred steps, None keeps the last ones."""
+    """Decay of the weights' moving average; 0.99 suits a few hundred steps, None keeps the last weights."""
     gradient_checkpointing: bool = False
-    """Compute activations twice rather than keep them: slower, in much less memory."""
+    """Recompute activations instead of keeping them: slower, but in much less memory."""
     seed: int = 0
 
 
@@ -98,12 +105,13 @@ def train_lora(
     trained = _initial_factors(pipeline, settings, generator)
     with frozen(pipeline), patched(pipeline, trained), checkpointing(pipeline, settings.gradient_checkpointing):
         own = _Pictures(pipeline, examples, settings, generator)
-        kept = _Pictures(pipeline, prior, settings, generator) if prior else None
+        of_class = _Pictures(pipeline, prior, settings, generator) if prior else None
         optimiser = _Optimiser(trained, settings)
         for step in range(1, settings.steps + 1):
             loss = _denoising_loss(pipeline, schedule, own, settings, generator)
-            if kept is not None:
-                loss = loss + settings.prior_weight * _denoising_loss(pipeline, schedule, kept, settings, generator)
+            if of_class is not None:
+                prior_loss = _denoising_loss(pipeline, schedule, of_class, settings, generator)
+                loss = loss + settings.prior_weight * prior_loss
             optimiser.step(loss)
             if progress is not None:
                 progress(step, settings.steps, loss.item())
@@ -121,13 +129,15 @@ def _check(pipeline: StableDiffusionXLPipeline, examples: Sequence[Example], set
         raise InputError("there are no pictures to train on", input="examples")
     sizes = {tuple(example.pixels.shape) for example in examples}
     if len(sizes) > 1:
-        raise InputError(f"the pictures have different shapes: {sorted(sizes)}", input="examples", hint="Resize them.")
+        raise InputError(
+            f"the pictures have different shapes: {sorted(sizes)}", input="examples", hint="resize them to one size"
+        )
     (shape,) = sizes
     # The UNet halves the latents once per downsampling block.
     multiple = pipeline.vae_scale_factor * 2 ** (len(pipeline.unet.config.block_out_channels) - 1)
     if len(shape) != 3 or shape[0] != 3 or shape[1] % multiple or shape[2] % multiple:
-        message = f"pictures of shape {shape}, where (3, H, W) with H and W multiples of {multiple} is needed"
-        raise InputError(message, input="examples")
+        message = f"the pictures have shape {shape}, not (3, H, W) with H and W multiples of {multiple}"
+        raise InputError(message, input="examples", hint="resize them")
     if settings.rank < 1 or settings.batch < 1 or settings.steps < 1:
         raise InputError("rank, batch and steps must be at least 1", input="settings")
 
@@ -143,9 +153,9 @@ def _initial_factors(
     }
     for target in (*settings.targets, *settings.text_targets):
         if not any(name.endswith(f".{target}") for name in found):
-            raise InputError(f"no layer of the model is called {target!r}", input="targets")
+            raise InputError(f"no layer of the model is called {target!r}", input="targets", hint="such as 'to_q'")
     if not found:
-        raise InputError("there are no layers to train", input="targets")
+        raise InputError("there are no layers to train", input="targets", hint="give targets or text_targets")
     scale = 1.0 if settings.alpha is None else settings.alpha / settings.rank
     return {name: _factors(module, settings.rank, scale, generator) for name, module in found.items()}
 
@@ -163,7 +173,7 @@ def _factors(module: nn.Linear | nn.Conv2d, rank: int, scale: float, generator: 
 
 
 class _Pictures:
-    """Encoded pictures and captions, drawn in batches: all once, in a new order, before any comes again."""
+    """Encoded pictures and captions, drawn in batches: each once, in a new order, before any is repeated."""
 
     def __init__(
         self,
@@ -180,10 +190,10 @@ class _Pictures:
         with torch.no_grad():
             self.mean, self.deviation = _encode_pictures(pipeline, [example.pixels for example in examples])
             self.conditioning = None if settings.text_targets else encode_captions(pipeline, self.captions)
-            self.nothing = encode_nothing(pipeline)
+            self.unconditional = encode_unconditional(pipeline)
 
     def batch(self) -> tuple[Tensor, Conditioning]:
-        """Latents sampled anew from the encoder's posterior, and what the captions mean."""
+        """Latents sampled anew from the encoder's posterior, and the captions' conditioning."""
         rows = torch.tensor([next(self.order) for _ in range(self.settings.batch)])
         mean, deviation = self.mean[rows], self.deviation[rows]
         latents = mean + deviation * torch.randn(mean.shape, generator=self.generator).to(mean)
@@ -196,8 +206,8 @@ class _Pictures:
     def _drop_captions(self, conditioning: Conditioning) -> Conditioning:
         chance = torch.rand(len(conditioning.pooled), generator=self.generator)
         dropped = (chance < self.settings.caption_dropout).to(conditioning.pooled.device)
-        embeds = torch.where(dropped[:, None, None], self.nothing.embeds, conditioning.embeds)
-        return Conditioning(embeds, torch.where(dropped[:, None], self.nothing.pooled, conditioning.pooled))
+        embeds = torch.where(dropped[:, None, None], self.unconditional.embeds, conditioning.embeds)
+        return Conditioning(embeds, torch.where(dropped[:, None], self.unconditional.pooled, conditioning.pooled))
 
     def _endless_order(self, count: int) -> Iterator[int]:
         while True:

@@ -54,19 +54,19 @@ class ZipSettings:
 
     steps: int = 100
     learning_rate: float = 0.01
-    """Of Adam."""
+    """Adam's learning rate."""
     penalty: float = 0.01
     """λ."""
     batch: int = 1
-    """Noisy latents of each side in a step."""
+    """Noisy latents of each side per step."""
     start: Literal["ones", "closed-form"] = "ones"
-    """What the mergers start from: the direct sum, or the layer-wise least-squares fit of `closed_form`."""
+    """Where the mergers start: at the direct sum, or at the layer-wise least-squares fit of `closed_form`."""
     pictures: int = 4
     """Pictures drawn with each LoRA, as one batch."""
     sampling_steps: int = 20
     guidance_scale: float = 5.0
     gradient_checkpointing: bool = False
-    """Compute activations twice rather than keep them: slower, in much less memory."""
+    """Recompute activations instead of keeping them: slower, but in much less memory."""
     seed: int = 0
 
 
@@ -80,9 +80,9 @@ class ZipReport(NamedTuple):
     scalars: tuple[float, float]
     """a and b."""
     start: float
-    """The mergers before the first step."""
+    """The loss of the mergers before the first step."""
     merged: float
-    """The result."""
+    """The loss of the result."""
     overlap: float
     """Mean |m_c m_s| of the result."""
 
@@ -99,16 +99,16 @@ def zip_loras(
 ) -> tuple[LoRA, ZipReport]:
     """Merge two LoRAs for `pipeline`, which is left as it was.
 
-    Layers that only one LoRA changes have a merger for that one. Both strengths are folded into the result, and its
+    Layers that only one LoRA changes have a merger for that LoRA. Both strengths are folded into the result, and its
     words are those of both. `progress(done, total)` counts sampling steps, passes of the fit, gradient steps and
     evaluations, and may raise to stop. Raises InputError when a LoRA does not fit the model, neither changes anything,
-    or gradients can't be had.
+    or the model can't be trained.
     """
     schedule = noise_schedule(pipeline)
     generator = torch.Generator().manual_seed(settings.seed)
     fitted = settings.start == "closed-form"
     fitting = closed_form_passes(pipeline, [subject.up, style.up], STATISTICS) if fitted else 0
-    tick = _ticking(2 * settings.sampling_steps + fitting + settings.steps + _Losses.evaluations, progress)
+    tick = _ticker(2 * settings.sampling_steps + fitting + settings.steps + _Losses.evaluations, progress)
     with frozen(pipeline), checkpointing(pipeline, settings.gradient_checkpointing):
         sides = [
             draw_side(
@@ -164,7 +164,7 @@ def merged(updates: Sequence[Mapping[str, Factors]], mergers: Mergers) -> dict[s
 
 
 def reconstruction(pipeline: StableDiffusionXLPipeline, sides: Sequence[Side], draws: Sequence[Draw]) -> Tensor:
-    """The first two terms of L, for the update that is in force while this is called."""
+    """The first two terms of L, for the update that is active while this is called."""
     adapts_text = any(name.startswith("text_encoder") for side in sides for name in side.factors)
     counts = [len(draw.noisy) for draw in draws]
     conditionings = [
@@ -240,13 +240,16 @@ class _Losses:
         self.sides = sides
         self.draws = draws
         self.tick = tick
-        self.unit = self._in_force({})
+        self.unit = self._loss_with({})
         if self.unit <= ROUNDING * sum(draw.target.square().mean().item() for draw in draws):
-            raise InputError("neither LoRA changes what the model predicts from its prompt")
+            raise InputError(
+                "neither LoRA changes what the model predicts from its prompt",
+                hint="put each LoRA's trigger word into its prompt",
+            )
 
     def of(self, mergers: Mergers) -> float:
         self.tick()
-        return self._in_force(merged([side.factors for side in self.sides], mergers)) / self.unit
+        return self._loss_with(merged([side.factors for side in self.sides], mergers)) / self.unit
 
     def best_scalars(self) -> tuple[float, tuple[float, float]]:
         """The least loss of a·ΔW_c + b·ΔW_s, with (a, b): on a grid of quarters, then on eighths around its best."""
@@ -259,7 +262,7 @@ class _Losses:
         return self.of(_constant(self.sides, a, b))
 
     @torch.no_grad()
-    def _in_force(self, update: Mapping[str, Factors]) -> float:
+    def _loss_with(self, update: Mapping[str, Factors]) -> float:
         with patched(self.pipeline, update):
             return reconstruction(self.pipeline, self.sides, self.draws).item()
 
@@ -269,6 +272,6 @@ def _along_inputs(columns: Tensor, down: Tensor) -> Tensor:
     return columns.view(1, -1, *(1 for _ in down.shape[2:]))
 
 
-def _ticking(total: int, progress: Callable[[int, int], None] | None) -> Callable[[], None]:
+def _ticker(total: int, progress: Callable[[int, int], None] | None) -> Callable[[], None]:
     done = count(1)
     return lambda: progress(next(done), total) if progress is not None else None

@@ -6,17 +6,18 @@ logits processors and the stopping criteria:
 
     model.generate(**inputs, do_sample=False, custom_generate=lookahead_decode, window=5, ngram=4, candidates=5)
 
-All that a forward pass reads is a tree hanging from the last written token. Branches are of two kinds:
+Each forward pass reads a tree rooted at the last written token, with two kinds of branch:
 
 - the lookahead branch, N−1 rows of guesses that a Jacobi iteration improves: row 0 is a chain, and below each of its W
   columns hang the rows of later iterations. The last row's predictions complete W n-grams for the pool;
 - the verification branch, the pool's n-grams that start with the last written token.
 
-A token sees its ancestors and the cache, its position is one after its parent's. Writing then walks down from the root:
-each token is chosen from the model's distribution given exactly what precedes it, as without lookahead; as long as the
-chosen token is a child of where the walk stands, its own prediction is there already. Sampling thus needs no rejection
-step: drafts are certain of their token, so accepting with probability p(draft), else drawing from the rest, is the same
-as drawing from p and seeing whether a draft was hit. The same generator state gives the same text as without lookahead.
+A token sees its ancestors and the cache; its position is one after its parent's. Decoding then walks down from the
+root: each token is chosen from the model's distribution given exactly what precedes it, as without lookahead; while the
+chosen token is a child of the current node, its own prediction has already been computed. So sampling needs no
+rejection step: each draft is certain of its token, so accepting it with probability p(draft), or else drawing from the
+rest, is the same as drawing from p and checking whether a draft was hit. The same generator state gives the same text
+as without lookahead.
 
 Row 0 and the first column start at the root too, so the walk may take them as well as the pool's candidates.
 """
@@ -34,7 +35,7 @@ from torch import Tensor
 
 
 class Pool:
-    """n-grams by their first token, at most `per_token` for each: the least recently added is let go.
+    """n-grams by their first token, at most `per_token` for each: the least recently added is dropped.
 
     Args:
         ngram: N, tokens in an n-gram, at least 2.
@@ -72,19 +73,19 @@ class Tree:
         """Nodes that a walk may take, by parent and token."""
 
     def draft(self, parent: int, token: int) -> int:
-        """The child of `parent` with `token`, shared by all branches that begin alike."""
+        """The child of `parent` with `token`, shared by all branches with the same beginning."""
         if (parent, token) not in self.drafts:
             self.drafts[parent, token] = self.guess(parent, token)
         return self.drafts[parent, token]
 
     def guess(self, parent: int, token: int) -> int:
-        """A child of `parent` that no walk will take."""
+        """A child of `parent` that no walk takes."""
         self.tokens.append(token)
         self.parents.append(parent)
         return len(self.tokens) - 1
 
     def depths(self) -> list[int]:
-        """Of each token, 0 for the first of the chain."""
+        """The depth of each token; 0 is the first of the chain."""
         depths: list[int] = []
         for parent in self.parents:
             depths.append(depths[parent] + 1 if parent >= 0 else 0)
@@ -114,7 +115,7 @@ class Window:
         self._nodes: list[list[int]] = []
 
     def plant(self, tree: Tree) -> list[int]:
-        """Add the branch to the tree; returns the nodes of its last row, whose predictions `advance` wants."""
+        """Add the branch to the tree; returns the nodes of its last row, whose predictions `advance` needs."""
         if not self.rows:
             return []
         chain = [tree.root]
@@ -165,21 +166,21 @@ def lookahead_decode(
         window: W, columns of the lookahead branch; 0 leaves only the pool.
         ngram: N, at least 2: rows of the lookahead branch plus one, and the length of the pool's n-grams.
         candidates: G, most n-grams verified in a pass, and kept for one first token.
-        pool_from_prompt: whether the pool also learns from the prompt and from what was written.
+        pool_from_prompt: whether the pool also collects n-grams of the prompt and of the text written so far.
         window_seed: seed of the window's first guesses; it changes how many passes are needed, never the text.
         generator: where sampling draws from; torch's default generator if None.
         on_tokens: called after each forward pass with the tokens it wrote; what it raises ends the decoding.
 
     Returns:
         What `generate` returns: ids (1, length), or a GenerateDecoderOnlyOutput. A cache passed in ends up one token
-        short of the text, as ever.
+        short of the text, as usual.
 
     Raises:
-        ValueError: the model or the way it is called can't be served; see `unfit`.
+        ValueError: lookahead doesn't support the model or the call; see `unsupported`.
     """
     if ngram < 2 or window < 0 or candidates < 0:
         raise ValueError(f"need ngram >= 2, window >= 0, candidates >= 0, not {ngram}, {window}, {candidates}")
-    if reason := unfit(model) or _unfit_call(input_ids, generation_config, model_kwargs):
+    if reason := unsupported(model) or _unsupported_call(input_ids, generation_config, model_kwargs):
         raise ValueError(reason)
     reader = _Reader(model, model_kwargs["past_key_values"], stopping_criteria.max_length)
     writer = _Writer(input_ids, logits_processor, stopping_criteria, generation_config, generator)
@@ -209,7 +210,7 @@ def lookahead_decode(
 
 
 class _Reader:
-    """A model with its KV cache, which holds what was written but for the last token."""
+    """A model with its KV cache, which holds every written token but the last."""
 
     def __init__(self, model: Any, cache: Any, max_length: int) -> None:
         self.model = model
@@ -219,7 +220,7 @@ class _Reader:
         self.picks_rows = "logits_to_keep" in inspect.signature(model.forward).parameters
 
     def read(self, tree: Tree, nodes: list[int]) -> Tensor:
-        """Logits (len(nodes), vocabulary) of what follows each of the nodes."""
+        """Logits (len(nodes), vocabulary) for the token after each of the nodes."""
         device, dtype, size = self.model.device, self.model.dtype, len(tree.tokens)
         sees = torch.cat([torch.ones(size, self.cached, dtype=torch.bool), tree.visible()], dim=1)
         mask = torch.zeros(sees.shape, dtype=dtype).masked_fill(~sees, torch.finfo(dtype).min)
@@ -237,7 +238,7 @@ class _Reader:
         return logits if self.picks_rows else logits[rows]
 
     def keep(self, tree: Tree, path: list[int]) -> None:
-        """Leave in the cache, of what was read, the chain and the nodes of the path, as if read in this order."""
+        """Trim the cache to the chain and the nodes of the path, as if they had been read in this order."""
         start = self.cached + tree.root + 1
         self.cached = start + len(path)
         for layer in self.cache.layers:
@@ -248,7 +249,7 @@ class _Reader:
 
 
 class _Writer:
-    """The text so far, and how its next token is chosen: as transformers' own loop does, one token after the other."""
+    """The text so far, and the choice of its next token, one after the other as in transformers' own loop."""
 
     def __init__(
         self, input_ids: Tensor, processors: Any, criteria: Any, config: Any, generator: torch.Generator | None
@@ -299,8 +300,8 @@ class _Writer:
         return GenerateDecoderOnlyOutput(**fields)
 
 
-def unfit(model: Any) -> str | None:
-    """Why lookahead can't serve a transformers model, or None if it can.
+def unsupported(model: Any) -> str | None:
+    """Why lookahead doesn't support a transformers model, or None if it does.
 
     It needs a decoder that takes a 4-D attention mask and explicit positions, and whose cache keeps every token.
     """
@@ -325,7 +326,7 @@ def unfit(model: Any) -> str | None:
 
 
 def _rope_types(config: Any) -> set[str]:
-    """One for all layers, or one for each kind of layer."""
+    """The types of position embedding: one for all layers, or one for each kind of layer."""
     parameters = getattr(config, "rope_parameters", None) or {}
     kinds = [parameters, *(kind for kind in parameters.values() if isinstance(kind, dict))]
     return {kind["rope_type"] for kind in kinds if "rope_type" in kind}
@@ -337,8 +338,8 @@ def _keeps_every_token(cache: Any) -> bool:
     return type(cache) is DynamicCache and not cache.offloading and all(type(at) is DynamicLayer for at in cache.layers)
 
 
-def _unfit_call(input_ids: Tensor, config: Any, kwargs: dict[str, Any]) -> str | None:
-    """Why lookahead can't serve this call of `generate`, or None."""
+def _unsupported_call(input_ids: Tensor, config: Any, kwargs: dict[str, Any]) -> str | None:
+    """Why lookahead doesn't support this call of `generate`, or None if it does."""
     batch, length = input_ids.shape
     positions = kwargs.get("position_ids")
     known = {"past_key_values", "use_cache", "position_ids", "logits_to_keep"}

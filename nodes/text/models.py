@@ -23,7 +23,7 @@ class LoadedModel(NamedTuple):
 
 
 def language_model(ctx: Context, model: LanguageModel) -> LoadedModel:
-    """The model, resident and shared by all who ask.
+    """The model, loaded once and shared by all callers.
 
     Raises:
         MissingError: the files are not those of a causal language model, or can't be read.

@@ -24,10 +24,10 @@ class Text(Node, version=1, category="text", uses="io"):
 
 
 class TextLines(Node, version=1, category="text", uses="io"):
-    """Make a list of a text's lines, without empty ones. What takes a single text runs for each of them."""
+    """Split a text into a list of its non-empty lines. A node that takes a single text runs for each of them."""
 
     text: Annotated[str, Field(json_schema_extra={"widget": "multiline"})]
-    """The text, such as a prompt on each line."""
+    """The text, such as one prompt per line."""
 
     def run(self, ctx: Context) -> tuple[str, ...]:
         return tuple(line.strip() for line in self.text.splitlines() if line.strip())
@@ -46,9 +46,13 @@ class LLMLoad(Node, version=1, category="text", uses="io"):
 
         path = resolve(self.source, progress=lambda done, total: ctx.progress(done, total, unit="B"))
         if path.is_dir() and not (path / "config.json").is_file():
-            raise InputError(f"{self.source} has no config.json, so it is no transformers model", input="source")
+            raise InputError(
+                f"{self.source} has no config.json, so it is not a transformers model",
+                input="source",
+                hint="give a transformers folder or a .gguf file",
+            )
         if path.is_file() and path.suffix != ".gguf":
-            raise InputError(f"{path.name} is no GGUF file", input="source", hint="give its folder, or a .gguf file")
+            raise InputError(f"{path.name} is not a GGUF file", input="source", hint="give its folder, or a .gguf file")
         contents = identity(self.source)
         if path.is_file():
             try:
@@ -61,11 +65,11 @@ class LLMLoad(Node, version=1, category="text", uses="io"):
 
 
 class Written(NamedTuple):
-    """What was written, and what it took."""
+    """The text, and what it took to write it."""
 
     text: str
     tokens: int
-    """Tokens written, those of refused attempts included."""
+    """Tokens written, including those of rejected attempts."""
     passes: int
     """Forward passes of the model; plain decoding takes one for each token."""
 
@@ -74,8 +78,8 @@ class LookaheadDecode(Node, version=2, category="text", uses="device"):
     """Write a text with a language model, several tokens for each of its passes (arXiv 2402.02057).
 
     With a vocabulary the prompt is a theme, and the model writes a picture prompt on it in the words that an image
-    model knows: it chooses a word of each kind, then says them in a sentence. What breaks the rules is asked for again,
-    with the reason.
+    model knows: it chooses a word for each slot, then combines them in a sentence. An answer that breaks the rules is
+    asked for again, with the reason.
     """
 
     llm: LanguageModel
@@ -83,19 +87,19 @@ class LookaheadDecode(Node, version=2, category="text", uses="device"):
     prompt: Annotated[str, Field(min_length=1, json_schema_extra={"widget": "multiline"})]
     """What to answer; with a vocabulary, the theme of a picture."""
     system: Annotated[str, Field(json_schema_extra={"widget": "multiline"})] = ""
-    """What the model is told before; not used with a vocabulary."""
+    """The system prompt; not used with a vocabulary."""
     vocabulary: Vocabulary | None = None
-    """The words that a picture prompt may use, and those that it must."""
+    """The words that a picture prompt may use, and those that it must use."""
     attempts: Annotated[int, Field(ge=1, le=100)] = 10
     """With a vocabulary: how often to ask for a word or the sentence before giving up."""
     max_new_tokens: Annotated[int, Field(ge=1, le=65536)] = 64
-    """Most tokens to write."""
+    """The most tokens to write."""
     temperature: Annotated[float, Field(ge=0, le=5)] = 0.0
     """0 always takes the likeliest token; higher values vary more. A repeated attempt takes 0.7 at least."""
     top_p: Annotated[float, Field(gt=0, le=1)] = 0.95
-    """Where the temperature is above 0: the share of probability that tokens are drawn from."""
+    """With a temperature above 0: the share of probability that tokens are drawn from."""
     seed: Seed = 0
-    """Seed of what is drawn; with a vocabulary also of the examples that the model is shown."""
+    """Seed of sampling; with a vocabulary, also of the examples that the model is shown."""
     window: Annotated[int, Field(ge=0, le=256)] = 5
     """W: columns of the lookahead branch. It changes the speed, never the text; 0 leaves only the n-gram pool."""
     ngram: Annotated[int, Field(ge=2, le=32)] = 4
@@ -103,7 +107,7 @@ class LookaheadDecode(Node, version=2, category="text", uses="device"):
     candidates: Annotated[int, Field(ge=0, le=256)] = 5
     """G: most n-grams verified in a pass."""
     stop: tuple[str, ...] = ()
-    """Texts at which to stop; they are left out."""
+    """Texts that end the answer; they are left out of it."""
 
     def run(self, ctx: Context) -> Written:
         from nodes.text.models import language_model

@@ -1,7 +1,7 @@
 """Asking a language model for picture prompts in the words that an image model knows, and checking what it wrote.
 
-Small models wander off when they have to mind a theme and several lists of words at once. So the model is first asked
-for a word of each list, then for the sentence that says them all.
+Small models lose track of a theme and several lists of words at once. So the model is first asked for a word from each
+list, then for a sentence with all of them.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ Message = dict[str, str]
 
 _ORDER = ("colour", "subject", "background", "style")
 _PHRASES = {"colour": "{}", "subject": "{}", "background": "in the {}", "style": "in {} style"}
-"""How the words of a slot are said, unless the vocabulary tells it of a word."""
-# Themes of the examples: they fit any picture alike, so that they don't favour a word.
+"""How a slot's words are put in a sentence, unless the vocabulary has a phrase for the word."""
+# Themes of the examples: they fit every picture equally well, and so favour no word.
 _THEMES = (
     "an old song",
     "hope",
@@ -29,7 +29,7 @@ _THEMES = (
     "the smallest thing in the world",
 )
 _SENTENCES = 4
-"""Examples of sentences; words get as many as there are themes."""
+"""Example sentences; the choice of a word gets as many examples as there are themes."""
 _GLUE = frozenset(
     word
     for words in ("a an and as at before by in is near of on one over the there under with", "drawing drawn painting")
@@ -38,9 +38,9 @@ _GLUE = frozenset(
 
 
 def faults(text: str, vocabulary: Vocabulary) -> list[str]:
-    """What is wrong with a prompt, a short reason each: a good one has just one word of every slot, and nothing else.
+    """What is wrong with a prompt, in short reasons: a good one has exactly one word from each slot, and nothing else.
 
-    Where words of a slot are required, those are the ones that it must have.
+    Where a slot has required words, the prompt must have exactly those.
     """
     slots = _slots(vocabulary)
     reasons: list[str] = []
@@ -66,21 +66,21 @@ def faults(text: str, vocabulary: Vocabulary) -> list[str]:
 
 
 def named(text: str, known: Sequence[str]) -> list[str]:
-    """The known words, or phrases, that a text contains as whole words, as often as it does."""
+    """The known words or phrases that a text contains, not as parts of others, each as often as it occurs."""
     counts = {word: len(re.findall(rf"\b{re.escape(word)}\b", text, re.IGNORECASE)) for word in known}
     return [word for word, count in counts.items() for _ in range(count)]
 
 
 def open_slots(vocabulary: Vocabulary) -> dict[str, tuple[str, ...]]:
-    """The slots that a word is to be chosen for, with their words: those that require none."""
+    """The slots without required words, for which one is still to be chosen, with their words."""
     return {slot: words for slot, words in _slots(vocabulary).items() if not vocabulary.required.get(slot)}
 
 
-def choosing(theme: str, slot: str, words: Sequence[str], seed: int, *, listed: bool = False) -> list[Message]:
+def choice_chat(theme: str, slot: str, words: Sequence[str], seed: int, *, listed: bool = False) -> list[Message]:
     """The chat that asks which of a slot's words fits a theme, after an example for each.
 
-    Theme and `seed` order the examples: a small model leans towards some places, which should not always have the
-    same word. With the words `listed` in each question it minds them more and the theme less.
+    Theme and `seed` order the examples: a small model favours some positions, which should not always hold the same
+    word. With the words `listed` in each question it follows them more and the theme less.
     """
     ask = f"Which {slot}: {_listed(words, 'or')}?" if listed else f"{slot}:"
     shown = random.Random(f"{seed} {slot} {theme}").sample(words, min(len(words), len(_THEMES)))
@@ -90,8 +90,8 @@ def choosing(theme: str, slot: str, words: Sequence[str], seed: int, *, listed: 
     return [*chat, _user(f"{theme}\n{ask}")]
 
 
-def writing(chosen: Mapping[str, str], vocabulary: Vocabulary, seed: int) -> list[Message]:
-    """The chat that asks for the prompt which says the chosen words, one for each slot that requires none."""
+def sentence_chat(chosen: Mapping[str, str], vocabulary: Vocabulary, seed: int) -> list[Message]:
+    """The chat that asks for a prompt with the chosen words, one for each slot without required words."""
     draw = random.Random(seed)
     orders = {slot: draw.sample(words, len(words)) for slot, words in open_slots(vocabulary).items()}
     chat = [_system("You describe a picture in one line, with the given words.")]
@@ -101,33 +101,33 @@ def writing(chosen: Mapping[str, str], vocabulary: Vocabulary, seed: int) -> lis
     return [*chat, _user(_notes(_complete(chosen, vocabulary)))]
 
 
-def again(chat: Sequence[Message], answer: str, reasons: Sequence[str]) -> list[Message]:
-    """The chat with the answer that its question got, why it won't do, and the question once more."""
+def retry_chat(chat: Sequence[Message], answer: str, reasons: Sequence[str]) -> list[Message]:
+    """The chat continued with the answer to its question, why that was rejected, and the question again."""
     *before, question = chat
     because = f"That cannot be drawn: {'; '.join(reasons)}.\n{question['content']}"
     return [*before, question, _assistant(answer), _user(because)]
 
 
 def _complete(chosen: Mapping[str, str], vocabulary: Vocabulary) -> dict[str, str]:
-    """The chosen words and the required ones, by slot, as they are said."""
+    """The chosen words and the required ones, by slot, as phrases for a sentence."""
     words = {slot: _listed(words, "and") for slot, words in vocabulary.required.items() if words}
     words = {slot: words.get(slot) or chosen[slot] for slot in _slots(vocabulary)}
     plain = {slot: _PHRASES.get(slot, "with {}").format(word) for slot, word in words.items()}
     return {slot: vocabulary.phrases.get(word, plain[slot]) for slot, word in words.items()}
 
 
-def _notes(said: Mapping[str, str]) -> str:
-    return "\n".join(f"{slot}: {phrase}" for slot, phrase in said.items())
+def _notes(phrases: Mapping[str, str]) -> str:
+    return "\n".join(f"{slot}: {phrase}" for slot, phrase in phrases.items())
 
 
-def _sentence(said: Mapping[str, str]) -> str:
-    told = " ".join(said.values())
-    article = "an" if told[0] in "aeiou" else "a"
-    return f"a drawing of {article} {told}"
+def _sentence(phrases: Mapping[str, str]) -> str:
+    content = " ".join(phrases.values())
+    article = "an" if content[0] in "aeiou" else "a"
+    return f"a drawing of {article} {content}"
 
 
 def _slots(vocabulary: Vocabulary) -> Mapping[str, tuple[str, ...]]:
-    """All words by slot, in the order of a sentence; the slots that it has no place for come last."""
+    """All words by slot, in the order of a sentence; slots without a place in it come last."""
     slots = {
         slot: tuple(dict.fromkeys((*vocabulary.slots.get(slot, ()), *vocabulary.required.get(slot, ()))))
         for slot in (*vocabulary.slots, *vocabulary.required)

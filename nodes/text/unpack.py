@@ -1,6 +1,6 @@
 """GGUF files, unpacked once to a transformers folder: reading GGUF takes 20 s each time, the folder half a second.
 
-Unpacking is plain Python for most of that time, so it has a process of its own and holds up nothing else:
+Unpacking is mostly plain Python, so it runs in a process of its own, where it doesn't block other nodes:
 `python -P nodes/text/unpack.py FILE FOLDER`.
 """
 
@@ -19,12 +19,12 @@ TICK = 0.25  # seconds between two calls of `waiting`
 
 
 def unpacked(file: Path, identity: str, home: Path, waiting: Callable[[], None]) -> Path:
-    """The folder below `home` that holds a GGUF file's model and tokenizer, made if it is not there.
+    """The folder below `home` that holds a GGUF file's model and tokenizer, created if it doesn't exist.
 
-    Weights are in half precision, whatever they were quantised to: GGUF's own scales are.
+    Weights are in half precision, whatever their quantisation, as GGUF's own scales are.
 
     Args:
-        identity: what the file's bytes are; equal files share a folder.
+        identity: identifies the file's contents; equal files share a folder.
         waiting: called several times a second; what it raises ends the unpacking.
 
     Raises:
@@ -39,22 +39,22 @@ def unpacked(file: Path, identity: str, home: Path, waiting: Callable[[], None])
             with FileLock(f"{folder}.lock", timeout=TICK):
                 if not folder.is_dir():
                     _unpack_apart(file, folder, waiting)
-        except Timeout:  # another process is at it
+        except Timeout:  # another process is unpacking it
             waiting()
     return folder
 
 
 def _unpack_apart(file: Path, folder: Path, waiting: Callable[[], None]) -> None:
-    """Unpack in another process, beside the folder's place, and move the result there."""
-    from engine.atomic import unfinished  # not above: the process that unpacks runs this file alone
+    """Unpack in another process, next to the folder's path, and move the result there."""
+    from engine.atomic import unfinished  # not at the top: the unpacking process runs this file alone
 
-    for left in folder.parent.glob(f".{folder.name}.*"):  # by a process that was killed, whose child may still write
-        shutil.rmtree(left, ignore_errors=True)
+    for stale in folder.parent.glob(f".{folder.name}.*"):  # of a killed process, whose child may still write
+        shutil.rmtree(stale, ignore_errors=True)
     with (
-        tempfile.TemporaryFile("w+", encoding="utf-8") as complaints,
+        tempfile.TemporaryFile("w+", encoding="utf-8") as errors,
         unfinished(folder.parent, prefix=f".{folder.name}.", suffix="") as part,
     ):
-        process = subprocess.Popen([sys.executable, "-P", __file__, file, part], stderr=complaints)
+        process = subprocess.Popen([sys.executable, "-P", __file__, file, part], stderr=errors)
         try:
             while process.poll() is None:
                 waiting()
@@ -63,8 +63,8 @@ def _unpack_apart(file: Path, folder: Path, waiting: Callable[[], None]) -> None
             process.kill()
             process.wait()
         if process.returncode:
-            complaints.seek(0)
-            raise ValueError((complaints.read().strip() or "nothing was said").splitlines()[-1])
+            errors.seek(0)
+            raise ValueError((errors.read().strip() or "no reason was given").splitlines()[-1])
         part.rename(folder)
 
 
@@ -72,11 +72,11 @@ def _unpack(file: Path, folder: Path) -> None:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
-    place = {"gguf_file": file.name, "local_files_only": True}
-    config = AutoConfig.from_pretrained(file.parent, **place)  # given to the others, so that they don't read it again
-    tokenizer = AutoTokenizer.from_pretrained(file.parent, config=config, **place)
+    options = {"gguf_file": file.name, "local_files_only": True}
+    config = AutoConfig.from_pretrained(file.parent, **options)  # given to the others, so that they don't read it again
+    tokenizer = AutoTokenizer.from_pretrained(file.parent, config=config, **options)
     model = AutoModelForCausalLM.from_pretrained(
-        file.parent, config=config, quantization_config=GgufConfig(dequantize=True), dtype=torch.float16, **place
+        file.parent, config=config, quantization_config=GgufConfig(dequantize=True), dtype=torch.float16, **options
     )
     tokenizer.save_pretrained(folder)
     model.save_pretrained(folder)

@@ -10,15 +10,15 @@ import torch
 
 from engine.errors import InputError
 from engine.values import Vocabulary
-from nodes.text.lookahead import lookahead_decode, unfit
-from nodes.text.prompts import Message, again, choosing, faults, named, open_slots, writing
+from nodes.text.lookahead import lookahead_decode, unsupported
+from nodes.text.prompts import Message, choice_chat, faults, named, open_slots, retry_chat, sentence_chat
 
 if TYPE_CHECKING:
     from engine.node import Context
     from nodes.text.models import LoadedModel
 
 RETRY_TEMPERATURE = 0.7
-"""Least temperature of a second try: the same words again would help nobody."""
+"""Lowest temperature of a retry, so that it doesn't write the same words again."""
 
 
 WORD_TOKENS = 12
@@ -49,28 +49,28 @@ class Count:
 
 
 def write(ctx: Context, llm: LoadedModel, chat: Sequence[Message], settings: Settings, count: Count) -> str:
-    """Answer a chat; the text streams through the context as it is written, and `count` is added to.
+    """Answer a chat. The text is streamed through the context as it is written, and `count` is updated.
 
     Raises:
-        InputError: the model can't be decoded so, or the chat does not fit into its context.
+        InputError: lookahead doesn't support the model, or the chat doesn't fit into its context.
     """
-    if reason := unfit(llm.model):
+    if reason := unsupported(llm.model):
         raise InputError(reason, input="llm")
     ids = _encode(llm, chat)
     _check_room(llm, ids.shape[1], settings.max_new_tokens)
     written: list[int] = []
-    told = 0
+    sent = 0
 
     def so_far() -> str:
         return _until(llm.tokenizer.decode(written, skip_special_tokens=True), settings.stop)
 
     def on_tokens(tokens: list[int]) -> None:
-        nonlocal told
+        nonlocal sent
         written.extend(tokens)
         count.tokens, count.passes = count.tokens + len(tokens), count.passes + 1
-        text = so_far().rstrip("\N{REPLACEMENT CHARACTER}")  # stands for a character of which a part is yet to come
-        ctx.text(text[told:])
-        told = len(text)
+        text = so_far().rstrip("\N{REPLACEMENT CHARACTER}")  # stands for a character that isn't complete yet
+        ctx.text(text[sent:])
+        sent = len(text)
         ctx.progress(len(written), settings.max_new_tokens, unit="token")
 
     sampling: dict[str, Any] = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
@@ -103,19 +103,19 @@ def write_prompt(
     attempts: int,
     count: Count,
 ) -> str:
-    """Have a picture prompt written on a theme: first a word of each slot that requires none, then the sentence.
+    """Write a picture prompt on a theme: first a word for each slot without required words, then the sentence.
 
     An answer that the image model can't draw is asked for again, with the reason.
 
     Raises:
-        InputError: after so many attempts at an answer there was still something wrong with it.
+        InputError: the last attempt at an answer was rejected too.
     """
     chosen: dict[str, str] = {}
     for slot, words in open_slots(vocabulary).items():
-        chats = [choosing(theme, slot, words, settings.seed + turn, listed=turn > 0) for turn in range(attempts)]
+        chats = [choice_chat(theme, slot, words, settings.seed + turn, listed=turn > 0) for turn in range(attempts)]
         short = replace(settings, max_new_tokens=min(settings.max_new_tokens, WORD_TOKENS))
         (chosen[slot],) = named(_ask(ctx, llm, chats, Vocabulary({slot: words}), short, count), words)
-    chats = [writing(chosen, vocabulary, settings.seed + turn) for turn in range(attempts)]
+    chats = [sentence_chat(chosen, vocabulary, settings.seed + turn) for turn in range(attempts)]
     return _ask(ctx, llm, chats, vocabulary, settings, count)
 
 
@@ -127,14 +127,14 @@ def _ask(
     settings: Settings,
     count: Count,
 ) -> str:
-    """The first answer without faults, asked for in one chat after the other.
+    """The first answer without faults, trying one chat after the other.
 
-    Every other chat goes on with the last answer and what is wrong with it; the rest start afresh, for a small model
-    can get stuck on what it wrote.
+    Every other chat continues from the last answer and its faults; the rest start afresh, since a small model can get
+    stuck on what it wrote.
     """
     text, reasons = "", [""]
     for attempt, chat in enumerate(chats):
-        turns = again(chat, text, reasons) if attempt % 2 else chat
+        turns = retry_chat(chat, text, reasons) if attempt % 2 else chat
         text = write(ctx, llm, turns, _for_attempt(settings, attempt), count)
         reasons = faults(text, vocabulary)
         if not reasons:
@@ -159,14 +159,14 @@ def _encode(llm: LoadedModel, chat: Sequence[Message]) -> torch.Tensor:
     if llm.tokenizer.chat_template:
         text = llm.tokenizer.apply_chat_template(list(chat), add_generation_prompt=True, tokenize=False)
         ids = llm.tokenizer(text, add_special_tokens=False, return_tensors="pt").input_ids
-    else:  # a model without a chat format goes on with the text
+    else:  # a model without a chat format continues the text
         ids = llm.tokenizer("\n".join(message["content"] for message in chat) + "\n", return_tensors="pt").input_ids
     assert isinstance(ids, torch.Tensor)
     return ids
 
 
 def _stopping(llm: LoadedModel, stops: Sequence[str]) -> Any:
-    """Criteria that end at a stop string; `generate` would not hand the tokenizer for them to our own decoding."""
+    """Criteria that end at a stop string; `generate` doesn't pass their tokenizer on to custom decoding."""
     from transformers.generation.stopping_criteria import StoppingCriteriaList, StopStringCriteria
 
     return StoppingCriteriaList([StopStringCriteria(llm.tokenizer, list(stops))] if stops else [])
@@ -176,7 +176,7 @@ def _check_room(llm: LoadedModel, length: int, new: int) -> None:
     room = getattr(llm.model.config, "max_position_embeddings", None)
     if room is not None and length + new > room:
         raise InputError(
-            f"{length} tokens and {new} new ones don't fit into the model's {room}",
+            f"{length} tokens and {new} new ones don't fit into the model's context of {room}",
             input="prompt",
             hint="shorten the text or lower max_new_tokens",
         )

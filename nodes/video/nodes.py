@@ -32,7 +32,7 @@ class VideoModelLoad(Node, version=1, category="video", uses="io"):
 
 
 class SVDSampler(Node, version=1, category="video", uses="device"):
-    """Set a picture moving with Stable Video Diffusion.
+    """Animate a picture with Stable Video Diffusion.
 
     Equal to diffusers' StableVideoDiffusionPipeline for the same seed. The guidance grows evenly from the first frame
     to the last; where both are 1 the unconditional pass is left out, at half the cost.
@@ -41,27 +41,27 @@ class SVDSampler(Node, version=1, category="video", uses="device"):
     model: VideoModel
     """The model."""
     image: Image
-    """The picture that the video starts from, taken in 8 bits as if it came from a file."""
+    """The picture that the video starts from, rounded to 8 bits as if it came from a file."""
     frames: Annotated[int, Field(ge=0, le=256)] = 0
-    """How many frames; 0 is as many as the model was made for."""
+    """How many frames; 0 is the number that the model was made for."""
     width: Side = 0
     """Width in pixels; 0 is the picture's own. The picture is stretched to the size asked for."""
     height: Side = 0
     """Height in pixels; 0 is the picture's own."""
     fps: Annotated[int, Field(ge=1, le=120)] = 7
-    """Frames a second: what the model is told, and what the video plays at."""
+    """Frames per second: the model's conditioning, and the rate at which the video plays."""
     motion_bucket: Annotated[int, Field(ge=0, le=255)] = 127
-    """How much is to move; more is more."""
+    """How much motion there should be; higher is more."""
     augmentation: Annotated[float, Field(ge=0, le=10)] = 0.02
-    """Standard deviation of the noise added to the picture; more loosens the video from it."""
+    """Standard deviation of the noise added to the picture; more lets the video stray further from it."""
     steps: Annotated[int, Field(ge=1, le=1000)] = 25
     """Denoising steps."""
     min_guidance: Guidance = 1.0
     """Guidance scale of the first frame."""
     max_guidance: Guidance = 3.0
-    """Guidance scale of the last frame, not below the first's."""
+    """Guidance scale of the last frame, at least that of the first."""
     decode_chunk: Annotated[int, Field(ge=0, le=256)] = 0
-    """Frames decoded at a time; 0 is all. Fewer need less memory, and may show at the borders between chunks."""
+    """Frames decoded at a time; 0 is all. Fewer need less memory, but borders between chunks may show."""
     seed: Seed = 0
     """Seed of the noise."""
 
@@ -74,12 +74,16 @@ class SVDSampler(Node, version=1, category="video", uses="device"):
                 f"one picture is needed, not a batch of {count}", input="image", hint="choose one with PickImage"
             )
         if self.frames == 1:
-            raise InputError("a video has more than one frame", input="frames", hint="0 is as many as the model makes")
+            raise InputError(
+                "a video needs more than one frame",
+                input="frames",
+                hint="give 2 or more, or 0 for the model's own number",
+            )
         if self.min_guidance > self.max_guidance:
             raise InputError(
                 f"the first frame's guidance, {self.min_guidance:g}, is above the last's, {self.max_guidance:g}",
                 input="min_guidance",
-                hint="guidance can only grow along the frames",
+                hint="lower it: guidance can only grow along the frames",
             )
         settings = Settings(
             seed=self.seed,
@@ -101,14 +105,14 @@ class JoinVideos(Node, version=2, category="video"):
     """Play videos of the same size and frame rate one after another."""
 
     first: tuple[Video, ...]
-    """What plays first: a video, or a list of them in order."""
+    """What plays first: a video, or a list of videos in order."""
     second: tuple[Video, ...] = ()
     """What follows, if anything."""
 
     def run(self, ctx: Context) -> Video:
         videos = [*self.first, *self.second]
         if not videos:
-            raise InputError("there is no video to join", input="first", hint="link a video or a list of some")
+            raise InputError("there is no video to join", input="first", hint="link a video or a list of videos")
         described = list(map(_describe, videos))
         for number, about in enumerate(described, 1):
             if about != described[0]:
@@ -128,16 +132,16 @@ def _describe(video: Video) -> str:
 
 
 class Frames(NamedTuple):
-    """What a video is made of."""
+    """The parts of a video."""
 
     images: Image
     """A picture for each frame."""
     fps: float
-    """Frames a second."""
+    """Frames per second."""
 
 
 class VideoFrames(Node, version=1, category="video", uses="io"):
-    """Take a video apart: a batch of its frames, and their rate."""
+    """Split a video into a batch of its frames and their rate."""
 
     video: Video
     """The video."""
@@ -147,19 +151,19 @@ class VideoFrames(Node, version=1, category="video", uses="io"):
 
 
 class CreateVideo(Node, version=1, category="video", uses="io"):
-    """Make a video of a batch of pictures, its frames in order."""
+    """Make a video from a batch of pictures, its frames in order."""
 
     images: Image
     """The frames."""
     fps: Annotated[float, Field(ge=0.1, le=240)] = 30.0
-    """Frames a second."""
+    """Frames per second."""
 
     def run(self, ctx: Context) -> Video:
         return Video(self.images.pixels, self.fps)
 
 
 class PickFrame(Node, version=1, category="video", uses="io"):
-    """Take one frame out of a video as a picture, such as the last, to go on from it."""
+    """Take one frame out of a video as a picture, such as the last, to continue from it."""
 
     video: Video
     """The video."""
@@ -178,7 +182,7 @@ class PickFrame(Node, version=1, category="video", uses="io"):
 
 
 class ContactSheet(Node, version=1, category="video"):
-    """Lay the frames of a video out in one picture, row by row."""
+    """Lay out the frames of a video in one picture, row by row."""
 
     video: Video
     """The video."""

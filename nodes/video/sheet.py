@@ -1,4 +1,4 @@
-"""A video on one page."""
+"""A contact sheet of a video."""
 
 from __future__ import annotations
 

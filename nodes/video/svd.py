@@ -17,8 +17,8 @@ from engine.errors import InputError
 from engine.values import Video
 from nodes.diffusion.layout import SVD
 from nodes.diffusion.pipelines import load
-from nodes.diffusion.pixels import finite, to_pillow
-from nodes.diffusion.preview import Steps
+from nodes.diffusion.pixels import check_finite, to_pillow
+from nodes.diffusion.preview import StepCallback
 
 if TYPE_CHECKING:
     from diffusers import StableVideoDiffusionPipeline
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def video_pipeline(ctx: Context, model: VideoModel) -> StableVideoDiffusionPipeline:
-    """The pipeline of a video model, shared by all who ask; raises MissingError if it can't be loaded."""
+    """The pipeline of a video model, shared by all callers; raises MissingError if it can't be loaded."""
     key = (model.identity, model.dtype, ctx.device)
     pipeline: StableVideoDiffusionPipeline = ctx.models.get(key, lambda: load(SVD, model), ctx.device)
     return pipeline
@@ -81,10 +81,10 @@ def sample(
         noise_aug_strength=settings.augmentation,
         generator=torch.Generator().manual_seed(settings.seed),
         output_type="latent",
-        callback_on_step_end=Steps(ctx, model, settings.steps),
+        callback_on_step_end=StepCallback(ctx, model, settings.steps),
     ).frames
     frames = _decode(ctx, pipeline, latents, settings.decode_chunk or latents.shape[1])
-    return Video(finite(frames, model.dtype), float(settings.fps))
+    return Video(check_finite(frames, model.dtype), float(settings.fps))
 
 
 def _check_size(pipeline: StableVideoDiffusionPipeline, width: int, height: int) -> None:

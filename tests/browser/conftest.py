@@ -1,4 +1,4 @@
-"""A server and a browser for each module, and for each test a page where nothing has been made yet."""
+"""A server and a browser for each module, and an empty page for each test."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ OPTIONS = (
 
 
 def _chromium() -> str | None:
-    """The Chromium to test in: the system's, or else the one that Playwright has fetched."""
+    """The Chromium to test in: the system's, or else Playwright's."""
     if found := next(filter(None, map(shutil.which, NAMES)), None):
         return found
     with sync_playwright() as playwright:
@@ -36,7 +36,7 @@ def _chromium() -> str | None:
 
 CHROMIUM = _chromium()
 NODES = Path(__file__).with_name("toy_nodes.py")
-LEFT_OUT = f"the editor was not tried in a browser: none of {', '.join(NAMES)} is installed, nor Playwright's own"
+LEFT_OUT = f"the editor was not tested in a browser: none of {', '.join(NAMES)} is installed, nor Playwright's own"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -67,7 +67,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def editor(server: Live, browser: Browser) -> Iterator[Editor]:
-    """The editor as it is after "New"; at the end nothing may have been complained about in the browser's console."""
+    """The editor after "New"; at the end, the browser's console must be empty of complaints."""
     with Editor.opened(browser, server) as editor:
         editor.new()
         yield editor
@@ -76,7 +76,7 @@ def editor(server: Live, browser: Browser) -> Iterator[Editor]:
 
 @pytest.fixture(scope="session")
 def clip() -> bytes:
-    """Twelve frames in which a square goes its way, faster and faster, as an MP4."""
+    """Twelve frames of a square that moves faster and faster, as an MP4."""
     import av
     import numpy as np
 

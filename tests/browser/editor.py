@@ -1,4 +1,4 @@
-"""The editor as people use it: with a mouse, a keyboard, and the names that are read on the screen."""
+"""The editor as people use it: with a mouse, a keyboard, and the names on the screen."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Editor:
     @classmethod
     @contextmanager
     def opened(cls, browser: Browser, server: Live, **how: Any) -> Iterator[Self]:
-        """A page of its own, with storage of its own."""
+        """A new page with its own storage."""
         settings: dict[str, Any] = {"viewport": {"width": 1440, "height": 900}, "reduced_motion": "reduce", **how}
         context = browser.new_context(**settings)
         try:
@@ -61,7 +61,7 @@ class Editor:
 
     @classmethod
     def on(cls, context: BrowserContext, server: Live) -> Self:
-        """A page in a context that may have others."""
+        """A page in a context that may have other pages."""
         editor = cls(context.new_page(), server)
         editor.page.goto(server.address)
         expect(editor.page.get_by_text("Connected")).to_be_visible()
@@ -89,11 +89,11 @@ class Editor:
         return self.canvas.get_by_role("group", name=title, exact=True)
 
     def heading(self, title: str) -> Locator:
-        """Where a card can be taken hold of."""
+        """The part of a card by which it is dragged."""
         return self.card(title).locator("header .title")
 
     def field(self, title: str, label: str) -> Locator:
-        """The field of an input, by the name that is read out."""
+        """The field of an input, by its accessible name."""
         return self.card(title).get_by_label(label, exact=True)
 
     def output(self, title: str, name: str = "out") -> Locator:
@@ -109,7 +109,7 @@ class Editor:
         return self.page.get_by_role("button", name=name, exact=True)
 
     def panel(self, name: str) -> Locator:
-        """A panel, opened if it wasn't."""
+        """A panel, opened if needed."""
         panel = self.page.get_by_role("complementary", name=name)
         if not panel.is_visible():
             self.page.get_by_role("navigation", name="Panels").get_by_role("button", name=name).click()
@@ -126,13 +126,13 @@ class Editor:
         self.page.keyboard.press(keys)
 
     def leave_fields(self) -> None:
-        """Takes the focus off a field, so that letters are shortcuts again."""
+        """Move the focus off a field, so that letters are shortcuts again."""
         self.page.evaluate("document.activeElement.blur()")
 
     def add(self, search: str, x: float, y: float) -> None:
-        """Double-click on an empty place, search, and take the first that is found."""
+        """Double-click an empty place, search, and take the first result."""
         count = self.cards.count()
-        self.until(lambda: self.page.evaluate(IS_EMPTY, [x, y]))  # a card may be about to lose a complaint
+        self.until(lambda: self.page.evaluate(IS_EMPTY, [x, y]))  # a card may be about to shrink
         self.page.mouse.dblclick(x, y)
         search_field = self.page.get_by_role("combobox", name="Add a node")
         search_field.fill(search)
@@ -160,7 +160,7 @@ class Editor:
         self.press("Enter")
 
     def choose(self, item: str) -> None:
-        """Take an item of the menu that is open."""
+        """Choose an item of the open menu."""
         self.page.get_by_role("menuitem", name=item).first.click()
 
     def menu_of(self, title: str) -> None:
@@ -180,14 +180,14 @@ class Editor:
     def drag(self, start: tuple[float, float], end: tuple[float, float], steps: int = 30) -> None:
         self.page.mouse.move(*start)
         self.page.mouse.down()
-        for step in range(1, steps + 1):  # as slowly as a hand, which the page can follow
+        for step in range(1, steps + 1):  # as slowly as a hand, so that the page can follow
             done = step / steps
             self.page.mouse.move(start[0] + (end[0] - start[0]) * done, start[1] + (end[1] - start[1]) * done)
             self.page.wait_for_timeout(8)
         self.page.mouse.up()
 
     def touch(self, *fingers: tuple[tuple[float, float], tuple[float, float]], steps: int = 20) -> None:
-        """Lay fingers down, move each from one point to another, and lift them."""
+        """Put fingers down, move each from one point to another, and lift them."""
         session = self.page.context.new_cdp_session(self.page)
 
         def send(kind: str, points: list[dict[str, float]]) -> None:
@@ -204,33 +204,33 @@ class Editor:
         session.detach()
 
     def drop(self, file: Path | bytes, name: str = "", type: str = "", on: Locator | None = None) -> None:
-        """Let a file fall on the canvas, or on something else."""
+        """Drop a file on the canvas, or on something else."""
         data = file if isinstance(file, bytes) else file.read_bytes()
         name = name or (file.name if isinstance(file, Path) else "file")
         target = (on or self.page.locator(".react-flow__pane")).element_handle()
         self.page.evaluate(DROP, [target, name, type, b64encode(data).decode()])
 
     def forgive(self, why: int | str) -> None:
-        """A request was to be refused with a status, or to fail otherwise: the browser notes that by itself."""
+        """Ignore that a request was refused with a status, or failed otherwise, which the browser logs by itself."""
         noted = f"status of {why}" if isinstance(why, int) else why
         self.complaints = [complaint for complaint in self.complaints if noted not in complaint]
 
     def until(self, what: Callable[[], Any]) -> None:
-        """Waits for something that the page comes to."""
+        """Wait until a condition is true on the page."""
         end = time.monotonic() + PATIENCE / 1000
         while not what():
             assert time.monotonic() < end, "waited in vain"
             self.page.wait_for_timeout(20)
 
     def open(self, document: dict[str, Any], name: str = "workflow.json") -> None:
-        """Open a workflow as a file that is dropped."""
+        """Open a workflow by dropping it as a file."""
         self.drop(json.dumps(document).encode(), name)
         expect(self.cards).to_have_count(len(document["graph"]))
 
     # What it comes to
 
     def document(self) -> dict[str, Any]:
-        """The workflow as it is downloaded."""
+        """The workflow, as it is downloaded."""
         panel = self.panel("Workflows")
         with self.page.expect_download() as download:
             panel.get_by_role("button", name="Download").click()
@@ -245,7 +245,7 @@ class Editor:
 
 
 def centre(locator: Locator) -> tuple[float, float]:
-    """The middle of something on the screen, once it rests there."""
+    """The middle of something on the screen, once it has stopped moving."""
     locator.element_handle().wait_for_element_state("stable")
     box = locator.bounding_box()
     assert box

@@ -1,4 +1,4 @@
-"""Everybody can use it: without a mouse, with fingers, by names that are read out, in the dark, and on a form."""
+"""Accessibility: without a mouse, by touch, with a screen reader, in the dark theme, and on a form."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PANELS = ("Workflows", "Queue", "Gallery", "Models", "Sweep")
 
 
 def faults(page: Page) -> list[str]:
-    """What axe finds serious about the page as it is now."""
+    """The serious problems that axe finds on the current page."""
     page.evaluate(AXE.read_text())
     found: list[dict[str, Any]] = page.evaluate("async () => (await axe.run()).violations")
     return [
@@ -30,7 +30,7 @@ def faults(page: Page) -> list[str]:
 
 
 def picture(editor: Editor) -> None:
-    """A picture that was made, with an input on the form."""
+    """Make a picture, with an input on the form."""
     editor.add("paint", 500, 150)
     editor.add("save image", 900, 150)
     editor.link(editor.output("Paint"), editor.input("Save image", "images"))
@@ -40,7 +40,7 @@ def picture(editor: Editor) -> None:
 
 @pytest.mark.skipif(not AXE.exists(), reason="axe is one of the packages that `make web` fetches")
 @pytest.mark.parametrize("theme", ["Light theme", "Dark theme"])
-def test_nothing_serious_stands_in_the_way(editor: Editor, theme: str) -> None:
+def test_axe_finds_nothing_serious(editor: Editor, theme: str) -> None:
     editor.until(lambda: editor.button(re.compile("[Tt]heme")).click() or editor.button(theme).is_visible())
     picture(editor)
     editor.add("text", 500, 650)
@@ -78,7 +78,7 @@ def test_the_theme_follows_the_system_until_one_is_chosen(server: Live, browser:
     with Editor.opened(browser, server, color_scheme="dark") as editor:
         ground = "getComputedStyle(document.body).backgroundColor"
         dark = editor.page.evaluate(ground)
-        editor.button("Theme of the system").click()
+        editor.button("System theme").click()
         expect(editor.button("Light theme")).to_be_visible()
         light = editor.page.evaluate(ground)
         assert light != dark
@@ -116,7 +116,7 @@ def test_two_nodes_are_added_linked_and_run_with_the_keyboard_alone(editor: Edit
 
 
 def reach(editor: Editor, name: str, key: str) -> None:
-    """Go on with a key until what is named has the focus."""
+    """Press a key until the element with a name has the focus."""
     for _ in range(60):
         editor.press(key)
         if editor.page.locator(":focus").get_attribute("aria-label") == name:
@@ -186,7 +186,7 @@ def apart(editor: Editor) -> bool:
     return bool(one and other and abs(one["y"] - other["y"]) > min(one["height"], other["height"]))
 
 
-def test_what_is_read_out_names_everything(editor: Editor) -> None:
+def test_everything_has_an_accessible_name(editor: Editor) -> None:
     picture(editor)
     expect(editor.page.get_by_role("main", name="Graph")).to_match_aria_snapshot("""
       - main "Graph":

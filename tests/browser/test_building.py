@@ -10,13 +10,13 @@ from tests.browser.editor import Editor, centre
 
 
 def pair(editor: Editor) -> None:
-    """A text that is saved."""
+    """Build a text that is saved."""
     editor.add("text", 150, 150)
     editor.add("save text", 600, 150)
     editor.link(editor.output("Text"), editor.input("Save text", "text"))
 
 
-def test_only_what_fits_is_lit_and_a_wrong_link_is_refused(editor: Editor) -> None:
+def test_only_fitting_sockets_are_lit_and_a_wrong_link_is_refused(editor: Editor) -> None:
     editor.add("empty image", 150, 150)
     editor.add("save image", 600, 150)
     editor.add("save text", 600, 500)
@@ -32,7 +32,7 @@ def test_only_what_fits_is_lit_and_a_wrong_link_is_refused(editor: Editor) -> No
     expect(editor.links).to_have_count(0)
 
 
-def test_a_link_may_not_close_a_circle(editor: Editor) -> None:
+def test_a_link_may_not_close_a_cycle(editor: Editor) -> None:
     editor.add("scale", 150, 150)
     editor.add("pick image", 600, 150)
     editor.link(editor.output("Image scale"), editor.input("Pick image", "images"))
@@ -57,7 +57,7 @@ def test_a_link_dropped_on_nothing_asks_for_a_node_that_fits(editor: Editor) -> 
     expect(editor.links).to_have_count(1)
 
 
-def test_what_was_done_is_undone_and_done_again(editor: Editor) -> None:
+def test_changes_are_undone_and_redone(editor: Editor) -> None:
     pair(editor)
     editor.leave_fields()
     editor.press("Control+z")
@@ -133,7 +133,7 @@ def test_a_node_is_renamed_and_folded(editor: Editor) -> None:
     expect(editor.field("Sky", "rows")).to_be_visible()
 
 
-def test_a_group_moves_what_is_in_it(editor: Editor) -> None:
+def test_a_group_moves_its_contents(editor: Editor) -> None:
     editor.add("text", 300, 250)
     editor.select("Text")
     editor.press("g")
@@ -162,7 +162,7 @@ def test_a_note_is_written(editor: Editor) -> None:
     assert text == "Fewer steps draw faster."
 
 
-def test_a_subgraph_is_made_entered_left_and_written_out(editor: Editor) -> None:
+def test_a_subgraph_is_made_entered_left_and_expanded(editor: Editor) -> None:
     editor.add("recite", 120, 150)
     editor.add("recite", 480, 150)
     editor.add("preview text", 850, 150)
@@ -185,11 +185,11 @@ def test_a_subgraph_is_made_entered_left_and_written_out(editor: Editor) -> None
     editor.press("e")
     expect(editor.card("Again")).to_be_visible()
     expect(editor.state("Again", "done")).to_be_visible()
-    crumbs = editor.page.get_by_role("navigation", name="Where you are")
+    crumbs = editor.page.get_by_role("navigation", name="Breadcrumbs")
     expect(crumbs.get_by_role("button", name="Speech")).to_have_attribute("aria-current", "page")
     crumbs.get_by_role("button", name="Untitled").click()
     editor.menu_of("Speech")
-    editor.choose("Write the subgraph out")
+    editor.choose("Expand the subgraph")
     expect(editor.cards).to_have_count(3)
     expect(editor.links).to_have_count(2)
 
@@ -204,7 +204,7 @@ def test_a_new_node_does_not_take_the_focus_from_a_field(editor: Editor) -> None
     expect(editor.field("Recite", "text")).to_have_value("one two")
 
 
-def test_an_empty_canvas_that_was_fitted_stays_where_it_is_when_a_node_comes(editor: Editor) -> None:
+def test_a_fitted_empty_canvas_does_not_move_when_a_node_is_added(editor: Editor) -> None:
     editor.press("f")
     editor.add("text", 150, 150)
     editor.add("save text", 600, 150)
@@ -248,7 +248,7 @@ def test_everything_is_brought_into_sight(editor: Editor) -> None:
     pair(editor)
     editor.leave_fields()
     editor.drag((700, 700), (2600, 1400))
-    expect(editor.card("Text")).to_have_count(0)  # what is out of sight isn't drawn
+    expect(editor.card("Text")).to_have_count(0)  # what is out of view isn't drawn
     editor.press("f")
     expect(editor.card("Text")).to_be_in_viewport()
     expect(editor.card("Save text")).to_be_in_viewport()
@@ -296,18 +296,18 @@ def test_a_slider_is_dragged_and_its_node_stays(editor: Editor) -> None:
     assert editor.card("Paint").bounding_box() == before
 
 
-def test_a_model_is_chosen_from_those_that_are_here(editor: Editor) -> None:
+def test_a_model_is_chosen_from_the_available_ones(editor: Editor) -> None:
     editor.add("image model", 150, 150)
     field = editor.field("Image model load", "source")
     field.fill("sprite/sdx")
     expect(field).to_have_attribute("aria-invalid", "true")
     offered = field.evaluate("field => [...field.list.options].map((option) => option.value)")
     (wanted,) = [source for source in offered if source.startswith("sprite/sdx")]
-    field.fill(wanted)  # a browser without a window has no list to choose it from
+    field.fill(wanted)  # a headless browser has no list to choose it from
     expect(field).to_have_attribute("aria-invalid", "false")
 
 
-def test_what_a_kind_is_for_is_told(editor: Editor) -> None:
+def test_a_kind_has_its_help(editor: Editor) -> None:
     editor.add("paint", 150, 150)
     editor.menu_of("Paint")
     editor.choose("About this kind")

@@ -1,4 +1,4 @@
-"""Workflows are kept, come back, and come out of files."""
+"""Workflows are saved, restored, and opened from files."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ COMFYUI = {
 
 
 def made(editor: Editor, suffix: str) -> Path:
-    """The latest file of a kind in the output folder."""
+    """The newest file of a type in the output folder."""
     found = sorted((editor.server.folder / "output").rglob(f"*{suffix}"), key=lambda path: path.stat().st_mtime)
     return found[-1]
 
@@ -94,7 +94,7 @@ def test_a_workflow_is_saved_and_an_older_version_restored(editor: Editor) -> No
     expect(editor.field("Text", "text")).to_have_value("first")
 
 
-def test_what_was_just_changed_is_saved_before_something_else_is_opened(editor: Editor) -> None:
+def test_changes_are_saved_before_something_else_is_opened(editor: Editor) -> None:
     editor.add("text", 150, 150)
     title(editor, "In a hurry")
     editor.fill("Text", "text", "hardly written")
@@ -110,7 +110,7 @@ def test_what_was_just_changed_is_saved_before_something_else_is_opened(editor: 
     expect(editor.field("Text", "text")).to_have_value("hardly written")
 
 
-def test_what_was_just_changed_is_a_version_when_an_older_one_is_restored(editor: Editor) -> None:
+def test_changes_become_a_version_when_an_older_one_is_restored(editor: Editor) -> None:
     editor.add("text", 150, 150)
     editor.fill("Text", "text", "first")
     title(editor, "Three versions")
@@ -130,14 +130,14 @@ def test_nothing_is_opened_over_changes_that_cannot_be_saved(editor: Editor) -> 
     editor.page.route("**/workflows", lambda route: route.abort())
     editor.leave_fields()
     editor.press("Alt+n")
-    expect(editor.toast).to_contain_text("Nothing else was opened, as the last changes could not be saved")
+    expect(editor.toast).to_contain_text("Nothing else was opened because the last changes could not be saved")
     expect(editor.field("Text", "text")).to_have_value("not to be lost")
-    editor.document()  # who has it as a file may leave it
+    editor.document()  # once it is downloaded, it may be left
     editor.new()
     editor.forgive("ERR_FAILED")
 
 
-def test_what_is_edited_without_a_pause_is_saved_nevertheless(editor: Editor) -> None:
+def test_edits_without_a_pause_are_saved_nevertheless(editor: Editor) -> None:
     editor.page.clock.install()
     editor.page.reload()
     expect(editor.page.get_by_text("Connected")).to_be_visible()
@@ -149,7 +149,7 @@ def test_what_is_edited_without_a_pause_is_saved_nevertheless(editor: Editor) ->
     expect(editor.page.get_by_text(re.compile(r"^Sav(ed as|ing) Untitled"))).to_be_visible()
 
 
-def test_what_was_never_changed_is_not_saved(editor: Editor) -> None:
+def test_an_unchanged_workflow_is_not_saved(editor: Editor) -> None:
     editor.drop(json.dumps({**COMFYUI, "extra": {"title": "Only looked at"}}).encode(), "looked-at.json")
     expect(editor.card("Preview image")).to_be_visible()
     editor.page.reload()
@@ -173,7 +173,7 @@ SLOW_TO_ANSWER = """() => {
 }"""
 
 
-def test_saving_again_while_it_is_saved_makes_no_second_workflow(editor: Editor) -> None:
+def test_saving_again_during_a_save_makes_no_second_workflow(editor: Editor) -> None:
     editor.add("text", 150, 150)
     title(editor, "Only one")
     editor.page.evaluate(SLOW_TO_ANSWER)
@@ -185,7 +185,7 @@ def test_saving_again_while_it_is_saved_makes_no_second_workflow(editor: Editor)
     expect(editor.panel("Workflows").get_by_role("button", name=re.compile("^Delete Only one"))).to_have_count(1)
 
 
-def test_what_two_windows_change_of_one_workflow_is_kept_apart(editor: Editor) -> None:
+def test_changes_of_a_workflow_in_two_windows_are_kept_apart(editor: Editor) -> None:
     editor.add("text", 150, 150)
     title(editor, "Shared")
     editor.press("Control+s")
@@ -197,7 +197,7 @@ def test_what_two_windows_change_of_one_workflow_is_kept_apart(editor: Editor) -
     expect(other.toast).to_contain_text("Saved as “Shared”")
     editor.fill("Text", "text", "from here")
     editor.press("Control+s")
-    expect(editor.page.get_by_text("What you have here is kept as “Shared 2”")).to_be_visible()
+    expect(editor.page.get_by_text("Your version is saved as “Shared 2”")).to_be_visible()
     panel = editor.panel("Workflows")
     for name, text in (("Shared 2", "from here"), ("Shared(?! 2)", "from there")):
         panel.get_by_role("button", name=re.compile(f"^Shared {name}")).click()
@@ -205,7 +205,7 @@ def test_what_two_windows_change_of_one_workflow_is_kept_apart(editor: Editor) -
     editor.forgive(409)
 
 
-def test_a_workflow_is_deleted_once_it_is_said_twice(editor: Editor) -> None:
+def test_a_workflow_is_deleted_after_confirmation(editor: Editor) -> None:
     editor.add("text", 150, 150)
     title(editor, "To be deleted")
     editor.press("Control+s")
@@ -215,7 +215,7 @@ def test_a_workflow_is_deleted_once_it_is_said_twice(editor: Editor) -> None:
     expect(panel.get_by_role("button", name="Delete To be deleted")).to_have_count(0)
 
 
-def test_what_is_new_is_saved_by_itself_and_is_there_after_reloading(editor: Editor) -> None:
+def test_a_new_workflow_is_saved_automatically_and_survives_reloading(editor: Editor) -> None:
     editor.add("text", 150, 150)
     editor.fill("Text", "text", "a draft")
     expect(editor.page.get_by_text(re.compile(r"^Saved as Untitled"))).to_be_visible()
@@ -281,11 +281,11 @@ WINDING = ui(
     links=LINKS,
     definitions={"subgraphs": [HALF]},
 )
-"""A picture whose width a primitive gives goes through a reroute into a subgraph."""
+"""A picture, with its width from a primitive, goes through a reroute into a subgraph."""
 
 
 @pytest.mark.parametrize("workflow", [WINDING, {**WINDING, "version": 1, "links": LINKS}], ids=["0.4", "1.0"])
-def test_what_comfyui_has_beside_nodes_is_imported(editor: Editor, workflow: dict[str, Any]) -> None:
+def test_primitives_reroutes_and_subgraphs_of_comfyui_are_imported(editor: Editor, workflow: dict[str, Any]) -> None:
     editor.drop(json.dumps(workflow).encode(), "winding.json")
     expect(editor.cards).to_have_count(3)
     expect(editor.links).to_have_count(2)
@@ -305,7 +305,7 @@ API = {
 }
 
 
-def test_a_workflow_in_comfyuis_api_form_is_imported(editor: Editor) -> None:
+def test_a_workflow_in_the_api_format_is_imported(editor: Editor) -> None:
     editor.drop(json.dumps(API).encode(), "api.json")
     expect(editor.cards).to_have_count(2)
     expect(editor.links).to_have_count(1)
@@ -326,16 +326,16 @@ def test_a_picture_that_comfyui_wrote_opens_its_workflow(
 def test_any_other_picture_becomes_a_node_that_loads_it(editor: Editor) -> None:
     editor.drop(png((20, 10), "blue"), "sea.png", "image/png")
     expect(editor.field("Load image", "image")).to_have_value("sea.png")
-    editor.forgive(400)  # the picture was asked for a workflow first
+    editor.forgive(400)  # the editor looked for a workflow in the picture first
 
 
-def test_what_is_no_workflow_is_told_to_be_none(editor: Editor) -> None:
+def test_a_file_that_is_no_workflow_is_refused(editor: Editor) -> None:
     editor.drop(b"{", "broken.json")
     expect(editor.page.locator(".toasts .bad")).to_be_visible()
     editor.forgive(400)
 
 
-def test_a_file_that_cannot_be_read_for_now_is_told(editor: Editor) -> None:
+def test_a_file_that_cannot_be_read_now_is_reported(editor: Editor) -> None:
     editor.page.route("**/convert", lambda route: route.abort())
     editor.drop(png((20, 10), "blue"), "sea.png", "image/png")
     expect(editor.page.locator(".toasts .bad")).to_be_visible()

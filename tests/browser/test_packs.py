@@ -1,4 +1,4 @@
-"""Kinds that packs bring, packs that could not be loaded, and what is deprecated."""
+"""Kinds from packs, packs that could not be loaded, and deprecated kinds."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def editor(server: Live, browser: Browser) -> Iterator[Editor]:
         context.close()
 
 
-def test_the_search_names_packs_and_puts_what_is_deprecated_last(editor: Editor) -> None:
+def test_the_search_names_packs_and_lists_deprecated_kinds_last(editor: Editor) -> None:
     editor.press("/")
     kinds = editor.page.get_by_role("listbox", name="Kinds of node").get_by_role("option")
     expect(kinds.last).to_contain_text("Recite")
@@ -56,7 +56,7 @@ def test_the_search_names_packs_and_puts_what_is_deprecated_last(editor: Editor)
     expect(kinds).to_contain_text("Paint")
 
 
-def test_a_pack_that_could_not_be_loaded_is_told_where_its_kinds_are_missed(editor: Editor) -> None:
+def test_a_pack_that_could_not_be_loaded_is_named_where_its_kinds_are_missing(editor: Editor) -> None:
     editor.press("/")
     failed = editor.page.get_by_role("region", name="Packs that could not be loaded")
     expect(failed).to_contain_text(TOLD)
@@ -65,11 +65,11 @@ def test_a_pack_that_could_not_be_loaded_is_told_where_its_kinds_are_missed(edit
     expect(search).to_have_accessible_description(TOLD)
     editor.press("Escape")
     editor.open({"kinograph": 1, "graph": {"1": {"class_type": "Fog", "inputs": {}}}})
-    expect(editor.card("Fog")).to_contain_text("There is no kind “Fog” here.")
+    expect(editor.card("Fog")).to_contain_text("The kind “Fog” is not available.")
     expect(editor.card("Fog")).to_contain_text("kinograph-fog")
 
 
-def test_a_card_says_which_pack_it_is_of_and_what_to_use_instead(editor: Editor) -> None:
+def test_a_card_names_its_pack_and_what_to_use_instead(editor: Editor) -> None:
     editor.add("paint", 150, 150)
     editor.add("recite", 600, 150)
     paint, recite = editor.card("Paint"), editor.card("Recite")
@@ -86,7 +86,7 @@ def test_a_card_says_which_pack_it_is_of_and_what_to_use_instead(editor: Editor)
 
 @pytest.mark.skipif(not AXE.exists(), reason="axe is one of the packages that `make web` fetches")
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_marks_stand_in_nobodys_way(editor: Editor, scheme: Any) -> None:
+def test_marks_are_accessible(editor: Editor, scheme: Any) -> None:
     editor.page.emulate_media(color_scheme=scheme)
     editor.add("paint", 150, 150)
     editor.add("recite", 600, 150)

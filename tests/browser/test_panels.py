@@ -19,7 +19,7 @@ SOURCE = "pypi:toy-models==1.0/toy/model.safetensors"
 
 
 def waiting(editor: Editor, title: str, steps: int = 1) -> None:
-    """A job that takes so many steps, under a title."""
+    """Submit a job with a number of steps, under a title."""
     editor.new()
     editor.add("wait", 500, 150)
     editor.add("save text", 900, 150)
@@ -51,7 +51,7 @@ def test_jobs_are_paused_put_in_order_cancelled_and_run_again(editor: Editor) ->
     panel.get_by_role("button", name="Cancel One").click()
     expect(pending.locator("b")).to_have_text(["Two", "Three"])
     panel.get_by_role("button", name="Resume the queue").click()
-    expect(panel.get_by_text("Nothing waits.")).to_be_visible()
+    expect(panel.get_by_text("Nothing is waiting.")).to_be_visible()
     past = panel.get_by_role("listitem").filter(has_text="Done")
     expect(past).to_have_count(2)
     panel.get_by_role("button", name="Run One again").click()
@@ -70,10 +70,10 @@ def test_a_job_is_dragged_before_another(editor: Editor) -> None:
     jobs.nth(2).drag_to(jobs.nth(0))
     expect(jobs.locator("b")).to_have_text(["Third", "First", "Second"])
     panel.get_by_role("button", name="Resume the queue").click()
-    expect(panel.get_by_text("Nothing waits.")).to_be_visible()
+    expect(panel.get_by_text("Nothing is waiting.")).to_be_visible()
 
 
-def test_what_was_made_is_found_in_the_gallery_and_opens_its_workflow(editor: Editor) -> None:
+def test_a_saved_file_is_found_in_the_gallery_and_opens_its_workflow(editor: Editor) -> None:
     editor.add("empty image", 500, 150)
     editor.add("save image", 900, 150)
     editor.link(editor.output("Empty image"), editor.input("Save image", "images"))
@@ -84,16 +84,16 @@ def test_what_was_made_is_found_in_the_gallery_and_opens_its_workflow(editor: Ed
     editor.ended()
     panel = editor.panel("Gallery")
     files = panel.locator(".gallery > li")
-    panel.get_by_role("searchbox", name="Search what was made").fill("lighthouse")
+    panel.get_by_role("searchbox", name="Search the gallery").fill("lighthouse")
     expect(files).to_have_count(1)
-    panel.get_by_role("button", name="See lighthouse_00001.png large").click()
+    panel.get_by_role("button", name="Enlarge lighthouse_00001.png").click()
     large = editor.page.get_by_role("dialog").get_by_role("img")
     expect(large).to_be_visible()
     editor.press("Escape")
     files.hover()
     panel.get_by_role("button", name="Open the workflow of lighthouse_00001.png").click()
     expect(editor.card("Empty image")).to_be_visible()
-    panel.get_by_role("searchbox", name="Search what was made").fill("")
+    panel.get_by_role("searchbox", name="Search the gallery").fill("")
     panel.get_by_role("button", name="Texts").click()
     expect(files).not_to_have_count(0)
     expect(panel.get_by_text("lighthouse_00001.png")).to_have_count(0)
@@ -111,7 +111,7 @@ def beside_an_index(index: Index, tmp_path: Path) -> Iterator[Live]:
         yield server
 
 
-def test_a_model_that_is_not_here_is_fetched(beside_an_index: Live, index: Index, browser: Browser) -> None:
+def test_a_missing_model_is_fetched(beside_an_index: Live, index: Index, browser: Browser) -> None:
     with Editor.opened(browser, beside_an_index) as editor:
         editor.new()
         editor.add("LoRA load", 500, 150)
@@ -126,5 +126,5 @@ def test_a_model_that_is_not_here_is_fetched(beside_an_index: Live, index: Index
         expect(needed.get_by_role("progressbar")).to_have_count(0)
         index.stalls = False
         needed.get_by_role("button", name="Fetch").click()
-        expect(needed.get_by_text("here", exact=True)).to_be_visible()
+        expect(needed.get_by_text("available", exact=True)).to_be_visible()
         assert editor.complaints == []

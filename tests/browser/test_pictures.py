@@ -1,6 +1,6 @@
-"""The pictures of the editor that the docs show: each is of a real run, which shows what it should.
+"""The docs' pictures of the editor: each is of a real run, and is checked for what it should show.
 
-`KINOGRAPH_PICTURES=docs pytest tests/browser/test_pictures.py` makes those in the docs anew, in some minutes.
+`KINOGRAPH_PICTURES=docs pytest tests/browser/test_pictures.py` regenerates those in the docs, in a few minutes.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ ROOT = Path(__file__).parents[2]
 WIDTH, HEIGHT = 1440, 900
 MOST_BYTES = 400_000
 MOST_GROUND = 0.7
-"""How much of a picture may have one colour; of a page where nothing is, more has."""
+"""The share of a picture that may have one colour; an empty page exceeds it."""
 LONG = 5 * PATIENCE
 
 Keep = Callable[[str], None]
-"""Keeps what is seen as the picture of that name."""
+"""Saves the current view as the picture with a name."""
 
 
 def template(editor: Editor, title: str) -> None:
@@ -47,7 +47,7 @@ def theme(editor: Editor, name: str) -> None:
 
 
 def hidden(editor: Editor) -> list[str]:
-    """The cards whose headings, or what they made, lie under others."""
+    """The cards whose headings or results are covered by others."""
     return [
         card.get_attribute("aria-label") or ""
         for card in editor.cards.all()
@@ -62,7 +62,7 @@ IS_ON_TOP = """part => {
 
 
 def graph(editor: Editor, keep: Keep) -> None:
-    """The main workflow, which is open at first, with what it made."""
+    """The main workflow, which is open at first, with its results."""
     editor.run()
     editor.ended(within=LONG)
     editor.leave_fields()
@@ -107,7 +107,7 @@ def sweep(editor: Editor, keep: Keep) -> None:
     panel.get_by_label("Values of axis Y").fill("1, 2, 3")
     panel.get_by_role("button", name="Run 9 combinations").click()
     editor.ended(within=LONG)
-    expect(panel.get_by_role("region", name="The grid").get_by_role("img").first).to_be_visible()
+    expect(panel.get_by_role("region", name="Grid").get_by_role("img").first).to_be_visible()
     editor.leave_fields()
     editor.press("f")
     keep("editor_sweep")
@@ -118,12 +118,12 @@ PICTURES: dict[Callable[[Editor, Keep], None], tuple[str, ...]] = {
     queue: ("editor_queue",),
     sweep: ("editor_sweep",),
 }
-"""What each of them keeps; the docs show all of these."""
+"""The pictures that each of them saves; the docs show all of these."""
 
 
 @pytest.fixture
 def real(browser: Browser, tmp_path: Path) -> Iterator[Editor]:
-    """An editor on a server that has the models of this machine, but nothing that was kept from before."""
+    """An editor on a server with the models of this machine, but an empty cache."""
     apart = ("--data", str(tmp_path / "data"), "--cache-dir", str(tmp_path / "cache"))
     with (
         live(tmp_path / "server", *apart, env={"KINOGRAPH_HOME": str(home())}) as server,
@@ -134,7 +134,7 @@ def real(browser: Browser, tmp_path: Path) -> Iterator[Editor]:
 
 
 def save(editor: Editor, path: Path) -> None:
-    """Write what is seen to a PNG file, with fewer colours if it is large."""
+    """Write the current view to a PNG file, with fewer colours if it is large."""
     editor.page.mouse.move(WIDTH - 140, HEIGHT - 30)
     expect(editor.page.locator(".toasts p")).to_have_count(0)
     editor.page.evaluate("Promise.all([...document.images].map((image) => image.decode().catch(() => {})))")

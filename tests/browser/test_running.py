@@ -1,4 +1,4 @@
-"""Running: a picture and a video made from an empty page, and all that is told meanwhile."""
+"""Running: a picture and a video made from an empty page, and what the editor shows meanwhile."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.text.conftest import babbler
 
 
 def painting(editor: Editor, rows: int = 4) -> None:
-    """A picture that is painted and saved."""
+    """Build a picture that is painted and saved."""
     editor.add("paint", 250, 150)
     editor.add("save image", 700, 150)
     editor.link(editor.output("Paint"), editor.input("Save image", "images"))
@@ -81,8 +81,8 @@ def test_the_main_workflow_is_built_by_hand_and_its_video_plays(server: Live, br
         for _ in range(3):
             editor.press("-")
         build(editor, graph, kinds)
-        assert told(editor.document(), kinds) == told(graph, kinds)
-        babbler(server.folder / "models/babbler")  # a model that is here at once, and can't keep to a vocabulary
+        assert normalised(editor.document(), kinds) == normalised(graph, kinds)
+        babbler(server.folder / "models/babbler")  # a model that needs no download, but can't keep to a vocabulary
         editor.fill("Language model", "source", "babbler")
         editor.input("Write the prompt", "vocabulary").click(button="right")
         editor.choose("Unlink")
@@ -107,7 +107,7 @@ SMALL = (
 
 
 def build(editor: Editor, document: dict[str, Any], kinds: dict[str, Any]) -> None:
-    """Add, name, link and fill in each node where the document has it, seen from twice as far."""
+    """Add, name, link and fill in each node at its position in the document, zoomed out by two."""
     titles = {node: entry["_meta"]["title"] for node, entry in document["graph"].items()}
     for node, entry in document["graph"].items():
         place, title = document["layout"]["nodes"][node], titles[node]
@@ -128,8 +128,8 @@ def slot(document: dict[str, Any], link: list[Any], kinds: dict[str, Any]) -> st
     return output if isinstance(output, str) else str(outputs[output]["name"])
 
 
-def told(document: dict[str, Any], kinds: dict[str, Any]) -> dict[str, Any]:
-    """What a graph says, whatever its nodes are called and its defaults left out."""
+def normalised(document: dict[str, Any], kinds: dict[str, Any]) -> dict[str, Any]:
+    """A graph in a form that ignores ids, and inputs that have their default."""
     graph = document["graph"]
 
     def title(entry: dict[str, Any]) -> str:
@@ -156,7 +156,7 @@ PLAYS = """video => new Promise((resolve) => {
 })"""
 
 
-def test_how_far_a_node_is_is_seen_on_it(editor: Editor) -> None:
+def test_a_node_shows_its_progress(editor: Editor) -> None:
     painting(editor, rows=60)
     editor.run()
     bar = editor.page.get_by_role("progressbar", name="Progress of Paint")
@@ -167,7 +167,7 @@ def test_how_far_a_node_is_is_seen_on_it(editor: Editor) -> None:
     expect(editor.state("Paint", r"done [\d.]+ s")).to_be_visible()
 
 
-def test_what_is_known_from_before_is_marked_as_such(editor: Editor) -> None:
+def test_cached_results_are_marked(editor: Editor) -> None:
     painting(editor, rows=5)
     editor.run()
     editor.ended()
@@ -177,7 +177,7 @@ def test_what_is_known_from_before_is_marked_as_such(editor: Editor) -> None:
     expect(editor.page.locator(".statusbar")).to_contain_text("1 from the cache")
 
 
-def test_a_failure_is_told_on_its_node_and_its_input(editor: Editor) -> None:
+def test_a_failure_is_shown_at_its_node_and_input(editor: Editor) -> None:
     editor.add("refuse", 150, 150)
     editor.add("digits", 520, 150)
     editor.add("save text", 880, 150)
@@ -189,14 +189,14 @@ def test_a_failure_is_told_on_its_node_and_its_input(editor: Editor) -> None:
     expect(editor.card("Refuse").get_by_role("alert")).to_contain_text("is too large")
     expect(editor.card("Refuse").get_by_role("alert")).to_contain_text("choose one up to 3")
     expect(editor.field("Refuse", "number")).to_have_attribute("aria-invalid", "true")
-    expect(editor.card("Save text")).to_contain_text("Skipped, as Refuse failed")
+    expect(editor.card("Save text")).to_contain_text("Skipped because Refuse failed")
     editor.fill("Refuse", "number", 2)
     editor.run()
     editor.ended()
     expect(editor.card("Refuse").get_by_role("alert")).to_have_count(0)
 
 
-def test_a_wrong_value_is_told_on_its_input_before_it_runs(editor: Editor) -> None:
+def test_an_invalid_value_is_shown_at_its_input_before_the_run(editor: Editor) -> None:
     editor.add("paint", 250, 150)
     editor.fill("Paint", "rows", 9999)
     expect(editor.field("Paint", "rows")).to_have_attribute("aria-invalid", "true")
@@ -215,7 +215,7 @@ def test_a_problem_leads_from_the_form_to_its_node(editor: Editor) -> None:
     expect(editor.page.locator(":focus")).to_have_attribute("aria-label", "Paint")
 
 
-def test_a_text_is_seen_while_it_is_written(editor: Editor) -> None:
+def test_a_text_is_shown_while_it_is_written(editor: Editor) -> None:
     editor.add("recite", 250, 150)
     editor.add("save text", 700, 150)
     editor.link(editor.output("Recite"), editor.input("Save text", "text"))
@@ -229,7 +229,7 @@ def test_a_text_is_seen_while_it_is_written(editor: Editor) -> None:
     expect(editor.card("Save text").locator(".results")).to_contain_text(words)
 
 
-def test_a_table_is_seen_with_how_its_numbers_are_spread(editor: Editor, clip: bytes) -> None:
+def test_a_table_is_shown_with_the_distribution_of_its_numbers(editor: Editor, clip: bytes) -> None:
     editor.add("load video", 150, 150)
     editor.add("frame filter", 480, 120)
     editor.add("preview table", 850, 150)
@@ -244,17 +244,17 @@ def test_a_table_is_seen_with_how_its_numbers_are_spread(editor: Editor, clip: b
     editor.ended()
     results = editor.card("Preview table").locator(".results")
     expect(results.get_by_role("row")).to_have_count(13)
-    expect(results.get_by_role("img", name=re.compile("^How .* is spread"))).not_to_have_count(0)
+    expect(results.get_by_role("img", name=re.compile("^Distribution of"))).not_to_have_count(0)
 
 
-def test_one_node_alone_is_run(editor: Editor) -> None:
+def test_a_single_node_is_run(editor: Editor) -> None:
     painting(editor)
     editor.add("recite", 250, 600)
     editor.fill("Recite", "text", "hello")
     editor.add("preview text", 700, 600)
     editor.link(editor.output("Recite"), editor.input("Preview text", "text"))
     editor.menu_of("Preview text")
-    editor.choose("Run only this")
+    editor.choose("Run only this node")
     editor.ended()
     expect(editor.card("Preview text")).to_contain_text("hello")
     expect(editor.card("Save image").locator(".state")).to_have_count(0)
@@ -282,13 +282,13 @@ def test_values_are_compared_in_a_grid(editor: Editor) -> None:
     panel.get_by_label("Values of axis Y").fill("2, 3")
     panel.get_by_role("button", name="Run 4 combinations").click()
     editor.ended()
-    grid = panel.get_by_role("region", name="The grid")
+    grid = panel.get_by_role("region", name="Grid")
     expect(grid.get_by_role("img", name=re.compile("png$"))).to_be_visible()
     expect(grid.get_by_role("row")).to_have_count(5)
     expect(editor.card("Save image").get_by_role("img", name=re.compile("png$"))).to_have_count(4)
 
 
-def test_a_run_is_shown_again_when_the_page_is_loaded_anew(editor: Editor) -> None:
+def test_a_run_is_shown_again_after_reloading(editor: Editor) -> None:
     painting(editor)
     editor.run()
     editor.ended()
@@ -298,7 +298,7 @@ def test_a_run_is_shown_again_when_the_page_is_loaded_anew(editor: Editor) -> No
     editor.ended()
 
 
-def test_a_run_that_goes_on_is_followed_when_the_page_is_loaded_anew(editor: Editor) -> None:
+def test_a_run_in_progress_is_followed_after_reloading(editor: Editor) -> None:
     painting(editor, rows=100)
     editor.run()
     expect(editor.state("Paint", "running")).to_be_visible()

@@ -1,4 +1,4 @@
-"""The server goes away and comes back, and may ask who is there."""
+"""The server goes away and comes back, and may require a token."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def free_port() -> int:
         return port
 
 
-def test_work_goes_on_after_the_server_was_away(browser: Browser, tmp_path: Path) -> None:
+def test_work_continues_after_the_server_was_away(browser: Browser, tmp_path: Path) -> None:
     with (
         live(tmp_path, "--nodes", str(NODES), "--port", str(free_port())) as server,
         Editor.opened(browser, server) as editor,
@@ -41,7 +41,7 @@ def test_work_goes_on_after_the_server_was_away(browser: Browser, tmp_path: Path
         assert editor.complaints == []
 
 
-def test_who_comes_without_the_token_is_told_and_who_has_it_stays(browser: Browser, tmp_path: Path) -> None:
+def test_a_token_is_required_once(browser: Browser, tmp_path: Path) -> None:
     with live(tmp_path, "--token", "open sesame") as server:
         page = browser.new_page()
         for address in (f"http://{server.host}/", f"http://{server.host}/?token=wrong"):

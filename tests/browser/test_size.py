@@ -1,4 +1,4 @@
-"""The editor is small, and holds large graphs."""
+"""The editor is small, and copes with large graphs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MOST_BYTES = 400_000
 
 
 def many(count: int) -> dict[str, Any]:
-    """A document of so many nodes, in chains of ten."""
+    """A document with a number of nodes, in chains of ten."""
     graph = {
         f"n{at}": {"class_type": "ImageScale", "inputs": {"image": [f"n{at - 1}", 0]} if at % 10 else {}}
         for at in range(count)
@@ -38,12 +38,12 @@ def test_the_first_load_is_small(server: Live, browser: Browser) -> None:
 
 
 def lines(editor: Editor) -> int:
-    """How many links are drawn where all of them are one picture."""
+    """The number of links drawn when all of them are one picture."""
     return sum((path.get_attribute("d") or "").count("M") for path in editor.page.locator(".remote-links path").all())
 
 
-def test_links_are_drawn_from_however_far_they_are_seen(editor: Editor) -> None:
-    editor.open(many(20))  # so wide that cards are boxes with titles
+def test_links_are_drawn_at_every_zoom(editor: Editor) -> None:
+    editor.open(many(20))  # so wide that cards are drawn as boxes with titles
     expect(editor.links).to_have_count(18)
     for _ in range(3):
         editor.press("-")
@@ -61,7 +61,7 @@ def test_links_are_drawn_from_however_far_they_are_seen(editor: Editor) -> None:
 def test_two_thousand_nodes_are_opened_and_moved(server: Live, browser: Browser) -> None:
     with Editor.opened(browser, server) as editor:
         editor.drop(json.dumps(many(2000)).encode(), "many.json")
-        editor.until(lambda: editor.cards.count() > 1500)  # all are in sight, as plain boxes
+        editor.until(lambda: editor.cards.count() > 1500)  # all are visible, as plain boxes
         assert editor.cards.first.inner_text() == ""
         editor.until(lambda: lines(editor) == 1800)
         before = editor.cards.first.bounding_box()
@@ -69,7 +69,7 @@ def test_two_thousand_nodes_are_opened_and_moved(server: Live, browser: Browser)
         editor.until(lambda: editor.cards.first.bounding_box() != before)
         for _ in range(10):
             editor.press("+")
-        editor.until(lambda: 0 < editor.cards.count() < 60)  # what is out of sight isn't drawn
+        editor.until(lambda: 0 < editor.cards.count() < 60)  # what is out of view isn't drawn
         expect(editor.cards.first).to_contain_text("Image scale")
         expect(editor.output("Image scale").first).to_be_visible()
         expect(editor.links).not_to_have_count(0)

@@ -28,7 +28,7 @@ KEEP = ("Keep", {"text": ["say", 0]})
             ["input marks: ", "less than or equal to 9, not 10"],
         ),
         ({"say": ("Shout", {"text": "a", "manner": "lower"}), "keep": KEEP}, ["input manner: ", "'upper' or 'title'"]),
-        ({"keep": KEEP}, ["node keep, input text: ", "say", "isn't there"]),
+        ({"keep": KEEP}, ["node keep, input text: ", "say", "doesn't exist"]),
         ({"say": ("Shout", {"text": "a"}), "keep": ("Keep", {"text": ["say", 1]})}, ["has no output 1"]),
         (
             {"n": ("Shout", {"text": "a"}), "keep": ("KeepNumber", {"number": ["n", 0]})},

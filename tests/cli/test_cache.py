@@ -52,8 +52,8 @@ def test_a_run_keeps_no_more_than_it_may(kinograph: Command, snail: str) -> None
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (("--trim", "much"), "--trim much: that is no size (such as 20GB, 500MB or 2GiB)"),
-        (("--trim", "-1"), "--trim -1: that is no size (such as 20GB, 500MB or 2GiB)"),
+        (("--trim", "much"), "--trim much: not a size (write it like 20GB, 500MB or 2GiB)"),
+        (("--trim", "-1"), "--trim -1: not a size (write it like 20GB, 500MB or 2GiB)"),
         (("--trim", "1GB", "--clear"), "--trim and --clear exclude each other"),
     ],
 )
@@ -66,5 +66,5 @@ def test_a_run_refuses_sizes_that_are_none(kinograph: Command, snail: str) -> No
     result = kinograph("run", snail, "--cache-host", "lots")
     assert (result.exit_code, result.stderr) == (
         2,
-        "error: --cache-host lots: that is no size (such as 20GB, 500MB or 2GiB)\n",
+        "error: --cache-host lots: not a size (write it like 20GB, 500MB or 2GiB)\n",
     )

@@ -74,7 +74,7 @@ def test_models_tells_what_a_workflow_needs_and_fetches_it(kinograph: Command, i
     file = write("weigh.json", {"weigh": ("Weigh", {"model": SOURCE})})
 
     before = kinograph("models", file)
-    assert (before.exit_code, before.stdout) == (4, f"{SOURCE}\tnot here\n")
+    assert (before.exit_code, before.stdout) == (4, f"{SOURCE}\tnot on this machine\n")
     fetched = kinograph("models", file, "--fetch", "--json")
 
     assert fetched.exit_code == 0

@@ -54,7 +54,7 @@ def test_a_second_ctrl_c_ends_the_process_at_once() -> None:
         wait_for(process, "node_text", "deaf")
         process.send_signal(signal.SIGINT)
         assert process.stderr is not None
-        while "once more" not in process.stderr.readline():
+        while "again" not in process.stderr.readline():
             assert process.poll() is None
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=10)

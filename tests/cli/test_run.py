@@ -215,7 +215,7 @@ def test_a_saved_picture_can_be_run_again_from_where_it_lies(kinograph: Command,
     ("args", "code", "message"),
     [
         (["--device", "gpu"], 2, "no device is called 'gpu'"),
-        (["--device", "cuda:99"], 2, "torch finds no cuda:99 here"),
+        (["--device", "cuda:99"], 2, "torch finds no cuda:99 on this machine"),
         (["--out", "snail.json"], 2, "--out snail.json is not a folder"),
         (["--cache-dir", "snail.json"], 2, "results can't be kept in snail.json"),
         (["--no-cache", "--cache-dir", "held"], 2, "exclude each other"),

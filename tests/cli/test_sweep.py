@@ -122,8 +122,8 @@ def test_files_are_sought_where_people_are_only_if_they_are_named_on_the_command
     [
         (("theme",), 2, "--axis theme: there are no values (write --axis node.input=a,b,c)"),
         (("theme=",), 2, "--axis theme=: there are no values (write --axis node.input=a,b,c)"),
-        (("theme=a,b,a",), 2, "--axis theme=a,b,a: a is there twice"),
-        (("theme=a", "theme=b"), 2, "--axis theme is there twice (give all of its values at once)"),
+        (("theme=a,b,a",), 2, "--axis theme=a,b,a: a is given twice"),
+        (("theme=a", "theme=b"), 2, "--axis theme is given twice (give all of its values at once)"),
         (("themes=a,b",), 2, "--axis themes: the workflow has no such input (did you mean 'theme'?)"),
         (("say.marks=1,99",), 3, "node say, input marks: should be less than or equal to 9, not 99"),
     ],

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
-import sys
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-import engine.client
 from tests.server.live import Live
 
 DOCS = Path(__file__).parents[2] / "docs" / "server.md"
@@ -21,8 +18,6 @@ def test_the_example_runs(
 ) -> None:
     (example,) = re.findall(r"## From Python\n\n```python\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
     assert "http://127.0.0.1:8188" in example
-    if importlib.util.find_spec("kinograph") is None:
-        monkeypatch.setitem(sys.modules, "kinograph", engine.client)
     monkeypatch.chdir(picture.parent)
     exec(example.replace("http://127.0.0.1:8188", server.address), {})
     *events, ended, path = capsys.readouterr().out.splitlines()

@@ -113,7 +113,7 @@ def test_a_job_that_runs_can_be_cancelled(client: Client) -> None:
             break
     with pytest.raises(Cancelled):
         job.wait(30)
-    with pytest.raises(UsageError, match="neither waits nor runs"):
+    with pytest.raises(UsageError, match="is neither pending nor running"):
         job.cancel()
 
 
@@ -129,7 +129,7 @@ def test_a_job_that_waits_can_be_cancelled_and_tried_again(client: Client) -> No
     client.resume()
     assert kinds(list(job.events())) == RUN
     assert job.wait().files[0].read() == b"tried again"
-    with pytest.raises(UsageError, match="neither failed nor was cancelled"):
+    with pytest.raises(UsageError, match="has neither failed nor been cancelled"):
         job.retry()
 
 
@@ -144,7 +144,7 @@ def test_jobs_that_wait_have_an_order(client: Client) -> None:
     jobs = [urgent, front, third, second, first]
     assert [status.id for status in queue.pending] == [job.id for job in jobs]
     assert [job.number for job in (first, second, third)] == sorted(job.number for job in (first, second, third))
-    with pytest.raises(UsageError, match="say either 'before' which job, or 'to' which end"):
+    with pytest.raises(UsageError, match="a job is moved either 'before' another job or 'to' an end"):
         first.move()
     for job in jobs:
         job.cancel()

@@ -26,7 +26,7 @@ from engine.events import NodeFailed, NodeSaved
 from engine.graph.check import check
 from engine.node import Context
 from engine.run.execute import Execution
-from engine.run.saving import Outputs
+from engine.run.saving import OutputFolder
 from engine.store.cache import Cache
 from engine.store.disk import Disk
 from nodes import registry
@@ -326,7 +326,7 @@ def test_a_clip_that_can_not_be_cut_is_left_out(raw: Path, tmp_path: Path, caplo
     execution, _ = run(raw, cache, tmp_path / "out", layout="none")
     write(raw / "more" / "again.mp4", sprites(2, 0.5))
     folder = SaveDataset(clips=execution.results["curate"][0]).run(Context())
-    (saved,) = Outputs(tmp_path / "saved", Workflow.read({"graph": {}})).write(folder)
+    (saved,) = OutputFolder(tmp_path / "saved", Workflow.read({"graph": {}})).write(folder)
     manifest = pq.read_table(saved / "manifest.parquet").to_pylist()
     assert [row["video"] for row in manifest] == ["shots.mp4", "shots.mp4"]
     assert "again.mp4 is left out" in caplog.text
@@ -380,7 +380,7 @@ def test_key_frames_further_apart_than_the_longest_clip_lose_nothing(tmp_path: P
 
 
 def test_a_folder_without_videos_is_reported_before_the_run(tmp_path: Path) -> None:
-    with pytest.raises(MissingError, match="nothing like"):
+    with pytest.raises(MissingError, match="no files like"):
         check(prepare(workflow(tmp_path), registry()))
 
 

@@ -20,6 +20,10 @@ LAYERS = {
     ),
     "engine/packs": ("offers", "annotations", "description", "describe", "asking", "kept", "standin", "gathering"),
     "engine/server": ("http", "files", "jobs", "comfyui", "own", "live", "app", "serving"),
+    "kinograph": (
+        *("handles", "display", "documents", "wanted", "interrupts", "results", "running", "progress", "session"),
+        *("calls", "kinds", "graph", "stubs", "__main__"),
+    ),
     "nodes": ("inputs", "loading", "diffusion", "flow", "image", "files", "text", "lora", "video", "dataset"),
     "nodes/dataset": (
         *("extra", "sources", "presets", "table", "weights", "scan", "describe", "filter", "save"),
@@ -83,6 +87,11 @@ def test_the_engine_runs_without_the_nodes(path: Path) -> None:
     assert "nodes" not in known or layer(path, "engine") in KNOW_NODES, f"{name(path)} imports nodes"
 
 
+@pytest.mark.parametrize("path", [*modules("engine"), *modules("nodes")], ids=name)
+def test_nothing_below_knows_the_package_that_people_import(path: Path) -> None:
+    assert "kinograph" not in {imported[0] for imported in imports(path)}, f"{name(path)} imports kinograph"
+
+
 @pytest.mark.parametrize("path", modules("nodes"), ids=name)
 def test_nodes_know_little_of_the_engine(path: Path) -> None:
     allowed = FOR_NODES | ({"packs"} if path == ROOT / "nodes" / "__init__.py" else set())
@@ -96,10 +105,9 @@ def test_the_client_knows_little_of_the_engine(path: Path) -> None:
         assert top != "engine" or rest[0] in FOR_CLIENT, f"{name(path)} imports engine.{rest[0]}"
 
 
-def test_importing_the_engine_and_the_nodes_imports_nothing_heavy() -> None:
-    engine = [
-        ".".join(path.relative_to(ROOT).with_suffix("").parts) for path in modules("engine") if path.stem != "__main__"
-    ]
+def test_importing_all_but_what_runs_imports_nothing_heavy() -> None:
+    paths = [path for path in (*modules("engine"), *modules("kinograph")) if path.stem != "__main__"]
+    engine = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in paths]
     nodes = ["nodes", *(f"nodes.{path.parent.name}.nodes" for path in (ROOT / "nodes").glob("*/nodes.py"))]
     names = [name.removesuffix(".__init__") for name in engine + nodes]
     code = f"import importlib, json, sys; [*map(importlib.import_module, {names})]; print(json.dumps([*sys.modules]))"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.store.cache import OVERHEAD, Cache, Entry, Memory
+from engine.store.cache import OVERHEAD, Cache, Entry, MemoryTier
 from engine.store.disk import Disk
 from engine.store.encoding import save
 
@@ -23,13 +23,13 @@ def entry(nbytes: int = 100, seconds: float = 1.0) -> Entry:
     return Entry(("x",), nbytes, seconds, seconds)
 
 
-def held(memory: Memory, names: str) -> str:
+def held(memory: MemoryTier, names: str) -> str:
     return "".join(name for name in names if name in memory)
 
 
 class TestMemory:
     def test_what_cost_least_for_its_size_goes_first(self) -> None:
-        memory = Memory(3 * (100 + OVERHEAD))
+        memory = MemoryTier(3 * (100 + OVERHEAD))
         memory.put("a", entry(seconds=3))
         memory.put("b", entry(seconds=1))
         memory.put("c", entry(seconds=2))
@@ -37,7 +37,7 @@ class TestMemory:
         assert held(memory, "abcd") == "acd"
 
     def test_a_large_entry_goes_before_a_small_one_of_the_same_cost(self) -> None:
-        memory = Memory(3000 + 2 * OVERHEAD)
+        memory = MemoryTier(3000 + 2 * OVERHEAD)
         memory.put("large", entry(nbytes=2000))
         memory.put("small", entry(nbytes=1000))
         memory.put("other", entry(nbytes=1000, seconds=2))
@@ -45,7 +45,7 @@ class TestMemory:
         assert "small" in memory
 
     def test_what_is_not_used_ages(self) -> None:
-        memory = Memory(2 * (100 + OVERHEAD))
+        memory = MemoryTier(2 * (100 + OVERHEAD))
         memory.put("old", entry(seconds=3))
         for name in "abcdefg":
             memory.put(name, entry(seconds=1))
@@ -54,7 +54,7 @@ class TestMemory:
         assert "old" not in memory
 
     def test_what_is_used_stays(self) -> None:
-        memory = Memory(2 * (100 + OVERHEAD))
+        memory = MemoryTier(2 * (100 + OVERHEAD))
         memory.put("used", entry(seconds=3))
         for name in "abcdefg":
             memory.put(name, entry(seconds=1))
@@ -62,23 +62,23 @@ class TestMemory:
         assert "used" in memory
 
     def test_nothing_larger_than_the_budget_is_held(self) -> None:
-        memory = Memory(1000)
+        memory = MemoryTier(1000)
         memory.put("a", entry(nbytes=2000, seconds=100))
         assert len(memory) == memory.nbytes == 0
 
     def test_a_budget_of_nothing_holds_nothing(self) -> None:
-        memory = Memory(0)
+        memory = MemoryTier(0)
         memory.put("a", entry())
         assert memory.get("a") is None
 
     def test_an_entry_put_twice_counts_once(self) -> None:
-        memory = Memory(10_000)
+        memory = MemoryTier(10_000)
         memory.put("a", entry())
         memory.put("a", entry(nbytes=200))
         assert memory.nbytes == 200 + OVERHEAD
 
     def test_clearing(self) -> None:
-        memory = Memory(10_000)
+        memory = MemoryTier(10_000)
         memory.put("a", entry())
         memory.clear()
         assert (len(memory), memory.nbytes, memory.get("a")) == (0, 0, None)
@@ -201,7 +201,7 @@ class TestDisk:
     def test_where_a_disk_is_slow_values_wait_rather_than_pile_up(
         self, disk: Disk, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("engine.store.disk.MOST_PENDING", 250)
+        monkeypatch.setattr("engine.store.disk.MAX_PENDING_BYTES", 250)
         gate, written = threading.Event(), list[str]()
 
         def slowly(path: Path, outputs: tuple[str], seconds: float) -> None:

@@ -10,7 +10,7 @@ import pytest
 from engine.document.prepared import prepare
 from engine.document.workflow import Workflow
 from engine.errors import MissingError, Problem, WorkflowError
-from engine.graph.check import check
+from engine.graph.check import check, check_node, check_without_files
 from engine.graph.graph import Source
 from tests.engine.toys import REGISTRY, chain, checked, node
 
@@ -62,12 +62,12 @@ def test_a_sound_workflow_becomes_steps_in_order() -> None:
         (node("Use", handle=5), "node 1, input handle: takes Handle, not 5 (link it to an output that gives one)"),
         (node("Use", handle={}), "node 1, input handle: takes Handle, not {} (link it to an output that gives one)"),
         (node("Use", handle=["9", 0]), "node 1, input handle: takes Handle, but 'out' of node 9 is Media"),
-        (node("Mix", a=["7", 0]), "node 1, input a: links to node 7, which isn't there (there is 1, 9)"),
-        (node("Mix", a=["9", 1]), "node 1, input a: node 9 (SaveNumber) has no output 1 (there is out)"),
+        (node("Mix", a=["7", 0]), "node 1, input a: links to node 7, which doesn't exist (available: 1, 9)"),
+        (node("Mix", a=["9", 1]), "node 1, input a: node 9 (SaveNumber) has no output 1 (available: out)"),
         (node("Mix", a=["9", "ut"]), "node 1, input a: node 9 (SaveNumber) has no output ut (did you mean 'out'?)"),
         (
             node("ReadFile", file=["9", 0]),
-            "node 1, input file: can't be linked: what the file holds must be known before the run "
+            "node 1, input file: can't be linked: the file's contents must be known before the run "
             "(write the file's name here)",
         ),
     ],
@@ -122,7 +122,7 @@ def test_a_target_must_be_there() -> None:
 
 def test_what_a_workflow_exposes_must_be_there() -> None:
     document = {"graph": {"1.5": node("SaveNumber", number=1)}, "inputs": {"n": "1.5.number", "x": "1.5.numbr"}}
-    with pytest.raises(WorkflowError, match=r"the exposed input 'x' leads to '1.5.numbr', which isn't there$"):
+    with pytest.raises(WorkflowError, match=r"the exposed input 'x' leads to '1.5.numbr', which doesn't exist$"):
         check(prepare(Workflow.read(document), REGISTRY))
 
 
@@ -157,3 +157,47 @@ def test_a_long_cycle_is_found_without_recursion() -> None:
     graph["0"] = node("Mix", a=["4999", 0])
     (problem,) = problems(graph, targets=["1"])
     assert problem.message.count("→") == 5000
+
+
+class TestOneNode:
+    """`check_node`, for who builds a workflow node by node."""
+
+    def found(self, graph: dict[str, Any], of: str = "it", **how: Any) -> list[str]:
+        return [str(problem) for problem in check_node(Workflow.read(graph), of, REGISTRY, **how)]
+
+    def test_what_others_do_wrong_is_theirs(self) -> None:
+        graph = {"n": node("Number", value=-1), "it": node("Mix", a=["n", 0]), "after": node("Mix", a="x")}
+        assert self.found(graph) == []
+        assert self.found(graph, "n") == ["node n, input value: should be greater than or equal to 0, not -1"]
+
+    def test_links_are_judged_by_what_they_lead_to(self) -> None:
+        passed = {"n": node("Style"), "b": node("Slow", a=["n", 0]) | {"_meta": {"mode": "bypass"}}}
+        assert self.found(passed | {"it": node("Mix", a=["b", 0])}) == []  # it hands on nothing that fits
+        assert self.found({"n": node("Style"), "it": node("Mix", a=["n", 0])}) == [
+            "node it, input a: takes int, but 'out' of node n is str"
+        ]
+        assert self.found({"it": node("Mix", a=["nowhere", 0])}) == [
+            "node it, input a: links to node nowhere, which isn't there"
+        ]
+
+    def test_files_may_yet_come(self) -> None:
+        assert self.found({"it": node("ReadFile", file="later.txt")}) == []
+        assert "should be a valid string" in self.found({"it": node("ReadFile", file=5)})[0]
+
+    def test_what_takes_no_part_is_not_looked_at(self) -> None:
+        assert self.found({"it": node("Nothing") | {"_meta": {"mode": "mute"}}}) == []
+        muted = {"m": node("Number") | {"_meta": {"mode": "mute"}}}
+        assert self.found(muted | {"it": node("Mix", a=["m", 0], b="x")}) == []
+
+    def test_what_must_be_given_may_be_left_to_others(self) -> None:
+        assert self.found({"it": node("Mix")}) == ["node it, input a: is missing: Mix needs a value of type int"]
+        assert self.found({"it": node("Mix", b="x")}, whole=False) == [
+            "node it, input b: should be a valid integer, not 'x'"
+        ]
+
+
+def test_a_workflow_without_a_look_at_its_files() -> None:
+    graph = {"r": node("ReadFile", file="later.txt"), "m": node("Mix", a=1)}
+    check_without_files(prepare(Workflow.read(graph), REGISTRY))
+    with pytest.raises(WorkflowError, match=r"the nodes form a cycle: m → m"):
+        check_without_files(prepare(Workflow.read(graph | {"m": node("Mix", a=["m", 0])}), REGISTRY))

@@ -120,7 +120,7 @@ def test_no_spelling_leads_out_and_none_tells_what_is_there(
         (roots["models"] / "out").symlink_to(tmp_path / "secret")
     of_one, of_other = (refused(roots, kind, **{socket: name}) for name in (there, gone))
     for problem in (of_one, of_other):
-        assert problem.message.endswith(" leads out of the folders that may be read")
+        assert problem.message.endswith(" is outside the folders that may be read")
     assert of_one.hint == of_other.hint
 
 
@@ -162,7 +162,7 @@ def test_an_annotation_is_nothing_special_without_confinement(tmp_path: Path) ->
 def test_what_a_folder_links_to_outside_is_passed_over(roots: dict[str, Path]) -> None:
     assert read(confined(roots, kind="ReadFolder", folder=".")) == "of input"
     (roots["input"] / "a.txt").unlink()
-    with pytest.raises(MissingError, match="nothing like"):
+    with pytest.raises(MissingError, match="no files like"):
         confined(roots, kind="ReadFolder", folder=".")
 
 
@@ -185,7 +185,7 @@ def test_models_are_relative_to_their_folder(roots: dict[str, Path]) -> None:
 
 def test_models_that_ship_or_come_from_elsewhere_may_be_used(roots: dict[str, Path]) -> None:
     assert confined(roots, kind="Weigh", model="sprite/clip").steps["1"].constants["model"] == "sprite/clip"
-    with pytest.raises(MissingError, match="not here yet"):
+    with pytest.raises(MissingError, match="not on this machine yet"):
         confined(roots, kind="Weigh", model="hf:owner/name")
 
 
@@ -207,7 +207,7 @@ def test_models_that_ship_or_come_from_elsewhere_may_be_used(roots: dict[str, Pa
 def test_no_kind_of_source_leads_elsewhere(source: str, roots: dict[str, Path]) -> None:
     with pytest.raises(KinographError) as caught:
         confined(roots, kind="Weigh", model=source)
-    assert "not here" not in str(caught.value)
+    assert "not on this machine" not in str(caught.value)
 
 
 def test_what_names_files_can_not_be_linked(roots: dict[str, Path]) -> None:

@@ -161,7 +161,7 @@ def test_a_model_in_use_is_not_moved_away() -> None:
     models.get("b", lambda: Movable(40), "far:0")
     assert first.device == "far:0"
     models.release()
-    models.leave_devices()
+    models.offload_idle()
     assert (first.device, models.device_nbytes) == ("cpu", 0)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from engine.store.encoding import TornError, load, save, storable
+from engine.store.encoding import CorruptFileError, load, save, storable
 from engine.values import Files, Image, ImageModel, Latents, LoRA, Media, Video, Vocabulary
 from tests.engine.toys import Handle
 
@@ -82,7 +82,7 @@ def test_any_byte_that_is_altered_is_noticed(outputs: tuple[Any, ...], tmp_path:
         path.write_bytes(sound[:position] + bytes([sound[position] ^ 1]) + sound[position + 1 :])
         try:
             back, _ = load(path)
-        except TornError:
+        except CorruptFileError:
             continue
         assert same(back, outputs), position  # such as a space of the header's padding
 
@@ -92,7 +92,7 @@ def test_a_torn_file_is_noticed(kept: int, tmp_path: Path) -> None:
     path = tmp_path / "file"
     save(path, (Latents(torch.arange(6.0)),), 1)
     path.write_bytes(path.read_bytes()[:kept])
-    with pytest.raises(TornError):
+    with pytest.raises(CorruptFileError):
         load(path)
 
 
@@ -100,7 +100,7 @@ def test_a_file_of_another_program_is_none_of_ours(tmp_path: Path) -> None:
     from safetensors.torch import save_file
 
     save_file({"x": torch.zeros(1)}, tmp_path / "file")
-    with pytest.raises(TornError):
+    with pytest.raises(CorruptFileError):
         load(tmp_path / "file")
 
 

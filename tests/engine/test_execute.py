@@ -187,7 +187,7 @@ class TestFailure:
         graph = {"a": node("SaveNumber", number=1, prefix="../out"), "b": node("SaveNumber", number=1)}
         run = Run(graph, out=tmp_path / "out")
         assert [str(failure.problem) for failure in run.end.failures] == [
-            "node a: '../out' leads out of the output folder (give a relative path without '..')"
+            "node a: '../out' is outside the output folder (give a relative path without '..')"
         ]
         assert [event.node for event in run.of(NodeSaved)] == ["b"]
 
@@ -432,7 +432,7 @@ def test_cancel_does_not_wait_for_the_next_attempt(monkeypatch: pytest.MonkeyPat
 def test_a_task_thought_to_be_quick_does_not_keep_others_waiting_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(toys, "BARRIER", [threading.Barrier(2)])
     costs = Costs()
-    costs.note("Meet", 1e-6)  # from earlier runs; now each waits for the other
+    costs.record("Meet", 1e-6)  # from earlier runs; now each waits for the other
     graph = {"a": node("Meet", a=1), "b": node("Meet", a=2), "c": node("Mix", a=["a", 0], b=["b", 0])}
     execution = Execution(checked(graph, ["c"]), cache=Cache(), out=Path("out"), costs=costs)
     list(execution)

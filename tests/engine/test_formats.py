@@ -434,7 +434,7 @@ def test_a_subgraph_is_never_taken_for_a_kind_of_node() -> None:
 def test_a_subgraph_that_lies_in_itself_is_told() -> None:
     one = subgraph("a", "One", node(1, "b"), links=[])
     other = subgraph("b", "Other", node(1, "a"), links=[])
-    with pytest.raises(WorkflowError, match=r"a subgraph lies in itself: '(One|Other)' → "):
+    with pytest.raises(WorkflowError, match=r"a subgraph contains itself: '(One|Other)' → "):
         read(node(1, "a"), definitions={"subgraphs": [one, other]})
 
 
@@ -473,7 +473,7 @@ def test_where_things_stand_is_kept() -> None:
         (ui(node(3, "Load", 5)), "node 3: widgets_values"),
         (ui(node(2**60, "Load")), "node number 0: id"),
         (ui({"type": "Load"}), "node number 0: id"),
-        (ui(node(3, "Load"), node("3", "Load")), "node 3: there are two nodes of this id"),
+        (ui(node(3, "Load"), node("3", "Load")), "node 3: there are two nodes with this id"),
         (ui() | {"links": [[1, 2]]}, "the workflow's links.0.origin_slot: Field required|links.0.origin_slot"),
         (
             ui(definitions={"subgraphs": [subgraph("a", "Sketch", {"id": 3}, links=[])]}),
@@ -487,7 +487,7 @@ def test_malformed_files_are_refused_with_the_node(data: dict[str, Any], message
 
 
 def test_inputs_that_multiply_from_level_to_level_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(levels, "MOST", 1000)
+    monkeypatch.setattr(levels, "MAX_INPUTS", 1000)
 
     def twofold(level: int) -> dict[str, Any]:
         kind = f"level {level - 1}" if level else "Split"
@@ -495,7 +495,7 @@ def test_inputs_that_multiply_from_level_to_level_are_refused(monkeypatch: pytes
         links = [link(place, -10, 0, place) for place in (1, 2)]
         return subgraph(f"level {level}", "Twofold", *nodes, links=links, inputs=[{"name": "image"}])
 
-    with pytest.raises(WorkflowError, match="comes to more than 1,000 inputs"):
+    with pytest.raises(WorkflowError, match="has more than 1,000 inputs"):
         read(definitions={"subgraphs": [twofold(level) for level in range(40)]})
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from engine.document.workflow import Workflow
-from engine.run.saving import Outputs
+from engine.run.saving import OutputFolder
 from engine.values import Files, Folder, Media
 
 THREE = Files(tuple(Media(f"file {number}".encode(), "txt", "note") for number in range(3)))
@@ -18,8 +18,8 @@ class Killed(BaseException):
     """Stands for the end of the process."""
 
 
-def outputs(folder: Path) -> Outputs:
-    return Outputs(folder, Workflow(graph={}))
+def outputs(folder: Path) -> OutputFolder:
+    return OutputFolder(folder, Workflow(graph={}))
 
 
 def texts(folder: Path) -> dict[str, str]:

@@ -84,7 +84,7 @@ def test_a_muted_node_can_be_no_target() -> None:
 
 
 def test_an_unknown_mode_is_named_with_those_there_are() -> None:
-    with pytest.raises(WorkflowError, match=r"there is no mode 'mutes': mute and bypass there are.*mute"):
+    with pytest.raises(WorkflowError, match=r"there is no mode 'mutes': the modes are mute and bypass.*mute"):
         checked(NUMBERS | {"2": moded("mutes", "Slow", a=["0", 0])}, ["0"])
 
 

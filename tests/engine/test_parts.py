@@ -10,7 +10,7 @@ import pytest
 from engine.document.workflow import Workflow
 from engine.errors import Cancelled, InputError, MissingError
 from engine.events import NodeFailed, NodeSaved
-from engine.run.saving import Outputs
+from engine.run.saving import OutputFolder
 from engine.store.cache import Cache
 from engine.store.disk import Disk
 from engine.values import Folder
@@ -48,7 +48,7 @@ class TestFilesOfAFolder:
         assert before.steps["read"].contents != after.steps["read"].contents
 
     def test_a_folder_with_none_is_reported(self, tmp_path: Path) -> None:
-        with pytest.raises(MissingError, match=r"node read, input folder: there is nothing like 'in'"):
+        with pytest.raises(MissingError, match=r"node read, input folder: there are no files like 'in'"):
             checked(READ, ["read"], tmp_path)
 
 
@@ -97,7 +97,7 @@ class TestFolders:
             if done == 2:
                 raise Cancelled
 
-        outputs = Outputs(tmp_path, Workflow.read({"graph": {}}))
+        outputs = OutputFolder(tmp_path, Workflow.read({"graph": {}}))
         with pytest.raises(Cancelled):
             outputs.write(folder(), stop)
         assert not list(tmp_path.glob("set*"))
@@ -107,5 +107,5 @@ class TestFolders:
 
     def test_its_files_stay_in_it(self, tmp_path: Path) -> None:
         folder = Folder("set", {"../a": lambda path: path.write_text("a")}, "x")
-        with pytest.raises(InputError, match="leads out of the folder"):
-            Outputs(tmp_path, Workflow.read({"graph": {}})).write(folder)
+        with pytest.raises(InputError, match="is outside the folder"):
+            OutputFolder(tmp_path, Workflow.read({"graph": {}})).write(folder)

@@ -56,8 +56,8 @@ def test_the_longest_branch_by_measured_cost_comes_first(tmp_path: Path) -> None
         "other": node("Slow", a=["slow", 0]),
     }
     measured = Costs(tmp_path / "costs.json")
-    measured.note("Slow", 3.0)
-    measured.note("Mix", 0.1)
+    measured.record("Slow", 3.0)
+    measured.record("Mix", 0.1)
     measured.save()
     part = checked(graph, targets=["both", "other"])
     for seconds, order in (
@@ -71,8 +71,8 @@ def test_the_longest_branch_by_measured_cost_comes_first(tmp_path: Path) -> None
 
 def test_what_a_kind_takes_is_learnt_and_a_torn_file_forgotten(tmp_path: Path) -> None:
     costs = Costs(tmp_path / "costs.json")
-    costs.note("Slow", 2.0)
-    costs.note("Slow", 4.0)
+    costs.record("Slow", 2.0)
+    costs.record("Slow", 4.0)
     costs.save()
     assert Costs(tmp_path / "costs.json").of("Slow") == 3.0
     assert [path.name for path in tmp_path.iterdir()] == ["costs.json"]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from engine.document.prepared import Prepared, prepare
-from engine.document.workflow import Workflow
+from engine.document.workflow import Link, Workflow
 from tests.engine.toys import REGISTRY, node
 
 INNER = {
@@ -93,3 +93,19 @@ def test_where_an_input_leads_is_told_through_subgraphs() -> None:
     assert about.name == "a"
     assert ready().leads_to("deep", "end") is None
     assert ready().leads_to("nobody", "a") is None
+
+
+def test_links_lead_through_subgraphs_and_past_what_is_bypassed_to_what_takes_part() -> None:
+    links = {
+        "through": Link("deep", "end"),
+        "past": Link("passed", 0),
+        "itself": Link("end", "out"),
+        "muted": Link("gone", 0),
+        "needs what is muted": Link("apart", 0),
+        "nowhere": Link("nothing", 0),
+    }
+    assert ready().ends(links) == {
+        "through": Link("deep/pair/second", 0),
+        "past": Link("flat/second", 0),
+        "itself": Link("end", "out"),
+    }

@@ -132,8 +132,8 @@ class TestLeases:
         add(jobs, "a", "b")
         lease = jobs.claim("dead")
         assert lease
-        jobs.take_names(lease, "1", ["x"])
-        jobs.take_names(lease, "1", ["x", "y"])
+        jobs.record_claim(lease, "1", ["x"])
+        jobs.record_claim(lease, "1", ["x", "y"])
         jobs.release("dead", because={})
         again = jobs.claim("w")
         assert again
@@ -144,7 +144,7 @@ class TestLeases:
         for state in ("done", "failed"):
             lease = jobs.claim("w")
             assert lease
-            jobs.take_names(lease, "1", ["x"])
+            jobs.record_claim(lease, "1", ["x"])
             jobs.finish(lease, state, {}, {})
         assert jobs.retry("b")
         again = jobs.claim("w")
@@ -153,7 +153,7 @@ class TestLeases:
 
     def test_a_job_that_kills_its_workers_fails_in_the_end(self, jobs: Jobs) -> None:
         add(jobs, "a")
-        for attempt in range(queue.MOST_ATTEMPTS):
+        for attempt in range(queue.MAX_ATTEMPTS):
             assert jobs.claim(f"w{attempt}")
             jobs.release(f"w{attempt}", because={"problem": "killed"})
         ended = jobs.ended()
@@ -168,7 +168,7 @@ class TestLeases:
         assert old
         assert new
         assert not jobs.renew(old)
-        assert not jobs.note(old, {})
+        assert not jobs.record_outputs(old, {})
         assert not jobs.finish(old, "done", {}, {})
         assert jobs.finish(new, "done", {}, {})
 
@@ -189,13 +189,13 @@ class TestLeases:
         add(jobs, "a", "b")
         lease = jobs.claim("w")
         assert lease
-        assert jobs.untold("a") is None
+        assert jobs.unreported("a") is None
         jobs.finish(lease, state, {}, {})
         assert jobs.remaining() == 2
-        assert jobs.untold("a") == jobs.get("a")
-        jobs.told("a")
+        assert jobs.unreported("a") == jobs.get("a")
+        jobs.mark_reported("a")
         assert jobs.remaining() == 1
-        assert jobs.untold("a") is None
+        assert jobs.unreported("a") is None
 
     def test_a_dead_worker_may_have_ended_jobs_of_which_nobody_was_told(self, jobs: Jobs) -> None:
         add(jobs, "a", "b", "c")
@@ -204,7 +204,7 @@ class TestLeases:
             assert lease
             jobs.finish(lease, "done", {}, {})
             if name == "a":
-                jobs.told("a")
+                jobs.mark_reported("a")
         jobs.claim("dead")
         assert [job.id for job in jobs.release("dead", because={})] == ["b", "c"]
         assert order(jobs) == ["c"]
@@ -216,8 +216,8 @@ class TestLeases:
         assert lease
         jobs.finish(lease, "failed", {}, {})
         jobs.retry("a")
-        jobs.told("a")
-        assert (jobs.untold("a"), jobs.remaining()) == (None, 1)
+        jobs.mark_reported("a")
+        assert (jobs.unreported("a"), jobs.remaining()) == (None, 1)
 
     def test_after_a_restart_nobody_waits_to_be_told(self, jobs: Jobs) -> None:
         add(jobs, "a")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.events import Event, NodeFailed, NodeText, RunFinished
-from engine.work.reporting import MOST_LETTERS, MOST_WRITTEN, ServerReporter
+from engine.work.reporting import MAX_CHARACTERS, MAX_TEXT, ServerReporter
 
 
 def told(events: Iterable[Event]) -> list[dict[str, Any]]:
@@ -27,7 +27,7 @@ def told(events: Iterable[Event]) -> list[dict[str, Any]]:
 def test_a_failure_with_much_to_say_is_told_in_short() -> None:
     failed = NodeFailed.of("1", "Loud", ValueError("x" * 5_000_000), {})
     events = told([failed, RunFinished("failed", 1.0, 0, {}, (failed,))])
-    assert len(json.dumps(events)) < 5 * MOST_LETTERS
+    assert len(json.dumps(events)) < 5 * MAX_CHARACTERS
     assert events[0]["problem"]["message"].startswith("ValueError: xxx")
     assert events[0]["trace"].startswith("ValueError: xxx")
 
@@ -35,7 +35,7 @@ def test_a_failure_with_much_to_say_is_told_in_short() -> None:
 def test_a_text_that_is_written_fast_is_told_in_pieces_that_can_be_sent() -> None:
     events = told(NodeText("1", "word " * 100_000) for _ in range(10))
     assert [event["event"] for event in events] == ["node_text"]
-    assert len(events[0]["text"]) <= MOST_WRITTEN + 3
+    assert len(events[0]["text"]) <= MAX_TEXT + 3
 
 
 def test_what_is_short_is_told_as_it_is() -> None:

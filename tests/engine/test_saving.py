@@ -14,7 +14,7 @@ from PIL import Image
 
 from engine.document.workflow import Workflow
 from engine.errors import InputError
-from engine.run.saving import Outputs
+from engine.run.saving import OutputFolder
 from engine.values import Files, Folder, Media
 
 WORKFLOW = Workflow.read(
@@ -42,7 +42,7 @@ def mp4() -> bytes:
 
 
 def test_a_png_carries_graph_and_document_and_keeps_its_pixels(tmp_path: Path) -> None:
-    (path,) = Outputs(tmp_path, WORKFLOW).write(Media(png(), "png", "snail"))
+    (path,) = OutputFolder(tmp_path, WORKFLOW).write(Media(png(), "png", "snail"))
     with Image.open(path) as image, Image.open(BytesIO(png())) as original:
         assert json.loads(image.text["prompt"]) == WORKFLOW.api()
         assert Workflow.parse(image.text["workflow"]) == WORKFLOW
@@ -50,7 +50,7 @@ def test_a_png_carries_graph_and_document_and_keeps_its_pixels(tmp_path: Path) -
 
 
 def test_an_mp4_carries_graph_and_document_and_keeps_its_packets(tmp_path: Path) -> None:
-    (path,) = Outputs(tmp_path, WORKFLOW).write(Media(mp4(), "mp4", "snail"))
+    (path,) = OutputFolder(tmp_path, WORKFLOW).write(Media(mp4(), "mp4", "snail"))
 
     def packets(container: av.container.InputContainer) -> list[tuple[int | None, bytes]]:
         return [(packet.pts, bytes(packet)) for packet in container.demux(video=0) if packet.dts is not None]
@@ -66,7 +66,7 @@ def test_an_mp4_carries_graph_and_document_and_keeps_its_packets(tmp_path: Path)
 
 def test_what_another_editor_keeps_stands_for_the_document(tmp_path: Path) -> None:
     theirs = {"nodes": [], "extra": {"é": "\0"}}
-    outputs = Outputs(tmp_path, WORKFLOW, carried=theirs)
+    outputs = OutputFolder(tmp_path, WORKFLOW, carried=theirs)
     pixels, film = outputs.write(Files((Media(png(), "png", "snail"), Media(mp4(), "mp4", "snail"))))
     with Image.open(pixels) as image, av.open(film) as container:
         for tags in (image.text, container.metadata):
@@ -76,17 +76,17 @@ def test_what_another_editor_keeps_stands_for_the_document(tmp_path: Path) -> No
 
 def test_a_folder_holds_the_document_itself(tmp_path: Path) -> None:
     folder = Folder("shots", {"a.txt": lambda path: path.write_bytes(b"a")}, "one")
-    (path,) = Outputs(tmp_path, WORKFLOW, carried={"nodes": []}).write(folder)
+    (path,) = OutputFolder(tmp_path, WORKFLOW, carried={"nodes": []}).write(folder)
     assert Workflow.parse((path / "workflow.json").read_bytes()) == WORKFLOW
 
 
 def test_text_is_written_as_it_is(tmp_path: Path) -> None:
-    (path,) = Outputs(tmp_path, WORKFLOW).write(Media(b"a snail", "txt", "theme"))
+    (path,) = OutputFolder(tmp_path, WORKFLOW).write(Media(b"a snail", "txt", "theme"))
     assert path.read_bytes() == b"a snail"
 
 
 def test_files_are_numbered_on_and_never_overwritten(tmp_path: Path) -> None:
-    outputs = Outputs(tmp_path, WORKFLOW)
+    outputs = OutputFolder(tmp_path, WORKFLOW)
     (tmp_path / "a_00007.txt").write_text("old")
     (tmp_path / "a_x.txt").write_text("another's")
     written = outputs.write(Files((Media(b"1", "txt", "a"), Media(b"2", "txt", "a"), Media(b"3", "txt", "b"))))
@@ -100,7 +100,10 @@ def at(moment: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_names_tell_when_a_file_was_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    outputs, snail = Outputs(tmp_path, WORKFLOW), Media(b"1", "txt", "%year%/%month%-%day%/%hour%.%minute%.%second%_%%")
+    outputs, snail = (
+        OutputFolder(tmp_path, WORKFLOW),
+        Media(b"1", "txt", "%year%/%month%-%day%/%hour%.%minute%.%second%_%%"),
+    )
     for moment in ("2024-02-29 07:08:09", "2031-12-01 23:00:00"):
         at(moment, monkeypatch)
         outputs.write(Files((snail, snail)))
@@ -117,21 +120,21 @@ def test_a_name_that_was_taken_before_is_kept_at_another_time(tmp_path: Path, mo
     (tmp_path / "2024").mkdir()
     taken = tmp_path / "2024" / "snail_00001.txt"
     taken.touch()
-    assert Outputs(tmp_path, WORKFLOW).write(Media(b"1", "txt", "%year%/snail"), claimed=[taken]) == (taken,)
+    assert OutputFolder(tmp_path, WORKFLOW).write(Media(b"1", "txt", "%year%/snail"), claimed=[taken]) == (taken,)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [taken]
     assert taken.read_bytes() == b"1"
 
 
 def test_a_prefix_may_name_folders(tmp_path: Path) -> None:
-    (path,) = Outputs(tmp_path, WORKFLOW).write(Media(b"1", "txt", "shots/one/a"))
+    (path,) = OutputFolder(tmp_path, WORKFLOW).write(Media(b"1", "txt", "shots/one/a"))
     assert path == tmp_path / "shots" / "one" / "a_00001.txt"
     assert [other.name for other in path.parent.iterdir()] == ["a_00001.txt"], "nothing unfinished is left"
 
 
 @pytest.mark.parametrize("prefix", ["../a", "/tmp/a", "a/../../b"])
 def test_a_prefix_never_leads_out_of_the_folder(prefix: str, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="leads out of the output folder"):
-        Outputs(tmp_path / "out", WORKFLOW).write(Media(b"1", "txt", prefix))
+    with pytest.raises(InputError, match="is outside the output folder"):
+        OutputFolder(tmp_path / "out", WORKFLOW).write(Media(b"1", "txt", prefix))
     assert not (tmp_path / "out").exists()
 
 
@@ -140,19 +143,19 @@ def test_a_link_never_leads_out_of_the_folder(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "out" / "away").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "out" / "within").symlink_to(tmp_path / "out")
-    with pytest.raises(InputError, match="by a link"):
-        Outputs(tmp_path / "out", WORKFLOW).write(Media(b"1", "txt", "away/deeper/a"))
+    with pytest.raises(InputError, match="through a link"):
+        OutputFolder(tmp_path / "out", WORKFLOW).write(Media(b"1", "txt", "away/deeper/a"))
     assert not list((tmp_path / "elsewhere").iterdir())
-    assert Outputs(tmp_path / "out", WORKFLOW).write(Media(b"1", "txt", "within/a"))
+    assert OutputFolder(tmp_path / "out", WORKFLOW).write(Media(b"1", "txt", "within/a"))
 
 
 def test_the_folder_itself_may_be_a_link(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "out").symlink_to(tmp_path / "elsewhere")
-    assert Outputs(tmp_path / "out", WORKFLOW).write(Media(b"1", "txt", "shots/a"))
+    assert OutputFolder(tmp_path / "out", WORKFLOW).write(Media(b"1", "txt", "shots/a"))
 
 
 def test_what_is_no_png_is_not_saved_as_one(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="is none"):
-        Outputs(tmp_path, WORKFLOW).write(Media(b"GIF89a", "png", "a"))
+    with pytest.raises(InputError, match="are not a PNG file"):
+        OutputFolder(tmp_path, WORKFLOW).write(Media(b"GIF89a", "png", "a"))
     assert not list(tmp_path.iterdir())

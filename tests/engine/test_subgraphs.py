@@ -13,7 +13,7 @@ from engine.errors import WorkflowError
 from engine.events import NodeSaved
 from engine.graph.check import check
 from engine.run.execute import Execution
-from engine.run.saving import Outputs
+from engine.run.saving import OutputFolder
 from engine.store.cache import Cache
 from tests.engine.toys import RAN, REGISTRY, Run, checked, node
 
@@ -102,7 +102,11 @@ def test_what_a_subgraph_saves_is_saved(cache: Cache, tmp_path: Path) -> None:
         ),
         ({"t": node("Twice"), "e": node("Mix", a=["t", 2])}, {}, "node e, input a: links to node t"),
         ({"t": node("Twice", number="x")}, {}, "node t/first, input a: should be a valid integer"),
-        ({"t": node("Loop")}, {"Loop": {"graph": {"t": node("Loop")}}}, "node t/t: the subgraph 'Loop' lies in itself"),
+        (
+            {"t": node("Loop")},
+            {"Loop": {"graph": {"t": node("Loop")}}},
+            "node t/t: the subgraph 'Loop' contains itself",
+        ),
         ({"t": node("Mix", a=1)}, {"Mix": TWICE}, "'Mix' has the name of a kind of node"),
         (
             {"t": node("A")},
@@ -111,7 +115,7 @@ def test_what_a_subgraph_saves_is_saved(cache: Cache, tmp_path: Path) -> None:
         ),
         ({"t": node("A")}, {"A": {"graph": {}, "inputs": {"x": "y.z"}}}, "input 'x' of subgraph 'A' leads to 'y.z'"),
         ({"t": node("A")}, {"A": {"graph": {}, "subgraphs": {"B": TWICE}}}, "'A' defines subgraphs"),
-        ({"t": node("Twice"), "t/first": node("Number")}, {}, "node t/first: is there twice"),
+        ({"t": node("Twice"), "t/first": node("Number")}, {}, "node t/first: exists twice"),
     ],
 )
 def test_mistakes_are_told_with_their_place(graph: Any, subgraphs: Any, message: str) -> None:
@@ -121,7 +125,7 @@ def test_mistakes_are_told_with_their_place(graph: Any, subgraphs: Any, message:
 
 
 def test_subgraphs_that_multiply_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engine.document.subgraphs.MOST", 1000)
+    monkeypatch.setattr("engine.document.subgraphs.MAX_NODES", 1000)
     bomb = {f"S{depth}": {"graph": {str(i): node(f"S{depth + 1}") for i in range(10)}} for depth in range(8)} | {
         "S8": {"graph": {"n": node("Number")}}
     }
@@ -189,7 +193,7 @@ def test_files_are_named_where_the_document_names_them(cache: Cache, tmp_path: P
     graph = document({"own": node("Read"), "given": node("Read", file="in.txt")}, Read=read)
     workflow = Workflow.read(graph)
     whole = check(prepare(workflow, REGISTRY), base=tmp_path, targets=["own", "given"])
-    outputs = Outputs(tmp_path / "out", whole.workflow, whole.local_files)
+    outputs = OutputFolder(tmp_path / "out", whole.workflow, whole.local_files)
     embedded = Workflow.parse(outputs._tags_in(tmp_path / "out")["workflow"])
     assert embedded.subgraphs["Read"].graph["read"].inputs["file"] == "../in.txt"
     assert embedded.graph["given"].inputs["file"] == "../in.txt"

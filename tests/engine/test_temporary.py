@@ -11,7 +11,7 @@ from engine.document.workflow import Workflow
 from engine.events import NodeFinished, NodeSaved, to_json
 from engine.graph.check import check
 from engine.run.execute import Execution
-from engine.run.sweep import joined, note, outcomes, table
+from engine.run.sweep import joined, outcomes, record, table
 from engine.store.cache import Cache
 from tests.engine.toys import REGISTRY, Run, SaveNumber, ShowNumber, checked, node
 
@@ -64,6 +64,6 @@ def test_a_sweep_lists_what_lies_in_its_folder(tmp_path: Path) -> None:
     whole = joined(graphs)
     made = outcomes(whole, [("1",), ("2",)])
     for event in Execution(whole, cache=Cache(), out=tmp_path / "out", temp=tmp_path / "temp"):
-        note(made, event)
+        record(made, event)
     assert [outcome.status for outcome in made] == ["done", "done"]
     assert table([], made, tmp_path / "out").splitlines()[1:] == ["1,done,number_00001.txt", "2,done,number_00002.txt"]

@@ -24,7 +24,7 @@ def results(graph: dict[str, Any], target: str) -> dict[str, tuple[Any, ...]]:
 
 
 @pytest.mark.parametrize(("on", "chosen"), [(True, "a"), (False, "b")])
-def test_a_switch_hands_on_what_it_is_set_to(on: bool, chosen: str) -> None:
+def test_a_switch_passes_on_what_it_is_set_to(on: bool, chosen: str) -> None:
     assert Switch(on=on, if_on="a", if_off="b").run(Context()) == chosen
 
 
@@ -38,7 +38,7 @@ def test_numbers_are_compared(relation: Any, holds: list[int]) -> None:
     )
 
 
-def test_a_text_is_looked_for_in_another() -> None:
+def test_a_text_is_searched_for_in_another() -> None:
     assert TextContains(text="A Snail", part="snail").run(Context())
     assert not TextContains(text="A Snail", part="snail", match_case=True).run(Context())
     with pytest.raises(ValidationError, match="at least 1"):

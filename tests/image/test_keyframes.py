@@ -10,7 +10,7 @@ from engine.errors import Cancelled, InputError, NodeError
 from engine.node import Context
 from engine.values import Image, ImageModel, LoRA
 from nodes.diffusion.pipelines import image_pipeline
-from nodes.diffusion.pixels import finite
+from nodes.diffusion.pixels import check_finite
 from nodes.image.nodes import KeyframeSampler, PickImage, SplitImages, StackImages
 from tests.tiny import tiny_sdxl
 
@@ -57,7 +57,7 @@ def test_one_pipeline_serves_all_calls(ctx: Context, model: ImageModel) -> None:
     assert image_pipeline(ctx, dataclasses.replace(model, dtype="bfloat16")).unet.dtype == torch.bfloat16
 
 
-def test_adapters_are_in_force_for_the_call_only(ctx: Context, model: ImageModel) -> None:
+def test_adapters_are_active_for_the_call_only(ctx: Context, model: ImageModel) -> None:
     before = draw(ctx, model)
     changed = draw(ctx, dataclasses.replace(model, adapters=(_adapter(ctx, model),)))
     assert (changed - before).abs().max() > 1e-3
@@ -138,9 +138,9 @@ def _cancelled_after(ctx: Context, reports: int) -> Context:
     return dataclasses.replace(ctx, cancelled=lambda: next(asked) >= reports)
 
 
-def test_values_that_are_not_numbers_are_an_error_with_a_remedy() -> None:
-    with pytest.raises(NodeError, match="not numbers") as caught:
-        finite(torch.full((1, 3, 8, 8), torch.nan), "float16")
+def test_values_that_are_not_finite_are_an_error_with_a_hint() -> None:
+    with pytest.raises(NodeError, match="not finite") as caught:
+        check_finite(torch.full((1, 3, 8, 8), torch.nan), "float16")
     assert "bfloat16" in str(caught.value)
 
 

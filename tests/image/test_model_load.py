@@ -28,7 +28,7 @@ def test_a_folder_becomes_a_light_reference(folder: Path) -> None:
     assert model.vocabulary.slots == {}
 
 
-def test_the_card_tells_the_vocabulary(tmp_path: Path) -> None:
+def test_the_card_lists_the_vocabulary(tmp_path: Path) -> None:
     write(tmp_path / "model_index.json", {"_class_name": "StableDiffusionXLPipeline"})
     words = {"subject": ["cat", "dog"], "colour": ["red"]}
     write(tmp_path / "card.json", {"size": 64, "vocabulary": words, "phrases": {"red": "in red"}})
@@ -71,7 +71,7 @@ def test_another_pipeline_is_refused_by_class(tmp_path: Path) -> None:
         load(tmp_path)
 
 
-def test_a_folder_that_is_no_pipeline_is_refused(tmp_path: Path) -> None:
+def test_a_folder_without_a_pipeline_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no model_index\.json"):
         load(tmp_path)
 

@@ -1,4 +1,4 @@
-"""Pictures in other sizes, beside what Pillow makes of them."""
+"""Resized pictures, compared with Pillow's."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_a_side_of_0_is_in_proportion(asked: tuple[int, int], given: tuple[int, 
     assert scale(SOFT, width=asked[0], height=asked[1]).shape == (2, 3, given[1], given[0])
 
 
-def test_what_is_too_much_is_cut_off_on_both_sides() -> None:
+def test_pictures_are_cropped_evenly_on_both_sides() -> None:
     wide = torch.zeros(1, 3, 10, 30)
     wide[..., 10:20] = 1
     assert torch.equal(scale(wide, width=10, height=10, crop="center"), torch.ones(1, 3, 10, 10))

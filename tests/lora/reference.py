@@ -1,4 +1,4 @@
-"""What the tests of LoRAs are held against: dense updates, and the pipeline's state."""
+"""References for the tests of LoRAs: dense updates, and the pipeline's state."""
 
 from __future__ import annotations
 

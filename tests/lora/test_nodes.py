@@ -108,7 +108,7 @@ def test_a_merge_is_applied_like_any_lora(ctx: Context, model: ImageModel, snail
     assert 0 < (merged - summed).abs().max() < (summed - output(pipeline)).abs().max()
 
 
-def test_adapters_of_the_model_are_in_force_while_merging(
+def test_adapters_of_the_model_are_active_while_merging(
     ctx: Context, model: ImageModel, snail: LoRA, mosaic: LoRA, make: Make, names: Names
 ) -> None:
     base = LoRAApply(model=model, lora=make(names["convolutions"], 3)).run(ctx)

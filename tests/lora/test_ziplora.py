@@ -25,7 +25,7 @@ QUICK = ZipSettings(steps=3, pictures=1, sampling_steps=2)
 
 
 def pair(make: Make, chosen: Sequence[str], **rest: object) -> tuple[LoRA, LoRA]:
-    """A subject and a style LoRA, of unlike ranks; each changes a layer that the other leaves alone."""
+    """A subject and a style LoRA of different ranks; each changes a layer that the other leaves alone."""
     subject = make(chosen[1:], 1, ranks=(2, 3), words={"subject": ("snail",)}, **rest)
     return subject, make(chosen[:-1], 2, ranks=(4,), words={"style": ("mosaic",)})
 
@@ -265,7 +265,7 @@ def test_gradient_checkpointing_changes_memory_only(
     assert checkpointed.report.merged == pytest.approx(quick.report.merged, rel=1e-5)
 
 
-def test_progress_is_told_to_the_end(quick: Zipped) -> None:
+def test_progress_is_reported_to_the_end(quick: Zipped) -> None:
     total = quick.told[-1][1]
     assert quick.told == [(step, total) for step in range(1, total + 1)]
 

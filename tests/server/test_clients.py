@@ -1,4 +1,4 @@
-"""WebSocket clients that hold up nobody: slow ones, those that come twice, and those that are there at the end."""
+"""WebSocket clients that must not disturb others: slow ones, duplicates, and those still connected at the end."""
 
 from __future__ import annotations
 
@@ -50,20 +50,20 @@ def clients(server: Live) -> int:
     return int(line.split()[1])
 
 
-def test_one_that_never_reads_is_cut_off_and_costs_nothing(server: Live) -> None:
+def test_a_client_that_never_reads_is_disconnected(server: Live) -> None:
     with silent(server) as client:
         server.until(lambda: clients(server) == 1)
-        begun = time.monotonic()
+        start = time.monotonic()
         with suppress(ConnectionError):
-            while time.monotonic() - begun < 20:
-                say(client, json.dumps(FLAGS))  # each is answered, which it doesn't read
+            while time.monotonic() - start < 20:
+                say(client, json.dumps(FLAGS))  # each gets an answer that is never read
         server.until(lambda: clients(server) == 0)
-    assert time.monotonic() - begun < 20, "it was found out by its silence, not by what waited for it"
+    assert time.monotonic() - start < 20, "it was disconnected for its silence, not for its queue"
 
 
-def test_a_connection_that_another_has_replaced_is_told_of_no_job(server: Live) -> None:
+def test_a_replaced_connection_gets_no_job_messages(server: Live) -> None:
     async def connect() -> list[str]:
-        told: list[str] = []
+        kinds: list[str] = []
         async with (
             aiohttp.ClientSession() as session,
             session.ws_connect(f"{server.address}ws?clientId=twice") as old,
@@ -74,8 +74,8 @@ def test_a_connection_that_another_has_replaced_is_told_of_no_job(server: Live) 
             for connected in (old, new):
                 with suppress(TimeoutError):
                     while True:
-                        told.append((await connected.receive_json(timeout=0.3))["type"])
-        return told
+                        kinds.append((await connected.receive_json(timeout=0.3))["type"])
+        return kinds
 
     assert set(asyncio.run(connect())) == {"status"}
 
@@ -91,8 +91,8 @@ def test_messages_are_not_compressed_for_each_client(server: Live) -> None:
     assert asyncio.run(extensions()) is None
 
 
-def test_the_server_ends_at_once_though_clients_are_connected(tmp_path: Path) -> None:
-    async def told(server: Live) -> int | None:
+def test_the_server_stops_at_once_even_with_connected_clients(tmp_path: Path) -> None:
+    async def close_code(server: Live) -> int | None:
         async with aiohttp.ClientSession() as session, session.ws_connect(f"{server.address}ws") as connected:
             await connected.receive_json()
             server.process.terminate()
@@ -102,8 +102,8 @@ def test_the_server_ends_at_once_though_clients_are_connected(tmp_path: Path) ->
 
     with live(tmp_path) as server, silent(server):
         server.until(lambda: clients(server) == 1)
-        begun = time.monotonic()
-        assert asyncio.run(told(server)) == aiohttp.WSCloseCode.GOING_AWAY
+        start = time.monotonic()
+        assert asyncio.run(close_code(server)) == aiohttp.WSCloseCode.GOING_AWAY
         assert server.process.wait(20) == 0
-        assert time.monotonic() - begun < 8
+        assert time.monotonic() - start < 8
         assert "Traceback" not in server.log

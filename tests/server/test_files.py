@@ -1,4 +1,4 @@
-"""Files are served as nothing that runs, and taken only as what they say they are."""
+"""Files are never served as anything that runs, and accepted only if the content fits the name."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_nothing_is_served_that_a_browser_runs(server: Server, name: str) -> Non
 
 
 @pytest.mark.parametrize(("name", "type"), [("a.txt", "text/plain"), ("a.png", "image/png"), ("a.csv", "text/plain")])
-def test_a_page_under_another_name_stays_what_its_name_says(server: Server, name: str, type: str) -> None:
+def test_a_page_with_another_ending_is_served_as_its_ending_says(server: Server, name: str, type: str) -> None:
     (server.folders.output / name).write_bytes(SCRIPT)
     answer = server.get("/view", filename=name)
     assert answer.headers["Content-Type"].startswith(type)
@@ -104,7 +104,7 @@ def test_a_name_cant_break_out_of_a_header(server: Server) -> None:
     )
 
 
-def test_a_video_is_served_in_parts_and_not_twice(server: Server) -> None:
+def test_a_video_is_served_in_ranges_and_revalidated(server: Server) -> None:
     (server.folders.output / "a.mp4").write_bytes(bytes(range(100)))
 
     def part(**headers: str) -> tuple[int, bytes]:
@@ -134,7 +134,7 @@ def test_a_preview_is_a_smaller_file_of_the_same_picture(server: Server) -> None
         assert server.get("/view", filename="a.png", preview=wrong).status == 400
 
 
-def test_a_pictures_channels_can_be_had_alone(server: Server) -> None:
+def test_single_channels_of_a_picture_are_served(server: Server) -> None:
     Image.new("RGBA", (4, 4), (200, 100, 50, 77)).save(server.folders.output / "a.png")
 
     def pixel(channel: str) -> object:
@@ -148,13 +148,13 @@ def test_a_pictures_channels_can_be_had_alone(server: Server) -> None:
 
 def test_a_picture_is_shown_upright(server: Server) -> None:
     exif = Image.Exif()
-    exif[0x0112] = 6  # turned by a quarter
+    exif[0x0112] = 6  # rotated by 90°
     Image.new("RGB", (8, 4)).save(server.folders.output / "a.jpg", exif=exif)
     assert opened(server.get("/view", filename="a.jpg", preview="webp").body).size == (4, 8)
     assert opened(server.get("/api/kinograph/thumbnail", filename="a.jpg").body).size == (4, 8)
 
 
-def test_no_preview_of_what_is_no_picture(server: Server) -> None:
+def test_only_pictures_have_previews(server: Server) -> None:
     (server.folders.output / "a.png").write_bytes(SCRIPT)
     (server.folders.output / "b.eps").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")
     for name in ("a.png", "b.eps"):
@@ -162,7 +162,7 @@ def test_no_preview_of_what_is_no_picture(server: Server) -> None:
         assert "not a picture" in server.get("/view", filename=name, channel="rgb").message
 
 
-def test_weights_tell_their_metadata_and_no_more(server: Server) -> None:
+def test_only_the_metadata_of_weights_is_served(server: Server) -> None:
     loras = server.folders.models / "loras"
     loras.mkdir()
     header = json.dumps({"__metadata__": {"ss_tag": "snail"}, "w": {"dtype": "F32"}}).encode()
@@ -198,7 +198,7 @@ def test_weights_tell_their_metadata_and_no_more(server: Server) -> None:
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_pictures_and_videos_are_taken(server: Server, data: bytes, name: str) -> None:
+def test_pictures_and_videos_are_accepted(server: Server, data: bytes, name: str) -> None:
     answer = server.upload(data, name, subfolder="mine//sub")
     assert answer.json == {"name": name, "subfolder": "mine/sub", "type": "input"}
     assert server.get("/view", filename=name, subfolder="mine/sub", type="input").body == data
@@ -229,7 +229,7 @@ def test_pictures_and_videos_are_taken(server: Server, data: bytes, name: str) -
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_nothing_else_is_taken(server: Server, data: bytes, name: str) -> None:
+def test_nothing_else_is_accepted(server: Server, data: bytes, name: str) -> None:
     answer = server.upload(data, name)
     assert answer.status == 400
     assert answer.message
@@ -237,7 +237,7 @@ def test_nothing_else_is_taken(server: Server, data: bytes, name: str) -> None:
     assert server.get("/api/kinograph/files").json == []
 
 
-def test_a_playlist_makes_the_server_read_nothing(server: Server, tmp_path: Path) -> None:
+def test_a_playlist_cannot_make_the_server_read_files(server: Server, tmp_path: Path) -> None:
     (tmp_path / "secret.ts").write_bytes(video())
     listed = f"#EXTM3U\n#EXT-X-MEDIA-SEQUENCE:0\n#EXTINF:1.0,\nfile://{tmp_path}/secret.ts\n#EXT-X-ENDLIST\n"
     joined = f"ffconcat version 1.0\nfile {tmp_path}/secret.ts\n"
@@ -265,14 +265,14 @@ def test_frames_that_are_larger_than_their_container_says_are_not_decoded(
     assert server.upload(video(size=(32, 16)), "b.mp4").status == 200
 
 
-def test_an_upload_that_ends_while_another_begins_disturbs_it_not(server: Server) -> None:
+def test_an_upload_that_ends_while_another_starts_does_not_disturb_it(server: Server) -> None:
     waiting = server.folders.input / ".unfinished"
     waiting.mkdir()
     (waiting / "listed.part").symlink_to("gone by now")
     assert server.upload(png(), "snail.png").status == 200
 
 
-def test_an_upload_takes_no_others_place(server: Server) -> None:
+def test_an_upload_replaces_no_file_unless_asked_to(server: Server) -> None:
     first, second, third = png(colour="red"), png(colour="green"), png(colour="blue")
     names = [server.upload(data, "a.png").json["name"] for data in (first, second, third, first, second)]
     assert names == ["a.png", "a (1).png", "a (2).png", "a.png", "a (1).png"]
@@ -281,8 +281,8 @@ def test_an_upload_takes_no_others_place(server: Server) -> None:
     assert len(server.get("/api/kinograph/files").json) == 3
     (server.folders.input / "b.png").mkdir()
     assert server.upload(first, "b.png").json["name"] == "b (1).png"
-    assert "can't be kept" in server.upload(first, "b.png", overwrite="1").message
-    assert "can't be kept" in server.upload(first, "c.png", subfolder="a.png").message
+    assert "can't be stored" in server.upload(first, "b.png", overwrite="1").message
+    assert "can't be stored" in server.upload(first, "c.png", subfolder="a.png").message
     assert left_behind(server) == []
 
 
@@ -317,7 +317,7 @@ def test_an_upload_through_a_link_that_leads_out_is_refused(server: Server, tmp_
     assert not list(tmp_path.glob("*.png"))
 
 
-def test_an_upload_that_is_too_large_is_cut_off(server: Server) -> None:
+def test_an_upload_that_is_too_large_is_refused(server: Server) -> None:
     limit = server.setup.upload_limit
     assert server.upload(bytes(limit + 1), "a.png").status == 413
     assert server.upload(bytes(limit * 3), "a.png").status == 413
@@ -345,12 +345,12 @@ def test_an_upload_that_is_too_large_is_cut_off(server: Server) -> None:
         ("multipart/mixed; boundary=x", b"--x\r\nContent-Type: multipart/mixed; boundary=y\r\n\r\n--y--\r\n--x--\r\n"),
     ],
 )
-def test_what_is_no_form_is_refused(server: Server, type: str, data: bytes) -> None:
+def test_a_body_that_is_no_form_is_refused(server: Server, type: str, data: bytes) -> None:
     assert server.ask("POST", "/upload/image", data=data, headers={"Content-Type": type}).status == 400
     assert left_behind(server) == []
 
 
-def test_an_upload_that_breaks_off_leaves_nothing(server: Server) -> None:
+def test_an_aborted_upload_leaves_nothing(server: Server) -> None:
     head = b"POST /upload/image HTTP/1.1\r\nHost: x\r\nContent-Length: 500000\r\n"
     start = b"Content-Type: multipart/form-data; boundary=x\r\n\r\n--x\r\nContent-Disposition: form-data; name=image; "
 
@@ -367,7 +367,7 @@ def test_an_upload_that_breaks_off_leaves_nothing(server: Server) -> None:
     assert server.get("/api/kinograph/files").json == []
 
 
-def test_what_a_killed_server_left_goes_in_time(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_abandoned_uploads_are_removed_eventually(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     waiting = server.folders.input / ".unfinished"
     waiting.mkdir()
     (waiting / "old.part").write_bytes(b"half")
@@ -407,7 +407,7 @@ def test_a_mask_gives_a_picture_its_opacity_and_keeps_its_workflow(server: Serve
         '{"filename": "page.png"}',
     ],
 )
-def test_a_mask_is_for_a_picture_of_its_size(server: Server, original: str) -> None:
+def test_a_mask_needs_an_existing_picture_of_its_size(server: Server, original: str) -> None:
     (server.folders.output / "small.png").write_bytes(png((4, 4)))
     (server.folders.output / "page.png").write_bytes(SCRIPT)
     assert server.upload(png(), "masked.png", "/upload/mask", original_ref=original).status in (400, 404)
@@ -415,7 +415,7 @@ def test_a_mask_is_for_a_picture_of_its_size(server: Server, original: str) -> N
     assert left_behind(server) == []
 
 
-def test_files_are_listed_to_pick_from(server: Server) -> None:
+def test_files_are_listed(server: Server) -> None:
     server.upload(png(), "a.png", subfolder="sub")
     (server.folders.output / "b.txt").write_text("text")
     (file,) = server.get("/api/kinograph/files").json
@@ -431,10 +431,10 @@ def test_files_are_listed_to_pick_from(server: Server) -> None:
     assert server.get("/api/kinograph/files", type="models").status == 400
 
 
-def test_decoders_errors_of_every_kind_are_refusals(tmp_path: Path) -> None:
-    sound = {".png": png((32, 32)), ".webp": png(format="WEBP"), ".gif": png(format="GIF"), ".mp4": video()}
+def test_any_error_of_a_decoder_becomes_a_refusal(tmp_path: Path) -> None:
+    valid = {".png": png((32, 32)), ".webp": png(format="WEBP"), ".gif": png(format="GIF"), ".mp4": video()}
     rng = np.random.default_rng(0)
-    for suffix, data in sound.items():
+    for suffix, data in valid.items():
         for _ in range(60):
             torn = bytearray(data)
             for place in rng.integers(0, len(data), 8):
@@ -446,7 +446,7 @@ def test_decoders_errors_of_every_kind_are_refusals(tmp_path: Path) -> None:
 
 
 def left_behind(server: Server) -> list[Path]:
-    """Unfinished files, after an upload."""
+    """Unfinished files that an upload left."""
     root = server.folders.input
     return [path for path in root.rglob("*") if path.is_file() and (path.name[0] == "." or path.parent.name[0] == ".")]
 
@@ -461,7 +461,7 @@ def test_a_name_is_given_to_one_file_only(tmp_path: Path, monkeypatch: pytest.Mo
     first, second, name = (tmp_path / part for part in ("1.part", "2.part", "snail.png"))
     first.write_bytes(b"first")
     second.write_bytes(b"second")
-    atomic.place(first, name)
+    atomic.rename_noreplace(first, name)
     with pytest.raises(FileExistsError):
-        atomic.place(second, name)
+        atomic.rename_noreplace(second, name)
     assert (name.read_bytes(), first.exists(), second.read_bytes()) == (b"first", False, b"second")

@@ -1,4 +1,4 @@
-"""Workers end with their server, and only with it: Ctrl-C in its terminal and service managers reach them too."""
+"""Workers end with their server, and only with it, although Ctrl-C and service managers signal them as well."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def server(tmp_path: Path) -> Iterator[Live]:
         yield running
 
 
-def test_a_signal_that_is_meant_for_the_server_interrupts_no_job(server: Live) -> None:
+def test_a_signal_meant_for_the_server_interrupts_no_job(server: Live) -> None:
     job = server.submit(saving("Wait", "on and on", steps=80))
     server.running(job)
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -30,7 +30,7 @@ def test_a_signal_that_is_meant_for_the_server_interrupts_no_job(server: Live) -
 
 
 @pytest.mark.skipif(not psutil.LINUX, reason="other systems can't end it from outside")
-def test_a_worker_that_listens_to_nothing_ends_with_its_server(server: Live) -> None:
+def test_an_unresponsive_worker_ends_with_its_server(server: Live) -> None:
     job = server.submit(saving("Seize"))
     server.until(lambda: "1" in str(server.job(job)["attempts"]) and "seized" in server.log)
     workers = server.workers
@@ -43,7 +43,7 @@ def test_a_worker_that_listens_to_nothing_ends_with_its_server(server: Live) -> 
     server.post(f"/api/kinograph/jobs/{job}/cancel")
 
 
-def test_what_a_failure_says_is_kept_in_short(server: Live) -> None:
+def test_a_long_failure_message_is_truncated(server: Live) -> None:
     job = server.ended(server.submit(saving("Shout")))
     assert job["state"] == "failed"
     assert job["problem"]["message"].startswith("ValueError: xxx")

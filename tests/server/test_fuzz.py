@@ -1,4 +1,4 @@
-"""What the OpenAPI document allows, and what it doesn't, is sent to every route: each answers as the document says."""
+"""Sends valid and invalid requests, made from the OpenAPI document, to every route; each must answer as documented."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.server.live import Live, live, saving
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 API = schemathesis.openapi.from_dict(document(tuple(route for routes in ROUTES for route in routes)))
 OPERATIONS = {operation.label: operation for operation in (found.ok() for found in API.get_all_operations())}
-OPERATIONS.pop("GET /ws")  # goes on as a WebSocket
+OPERATIONS.pop("GET /ws")  # continues as a WebSocket
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def server() -> Iterator[Live]:
 
 @pytest.fixture
 def there(server: Live) -> dict[str, str]:
-    """Names of what is there, for the parameters of paths."""
+    """Existing names for the parameters of paths."""
     job = server.submit(saving("Shout"))
     server.ask("PUT", "/api/kinograph/workflows/mine", {"kinograph": 1, "graph": {}})
     server.ask("POST", "/userdata/notes.txt", b"some")
@@ -44,7 +44,7 @@ def there(server: Live) -> dict[str, str]:
 
 
 def cases(operation: schemathesis.APIOperation, there: dict[str, str]) -> Iterator[st.SearchStrategy[Any]]:
-    """Requests that are allowed, also such that name what is there; and wrong ones, where anything can be wrong."""
+    """Valid requests, some with existing names; and invalid ones, where a request can be invalid."""
     yield operation.as_strategy()
     names = [parameter.name for parameter in operation.path_parameters]
     if known := {name: there[name] for name in names if name in there}:
@@ -55,7 +55,7 @@ def cases(operation: schemathesis.APIOperation, there: dict[str, str]) -> Iterat
 
 @pytest.mark.parametrize("examples", [20, pytest.param(200, marks=pytest.mark.full)])
 @pytest.mark.parametrize("label", OPERATIONS)
-def test_every_route_answers_as_it_is_told(server: Live, there: dict[str, str], label: str, examples: int) -> None:
+def test_every_route_answers_as_documented(server: Live, there: dict[str, str], label: str, examples: int) -> None:
     for strategy in cases(OPERATIONS[label], there):
 
         @settings(max_examples=examples, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))

@@ -1,4 +1,4 @@
-"""What was saved is found again, with the workflow that made it."""
+"""Saved files are found again, with the workflow that made them."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from engine.document.workflow import Workflow
-from engine.run.saving import Outputs
+from engine.run.saving import OutputFolder
 from engine.server.files.thumbnails import Thumbnails
 from engine.server.http.settings import Folders
 from engine.server.own import gallery
-from engine.server.own.gallery import Wanted, page
+from engine.server.own.gallery import OutputsQuery, page
 from engine.values import Media
 from tests.server.conftest import Server, png
 from tests.server.test_files import opened, video
@@ -30,17 +30,17 @@ def workflow(title: str, prompt: str) -> Workflow:
 
 
 def save(server: Server, name: str, data: bytes, flow: Workflow) -> Path:
-    """A file as a run saves it, a second younger than all before."""
+    """Save a file as a run does, one second newer than all before."""
     prefix, extension = name.rsplit(".", 1)
-    (path,) = Outputs(server.folders.output, flow).write(Media(data, extension, prefix))
+    (path,) = OutputFolder(server.folders.output, flow).write(Media(data, extension, prefix))
     when = time.time() + len(list(server.folders.output.rglob("*")))
     os.utime(path, (when, when))
     return path
 
 
-def test_what_another_editor_keeps_is_searched_by_its_graph(server: Server) -> None:
+def test_a_file_in_the_ui_format_is_searched_by_its_graph(server: Server) -> None:
     flow, theirs = workflow("", "a red snail"), {"nodes": [{"id": 1, "type": "Foreign", "widgets_values": ["whale"]}]}
-    (path,) = Outputs(server.folders.output, flow, carried=theirs).write(Media(png(), "png", "key"))
+    (path,) = OutputFolder(server.folders.output, flow, carried=theirs).write(Media(png(), "png", "key"))
     assert names(server, query="red snail") == [path.name]
     assert names(server, query="whale") == []
 
@@ -51,7 +51,7 @@ def filled(server: Server) -> Server:
     for title, prompt in (("Snails", "a red snail"), ("Fish", "a blue fish on the beach"), ("Birds", "a gull")):
         save(server, "key.png", png(), workflow(title, prompt))
     save(server, "clips/film.mp4", video(), workflow("Film", "the snail sets out"))
-    save(server, "told.txt", b"once", workflow("", ""))
+    save(server, "notes.txt", b"once", workflow("", ""))
     return server
 
 
@@ -59,12 +59,12 @@ def names(server: Server, **query: str | int) -> list[str]:
     return [item["filename"] for item in server.get(ROUTE, **query).json["items"]]
 
 
-def test_the_latest_comes_first_with_title_and_kind(filled: Server) -> None:
+def test_files_are_listed_newest_first_with_title_and_kind(filled: Server) -> None:
     answer = filled.get(ROUTE).json
     assert answer["total"] == 5
     about = [(item["subfolder"], item["filename"], item["kind"], item["title"]) for item in answer["items"]]
     assert about == [
-        ("", "told_00001.txt", "text", ""),
+        ("", "notes_00001.txt", "text", ""),
         ("clips", "film_00001.mp4", "video", "Film"),
         ("", "key_00003.png", "image", "Birds"),
         ("", "key_00002.png", "image", "Fish"),
@@ -77,7 +77,7 @@ def test_files_are_searched_by_name_title_and_prompt(filled: Server) -> None:
     assert names(filled, query="SNAIL") == ["film_00001.mp4", "key_00001.png"]
     assert names(filled, query="snail red") == ["key_00001.png"]
     assert names(filled, query="beach 00002") == ["key_00002.png"]
-    assert names(filled, query="told") == ["told_00001.txt"]
+    assert names(filled, query="notes") == ["notes_00001.txt"]
     assert names(filled, query="snake") == []  # the layout isn't searched
     assert names(filled, query="snail", kind="video") == ["film_00001.mp4"]
     assert names(filled, kind="image") == ["key_00003.png", "key_00002.png", "key_00001.png"]
@@ -97,17 +97,17 @@ def test_the_list_is_paged(filled: Server) -> None:
         assert filled.get(ROUTE, **wrong).status == 400
 
 
-def test_a_file_that_was_changed_is_read_anew(filled: Server) -> None:
+def test_a_changed_file_is_read_again(filled: Server) -> None:
     path = filled.folders.output / "key_00001.png"
     assert names(filled, query="red snail") == ["key_00001.png"]
     flow = workflow("Snails", "a green frog")
-    (other,) = Outputs(filled.folders.output / "else", flow).write(Media(png(), "png", "key"))
+    (other,) = OutputFolder(filled.folders.output / "else", flow).write(Media(png(), "png", "key"))
     other.replace(path)
     assert names(filled, query="red snail") == []
     assert names(filled, query="green frog") == ["key_00001.png"]
 
 
-def test_files_that_carry_nonsense_are_listed_all_the_same(server: Server) -> None:
+def test_files_with_invalid_metadata_are_listed_all_the_same(server: Server) -> None:
     def written(name: str, **texts: str) -> None:
         info = PngInfo()
         for key, text in texts.items():
@@ -134,7 +134,7 @@ def test_another_programs_prompt_is_searched_too(server: Server) -> None:
     assert names(server, query="lighthouse") == ["ComfyUI_00001_.png"]
 
 
-def test_a_file_gives_back_its_workflow(filled: Server) -> None:
+def test_the_workflow_of_a_file_is_served(filled: Server) -> None:
     def ask(**query: str) -> Any:
         return filled.get(f"{ROUTE}/workflow", **query)
 
@@ -181,7 +181,7 @@ def test_a_thumbnail_is_a_small_jpeg_that_is_kept(server: Server, name: str, dat
     assert server.get("/api/kinograph/thumbnail", filename=name, size=2000).status == 400
 
 
-def test_what_shows_nothing_has_no_thumbnail(server: Server) -> None:
+def test_files_that_are_not_pictures_have_no_thumbnail(server: Server) -> None:
     for name, data in (("a.txt", b"text"), ("a.png", b"text"), ("a.mp4", b"text"), ("a.svg", b"<svg/>")):
         (server.folders.output / name).write_bytes(data)
         assert server.get("/api/kinograph/thumbnail", filename=name).status == 400
@@ -207,14 +207,14 @@ def test_ten_thousand_files_are_searched_fast(folders: Folders, monkeypatch: pyt
     read = gallery._read
     reads: list[Path] = []
     monkeypatch.setattr(gallery, "_read", lambda path: reads.append(path) or read(path))
-    (first,) = Outputs(folders.output, workflow("Snails", "a red snail")).write(Media(png(), "png", "key"))
+    (first,) = OutputFolder(folders.output, workflow("Snails", "a red snail")).write(Media(png(), "png", "key"))
     for number in range(2, 10_001):
         (folders.output / f"key_{number:05}.png").hardlink_to(first)
-    assert page(folders, Wanted()).total == 10_000
+    assert page(folders, OutputsQuery()).total == 10_000
     assert len(reads) == 50  # only what is shown
-    found = page(folders, Wanted(query="snail"))
+    found = page(folders, OutputsQuery(query="snail"))
     assert (found.total, len(reads)) == (10_000, 10_000)
     began = time.process_time()
-    assert page(folders, Wanted(query="snail", offset=9_000)).total == 10_000
+    assert page(folders, OutputsQuery(query="snail", offset=9_000)).total == 10_000
     assert time.process_time() - began < 1
     assert len(reads) == 10_000

@@ -1,4 +1,4 @@
-"""Attacks that are tried: pages of other sites, rebound names, forged origins, no token, hostile bodies."""
+"""Attacks: pages of other sites, rebound names, forged origins, missing tokens, hostile bodies."""
 
 from __future__ import annotations
 
@@ -94,20 +94,20 @@ def test_a_link_to_the_editor_may_be_followed(server: Live) -> None:
     assert server.ask("GET", "/", headers=headers)[0] == 200
 
 
-def test_its_own_page_may_ask(server: Live) -> None:
+def test_its_own_page_may_send_requests(server: Live) -> None:
     headers = {"Origin": f"http://{server.host}", "Sec-Fetch-Site": "same-origin"}
     assert server.ask("GET", "/queue", headers=headers)[0] == 200
 
 
 @pytest.mark.parametrize("path", SOME)
-def test_without_the_token_nothing_is_told(guarded: Live, path: str) -> None:
+def test_nothing_is_served_without_the_token(guarded: Live, path: str) -> None:
     assert guarded.ask("GET", path)[0] == 401
     for wrong in ("Bearer wrong", "Bearer ", TOKEN, f"Basic {TOKEN}"):
         assert guarded.ask("GET", path, headers={"Authorization": wrong})[0] == 401
     assert guarded.ask("GET", path, headers={"Cookie": "kinograph_token=wrong"})[0] == 401
 
 
-def test_a_token_that_is_no_text(guarded: Live) -> None:
+def test_a_token_that_is_not_valid_text(guarded: Live) -> None:
     for name, value in (("Authorization", "Bearer \xff"), ("Cookie", "kinograph_token=\xff")):
         assert guarded.ask("GET", "/queue", headers={name: value})[0] == 401
     assert "Traceback" not in guarded.log
@@ -118,7 +118,7 @@ def test_a_body_that_unpacks_to_more_is_not_unpacked(server: Live) -> None:
     assert server.ask("POST", "/prompt", bomb, {"Content-Encoding": "gzip"})[0] == 415
 
 
-def test_with_the_token_all_is_as_without(guarded: Live) -> None:
+def test_with_the_token_requests_are_served(guarded: Live) -> None:
     assert guarded.ask("GET", "/queue", headers={"Authorization": f"Bearer {TOKEN}"})[0] == 200
 
 
@@ -151,12 +151,12 @@ def test_the_printed_address_works_with_any_token(tmp_path: Path, token: str) ->
         assert asyncio.run(visit(running.address, running.host)) == [303, 200]
 
 
-def test_beyond_this_machine_a_token_is_needed(tmp_path: Path) -> None:
+def test_listening_beyond_this_machine_requires_a_token(tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match="KINOGRAPH_TOKEN"):
         Live(tmp_path, "--host", "0.0.0.0")
 
 
-def test_browsers_are_kept_within_bounds(server: Live) -> None:
+def test_every_response_has_security_headers(server: Live) -> None:
     async def headers() -> list[Mapping[str, str]]:
         async with aiohttp.ClientSession() as session:
             found = []
@@ -257,26 +257,26 @@ SENT = st.one_of(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 @given(messages=st.lists(SENT, max_size=6))
-def test_whatever_a_websocket_client_says_the_server_goes_on(server: Live, messages: list[bytes | str]) -> None:
+def test_the_server_survives_whatever_a_websocket_client_sends(server: Live, messages: list[bytes | str]) -> None:
     async def say() -> Any:
         async with aiohttp.ClientSession() as session, session.ws_connect(f"http://{server.host}/ws") as socket:
             for message in messages:
                 await (socket.send_bytes(message) if isinstance(message, bytes) else socket.send_str(message))
             await socket.send_json({"type": "feature_flags", "data": {"kinograph_events": True}})
             while True:
-                told = await socket.receive_json(timeout=60)
-                if told["type"] == "queue":
-                    return told["data"]
+                answer = await socket.receive_json(timeout=60)
+                if answer["type"] == "queue":
+                    return answer["data"]
 
     assert asyncio.run(say())["total_pending"] == 0
     assert "Traceback" not in server.log
 
 
-def test_a_websocket_message_that_is_too_large_costs_the_connection_alone(server: Live) -> None:
+def test_a_websocket_message_that_is_too_large_only_ends_the_connection(server: Live) -> None:
     async def shout() -> bool:
         async with aiohttp.ClientSession() as session, session.ws_connect(f"http://{server.host}/ws") as socket:
             await socket.receive(timeout=60)
-            with contextlib.suppress(ConnectionError):  # the server may hang up before all is sent
+            with contextlib.suppress(ConnectionError):  # the server may disconnect before everything is sent
                 await socket.send_str("x" * (2 << 20))
             while (await socket.receive(timeout=60)).type is aiohttp.WSMsgType.TEXT:
                 pass

@@ -1,4 +1,4 @@
-"""Models are listed and fetched, and what is kept between runs is told and removed."""
+"""Models are listed and fetched, and the cache is reported and trimmed."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ def weights(index: Index) -> bytes:
 
 
 def ended(server: Server) -> Any:
-    """Wait until a model is fetched or can't be; what was told last."""
-    server.wait(lambda: server.told and ("path" in server.told[-1] or "error" in server.told[-1]), 60)
-    return server.told[-1]
+    """Wait until a model is fetched or has failed; returns the last message."""
+    server.wait(lambda: server.messages and ("path" in server.messages[-1] or "error" in server.messages[-1]), 60)
+    return server.messages[-1]
 
 
 def test_a_model_is_fetched(server: Server, weights: bytes) -> None:
     assert server.post(f"{ROUTE}/fetch", {"source": SOURCE}).json == {"source": SOURCE, "state": "fetching"}
-    told = ended(server)
-    assert Path(told["path"]).read_bytes() == weights
-    assert all(message["source"] == SOURCE for message in server.told)
+    last = ended(server)
+    assert Path(last["path"]).read_bytes() == weights
+    assert all(message["source"] == SOURCE for message in server.messages)
     assert server.post(f"{ROUTE}/fetch", {"source": SOURCE}).json["state"] == "here"
     assert SOURCE in {model["source"] for model in server.get(ROUTE).json}
 
 
-def test_how_far_it_is_is_told(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_progress_is_reported(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     async def lines(source: str) -> AsyncIterator[bytes]:
         yield b'{"event": "download", "source": "hf:a/b", "done": 5, "total": 9}'
         yield b"a warning that a library prints"
@@ -53,13 +53,13 @@ def test_how_far_it_is_is_told(server: Server, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("engine.server.own.models._lines", lines)
     server.post(f"{ROUTE}/fetch", {"source": "hf:a/b"})
     ended(server)
-    assert server.told == [
+    assert server.messages == [
         {"source": "hf:a/b", "done": 5, "total": 9},
         {"source": "hf:a/b", "done": 0, "total": 0, "path": "/models/b"},
     ]
 
 
-def test_a_process_that_dies_is_told_of(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fetch_whose_process_dies_is_reported_as_failed(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     async def lines(source: str) -> AsyncIterator[bytes]:
         yield b'{"event": "download", "source": "hf:a/b", "done": 5, "total": 9}'
 
@@ -73,25 +73,25 @@ def test_a_second_request_joins_the_first(server: Server, index: Index, weights:
     ended(server)
     assert answers == ["fetching"] * 3
     assert index.downloads == 1
-    assert sum("path" in message for message in server.told) == 1
+    assert sum("path" in message for message in server.messages) == 1
 
 
-def test_fetching_can_be_stopped_and_begun_again(server: Server, index: Index, weights: bytes) -> None:
+def test_fetching_can_be_cancelled_and_restarted(server: Server, index: Index, weights: bytes) -> None:
     index.stalls = True
     server.post(f"{ROUTE}/fetch", {"source": SOURCE})
     server.wait(lambda: index.downloads, 60)
     began = time.monotonic()
     assert server.post(f"{ROUTE}/cancel", {"source": SOURCE}).json["state"] == "cancelled"
     assert time.monotonic() - began < 15
-    assert server.told[-1]["error"] == "cancelled"
+    assert server.messages[-1]["error"] == "cancelled"
     assert server.post(f"{ROUTE}/cancel", {"source": SOURCE}).status == 404
     index.stalls = False
     server.post(f"{ROUTE}/fetch", {"source": SOURCE})
-    server.told.clear()
+    server.messages.clear()
     assert "path" in ended(server)
 
 
-def test_what_can_not_be_had_is_told_with_a_hint(server: Server, weights: bytes) -> None:
+def test_a_model_that_does_not_exist_is_reported_with_a_hint(server: Server, weights: bytes) -> None:
     server.post(f"{ROUTE}/fetch", {"source": SOURCE.replace("model.safe", "modle.safe")})
     assert "did you mean 'toy/model.safetensors'?" in ended(server)["error"]
 
@@ -111,9 +111,9 @@ def test_what_can_not_be_had_is_told_with_a_hint(server: Server, weights: bytes)
         "a" * 2000,
     ],
 )
-def test_only_the_hub_and_the_index_are_fetched_from(server: Server, source: str) -> None:
+def test_models_are_fetched_only_from_the_hub_and_the_index(server: Server, source: str) -> None:
     assert server.post(f"{ROUTE}/fetch", {"source": source}).status in (400, 404)
-    assert server.told == []
+    assert server.messages == []
 
 
 def test_models_are_listed_wherever_they_are(server: Server) -> None:
@@ -127,7 +127,7 @@ def test_models_are_listed_wherever_they_are(server: Server) -> None:
     assert [model["source"] for model in server.get(ROUTE, folder="loras").json] == ["loras/a.safetensors"]
 
 
-def test_a_workflow_tells_what_it_needs(server: Server, tmp_path: Path) -> None:
+def test_the_models_that_a_workflow_needs_are_listed(server: Server, tmp_path: Path) -> None:
     (server.folders.models / "mine").mkdir()
     (tmp_path / "outside").mkdir()
     sources = ["sprite/sdxl", "mine", "absent", str(tmp_path / "outside"), "../data", "hf:a/b", "sprite/../../engine"]
@@ -140,7 +140,7 @@ def test_a_workflow_tells_what_it_needs(server: Server, tmp_path: Path) -> None:
     assert server.post(f"{ROUTE}/needed", {}).status == 400
 
 
-def test_the_cache_is_told_trimmed_and_cleared(server: Server, tmp_path: Path) -> None:
+def test_the_cache_is_reported_trimmed_and_cleared(server: Server, tmp_path: Path) -> None:
     disk = Disk(tmp_path / "cache")
     for number in range(4):
         disk.write(f"{number:064x}", ("x" * 1000,), seconds=1.0 + number)
@@ -156,7 +156,7 @@ def test_the_cache_is_told_trimmed_and_cleared(server: Server, tmp_path: Path) -
         assert server.post("/api/kinograph/cache/trim", wrong).status == 400
 
 
-def test_the_machine_is_told(server: Server) -> None:
+def test_the_machine_is_described(server: Server) -> None:
     stats = server.get("/api/system_stats").json
     assert 0 < stats["system"]["ram_free"] <= stats["system"]["ram_total"]
     assert stats["system"].keys() >= {"os", "python_version", "pytorch_version", "embedded_python", "argv"}

@@ -1,4 +1,4 @@
-"""The kinds of node, as ComfyUI's clients and Kinograph's editor read them."""
+"""Descriptions of the kinds of node, for ComfyUI's clients and for Kinograph's editor."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Both(NamedTuple):
 
 
 class Everything(Node, version=1, category="toys"):
-    """All that an input can be."""
+    """Every type of input."""
 
     picture: Image
     """A picture."""
@@ -100,7 +100,7 @@ def test_numbers_have_limits_steps_and_defaults(folders: Folders) -> None:
     assert limits("limit") == [None, 2, 2**53 - 1, 1]
 
 
-def test_widgets_are_told_what_they_are_for(folders: Folders) -> None:
+def test_widgets_have_their_options(folders: Folders) -> None:
     assert spec(Everything, folders, "seed")[1]["control_after_generate"] is True
     assert "control_after_generate" not in spec(Everything, folders, "steps")[1]
     assert spec(Everything, folders, "text")[1]["multiline"] is True
@@ -122,7 +122,7 @@ def test_a_kind_is_described_in_the_standard_shape(folders: Folders) -> None:
         ["pictures", "sound"],
     )
     assert (about["name"], about["category"], about["output_node"]) == ("Everything", "toys", False)
-    assert about["description"] == "All that an input can be."
+    assert about["description"] == "Every type of input."
     expected = (
         "input input_order output output_is_list output_name name display_name description python_module category"
     )
@@ -147,7 +147,7 @@ def test_all_kinds_are_described_and_each_by_itself(server: Server) -> None:
     assert server.get("/object_info/SaveVideos").json == {}
 
 
-def test_the_editor_gets_all_that_there_is_to_know(server: Server) -> None:
+def test_the_editor_gets_schemas_and_types(server: Server) -> None:
     nodes = server.get("/api/kinograph/nodes").json
     assert nodes["SaveVideo"]["schema"]["properties"]["quality"]["maximum"] == 51
     assert nodes["TextLines"]["outputs"] == [{"name": "out", "type": "list of str"}]
@@ -157,7 +157,7 @@ def test_the_editor_gets_all_that_there_is_to_know(server: Server) -> None:
     assert set(types) == {output["type"] for node in nodes.values() for output in node["outputs"]}
 
 
-def test_types_may_be_linked_as_the_engine_links_them() -> None:
+def test_types_are_linkable_as_in_the_engine() -> None:
     found = links(Registry([Everything, Shown, Played]))
     assert {"Image", "Image or Video", "Any"} <= set(found["list of Image"])
     assert {"float", "Any"} <= set(found["float"])

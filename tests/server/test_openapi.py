@@ -1,4 +1,4 @@
-"""The document tells every route, and the page shows it to people."""
+"""The OpenAPI document covers every route, and the page shows it to people."""
 
 from __future__ import annotations
 
@@ -18,68 +18,68 @@ DOCS = "/api/kinograph/docs"
 
 
 @pytest.fixture
-def told(server: Server) -> dict[str, Any]:
+def spec(server: Server) -> dict[str, Any]:
     answer: dict[str, Any] = server.get("/api/kinograph/openapi.json").json
     return answer
 
 
-def test_the_document_is_sound(told: dict[str, Any]) -> None:
-    OpenAPIV31SpecValidator(told).validate()
-    assert told["openapi"] == "3.1.0"
-    operations = [operation for path in told["paths"].values() for name, operation in path.items() if name != "servers"]
+def test_the_document_is_valid(spec: dict[str, Any]) -> None:
+    OpenAPIV31SpecValidator(spec).validate()
+    assert spec["openapi"] == "3.1.0"
+    operations = [operation for path in spec["paths"].values() for name, operation in path.items() if name != "servers"]
     ids = [operation["operationId"] for operation in operations]
     assert len(ids) == len(set(ids))
     assert all(operation["summary"].endswith((".", ":", ";")) for operation in operations)
 
 
-def test_every_route_is_told_and_nothing_else(server: Server, told: dict[str, Any]) -> None:
+def test_exactly_the_routes_are_documented(server: Server, spec: dict[str, Any]) -> None:
     known = {(r.method, path) for r in server.app.router.routes() if (path := r.resource and r.resource.canonical)}
     documented = {
         (method.upper(), prefix + path)
-        for path, methods in told["paths"].items()
+        for path, methods in spec["paths"].items()
         for method in methods
         if method != "servers"
-        for prefix in [server["url"].rstrip("/") for server in methods.get("servers", told["servers"])]
+        for prefix in [server["url"].rstrip("/") for server in methods.get("servers", spec["servers"])]
     }
     assert documented == {(method, path) for method, path in known if method != "HEAD"}
 
 
-def test_parameters_bodies_and_answers_are_told(told: dict[str, Any]) -> None:
-    view = told["paths"]["/view"]["get"]
+def test_parameters_bodies_and_answers_are_documented(spec: dict[str, Any]) -> None:
+    view = spec["paths"]["/view"]["get"]
     by_name = {one["name"]: one for one in view["parameters"]}
     assert by_name["filename"]["required"]
     assert by_name["type"]["schema"]["enum"] == ["input", "output", "temp"]
     assert "webp;90" in by_name["preview"]["description"]
     assert view["responses"]["200"]["content"] == {"*/*": {}}
-    upload = told["paths"]["/upload/image"]["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]
-    schemas = told["components"]["schemas"]
+    upload = spec["paths"]["/upload/image"]["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]
+    schemas = spec["components"]["schemas"]
     assert schemas[upload["$ref"].rpartition("/")[2]]["properties"]["image"]["format"] == "binary"
-    outputs = told["paths"]["/api/kinograph/outputs"]
+    outputs = spec["paths"]["/api/kinograph/outputs"]
     assert outputs["get"]["responses"]["200"]["content"]["application/json"]["schema"]["$ref"].endswith("/Page")
     assert set(outputs["delete"]["responses"]) == {"204", "400", "401", "403", "404"}
-    assert "413" in told["paths"]["/upload/image"]["post"]["responses"]
-    name = told["paths"]["/api/kinograph/workflows/{name}"]["put"]["parameters"][0]
+    assert "413" in spec["paths"]["/upload/image"]["post"]["responses"]
+    name = spec["paths"]["/api/kinograph/workflows/{name}"]["put"]["parameters"][0]
     assert (name["in"], name["required"]) == ("path", True)
 
 
-def test_an_answer_is_as_the_document_says(server: Server, told: dict[str, Any]) -> None:
+def test_answers_match_the_document(server: Server, spec: dict[str, Any]) -> None:
     from jsonschema import Draft202012Validator
 
     server.put("/api/kinograph/workflows/snail", {"kinograph": 1, "graph": {}})
     server.post("/userdata/a.json", b"{}")
     (server.folders.output / "a.txt").touch()
-    for path, methods in told["paths"].items():
+    for path, methods in spec["paths"].items():
         content = methods.get("get", {}).get("responses", {}).get("200", {}).get("content", {})
         if "application/json" in content and "{" not in path and path != "/userdata":
-            schema = content["application/json"]["schema"] | {"components": told["components"]}
+            schema = content["application/json"]["schema"] | {"components": spec["components"]}
             Draft202012Validator(schema).validate(server.get(path).json)
     refused = server.get("/view")
-    schema = told["components"]["responses"]["E400"]["content"]["application/json"]["schema"]
-    Draft202012Validator(schema | {"components": told["components"]}).validate(refused.json)
+    schema = spec["components"]["responses"]["E400"]["content"]["application/json"]["schema"]
+    Draft202012Validator(schema | {"components": spec["components"]}).validate(refused.json)
 
 
 class Page(HTMLParser):
-    """What of a page matters here."""
+    """The parts of a page that the tests look at."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -97,12 +97,12 @@ class Page(HTMLParser):
 
 
 def test_the_page_shows_every_route_and_needs_no_script_and_nothing_from_elsewhere(
-    server: Server, told: dict[str, Any]
+    server: Server, spec: dict[str, Any]
 ) -> None:
     answer = server.get(DOCS)
     assert answer.headers["Content-Type"].startswith("text/html")
     shown = Page(answer.body.decode())
-    operations = [one for path in told["paths"].values() for name, one in path.items() if name != "servers"]
+    operations = [one for path in spec["paths"].values() for name, one in path.items() if name != "servers"]
     assert {operation["operationId"] for operation in operations} <= shown.ids
     assert not shown.tags & {"script", "link", "iframe", "img"}
     assert not {name for name in shown.attributes if name.startswith("on") or name == "style"}
@@ -118,20 +118,20 @@ def test_the_page_can_be_searched(server: Server) -> None:
 
 
 @pytest.mark.parametrize("text", ["<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "{{ 7*7 }}", "[Page]"])
-def test_what_is_searched_for_is_shown_as_text(server: Server, text: str) -> None:
+def test_the_query_is_shown_as_text(server: Server, text: str) -> None:
     found = server.get(DOCS, q=text).body.decode()
     assert not Page(found).tags & {"script", "img"}
     assert "49 " not in re.sub(r"<style>.*</style>", "", found, flags=re.DOTALL)
 
 
-def test_examples_can_be_tried_as_they_stand(server: Server) -> None:
+def test_examples_can_be_tried_as_they_are(server: Server) -> None:
     text = server.get(DOCS).body.decode()
     address = str(server.client.make_url("")).rstrip("/")
     assert f"curl &#39;{address}/view?filename=kinograph_00001.png&#39;" in text
     assert "-F image=@snail.png" in text
 
 
-def test_a_path_with_a_pattern_is_told_without_it() -> None:
+def test_a_path_is_documented_without_its_pattern() -> None:
     routes = Routes("toys")
 
     @routes.get("/toys/{name:.+}")
@@ -141,9 +141,9 @@ def test_a_path_with_a_pattern_is_told_without_it() -> None:
 
     (route,) = routes
     assert (route.parameters, paths(route)) == (["name"], ["/toys/{name:.+}", "/api/toys/{name:.+}"])
-    told = document((route,))
-    OpenAPIV31SpecValidator(told).validate()
-    assert list(told["paths"]) == ["/toys/{name}"]
+    spec = document((route,))
+    OpenAPIV31SpecValidator(spec).validate()
+    assert list(spec["paths"]) == ["/toys/{name}"]
     assert "/toys/name" in page((route,), "", "http://127.0.0.1:8188")
 
 

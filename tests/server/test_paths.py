@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from engine.errors import KinographError, MissingError, UsageError
 from engine.graph.confinement import annotated
-from engine.server.files.paths import Root, beneath, found, located, walk
+from engine.server.files.paths import Root, find_file, locate, resolve_within, walk
 from engine.server.http.settings import Folders
 from tests.server.conftest import Server
 
@@ -67,9 +67,9 @@ OUTSIDE = [
 def test_no_spelling_leads_out(folders: Folders, name: str) -> None:
     (folders.output.parent / "secret.txt").write_text("secret")
     with pytest.raises(UsageError):
-        located(folders, name)
+        locate(folders, name)
     with pytest.raises(UsageError):
-        located(folders, "a.png", name)
+        locate(folders, "a.png", name)
 
 
 @pytest.mark.parametrize("name", [name for name in OUTSIDE if "\ud800" not in name])
@@ -88,45 +88,45 @@ def test_no_request_reaches_a_file_outside(server: Server, path: str, name: str)
 
 @given(st.text(max_size=40), st.text(max_size=40))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_whatever_is_asked_for_lies_in_the_folder(folders: Folders, name: str, subfolder: str) -> None:
+def test_any_accepted_name_stays_in_the_folders(folders: Folders, name: str, subfolder: str) -> None:
     try:
-        path = located(folders, name, subfolder)
+        path = locate(folders, name, subfolder)
     except KinographError:
         return
-    roots = (folders.output, folders.input, folders.temp)  # the name may say which
+    roots = (folders.output, folders.input, folders.temp)  # the name may contain the folder
     assert any(path.is_relative_to(root) and path != root for root in roots)
 
 
-def test_ordinary_names_are_found(folders: Folders) -> None:
+def test_ordinary_names_are_find_file(folders: Folders) -> None:
     names = ["a.png", "snail (1).png", "Grüße 世界.png", "50%.png", "a%20b.png", "console.png", "a..b.png", "what?.png"]
     for name in names:
         (folders.output / "some folder").mkdir(exist_ok=True)
         path = folders.output / "some folder" / name
         path.touch()
-        assert found(folders, name, "some folder") == path
-        assert found(folders, f"some folder/{name}") == found(folders, name, "some folder//") == path
+        assert find_file(folders, name, "some folder") == path
+        assert find_file(folders, f"some folder/{name}") == find_file(folders, name, "some folder//") == path
 
 
-def test_a_name_may_say_which_folder_it_is_in(folders: Folders) -> None:
+def test_a_name_may_contain_its_folder(folders: Folders) -> None:
     assert annotated("a.png [output]", ROOTS) == ("a.png", "output")
     assert annotated("a.png[temp]", ROOTS) == ("a.png", "temp")
     assert annotated("a.png [models]", ROOTS) == ("a.png [models]", None)
     assert annotated("[a] b.png", ROOTS) == ("[a] b.png", None)
     (folders.input / "a.png").touch()
-    assert found(folders, "a.png [input]", type="output") == folders.input / "a.png"
+    assert find_file(folders, "a.png [input]", type="output") == folders.input / "a.png"
     with pytest.raises(UsageError):
-        located(folders, "../a.png [input]")
+        locate(folders, "../a.png [input]")
     with pytest.raises(UsageError, match="no file is named"):
-        located(folders, " [input]".strip())
+        locate(folders, " [input]".strip())
 
 
-def test_only_the_protocols_folders_have_names(folders: Folders) -> None:
+def test_only_the_folders_of_the_protocol_can_be_named(folders: Folders) -> None:
     for name in ("models", "data", "", "..", "INPUT"):
         with pytest.raises(UsageError, match="there is no folder"):
-            located(folders, "a.png", type=name)
+            locate(folders, "a.png", type=name)
 
 
-def test_links_lead_nowhere_but_within(folders: Folders, tmp_path: Path) -> None:
+def test_links_must_stay_within_the_folder(folders: Folders, tmp_path: Path) -> None:
     (tmp_path / "secret.png").write_text("secret")
     (folders.output / "real.png").touch()
     (folders.output / "good.png").symlink_to(folders.output / "real.png")
@@ -135,30 +135,30 @@ def test_links_lead_nowhere_but_within(folders: Folders, tmp_path: Path) -> None
     (folders.output / "away").symlink_to(tmp_path)
     (folders.output / "round").symlink_to(folders.output / "round")
     (folders.output / "gone.png").symlink_to(folders.output / "nothing.png")
-    assert found(folders, "good.png") == folders.output / "real.png"
+    assert find_file(folders, "good.png") == folders.output / "real.png"
     for name in ("bad.png", "away/secret.png", "beside.png"):
         with pytest.raises(UsageError, match="leads out"):
-            located(folders, name)
+            locate(folders, name)
     for name in ("round", "round/a.png", "gone.png"):
         with pytest.raises(KinographError):
-            found(folders, name)
+            find_file(folders, name)
     assert {file.filename for file in walk(folders.output)} == {"real.png", "good.png"}
 
 
-def test_the_folder_itself_may_be_behind_a_link(tmp_path: Path) -> None:
+def test_the_folder_itself_may_be_a_link(tmp_path: Path) -> None:
     (tmp_path / "real" / "sub").mkdir(parents=True)
     (tmp_path / "real" / "sub" / "a.png").touch()
     (tmp_path / "output").symlink_to(tmp_path / "real")
-    assert beneath(tmp_path / "output", "sub/a.png") == tmp_path / "real" / "sub" / "a.png"
+    assert resolve_within(tmp_path / "output", "sub/a.png") == tmp_path / "real" / "sub" / "a.png"
     assert [file.subfolder for file in walk(tmp_path / "output")] == ["sub"]
 
 
-def test_only_ordinary_files_are_found(folders: Folders) -> None:
+def test_only_regular_files_are_found(folders: Folders) -> None:
     (folders.output / "folder").mkdir()
     os.mkfifo(folders.output / "pipe.png")
     for name in ("folder", "pipe.png", "nothing.png"):
         with pytest.raises(MissingError, match="there is no file"):
-            found(folders, name)
+            find_file(folders, name)
     assert list(walk(folders.output)) == []
 
 
@@ -167,7 +167,7 @@ def test_hidden_files_are_neither_named_nor_listed(folders: Folders) -> None:
     (folders.output / ".part" / "a.png").touch()
     (folders.output / ".a.png").touch()
     assert list(walk(folders.output)) == []
-    assert beneath(folders.output, ".a.png", hidden=True) == folders.output / ".a.png"
+    assert resolve_within(folders.output, ".a.png", hidden=True) == folders.output / ".a.png"
     for name in (".", "..", "a/..", ".a/../../b"):
         with pytest.raises(UsageError):
-            beneath(folders.output, name, hidden=True)
+            resolve_within(folders.output, name, hidden=True)

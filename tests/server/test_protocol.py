@@ -21,36 +21,36 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
         yield running
 
 
-OURS = {"kinograph_events": True}
+NATIVE = {"kinograph_events": True}
 
 
-def kinds(told: list[Any]) -> list[str]:
-    """The types of the messages, those of progress and of the queue left out."""
-    names = [message["type"] for message in told if isinstance(message, dict)]
+def kinds(messages: list[Any]) -> list[str]:
+    """The types of the messages, without those about progress and the queue."""
+    names = [message["type"] for message in messages if isinstance(message, dict)]
     return [name for name in names if not name.startswith(("progress", "status"))]
 
 
-def of(told: list[Any], kind: str) -> list[dict[str, Any]]:
-    return [message["data"] for message in told if isinstance(message, dict) and message["type"] == kind]
+def of(messages: list[Any], kind: str) -> list[dict[str, Any]]:
+    return [message["data"] for message in messages if isinstance(message, dict) and message["type"] == kind]
 
 
-def test_a_job_is_told_from_start_to_end(server: Live) -> None:
-    told = server.watch(saving("Wait", "told", steps=3))
-    assert told[0]["type"] == "status"
-    assert told[0]["data"]["sid"] == "me"
+def test_a_client_follows_a_job_from_start_to_end(server: Live) -> None:
+    messages = server.watch(saving("Wait", "followed", steps=3))
+    assert messages[0]["type"] == "status"
+    assert messages[0]["data"]["sid"] == "me"
     expected = ["execution_start", "execution_cached", "executing", "executing", "executed", "execution_success"]
-    assert kinds(told) == [*expected, "executing"]
-    assert [data["node"] for data in of(told, "executing")] == ["1", "2", None]
-    (executed,) = of(told, "executed")
+    assert kinds(messages) == [*expected, "executing"]
+    assert [data["node"] for data in of(messages, "executing")] == ["1", "2", None]
+    (executed,) = of(messages, "executed")
     assert executed["node"] == executed["display_node"] == "2"
-    assert of(told, "progress")[-1]["max"] == 3
-    states = [data["nodes"] for data in of(told, "progress_state")]
+    assert of(messages, "progress")[-1]["max"] == 3
+    states = [data["nodes"] for data in of(messages, "progress_state")]
     assert states[-1]["2"]["state"] == "finished"
 
 
-def test_the_history_is_written_before_the_end_is_told(server: Live) -> None:
-    told = server.watch(saving("Wait", "history", steps=1))
-    (job,) = {data["prompt_id"] for data in of(told, "execution_start")}
+def test_the_history_is_written_before_the_end_is_announced(server: Live) -> None:
+    messages = server.watch(saving("Wait", "history", steps=1))
+    (job,) = {data["prompt_id"] for data in of(messages, "execution_start")}
     past = server.get(f"/history/{job}")[job]
     assert past["status"]["status_str"] == "success"
     assert past["status"]["completed"] is True
@@ -60,35 +60,35 @@ def test_the_history_is_written_before_the_end_is_told(server: Live) -> None:
     assert isinstance(number, int)
 
 
-def test_no_status_says_that_nothing_remains_before_the_end_is_told(server: Live) -> None:
+def test_no_status_says_that_nothing_remains_before_the_end_is_announced(server: Live) -> None:
     for number in range(20):
-        told = server.watch(saving("Wait", f"short {number}", steps=0))
-        begun = [message["type"] for message in told].index("execution_start")
-        assert kinds(told)[-2:] == ["execution_success", "executing"]
-        left = [data["status"]["exec_info"]["queue_remaining"] for data in of(told[begun:], "status")]
+        messages = server.watch(saving("Wait", f"short {number}", steps=0))
+        started = [message["type"] for message in messages].index("execution_start")
+        assert kinds(messages)[-2:] == ["execution_success", "executing"]
+        left = [data["status"]["exec_info"]["queue_remaining"] for data in of(messages[started:], "status")]
         assert 0 not in left
 
 
-def test_nodes_that_are_held_are_told_as_cached(server: Live) -> None:
+def test_cached_nodes_are_reported_as_cached(server: Live) -> None:
     server.watch(saving("Wait", "twice", steps=1))
-    told = server.watch(saving("Wait", "twice", steps=1))
-    (cached,) = of(told, "execution_cached")
+    messages = server.watch(saving("Wait", "twice", steps=1))
+    (cached,) = of(messages, "execution_cached")
     assert set(cached["nodes"]) == {"1", "2"}
-    assert len(of(told, "executed")) == 1
+    assert len(of(messages, "executed")) == 1
 
 
-def test_only_the_client_of_a_job_is_told_of_it(server: Live) -> None:
+def test_only_its_own_client_gets_the_messages_of_a_job(server: Live) -> None:
     job = server.submit(saving("Wait", "not mine", steps=1))
-    told = server.watch(saving("Wait", "mine", steps=1), client="another")
-    assert job not in {data["prompt_id"] for data in of(told, "execution_start")}
+    messages = server.watch(saving("Wait", "mine", steps=1), client="another")
+    assert job not in {data["prompt_id"] for data in of(messages, "execution_start")}
 
 
-def test_a_failure_is_told_with_node_inputs_and_trace(server: Live) -> None:
+def test_a_failure_is_reported_with_node_and_trace(server: Live) -> None:
     graph = saving("TextLines", "") | {"1": {"class_type": "LoadImage", "inputs": {"image": "broken.png"}}}
     graph["2"] = {"class_type": "SaveImage", "inputs": {"images": ["1", 0]}}
     (server.folder / "input" / "broken.png").write_bytes(b"no picture")
-    told = server.watch(graph)
-    (error,) = of(told, "execution_error")
+    messages = server.watch(graph)
+    (error,) = of(messages, "execution_error")
     assert (error["node_id"], error["node_type"]) == ("1", "LoadImage")
     assert "broken.png" in error["exception_message"]
     assert error["traceback"]
@@ -97,16 +97,16 @@ def test_a_failure_is_told_with_node_inputs_and_trace(server: Live) -> None:
     assert past["status"]["completed"] is False
 
 
-def test_a_failure_is_told_with_all_that_clients_read(server: Live) -> None:
+def test_a_failure_has_all_fields_that_clients_read(server: Live) -> None:
     graph = {
         "first": {"class_type": "Wait", "inputs": {"text": "before", "steps": 1}},
         "fails": {"class_type": "Shout", "inputs": {"text": ["first", 0]}},
         "last": {"class_type": "Note", "inputs": {"text": ["fails", 0]}},
     }
-    told = server.watch(graph)
-    assert kinds(told)[-2:] == ["execution_error", "executing"]
-    (error,) = of(told, "execution_error")
-    (job,) = {data["prompt_id"] for data in of(told, "execution_start")}
+    messages = server.watch(graph)
+    assert kinds(messages)[-2:] == ["execution_error", "executing"]
+    (error,) = of(messages, "execution_error")
+    (job,) = {data["prompt_id"] for data in of(messages, "execution_start")}
     message, trace = error.pop("exception_message"), error.pop("traceback")
     assert error == {
         "prompt_id": job,
@@ -140,7 +140,7 @@ def test_a_workflow_is_run_in_part_unless_it_is_wanted_whole(server: Live) -> No
     assert status == 400
 
 
-def test_what_is_wrong_is_told_for_each_node(server: Live) -> None:
+def test_problems_are_reported_by_node(server: Live) -> None:
     graph = saving("Wait", "x", steps="many")
     status, answer = server.ask("POST", "/prompt", {"prompt": graph})
     assert status == 400
@@ -150,7 +150,7 @@ def test_what_is_wrong_is_told_for_each_node(server: Live) -> None:
     assert answer["node_errors"]["1"]["class_type"] == "Wait"
 
 
-def test_names_that_only_an_editors_widgets_need_are_left_out(server: Live) -> None:
+def test_inputs_that_exist_only_for_widgets_are_dropped(server: Live) -> None:
     (server.folder / "input" / "red.png").write_bytes(png())
     graph = {
         "1": {"class_type": "LoadImage", "inputs": {"image": "red.png", "upload": "image"}},
@@ -211,7 +211,7 @@ def test_bodies_are_json_whatever_they_call_themselves(server: Live, kind: str) 
     server.post(f"/api/jobs/{answer['prompt_id']}/cancel")
 
 
-def test_jobs_wait_in_order_and_can_be_taken_out(server: Live) -> None:
+def test_jobs_wait_in_order_and_can_be_removed(server: Live) -> None:
     server.until(lambda: server.get("/prompt")["exec_info"]["queue_remaining"] == 0)
     running = server.submit(saving("Wait", "long", steps=500))
     server.running(running)
@@ -229,7 +229,7 @@ def test_jobs_wait_in_order_and_can_be_taken_out(server: Live) -> None:
     assert server.get("/queue") == {"queue_running": [], "queue_pending": []}
 
 
-def test_an_interrupted_job_is_told_as_such(server: Live) -> None:
+def test_an_interrupted_job_is_reported_as_interrupted(server: Live) -> None:
     import threading
 
     def interrupt() -> None:
@@ -238,9 +238,9 @@ def test_an_interrupted_job_is_told_as_such(server: Live) -> None:
 
     thread = threading.Thread(target=interrupt)
     thread.start()
-    told = server.watch(saving("Wait", "stop me", steps=1000))
+    messages = server.watch(saving("Wait", "stop me", steps=1000))
     thread.join()
-    assert kinds(told)[-2:] == ["execution_interrupted", "executing"]
+    assert kinds(messages)[-2:] == ["execution_interrupted", "executing"]
 
 
 def test_an_unknown_job_has_no_history(server: Live) -> None:
@@ -262,14 +262,14 @@ def test_history_can_be_paged_and_cleared(server: Live) -> None:
     assert names[1] not in server.get("/history")
 
 
-def test_a_client_may_name_itself_beside_its_prompt(server: Live) -> None:
+def test_the_client_id_may_be_in_the_extra_data(server: Live) -> None:
     job = server.submit(saving("Wait", "beside", steps=1), extra_data={"client_id": "me"})
     assert server.ended(job)["client_id"] == "me"
     nobody = server.submit(saving("Wait", "beside", steps=1), client_id="", extra_data=None)
     assert server.ended(nobody)["client_id"] is None
 
 
-def test_keys_to_the_services_of_others_are_neither_kept_nor_told(server: Live) -> None:
+def test_keys_to_other_services_are_neither_stored_nor_sent(server: Live) -> None:
     extra = {"api_key_comfy_org": "SECRET", "auth_token_comfy_org": "SECRET", "extra_pnginfo": {"workflow": {}}}
     job = server.submit(saving("Wait", "keys", steps=1), extra_data=extra)
     server.ended(job)
@@ -288,8 +288,8 @@ def picture(name: str) -> dict[str, Any]:
     }
 
 
-def as_its_editor_has_it(name: str, color: str) -> dict[str, Any]:
-    """The same as the file of ComfyUI's editor."""
+def in_ui_format(name: str, color: str) -> dict[str, Any]:
+    """The same graph in ComfyUI's UI format."""
     out, into = {"name": "IMAGE", "type": "IMAGE"}, {"name": "images", "type": "IMAGE", "link": 1}
     return {
         "nodes": [
@@ -302,15 +302,15 @@ def as_its_editor_has_it(name: str, color: str) -> dict[str, Any]:
 
 
 def tags(server: Live, job: str) -> dict[str, Any]:
-    """What the one picture of a job carries."""
+    """The metadata in the only picture of a job."""
     (file,) = server.ended(job)["outputs"]["2"]["images"]
     with Image.open(server.folder / "output" / file["filename"]) as saved:
         return {name: json.loads(text) for name, text in saved.text.items()}
 
 
-def test_files_carry_the_workflow_that_its_editor_sent_along(server: Live) -> None:
+def test_files_carry_the_workflow_that_the_client_sent_along(server: Live) -> None:
     for color in ("#111111", "#222222"):  # the second time from the cache
-        sent = as_its_editor_has_it("sent", color)
+        sent = in_ui_format("sent", color)
         job = server.submit(picture("sent"), extra_data={"extra_pnginfo": {"workflow": sent}})
         assert tags(server, job) == {"prompt": picture("sent"), "workflow": sent}
     opened = server.get("/api/kinograph/outputs/workflow?filename=sent_00002.png")
@@ -318,8 +318,8 @@ def test_files_carry_the_workflow_that_its_editor_sent_along(server: Live) -> No
     assert opened["layout"]["nodes"]["1"]["color"] == "#222222"
 
 
-def test_the_workflow_that_its_editor_sent_outlives_the_server(tmp_path: Path) -> None:
-    sent = as_its_editor_has_it("later", "#333333")
+def test_the_workflow_that_the_client_sent_survives_a_restart(tmp_path: Path) -> None:
+    sent = in_ui_format("later", "#333333")
     with live(tmp_path) as server:
         server.post("/api/kinograph/pause")
         job = server.submit(picture("later"), extra_data={"extra_pnginfo": {"workflow": sent}})
@@ -336,7 +336,7 @@ def test_files_carry_the_document_if_nothing_else_was_sent(server: Live, extra: 
 
 
 @pytest.mark.parametrize("body", [{}, {"prompt": {}}, {"prompt": 5}, {"prompt": {"1": {"class_type": 5}}}])
-def test_every_refusal_tells_of_nodes_as_clients_expect(server: Live, body: dict[str, Any]) -> None:
+def test_every_refusal_has_the_fields_that_clients_expect(server: Live, body: dict[str, Any]) -> None:
     status, answer = server.ask("POST", "/prompt", body)
     assert status == 400
     assert set(answer["error"]) == {"type", "message", "details", "extra_info"}
@@ -352,7 +352,7 @@ def test_all_jobs_are_listed_in_pages(server: Live) -> None:
 
 
 @pytest.mark.parametrize("path", ["/history", "/api/jobs", "/api/kinograph/jobs"])
-def test_numbers_beyond_all_bounds(server: Live, path: str) -> None:
+def test_huge_numbers_are_handled(server: Live, path: str) -> None:
     for name in ("offset", "limit", "max_items"):
         assert server.ask("GET", f"{path}?{name}={10**30}")[0] in (200, 400)
     assert "Traceback" not in server.log
@@ -363,7 +363,7 @@ def test_every_route_is_also_under_api(server: Live) -> None:
         assert server.get(f"/api{path}").keys() == server.get(path).keys()
 
 
-def test_previews_are_sent_to_those_who_ask_for_them(server: Live) -> None:
+def test_previews_are_sent_to_clients_that_ask_for_them(server: Live) -> None:
     graph = {
         "model": {"class_type": "ImageModelLoad", "inputs": {"source": "sprite/sdxl"}},
         "draw": {
@@ -372,8 +372,8 @@ def test_previews_are_sent_to_those_who_ask_for_them(server: Live) -> None:
         },
         "save": {"class_type": "SaveImage", "inputs": {"images": ["draw", 0]}},
     }
-    told = server.watch(graph, flags={"supports_preview_metadata": True})
-    previews = [message for message in told if isinstance(message, bytes)]
+    messages = server.watch(graph, flags={"supports_preview_metadata": True})
+    previews = [message for message in messages if isinstance(message, bytes)]
     assert previews
     form, length = struct.unpack(">II", previews[0][:8])
     assert form == 4
@@ -381,20 +381,20 @@ def test_previews_are_sent_to_those_who_ask_for_them(server: Live) -> None:
     assert previews[0][8 + length :].startswith(b"\xff\xd8")
 
     graph["draw"]["inputs"]["seed"] = 1
-    told = server.watch(graph, flags={"supports_preview_metadata": False})
-    plain = [message for message in told if isinstance(message, bytes)]
+    messages = server.watch(graph, flags={"supports_preview_metadata": False})
+    plain = [message for message in messages if isinstance(message, bytes)]
     assert [struct.unpack(">II", message[:8]) for message in plain[:1]] == [(1, 1)]
 
     graph["draw"]["inputs"]["seed"] = 2
     assert not [message for message in server.watch(graph) if isinstance(message, bytes)]
 
 
-def test_previews_come_at_a_rate_that_can_be_looked_at(server: Live) -> None:
-    told = server.watch(saving("Flicker", "seldom"), flags={"supports_preview_metadata": True})
-    assert 1 <= len([message for message in told if isinstance(message, bytes)]) <= 8
+def test_the_rate_of_previews_is_limited(server: Live) -> None:
+    messages = server.watch(saving("Flicker", "seldom"), flags={"supports_preview_metadata": True})
+    assert 1 <= len([message for message in messages if isinstance(message, bytes)]) <= 8
 
 
-def test_what_a_node_writes_is_sent_as_it_is_written(server: Live) -> None:
+def test_the_text_of_a_node_is_sent_while_it_is_written(server: Live) -> None:
     graph = {
         "é": {"class_type": "Recite", "inputs": {"text": "eine Schnecke läuft"}},
         "2": {"class_type": "Note", "inputs": {"text": ["é", 0]}},
@@ -406,10 +406,10 @@ def test_what_a_node_writes_is_sent_as_it_is_written(server: Live) -> None:
     assert len(pieces) > 1
 
     graph["é"]["inputs"]["text"] = "noch einmal"
-    assert not [message for message in server.watch(graph, flags=OURS) if isinstance(message, bytes)]
+    assert not [message for message in server.watch(graph, flags=NATIVE) if isinstance(message, bytes)]
 
 
-def test_what_nodes_print_disturbs_nothing(server: Live) -> None:
+def test_output_printed_by_nodes_does_no_harm(server: Live) -> None:
     job = server.ended(server.submit(saving("Chatter")))
     assert job["state"] == "done"
     assert "this belongs to no protocol" in server.log

@@ -1,4 +1,4 @@
-"""`kill -9` at any moment: accepted jobs are still there, finished ones aren't run again, no file is torn or twice."""
+"""After `kill -9` at any moment, accepted jobs still exist, finished ones don't run again, and files are complete."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ JOBS = 6
 
 
 def work(number: int) -> dict[str, Any]:
-    """Several files, one after another, so that there is much to interrupt."""
+    """A graph that saves several files, one after another, so that there is much to interrupt."""
     graph: dict[str, Any] = {}
     for part in range(3):
         graph[f"wait{part}"] = {
@@ -27,7 +27,7 @@ def work(number: int) -> dict[str, Any]:
 
 
 def check_all_done(server: Live, names: list[str]) -> None:
-    """Every job is done, and each has its three files, whole and once."""
+    """Check that every job is done, with each of its three files complete and saved once."""
     texts = {path: path.read_text() for path in (server.folder / "output").iterdir()}
     wanted = sorted(f"job {number} part {part}\n" * 500 for number in range(len(names)) for part in range(3))
     assert sorted(texts.values()) == wanted
@@ -54,7 +54,7 @@ def run_with_kills(folder: Path, seed: int, kills: int) -> None:
                 server.kill()
                 server.start()
                 assert {name: server.job(name)["finished"] for name in done} == finished
-            for name in names:  # two deaths of its workers end a job: as its user would, it is tried again
+            for name in names:  # a job fails when its worker dies twice: retry it, as a user would
                 if server.job(name)["state"] == "failed":
                     server.post(f"/api/kinograph/jobs/{name}/retry")
         for name in names:
@@ -75,7 +75,7 @@ def test_killed_at_many_random_moments(seed: int, tmp_path: Path) -> None:
     run_with_kills(tmp_path, seed, kills=5)
 
 
-def test_an_interrupted_job_goes_on_from_what_it_had_stored(tmp_path: Path) -> None:
+def test_an_interrupted_job_resumes_from_the_cache(tmp_path: Path) -> None:
     graph = saving("Wait", "first", steps=1) | {
         "slow": {"class_type": "Wait", "inputs": {"text": ["1", 0], "steps": 100}},
         "last": {"class_type": "Note", "inputs": {"text": ["slow", 0]}},
@@ -102,7 +102,7 @@ def test_a_paused_queue_stays_paused(tmp_path: Path) -> None:
         assert server.ended(job)["state"] == "done"
 
 
-def test_order_and_priorities_outlive_the_server(tmp_path: Path) -> None:
+def test_order_and_priorities_survive_a_restart(tmp_path: Path) -> None:
     with live(tmp_path) as server:
         server.post("/api/kinograph/pause")
         first, second, third = (server.submit(saving("Wait", name, steps=1)) for name in "abc")

@@ -1,4 +1,4 @@
-"""What the stock front end keeps here is kept, whole, and in its folder."""
+"""The data of the stock front end is kept intact, and within its folder."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from engine import atomic
 from tests.server.conftest import Server
 
 
-def test_the_stock_front_end_gets_what_it_asks_for_at_first(server: Server) -> None:
+def test_the_stock_front_end_can_start(server: Server) -> None:
     asked = ("/users", "/settings", "/extensions", "/i18n", "/workflow_templates", "/v2/userdata", "/embeddings")
     answers = [server.get(f"/api{path}").json for path in asked]
     assert answers == [{"storage": "server", "migrated": True}, {}, [], {}, {}, [], []]
@@ -46,7 +46,7 @@ def test_settings_have_a_limit(server: Server, monkeypatch: pytest.MonkeyPatch) 
     assert server.get("/settings").json.keys() == {"a"}
 
 
-def test_settings_that_were_broken_by_hand_are_told_of(server: Server) -> None:
+def test_settings_that_were_broken_by_hand_are_reported(server: Server) -> None:
     (server.folders.data / "settings.json").write_text("{")
     assert "settings.json is not JSON" in server.get("/settings").message
     assert server.post("/settings/a", 1).status == 400
@@ -68,7 +68,7 @@ def test_a_file_is_written_read_moved_and_deleted(server: Server) -> None:
     assert server.delete("/userdata/workflows%2Fsub%2Fd.json").status == 404
 
 
-def test_a_file_takes_anothers_place_only_if_it_may(server: Server) -> None:
+def test_a_file_is_replaced_only_if_allowed(server: Server) -> None:
     server.post("/userdata/a.json", b"1")
     server.post("/userdata/b.json", b"2")
     assert server.post("/userdata/a.json?overwrite=false", b"3").status == 409
@@ -82,7 +82,7 @@ def test_a_file_takes_anothers_place_only_if_it_may(server: Server) -> None:
     assert server.post("/userdata/folder", b"7").status == 400
 
 
-def test_files_are_listed_in_each_of_the_protocols_forms(server: Server) -> None:
+def test_files_are_listed_in_each_format_of_the_protocol(server: Server) -> None:
     for name in ("workflows%2Fa.json", "workflows%2Fsub%2Fb.json", "workflows%2F.index.json"):
         server.post(f"/userdata/{name}", b"12")
 
@@ -149,7 +149,7 @@ def test_a_file_has_a_limit(server: Server) -> None:
 
 
 @pytest.mark.parametrize("name", ["a.html", "a.svg", "a.js", "user.css", "a.json", "a.png"])
-def test_a_users_file_is_only_ever_saved_by_a_browser(server: Server, name: str) -> None:
+def test_user_files_are_only_served_as_downloads(server: Server, name: str) -> None:
     server.post(f"/userdata/{name}", b"<script>alert(1)</script>")
     headers = server.get(f"/userdata/{name}").headers
     assert headers["Content-Disposition"].startswith("attachment")
@@ -168,7 +168,7 @@ def test_models_are_listed_by_folder(server: Server) -> None:
         assert server.get(f"/models/{name}").status == 404
 
 
-def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.json"
     atomic.write(path, b"first", durable=True)
 

@@ -1,4 +1,4 @@
-"""The pool with workers that are scripts: what becomes of jobs when workers end, talk nonsense or don't listen."""
+"""The pool with scripted workers: what happens to jobs when workers end, send nonsense or don't respond."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from engine.work.queue import Jobs
 from pathlib import Path
 settings = json.loads(sys.stdin.readline())
 jobs = Jobs(Path(settings["queue"]))
-def tell(**message):
+def send(**message):
     print(json.dumps(message), flush=True)
 def claim():
     while not (lease := jobs.claim(settings["name"])):
         time.sleep(0.02)
-    tell(message="job_begun", job=lease.id, attempt=lease.attempt)
+    send(message="job_begun", job=lease.id, attempt=lease.attempt)
     return lease
 def listen():
     return json.loads(sys.stdin.readline())
@@ -38,7 +38,7 @@ def listen():
 
 
 class Scripted:
-    """A pool of one worker that does what a script says."""
+    """A pool with one worker that runs a script."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
         folders = Folders(*(folder / name for name in ("input", "output", "models", "data")))
@@ -53,12 +53,12 @@ class Scripted:
         monkeypatch.setattr(workers, "TRY_AGAIN_SECONDS", 0.02)
         self.setup = ServerSettings(folders, devices=("cpu",))
         self.lost: list[str] = []
-        self.told: list[Report] = []
+        self.reports: list[Report] = []
 
     def run(self, play: Callable[[WorkerPool, Queue], Awaitable[None]]) -> None:
         async def main() -> None:
             queue = Queue(self.setup.folders.data / "jobs.sqlite")
-            pool = WorkerPool(self.setup, queue, {}, lambda message, data: self.told.append(message), self.lost.append)
+            pool = WorkerPool(self.setup, queue, {}, lambda report, _: self.reports.append(report), self.lost.append)
             pool.start()
             try:
                 async with asyncio.timeout(30):
@@ -85,16 +85,16 @@ lease = claim()
 while listen()["message"] != "cancel_job":
     pass
 jobs.finish(lease, "cancelled", {}, {})
-tell(message="job_ended", job=lease.id)
+send(message="job_ended", job=lease.id)
 lease = claim()
 time.sleep(0.5)
 jobs.finish(lease, "done", {}, {})
-tell(message="job_ended", job=lease.id)
+send(message="job_ended", job=lease.id)
 time.sleep(60)
 """
 
 
-def test_a_job_that_was_cancelled_and_is_tried_again_has_its_time(
+def test_a_retried_job_is_not_killed_for_its_earlier_cancellation(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scripted = Scripted(tmp_path, monkeypatch, CANCELLED_ONCE)
@@ -102,7 +102,7 @@ def test_a_job_that_was_cancelled_and_is_tried_again_has_its_time(
 
     async def play(pool: WorkerPool, queue: Queue) -> None:
         await add(queue, "a")
-        while JobBegun(job="a", attempt=1) not in scripted.told:
+        while JobBegun(job="a", attempt=1) not in scripted.reports:
             await asyncio.sleep(0.02)
         pool.cancel("a", pool.workers[0].name)
         assert (await scripted.ended(queue, "a")).state == "cancelled"
@@ -112,19 +112,19 @@ def test_a_job_that_was_cancelled_and_is_tried_again_has_its_time(
     scripted.run(play)
 
 
-@pytest.mark.parametrize("told", ["no JSON at all", "x" * 200_000], ids=["nonsense", "too much"])
-def test_a_worker_that_cannot_be_understood_costs_its_job(
-    told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("line", ["no JSON at all", "x" * 200_000], ids=["nonsense", "too much"])
+def test_the_job_of_a_worker_that_sends_nonsense_fails(
+    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     script = f"""
 lease = claim()
 if lease.id == "bad":
-    print({told!r}, flush=True)
+    print({line!r}, flush=True)
     time.sleep(60)
 jobs.finish(lease, "done", {{}}, {{}})
 """
     scripted = Scripted(tmp_path, monkeypatch, script)
-    monkeypatch.setattr(workers, "LONGEST", 10_000)
+    monkeypatch.setattr(workers, "MAX_LINE_BYTES", 10_000)
 
     async def play(pool: WorkerPool, queue: Queue) -> None:
         await add(queue, "bad", "good")
@@ -136,7 +136,7 @@ jobs.finish(lease, "done", {{}}, {{}})
     scripted.run(play)
 
 
-def test_a_disk_that_is_full_for_a_while_does_not_end_all_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_work_resumes_after_the_disk_was_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script = """
 lease = claim()
 if lease.attempt == 2:
@@ -159,17 +159,15 @@ if lease.attempt == 2:
     scripted.run(play)
 
 
-def test_of_a_worker_that_is_killed_only_the_job_at_fault_fails(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_only_the_job_that_a_worker_was_killed_for_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script = """
 lease = claim()
 if lease.id == "guilty":
-    jobs.finish(lease, "done", {}, {})  # and before it tells so, it begins another
+    jobs.finish(lease, "done", {}, {})  # before it reports that, it starts another
     lease = jobs.claim(settings["name"])
     time.sleep(60)
 jobs.finish(lease, "done", {}, {})
-tell(message="job_ended", job=lease.id)
+send(message="job_ended", job=lease.id)
 time.sleep(60)
 """
     scripted = Scripted(tmp_path, monkeypatch, script)
@@ -184,7 +182,7 @@ time.sleep(60)
     scripted.run(play)
 
 
-def test_the_end_of_a_job_is_told_even_if_its_worker_could_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_is_reported_lost_if_its_worker_ends_silently(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script = """
 while not (lease := jobs.claim(settings["name"])):
     time.sleep(0.02)
@@ -200,7 +198,7 @@ jobs.finish(lease, "done", {}, {})
     scripted.run(play)
 
 
-def test_jobs_that_kill_their_workers_one_after_another_do_not_make_the_next_wait(
+def test_jobs_that_kill_their_workers_do_not_delay_the_next_job(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     script = """
@@ -217,7 +215,7 @@ if lease.id == "good":
     scripted.run(play)
 
 
-def test_who_is_gone_can_be_asked_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cancelling_at_an_unknown_worker_returns_false(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scripted = Scripted(tmp_path, monkeypatch, "time.sleep(60)")
 
     async def play(pool: WorkerPool, queue: Queue) -> None:
@@ -235,7 +233,7 @@ lease = claim()
 if lease.attempt == 1:
     time.sleep(60)
 jobs.finish(lease, "done", {}, {})
-tell(message="job_ended", job=lease.id)
+send(message="job_ended", job=lease.id)
 time.sleep(60)
 """
     monkeypatch.setattr(workers, "LEASE_SECONDS", 0.4)

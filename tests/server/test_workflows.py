@@ -1,4 +1,4 @@
-"""Saved workflows are never lost: not to a name, a later version, a draft that makes no sense, or a kill."""
+"""Saved workflows are never lost: not through odd names, later versions, invalid drafts, or kills."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from engine.document.prepared import prepare
 from engine.document.workflow import Workflow
 from engine.server.jobs.checking import examine
-from engine.server.own.workflows import MOST_LETTERS, RECENT, Version, folder_name, thinned
+from engine.server.own.workflows import MOST_LETTERS, RECENT, Version, expendable, folder_name
 from nodes import registry
 from tests.server.conftest import Server
 
@@ -43,7 +43,7 @@ def test_a_workflow_is_saved_listed_read_and_deleted(server: Server) -> None:
     assert server.delete(f"{ROUTE}/snail").status == 404
 
 
-def test_what_changes_is_a_version_and_what_does_not_is_none(server: Server) -> None:
+def test_only_a_change_makes_a_new_version(server: Server) -> None:
     for text, version in (("one", 1), ("one", 1), ("two", 2), ("one", 3)):
         assert server.put(f"{ROUTE}/snail", document(text=text)).json["version"] == version
     moved = document(text="one") | {"layout": {"1": [5, 5]}}
@@ -56,20 +56,20 @@ def test_what_changes_is_a_version_and_what_does_not_is_none(server: Server) -> 
     assert server.get(f"{ROUTE}/snail/versions/x").status == 404
 
 
-def test_what_was_saved_elsewhere_meanwhile_is_not_saved_over(server: Server) -> None:
+def test_a_version_saved_elsewhere_meanwhile_is_not_overwritten(server: Server) -> None:
     assert server.put(f"{ROUTE}/snail", document(text="one"), after=0).json["version"] == 1
     assert server.put(f"{ROUTE}/snail", document(text="two"), after=1).json["version"] == 2
     refused = server.put(f"{ROUTE}/snail", document(text="three"), after=1)
     assert refused.status == 409
     assert refused.json["problems"][0]["message"] == "'snail' was saved elsewhere since its version 1"
     assert server.get(f"{ROUTE}/snail").json == document(text="two")
-    assert server.put(f"{ROUTE}/snail", document(text="two"), after=1).json["version"] == 2  # it says nothing new
-    assert server.put(f"{ROUTE}/snail", document(text="four")).json["version"] == 3  # no version is told of
+    assert server.put(f"{ROUTE}/snail", document(text="two"), after=1).json["version"] == 2  # nothing has changed
+    assert server.put(f"{ROUTE}/snail", document(text="four")).json["version"] == 3  # no check
     server.delete(f"{ROUTE}/snail")
     assert server.put(f"{ROUTE}/snail", document(text="five"), after=3).json["version"] == 1
 
 
-def test_going_back_is_a_version_too(server: Server) -> None:
+def test_restoring_a_version_makes_a_new_one(server: Server) -> None:
     server.put(f"{ROUTE}/snail", document(text="one"))
     server.put(f"{ROUTE}/snail", document(text="two"))
     assert server.post(f"{ROUTE}/snail/versions/1/restore").json == {"name": "snail", "version": 3}
@@ -136,7 +136,7 @@ def deep(levels: int) -> dict[str, Any]:
     ],
     ids=range(12),
 )
-def test_what_is_no_workflow_is_not_saved(server: Server, body: Any) -> None:
+def test_a_body_that_is_no_workflow_is_not_saved(server: Server, body: Any) -> None:
     answer = server.put(f"{ROUTE}/snail", body)
     assert answer.status == 400
     assert server.get(ROUTE).json == []
@@ -179,12 +179,12 @@ def test_any_title_is_a_name(server: Server, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["%20", "a%0Ab", "a%00b", "x" * (MOST_LETTERS + 1), "%E2%80%AE"])
-def test_what_can_not_be_read_as_a_name_is_none(server: Server, name: str) -> None:
+def test_unprintable_or_overlong_names_are_refused(server: Server, name: str) -> None:
     assert server.put(f"{ROUTE}/{name}", document()).status == 400
 
 
 @given(st.text(min_size=1, max_size=60), st.text(min_size=1, max_size=60))
-def test_names_that_differ_have_folders_that_differ_also_where_case_is_ignored(one: str, other: str) -> None:
+def test_different_names_have_different_folders_even_ignoring_case(one: str, other: str) -> None:
     same = unicodedata.normalize("NFC", one) == unicodedata.normalize("NFC", other)
     assert (folder_name(one).lower() == folder_name(other).lower()) == same
 
@@ -197,7 +197,7 @@ def version(number: int, when: datetime) -> Version:
 def test_thinning_keeps_the_last_fifty_then_some_of_the_last_day_and_one_of_each_before(minutes: list[int]) -> None:
     start = datetime(2025, 1, 1, tzinfo=UTC)
     versions = [version(number, start + timedelta(minutes=minute)) for number, minute in enumerate(minutes, 1)]
-    gone = thinned(versions)
+    gone = expendable(versions)
     kept = [one for one in versions if one not in gone]
     assert kept[-RECENT:] == versions[-RECENT:]
     older = [one for one in versions[:-RECENT] if one in kept]
@@ -205,13 +205,13 @@ def test_thinning_keeps_the_last_fifty_then_some_of_the_last_day_and_one_of_each
     assert len({one.day for one in ancient}) == len(ancient)
     assert len({one.saved // 600 for one in older}) == len(older)
     assert {one.day for one in versions} == {one.day for one in kept}
-    assert thinned(kept) == []
+    assert expendable(kept) == []
 
 
-def test_a_morning_of_saving_every_few_seconds_does_not_lose_the_morning() -> None:
+def test_hours_of_saving_every_few_seconds_keep_versions_of_each_hour() -> None:
     start = datetime(2025, 1, 1, 8, tzinfo=UTC)
     versions = [version(number, start + timedelta(seconds=4 * number)) for number in range(1, 3600)]
-    gone = set(thinned(versions))
+    gone = set(expendable(versions))
     hours = {datetime.fromtimestamp(one.saved, UTC).hour for one in versions if one not in gone}
     assert hours == {8, 9, 10, 11}
 
@@ -225,7 +225,7 @@ def test_versions_do_not_pile_up(server: Server) -> None:
     assert server.get(f"{ROUTE}/snail").json == document(text=str(RECENT + 29))
 
 
-def test_a_kill_at_any_moment_loses_and_tears_nothing(tmp_path: Path) -> None:
+def test_a_kill_at_any_moment_loses_and_corrupts_nothing(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from engine.server.own.workflows import _save\n"
         "root = Path(sys.argv[1])\n"
@@ -243,10 +243,10 @@ def test_a_kill_at_any_moment_loses_and_tears_nothing(tmp_path: Path) -> None:
         process.stdout.readline()
         time.sleep(0.013 * moment)
         os.kill(process.pid, signal.SIGKILL)
-        told = process.stdout.read().split()
+        numbers = process.stdout.read().split()
         process.wait()
         process.stdout.close()
-        last = int(told[-1]) if told else last
+        last = int(numbers[-1]) if numbers else last
         documents = [json.loads(path.read_text()) for path in root.glob("[!.]*/[!.]*.json")]
         assert all(len(one["filling"]) == 20_000 for one in documents)
         assert last in {one["number"] for one in documents}
@@ -254,7 +254,7 @@ def test_a_kill_at_any_moment_loses_and_tears_nothing(tmp_path: Path) -> None:
         last += 1
 
 
-def test_what_a_killed_server_left_is_neither_listed_nor_kept(server: Server) -> None:
+def test_leftovers_of_a_killed_server_are_neither_listed_nor_kept(server: Server) -> None:
     server.put(f"{ROUTE}/snail", document())
     root = server.folders.data / "workflows"
     (root / ".half").mkdir()
@@ -267,7 +267,7 @@ def test_what_a_killed_server_left_is_neither_listed_nor_kept(server: Server) ->
     assert [path.name for path in root.glob("*/.*")] == []
 
 
-def test_templates_are_the_workflows_that_come_along(server: Server) -> None:
+def test_templates_are_the_workflows_that_come_with_kinograph(server: Server) -> None:
     templates = server.get("/api/kinograph/templates").json
     assert {"name", "title", "description"} == templates[0].keys()
     assert "keyframes" in {template["name"] for template in templates}

@@ -11,7 +11,7 @@ import torch
 from scipy.stats import chisquare
 from transformers import DynamicCache, StaticCache
 
-from nodes.text.lookahead import Pool, Tree, Window, _Reader, lookahead_decode, unfit
+from nodes.text.lookahead import Pool, Tree, Window, _Reader, lookahead_decode, unsupported
 from tests.text.conftest import prompt, tiny
 
 FAMILIES = ("llama", "qwen2", "gpt2", "opt")
@@ -126,7 +126,7 @@ def test_scores_and_cache_are_those_of_greedy() -> None:
         torch.testing.assert_close(mine.values, other.values)
 
 
-def test_goes_on_from_a_cache() -> None:
+def test_continues_from_a_cache() -> None:
     model, ids = tiny("llama"), prompt(4)
     cache = DynamicCache(config=model.config)
     half, _ = runs(model, ids, max_new_tokens=15, past_key_values=cache)
@@ -196,7 +196,7 @@ def test_rows_see_their_own_prefix_and_nothing_else() -> None:
 
 
 def ancestors(tree: Tree, node: int) -> list[int]:
-    """From below the root to the node."""
+    """The path from below the root to the node."""
     path = []
     while node != tree.root:
         path.insert(0, node)
@@ -231,20 +231,20 @@ def test_what_the_listener_raises_ends_the_decoding() -> None:
 
 
 class TestPool:
-    def test_tells_what_followed_a_token_the_most_recent_first(self) -> None:
+    def test_gives_what_followed_a_token_the_most_recent_first(self) -> None:
         pool = Pool(ngram=3, per_token=5)
         pool.add([1, 2, 3, 1, 4, 5])
         assert pool.after(1) == [(4, 5), (2, 3)]
         assert pool.after(3) == [(1, 4)]
         assert pool.after(5) == []
 
-    def test_lets_go_of_the_least_recently_added(self) -> None:
+    def test_drops_the_least_recently_added(self) -> None:
         pool = Pool(ngram=2, per_token=2)
         for tail in (5, 6, 5, 7):
             pool.add([1, tail])
         assert pool.after(1) == [(7,), (5,)]
 
-    def test_keeps_nothing_when_nothing_is_to_be_verified(self) -> None:
+    def test_keeps_nothing_when_nothing_is_verified(self) -> None:
         pool = Pool(ngram=2, per_token=0)
         pool.add([1, 2, 3])
         assert pool.after(1) == []
@@ -270,12 +270,12 @@ class TestWindow:
         assert tree.tokens == [1]
 
 
-class TestRefuses:
+class TestUnsupported:
     @pytest.mark.parametrize(
         ("kind", "reason"), [("mistral", "sliding windows"), ("bloom", "positions"), ("t5", "decoder-only")]
     )
-    def test_models_that_cannot_be_served(self, kind: str, reason: str) -> None:
-        assert reason in str(unfit(tiny(kind)))
+    def test_models_are_named_with_the_reason(self, kind: str, reason: str) -> None:
+        assert reason in str(unsupported(tiny(kind)))
 
     @pytest.mark.parametrize(
         ("setting", "value", "reason"),
@@ -285,15 +285,15 @@ class TestRefuses:
             ("rope_parameters", {"full_attention": {"rope_type": "longrope"}}, "length of the text"),
         ],
     )
-    def test_settings_that_cannot_be_served(self, setting: str, value: Any, reason: str) -> None:
+    def test_settings_are_named_with_the_reason(self, setting: str, value: Any, reason: str) -> None:
         model = copy.copy(tiny("llama"))
         model.config = copy.copy(model.config)
         setattr(model.config, setting, value)
-        assert reason in str(unfit(model))
+        assert reason in str(unsupported(model))
 
     @pytest.mark.parametrize("kind", FAMILIES)
-    def test_no_model_that_can(self, kind: str) -> None:
-        assert unfit(tiny(kind)) is None
+    def test_no_model_that_is_supported(self, kind: str) -> None:
+        assert unsupported(tiny(kind)) is None
 
     @pytest.mark.parametrize(
         ("options", "reason"),
@@ -309,7 +309,7 @@ class TestRefuses:
         ],
         ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
     )
-    def test_calls_that_cannot_be_served(self, options: dict[str, Any], reason: str) -> None:
+    def test_calls_are_refused_with_the_reason(self, options: dict[str, Any], reason: str) -> None:
         ids = options.pop("input_ids", prompt())
         with pytest.raises(ValueError, match=reason):
             runs(tiny("llama", attn_implementation="eager"), ids, **options)

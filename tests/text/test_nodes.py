@@ -1,4 +1,4 @@
-"""The text nodes, on a tiny model with a tokenizer of its own, and on SmolLM2 where it can be had."""
+"""The text nodes, on a tiny model with a tokenizer of its own, and on SmolLM2 where it is available."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_a_stop_string_ends_the_text_and_is_left_out(ctx: Context, folder: Path)
     assert decode(ctx, folder, stop=(stop,)).text == whole[: whole.index(stop)].strip()
 
 
-def test_text_and_progress_are_told_as_it_is_written(folder: Path) -> None:
+def test_text_and_progress_are_reported_as_it_is_written(folder: Path) -> None:
     pieces: list[str] = []
     counts: list[tuple[int, int, str]] = []
     ctx = Context(on_text=pieces.append, on_progress=lambda done, total, unit, _: counts.append((done, total, unit)))
@@ -85,11 +85,11 @@ def test_a_cancel_takes_effect_before_the_next_pass(folder: Path) -> None:
 
 
 def test_too_long_a_prompt_is_refused_before_anything_is_computed(ctx: Context, folder: Path) -> None:
-    with pytest.raises(InputError, match=r"\d+ tokens and 24 new ones don't fit into the model's 1024"):
+    with pytest.raises(InputError, match=r"\d+ tokens and 24 new ones don't fit into the model's context of 1024"):
         decode(ctx, folder, prompt="fish " * 301)
 
 
-def test_what_cannot_be_drawn_is_asked_for_again_and_then_refused_with_the_reason(ctx: Context, folder: Path) -> None:
+def test_what_cannot_be_drawn_is_asked_for_again_and_then_rejected_with_the_reason(ctx: Context, folder: Path) -> None:
     vocabulary = Vocabulary({"subject": ("fish", "cat")}, {"subject": ("snail",)})
     heard: list[str] = []
     with pytest.raises(InputError, match=r"after 2 attempts the model still wrote .* it lacks the subject snail"):
@@ -100,7 +100,7 @@ def test_what_cannot_be_drawn_is_asked_for_again_and_then_refused_with_the_reaso
 
 
 def test_words_are_chosen_before_the_sentence_is_written(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A model that gives these answers in turn, and what it is asked each time."""
+    """With a model that gives these answers in turn; what it is asked each time is recorded."""
     answers = iter(["purple", "It is red.", "the red", "cat", "a red dog", "a red cat"])
     asked: list[tuple[str, float]] = []
 
@@ -125,7 +125,7 @@ def test_a_folder_without_a_model_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"has no config\.json"):
         LLMLoad(source=str(tmp_path)).run(Context())
     (tmp_path / "model.bin").write_bytes(b"no model")
-    with pytest.raises(InputError, match=r"model\.bin is no GGUF file"):
+    with pytest.raises(InputError, match=r"model\.bin is not a GGUF file"):
         LLMLoad(source=str(tmp_path / "model.bin")).run(Context())
 
 
@@ -212,7 +212,7 @@ def smollm2() -> LanguageModel:
         try:
             resolve(SMOLLM2)
         except MissingError as error:
-            pytest.skip(f"SmolLM2 is not here and can't be fetched: {error}")
+            pytest.skip(f"SmolLM2 is not on this machine and can't be fetched: {error}")
     return LLMLoad(source=SMOLLM2).run(Context())
 
 

@@ -1,11 +1,11 @@
-"""A picture prompt has one word of each slot that the image model knows, and what is wrong with others is told."""
+"""A picture prompt has one word from each slot that the image model knows; the faults of any other are named."""
 
 from __future__ import annotations
 
 import pytest
 
 from engine.values import Vocabulary
-from nodes.text.prompts import again, choosing, faults, open_slots, writing
+from nodes.text.prompts import choice_chat, faults, open_slots, retry_chat, sentence_chat
 
 SLOTS = {
     "subject": ("fish", "cat", "snail"),
@@ -40,7 +40,7 @@ def test_a_prompt_with_one_word_of_each_slot_is_good(text: str) -> None:
         ("", "it names no style: choose crayon or neon"),
     ],
 )
-def test_what_is_wrong_is_said(text: str, reason: str) -> None:
+def test_faults_are_named(text: str, reason: str) -> None:
     assert reason in faults(text, FREE)
 
 
@@ -57,7 +57,7 @@ def test_required_words_are_required(text: str, reason: str) -> None:
     assert faults("a red snail on the beach in neon style", BOUND) == []
 
 
-def test_a_word_said_twice_is_told() -> None:
+def test_a_repeated_word_is_a_fault() -> None:
     text = "a red fish on the beach in the beach in crayon style"
     assert faults(text, FREE) == ["it names 2 backgrounds (beach, beach): choose one"]
 
@@ -68,14 +68,14 @@ def test_without_lists_of_words_only_the_required_ones_matter() -> None:
     assert faults("a photograph of a sks", bound) == ["it lacks the subject sks dog"]
 
 
-def test_words_are_chosen_for_the_slots_that_require_none() -> None:
+def test_words_are_chosen_for_slots_without_required_words() -> None:
     assert list(open_slots(FREE)) == ["colour", "subject", "background", "style"]
     assert open_slots(BOUND) == {"colour": ("red", "teal"), "background": ("beach", "starry night")}
 
 
 @pytest.mark.parametrize("listed", [False, True])
 def test_the_question_for_a_word_follows_an_example_for_each(listed: bool) -> None:
-    system, *examples, question = choosing("a storm", "subject", SLOTS["subject"], 0, listed=listed)
+    system, *examples, question = choice_chat("a storm", "subject", SLOTS["subject"], 0, listed=listed)
     assert "fish, cat, snail" in system["content"]
     assert {turn["content"] for turn in examples if turn["role"] == "assistant"} == {"fish", "cat", "snail"}
     assert question["content"].startswith("a storm\n")
@@ -84,9 +84,9 @@ def test_the_question_for_a_word_follows_an_example_for_each(listed: bool) -> No
 
 @pytest.mark.parametrize("vocabulary", [FREE, BOUND, Vocabulary({}, {"subject": ("snail", "cat")})])
 @pytest.mark.parametrize("seed", range(5))
-def test_the_examples_obey_the_rules_that_they_teach(vocabulary: Vocabulary, seed: int) -> None:
+def test_the_examples_obey_their_own_rules(vocabulary: Vocabulary, seed: int) -> None:
     chosen = {slot: words[0] for slot, words in open_slots(vocabulary).items()}
-    system, *turns, last = writing(chosen, vocabulary, seed)
+    system, *turns, last = sentence_chat(chosen, vocabulary, seed)
     assert system["role"] == "system"
     assert all(word in last["content"] for word in chosen.values())
     answers = [turn["content"] for turn in turns if turn["role"] == "assistant"]
@@ -94,10 +94,10 @@ def test_the_examples_obey_the_rules_that_they_teach(vocabulary: Vocabulary, see
     assert all(faults(answer, vocabulary) == [] for answer in answers)
 
 
-def test_words_are_said_as_the_vocabulary_tells() -> None:
+def test_words_are_phrased_as_in_the_vocabulary() -> None:
     vocabulary = Vocabulary(SLOTS, {}, {"beach": "in front of a beach", "starry night": "at starry night"})
     chosen = {slot: words[0] for slot, words in SLOTS.items()}
-    *turns, last = writing(chosen, vocabulary, 0)
+    *turns, last = sentence_chat(chosen, vocabulary, 0)
     assert "in front of a beach" in last["content"]
     answers = [turn["content"] for turn in turns if turn["role"] == "assistant"]
     assert all("in front of a beach" in answer or "at starry night" in answer for answer in answers)
@@ -106,15 +106,15 @@ def test_words_are_said_as_the_vocabulary_tells() -> None:
 
 def test_theme_and_seed_order_the_examples() -> None:
     words = ("red", "teal", "blue", "pink", "green")
-    chat = choosing("a storm", "colour", words, 0)
-    assert chat == choosing("a storm", "colour", words, 0)
-    assert chat != choosing("a storm", "colour", words, 1)
-    assert chat[:-1] != choosing("a calm", "colour", words, 0)[:-1]
+    chat = choice_chat("a storm", "colour", words, 0)
+    assert chat == choice_chat("a storm", "colour", words, 0)
+    assert chat != choice_chat("a storm", "colour", words, 1)
+    assert chat[:-1] != choice_chat("a calm", "colour", words, 0)[:-1]
 
 
-def test_a_refused_answer_is_followed_by_the_reason_and_the_question() -> None:
+def test_a_rejected_answer_is_followed_by_the_reason_and_the_question() -> None:
     chat = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Which?"}]
-    *before, refused, more = again(chat, "a cat", ["it names no colour: choose red or teal"])
+    *before, rejected, more = retry_chat(chat, "a cat", ["it names no colour: choose red or teal"])
     assert before == chat
-    assert refused == {"role": "assistant", "content": "a cat"}
+    assert rejected == {"role": "assistant", "content": "a cat"}
     assert more["content"] == "That cannot be drawn: it names no colour: choose red or teal.\nWhich?"

@@ -59,7 +59,7 @@ def test_videos_that_differ_are_not_joined(second: Video, described: str) -> Non
     assert described in str(caught.value)
 
 
-def test_a_video_is_taken_apart_and_put_together() -> None:
+def test_a_video_is_split_and_put_together_again() -> None:
     frames, fps = VideoFrames(video=Video(torch.rand(3, 3, 8, 8), 12.5)).run(Context())
     assert len(frames.pixels) == 3
     again = CreateVideo(images=frames, fps=fps).run(Context())
@@ -74,7 +74,7 @@ def test_a_frame_is_counted_from_either_end(index: int, which: int) -> None:
 
 
 @pytest.mark.parametrize("index", [3, -4])
-def test_a_frame_that_is_not_there(index: int) -> None:
+def test_a_frame_that_does_not_exist(index: int) -> None:
     with pytest.raises(InputError, match=f"no frame {index} in a video of 3") as caught:
         PickFrame(video=Video(torch.rand(3, 3, 8, 8), 7.0), index=index).run(Context())
     assert caught.value.hint == "give an index from 0 to 2, or from -3 to -1"

@@ -82,7 +82,7 @@ def test_every_setting_does_what_it_does_in_diffusers(
     assert frames.shape != default.shape or (frames - default).abs().max() > 1e-3
 
 
-def test_the_model_is_told_the_frame_rate_less_one(ctx: Context, model: VideoModel) -> None:
+def test_the_model_is_conditioned_on_the_frame_rate_less_one(ctx: Context, model: VideoModel) -> None:
     with _unet_calls(ctx, model) as calls:
         animate(ctx, model, fps=7, motion_bucket=100, augmentation=0.25)
     assert calls[0]["added_time_ids"].tolist() == [[6.0, 100.0, 0.25]] * 2

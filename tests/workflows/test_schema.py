@@ -205,7 +205,7 @@ def test_it_says_what_things_are() -> None:
     assert (inputs["description"], inputs["deprecated"]) == ("Has changed.", True)
     assert inputs["properties"]["text"]["description"] == "What it is about."
     assert inputs["properties"]["speed"]["deprecated"] is True
-    assert inputs["properties"]["words"]["description"] == "it is called text now"
+    assert inputs["properties"]["words"]["description"] == "renamed to text"
 
 
 def test_the_command_writes_it(kinograph: Command) -> None:

@@ -48,7 +48,7 @@ export function App() {
   );
 }
 
-/** What to do where nothing is yet. */
+/** A hint on an empty canvas. */
 function Empty() {
   const isEmpty = useStore((state) => state.nodes.length === 0);
   return isEmpty ? <p className="nothing">{t("canvas.empty")}</p> : null;

@@ -1,4 +1,4 @@
-/** The dialogs that are not of a panel: shortcuts, a kind's help, a file seen large. */
+/** The dialogs that belong to no panel: shortcuts, a kind's help, an enlarged file. */
 
 import { t } from "./i18n";
 import { Deprecation } from "./Marks";

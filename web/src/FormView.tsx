@@ -1,4 +1,4 @@
-/** The inputs that a workflow exposes, as a plain form, and what it gives. */
+/** The inputs that a workflow exposes, as a plain form, and its results. */
 
 import { PinOff, Play, Square } from "lucide-react";
 import { cancel, run } from "./actions/running";

@@ -1,4 +1,4 @@
-/** The names that fields for models and files suggest. */
+/** The suggestions of fields for models and files. */
 
 import { api } from "./api";
 import { useStore } from "./store";

@@ -1,16 +1,16 @@
-/** Small marks of kinds and inputs: which pack a kind is of, and what to use instead of what is deprecated. */
+/** Small marks on kinds and inputs: a kind's pack, and the replacement of something deprecated. */
 
 import { Puzzle, TriangleAlert } from "lucide-react";
 import { t } from "./i18n";
 
-/** What is told of something deprecated; `instead` says what to use. */
+/** The text on something deprecated; `instead` says what to use. */
 export const deprecation = (instead: string) => t("kind.deprecated", { instead });
 
-/** What a field is called by assistive technology, which then says too that its input is deprecated. */
+/** The name of a field for assistive technology, which also says whether its input is deprecated. */
 export const labelled = (label: string, instead: string | undefined) =>
   instead ? t("field.deprecated", { label }) : label;
 
-/** The pack that a kind is of, as a picture with a name; nothing for a kind that is built in. */
+/** The pack that a kind comes from, as an icon with a name; nothing for a built-in kind. */
 export function PackMark({ pack }: { pack: string | null }) {
   if (!pack) return null;
   const label = t("kind.pack", { pack });
@@ -21,7 +21,7 @@ export function PackMark({ pack }: { pack: string | null }) {
   );
 }
 
-/** What to use instead of an input, as a picture with a name. */
+/** The replacement of a deprecated input, as an icon with a name. */
 export function DeprecatedMark({ instead }: { instead: string | undefined }) {
   if (!instead) return null;
   const label = deprecation(instead);
@@ -32,7 +32,7 @@ export function DeprecatedMark({ instead }: { instead: string | undefined }) {
   );
 }
 
-/** What to use instead, in words. */
+/** The replacement, in words. */
 export function Deprecation({ instead }: { instead: string | undefined }) {
   if (!instead) return null;
   const text = deprecation(instead);

@@ -1,4 +1,4 @@
-/** The one component for nodes of every kind: sockets, fields, state and results, all told by its face. */
+/** The component for nodes of every kind: sockets, fields, state and results, all given by the node's face. */
 
 import { type NodeProps, useUpdateNodeInternals } from "@xyflow/react";
 import { Boxes, ChevronDown, ChevronRight, MoreHorizontal, Pin } from "lucide-react";
@@ -28,7 +28,7 @@ export const NodeCard = memo(function NodeCard(props: NodeProps<CardNode>) {
   return <FarCard {...props} isLegible={distance === "far"} />;
 });
 
-/** A card seen from far: a box of the size that the card has, with a title while it can be read. */
+/** A card at a small zoom: a box of the card's size, with a title as long as it is legible. */
 function FarCard({
   id,
   data: { entry, face },
@@ -77,7 +77,7 @@ const FullCard = memo(function FullCard({ id, data }: Pick<NodeProps<CardNode>, 
   const classes = ["card", run?.state ?? "", mode ?? "", all.length > 0 ? "faulty" : "", face.form].join(" ");
 
   return (
-    // biome-ignore lint/a11y/noStaticElementInteractions: the menu is reached by its button as well
+    // biome-ignore lint/a11y/noStaticElementInteractions: the menu is also available through its button
     <div className={classes} style={coloured(face.category)} onContextMenu={openMenu}>
       <header>
         <button
@@ -180,12 +180,12 @@ function useEnd(node: string, side: End["side"], socket: string, type: string): 
   return useMemo(() => ({ node, side, socket, type }), [node, side, socket, type]);
 }
 
-/** What is told of an input that is pointed at. */
+/** The tooltip of an input. */
 function helpOf({ help, deprecated }: Socket): string {
   return deprecated ? `${deprecation(deprecated)}\n${help}`.trim() : help;
 }
 
-/** An input that has no field: it only takes a link, or has one. */
+/** An input without a field: it only takes a link, or is linked. */
 const InputRow = memo(function InputRow({
   node,
   title,
@@ -274,7 +274,7 @@ const FieldRow = memo(function FieldRow({
   );
 });
 
-/** That there is no such kind, and which packs may be to blame. */
+/** Says that the kind is unknown, and which failed packs it may belong to. */
 function Unknown({ kind }: { kind: string }) {
   const failed = useStore((state) => state.failedPacks).map(({ name }) => name);
   return (
@@ -287,7 +287,7 @@ function Unknown({ kind }: { kind: string }) {
   );
 }
 
-/** Which node's failure made this one be skipped. */
+/** Names the node whose failure caused this one to be skipped. */
 function Because({ node }: { node: string }) {
   const title = useStore((state) => {
     const entry = state.document.graph[node];
@@ -296,7 +296,7 @@ function Because({ node }: { node: string }) {
   return <p className="because">{t("node.because", { node: title })}</p>;
 }
 
-/** The traceback of a failure, for who wants to see it. */
+/** The traceback of a failure, on request. */
 function Trace({ text }: { text: string }) {
   return (
     <details className="trace nodrag nowheel">

@@ -1,4 +1,4 @@
-/** Searching for a kind of node to add; only those that fit, if a link waits for one. */
+/** Searching for a kind of node to add; if it is for a link, only kinds that fit. */
 
 import { Boxes, Puzzle, Search, TriangleAlert } from "lucide-react";
 import { type KeyboardEvent, useEffect, useMemo, useRef, useState } from "react";
@@ -113,7 +113,7 @@ function Palette() {
   );
 }
 
-/** What the list tells of a kind: its name, what it does or what to use instead, and where it comes from. */
+/** A kind in the list: its name, what it does or what to use instead, and its pack. */
 export function Told({ face }: { face: Face }) {
   const [help] = face.help.split("\n");
   return (
@@ -142,7 +142,7 @@ export function Told({ face }: { face: Face }) {
   );
 }
 
-/** The packs whose kinds are missing, and why. */
+/** The packs that could not be loaded, and why. */
 export function FailedPacks({ packs }: { packs: Pack[] }) {
   if (packs.length === 0) return null;
   return (

@@ -1,4 +1,4 @@
-/** What a node gave: pictures, videos, texts, tables. */
+/** A node's results: pictures, videos, texts, tables. */
 
 import { type ComponentType, useEffect, useMemo, useRef } from "react";
 import { thumbnailUrl, viewUrl } from "./api";
@@ -16,7 +16,7 @@ const PICTURE = /^data:image\/(jpeg|png);base64,/;
 
 interface Props {
   run: NodeRun | undefined;
-  /** A picture of what is in the making. */
+  /** A preview of the result in progress. */
   picture: string | undefined;
   title: string;
 }
@@ -48,7 +48,7 @@ export function Results({ run, picture, title }: Props) {
   );
 }
 
-/** A text that is being written; its end stays in sight. */
+/** A text that is being written, scrolled to its end. */
 function Streamed({ text }: { text: string }) {
   const box = useRef<HTMLParagraphElement>(null);
   // biome-ignore lint/correctness/useExhaustiveDependencies: the text's growth is what it scrolls for
@@ -62,7 +62,7 @@ function Streamed({ text }: { text: string }) {
   );
 }
 
-/** Files one after the other, pictures side by side. */
+/** Files below one another, pictures side by side. */
 export function Files({ files }: { files: FileRef[] }) {
   const shown = files.slice(-MOST_SHOWN);
   const isPair = shown.filter(({ filename }) => kindOf(filename) === "image").length > 1;
@@ -170,7 +170,7 @@ function TableView({ table: { columns, rows, total } }: { table: Table }) {
           </thead>
           <tbody>
             {rows.slice(0, MOST_ROWS).map((row, at) => (
-              // biome-ignore lint/suspicious/noArrayIndexKey: rows have no name, and don't move
+              // biome-ignore lint/suspicious/noArrayIndexKey: rows have no key, and don't move
               <tr key={at}>
                 {row.map((value, column) => (
                   <td key={columns[column]}>

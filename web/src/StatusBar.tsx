@@ -1,4 +1,4 @@
-/** How things stand: the connection, the run, and what is wrong with the document. */
+/** The status bar: the connection, the run, and the document's problems. */
 
 import { ChevronRight, CircleAlert, CircleCheck, Maximize, Minus, Plus, Wifi, WifiOff } from "lucide-react";
 import type { MouseEvent } from "react";
@@ -30,7 +30,7 @@ export function StatusBar() {
   );
 }
 
-/** Shows the node that a problem is of, on the canvas and at the level where it is. */
+/** Shows the node that has a problem, at its level of the canvas. */
 function show({ node }: Problem): void {
   const { enter, select, set, document, path } = store.getState();
   set({ view: "graph" });
@@ -54,14 +54,14 @@ function Problems() {
   const set = useStore((state) => state.set);
   const all = [...problems, ...missing];
   const { document } = store.getState();
-  const told = ({ node, message }: Problem) => {
+  const labelOf = ({ node, message }: Problem) => {
     const entry = node ? document.graph[node] : undefined;
     return `${entry ? titleOf(entry) : (node ?? t("status.document"))}: ${message}`;
   };
   const open = (event: MouseEvent) => {
     const { left, top } = event.currentTarget.getBoundingClientRect();
     const items = all.map((problem) => ({
-      label: told(problem),
+      label: labelOf(problem),
       icon: CircleAlert,
       act: () => problem.node && show(problem),
     }));
@@ -122,7 +122,7 @@ export function Breadcrumbs() {
     <nav className="crumbs" aria-label={t("crumbs.label")}>
       <ol>
         {crumbs.map((crumb, at) => (
-          // biome-ignore lint/suspicious/noArrayIndexKey: a crumb is known by its depth
+          // biome-ignore lint/suspicious/noArrayIndexKey: a crumb is identified by its depth
           <li key={at}>
             {at > 0 && <ChevronRight aria-hidden />}
             <button

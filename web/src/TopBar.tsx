@@ -1,4 +1,4 @@
-/** The document's title and what is done most. */
+/** The document's title, and the most frequent actions. */
 
 import {
   CircleHelp,

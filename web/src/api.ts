@@ -1,4 +1,4 @@
-/** The server's routes. Addresses are relative to the page, so that it may be served under any path. */
+/** The server's routes. Addresses are relative to the page, so that the page may be served under any path. */
 
 import { parse, stringify } from "./json";
 import type {
@@ -19,7 +19,7 @@ import type {
   Version,
 } from "./schema";
 
-/** What the server said was wrong. */
+/** The server refused a request, with these problems. */
 export class Refused extends Error {
   constructor(
     message: string,
@@ -30,7 +30,7 @@ export class Refused extends Error {
   }
 }
 
-/** Whether a request came to nothing: the server refused it, or can't be reached. */
+/** Whether an error means that a request failed: the server refused it, or can't be reached. */
 export function isFailure(error: unknown): error is Refused | TypeError {
   return error instanceof Refused || error instanceof TypeError;
 }
@@ -49,7 +49,7 @@ export function viewUrl({ filename, subfolder, type }: FileRef): string {
   return address("view", { filename, subfolder, type });
 }
 
-/** The address of a small picture of a picture or a video; `size` is the longer side in pixels. */
+/** The address of a thumbnail of a picture or video; `size` is the longer side in pixels. */
 export function thumbnailUrl({ filename, subfolder, type }: FileRef, size: number): string {
   return address("kinograph/thumbnail", { filename, subfolder, type, size });
 }
@@ -80,7 +80,7 @@ const get = <T>(path: string, query?: Query) => ask<T>("GET", `kinograph/${path}
 const post = <T>(path: string, body: unknown = {}) => ask<T>("POST", `kinograph/${path}`, undefined, body);
 const at = encodeURIComponent;
 
-/** The packs of kinds, those too that could not be loaded; none if the server knows of no packs. */
+/** The packs of kinds, including those that could not be loaded; none if the server has no such route. */
 async function packs(): Promise<Pack[]> {
   try {
     return (await get<{ packs: Pack[] }>("packs")).packs;
@@ -100,7 +100,7 @@ export const api = {
   templates: () => get<Template[]>("templates"),
   template: (name: string) => get<Document>(`templates/${at(name)}`),
   workflows: () => get<SavedWorkflow[]>("workflows"),
-  /** What changed another version than the last is refused (409). */
+  /** Refused (409) if `after` is not the last version. */
   save: (name: string, workflow: Document, after?: number) =>
     ask<{ version: number }>("PUT", `kinograph/workflows/${at(name)}`, { after }, workflow),
   deleteWorkflow: (name: string) => ask<void>("DELETE", `kinograph/workflows/${at(name)}`),

@@ -1,4 +1,4 @@
-/** What goes on by itself: the connection, checks of the document, drafts and saving. */
+/** Background work: the connection, checks of the document, drafts and autosaving. */
 
 import { keepChanges, open, showJob, trying } from "./actions/files";
 import { readDraft, remember, writeDraft } from "./actions/memory";
@@ -15,7 +15,7 @@ const SAVE_AFTER = 4000;
 const SAVE_AT_LATEST = 15_000;
 const TRY_AGAIN_AFTER = 3000;
 
-/** Calls a function some time after the last of many calls, but not much later than the first if they don't end. */
+/** Debounces a function: it runs some time after the last call, or a longest time after the first. */
 function later(act: () => void, wait: number, longest = Infinity): () => void {
   let timer = 0;
   let first = 0;
@@ -30,7 +30,7 @@ function later(act: () => void, wait: number, longest = Infinity): () => void {
   };
 }
 
-/** Whether two documents differ in more than how they are drawn. */
+/** Whether two documents differ in more than their layout. */
 function differs(one: Document, other: Document): boolean {
   return one.graph !== other.graph || one.subgraphs !== other.subgraphs || one.inputs !== other.inputs;
 }
@@ -41,29 +41,29 @@ async function check(): Promise<void> {
     const verdict = await api.validate(document);
     if (!differs(document, store.getState().document)) setVerdict(verdict);
   } catch (error) {
-    if (!(error instanceof Refused)) return; // the server is away: the status bar says so
+    if (!(error instanceof Refused)) return; // the server can't be reached, as the status bar shows
     setVerdict({ valid: false, problems: error.problems, missing: [] });
   }
 }
 
-/** Saves the document if it changed, so that the server keeps its versions. */
+/** Saves the document as a new version if it has changed. */
 export async function autosave(): Promise<void> {
   try {
     await keepChanges();
   } catch (error) {
     if (!isFailure(error)) throw error;
     if (error instanceof Refused) store.getState().tell(t("save.failed", { why: error.message }), "bad");
-    // once the server is back, or with the next change, it is tried again
+    // tried again at the next change, or when the server is back
   }
 }
 
-let isDraftTold = false;
+let isDraftFailureShown = false;
 
 function keepDraft(): void {
   const { document, name, version, job, kept, tell } = store.getState();
   const isWritten = writeDraft({ document, name, version, job, isKept: document === kept });
-  if (!isWritten && !isDraftTold) tell(t("draft.failed"), "bad");
-  isDraftTold = !isWritten;
+  if (!isWritten && !isDraftFailureShown) tell(t("draft.failed"), "bad");
+  isDraftFailureShown = !isWritten;
 }
 
 function watch(): void {
@@ -83,24 +83,24 @@ function watch(): void {
   soonSave();
 }
 
-/** After the connection was lost: the server may know other kinds of node by now, and the job be further. */
+/** After a lost connection, reloads kinds and job, which may have changed meanwhile, and saves. */
 async function catchUp(): Promise<void> {
   await trying(learn);
   await autosave();
   await showLast();
 }
 
-/** The job that the draft goes with: what comes after this is told. */
+/** Loads the draft's job; later events come over the WebSocket. */
 async function showLast(): Promise<void> {
   const { job } = store.getState();
   if (job) await trying(() => showJob(job));
 }
 
-/** Learns which kinds of node there are, and which packs could bring none. */
+/** Loads the kinds of node, and the packs that could not be loaded. */
 export async function learn(): Promise<void> {
   const [kinds, { links }] = await Promise.all([api.kinds(), api.types()]);
   store.getState().learn(kinds, links);
-  // a server that knows of no packs isn't asked for them: browsers complain of a 404 whatever becomes of it
+  // a server without packs isn't asked for them: browsers log a 404 even if it is handled
   const hasPacks = Object.values(kinds).some(({ pack }) => pack !== undefined);
   const packs = hasPacks ? await trying(api.packs) : [];
   if (packs) store.setState({ failedPacks: packs.filter(({ problem }) => problem !== null) });
@@ -126,7 +126,7 @@ function connect(): void {
 
 const FIRST = "prompt_to_video";
 
-/** The draft that was left here, else a template. */
+/** Opens this browser's draft, or else a template. */
 async function begin(): Promise<void> {
   const draft = readDraft();
   if (!draft) {
@@ -141,7 +141,7 @@ async function begin(): Promise<void> {
   if (draft.job) store.getState().follow(draft.job);
 }
 
-/** Starts it all; tells what went wrong if the server doesn't answer, and tries again. */
+/** Starts the editor; if the server doesn't answer, shows why, and tries again. */
 export async function startUp(isFirst = true): Promise<void> {
   if (isFirst) store.setState({ theme: readTheme() });
   try {

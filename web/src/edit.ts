@@ -1,4 +1,4 @@
-/** Changes of one level of a document, each giving a new one; what didn't change stays the same object. */
+/** Changes of one level of a document, as pure functions; unchanged parts stay the same objects. */
 
 import { freshId } from "./names";
 import type { Document, Entry, Json, Layout, Link, Meta, Placed, Point } from "./schema";
@@ -15,12 +15,12 @@ function without<T>(record: Named<T>, gone: (name: string, value: T) => boolean)
   return left.length === Object.keys(record).length ? record : Object.fromEntries(left);
 }
 
-/** An optional part of a document, left out when there is nothing in it. */
+/** An optional part of a document, omitted when empty. */
 function part<K extends string, T>(key: K, record: Named<T>): { [P in K]?: Named<T> } {
   return { [key]: Object.keys(record).length > 0 ? record : undefined } as { [P in K]?: Named<T> };
 }
 
-/** The ids that something at this level has, be it a node, a note or a group: what is drawn needs one of its own. */
+/** The ids in use at this level: drawn nodes, notes and groups must not share one. */
 export function idsOf(level: Document): Named<unknown> {
   const { notes, groups } = layoutOf(level);
   return { ...level.graph, ...notes, ...groups };
@@ -35,7 +35,7 @@ export function withEntry(level: Document, node: string, change: Partial<Entry>)
   return entry ? { ...level, graph: { ...level.graph, [node]: { ...entry, ...change } } } : level;
 }
 
-/** The id that a new node of a kind gets: "KeyframeSampler" is "keyframe_sampler". */
+/** The id of a new node of a kind: "KeyframeSampler" becomes "keyframe_sampler". */
 function idFor(level: Document, kind: string): string {
   const snake = kind.replace(/\.json$/, "").replace(/([a-z\d])([A-Z])/g, "$1_$2");
   return freshId(idsOf(level), snake.toLowerCase());
@@ -71,7 +71,7 @@ export function setPlaced(level: Document, node: string, change: Partial<Placed>
   return withLayout(level, { nodes: { ...nodes, [node]: { x: 0, y: 0, ...nodes[node], ...change } } });
 }
 
-/** Takes away nodes, notes and groups, with all that leads to them. */
+/** Removes nodes, notes and groups, with all references to them. */
 export function remove(level: Document, ids: ReadonlySet<string>): Document {
   const graph: Named<Entry> = {};
   for (const [id, entry] of Object.entries(level.graph)) {
@@ -105,7 +105,7 @@ function isLinked(graph: Named<Entry>, path: string): boolean {
   return asLink(graph[node]?.inputs[input]) !== null;
 }
 
-/** Gives an input another constant or link; undefined takes away what it has, and so brings the default back. */
+/** Sets an input to a constant or link; undefined removes its value, so that the default applies. */
 export function setInput(level: Document, node: string, input: string, value: Json | undefined): Document {
   const entry = level.graph[node];
   if (!entry) return level;
@@ -141,7 +141,7 @@ export function isExposed(level: Document, node: string, input: string): boolean
   return Object.values(level.inputs ?? {}).includes(socketPath(node, input));
 }
 
-/** Offers an input of a node as one of the whole workflow. */
+/** Exposes an input of a node as an input of the workflow. */
 export function exposeInput(level: Document, node: string, input: string): Document {
   const inputs = level.inputs ?? {};
   return { ...level, inputs: { ...inputs, [freshId(inputs, input)]: socketPath(node, input) } };
@@ -161,12 +161,12 @@ export function hideInput(level: Document, node: string, input: string): Documen
 const isFrom = ([source, slot]: Link, node: string, slots: (number | string)[]) =>
   source === node && slots.includes(slot);
 
-/** Whether an output is one of the whole workflow; `slots` are its name and its index, as either may stand there. */
+/** Whether an output is exposed; `slots` are its name and its index, since a document may use either. */
 export function isGiven(level: Document, node: string, slots: (number | string)[]): boolean {
   return Object.values(level.outputs ?? {}).some((link) => isFrom(link, node, slots));
 }
 
-/** Offers an output of a node as one of the whole workflow, for where it is used as a node. */
+/** Exposes an output of a node as an output of the workflow, for use as a subgraph. */
 export function exposeOutput(level: Document, node: string, slot: string): Document {
   const outputs = level.outputs ?? {};
   const name = freshId(outputs, slot === "out" ? node : slot);
@@ -178,7 +178,7 @@ export function hideOutput(level: Document, node: string, slots: (number | strin
   return { ...level, ...part("outputs", outputs) };
 }
 
-/** Gives what the workflow exposes another name, in its place. */
+/** Renames an exposed input or output, keeping its position. */
 export function renameExposed(level: Document, from: string, to: string): Document {
   const inputs = level.inputs ?? {};
   if (!to || to in inputs) return level;
@@ -199,7 +199,7 @@ export function subgraphsOf(graph: Named<Entry>, all: Named<Document>): Named<Do
   return used;
 }
 
-/** Part of a level as a document of its own, to be copied. Links from elsewhere stay in it. */
+/** Part of a level as a separate document, to be copied; links from other nodes are kept. */
 export function fragment(level: Document, ids: ReadonlySet<string>, subgraphs: Named<Document>): Document {
   const layout = layoutOf(level);
   const graph = without(level.graph, (id) => !ids.has(id));
@@ -217,7 +217,7 @@ export function fragment(level: Document, ids: ReadonlySet<string>, subgraphs: N
   };
 }
 
-/** A level with what was copied, moved by `by`; nodes get new ids where theirs are taken. */
+/** A level with a copied document inserted, moved by `by`; nodes get new ids where theirs are taken. */
 export function paste(level: Document, copied: Document, by: Point): [Document, string[]] {
   const layout = layoutOf(level);
   const ids: Named<string> = {};
@@ -255,7 +255,7 @@ export function paste(level: Document, copied: Document, by: Point): [Document, 
   return [grown, Object.values(ids)];
 }
 
-/** Inputs with links to the new ids; those to nodes that are neither copied nor here are dropped. */
+/** Inputs with links to the new ids; links to nodes that are neither copied nor present are dropped. */
 function relinked(inputs: Named<Json>, ids: Named<string>, here: Named<Entry>): Named<Json> {
   const led: Named<Json> = {};
   for (const [name, value] of Object.entries(inputs)) {

@@ -1,4 +1,4 @@
-/** The WebSocket: what the server tells, handed on as typed messages; it connects again by itself. */
+/** The WebSocket: passes the server's messages on as typed ones, and reconnects by itself. */
 
 import { address } from "./api";
 import type { ModelProgress, Queue, RunEvent } from "./schema";
@@ -24,13 +24,13 @@ const KNOWN = new Set(["kinograph", "queue", "model"]);
 const PREVIEW = 4;
 const LONGEST_WAIT = 10_000;
 
-/** A text message, or null if it is one that only ComfyUI's own clients need. */
+/** A parsed text message, or null for one that only ComfyUI's own clients need. */
 export function readMessage(text: string): Message | null {
   const message = JSON.parse(text) as Message;
   return KNOWN.has(message.type) ? message : null;
 }
 
-/** A picture that a node shows while it works, or null for another binary message. */
+/** A node's preview, or null for another binary message. */
 export function readPreview(data: ArrayBuffer): Preview | null {
   const view = new DataView(data);
   if (data.byteLength < 8 || view.getUint32(0) !== PREVIEW) return null;
@@ -40,7 +40,7 @@ export function readPreview(data: ArrayBuffer): Preview | null {
   return { job: about.prompt_id, node: about.node_id, picture };
 }
 
-/** Listens until the function that it gives is called. */
+/** Listens until the returned function is called. */
 export function listen(client: string, listener: Listener): () => void {
   let socket: WebSocket | undefined;
   let timer = 0;

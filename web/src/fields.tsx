@@ -1,4 +1,4 @@
-/** Widgets: a table from what a JSON schema says to the component that edits it. */
+/** The components of widgets, by the widget's name. */
 
 import { Dices, FileUp } from "lucide-react";
 import { type ChangeEvent, type ComponentType, type DragEvent, useState } from "react";
@@ -12,7 +12,7 @@ import type { Json, JsonSchema } from "./schema";
 import { emptyOf, type FieldName, lower, readNumber, stepOf, unwrapped, upper } from "./widgets";
 
 export interface FieldProps {
-  /** The name that assistive technology reads. */
+  /** The name for assistive technology. */
   label: string;
   value: Json | undefined;
   schema: JsonSchema;
@@ -20,7 +20,7 @@ export interface FieldProps {
   onChange: (value: Json) => void;
 }
 
-/** The widget of that name; what may be none can be switched off. */
+/** The widget with that name; for an optional input, with a switch. */
 export function FieldOf({ name, ...props }: FieldProps & { name: FieldName }) {
   const { schema, isNullable } = unwrapped(props.schema);
   const Widget = FIELDS[name];
@@ -41,7 +41,7 @@ export function FieldOf({ name, ...props }: FieldProps & { name: FieldName }) {
   );
 }
 
-/** Text that is edited freely and handed on whenever it reads as a value. */
+/** Text that is edited freely, and passed on whenever it is a valid value. */
 function useDraft(value: string, read: (text: string) => Json | undefined, onChange: (value: Json) => void) {
   const [draft, setDraft] = useState<string | null>(null);
   const isBad = draft !== null && read(draft) === undefined;
@@ -246,7 +246,7 @@ function MediaField(props: FieldProps) {
     void take(event.dataTransfer.files);
   };
   return (
-    // biome-ignore lint/a11y/noStaticElementInteractions: dropping is a shortcut for the upload button within
+    // biome-ignore lint/a11y/noStaticElementInteractions: dropping is a shortcut for the upload button inside
     <div
       className={isOver ? "media over" : "media"}
       onDragOver={(event) => {

@@ -24,7 +24,7 @@ interface Item {
 
 const SWEEPS = 12;
 
-/** A place for each node: `links` lead from one to another, and those that close circles are taken as they come. */
+/** A position for each node; `links` lead from one node to another, and may contain cycles. */
 export function layered(
   sizes: Map<string, Size>,
   links: Iterable<[string, string]>,
@@ -53,14 +53,14 @@ export function layered(
   return places(layers, spacing.between);
 }
 
-/** Where an item would be best: at the mean of what it is linked to on the side that is settled. */
+/** The ideal position of an item: the mean of its neighbours on the side that is already placed. */
 function wanted({ sources, targets, y }: Item, isForward: boolean): number {
   const preferred = isForward ? sources : targets;
   const near = preferred.length > 0 ? preferred : isForward ? targets : sources;
   return near.length > 0 ? near.reduce((sum, item) => sum + item.y, 0) / near.length : y;
 }
 
-/** Sources before what they lead to, and what hangs together in one piece after the other. */
+/** Nodes in topological order, as far as cycles allow, one connected component after the other. */
 function ordered(items: Item[]): Item[] {
   const waiting = new Map(items.map((item) => [item, item.sources.length]));
   const done: Item[] = [];
@@ -100,7 +100,7 @@ function pieces(items: Item[]): Item[][] {
   return found;
 }
 
-/** Each item right of all that lead to it; those that nothing leads to stand beside the first that they lead to. */
+/** Puts each item to the right of all its sources; items without sources stand just left of their first target. */
 function layersOf(order: Item[]): Item[][] {
   const seen = new Set<Item>();
   for (const item of order) {
@@ -120,7 +120,7 @@ function layersOf(order: Item[]): Item[][] {
   return [...layers].map((layer) => layer ?? []);
 }
 
-/** Moves a layer's items apart, in their order and each as little as can be: neighbours that touch move as one. */
+/** Moves a layer's items apart in order, each as little as possible; neighbours that touch move together. */
 function settle(layer: Item[], gap: number): void {
   const blocks: { items: Item[]; height: number; top: number }[] = [];
   for (const item of layer) {

@@ -1,4 +1,4 @@
-/** Automatic layout: columns from left to right, as the data runs. */
+/** Automatic layout: columns from left to right, in the direction of the data. */
 
 import { layoutOf, withLayout } from "./edit";
 import { layered, type Size } from "./layered";
@@ -20,7 +20,7 @@ function heightOf(field: FieldName): number {
   return isWide(field) ? WIDE_FIELD : FIELD;
 }
 
-/** What a node's card will measure, roughly, before it has been drawn. */
+/** The estimated size of a node's card before it is drawn. */
 export function guessedSize(face: Face): Size {
   const fields = face.inputs.map((input) => fieldFor(input.schema));
   const bare = fields.filter((field) => field === null).length;
@@ -28,7 +28,7 @@ export function guessedSize(face: Face): Size {
   return { width: NODE_WIDTH, height: HEADER + Math.max(bare, face.outputs.length) * ROW + tall };
 }
 
-/** The level with all of its nodes in new places. */
+/** The level with all nodes arranged. */
 export function arranged(level: Document, sizeOf: (node: string) => Size): Document {
   const sizes = new Map(Object.keys(level.graph).map((node) => [node, sizeOf(node)]));
   const links = [...linksOf(level.graph)].map(({ link, node }): [string, string] => [link[0], node]);
@@ -37,7 +37,7 @@ export function arranged(level: Document, sizeOf: (node: string) => Size): Docum
   return withLayout(level, { nodes: Object.fromEntries(placed), bends: {} });
 }
 
-/** The level with a place for each node: all are arranged if none has one, else new ones come below the others. */
+/** The level with a position for each node: all are arranged if none has one, otherwise new ones go below the others. */
 export function withPlaces(level: Document, sizeOf: (node: string) => Size): Document {
   const { nodes } = layoutOf(level);
   const lost = Object.keys(level.graph).filter((node) => !nodes[node]);

@@ -1,4 +1,4 @@
-/** Files that runs make: of what kind they are, and what is in tables. */
+/** Files that runs make: their kinds, and the content of tables. */
 
 import { csvParseRows, tsvParseRows } from "d3-dsv";
 import type { FileRef, Job } from "./schema";
@@ -35,7 +35,7 @@ export function kindOf(name: string): FileKind {
 export interface Table {
   columns: string[];
   rows: string[][];
-  /** How many rows there are, if only the first are here. */
+  /** The total number of rows, if only the first are loaded. */
   total: number;
 }
 
@@ -97,7 +97,7 @@ export interface Bin {
   count: number;
 }
 
-/** How often values fall into equal bins; null if a column doesn't hold numbers, or only one. */
+/** A histogram with equal bins; null if a column isn't numeric, or has a single value. */
 export function histogram(values: string[], bins = 24): Bin[] | null {
   const given = values.filter((value) => value.trim() !== "");
   const numbers = given.map(Number);
@@ -118,7 +118,7 @@ export function histogram(values: string[], bins = 24): Bin[] | null {
   return counted;
 }
 
-/** Files, each once. */
+/** Files without duplicates. */
 export function eachOnce(files: FileRef[]): FileRef[] {
   return [
     ...new Map(files.map((file) => [`${file.type}/${file.subfolder}/${file.filename}`, file])).values(),

@@ -1,4 +1,4 @@
-/** A run as it is shown, made from its events. Nodes are those of the flat graph, and all that they are part of. */
+/** A run as it is shown, built from its events: the nodes of the flat graph, and all nodes that they are part of. */
 
 import type { Document, FileRef, FullJob, JobState, Problem, RunEvent } from "./schema";
 import { asLink } from "./workflow";
@@ -17,13 +17,13 @@ export interface NodeRun {
   problem: Problem | null;
   trace: string;
   because: string | null;
-  /** How many of its parts (a list's items, a subgraph's nodes) are in each state. */
+  /** The number of its parts (a list's items, a subgraph's nodes) in each state. */
   parts: Partial<Record<NodeState, number>>;
 }
 
 export interface Run {
   job: string;
-  /** What was run, as far as it is known. */
+  /** The document that was run, if known. */
   graph: Document["graph"];
   state: JobState;
   nodes: Record<string, NodeRun>;
@@ -51,7 +51,7 @@ export function newRun(job: string, graph: Document["graph"] = {}): Run {
   return { job, graph, state: "pending", nodes: {}, seconds: null, cached: 0, problem: null };
 }
 
-/** The nodes that a node is part of: "0:face/draw[3]" is one of "face/draw", which is one of "face". */
+/** The nodes that a node is part of: "0:face/draw[3]" is part of "face/draw", which is part of "face". */
 export function owners(node: string): string[] {
   const found: string[] = [];
   let name = node.replace(/^\d+:/, "");
@@ -64,12 +64,12 @@ export function owners(node: string): string[] {
   }
 }
 
-/** Whether a job, or a node, has not come to an end yet. */
+/** Whether a job, or a node, has not ended yet. */
 export function isUnderWay(state: JobState | NodeState | undefined): boolean {
   return state === "pending" || state === "running";
 }
 
-/** How many of a run's nodes have come to an end, and how many there are. */
+/** The number of a run's nodes that have ended, and the total. */
 export function progressOf(run: Run): { done: number; total: number } {
   const leaves = Object.values(run.nodes).filter((node) => Object.keys(node.parts).length === 0);
   const waiting = leaves.filter(({ state }) => isUnderWay(state));
@@ -78,7 +78,7 @@ export function progressOf(run: Run): { done: number; total: number } {
 
 const RANK: NodeState[] = ["running", "failed", "pending", "cancelled", "skipped", "done", "cached"];
 
-/** The state of a whole, from those of its parts. */
+/** The state of a node, from the states of its parts. */
 function stateOf(parts: NodeRun["parts"]): NodeState {
   const { pending = 0, ...begun } = parts;
   const isBegun = Object.values(begun).some((count) => count > 0);
@@ -86,21 +86,21 @@ function stateOf(parts: NodeRun["parts"]): NodeState {
   return RANK.find((state) => (parts[state] ?? 0) > 0) ?? "pending";
 }
 
-/** A run whose graph was not known so far. */
+/** A run whose graph is not known yet. */
 export function ofGraph(run: Run, graph: Document["graph"]): Run {
   const draft = new Draft({ ...run, graph });
   for (const [node, { state }] of Object.entries(run.nodes)) if (state !== "pending") draft.keepBefore(node);
   return draft.run;
 }
 
-/** Applies events, in order, to a run. */
+/** Applies events to a run, in order. */
 export function reduced(run: Run, events: readonly RunEvent[]): Run {
   const draft = new Draft(run);
   for (const event of events) draft.apply(event);
   return draft.run;
 }
 
-/** A copy of a run that is being changed; each node is copied when it changes. */
+/** A copy of a run that may be changed; each node is copied on its first change. */
 class Draft {
   readonly run: Run;
 
@@ -159,7 +159,7 @@ class Draft {
     }
   }
 
-  /** Whoever comes in the middle of a run learns by what a node tells that it is at work. */
+  /** Marks a node as running when it reports something: a client that joins late has missed its start. */
   private work(node: string): void {
     if (this.run.nodes[node]?.state !== "running") this.become(node, "running");
     this.run.state = "running";
@@ -183,9 +183,9 @@ class Draft {
       const total = Object.values(counted).reduce((sum, count) => sum + count, 0);
       const waiting = (counted.pending ?? 0) + (counted.running ?? 0);
       const took = also.seconds == null ? seconds : (seconds ?? 0) + also.seconds;
-      const told = state === "failed" ? { problem: also.problem ?? null, trace: also.trace ?? "" } : {};
+      const failure = state === "failed" ? { problem: also.problem ?? null, trace: also.trace ?? "" } : {};
       this.change(owner, {
-        ...told,
+        ...failure,
         parts: counted,
         state: stateOf(counted),
         done: total - waiting,
@@ -196,7 +196,7 @@ class Draft {
     }
   }
 
-  /** What leads to a node that has what it needs, and isn't to run itself, is kept from before. */
+  /** Marks the nodes that lead to a starting node, and needn't run themselves, as cached. */
   keepBefore(node: string): void {
     const waiting = [owners(node).at(-1) ?? node];
     for (let name = waiting.pop(); name !== undefined; name = waiting.pop()) {
@@ -209,7 +209,7 @@ class Draft {
     }
   }
 
-  /** What has not come to an end by now doesn't any more. */
+  /** Ends all nodes that have not ended yet. */
   private stop(): void {
     for (const [name, node] of Object.entries(this.run.nodes)) {
       if (isUnderWay(node.state)) this.change(name, { state: "cancelled" });
@@ -217,7 +217,7 @@ class Draft {
   }
 }
 
-/** What a job's record tells, as the events that are left of it. */
+/** The events that can be reconstructed from a job's record. */
 function recorded({ outputs, record }: FullJob): RunEvent[] {
   const events: RunEvent[] = [];
   const isKept = (node: string) => !(node in (record?.timings ?? {}));
@@ -230,8 +230,8 @@ function recorded({ outputs, record }: FullJob): RunEvent[] {
   for (const [node, { text, ...kinds }] of Object.entries(outputs ?? {})) {
     const files = Object.values(kinds).flat() as FileRef[];
     if (files.length > 0) events.push({ event: "node_saved", node, files });
-    const told = (text ?? []).map((line, at) => [`${at + 1}`, String(line)]);
-    if (told.length > 0) events.push({ event: "node_result", node, outputs: Object.fromEntries(told) });
+    const lines = (text ?? []).map((line, at) => [`${at + 1}`, String(line)]);
+    if (lines.length > 0) events.push({ event: "node_result", node, outputs: Object.fromEntries(lines) });
   }
   for (const { node, kind, problem, trace } of record?.failures ?? []) {
     events.push({ event: "node_failed", node, kind, problem, trace });
@@ -239,10 +239,10 @@ function recorded({ outputs, record }: FullJob): RunEvent[] {
   return events;
 }
 
-/** A run as a job's record tells it. */
+/** A run reconstructed from its job's record. */
 export function runOf(job: FullJob): Run {
   const run = reduced(newRun(job.id, job.document.graph), recorded(job));
   const { state, seconds, problem, record } = job;
-  const isTold = record?.failures?.some((failure) => failure.node === problem?.node) ?? false;
-  return { ...run, state, seconds, cached: record?.cached ?? 0, problem: isTold ? null : problem };
+  const isAtNode = record?.failures?.some((failure) => failure.node === problem?.node) ?? false;
+  return { ...run, state, seconds, cached: record?.cached ?? 0, problem: isAtNode ? null : problem };
 }

@@ -1,4 +1,4 @@
-/** What documents, kinds of node and the server's answers look like. */
+/** The types of documents, kinds of node, and the server's answers. */
 
 export type Json = null | boolean | number | bigint | string | Json[] | { [name: string]: Json };
 
@@ -42,12 +42,12 @@ export interface Group extends Box {
   hue: number;
 }
 
-/** Where things are drawn; the server keeps it and doesn't look at it. */
+/** Where things are drawn; the server stores it without reading it. */
 export interface Layout {
   nodes: Record<string, Placed>;
   notes: Record<string, Note>;
   groups: Record<string, Group>;
-  /** The points that a link is led through, by "node.input". */
+  /** The bends of links, by "node.input". */
   bends: Record<string, Point[]>;
 }
 
@@ -76,7 +76,7 @@ export interface JsonSchema {
   minLength?: number;
   maxLength?: number;
   pattern?: string;
-  /** The type of what only a link can give. */
+  /** The type of an input that only a link can provide. */
   socket?: string;
   widget?: string;
 }
@@ -104,7 +104,7 @@ export interface Kind {
   help: string;
   uses: string;
   saves: string | null;
-  /** The distribution that brings the kind; null if it is built in. */
+  /** The distribution that the kind comes from; null if it is built in. */
   pack?: string | null;
   /** What to use instead; empty unless the kind is deprecated. */
   deprecated?: string;
@@ -115,7 +115,7 @@ export interface Kind {
 
 export type Kinds = Record<string, Kind>;
 
-/** A distribution that brings kinds of node. */
+/** A distribution that provides kinds of node. */
 export interface Pack {
   name: string;
   version: string;
@@ -124,7 +124,7 @@ export interface Pack {
   problem: string | null;
 }
 
-/** For each type of output, the types of input that it may feed. */
+/** For each output type, the input types that it may be linked to. */
 export type Links = Record<string, string[]>;
 
 export interface Problem {
@@ -222,7 +222,7 @@ export interface ModelProgress {
   error?: string;
 }
 
-/** What a run tells; the names are those of the engine's events. */
+/** The events of a run, named as in the engine. */
 export type RunEvent =
   | { event: "run_started"; nodes: number; pending: string[] }
   | { event: "run_extended"; nodes: string[] }

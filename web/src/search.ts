@@ -1,9 +1,9 @@
 import { type Face, words } from "./workflow";
 
-/** More than all words of a search may come to. */
+/** More than the scores of all words of a search can add up to. */
 const EXACT = 1000;
 
-/** Items that a text is found in, the best first; an earlier name counts more than a later one. */
+/** Items that match a text, best first; a match in an earlier name counts more than in a later one. */
 export function ranked<T>(items: T[], text: string, namesOf: (item: T) => string[]): T[] {
   const wanted = text.trim().toLowerCase().split(/\s+/).filter(Boolean);
   const scored = items.map((item) => {
@@ -20,7 +20,7 @@ export function ranked<T>(items: T[], text: string, namesOf: (item: T) => string
     .map(({ item }) => item);
 }
 
-/** The kinds of node that a text is found in, the best first, and all that are deprecated after the others. */
+/** The kinds of node that match a text, best first, with deprecated ones last. */
 export function kindsFound(faces: Face[], text: string): Face[] {
   const found = ranked(faces, text, (face) => [
     words(face.kind),

@@ -1,4 +1,4 @@
-/** Keys, and what they do: one table for doing it and for the list that people see. */
+/** Keyboard shortcuts: one table for their actions and for the displayed list. */
 
 import {
   addGroup,
@@ -49,7 +49,7 @@ function renameSelected(): void {
   if (id) getState().set({ renaming: id });
 }
 
-/** Those that also work while a field has the focus are made with Ctrl and a key that fields don't use. */
+/** Shortcuts with Ctrl and a key that fields don't use also work while a field has the focus. */
 const ALWAYS = new Set(["Ctrl+Enter", "Ctrl+Shift+Enter", "Ctrl+S"]);
 
 export const SHORTCUTS: Shortcut[] = [
@@ -85,7 +85,7 @@ export const SHORTCUTS: Shortcut[] = [
   { keys: "?", label: "key.help", act: () => getState().set({ dialog: { name: "shortcuts" } }) },
 ];
 
-/** What other parts do, for the list. */
+/** Shortcuts that other modules handle, for the list. */
 export const OTHER_KEYS: { keys: string; label: TextKey }[] = [
   { keys: "Ctrl+C", label: "key.copy" },
   { keys: "Ctrl+X", label: "key.cut" },
@@ -108,7 +108,7 @@ function pressed(event: KeyboardEvent): string {
   return parts.filter(Boolean).join("+");
 }
 
-/** Where keys are text, or choose something. */
+/** Elements where keys enter text, or choose something. */
 const FIELDS = "input:not([type=range], [type=checkbox]), textarea, select, dialog, [contenteditable]";
 
 function isEditable(target: EventTarget | null): boolean {
@@ -154,7 +154,7 @@ function onPaste(event: ClipboardEvent): void {
   if (isTaken || file) event.preventDefault();
 }
 
-/** Listens to keys and the clipboard until the function that it gives is called. */
+/** Listens to keys and the clipboard until the returned function is called. */
 export function listenToKeys(): () => void {
   const stop = new AbortController();
   const { signal } = stop;

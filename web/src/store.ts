@@ -1,4 +1,4 @@
-/** The one store: the document, runs, and what is open; each slice of it knows only itself. */
+/** The only store: the document, runs, and the state of the interface; no slice depends on another. */
 
 import { create } from "zustand";
 import type { Run } from "./run";
@@ -16,5 +16,5 @@ export const useStore = create<State>()((...all) => ({
 
 export const store = useStore;
 
-/** The run whose states and results are shown. */
+/** The run that is shown on the canvas. */
 export const shownRun = ({ job, runs }: State): Run | undefined => (job ? runs[job] : undefined);

@@ -1,4 +1,4 @@
-/** Making a subgraph of a selection, and writing one out again; what the whole comes to stays the same. */
+/** Making a subgraph of a selection, and expanding it again; the flat graph stays the same. */
 
 import {
   borders,
@@ -21,7 +21,7 @@ export function cornerOf(points: Point[]): Point {
   return { x: Math.min(...points.map(({ x }) => x)), y: Math.min(...points.map(({ y }) => y)) };
 }
 
-/** Makes a subgraph called `name` of some nodes; gives the document and the id of the node that stands for them. */
+/** Makes a subgraph called `name` of some nodes; returns the document and the id of the node that replaces them. */
 export function collapse(
   document: Document,
   path: Step[],
@@ -96,12 +96,12 @@ export function collapse(
   return [{ ...changed, subgraphs: { ...changed.subgraphs, [name]: definition } }, id];
 }
 
-/** A subgraph's name that is not taken, as written. */
+/** An unused name for a subgraph. */
 function freshName(taken: object, wanted: string): string {
   return freeName(wanted.trim() || "Group", (name) => name in taken);
 }
 
-/** Writes a subgraph's node out; gives the document and the ids of what came in its place. */
+/** Expands a subgraph's node; returns the document and the ids of the nodes that replace it. */
 export function expand(document: Document, path: Step[], id: string): [Document, string[]] {
   const level = levelAt(document, path);
   const entry = level.graph[id];
@@ -182,7 +182,7 @@ function withInnerLayout(
   return withLayout(level, { nodes });
 }
 
-/** A graph whose nodes are of what their kinds are called now. */
+/** A graph with the new names of renamed subgraphs. */
 function ofKinds(graph: Record<string, Entry>, names: Record<string, string>): Record<string, Entry> {
   const entries = Object.entries(graph).map(([id, entry]) => {
     const { class_type } = entry;
@@ -191,7 +191,7 @@ function ofKinds(graph: Record<string, Entry>, names: Record<string, string>): R
   return Object.fromEntries(entries);
 }
 
-/** Gives a subgraph another name, if that is free and only one node is of it. */
+/** Renames a subgraph, if the name is free and only one node uses it. */
 export function renameSubgraph(document: Document, from: string, to: string, kinds: object): Document {
   const { [from]: definition, ...others } = document.subgraphs ?? {};
   const graphs = [document.graph, ...Object.values(document.subgraphs ?? {}).map(({ graph }) => graph)];
@@ -213,7 +213,7 @@ function withoutUnused(document: Document, name: string): Document {
   return { ...document, subgraphs: Object.keys(others).length > 0 ? others : undefined };
 }
 
-/** The document with the subgraphs of what is pasted, and that with their names here: another of the same name is kept. */
+/** Adds a pasted document's subgraphs, renamed if another one has their name; returns both documents. */
 export function adopt(document: Document, copied: Document): [Document, Document] {
   const names: Record<string, string> = {};
   const taken: Record<string, Document> = { ...document.subgraphs };
@@ -234,7 +234,7 @@ export function adopt(document: Document, copied: Document): [Document, Document
   ];
 }
 
-/** The steps into subgraphs that still lead somewhere, after an undo say. */
+/** The steps into subgraphs that still exist, say after an undo. */
 export function soundPath(document: Document, path: Step[]): Step[] {
   const sound: Step[] = [];
   for (const step of path) {
@@ -245,7 +245,7 @@ export function soundPath(document: Document, path: Step[]): Step[] {
   return sound;
 }
 
-/** Whether a subgraph may be put into the level at a path without lying in itself. */
+/** Whether a subgraph may be inserted at the level of a path without containing itself. */
 export function mayHold(document: Document, path: Step[], name: string): boolean {
   const definition = document.subgraphs?.[name];
   const inside = definition

@@ -6,7 +6,7 @@ function reader(schema: JsonSchema): (text: string) => Json | undefined {
   return schema.type === "boolean" ? (text) => text === "true" : String;
 }
 
-/** The values that a text lists: one a line, or between commas where they are numbers or choices. Each is there once. */
+/** The distinct values in a text: one per line, or separated by commas if they are numbers or choices. */
 export function valuesOf(text: string, schema: JsonSchema): Json[] {
   const isShort = schema.type !== "string" || schema.enum !== undefined || schema.widget === "model";
   const parts = text.split(text.includes("\n") || !isShort ? "\n" : ",");

@@ -23,7 +23,7 @@ const NAMES = [
 
 export type FieldName = (typeof NAMES)[number];
 
-/** Those that take lines of their own below their label. */
+/** Widgets that are placed below their label. */
 const WIDE: ReadonlySet<FieldName> = new Set<FieldName>([
   "multiline",
   "media",
@@ -37,7 +37,7 @@ export function isWide(name: FieldName): boolean {
   return WIDE.has(name);
 }
 
-/** The schema of what may be left out, without the null; and whether it may. */
+/** A schema without null, and whether null was allowed. */
 export function unwrapped(schema: JsonSchema): { schema: JsonSchema; isNullable: boolean } {
   const choices = schema.anyOf?.filter((choice) => choice.type !== "null") ?? [];
   const isNullable = schema.anyOf?.some((choice) => choice.type === "null") ?? false;
@@ -50,7 +50,7 @@ export const lower = (schema: JsonSchema) => bound(schema.minimum ?? schema.excl
 export const upper = (schema: JsonSchema) => bound(schema.maximum ?? schema.exclusiveMaximum);
 const WIDEST_SLIDER = 10_000;
 
-/** What a schema may be called, the most telling name first. */
+/** The possible names of a schema's widget, most specific first. */
 function namesOf(schema: JsonSchema): (string | undefined)[] {
   const span = (upper(schema) ?? Infinity) - (lower(schema) ?? -Infinity);
   return [
@@ -64,7 +64,7 @@ function namesOf(schema: JsonSchema): (string | undefined)[] {
 
 const isField = (name: string | undefined): name is FieldName => NAMES.some((known) => known === name);
 
-/** The field for a schema, or null for what only a link can give. */
+/** The field for a schema, or null for a type that only a link can provide. */
 export function fieldFor(schema: JsonSchema): FieldName | null {
   return namesOf(unwrapped(schema).schema).find(isField) ?? null;
 }
@@ -74,7 +74,7 @@ export function emptyOf(schema: JsonSchema): Json {
   return schema.enum?.[0] ?? byType[schema.type ?? ""] ?? lower(schema) ?? 0;
 }
 
-/** A number as text says it, or undefined if it says none. */
+/** The number in a text, or undefined if it is none. */
 export function readNumber(text: string, schema: JsonSchema): number | bigint | undefined {
   if (schema.type === "integer" && /^\s*-?\d+\s*$/.test(text)) return asWhole(text.trim());
   const number = text.trim() === "" ? Number.NaN : Number(text);
@@ -82,7 +82,7 @@ export function readNumber(text: string, schema: JsonSchema): number | bigint | 
   return Number.isFinite(number) && isWhole ? number : undefined;
 }
 
-/** By how much a slider moves. */
+/** The step of a slider. */
 export function stepOf(schema: JsonSchema): number {
   if (schema.multipleOf) return schema.multipleOf;
   if (schema.type === "integer") return 1;

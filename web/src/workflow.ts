@@ -1,4 +1,4 @@
-/** Reading documents: links, levels, and what a node shows, be it of a kind, a subgraph or unknown. */
+/** Reading documents: links, levels, and the face of a node, whether of a kind, a subgraph or unknown. */
 
 import { freeName } from "./names";
 import type {
@@ -19,14 +19,14 @@ export interface Socket extends InputSpec {
   schema: JsonSchema;
 }
 
-/** What a node looks like, whatever it is. */
+/** How a node looks, whatever it is. */
 export interface Face {
   form: "kind" | "subgraph" | "unknown";
   kind: string;
   help: string;
   category: string;
   saves: string | null;
-  /** The pack that brings the kind, if one does. */
+  /** The pack that the kind comes from, if any. */
   pack: string | null;
   /** What to use instead; empty unless the kind is deprecated. */
   deprecated: string;
@@ -34,7 +34,7 @@ export interface Face {
   outputs: OutputSpec[];
 }
 
-/** One step into a subgraph: the node that was entered, and the name of what it is. */
+/** One step into a subgraph: the node that was entered, and the name of its subgraph. */
 export interface Step {
   node: string;
   name: string;
@@ -54,7 +54,7 @@ function isRecord(value: unknown): value is Record<string, unknown> {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
-/** A document out of what the server or a file gave: a whole one, or a bare graph. Null if it is neither. */
+/** A document from the data of the server or a file: a document, or a bare graph. Null if it is neither. */
 export function readDocument(data: unknown): Document | null {
   if (!isRecord(data)) return null;
   const whole = "kinograph" in data || "graph" in data;
@@ -83,7 +83,7 @@ export function readDocument(data: unknown): Document | null {
   return document;
 }
 
-/** A layout out of whatever another editor may have left there. */
+/** The valid parts of a layout that any editor may have written. */
 export function readLayout(data: unknown): Layout {
   const part = <T>(name: string, holds: (value: unknown) => boolean): Record<string, T> => {
     const found = isRecord(data) ? data[name] : undefined;
@@ -98,7 +98,7 @@ export function readLayout(data: unknown): Layout {
   };
 }
 
-/** The layout, with other ids for notes and groups that are called as a node is, or as one another. */
+/** The layout, with new ids for notes and groups whose id a node, or another of them, has as well. */
 function withOwnIds(layout: Layout, graph: Document["graph"]): Layout {
   const taken: Record<string, unknown> = { ...graph };
   const renamed = <T>(items: Record<string, T>): Record<string, T> =>
@@ -120,7 +120,7 @@ function isBox(value: unknown): boolean {
   return isPoint(value) && isRecord(value) && Number.isFinite(value.width) && Number.isFinite(value.height);
 }
 
-/** The link that an input's JSON stands for, or null if it is a constant. */
+/** The link in an input's JSON, or null if it is a constant. */
 export function asLink(value: Json | undefined): Link | null {
   if (!Array.isArray(value) || value.length !== 2) return null;
   const [node, slot] = value;
@@ -128,13 +128,13 @@ export function asLink(value: Json | undefined): Link | null {
   return typeof node === "string" && isSlot ? [node, slot as number | string] : null;
 }
 
-/** The constant that an input's JSON stands for. */
+/** The constant in an input's JSON. */
 export function asConstant(value: Json | undefined): Json | undefined {
   const isWrapped = isRecord(value) && Object.keys(value).length === 1 && "__value__" in value;
   return isWrapped ? (value.__value__ as Json) : value;
 }
 
-/** How a constant is written: what would read as a link, or as wrapped, is wrapped. */
+/** A constant as JSON: what would be read as a link, or as wrapped, is wrapped. */
 export function written(constant: Json): Json {
   const isMistakable = asLink(constant) !== null || asConstant(constant) !== constant;
   return isMistakable ? { __value__: constant } : constant;
@@ -150,7 +150,7 @@ export function splitPath(path: string): [node: string, input: string] {
   return [path.slice(0, Math.max(dot, 0)), path.slice(dot + 1)];
 }
 
-/** All links of a graph, from where and to where. */
+/** All links of a graph, with both ends. */
 export function* linksOf(
   graph: Record<string, Entry>,
 ): Generator<{ link: Link; node: string; input: string }> {
@@ -162,30 +162,30 @@ export function* linksOf(
   }
 }
 
-/** The document or the subgraph that is being looked at. */
+/** The document or subgraph that is shown. */
 export function levelAt(document: Document, path: Step[]): Document {
   const last = path.at(-1);
   return (last && document.subgraphs?.[last.name]) ?? document;
 }
 
-/** The document with another level. */
+/** The document with one level replaced. */
 export function withLevel(document: Document, path: Step[], level: Document): Document {
   const last = path.at(-1);
   if (!last) return level;
   return { ...document, subgraphs: { ...document.subgraphs, [last.name]: level } };
 }
 
-/** Whether two paths go into the same nodes. */
+/** Whether two paths lead into the same nodes. */
 export function isSamePath(one: Step[], other: Step[]): boolean {
   return one.length === other.length && one.every((step, at) => step.node === other[at]?.node);
 }
 
-/** What a node of a level is called in a run's events. */
+/** The id of a level's node in a run's events. */
 export function runId(path: Step[], node: string): string {
   return [...path.map((step) => step.node), node].join("/");
 }
 
-/** What a node has that is of no kind. */
+/** The properties of a node without a kind: a subgraph, or an unknown one. */
 const PLAIN = { category: "", saves: null, pack: null, deprecated: "" };
 
 function kindFace(kind: Kind): Face {
@@ -209,7 +209,7 @@ function unknownFace(name: string, entry: Entry | undefined, slots: Iterable<str
   return { ...PLAIN, form: "unknown", kind: name, help: "", inputs, outputs };
 }
 
-/** Gives the face of each node of a document; what is found is kept for as long as the subgraphs stay the same. */
+/** Finds the faces of a document's nodes; they are cached as long as the subgraphs stay the same. */
 export class Faces {
   private readonly found = new Map<string, Face>();
 
@@ -218,7 +218,7 @@ export class Faces {
     private readonly subgraphs: Record<string, Document>,
   ) {}
 
-  /** The face of a node; `slots` are the outputs that others are linked to, for one of an unknown kind. */
+  /** The face of a node; `slots` are the outputs that links come from, needed for unknown kinds. */
   of(name: string, entry?: Entry, slots: Iterable<string> = []): Face {
     return this.named(name) ?? unknownFace(name, entry, slots);
   }
@@ -265,7 +265,7 @@ export class Faces {
   }
 }
 
-/** The output that a link's slot means. */
+/** The output that a link's slot refers to. */
 export function outputOf(face: Face | undefined, slot: number | string): OutputSpec | undefined {
   return typeof slot === "number"
     ? face?.outputs[slot]
@@ -277,7 +277,7 @@ export function fits(links: Links, output: string, input: string): boolean {
   return output === input || output === ANY || input === ANY || (links[output]?.includes(input) ?? false);
 }
 
-/** Whether a link from one node to another would close a circle. */
+/** Whether a link from one node to another would close a cycle. */
 export function closesCircle(graph: Record<string, Entry>, from: string, to: string): boolean {
   const seen = new Set<string>();
   const waiting = [from];
@@ -293,7 +293,7 @@ export function closesCircle(graph: Record<string, Entry>, from: string, to: str
   return false;
 }
 
-/** A type without "list of" and "or None", and choices as texts: what gives a socket its colour. */
+/** A type without "list of" and "or None", with choices as texts; it decides a socket's colour. */
 export function coreType(type: string): string {
   return type
     .replace(/^list of /, "")
@@ -301,12 +301,12 @@ export function coreType(type: string): string {
     .replace(/^Literal\[.*/, "str");
 }
 
-/** The title that a node goes by. */
+/** The title of a node. */
 export function titleOf(entry: Entry): string {
   return entry._meta?.title || words(entry.class_type);
 }
 
-/** A name as people would write it: "KeyframeSampler" is "Keyframe sampler", "max_guidance" is "max guidance". */
+/** A name for display: "KeyframeSampler" becomes "Keyframe sampler", "max_guidance" becomes "max guidance". */
 export function words(name: string): string {
   const spaced = name
     .replace(/_/g, " ")

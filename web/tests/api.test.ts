@@ -36,7 +36,7 @@ it("sends a whole document, with the nodes to run if these are given", async () 
   });
 });
 
-it("tells what the server refuses, with all problems", async () => {
+it("reports a refusal with all its problems", async () => {
   const problem = { message: "is missing", node: "draw", input: "model", hint: null };
   answer(400, { error: { type: "x", message: "draw: is missing" }, problems: [problem] });
   const refused = await api.validate(picture()).catch((error: Refused) => error);
@@ -44,7 +44,7 @@ it("tells what the server refuses, with all problems", async () => {
   expect(refused).toMatchObject({ message: "draw: is missing", status: 400, problems: [problem] });
 });
 
-it("tells of an answer that is no JSON by its text", async () => {
+it("reports an answer that isn't JSON by its text", async () => {
   answer(502, "bad gateway");
   await expect(api.kinds()).rejects.toMatchObject({ message: "bad gateway", status: 502 });
 });
@@ -56,7 +56,7 @@ it("writes names into addresses so that they stay names", async () => {
 });
 
 describe("packs", () => {
-  it("are told with what went wrong with them", async () => {
+  it("are listed with what went wrong with them", async () => {
     const pack = { name: "day-sky", version: "0.2", kinds: [], problem: "No module named 'sun'" };
     answer(200, { packs: [pack] });
     expect(await api.packs()).toEqual([pack]);
@@ -68,7 +68,7 @@ describe("packs", () => {
     expect(await api.packs()).toEqual([]);
   });
 
-  it("are not taken for none where the server failed", async () => {
+  it("aren't taken for absent when the server fails", async () => {
     answer(500, "oh");
     await expect(api.packs()).rejects.toMatchObject({ status: 500 });
   });

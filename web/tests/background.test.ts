@@ -10,7 +10,7 @@ import { KINDS, LINKS, picture } from "./kinds";
 
 const listed = (name: string) => ({ name, title: "", saved: 0, versions: 1 });
 
-/** A browser's storage with room for so many letters. */
+/** A browser's storage with room for a number of characters. */
 function storage(room = Infinity): Storage {
   const held = new Map<string, string>();
   return {
@@ -31,13 +31,13 @@ describe("the draft", () => {
     return () => vi.unstubAllGlobals();
   });
 
-  it("comes back in its tab, whatever other tabs did", () => {
+  it("is restored in its tab, whatever other tabs did", () => {
     writeDraft(draft("mine"));
     localStorage.setItem("kinograph.draft", JSON.stringify(draft("theirs")));
     expect(readDraft()).toEqual(draft("mine"));
   });
 
-  it("is the last of any in a new tab", () => {
+  it("is the last draft of any tab in a new tab", () => {
     writeDraft(draft("last"));
     vi.stubGlobal("sessionStorage", storage());
     expect(readDraft()?.document.title).toBe("last");
@@ -48,7 +48,7 @@ describe("the draft", () => {
     expect(writeDraft(draft("large"))).toBe(false);
   });
 
-  it("isn't there if what is kept is damaged", () => {
+  it("is absent if the stored one is damaged", () => {
     localStorage.setItem("kinograph.draft", "{");
     expect(readDraft()).toBeNull();
   });
@@ -74,7 +74,7 @@ describe("saving by itself", () => {
     };
   });
 
-  it("waits until something is changed, and then gives the document a name", async () => {
+  it("waits for a change, and then gives the document a name", async () => {
     store.getState().open(emptyDocument());
     await autosave();
     expect(saved).not.toHaveBeenCalled();
@@ -86,7 +86,7 @@ describe("saving by itself", () => {
     expect(saved).toHaveBeenCalledOnce();
   });
 
-  it("saves again what was changed meanwhile", async () => {
+  it("saves again if something was changed meanwhile", async () => {
     store.getState().open(picture(), "A picture");
     add("Text", { x: 0, y: 0 });
     saved.mockImplementationOnce(async () => {
@@ -98,7 +98,7 @@ describe("saving by itself", () => {
     expect(store.getState().kept).toBe(store.getState().document);
   });
 
-  it("doesn't give its name to another document that was opened meanwhile", async () => {
+  it("doesn't give its name to a document opened meanwhile", async () => {
     store.getState().open(picture());
     add("Text", { x: 0, y: 0 });
     saved.mockImplementationOnce(async () => {
@@ -109,7 +109,7 @@ describe("saving by itself", () => {
     expect(store.getState().name).toBeNull();
   });
 
-  it("nor does saving because people asked for it", async () => {
+  it("nor does saving on request", async () => {
     store.getState().open(picture());
     saved.mockImplementationOnce(async () => {
       store.getState().open(emptyDocument());
@@ -121,7 +121,7 @@ describe("saving by itself", () => {
     expect(kept).toBe(document);
   });
 
-  it("comes before something else is opened, for what was changed", async () => {
+  it("saves changes before something else is opened", async () => {
     store.getState().open(picture(), "A picture", 4);
     add("Text", { x: 0, y: 0 });
     const { document } = store.getState();
@@ -132,7 +132,7 @@ describe("saving by itself", () => {
     expect(saved).toHaveBeenCalledOnce();
   });
 
-  it("comes before a version is restored", async () => {
+  it("saves before a version is restored", async () => {
     vi.stubGlobal("localStorage", storage());
     const done: string[] = [];
     saved.mockImplementation(async () => {
@@ -151,7 +151,7 @@ describe("saving by itself", () => {
     expect(store.getState()).toMatchObject({ name: "A picture", version: 4 });
   });
 
-  it("tells the version that was changed, and goes on from the one that was saved", async () => {
+  it("sends the edited version, and continues from the saved one", async () => {
     store.getState().open(picture(), "A picture", 7);
     for (const y of [0, 200]) {
       add("Text", { x: 0, y });
@@ -161,7 +161,7 @@ describe("saving by itself", () => {
     expect(saved.mock.calls.map(([, , version]) => version)).toEqual([7, 8]);
   });
 
-  it("keeps apart what was changed in two windows", async () => {
+  it("keeps the changes of two windows apart", async () => {
     store.getState().open({ ...picture(), title: "Untitled" }, "Untitled", 7);
     add("Text", { x: 0, y: 0 });
     const { document } = store.getState();
@@ -175,7 +175,7 @@ describe("saving by itself", () => {
     expect(store.getState().toasts.at(-1)).toMatchObject({ text: expect.stringContaining("Untitled 3") });
   });
 
-  it("keeps what can't be saved, and says so", async () => {
+  it("keeps what can't be saved, and reports it", async () => {
     store.getState().open(picture(), "A picture");
     add("Text", { x: 0, y: 0 });
     const { document } = store.getState();
@@ -188,7 +188,7 @@ describe("saving by itself", () => {
     });
   });
 
-  it("takes places that nodes are given for no change", async () => {
+  it("doesn't treat assigned positions as a change", async () => {
     const unplaced = { kinograph: 1 as const, graph: picture().graph };
     const outer = { graph: { s: { class_type: "Inner", inputs: {} } }, subgraphs: { Inner: unplaced } };
     store.getState().open({ ...picture(), ...outer }, "Nested");

@@ -1,4 +1,4 @@
-/** Documents by chance: graphs without circles, of the kinds that the tests know. */
+/** Random documents: acyclic graphs of the tests' kinds. */
 
 import fc from "fast-check";
 import type { Document, Entry, Json } from "../src/schema";
@@ -6,7 +6,7 @@ import { emptyLayout } from "../src/workflow";
 
 const NODES = 7;
 
-/** Each node may be linked to any two before it; constants stand where it isn't. */
+/** Each node may be linked to any two before it; other inputs are constants. */
 export const documents = fc
   .array(fc.record({ first: fc.nat(), second: fc.nat(), links: fc.nat(3), muted: fc.boolean() }), {
     minLength: 2,

@@ -17,7 +17,7 @@ import { selections } from "./documents";
 import { picture } from "./kinds";
 
 describe("removing", () => {
-  it("takes links, exposed inputs, outputs and bends of what goes along", () => {
+  it("removes links, exposed inputs, outputs and bends as well", () => {
     const left = remove(picture(), new Set(["draw"]));
     expect(left.graph.save?.inputs).toEqual({});
     expect(left.inputs).toEqual({ prompt: "text.text" });
@@ -25,7 +25,7 @@ describe("removing", () => {
     expect(left.layout?.bends).toEqual({});
   });
 
-  it("leaves no link to what is gone, and other nodes as they are", () => {
+  it("leaves no link to a removed node, and other nodes as they are", () => {
     fc.assert(
       fc.property(selections, ({ document, ids }) => {
         const left = remove(document, ids);
@@ -43,7 +43,7 @@ describe("removing", () => {
 });
 
 describe("pasting", () => {
-  it("gives copies ids of their own, links among them, and the links from outside", () => {
+  it("gives copies new ids, keeping links among them and from outside", () => {
     const copy = fragment(picture(), new Set(["text", "draw"]), {});
     const [level, ids] = paste(picture(), copy, { x: 40, y: 40 });
     expect(ids).toEqual(["text_2", "draw_2"]);
@@ -51,7 +51,7 @@ describe("pasting", () => {
     expect(level.layout?.nodes.draw_2).toEqual({ x: 340, y: 40 });
   });
 
-  it("drops links to what is neither copied nor here", () => {
+  it("drops links to nodes that are neither copied nor present", () => {
     const copy = fragment(picture(), new Set(["save"]), {});
     const [level] = paste({ kinograph: 1, graph: {} }, copy, { x: 0, y: 0 });
     expect(level.graph.save?.inputs).toEqual({});
@@ -73,7 +73,7 @@ describe("pasting", () => {
 });
 
 describe("inputs", () => {
-  it("straightens a link that is cut, and keeps the bends of one that is led anew", () => {
+  it("drops the bends of a cut link, and keeps those of a moved one", () => {
     const bent = setBends(picture(), "draw.model", [{ x: 1, y: 2 }]);
     expect(setInput(bent, "draw", "model", ["other", 0]).layout?.bends).toHaveProperty("draw.model");
     expect(setInput(bent, "draw", "model", undefined).layout?.bends).not.toHaveProperty("draw.model");
@@ -99,7 +99,7 @@ it("names new nodes after their kind", () => {
   expect(twice.layout?.nodes[second]).toEqual({ x: 1, y: 2 });
 });
 
-it("leaves no empty marks behind when a mode or a title is taken off", () => {
+it("leaves no empty entries when a mode or title is removed", () => {
   const muted = setMeta(picture(), ["load"], { mode: "mute" });
   expect(muted.graph.load?._meta).toEqual({ mode: "mute" });
   expect(setMeta(muted, ["load"], { mode: undefined }).graph.load?._meta).toBeUndefined();

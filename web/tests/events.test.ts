@@ -18,7 +18,7 @@ describe("messages", () => {
     expect(readMessage('{"type": "executing", "data": {}}')).toBeNull();
   });
 
-  it("carry pictures with the node that they are of", async () => {
+  it("carry previews with their node", async () => {
     const about = { node_id: "face/draw", prompt_id: "job", image_type: "image/jpeg" };
     const preview = readPreview(binary(4, about, [1, 2, 3]));
     expect(preview).toMatchObject({ job: "job", node: "face/draw" });

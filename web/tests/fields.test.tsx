@@ -45,7 +45,7 @@ describe("a widget", () => {
     );
   });
 
-  it("shows the choice that is made, also one that there is not", () => {
+  it("shows the chosen value, even one that isn't offered", () => {
     expect(markup({ enum: ["a", "b"] }, "b")).toContain('<option value="1" selected="">b</option>');
     expect(markup({ enum: ["a", "b"] }, "c")).toContain('<option value="-1" selected="">c</option>');
   });
@@ -58,7 +58,7 @@ describe("a widget", () => {
 });
 
 describe("reading", () => {
-  it("takes numbers that are whole where they must be", () => {
+  it("requires integers where the schema does", () => {
     expect(readNumber("12", { type: "integer" })).toBe(12);
     expect(readNumber("1.5", { type: "integer" })).toBeUndefined();
     expect(readNumber("1.5", { type: "number" })).toBe(1.5);
@@ -71,12 +71,12 @@ describe("reading", () => {
     expect(stepOf({ type: "number", minimum: 0, maximum: 1 })).toBe(0.01);
   });
 
-  it("tells JSON from what is being typed", () => {
+  it("distinguishes JSON from unfinished input", () => {
     expect(readJson('{"a": 1}')).toEqual({ a: 1 });
     expect(readJson('{"a"')).toBeUndefined();
   });
 
-  it("takes the values of a sweep between commas, or one a line", () => {
+  it("reads the values of a sweep between commas, or one per line", () => {
     expect(valuesOf("1, 2,2, x", { type: "integer" })).toEqual([1, 2]);
     expect(valuesOf("a fish, red\na boat", { type: "string" })).toEqual(["a fish, red", "a boat"]);
     expect(valuesOf("true,false", { type: "boolean" })).toEqual([true, false]);

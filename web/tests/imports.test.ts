@@ -8,12 +8,12 @@ const ENDINGS = ["", ".ts", ".tsx", "/index.ts"];
 
 type Imports = Record<string, string[]>;
 
-/** The paths of the own modules and files that a module imports, be it types alone. */
+/** The paths of the project's modules and files that a module imports, even if only for types. */
 function pathsIn(text: string): string[] {
   return [...text.matchAll(IMPORT)].map(([, path = ""]) => path);
 }
 
-/** The modules below a folder, each with what it imports. */
+/** The modules below a folder, each with its imports. */
 function importsOf(folder: string): Imports {
   const files = new Set(readdirSync(folder, { recursive: true, encoding: "utf8" }));
   const found = (from: string, path: string) => {
@@ -33,7 +33,7 @@ function importsOf(folder: string): Imports {
   );
 }
 
-/** A circle that modules import one another in, written as it is walked; undefined if there is none. */
+/** An import cycle, as a path; undefined if there is none. */
 function circleOf(imports: Imports): string | undefined {
   const done = new Set<string>();
   const walk = (name: string, way: string[]): string | undefined => {
@@ -64,19 +64,19 @@ export type { View } from "./store/ui";
 const late = () => import("./late");
 `;
 
-it("sees every way to import", () => {
+it("recognises every way to import", () => {
   expect(pathsIn(EXAMPLE)).toEqual(["./workflow", "../schema", "./styles/app.css", "./store/ui", "./late"]);
 });
 
-it("finds a circle wherever it is, and nothing else", () => {
+it("finds cycles wherever they are, and nothing else", () => {
   expect(circleOf({ a: ["b", "c"], b: ["d"], c: ["d"], d: [] })).toBeUndefined();
   expect(circleOf({ a: ["b"], b: ["c"], c: ["d"], d: ["b"] })).toBe("b → c → d → b");
   expect(circleOf({ a: ["a"] })).toBe("a → a");
 });
 
-it("finds no module that imports what imports it", () => {
+it("finds no import cycle in the editor", () => {
   const imports = importsOf(source);
-  expect(imports["theme.ts"]).toEqual(["store/ui.ts"]); // by a type alone
+  expect(imports["theme.ts"]).toEqual(["store/ui.ts"]); // for a type only
   const circle = circleOf(imports);
   expect(circle, circle).toBeUndefined();
 });

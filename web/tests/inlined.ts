@@ -1,4 +1,4 @@
-/** Subgraphs written out as the engine does it, told by its rules alone: what editing must keep the same. */
+/** Expands subgraphs by the engine's rules, written independently: editing must not change the result. */
 
 import type { Document, Entry, Json, Link } from "../src/schema";
 import { asLink, splitPath } from "../src/workflow";
@@ -45,10 +45,10 @@ export function inlined(document: Document): Flat {
   return flat;
 }
 
-/** A flat graph without its ids: each node as a tree of all that it depends on, sorted. */
+/** A flat graph without its ids: each node as a tree of its dependencies, sorted. */
 export function shape(document: Document): string[] {
   const flat = inlined(document);
-  const told = (id: string): Json => {
+  const treeOf = (id: string): Json => {
     const node = flat[id];
     if (!node) return `nothing at ${id}`;
     const inputs = Object.entries(node.inputs).sort(([one], [other]) => one.localeCompare(other));
@@ -57,11 +57,11 @@ export function shape(document: Document): string[] {
       mode: node.mode ?? "",
       inputs: inputs.map(([name, value]): Json => {
         const link = asLink(value);
-        return [name, link ? { from: told(link[0]), slot: link[1] } : value];
+        return [name, link ? { from: treeOf(link[0]), slot: link[1] } : value];
       }),
     };
   };
   return Object.keys(flat)
-    .map((id) => JSON.stringify(told(id)))
+    .map((id) => JSON.stringify(treeOf(id)))
     .sort();
 }

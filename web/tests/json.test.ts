@@ -13,7 +13,7 @@ describe("JSON", () => {
     expect(stringify(parse(text))).toBe(text);
   });
 
-  it("has ordinary numbers for what they can hold, and for fractions", () => {
+  it("uses ordinary numbers where they are exact, and for fractions", () => {
     const text = '{"a":9007199254740991,"b":0.1234567890123456789,"c":12345678901234567e3,"d":1e21}';
     expect(parse(text)).toEqual(JSON.parse(text));
   });
@@ -26,11 +26,11 @@ describe("JSON", () => {
     });
   });
 
-  it("says that broken text is none", () => {
+  it("returns undefined for invalid text", () => {
     expect(readJson('{"a": 12345678901234567890')).toBeUndefined();
   });
 
-  it("comes back the same, whatever it is", () => {
+  it("round-trips any value", () => {
     fc.assert(
       fc.property(fc.jsonValue(), (value) => {
         expect(stringify(parse(stringify(value)))).toBe(JSON.stringify(value));
@@ -45,7 +45,7 @@ describe("JSON", () => {
   });
 });
 
-it("is what a field for a seed reads", () => {
+it("is read by a field for a seed", () => {
   expect(readNumber(LARGEST_SEED, seed)).toBe(2n ** 64n - 1n);
   expect(readNumber("7", seed)).toBe(7);
   expect(readNumber("1.5", seed)).toBeUndefined();

@@ -1,4 +1,4 @@
-/** A few kinds of node, as the server tells of them, and documents made of these. */
+/** A few kinds of node, as the server describes them, and documents made of these. */
 
 import type { Document, InputSpec, JsonSchema, Kind, Kinds, Links } from "../src/schema";
 

@@ -9,7 +9,7 @@ const code = readdirSync(folder, { recursive: true, encoding: "utf8" })
   .filter((name) => /\.tsx?$/.test(name))
   .map((name) => readFileSync(join(folder, name), "utf8"))
   .join("\n");
-/** Keys that are put together, such as `job.${state}`. */
+/** Keys that are composed, such as `job.${state}`. */
 const made = [...code.matchAll(/t\(`(\w+)\.\$\{/g)].map(([, start]) => `${start}.`);
 
 describe("the language file", () => {
@@ -24,7 +24,7 @@ describe("the language file", () => {
     expect(used.filter((key) => !(String(key) in en))).toEqual([]);
   });
 
-  it("fills in what stands in braces", () => {
+  it("replaces placeholders in braces", () => {
     expect(t("status.problemsCount", { count: 3 })).toBe("3 problems");
   });
 });

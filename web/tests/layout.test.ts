@@ -10,7 +10,7 @@ const SIZE = { width: 280, height: 200 };
 const sizeOf = () => SIZE;
 
 describe("arranging", () => {
-  it("puts what is given left of what takes it, and nothing on another", () => {
+  it("puts sources left of their targets, without overlaps", () => {
     fc.assert(
       fc.property(documents, (document) => {
         const nodes = arranged(document, sizeOf).layout?.nodes ?? {};
@@ -48,7 +48,7 @@ describe("arranging", () => {
     ]);
   });
 
-  it("stands what nothing leads to beside what it leads to", () => {
+  it("puts nodes without sources beside their targets", () => {
     const ids = ["a", "b", "c", "late"];
     const links: [string, string][] = [
       ["a", "b"],
@@ -59,7 +59,7 @@ describe("arranging", () => {
     expect(found.get("late")?.x).toBe(found.get("b")?.x);
   });
 
-  it("ends where there is a circle, and takes a chain of thousands", () => {
+  it("copes with a cycle, and with a chain of thousands", () => {
     const circle = layered(
       new Map([
         ["a", SIZE],
@@ -80,7 +80,7 @@ describe("arranging", () => {
 });
 
 describe("places for what has none", () => {
-  it("come below the others, which stay where they are", () => {
+  it("are below the others, which stay where they are", () => {
     const document = picture();
     delete document.layout?.nodes.save;
     const nodes = withPlaces(document, sizeOf).layout?.nodes;

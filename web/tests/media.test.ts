@@ -22,7 +22,7 @@ describe("tables", () => {
     });
   });
 
-  it("are read from a list of records, whichever columns these have", () => {
+  it("are read from a list of records with any columns", () => {
     expect(readTable("a.json", '[{"a": 1}, {"a": 2, "b": [3]}]')).toEqual({
       columns: ["a", "b"],
       rows: [
@@ -67,12 +67,12 @@ describe("histograms", () => {
     );
   });
 
-  it("are of numbers only", () => {
+  it("are made of numbers only", () => {
     expect(histogram(["1", "2", "three"])).toBeNull();
   });
 });
 
-it("finds names that begin with what is sought first", () => {
+it("lists names that begin with the search text first", () => {
   const found = ranked(["save image", "image load", "text"], "image", (name) => [name]);
   expect(found).toEqual(["image load", "save image"]);
   expect(ranked(["text contains", "text"], "text", (name) => [name])).toEqual(["text", "text contains"]);

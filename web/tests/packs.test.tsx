@@ -18,7 +18,7 @@ function like(kind: Kind | undefined, change: Partial<Kind>): Kind {
   return { ...kind, ...change };
 }
 
-/** The usual kinds, one of a pack, and one that is deprecated, with an input that is. */
+/** The usual kinds, one from a pack, and a deprecated one with a deprecated input. */
 const TOLD: Kinds = {
   Doodle: like(KINDS.Draw, {
     kind: "Doodle",
@@ -37,26 +37,26 @@ const all = Object.keys(TOLD).map((kind) => faces.of(kind));
 const found = (text: string) => kindsFound(all, text).map(({ kind }) => kind);
 
 describe("searching for a kind", () => {
-  it("lists what is deprecated after all else, whatever is searched for", () => {
+  it("lists deprecated kinds last, whatever is searched for", () => {
     expect(found("")).toEqual(["Load", "Text", "Draw", "Save", "DrawStars", "Doodle"]);
     expect(found("doodle")).toEqual(["Doodle"]);
     expect(found("d")).toEqual(["Draw", "DrawStars", "Load", "Doodle"]);
   });
 
-  it("finds kinds by the name of their pack, after those that are called so", () => {
+  it("finds kinds by their pack's name, after those with that name", () => {
     expect(found("night-sky")).toEqual(["DrawStars"]);
     const named = faces.of("Text");
     const list = kindsFound([faces.of("DrawStars"), { ...named, kind: "Night-sky" }], "night-sky");
     expect(list.map(({ kind }) => kind)).toEqual(["Night-sky", "DrawStars"]);
   });
 
-  it("takes kinds of which neither pack nor deprecation is told", () => {
+  it("accepts kinds without information on pack or deprecation", () => {
     const face = new Faces(KINDS, {}).of("Draw");
     expect(face).toMatchObject({ pack: null, deprecated: "" });
     expect(renderToStaticMarkup(<Told face={face} />)).not.toMatch(/pack|eprecated/);
   });
 
-  it("says which pack a kind is of", () => {
+  it("names the pack of a kind", () => {
     const markup = renderToStaticMarkup(<Told face={faces.of("DrawStars")} />);
     expect(markup).toContain('title="From the pack night-sky"');
     expect(markup).toContain("<span>night-sky</span>");
@@ -70,7 +70,7 @@ describe("searching for a kind", () => {
 });
 
 describe("a mark on a card", () => {
-  it("names the pack, for who points at it and for who can't see it", () => {
+  it("names the pack, in a tooltip and for assistive technology", () => {
     const markup = renderToStaticMarkup(<PackMark pack="night-sky" />);
     expect(markup).toContain(
       'role="img" aria-label="From the pack night-sky" title="From the pack night-sky"',
@@ -86,7 +86,7 @@ describe("a mark on a card", () => {
     expect(labelled("steps", steps?.deprecated)).toBe("steps (deprecated)");
   });
 
-  it("isn't there where there is nothing to tell", () => {
+  it("is absent where there is nothing to show", () => {
     const marks = [<PackMark key={1} pack={null} />, <DeprecatedMark key={2} instead={undefined} />];
     expect(renderToStaticMarkup(marks)).toBe("");
     expect(renderToStaticMarkup(<Deprecation instead="" />)).toBe("");
@@ -95,7 +95,7 @@ describe("a mark on a card", () => {
 });
 
 describe("an input of a subgraph", () => {
-  it("is deprecated if the input is that it leads to", () => {
+  it("is deprecated if the inner input is", () => {
     const graph = { inner: { class_type: "Doodle", inputs: {} } };
     const face = new Faces(TOLD, { part: { kinograph: 1, inputs: { passes: "inner.steps" }, graph } }).of(
       "part",
@@ -153,19 +153,19 @@ describe("learning of packs", () => {
     };
   });
 
-  it("comes with learning of kinds, and keeps those that failed", async () => {
+  it("happens together with kinds, and keeps the packs that failed", async () => {
     await learn();
     expect(store.getState()).toMatchObject({ kinds: TOLD, failedPacks: [FAILED] });
   });
 
-  it("is left out where the server says of no kind which pack it is of", async () => {
+  it("is skipped if the server names no kind's pack", async () => {
     vi.spyOn(api, "kinds").mockResolvedValue(KINDS);
     await learn();
     expect(packs).not.toHaveBeenCalled();
     expect(store.getState()).toMatchObject({ kinds: KINDS, failedPacks: [], toasts: [] });
   });
 
-  it("keeps no kind away if it fails, and that is told", async () => {
+  it("shows a failure, and keeps the kinds", async () => {
     packs.mockRejectedValue(new Refused("the index is damaged", 500));
     await learn();
     expect(store.getState().kinds).toBe(TOLD);

@@ -16,7 +16,7 @@ describe("the line of a link", () => {
     { x: -180, y: 240 },
   ];
 
-  it("leaves and arrives to the right, also where it leads back", () => {
+  it("leaves and arrives to the right, even when it leads back", () => {
     for (const through of [[], bends]) {
       const points = pointsOf(pathThrough(from, through, to));
       expect(points[1]?.x).toBeGreaterThan(from.x);
@@ -24,7 +24,7 @@ describe("the line of a link", () => {
     }
   });
 
-  it("runs through its bends without a corner", () => {
+  it("runs smoothly through its bends", () => {
     const points = pointsOf(pathThrough(from, bends, to));
     bends.forEach((bend, at) => {
       const [before, here, after] = points.slice(3 * at + 2, 3 * at + 5);

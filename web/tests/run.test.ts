@@ -54,7 +54,7 @@ describe("a run", () => {
     expect(all.nodes.face).toMatchObject({ state: "done", done: 2, total: 2, seconds: 5 });
   });
 
-  it("writes a text on as it comes, on the node and on what it is part of", () => {
+  it("appends text as it comes, on the node and on all that it is part of", () => {
     const text = run(
       { event: "node_text", node: "face/tell", text: "once " },
       { event: "node_text", node: "face/tell", text: "upon" },
@@ -63,7 +63,7 @@ describe("a run", () => {
     expect(text.nodes.face?.text).toBe("once upon");
   });
 
-  it("tells why a node failed and what was skipped, up to the subgraph", () => {
+  it("shows why a node failed and which were skipped, up to the subgraph", () => {
     const failed = run(
       { event: "node_failed", node: "face/draw", kind: "Draw", problem, trace: "…" },
       { event: "node_skipped", node: "save", kind: "Save", because: "face/draw" },
@@ -72,7 +72,7 @@ describe("a run", () => {
     expect(failed.nodes.save).toMatchObject({ state: "skipped", because: "face/draw" });
   });
 
-  it("forgets a problem when the node is tried again and gets through", () => {
+  it("drops a problem when the node is retried successfully", () => {
     const again = run(
       { event: "node_retried", node: "draw", problem, attempt: 1, attempts: 2 },
       started("draw"),
@@ -80,7 +80,7 @@ describe("a run", () => {
     expect(again.nodes.draw?.problem).toBeNull();
   });
 
-  it("stops all that had not ended when it is cancelled", () => {
+  it("marks all unfinished nodes as cancelled when it is cancelled", () => {
     const over = run({ event: "run_started", nodes: 2, pending: ["draw", "save"] }, started("draw"), {
       event: "run_finished",
       status: "cancelled",
@@ -91,7 +91,7 @@ describe("a run", () => {
     expect([over.nodes.draw?.state, over.nodes.save?.state]).toEqual(["cancelled", "cancelled"]);
   });
 
-  it("gathers the files of a list's items", () => {
+  it("collects the files of a list's items", () => {
     const saved = run(
       { event: "node_saved", node: "save[0]", files: [file] },
       { event: "node_saved", node: "save[1]", files: [{ ...file, filename: "b.png" }] },
@@ -100,7 +100,7 @@ describe("a run", () => {
   });
 });
 
-it("is told again by the record of its job", () => {
+it("is reconstructed from its job's record", () => {
   const job = {
     id: "job",
     state: "failed",
@@ -114,15 +114,15 @@ it("is told again by the record of its job", () => {
       failures: [{ node: "draw", kind: "Draw", problem, trace: "…" }],
     },
   } as unknown as FullJob;
-  const told = runOf(job);
-  expect(told).toMatchObject({ state: "failed", seconds: 9, cached: 2 });
-  expect(told.nodes.save).toMatchObject({ state: "done", seconds: 1.5, files: [file] });
-  expect(told.nodes.draw).toMatchObject({ state: "failed", problem });
-  expect(told.nodes.load?.state).toBe("cached");
-  expect(told.nodes.tell).toMatchObject({ state: "cached", results: { 1: "hello" } });
+  const run = runOf(job);
+  expect(run).toMatchObject({ state: "failed", seconds: 9, cached: 2 });
+  expect(run.nodes.save).toMatchObject({ state: "done", seconds: 1.5, files: [file] });
+  expect(run.nodes.draw).toMatchObject({ state: "failed", problem });
+  expect(run.nodes.load?.state).toBe("cached");
+  expect(run.nodes.tell).toMatchObject({ state: "cached", results: { 1: "hello" } });
 });
 
-it("marks what leads to a node that runs, and had not to run itself", () => {
+it("marks the nodes before a running one that needn't run themselves", () => {
   const graph = {
     load: { class_type: "Load", inputs: {} },
     off: { class_type: "Load", inputs: {}, _meta: { mode: "mute" as const } },
@@ -138,7 +138,7 @@ it("marks what leads to a node that runs, and had not to run itself", () => {
   expect(states).toEqual({ load: "cached", draw: "running", save: "pending" });
 });
 
-it("is picked up in the middle by what its nodes tell", () => {
+it("is picked up in the middle from its nodes' events", () => {
   const late = run({ event: "node_progress", node: "draw", done: 3, total: 9, unit: "step" });
   expect(late).toMatchObject({ state: "running", nodes: { draw: { state: "running", done: 3, total: 9 } } });
 });

@@ -28,7 +28,7 @@ beforeEach(() => {
   return () => vi.useRealTimers();
 });
 
-it("puts no node onto another", () => {
+it("never puts a node onto another", () => {
   for (const _ of [1, 2]) add("Text", { x: 700, y: 700 });
   const places = Object.values(state().document.layout?.nodes ?? {}).map(({ x, y }) => `${x} ${y}`);
   expect(places).toContain("700 700");
@@ -36,7 +36,7 @@ it("puts no node onto another", () => {
 });
 
 describe("undo and redo", () => {
-  it("go back and forth through all that was done", () => {
+  it("go back and forth through all changes", () => {
     const start = state().document;
     add("Text", { x: 0, y: 0 });
     removeSelected();
@@ -48,7 +48,7 @@ describe("undo and redo", () => {
     expect(state().document).toBe(end);
   });
 
-  it("take what is typed in one go as one step, and later changes as others", () => {
+  it("treat continuous typing as one step, and later changes as others", () => {
     setValue("text", "text", "a f");
     setValue("text", "text", "a fox");
     vi.advanceTimersByTime(5000);
@@ -59,14 +59,14 @@ describe("undo and redo", () => {
     expect(graph().text?.inputs.text).toBe("a fish");
   });
 
-  it("forget what was undone once something else is done", () => {
+  it("drop undone changes once something else is done", () => {
     setValue("draw", "steps", 50);
     state().undo();
     toggleMode("mute", ["save"]);
     expect(state().future).toEqual([]);
   });
 
-  it("come out of a subgraph that is no more", () => {
+  it("leave a subgraph that no longer exists", () => {
     state().select(["draw"]);
     collapseSelected();
     enter("subgraph");
@@ -84,7 +84,7 @@ describe("linking", () => {
     return found;
   };
 
-  it("takes only what fits and closes no circle", () => {
+  it("accepts only links that fit and close no cycle", () => {
     add("Draw", { x: 0, y: 0 });
     expect(mayLink(end("load", "out", "output"), end("draw_2", "model", "input"))).toBe(true);
     expect(mayLink(end("draw_2", "model", "input"), end("load", "out", "output"))).toBe(true);
@@ -92,7 +92,7 @@ describe("linking", () => {
     expect(mayLink(end("draw", "seed", "output"), end("draw", "steps", "input"))).toBe(false);
   });
 
-  it("lists all that an output may be linked to", () => {
+  it("lists all inputs that an output may be linked to", () => {
     const found = fittingEnds(end("text", "out", "output"));
     expect(found.map(({ node, socket }) => `${node}.${socket}`)).toEqual(["load.source", "draw.prompt"]);
   });
@@ -106,14 +106,14 @@ describe("linking", () => {
     });
   });
 
-  it("links a node that was asked for by a link", () => {
+  it("links a node that was added for a link", () => {
     add("Save", { x: 0, y: 0 }, end("draw", "images", "output"));
     expect(graph().save_2?.inputs.images).toEqual(["draw", "images"]);
   });
 });
 
 describe("copying", () => {
-  it("takes what is selected, and selects what is pasted", () => {
+  it("copies the selection, and selects what is pasted", () => {
     state().select(["text", "draw"]);
     const copy = copied();
     if (copy) pasteDocument(copy, { x: 1000, y: 1000 });
@@ -123,7 +123,7 @@ describe("copying", () => {
 });
 
 describe("subgraphs", () => {
-  it("are made of the selection and written out again", () => {
+  it("are made of the selection and expanded again", () => {
     state().select(["load", "draw"]);
     collapseSelected();
     expect(Object.keys(graph())).toEqual(["text", "save", "subgraph"]);
@@ -148,14 +148,14 @@ describe("what is drawn", () => {
     expect(changed.map(({ id }) => id)).toEqual(["draw"]);
   });
 
-  it("is placed where the document says nothing", () => {
+  it("gets positions where the document has none", () => {
     state().open({ graph: picture().graph });
     const places = state().nodes.map(({ position }) => position.x);
     expect(new Set(places).size).toBeGreaterThan(2);
     expect(places.every(Number.isFinite)).toBe(true);
   });
 
-  it("moves what lies in a group along with it", () => {
+  it("moves the contents of a group along with it", () => {
     state().edit((level) => ({
       ...level,
       layout: {

@@ -28,7 +28,7 @@ describe("making a subgraph", () => {
     expect(Object.keys(once.subgraphs ?? {})).toEqual(["Draw 2"]);
   });
 
-  it("keeps the same graph written out, and so does writing it out again", () => {
+  it("keeps the flat graph the same, and so does expanding it again", () => {
     fc.assert(
       fc.property(selections, ({ document, ids }) => {
         const [collapsed, id] = collapse(document, [], ids, "Part", KINDS);
@@ -56,7 +56,7 @@ describe("making a subgraph", () => {
     );
   });
 
-  it("mutes all that comes out of a muted one", () => {
+  it("mutes all nodes of an expanded muted one", () => {
     const [document, id] = collapse(picture(), [], new Set(["load", "text"]), "Sources", KINDS);
     const entry = document.graph[id];
     if (entry) entry._meta = { mode: "mute" };
@@ -67,14 +67,14 @@ describe("making a subgraph", () => {
 describe("names and paths", () => {
   const [document, id] = collapse(picture(), [], new Set(["draw"]), "Painter", KINDS);
 
-  it("renames a subgraph with the node that is of it", () => {
+  it("renames a subgraph with its only node", () => {
     const renamed = renameSubgraph(document, "Painter", "Artist", KINDS);
     expect(renamed.graph[id]?.class_type).toBe("Artist");
     expect(shape(renamed)).toEqual(shape(picture()));
     expect(renameSubgraph(document, "Painter", "Save", KINDS)).toBe(document);
   });
 
-  it("takes pasted subgraphs over, under another name where theirs means something else", () => {
+  it("adds pasted subgraphs, under another name where theirs is taken by a different one", () => {
     const other = { ...document, subgraphs: { Painter: { kinograph: 1 as const, graph: {} } } };
     const [same] = adopt(document, document);
     expect(Object.keys(same.subgraphs ?? {})).toEqual(["Painter"]);
@@ -83,7 +83,7 @@ describe("names and paths", () => {
     expect(copy.graph[id]?.class_type).toBe("Painter 2");
   });
 
-  it("knows how far a path still leads", () => {
+  it("shortens a path to the steps that still exist", () => {
     const path = [{ node: id, name: "Painter" }];
     expect(soundPath(document, path)).toEqual(path);
     expect(soundPath(picture(), path)).toEqual([]);

@@ -22,7 +22,7 @@ describe("reading documents", () => {
     expect(readDocument(JSON.parse(JSON.stringify(document)))).toEqual(document);
   });
 
-  it("keeps documents made by chance", () => {
+  it("keeps random documents", () => {
     fc.assert(
       fc.property(documents, (document) => {
         expect(readDocument(document)).toEqual(document);
@@ -34,7 +34,7 @@ describe("reading documents", () => {
     expect(readDocument(picture().graph)?.graph).toEqual(picture().graph);
   });
 
-  it("gives notes and groups that are called as a node is ids of their own", () => {
+  it("gives notes and groups with a node's id new ids", () => {
     const box = { x: 0, y: 0, width: 9, height: 9 };
     const layout = {
       notes: { a: { ...box, text: "" } },
@@ -58,7 +58,7 @@ describe("reading documents", () => {
     },
   );
 
-  it("leaves out of a foreign layout what it can't place", () => {
+  it("drops the parts of a foreign layout that it can't place", () => {
     const layout = readLayout({
       nodes: { a: { x: 1, y: 2 }, b: { x: "left" } },
       bends: { "a.b": "none" },
@@ -69,7 +69,7 @@ describe("reading documents", () => {
 });
 
 describe("constants and links", () => {
-  it("tells a link by its two parts", () => {
+  it("recognises a link by its two parts", () => {
     expect(asLink(["draw", 0])).toEqual(["draw", 0]);
     expect(asLink(["draw", "images"])).toEqual(["draw", "images"]);
     expect(asLink(["a", "b", "c"])).toBeNull();
@@ -108,7 +108,7 @@ describe("what may be linked", () => {
     expect(fits(LINKS, "Any", "Model")).toBe(true);
   });
 
-  it("sees the circle that a link would close", () => {
+  it("recognises the cycle that a link would close", () => {
     const { graph } = picture();
     expect(closesCircle(graph, "save", "load")).toBe(true);
     expect(closesCircle(graph, "load", "save")).toBe(false);
@@ -130,7 +130,7 @@ describe("faces", () => {
     expect(face.inputs[2]?.schema.maximum).toBe(100);
   });
 
-  it("shows what a subgraph exposes, with what is written within as default", () => {
+  it("shows what a subgraph exposes, with the inner constants as defaults", () => {
     const face = new Faces(KINDS, { Painter: subgraph }).of("Painter");
     expect(face.form).toBe("subgraph");
     expect(face.inputs).toMatchObject([
@@ -140,7 +140,7 @@ describe("faces", () => {
     expect(face.outputs).toEqual([{ name: "picture", type: "Image" }]);
   });
 
-  it("sees through a subgraph in a subgraph, and ends in one that lies in itself", () => {
+  it("resolves nested subgraphs, and stops at one that contains itself", () => {
     const outer = {
       kinograph: 1 as const,
       inputs: { text: "p.words" },
@@ -156,7 +156,7 @@ describe("faces", () => {
     expect(faces.of("Loop").inputs[0]).toMatchObject({ name: "x", type: "Any" });
   });
 
-  it("shows a node of an unknown kind by what it is given", () => {
+  it("shows a node of an unknown kind by its inputs", () => {
     const face = new Faces(KINDS, {}).of("Foreign", { class_type: "Foreign", inputs: { a: 1 } }, ["0"]);
     expect(face).toMatchObject({ form: "unknown", inputs: [{ name: "a" }], outputs: [{ name: "0" }] });
   });

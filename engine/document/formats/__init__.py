@@ -1,20 +1,20 @@
 """The ecosystem's own formats, read as workflows.
 
-Its editors keep two: the API format, which `engine.document.workflow` reads, and the UI format, which also holds where
-everything stands. The latter gives widgets' values by position, so reading it needs the registry.
+Its editors save two: the API format, which `engine.document.workflow` reads, and the UI format, which also holds the
+layout. The latter gives widgets' values by position, so reading it needs the registry.
 
-    api        what others add to the API format
-    elsewhere  kinds of node that people know from there, and extensions
-    ui         the UI format's JSON, as far as it is read
+    api        what other programs add to the API format
+    elsewhere  kinds of node that people know from ComfyUI and its extensions
+    ui         the UI format's JSON, without what isn't read
     widgets    values by position → values by name
-    layout     what of it is the editor's alone
-    levels     one graph's nodes and links
-    reading    the whole, with its subgraphs → a workflow
+    layout     the editor's layout
+    levels     the nodes and links of one graph
+    reading    a file with its subgraphs → a workflow
 """
 
-from engine.document.formats.api import converted, is_graph, kinds_in, without_traces
+from engine.document.formats.api import converted, is_graph, kinds_in, without_additions
 from engine.document.formats.elsewhere import elsewhere
 from engine.document.formats.reading import from_ui
 from engine.document.formats.ui import is_ui
 
-__all__ = ["converted", "elsewhere", "from_ui", "is_graph", "is_ui", "kinds_in", "without_traces"]
+__all__ = ["converted", "elsewhere", "from_ui", "is_graph", "is_ui", "kinds_in", "without_additions"]

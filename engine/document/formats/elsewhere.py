@@ -1,4 +1,4 @@
-"""Kinds of node that people know from ComfyUI, for messages about those that are missing here."""
+"""Kinds of node that people know from ComfyUI, for hints about those that Kinograph lacks."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _NAMES = """
 """
 KNOWN = frozenset(_NAMES.split())
 ITSELF = "comfy-core"
-"""What files call the extension that ComfyUI's own nodes are of."""
+"""The extension that files name for ComfyUI's own nodes."""
 EXTENSION = "extension"
-"""What a node's `_meta` calls it."""
+"""The key in a node's `_meta` for the extension that its kind comes from."""
 _NAME = re.compile(r"[\w./-]{1,100}")
 
 
 def elsewhere(kind: str, meta: Mapping[str, Any]) -> str | None:
-    """A hint for a kind of node that isn't here, if it is known from ComfyUI or its file told where it is from."""
+    """A hint for an unknown kind of node, if it is known from ComfyUI or its file named its extension."""
     extension = meta.get(EXTENSION)
     if kind.startswith(("workflow>", "workflow/")):
         return "a group node of ComfyUI; make it a subgraph there"

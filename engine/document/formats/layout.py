@@ -1,11 +1,11 @@
-"""Where an editor shows what, as a workflow's `layout` holds it.
+"""The editor's layout, as a workflow's `layout` holds it.
 
     {"nodes": {"3": {"x": 40, "y": 80, "width": 210, "height": 58, "color": "#322"}},
      "groups": [{"title": "Faces", "x": 0, "y": 0, "width": 600, "height": 400, "color": "#3f789e"}],
      "notes": [{"id": "9", "text": "Look here.", "x": 0, "y": 420, "width": 200, "height": 100}]}
 
-Units are pixels from the left and from above. Sizes and colours of nodes and groups' colours may be missing. The layout
-of a subgraph is in its own document.
+Positions are in pixels from the left and the top. Sizes and colours of nodes and colours of groups may be missing. The
+layout of a subgraph is in its own document.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from typing import Any
 from engine.document.formats.ui import UiGraph, UiNode
 
 NOTES = ("Note", "MarkdownNote")
-FARTHEST = 10_000_000
+MAX_COORDINATE = 10_000_000
 NOTE_SIZE = {"width": 200, "height": 100}
 _COLOR = re.compile(r"#[0-9a-fA-F]{3,8}")
 
 
 def layout(graph: UiGraph, nodes: Iterable[UiNode]) -> dict[str, Any]:
-    """Where these nodes, all groups and all notes of a graph stand; what is malformed is left out."""
+    """The positions of these nodes and of a graph's groups and notes; what is malformed is left out."""
     groups = [group for group in map(_group, graph.groups if isinstance(graph.groups, list) else ()) if group]
     notes = [_note(node) for node in graph.nodes if node.type in NOTES]
     places = {node.key: place for node in nodes if (place := _place(node))}
@@ -53,13 +53,13 @@ def _group(data: Any) -> dict[str, Any] | None:
 
 
 def _pair(data: Any, first: str, second: str) -> dict[str, Any]:
-    """Two numbers under their names, which may come as an array or as the object that some browsers make of one."""
+    """Two numbers by name, from an array or from the object that some browsers make of one."""
     if isinstance(data, dict):
         data = [data.get("0"), data.get("1")]
     if not isinstance(data, list) or len(data) < 2:
         return {}
-    sound = all(type(number) in (int, float) and abs(number) <= FARTHEST for number in data[:2])
-    return {first: round(data[0]), second: round(data[1])} if sound else {}
+    valid = all(type(number) in (int, float) and abs(number) <= MAX_COORDINATE for number in data[:2])
+    return {first: round(data[0]), second: round(data[1])} if valid else {}
 
 
 def _color(data: Any) -> dict[str, Any]:

@@ -1,8 +1,7 @@
 """One graph of a file, its own or a subgraph's: its nodes, and where their links come from.
 
-Nodes that do nothing but lead links about (reroutes, primitives, what is set here and got there) are left out, and
-links lead to what is behind them; so it is with a subgraph where its output is its own input. Links that come from
-nowhere are dropped.
+Nodes that only route links (reroutes, primitives, setters and getters) are left out, and links lead to what is behind
+them; likewise for a subgraph whose output is one of its inputs. Links that come from nowhere are dropped.
 """
 
 from __future__ import annotations
@@ -13,13 +12,13 @@ from typing import Any, NamedTuple
 from engine.document.formats.elsewhere import EXTENSION
 from engine.document.formats.layout import NOTES, layout
 from engine.document.formats.ui import BYPASSED, MUTED, UiGraph, UiNode, UiSubgraph
-from engine.document.formats.widgets import as_json, values
-from engine.document.workflow import Link, NodeEntry
+from engine.document.formats.widgets import values
+from engine.document.workflow import Link, NodeEntry, as_json
 from engine.errors import Problem, WorkflowError
 from engine.registry import Registry
 
 REROUTES = ("Reroute", "Reroute (rgthree)", "SetNode")
-"""Kinds that hand on what comes in."""
+"""Kinds that pass on what comes in."""
 GETTER = "GetNode"
 PRIMITIVES = (
     *("PrimitiveNode", "PrimitiveInt", "PrimitiveFloat", "PrimitiveBoolean"),
@@ -28,68 +27,69 @@ PRIMITIVES = (
 """Kinds that give what is written in them, unless something comes in."""
 MODES = {MUTED: "mute", BYPASSED: "bypass"}
 OUTSIDE = "-1"
-MOST = 1_000_000
-"""How many inputs all may come to: one that leads to several nodes is several, and subgraphs may lie in each other."""
+MAX_INPUTS = 1_000_000
+"""How many inputs a file may have in all: one that leads to several nodes counts as several, in nested subgraphs too.
+"""
 
-Spot = tuple[str, str]
+NodeInput = tuple[str, str]
 """A node and one of its inputs."""
 
 
 class _Nothing:
-    """What stands where there is no constant, None being one."""
+    """Marks the absence of a constant, as None is one."""
 
 
 NOTHING = _Nothing()
 
 
 class Source(NamedTuple):
-    """Where a link comes from: an output, else what is given from outside, else a constant, else nowhere."""
+    """Where a link comes from: an output, else an input of the subgraph, else a constant, else nowhere."""
 
     link: Link | None = None
     outside: int | None = None
-    """The place of the input, among those of the subgraph."""
+    """The index of the subgraph's input."""
     value: Any = NOTHING
-    """The constant, or what holds if nothing is given from outside."""
+    """The constant, or the value that holds if the subgraph's input is given none."""
 
     def or_else(self, value: Any) -> Source:
-        """The same with a constant for where it has nothing."""
+        """The same with this constant, if it has neither a link nor a constant."""
         return self if self.link or self.value is not NOTHING else self._replace(value=value)
 
 
-class Face(NamedTuple):
-    """A subgraph that was read, as those see it that use it."""
+class Interface(NamedTuple):
+    """A subgraph that has been read, as seen from outside."""
 
     name: str
     slots: Mapping[str, int]
-    """The places of its inputs, and of widgets that it shows, by what the file calls them."""
+    """The indices of its inputs, and of widgets that it shows, by their names in the file."""
     widgets: tuple[int, ...]
-    """Those that are written on its outside, as well as linked."""
-    promoted: Mapping[Spot, int]
-    """The places of inputs that lead to widgets within, by these."""
+    """The inputs that can be set from outside, as well as linked."""
+    promoted: Mapping[NodeInput, int]
+    """The indices of the inputs that lead to inner widgets, by widget."""
     exposed: tuple[tuple[str, ...], ...]
-    """The names under which the workflow exposes each: several, if it leads to several nodes."""
+    """The names under which the workflow exposes each input: several, if it leads to several nodes."""
     outputs: tuple[str | Source, ...]
-    """The names of its outputs, or what these are if it is no node's."""
+    """The names of its outputs, or the sources of those that come from no node."""
 
 
-class Known:
-    """What is known when a graph is read: the kinds of node, and the subgraphs that were read before."""
+class ReadContext:
+    """What is known while a graph is read: the kinds of node, and the subgraphs that have been read."""
 
     def __init__(self, registry: Registry) -> None:
         self.registry = registry
-        self.faces: dict[str, Face] = {}
-        """By their ids."""
+        self.interfaces: dict[str, Interface] = {}
+        """By the subgraphs' ids."""
         self._inputs = 0
 
     def count(self) -> None:
         """Count an input; raises `WorkflowError` if there are too many."""
         self._inputs += 1
-        if self._inputs > MOST:
-            raise WorkflowError(f"with its subgraphs the workflow comes to more than {MOST:,} inputs")
+        if self._inputs > MAX_INPUTS:
+            raise WorkflowError(f"with its subgraphs, the workflow has more than {MAX_INPUTS:,} inputs")
 
 
-class _Use(NamedTuple):
-    """What a subgraph is given where it is used, by the places of its inputs."""
+class _Instance(NamedTuple):
+    """What a subgraph is given where it is used, by the indices of its inputs."""
 
     values: Mapping[int, Any]
     links: Mapping[int, int]
@@ -99,112 +99,114 @@ class Level:
     """A graph that is being read: the file's own, or that of a subgraph.
 
     Args:
-        known: the kinds of node, and the subgraphs that were read before.
+        context: the kinds of node, and the subgraphs that have been read.
         graph: the graph.
-        promoted: the places of inputs that lead to widgets within, by these.
+        promoted: the indices of the inputs that lead to inner widgets, by widget.
     """
 
-    def __init__(self, known: Known, graph: UiGraph, promoted: Mapping[Spot, int]) -> None:
-        self.known = known
+    def __init__(self, context: ReadContext, graph: UiGraph, promoted: Mapping[NodeInput, int]) -> None:
+        self.context = context
         self.graph = graph
         self.promoted = dict(promoted)
         self.nodes = {node.key: node for node in graph.nodes}
         if len(self.nodes) < len(graph.nodes):
-            raise WorkflowError.of(_doubles(graph.nodes))
+            raise WorkflowError.of(_duplicates(graph.nodes))
         self.links = {link.id: link for link in graph.links or () if link}
-        self.fed: dict[int, list[Spot]] = {}
-        """What is given from outside leads to, by the place of the input."""
+        self.targets: dict[int, list[NodeInput]] = {}
+        """The node inputs that each input of the subgraph leads to, by its index."""
         self._sources: dict[int, Source] = {}
-        self._written = {node.key: node for node in graph.nodes if not self._is_virtual(node)}
+        self._real = {node.key: node for node in graph.nodes if not self._is_virtual(node)}
         self._set = {node.value: node for node in graph.nodes if node.type == "SetNode" and isinstance(node.value, str)}
-        self._shown = {node: place for (node, _), place in reversed(self.promoted.items())}
-        self._uses: dict[str, _Use] = {}
+        self._shown = {node: index for (node, _), index in reversed(self.promoted.items())}
+        self._instances: dict[str, _Instance] = {}
 
     def layout(self) -> dict[str, Any]:
-        return layout(self.graph, self._written.values())
+        return layout(self.graph, self._real.values())
 
-    def written(self) -> dict[str, NodeEntry]:
+    def entries(self) -> dict[str, NodeEntry]:
         """The nodes, as a workflow has them."""
-        entries = {key: self._entry(node) for key, node in self._written.items()}
-        for (key, name), place in list(self.promoted.items()):
+        entries = {key: self._entry(node) for key, node in self._real.items()}
+        for (key, name), index in list(self.promoted.items()):
             if node := self.nodes.get(key):
-                self._promote(node, entries.get(key), name, place)
+                self._promote(node, entries.get(key), name, index)
         return entries
 
     def widgets(self) -> tuple[int, ...]:
-        """The places of the inputs from outside that lead to a widget."""
+        """The indices of the subgraph's inputs that lead to a widget."""
         subgraph, found = self.graph, set[int]()
         assert isinstance(subgraph, UiSubgraph)
         for link in self.links.values():
             target = self.nodes.get(str(link.target_id))
-            sockets = target.inputs or () if target and link.origin_id == subgraph.input_end.id else ()
+            sockets = target.inputs or () if target and link.origin_id == subgraph.input_boundary.id else ()
             if 0 <= link.target_slot < len(sockets) and sockets[link.target_slot].widget:
                 found.add(link.origin_slot)
         return tuple(sorted(found))
 
-    def given(self) -> list[Source]:
+    def output_sources(self) -> list[Source]:
         """Where a subgraph's outputs come from."""
         subgraph = self.graph
         assert isinstance(subgraph, UiSubgraph)
-        ends = {link.target_slot: link.id for link in self.links.values() if link.target_id == subgraph.output_end.id}
-        return [self._source(ends.get(place)) for place in range(len(subgraph.outputs or ()))]
+        end = subgraph.output_boundary.id
+        links = {link.target_slot: link.id for link in self.links.values() if link.target_id == end}
+        return [self._source(links.get(index)) for index in range(len(subgraph.outputs or ()))]
 
     def _is_virtual(self, node: UiNode) -> bool:
-        known = node.type in self.known.registry
+        known = node.type in self.context.registry
         return not known and node.type in (*REROUTES, *PRIMITIVES, *NOTES, GETTER)
 
     def _entry(self, node: UiNode) -> NodeEntry:
-        face = self.known.faces.get(node.type)
-        inputs = self._has(node, face) if face else self._takes(node)
+        interface = self.context.interfaces.get(node.type)
+        inputs = self._subgraph_inputs(node, interface) if interface else self._node_inputs(node)
         meta = {"title": node.title} if node.title and node.title != node.type else {}
         meta |= {"mode": MODES[node.mode]} if node.mode in MODES else {}
-        if node.extension and not face and node.type not in self.known.registry:
+        if node.extension and not interface and node.type not in self.context.registry:
             meta[EXTENSION] = node.extension
-        return NodeEntry(class_type=face.name if face else node.type, inputs=inputs, _meta=meta)
+        return NodeEntry(class_type=interface.name if interface else node.type, inputs=inputs, _meta=meta)
 
-    def _takes(self, node: UiNode) -> dict[str, Any]:
-        """What an ordinary node is given."""
-        inputs = values(node, self.known.registry.get(node.type))
+    def _node_inputs(self, node: UiNode) -> dict[str, Any]:
+        """The inputs of an ordinary node."""
+        inputs = values(node, self.context.registry.get(node.type))
         for socket in node.inputs or ():
-            self._feed(inputs, (node.key, socket.name), self._source(socket.link))
+            self._connect(inputs, (node.key, socket.name), self._source(socket.link))
         return inputs
 
-    def _has(self, node: UiNode, face: Face) -> dict[str, Any]:
-        """What a subgraph is given where it is used."""
+    def _subgraph_inputs(self, node: UiNode, interface: Interface) -> dict[str, Any]:
+        """The inputs of a node that is a subgraph."""
         inputs: dict[str, Any] = {}
-        use = self._use(node, face)
-        given = [(place, Source(value=value)) for place, value in use.values.items()]
-        given += [(place, self._source(link)) for place, link in use.links.items()]
-        for place, source in given:
-            for name in face.exposed[place]:
-                self._feed(inputs, (node.key, name), source)
+        instance = self._instance(node, interface)
+        sources = [(index, Source(value=value)) for index, value in instance.values.items()]
+        sources += [(index, self._source(link)) for index, link in instance.links.items()]
+        for index, source in sources:
+            for name in interface.exposed[index]:
+                self._connect(inputs, (node.key, name), source)
         return inputs
 
-    def _use(self, node: UiNode, face: Face) -> _Use:
-        if node.key not in self._uses:
-            named = ((face.slots.get(socket.name), socket.link) for socket in node.inputs or ())
-            links = {place: link for place, link in named if place is not None and link is not None}
+    def _instance(self, node: UiNode, interface: Interface) -> _Instance:
+        if node.key not in self._instances:
+            named = ((interface.slots.get(socket.name), socket.link) for socket in node.inputs or ())
+            links = {index: link for index, link in named if index is not None and link is not None}
             values = {
-                place: value
-                for place, value in _written_outside(node, face)
-                if place is not None and 0 <= place < len(face.exposed) and value is not None
+                index: value
+                for index, value in _outer_values(node, interface)
+                if index is not None and 0 <= index < len(interface.exposed) and value is not None
             }
-            self._uses[node.key] = _Use(values, links)
-        return self._uses[node.key]
+            self._instances[node.key] = _Instance(values, links)
+        return self._instances[node.key]
 
-    def _feed(self, inputs: dict[str, Any], spot: Spot, source: Source) -> None:
-        """Give an input what it comes from, or note that this is for those outside to say."""
-        self.known.count()
+    def _connect(self, inputs: dict[str, Any], target: NodeInput, source: Source) -> None:
+        """Give a node's input its source, or note that it is a target of an input of the subgraph."""
+        self.context.count()
+        _, name = target
         if source.link:
-            inputs[spot[1]] = list(source.link)
+            inputs[name] = list(source.link)
             return
         if source.value is not NOTHING:
-            inputs[spot[1]] = as_json(source.value)
-        if source.outside is not None and "." not in spot[1]:  # no kind here has such inputs, nor could they be exposed
-            self.fed.setdefault(source.outside, []).append(spot)
+            inputs[name] = as_json(source.value)
+        if source.outside is not None and "." not in name:  # no kind has such inputs, nor could they be exposed
+            self.targets.setdefault(source.outside, []).append(target)
 
-    def _promote(self, node: UiNode, entry: NodeEntry | None, name: str, place: int) -> None:
-        """Have an input from outside lead to a widget, unless that is linked."""
+    def _promote(self, node: UiNode, entry: NodeEntry | None, name: str, index: int) -> None:
+        """Have an input of the subgraph lead to a widget, unless that is linked."""
         named = (
             socket.link for socket in node.inputs or () if name in (socket.name, socket.widget and socket.widget.name)
         )
@@ -212,23 +214,23 @@ class Level:
         if source.outside is not None:
             self.promoted[node.key, name] = source.outside
         elif entry and not source.link and source.value is NOTHING:
-            self.fed[place] = [(node.key, inner) for inner in self._inner_names(node, entry, name)]
+            self.targets[index] = [(node.key, inner) for inner in self._inner_names(node, entry, name)]
 
     def _inner_names(self, node: UiNode, entry: NodeEntry, name: str) -> Iterable[str]:
-        """What a widget of a node is called in the workflow."""
-        if face := self.known.faces.get(node.type):
-            place = face.slots.get(name)
-            return face.exposed[place] if place is not None else ()
-        kind = self.known.registry.get(node.type)
+        """The names in the workflow of a node's widget."""
+        if interface := self.context.interfaces.get(node.type):
+            index = interface.slots.get(name)
+            return interface.exposed[index] if index is not None else ()
+        kind = self.context.registry.get(node.type)
         return [name] if name in entry.inputs or (kind and name in kind.spec.inputs) else ()
 
     def _source(self, link: int | None) -> Source:
-        """Where a link comes from, past all that only leads links about."""
+        """Where a link comes from, past nodes that only route links."""
         passed: list[tuple[int, Any]] = []
         found = Source()
         while link is not None and link not in self._sources:
-            self._sources[link] = Source()  # for one that leads to itself
-            found, following = self._step(link)
+            self._sources[link] = Source()  # in case it leads to itself
+            found, following = self._follow(link)
             passed.append((link, found.value))
             link = following
         if link is not None:
@@ -237,23 +239,23 @@ class Level:
             found = self._sources[each] = found.or_else(value)
         return found
 
-    def _step(self, link: int) -> tuple[Source, int | None]:
-        """Where a link comes from, and the link to go on with if it is only led about there; that goes before."""
+    def _follow(self, link: int) -> tuple[Source, int | None]:
+        """Where a link comes from, and the link to follow if its origin only routes it; that takes precedence."""
         at = self.links.get(link)
         if at is None:
             return Source(), None
-        if isinstance(self.graph, UiSubgraph) and at.origin_id == self.graph.input_end.id:
+        if isinstance(self.graph, UiSubgraph) and at.origin_id == self.graph.input_boundary.id:
             return Source(outside=at.origin_slot), None
         node = self.nodes.get(str(at.origin_id))
         if node is None or node.type in NOTES:
             return Source(), None
         if self._is_virtual(node):
-            return self._led(node)
-        if face := self.known.faces.get(node.type):
-            return self._through(node, face, at.origin_slot)
+            return self._through_virtual(node)
+        if interface := self.context.interfaces.get(node.type):
+            return self._through_subgraph(node, interface, at.origin_slot)
         return Source(Link(node.key, self._slot(node, at.origin_slot))), None
 
-    def _led(self, node: UiNode) -> tuple[Source, int | None]:
+    def _through_virtual(self, node: UiNode) -> tuple[Source, int | None]:
         if node.type == GETTER:
             setter = self._set.get(node.value) if isinstance(node.value, str) else None
             return Source(), _incoming(setter) if setter else None
@@ -263,48 +265,51 @@ class Level:
         shown = self._shown.get(node.key) if following is None else None
         return Source(outside=shown, value=NOTHING if node.value is None else node.value), following
 
-    def _through(self, node: UiNode, face: Face, slot: int) -> tuple[Source, int | None]:
-        """What an output of a subgraph is, which may be one of its inputs."""
-        output = face.outputs[slot] if 0 <= slot < len(face.outputs) else Source()
+    def _through_subgraph(self, node: UiNode, interface: Interface, slot: int) -> tuple[Source, int | None]:
+        """The source of a subgraph's output, which may be one of its inputs."""
+        output = interface.outputs[slot] if 0 <= slot < len(interface.outputs) else Source()
         if isinstance(output, str):
             return Source(Link(node.key, output)), None
         if output.outside is None:
             return output, None
-        use = self._use(node, face)
-        return Source(value=use.values.get(output.outside, output.value)), use.links.get(output.outside)
+        instance = self._instance(node, interface)
+        return Source(value=instance.values.get(output.outside, output.value)), instance.links.get(output.outside)
 
     def _slot(self, node: UiNode, slot: int) -> int:
-        """The output that a link comes from: by its name, if the kind knows that, or else by its place."""
-        kind, outputs = self.known.registry.get(node.type), node.outputs or ()
-        told = kind.spec.slot(outputs[slot].name) if kind and 0 <= slot < len(outputs) else None
-        return slot if told is None else told
+        """The output that a link comes from: by its name, if the kind knows that, or else by its index."""
+        kind, outputs = self.context.registry.get(node.type), node.outputs or ()
+        by_name = kind.spec.slot(outputs[slot].name) if kind and 0 <= slot < len(outputs) else None
+        return slot if by_name is None else by_name
 
 
-def _written_outside(node: UiNode, face: Face) -> Iterable[tuple[int | None, Any]]:
-    """The values that are written on the outside of a subgraph, with their places; else what is written within holds.
+def _outer_values(node: UiNode, interface: Interface) -> Iterable[tuple[int | None, Any]]:
+    """The values set on a use of a subgraph, by the index of the input; inputs without one keep their inner value.
 
-    Several editors wrote them in several ways. Where their number fits none, there is no telling which is which.
+    Different editors wrote them in different orders. If their number fits none, they can't be told apart.
     """
     if named := node.widgets_values_named:
-        return [(face.slots.get(name), value) for name, value in named.items()]
+        return [(interface.slots.get(name), value) for name, value in named.items()]
     shown, listed = node.promoted, [socket.name for socket in node.inputs or () if socket.widget]
-    ways: tuple[list[int | None], ...] = (
-        [face.slots.get(name) if inner == OUTSIDE else face.promoted.get((inner, name)) for inner, name in shown],
-        list(face.widgets),
-        [face.slots.get(name) for name in listed],
+    orders: tuple[list[int | None], ...] = (
+        [
+            interface.slots.get(name) if inner == OUTSIDE else interface.promoted.get((inner, name))
+            for inner, name in shown
+        ],
+        list(interface.widgets),
+        [interface.slots.get(name) for name in listed],
     )
-    places = next((way for way in ways if len(way) == len(node.values)), [])
-    return zip(places, node.values, strict=False)
+    indices = next((order for order in orders if len(order) == len(node.values)), [])
+    return zip(indices, node.values, strict=False)
 
 
 def _incoming(node: UiNode) -> int | None:
-    """The link that comes into a node of one input."""
+    """The link into a node that has one input."""
     return next((socket.link for socket in node.inputs or () if socket.link is not None), None)
 
 
-def _doubles(nodes: Iterable[UiNode]) -> Iterator[Problem]:
+def _duplicates(nodes: Iterable[UiNode]) -> Iterator[Problem]:
     seen = set[str]()
     for node in nodes:
         if node.key in seen:
-            yield Problem("there are two nodes of this id", node.key)
+            yield Problem("there are two nodes with this id", node.key)
         seen.add(node.key)

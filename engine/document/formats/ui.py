@@ -1,11 +1,11 @@
-"""The UI format, 0.4 and 1.0, as far as a workflow is told by it.
+"""The UI format, 0.4 and 1.0: the parts that make up a workflow.
 
     {"nodes": [{"id": 3, "type": "Repeat", "pos": [40, 80], "size": [210, 58], "mode": 0,
                 "inputs": [{"name": "text", "type": "STRING", "link": 7}],
                 "outputs": [{"name": "out", "type": "STRING", "links": []}], "widgets_values": ["", 2]}],
      "links": [[7, 1, 0, 3, 0, "STRING"]], "groups": [], "version": 0.4}
 
-1.0 writes links as objects, as subgraphs do in either. Where a link leads is told twice; the input's word counts.
+1.0 writes links as objects, as subgraphs do in both. Where a link leads is stored twice; what the input says counts.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from pydantic_core import ErrorDetails
 from engine.errors import Problem, WorkflowError
 
 MUTED, BYPASSED = 2, 4
-LARGEST = 2**53
-"""No number that an editor written in JavaScript counts with is larger."""
+MAX_INTEGER = 2**53
+"""JavaScript, which editors are written in, is exact for integers up to here."""
 
-Number = Annotated[int, Field(ge=-LARGEST, le=LARGEST)]
+Number = Annotated[int, Field(ge=-MAX_INTEGER, le=MAX_INTEGER)]
 Id = Annotated[Number, Strict()] | Annotated[str, Field(max_length=200)]
 LINK = ("id", "origin_id", "origin_slot", "target_id", "target_slot", "type")
 
@@ -45,11 +45,11 @@ class UiSocket(_Model):
 
     name: str = ""
     label: str | None = None
-    """What the user called it."""
+    """The user's name for it."""
     link: Number | None = None
-    """The link that comes in."""
+    """The incoming link."""
     widget: UiWidget | None = None
-    """Of an input that is a widget, or was one before a link could lead to it."""
+    """Set for an input that is a widget, or was one before it could be linked."""
 
 
 class UiLink(_Model):
@@ -87,7 +87,7 @@ class UiNode(_Model):
 
     @property
     def values(self) -> list[Any]:
-        """The widgets' values by position, where they are told so."""
+        """The widgets' values, if the file has them by position."""
         return self.widgets_values if isinstance(self.widgets_values, list) else []
 
     @property
@@ -97,15 +97,15 @@ class UiNode(_Model):
 
     @property
     def extension(self) -> str | None:
-        """The extension that its kind is of, if the file tells: an id of ComfyUI's registry, or a repository."""
-        told = [(self.properties or {}).get(name) for name in ("cnr_id", "aux_id")]
-        return next((name for name in told if isinstance(name, str) and name), None)
+        """The extension that its kind comes from, if the file says: an id of ComfyUI's registry, or a repository."""
+        ids = [(self.properties or {}).get(name) for name in ("cnr_id", "aux_id")]
+        return next((name for name in ids if isinstance(name, str) and name), None)
 
     @property
     def promoted(self) -> list[tuple[str, str]]:
         """The inner nodes and widgets that a use of a subgraph shows as its own, as older editors write it.
 
-        In place of the node stands "-1" where it is the name of an input of the subgraph.
+        The node is "-1" where the name is that of an input of the subgraph.
         """
         pairs = (self.properties or {}).get("proxyWidgets")
         return [
@@ -114,8 +114,8 @@ class UiNode(_Model):
         ]
 
 
-class UiEnd(_Model):
-    """What stands for the outside, within a subgraph: links from it, or to it, are those of the subgraph itself."""
+class UiBoundary(_Model):
+    """The node that stands for the outside within a subgraph: links from or to it are those of the subgraph itself."""
 
     id: Id
 
@@ -133,8 +133,8 @@ class UiSubgraph(UiGraph):
     description: str | None = None
     inputs: list[UiSocket] | None = None
     outputs: list[UiSocket] | None = None
-    input_end: UiEnd = Field(UiEnd(id=-10), alias="inputNode")
-    output_end: UiEnd = Field(UiEnd(id=-20), alias="outputNode")
+    input_boundary: UiBoundary = Field(UiBoundary(id=-10), alias="inputNode")
+    output_boundary: UiBoundary = Field(UiBoundary(id=-20), alias="outputNode")
 
 
 class UiDefinitions(_Model):
@@ -142,7 +142,7 @@ class UiDefinitions(_Model):
 
 
 def read(data: Mapping[str, Any]) -> UiGraph:
-    """JSON data in the UI format, checked; raises `WorkflowError` with all that is malformed."""
+    """JSON data in the UI format, checked; raises `WorkflowError` with everything that is malformed."""
     try:
         return UiGraph.model_validate(data)
     except ValidationError as error:
@@ -150,7 +150,7 @@ def read(data: Mapping[str, Any]) -> UiGraph:
 
 
 def definitions(graph: UiGraph) -> Iterator[UiSubgraph]:
-    """All subgraphs that a file defines, those within others too."""
+    """All subgraphs that a file defines, including nested ones."""
     waiting = [graph]
     while waiting:
         inner = waiting.pop().definitions
@@ -160,7 +160,7 @@ def definitions(graph: UiGraph) -> Iterator[UiSubgraph]:
 
 
 def _problem(detail: ErrorDetails, data: Any) -> Problem:
-    """What is wrong, with the node and the subgraph that it is in."""
+    """The problem, with the node and the subgraph that it is in."""
     message, node, subgraph, path = detail["msg"].removeprefix("Input "), None, None, list[str]()
     for step in detail["loc"]:
         data = _at(data, step)
@@ -176,10 +176,10 @@ def _problem(detail: ErrorDetails, data: Any) -> Problem:
 def _at(data: Any, step: int | str) -> Any:
     try:
         return data[step]
-    except (LookupError, TypeError):  # a field that isn't there, or a step that only pydantic knows
+    except (LookupError, TypeError):  # a missing field, or a step that only pydantic knows
         return data
 
 
 def _named(data: Any, field: str, index: int | str) -> str:
     name = data.get(field) if isinstance(data, dict) else None
-    return str(name) if isinstance(name, str) or (type(name) is int and abs(name) <= LARGEST) else f"number {index}"
+    return str(name) if isinstance(name, str) or (type(name) is int and abs(name) <= MAX_INTEGER) else f"number {index}"

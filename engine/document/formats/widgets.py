@@ -1,8 +1,8 @@
-"""What the widgets of a node hold, by name.
+"""The values of a node's widgets, by name.
 
-The UI format has their values in a row, in the order of the widgets. The names are those that the file tells, if it
-tells all, or else those of the kind's inputs. In between stand values of what the editor adds: after a seed, what
-becomes of it after a run; after a file, the button that uploads one.
+The UI format lists the values in the order of the widgets. The names are those in the file, if it has all, or else
+those of the kind's inputs. Values of widgets that the editor adds stand in between: after a seed, what becomes of it
+after a run; after a file, the button that uploads one.
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
 from engine.document.formats.ui import UiNode
-from engine.document.workflow import as_constant, as_link
+from engine.document.workflow import as_json
 from engine.node import Node
 
 AFTER_RUNS = ("fixed", "increment", "decrement", "randomize", "increment-wrap")
 UPLOADS = ("image", "video", "audio", "file")
 UNNAMED = "value "
-BESIDE = (
+EDITOR_WIDGETS = (
     *("control_after_generate", "control_before_generate", *AFTER_RUNS),
     *("upload", "choose file to upload", "videopreview", "video-preview", "audioUI", ""),
 )
-"""Widgets that an editor adds, which are nobody's inputs."""
+"""Widgets that an editor adds, which belong to no input."""
 
 
 def has_widget(annotation: Any) -> bool:
-    """Whether an input of this type is written with a widget, rather than only linked."""
+    """Whether an input of this type has a widget, rather than only taking links."""
     if get_origin(annotation) in (Union, UnionType):
         return any(map(has_widget, get_args(annotation)))
     return annotation in (int, float, str, bool) or get_origin(annotation) is Literal
@@ -35,7 +35,7 @@ def has_widget(annotation: Any) -> bool:
 def values(node: UiNode, kind: type[Node] | None) -> dict[str, Any]:
     """The inputs that a node's widgets give, as a workflow writes them.
 
-    A value that stands where neither the file nor the kind has a widget is called "value 3" by its place.
+    A value at a position where neither the file nor the kind has a widget is called "value 3", after its position.
     """
     if node.widgets_values_named:
         named: Iterable[tuple[str, Any]] = node.widgets_values_named.items()
@@ -47,29 +47,25 @@ def values(node: UiNode, kind: type[Node] | None) -> dict[str, Any]:
     return {
         name: as_json(value)
         for name, value in named
-        if value is not None and (name in sockets or not (name in BESIDE or value == ""))
+        if value is not None and (name in sockets or not (name in EDITOR_WIDGETS or value == ""))
     }
 
 
-def as_json(constant: Any) -> Any:
-    """A constant as a workflow writes it: so that it is taken for no link."""
-    return {"__value__": constant} if as_link(constant) or as_constant(constant) is not constant else constant
-
-
 def _by_position(node: UiNode, kind: type[Node] | None) -> Iterable[tuple[str, Any]]:
-    """The values under the names that suit them best, of a tie those of the kind: a file may list its own out of order.
+    """The values under the names that suit them better, the file's or, also in a tie, the kind's.
 
-    Nor need it list all: older ones tell only of widgets that links may lead to.
+    A file may list its names out of order, and older ones list only widgets that can be linked.
     """
-    told = list(_placed([socket.widget.name for socket in node.inputs or () if socket.widget], node.values))
+    by_file = list(_placed([socket.widget.name for socket in node.inputs or () if socket.widget], node.values))
     if kind is None:
-        return told
-    own = list(_placed([name for name, socket in kind.spec.inputs.items() if has_widget(socket.type)], node.values))
-    return told if _fitting(told, kind) > _fitting(own, kind) else own
+        return by_file
+    names = [name for name, socket in kind.spec.inputs.items() if has_widget(socket.type)]
+    by_kind = list(_placed(names, node.values))
+    return by_file if _fitting(by_file, kind) > _fitting(by_kind, kind) else by_kind
 
 
 def _fitting(placed: Iterable[tuple[str, Any]], kind: type[Node]) -> int:
-    """How well names suit their values: the number of those that the kind takes, less those that it does not."""
+    """How well names suit their values: the number of values that the kind takes minus those that it doesn't."""
     return sum(_fits(name, value, kind) for name, value in placed if value is not None)
 
 
@@ -78,13 +74,13 @@ def _fits(name: str, value: Any, kind: type[Node]) -> int:
         return -1 if name.startswith(UNNAMED) else 0
     try:
         socket.validate(value)
-    except ValueError:  # pydantic's for a value of another type, or that JSON has no words for
+    except ValueError:  # pydantic's, for a value of another type or one that JSON lacks
         return -1
     return 1
 
 
 def _placed(names: Sequence[str], values: Sequence[Any]) -> Iterator[tuple[str, Any]]:
-    """The values in the order of the names, without those that an editor adds."""
+    """The names with their values, in order, without the values of widgets that an editor adds."""
     index = 0
     for place, name in enumerate(names):
         if index >= len(values):

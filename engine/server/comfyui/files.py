@@ -1,4 +1,4 @@
-"""Files over HTTP: served as nothing that a browser would run, and uploaded only as what they say they are."""
+"""Files over HTTP: never served as anything a browser would run, and accepted only if the content fits the name."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from aiohttp.http_exceptions import BadHttpMessage
 from pydantic import Field
 from pydantic_core import from_json
 
-from engine.atomic import place, unfinished
+from engine.atomic import rename_noreplace, unfinished
 from engine.errors import MissingError, UsageError
 from engine.server.files import pictures
-from engine.server.files.paths import Root, beneath, existing, found, located, walk
+from engine.server.files.paths import Root, find_file, locate, require_file, resolve_within, walk
 from engine.server.http.routes import OWN, Answer, Body, Query, Routes
 from engine.server.http.settings import SETTINGS, Folders
 from engine.work.media import location_of
@@ -54,20 +54,20 @@ SHOWN = {
     ".csv": "text/plain; charset=utf-8",
     ".json": "application/json",
 }
-"""What a browser may show, by the ending of its name; all else is handed over to be saved."""
+"""What a browser may show, by file name ending; everything else is sent as a download."""
 
 HEADER_LIMIT = 8 << 20
-"""Bytes of a safetensors header that are read."""
+"""Most bytes of a safetensors header that are read."""
 FIELD_LIMIT = 64 << 10
-"""Bytes of a field of a form."""
+"""Most bytes of a form field."""
 MOST_FIELDS = 16
 CHUNK = 256 << 10
 ABANDONED_SECONDS = 24 * 3600
-"""An unfinished upload of this age is of a server that was killed."""
+"""An unfinished upload of this age was left by a server that was killed."""
 
 
 class File(Answer):
-    """Where a file is, as the protocol has it."""
+    """Where a file is, in the protocol's terms."""
 
     filename: str
     subfolder: str
@@ -75,7 +75,7 @@ class File(Answer):
 
 
 class Listed(File):
-    """A file, and what is known of it without opening it."""
+    """A file, with its size and time."""
 
     size: int
     """Bytes."""
@@ -83,56 +83,56 @@ class Listed(File):
     """Seconds since 1970."""
 
 
-class Named(Query):
+class FileQuery(Query):
     """Names a file."""
 
     filename: str
-    """May end in a folder's name, `snail.png [input]`, which goes before `type`."""
+    """May end in a folder's name, `snail.png [input]`, which takes precedence over `type`."""
     subfolder: str = ""
     type: Root = "output"
 
 
-class Viewed(Named):
+class ViewQuery(FileQuery):
     """A file, and how to show it."""
 
     preview: Annotated[str, Field(pattern=r"^(webp|jpeg)(;[1-9][0-9]?|;100)?$")] | None = None
-    """A picture in another format and quality, such as `webp;90`."""
+    """Convert a picture to this format and quality, such as `webp;90`."""
     channel: Literal["rgb", "a", "rgba"] = "rgba"
-    """Its colours alone, or its opacity alone."""
+    """Only the colours, or only the opacity, of a picture."""
 
 
-class HasMetadata(Query):
+class MetadataQuery(Query):
     """Names a file of weights."""
 
     filename: str
 
 
-class Picked(Query):
-    """Which folder is meant."""
+class FolderQuery(Query):
+    """Names a folder."""
 
     type: Literal["input", "output"] = "input"
 
 
 class ImageForm(Body):
-    """A picture or video to be kept."""
+    """A picture or video to be stored."""
 
     image: bytes
-    """A file whose name ends as its content asks for."""
+    """The file, with a name whose ending fits its content."""
     type: Root = "input"
     subfolder: str = ""
     overwrite: bool = False
-    """Put it in the place of a file of this name; else it gets a number if another has its name."""
+    """Replace an existing file of this name; otherwise the new one gets a number."""
 
 
 class MaskForm(ImageForm):
-    """A picture whose opacity another is given."""
+    """A picture whose opacity is to become that of another one."""
 
     original_ref: str
-    """JSON: the `filename`, `subfolder` and `type` of the picture that is masked."""
+    """JSON: the `filename`, `subfolder` and `type` of the other picture."""
 
 
 class Uploaded(Answer):
-    """Where the file is now."""
+    """Where the uploaded file is."""
 
     name: str
     subfolder: str
@@ -140,7 +140,7 @@ class Uploaded(Answer):
 
 
 class Original(Body):
-    """The picture that a mask is for."""
+    """The picture that a mask is applied to."""
 
     filename: str
     subfolder: str = ""
@@ -148,65 +148,67 @@ class Original(Body):
 
 
 @routes.get("/view", gives="*/*")
-async def view(request: web.Request, query: Viewed) -> web.StreamResponse:
-    """Serve a file of the output, input or temp folder, in parts if asked to; pictures also smaller, or by channel.
+async def view(request: web.Request, query: ViewQuery) -> web.StreamResponse:
+    """Serve a file of the output, input or temp folder, with range requests; a picture also compressed, or by channel.
 
-    What a browser would run (HTML, SVG, scripts) and what isn't known is served as a file to be saved.
+    What a browser would run (HTML, SVG, scripts), and unknown types, are served as downloads.
     """
     folders = request.app[SETTINGS].folders
-    path = await asyncio.to_thread(found, folders, query.filename, query.subfolder, query.type)
+    path = await asyncio.to_thread(find_file, folders, query.filename, query.subfolder, query.type)
     if query.preview:
-        wanted, _, quality = query.preview.partition(";")
-        data = await pictures.apart(pictures.encoded, path, wanted, int(quality or 90))
-        return web.Response(body=data, headers=headers_of(path.with_suffix(f".{wanted}")))
+        target, _, quality = query.preview.partition(";")
+        data = await pictures.in_thread(pictures.encoded, path, target, int(quality or 90))
+        return web.Response(body=data, headers=headers_of(path.with_suffix(f".{target}")))
     if query.channel != "rgba":
-        data = await pictures.apart(pictures.channel, path, query.channel)
+        data = await pictures.in_thread(pictures.channel, path, query.channel)
         return web.Response(body=data, headers=headers_of(path.with_suffix(".png")))
     return web.FileResponse(path, headers=headers_of(path))
 
 
 @routes.get("/view_metadata/{folder}")
-async def view_metadata(request: web.Request, folder: str, query: HasMetadata) -> dict[str, Any]:
-    """Tell the metadata in the header of a safetensors file below a folder of the models'."""
+async def view_metadata(request: web.Request, folder: str, query: MetadataQuery) -> dict[str, Any]:
+    """The metadata in the header of a safetensors file, below a folder of the models folder."""
     return await asyncio.to_thread(_metadata, request.app[SETTINGS].folders.models, folder, query.filename)
 
 
 @routes.post("/upload/image", form=ImageForm)
 async def upload_image(request: web.Request) -> Uploaded:
-    """Keep a picture or a video, if it is one; never in another's place unless `overwrite` says so.
+    """Store a picture or video, after checking that it is one; an existing file is replaced only with `overwrite`.
 
-    A file of the same content and name is not kept twice.
+    A file with the same name and content is not stored twice.
     """
     async with received(request) as upload:
-        await pictures.apart(pictures.check, upload.file, upload.suffix)
+        await pictures.in_thread(pictures.check, upload.file, upload.suffix)
         return await asyncio.to_thread(upload.keep, upload.file)
 
 
 @routes.post("/upload/mask", form=MaskForm)
 async def upload_mask(request: web.Request) -> Uploaded:
-    """Keep a picture (PNG) that is another with the opacity of the one sent."""
+    """Store a picture (PNG) made of an existing one and the opacity of the one uploaded."""
     async with received(request) as upload:
         original = Original.model_validate(_json(upload.fields.get("original_ref", "")))
         if upload.suffix != ".png":
-            raise UsageError("a masked picture is kept as PNG", hint="give it a name that ends in .png")
-        source = await asyncio.to_thread(found, upload.folders, original.filename, original.subfolder, original.type)
+            raise UsageError("a masked picture is stored as PNG", hint="give it a name that ends in .png")
+        source = await asyncio.to_thread(
+            find_file, upload.folders, original.filename, original.subfolder, original.type
+        )
         composed = upload.file.with_suffix(".masked")
         try:
-            await pictures.apart(pictures.masked, source, upload.file, composed)
+            await pictures.in_thread(pictures.masked, source, upload.file, composed)
             return await asyncio.to_thread(upload.keep, composed)
         finally:
             composed.unlink(missing_ok=True)
 
 
 @routes.get(f"{OWN}/files")
-async def files(request: web.Request, query: Picked) -> list[Listed]:
-    """List what is in the input or the output folder, the latest first, to pick from."""
+async def files(request: web.Request, query: FolderQuery) -> list[Listed]:
+    """List the files in the input or output folder, newest first."""
     folders = request.app[SETTINGS].folders
     return await asyncio.to_thread(listed, folders.input if query.type == "input" else folders.output, query.type)
 
 
 def listed(root: Path, type: str) -> list[Listed]:
-    """The files below a folder, the latest first."""
+    """The files below a folder, newest first."""
     everything = sorted(walk(root), key=lambda file: file.modified_ns, reverse=True)
     return [
         Listed(filename=file.filename, subfolder=file.subfolder, type=type, size=file.size, modified=file.modified)
@@ -215,25 +217,25 @@ def listed(root: Path, type: str) -> list[Listed]:
 
 
 def headers_of(path: Path, *, save: bool = False) -> dict[str, str]:
-    """The headers with which a file is served; `save` it, or let a browser show it if that is safe."""
+    """The headers of a served file: a download (`save`), or shown by the browser if that is safe."""
     shown = SHOWN.get(path.suffix.lower())
-    how = "inline" if shown and not save else "attachment"
+    disposition = "inline" if shown and not save else "attachment"
     return {
         "Content-Type": shown or "application/octet-stream",
-        "Content-Disposition": f"{how}; filename*=UTF-8''{quote(path.name, safe='')}",
+        "Content-Disposition": f"{disposition}; filename*=UTF-8''{quote(path.name, safe='')}",
         "X-Content-Type-Options": "nosniff",
         "Cache-Control": "private, no-cache",
     }
 
 
 def _metadata(models: Path, folder: str, filename: str) -> dict[str, Any]:
-    path = existing(beneath(models, folder, filename), filename)
+    path = require_file(resolve_within(models, folder, filename), filename)
     if path.suffix.lower() != ".safetensors":
-        raise UsageError("only safetensors files tell their metadata")
+        raise UsageError(f"{filename} has no metadata to read", hint="only safetensors files have")
     with path.open("rb") as file:
         size = int.from_bytes(file.read(8), "little")
         if size > HEADER_LIMIT:
-            raise UsageError(f"the header of {filename} is too large, or this is no safetensors file")
+            raise UsageError(f"the header of {filename} is too large, or it is not a safetensors file")
         header = _json(file.read(size))
     metadata = header.get("__metadata__") if isinstance(header, dict) else None
     if not isinstance(metadata, dict):
@@ -245,12 +247,12 @@ def _json(text: str | bytes) -> Any:
     try:
         return from_json(text, allow_inf_nan=False)
     except ValueError as error:
-        raise UsageError(f"that is not JSON: {error}") from None
+        raise UsageError(f"this is not JSON: {error}") from None
 
 
 @dataclass
 class _Upload:
-    """A form that was sent: its file, by now beside the inputs and hidden, and its fields."""
+    """An uploaded form: its fields, and its file, in a hidden folder until it is kept."""
 
     folders: Folders
     file: Path
@@ -262,34 +264,34 @@ class _Upload:
         return Path(self.name).suffix.lower()
 
     def keep(self, file: Path) -> Uploaded:
-        """Give a file the name that was asked for, or that with a number; not if it is there with this content."""
+        """Move a file to the requested name, or to that with a number; a file with the same content is reused."""
         kind = self.fields.get("type") or "input"
-        target = located(self.folders, self.name, self.fields.get("subfolder", ""), kind)
+        target = locate(self.folders, self.name, self.fields.get("subfolder", ""), kind)
         overwrite = self.fields.get("overwrite", "").lower() in ("true", "1")
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            kept = _moved(file, target) if overwrite else _added(file, target)
+            kept = _replace(file, target) if overwrite else _add(file, target)
         except OSError as error:
-            raise UsageError(f"'{self.name}' can't be kept: {error.strerror}") from error
-        place = location_of(kept, {kind: Path(os.path.realpath(self.folders.roots[kind]))})
-        return Uploaded(name=place["filename"], subfolder=place["subfolder"], type=kind)
+            raise UsageError(f"'{self.name}' can't be stored: {error.strerror}") from error
+        location = location_of(kept, {kind: Path(os.path.realpath(self.folders.roots[kind]))})
+        return Uploaded(name=location["filename"], subfolder=location["subfolder"], type=kind)
 
 
-def _moved(file: Path, target: Path) -> Path:
-    """In the place of whatever file is there."""
-    with _beside(file, target) as near:
-        return near.replace(target)
+def _replace(file: Path, target: Path) -> Path:
+    """Move a file to a path, replacing any file there."""
+    with _moved_beside(file, target) as moved:
+        return moved.replace(target)
 
 
-def _added(file: Path, target: Path) -> Path:
-    """Under the first free name of `name.png`, `name (1).png` and so on, or where this content is already."""
+def _add(file: Path, target: Path) -> Path:
+    """Move a file to the first free of `name.png`, `name (1).png`…, unless one of these has its content already."""
     number, path = 0, target
-    with _beside(file, target) as near:
+    with _moved_beside(file, target) as moved:
         while True:
             try:
-                place(near, path)
+                rename_noreplace(moved, path)
             except FileExistsError:
-                if path.is_file() and filecmp.cmp(near, path, shallow=False):
+                if path.is_file() and filecmp.cmp(moved, path, shallow=False):
                     return path
                 number += 1
                 path = target.with_stem(f"{target.stem} ({number})")
@@ -298,34 +300,34 @@ def _added(file: Path, target: Path) -> Path:
 
 
 @contextmanager
-def _beside(file: Path, target: Path) -> Iterator[Path]:
-    """A file moved beside another, from wherever it was, and hidden; gone when this is left."""
-    with unfinished(target.parent) as near:
+def _moved_beside(file: Path, target: Path) -> Iterator[Path]:
+    """Move a file, under a hidden name, into the target's folder, possibly on another disk; removed on exit."""
+    with unfinished(target.parent) as moved:
         try:
-            file.replace(near)
+            file.replace(moved)
         except OSError as error:
             if error.errno != errno.EXDEV:
                 raise
-            shutil.copyfile(file, near)
-        yield near
+            shutil.copyfile(file, moved)
+        yield moved
 
 
 @asynccontextmanager
 async def received(request: web.Request, part: str = "image") -> AsyncIterator[_Upload]:
-    """A form with a file under the name `part`, which is written to disk as it comes, and gone when this is left.
+    """A form whose part `part` is a file; it is streamed to disk, and removed on exit.
 
     Raises:
-        UsageError: it isn't such a form.
-        HTTPRequestEntityTooLarge: it is larger than uploads may be.
+        UsageError: the request is no such form.
+        HTTPRequestEntityTooLarge: it exceeds the limit for uploads.
     """
     setup = request.app[SETTINGS]
     if not request.content_type.startswith("multipart/"):
-        raise UsageError("files are sent as a form", hint="Content-Type: multipart/form-data")
+        raise UsageError("files must be sent as a form", hint="use Content-Type: multipart/form-data")
     if (length := request.content_length or 0) > setup.upload_limit + MOST_FIELDS * FIELD_LIMIT:
         raise web.HTTPRequestEntityTooLarge(setup.upload_limit, length)
-    waiting = setup.folders.input / ".unfinished"
-    await asyncio.to_thread(_emptied, waiting)
-    upload = _Upload(setup.folders, waiting / f"{uuid.uuid4().hex}.part", "", {})
+    incoming = setup.folders.input / ".unfinished"
+    await asyncio.to_thread(_prepare_incoming, incoming)
+    upload = _Upload(setup.folders, incoming / f"{uuid.uuid4().hex}.part", "", {})
     try:
         try:
             await _read_form(request, part, upload, setup.upload_limit)
@@ -336,24 +338,25 @@ async def received(request: web.Request, part: str = "image") -> AsyncIterator[_
         upload.file.unlink(missing_ok=True)
 
 
-async def _read_form(request: web.Request, wanted: str, upload: _Upload, limit: int) -> None:
+async def _read_form(request: web.Request, file_part: str, upload: _Upload, limit: int) -> None:
     async for part in await request.multipart():
         if not isinstance(part, BodyPartReader) or len(upload.fields) == MOST_FIELDS:
-            raise UsageError("this form is not one that uploads have")
-        if part.name == wanted and part.filename and not upload.name:
+            hint = f"send the file and fewer than {MOST_FIELDS} other fields"
+            raise UsageError("the form is nested, or has too many fields", hint=hint)
+        if part.name == file_part and part.filename and not upload.name:
             upload.name = part.filename
             await _write(part, upload.file, limit)
         elif part.name:
             upload.fields[part.name] = await _text(part)
     if not upload.name or not upload.file.stat().st_size:
-        raise UsageError("no file was sent", hint=f"it is the part '{wanted}' of the form, and has a filename")
+        raise UsageError("no file was sent", hint=f"send it as the part '{file_part}' of the form, with a filename")
 
 
-def _emptied(folder: Path) -> None:
-    """Make the folder, without what was left there long ago."""
+def _prepare_incoming(folder: Path) -> None:
+    """Create the folder for unfinished uploads, and remove abandoned ones."""
     folder.mkdir(parents=True, exist_ok=True)
     for path in folder.iterdir():
-        with suppress(FileNotFoundError):  # another upload that has come to its end meanwhile
+        with suppress(FileNotFoundError):  # another upload has finished meanwhile
             if time.time() - path.stat().st_mtime > ABANDONED_SECONDS:
                 path.unlink()
 

@@ -10,42 +10,42 @@ from typing import Any
 from engine.document.subgraphs import outermost
 from engine.errors import KinographError
 from engine.work.media import media_type
-from engine.work.queue import Job, Outputs
+from engine.work.queue import Job, JobOutputs
 
 Message = tuple[str, dict[str, Any]]
 
 
 class JobMessages:
-    """What is told of one job while it is done.
+    """The messages about one job while it runs.
 
     Args:
         job: its id.
-        nodes: the ids of the workflow's nodes; none of a sweep, whose combinations may each hold other results.
+        nodes: the ids of the workflow's nodes; none for a sweep, where each combination may have other cached results.
     """
 
     def __init__(self, job: str, nodes: Iterable[str]) -> None:
         self.job = job
         self.running: dict[str, str] = {}
-        """The steps that are running, and their kinds."""
+        """The running steps, and their kinds."""
         self._nodes = list(nodes)
         self._executed: dict[str, None] = {}
         self._changed: dict[str, dict[str, Any]] = {}
 
-    def begun(self) -> Message:
+    def started(self) -> Message:
         return "execution_start", {"prompt_id": self.job, "timestamp": _now()}
 
-    def tell(self, events: Iterable[Mapping[str, Any]]) -> Iterator[Message]:
-        """The messages for some events, and one on the progress of all that they touch."""
+    def for_events(self, events: Iterable[Mapping[str, Any]]) -> Iterator[Message]:
+        """The messages for some events, then one with the progress of all nodes that they concern."""
         for event in events:
-            if teller := getattr(self, f"_{event['event']}", None):
-                yield from teller(event)
+            if handler := getattr(self, f"_{event['event']}", None):
+                yield from handler(event)
         if self._changed:
-            nodes = {node: self._state(node, **about) for node, about in self._changed.items()}
+            nodes = {node: self._state(node, about) for node, about in self._changed.items()}
             self._changed = {node: about for node, about in self._changed.items() if node in self.running}
             yield "progress_state", {"prompt_id": self.job, "nodes": nodes}
 
     def ended(self, job: Job) -> Iterator[Message]:
-        """How it ended; the history has it by now."""
+        """How the job ended; the history has it by now."""
         yield last_message(job, list(self._executed))
         yield "executing", {"node": None, "display_node": None, "prompt_id": self.job}
 
@@ -66,10 +66,10 @@ class JobMessages:
         yield "progress", {**about, "prompt_id": self.job, "node": node}
 
     def _node_saved(self, event: Mapping[str, Any]) -> Iterator[Message]:
-        yield from self._given(event["node"], gathered(event["files"]))
+        yield from self._output(event["node"], files_by_medium(event["files"]))
 
     def _node_result(self, event: Mapping[str, Any]) -> Iterator[Message]:
-        yield from self._given(event["node"], {"text": [*event["outputs"].values()]})
+        yield from self._output(event["node"], {"text": [*event["outputs"].values()]})
 
     def _node_finished(self, event: Mapping[str, Any]) -> Iterator[Message]:
         node = event["node"]
@@ -84,40 +84,40 @@ class JobMessages:
         self._changed[event["node"]] = {"value": 0, "max": 1, "state": "error"}
         yield from ()
 
-    def _given(self, node: str, output: Mapping[str, Any]) -> Iterator[Message]:
+    def _output(self, node: str, output: Mapping[str, Any]) -> Iterator[Message]:
         about = {"node": node, "display_node": outermost(node), "output": output, "prompt_id": self.job}
         yield "executed", about
 
-    def _state(self, node: str, **about: Any) -> dict[str, Any]:
+    def _state(self, node: str, about: Mapping[str, Any]) -> dict[str, Any]:
         where = {"node_id": node, "display_node_id": outermost(node), "real_node_id": node, "parent_node_id": None}
         return {**about, **where, "prompt_id": self.job}
 
 
-def gathered(files: Iterable[Mapping[str, str]]) -> dict[str, list[Any]]:
-    """A node's files in the protocol's form: pictures and videos under "images", and whether they move."""
-    found: dict[str, list[Any]] = {}
+def files_by_medium(files: Iterable[Mapping[str, str]]) -> dict[str, list[Any]]:
+    """A node's files in the protocol's format: pictures and videos under "images", and whether they move."""
+    grouped: dict[str, list[Any]] = {}
     for file in files:
         kind = media_type(Path(file["filename"]))
-        found.setdefault("images" if kind in ("images", "videos") else "files", []).append(file)
+        grouped.setdefault("images" if kind in ("images", "videos") else "files", []).append(file)
         if kind == "videos":
-            found["animated"] = [True]
-    return found
+            grouped["animated"] = [True]
+    return grouped
 
 
-def outputs_of(outputs: Outputs) -> dict[str, dict[str, list[Any]]]:
-    """A job's outputs in the protocol's form: by node, the items of a list together."""
-    found: dict[str, dict[str, list[Any]]] = {}
-    for step, given in outputs.items():
-        ours = found.setdefault(outermost(step), {})
-        files = [file for kind, listed in given.items() if kind != "text" for file in listed]
-        made = (gathered(files) if files else {}) | ({"text": given["text"]} if "text" in given else {})
-        for name, values in made.items():
-            ours[name] = values if name == "animated" else ours.get(name, []) + values
-    return found
+def outputs_of(outputs: JobOutputs) -> dict[str, dict[str, list[Any]]]:
+    """A job's outputs in the protocol's format: by node, the items of a list together."""
+    by_node: dict[str, dict[str, list[Any]]] = {}
+    for step, output in outputs.items():
+        node = by_node.setdefault(outermost(step), {})
+        files = [file for kind, listed in output.items() if kind != "text" for file in listed]
+        new = (files_by_medium(files) if files else {}) | ({"text": output["text"]} if "text" in output else {})
+        for name, values in new.items():
+            node[name] = values if name == "animated" else node.get(name, []) + values
+    return by_node
 
 
 def last_message(job: Job, executed: list[str]) -> Message:
-    """How a job ended."""
+    """The message that says how a job ended."""
     about: dict[str, Any] = {"prompt_id": job.id, "timestamp": _now(job.finished)}
     if job.state == "done":
         return "execution_success", about
@@ -139,5 +139,5 @@ def last_message(job: Job, executed: list[str]) -> Message:
 
 
 def _now(seconds: float | None = None) -> int:
-    """A time in milliseconds, as the protocol has them."""
+    """A time (None: now) in milliseconds, as in the protocol."""
     return int((time.time() if seconds is None else seconds) * 1000)

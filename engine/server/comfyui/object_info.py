@@ -1,4 +1,4 @@
-"""The kinds of node as other programs want them described: ComfyUI's clients, and Kinograph's editor.
+"""Descriptions of the kinds of node, for ComfyUI's clients and for Kinograph's editor.
 
 int, float, str, bool → INT, FLOAT, STRING, BOOLEAN      Literal → a list of choices
 a value's type → its name in capitals                     a union → "A,B"        Any → "*"
@@ -27,36 +27,36 @@ routes = Routes("nodes")
 
 PRIMITIVES = {int: "INT", float: "FLOAT", str: "STRING", bool: "BOOLEAN"}
 MOST_WHOLE = 2**53 - 1
-"""The largest whole number that JavaScript counts to; where a kind has no limit, clients are told this one."""
+"""The largest integer that JavaScript represents exactly; sent to clients where an input has no limit."""
 MOST_FLOAT = 1e9
 
 Spec = list[JsonValue]
-"""A type, or a list of choices, and an object with default, limits and tooltip."""
+"""A type, or a list of choices; and an object with default, limits and tooltip."""
 
 
 class Links(Answer):
-    """What may be linked to what."""
+    """Which types may be linked."""
 
     links: dict[str, list[str]]
-    """By the type of an output, the types of the inputs that it may feed."""
+    """For each output type, the input types that it may be linked to."""
 
 
 @routes.get("/object_info")
 async def object_info(request: web.Request) -> dict[str, dict[str, JsonValue]]:
-    """All kinds of node, in the form that ComfyUI's clients know."""
+    """All kinds of node, in ComfyUI's format."""
     return await asyncio.to_thread(_all_info, request.app[REGISTRY], request.app[SETTINGS].folders)
 
 
 @routes.get("/object_info/{kind}")
 async def object_info_of(request: web.Request, kind: str) -> dict[str, dict[str, JsonValue]]:
-    """One kind of node, in the form that ComfyUI's clients know; an empty object if there is no such kind."""
+    """One kind of node, in ComfyUI's format; an empty object if there is no such kind."""
     found = request.app[REGISTRY].get(kind)
     return {kind: await asyncio.to_thread(info, found, request.app[SETTINGS].folders)} if found else {}
 
 
 @routes.get(f"{OWN}/nodes")
 async def nodes(request: web.Request) -> dict[str, dict[str, JsonValue]]:
-    """All kinds of node: their inputs and outputs, and the JSON schema of their inputs."""
+    """All kinds of node, with inputs, outputs, and the JSON schema of the inputs."""
     registry = request.app[REGISTRY]
     return await asyncio.to_thread(lambda: {name: as_data(kind) for name, kind in registry.items()})
 
@@ -68,7 +68,7 @@ async def types(request: web.Request) -> Links:
 
 
 def links(registry: Registry) -> dict[str, list[str]]:
-    """By the type of an output, those of the inputs that it may feed."""
+    """For each output type, the input types that it may be linked to."""
     specs = [kind.spec for kind in registry.values()]
     given = {name_of(output.type): output.type for spec in specs for output in spec.outputs}
     taken = {name_of(socket.type): socket.type for spec in specs for socket in spec.inputs.values()}
@@ -79,7 +79,7 @@ def links(registry: Registry) -> dict[str, list[str]]:
 
 
 def info(kind: type[Node], folders: Folders, media: Media | None = None) -> dict[str, JsonValue]:
-    """One kind, as an entry of /object_info."""
+    """One kind as an entry of /object_info."""
     spec, media = kind.spec, media or Media(folders)
     properties = kind.model_json_schema()["properties"]
     entries: dict[str, dict[str, Any]] = {"required": {}, "optional": {}}
@@ -111,7 +111,7 @@ def type_name(annotation: Any) -> str:
 
 
 class Media:
-    """The files of the input folder that may be chosen, looked up once, and only if something asks."""
+    """The selectable files of the input folder, listed once, when first needed."""
 
     def __init__(self, folders: Folders) -> None:
         self._root = folders.input
@@ -151,7 +151,7 @@ def _input(kind: type[Node], socket: Input, schema: Mapping[str, Any], media: Me
 
 
 def _widget(name: str, schema: Mapping[str, Any]) -> Iterator[tuple[str, JsonValue]]:
-    """What a widget is to know of a number or a text."""
+    """The options of a number's or a text's widget."""
     whole = name == "INT"
     if whole or name == "FLOAT":
         step = schema.get("multipleOf", 1 if whole else 0.01)
@@ -168,7 +168,7 @@ def _widget(name: str, schema: Mapping[str, Any]) -> Iterator[tuple[str, JsonVal
 
 
 def _constraints(schema: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The part of an input's JSON schema that tells its limits, also where it may be none."""
+    """The part of an input's JSON schema with its limits, also for an optional type."""
     parts = [part for part in schema.get("anyOf", ()) if part.get("type") != "null"]
     return {**schema, **(parts[0] if parts else {})}
 
@@ -179,7 +179,7 @@ def _choices(annotation: Any) -> list[JsonValue]:
 
 
 def _members(annotation: Any) -> list[Any]:
-    """The types of a union, none left out; of lists, their items'."""
+    """The types of a union, without None; of a list, the type of its items."""
     annotation = item_of(annotation) or annotation
     if get_origin(annotation) is not Union:
         return [annotation]

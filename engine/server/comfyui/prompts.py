@@ -24,64 +24,63 @@ from engine.work.queue import ENDED, Job, Jobs, Request
 routes = Routes("jobs")
 
 SECRETS = ("auth_token_comfy_org", "api_key_comfy_org")
-"""What of `extra_data` nothing here needs, and nobody else should read: it is neither kept nor told."""
+"""Keys of `extra_data` that are secret and not needed here: they are neither stored nor sent to anyone."""
 MOST_SHOWN = 10_000
-"""Jobs that are listed at once."""
+"""Most jobs in one list."""
 LOST_SECONDS = 0.1
-"""How often it is looked whether a job whose worker is gone waits again."""
+"""How often to check whether a job whose worker is gone is pending again."""
 
 
 def _one_word(id: str | None) -> str | None:
     if id is not None and not (id.strip() and id.isprintable() and "/" not in id):
-        raise ValueError("an id is printable and without '/'")
+        raise ValueError("an id must be printable, and without '/'")
     return id
 
 
 JobId = Annotated[str | None, Field(max_length=200), AfterValidator(_one_word)]
-"""The id that a client chooses for a job; None if it is to be chosen here."""
+"""The id that a client chooses for a job; None if the server is to choose one."""
 
 
 class Prompt(Body):
-    """A workflow to be run."""
+    """A workflow to run."""
 
     prompt: dict[str, Any] = Field(default_factory=dict)
-    """The workflow: a document, a bare API graph, or an editor's own format."""
+    """The workflow: a document, a bare API graph, or ComfyUI's UI format."""
     client_id: str | None = Field(None, max_length=200)
-    """Which WebSocket client is told of it."""
+    """The WebSocket client that receives the job's progress."""
     prompt_id: JobId = None
     """The job's id, if the client chooses it."""
     number: float | None = None
-    """Below 0 it goes first."""
+    """If negative, the job goes first, as with `front`."""
     front: bool = False
-    """Whether it goes before all others of its priority."""
+    """Whether it goes before all other jobs of its priority."""
     priority: int = Field(0, ge=-1000, le=1000)
-    """Higher ones go first."""
+    """Jobs with a higher priority run first."""
     partial_execution_targets: list[str] | None = None
-    """The nodes whose outputs are wanted; all that save if it is left out."""
+    """The nodes whose outputs are wanted; if omitted, all that save."""
     whole: bool = False
-    """Whether it is refused if it isn't sound, or, of one with targets, what leads to them isn't, instead of being run
-    in part."""
+    """Whether to refuse a workflow of which a part can't be run; with targets, what leads to them counts."""
     extra_data: dict[str, Any] | None = None
-    """Kept with the job, but for the keys to others' services that clients send along."""
+    """Kept with the job, except for the keys to other services that clients send along."""
 
     @property
     def client(self) -> str | None:
-        """The client, wherever it names itself; "" is none."""
+        """The client's id, from `client_id` or `extra_data`; "" counts as none."""
         named = self.client_id or (self.extra_data or {}).get("client_id")
         return named if isinstance(named, str) and named else None
 
     @property
     def extra(self) -> dict[str, Any]:
-        """What is kept."""
+        """The part of `extra_data` that is kept."""
         return {name: value for name, value in (self.extra_data or {}).items() if name not in SECRETS}
 
 
 @routes.post("/prompt", gives="application/json")
 async def prompt(request: web.Request, body: Prompt) -> web.Response:
-    """Put a workflow into the queue.
+    """Add a workflow to the queue.
 
-    What can't be run of it is left out and reported under `node_errors`; if nothing can, or `whole` is asked for, it is
-    refused.
+    Parts that can't be run are left out and reported under `node_errors`; if no part can be run, or `whole` is set, the
+    workflow is refused.
     """
     app = request.app
     if not body.prompt:
@@ -95,7 +94,7 @@ async def prompt(request: web.Request, body: Prompt) -> web.Response:
     left_out = part is not whole and (targets is None or {*targets} != {*part.targets})
     if not part.can_run or (body.whole and left_out):
         return _refused(whole)
-    asked = Request(
+    job_request = Request(
         body.prompt_id or uuid.uuid4().hex,
         part.prepared.workflow.document(),
         workflow.title,
@@ -104,17 +103,17 @@ async def prompt(request: web.Request, body: Prompt) -> web.Response:
         extra=body.extra,
     )
     front = body.front or (body.number or 0) < 0
-    number = await submit(app, asked, front=front, priority=body.priority)
+    number = await submit(app, job_request, front=front, priority=body.priority)
     errors = node_errors(whole) if part is not whole else {}
-    return web.json_response({"prompt_id": asked.id, "number": number, "node_errors": errors})
+    return web.json_response({"prompt_id": job_request.id, "number": number, "node_errors": errors})
 
 
-async def submit(app: web.Application, asked: Request, *, front: bool = False, priority: int = 0) -> int:
-    """Put a job into the queue and wake who does it; returns its number."""
+async def submit(app: web.Application, job_request: Request, *, front: bool = False, priority: int = 0) -> int:
+    """Add a job to the queue and wake the workers; returns its number."""
     try:
-        number = await app[QUEUE].change(Jobs.add, asked, front=front, priority=priority)
+        number = await app[QUEUE].change(Jobs.add, job_request, front=front, priority=priority)
     except ValueError as error:
-        raise UsageError(str(error), hint="leave prompt_id out") from None
+        raise UsageError(str(error), hint="choose another prompt_id, or omit it") from None
     app[WORKERS].wake()
     return number
 
@@ -133,36 +132,36 @@ def _refused(checked: Checked) -> web.Response:
 
 @routes.get("/prompt")
 async def remaining(request: web.Request) -> dict[str, Any]:
-    """How many jobs wait or run."""
+    """Count the jobs that are pending or running."""
     return {"exec_info": {"queue_remaining": await left(request.app)}}
 
 
 async def left(app: web.Application) -> int:
-    """How many jobs wait or run, as far as clients know: some listen no longer once it is none."""
+    """How many jobs are pending or running, as clients see it: some stop listening once none is left."""
     return await app[QUEUE].ask(Jobs.remaining)
 
 
 @routes.get("/queue")
 async def queue(request: web.Request) -> dict[str, list[Any]]:
-    """The jobs that run, and those that wait, in order."""
+    """The running and the pending jobs, in order."""
 
-    def told(jobs: Jobs) -> dict[str, list[Any]]:
-        rows = {"queue_running": jobs.running(), "queue_pending": jobs.pending(MOST_SHOWN)}
-        return {name: [_row(job, jobs.request(job.id)) for job in listed] for name, listed in rows.items()}
+    def rows(jobs: Jobs) -> dict[str, list[Any]]:
+        listed = {"queue_running": jobs.running(), "queue_pending": jobs.pending(MOST_SHOWN)}
+        return {name: [_row(job, jobs.request(job.id)) for job in each] for name, each in listed.items()}
 
-    return await request.app[QUEUE].look(told)
+    return await request.app[QUEUE].ask_slow(rows)
 
 
 class Ids(Body):
     clear: bool = False
-    """All of them."""
+    """All jobs."""
     delete: list[str] = Field(default_factory=list)
-    """These."""
+    """The ids of some jobs."""
 
 
 @routes.post("/queue")
 async def clear_queue(request: web.Request, body: Ids) -> dict[str, Any]:
-    """Cancel jobs that wait."""
+    """Cancel pending jobs."""
     if body.clear or body.delete:
         await request.app[QUEUE].change(Jobs.cancel, None if body.clear else body.delete)
     return {}
@@ -175,35 +174,35 @@ class Page(Query):
 
 @routes.get("/history")
 async def history(request: web.Request, query: Page) -> dict[str, Any]:
-    """The jobs that have ended, oldest first: the last `max_items`, or those from `offset` on."""
+    """The jobs that have ended, oldest first: the last `max_items`, or `max_items` from `offset` on."""
 
-    def told(jobs: Jobs) -> dict[str, Any]:
+    def entries(jobs: Jobs) -> dict[str, Any]:
         if query.offset < 0:
-            found = jobs.ended(query.max_items)
+            ended = jobs.ended(query.max_items)
         else:
             counts = jobs.counts()
-            end = sum(counts[state] for state in ENDED) - query.offset  # the list is the other way round
+            end = sum(counts[state] for state in ENDED) - query.offset  # `ended` lists the newest first
             begin = max(0, end - query.max_items)
-            found = jobs.ended(max(0, end - begin), begin)
-        return {job.id: _past(job, jobs.request(job.id)) for job in reversed(found)}
+            ended = jobs.ended(max(0, end - begin), begin)
+        return {job.id: _history_entry(job, jobs.request(job.id)) for job in reversed(ended)}
 
-    return await request.app[QUEUE].look(told)
+    return await request.app[QUEUE].ask_slow(entries)
 
 
 @routes.get("/history/{prompt_id}")
 async def history_of(request: web.Request, prompt_id: str) -> dict[str, Any]:
-    """A job that has ended; nothing if it hasn't, or if there is none."""
+    """A job that has ended; an empty object if it hasn't, or doesn't exist."""
 
-    def told(jobs: Jobs) -> dict[str, Any]:
+    def entry(jobs: Jobs) -> dict[str, Any]:
         job = jobs.get(prompt_id)
-        return {job.id: _past(job, jobs.request(job.id))} if job and job.state in ENDED else {}
+        return {job.id: _history_entry(job, jobs.request(job.id))} if job and job.state in ENDED else {}
 
-    return await request.app[QUEUE].ask(told)
+    return await request.app[QUEUE].ask(entry)
 
 
 @routes.post("/history")
 async def clear_history(request: web.Request, body: Ids) -> dict[str, Any]:
-    """Forget jobs that have ended; their files stay."""
+    """Remove ended jobs from the history; their files stay."""
     if body.clear or body.delete:
         await request.app[QUEUE].change(Jobs.forget, None if body.clear else body.delete)
     return {}
@@ -211,12 +210,12 @@ async def clear_history(request: web.Request, body: Ids) -> dict[str, Any]:
 
 class Which(Body):
     prompt_id: str | None = None
-    """The job; whatever runs if it is left out."""
+    """The job; if omitted, all that are running."""
 
 
 @routes.post("/interrupt")
 async def interrupt(request: web.Request, body: Which) -> dict[str, Any]:
-    """End what runs, at its next step."""
+    """Cancel running jobs, at their next step."""
     for job in await request.app[QUEUE].ask(Jobs.running):
         if body.prompt_id in (None, job.id):
             await cancel(request.app, job.id)
@@ -230,7 +229,7 @@ class Free(Body):
 
 @routes.post("/free")
 async def free(request: web.Request, body: Free) -> dict[str, Any]:
-    """Drop models and results that are held in memory, once nothing runs; those on disk stay."""
+    """Drop models and results from memory once nothing is running; results on disk stay."""
     if body.unload_models or body.free_memory:
         request.app[WORKERS].free()
     return {}
@@ -243,17 +242,17 @@ class Part(Query):
 
 @routes.get("/api/jobs")
 async def jobs(request: web.Request, query: Part) -> dict[str, Any]:
-    """All jobs: those that run, those that wait, those that have ended."""
+    """Running, pending and ended jobs, in this order."""
 
-    def told(jobs: Jobs) -> dict[str, Any]:
+    def page(jobs: Jobs) -> dict[str, Any]:
         listed = [*jobs.running(), *jobs.pending(MOST_SHOWN), *jobs.ended(query.limit, query.offset)]
         counts = jobs.counts()
-        past = sum(counts[state] for state in ENDED)
-        page = {"offset": query.offset, "limit": query.limit, "total": sum(counts.values())}
-        page["has_more"] = query.offset + query.limit < past
-        return {"jobs": [_listed(job) for job in listed], "pagination": page}
+        ended = sum(counts[state] for state in ENDED)
+        pagination = {"offset": query.offset, "limit": query.limit, "total": sum(counts.values())}
+        pagination["has_more"] = query.offset + query.limit < ended
+        return {"jobs": [_listed(job) for job in listed], "pagination": pagination}
 
-    return await request.app[QUEUE].look(told)
+    return await request.app[QUEUE].ask_slow(page)
 
 
 @routes.get("/api/jobs/{id}")
@@ -267,12 +266,12 @@ async def job(request: web.Request, id: str) -> dict[str, Any]:
 
 @routes.post("/api/jobs/{id}/cancel")
 async def cancel_job(request: web.Request, id: str) -> dict[str, bool]:
-    """End a job, whether it waits or runs."""
+    """Cancel a pending or running job."""
     return {"cancelled": await cancel(request.app, id)}
 
 
 async def cancel(app: web.Application, id: str) -> bool:
-    """End a job that waits or runs; False if it does neither."""
+    """Cancel a pending or running job; False if it is neither."""
     while not await app[QUEUE].change(Jobs.cancel, [id]):
         job = await app[QUEUE].ask(Jobs.get, id)
         if job is None or job.state != "running":
@@ -283,18 +282,18 @@ async def cancel(app: web.Application, id: str) -> bool:
     return True
 
 
-def _graph(asked: Request | None) -> dict[str, Any]:
-    return Workflow.read(dict(asked.document)).api() if asked else {}
+def _graph(request: Request | None) -> dict[str, Any]:
+    return Workflow.read(dict(request.document)).api() if request else {}
 
 
-def _row(job: Job, asked: Request | None) -> list[Any]:
+def _row(job: Job, request: Request | None) -> list[Any]:
     """A job as the protocol lists it."""
-    extra = {**(asked.extra if asked else {}), "client_id": job.client, "create_time": int(job.created * 1000)}
-    return [job.number, job.id, _graph(asked), extra, list((asked and asked.targets) or ())]
+    extra = {**(request.extra if request else {}), "client_id": job.client, "create_time": int(job.created * 1000)}
+    return [job.number, job.id, _graph(request), extra, list((request and request.targets) or ())]
 
 
-def _past(job: Job, asked: Request | None) -> dict[str, Any]:
-    """A job that has ended, as the protocol tells it."""
+def _history_entry(job: Job, request: Request | None) -> dict[str, Any]:
+    """An ended job as the protocol's history has it."""
     about = {"prompt_id": job.id, "timestamp": int((job.started or job.created) * 1000)}
     messages: list[Any] = [["execution_start", about]]
     if "held" in job.record:
@@ -302,7 +301,7 @@ def _past(job: Job, asked: Request | None) -> dict[str, Any]:
     messages.append(list(last_message(job, list(job.record.get("timings", ())))))
     done = job.state == "done"
     return {
-        "prompt": _row(job, asked),
+        "prompt": _row(job, request),
         "outputs": outputs_of(job.outputs),
         "status": {"status_str": "success" if done else "error", "completed": done, "messages": messages},
         "meta": {},
@@ -319,6 +318,6 @@ def _listed(job: Job) -> dict[str, Any]:
         "status": _STATES.get(job.state, job.state),
         "priority": job.priority,
         "outputs": outputs_of(job.outputs),
-        "outputs_count": sum(len(files) for given in job.outputs.values() for files in given.values()),
+        "outputs_count": sum(len(files) for output in job.outputs.values() for files in output.values()),
         **{name: seconds and int(seconds * 1000) for name, seconds in times.items()},
     }

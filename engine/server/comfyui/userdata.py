@@ -1,4 +1,4 @@
-"""What ComfyUI's stock front end keeps on its server: settings, its user's files, and lists of what there is to use."""
+"""What ComfyUI's stock front end keeps on its server: settings, the user's files, and lists of models and the like."""
 
 from __future__ import annotations
 
@@ -14,67 +14,67 @@ from aiohttp import web
 from pydantic import Field, JsonValue
 from pydantic_core import from_json
 
-from engine.atomic import settle, write
+from engine.atomic import sync_folder, write
 from engine.errors import KinographError, MissingError, UsageError
 from engine.server.comfyui.files import headers_of
-from engine.server.files.paths import beneath, existing, walk
+from engine.server.files.paths import require_file, resolve_within, walk
 from engine.server.http.routes import Answer, Body, Query, Routes, read_json
 from engine.server.http.settings import SETTINGS, ServerSettings
 
 routes = Routes("userdata")
 
 SETTINGS_LIMIT = 4 << 20
-"""Bytes that all settings may take together."""
+"""Bytes of all settings together."""
 WEIGHTS = (".safetensors", ".gguf")
-"""How the names of models end; other formats can run code when they are loaded."""
+"""The file name endings of models; other formats can run code when they are loaded."""
 
 _CHANGING = Lock()
 """Held while settings are read, changed and written."""
 
 
 class Users(Answer):
-    """Where settings are kept, and that they are."""
+    """Says that settings are kept on the server."""
 
     storage: Literal["server"] = "server"
     migrated: Literal[True] = True
 
 
 class NewUser(Body):
-    """Who is to be a user."""
+    """A user to be added."""
 
     username: str = ""
 
 
-class InFolder(Query):
+class ListQuery(Query):
     """What to list."""
 
     dir: Annotated[str, Field(min_length=1)]
     """A folder of the user's files."""
     recurse: bool = False
-    """Whether folders below it are listed as well."""
+    """Whether to list its subfolders as well."""
     split: bool = False
-    """Give each name also in parts."""
+    """Whether to give each name in parts as well."""
     full_info: bool = False
-    """Tell sizes and times."""
+    """Whether to give sizes and times."""
 
 
-class InPath(Query):
+class EntriesQuery(Query):
     """What to list."""
 
     path: str = ""
 
 
-class Writing(Query):
+class WriteQuery(Query):
     """How to write a file."""
 
     overwrite: bool = True
-    """Whether it may take the place of another."""
+    """Whether it may replace an existing file."""
     full_info: bool = False
-    """Answer its size and times, not the name alone."""
+    """Whether to answer with its size and times, not with its name alone."""
 
 
 class UserFile(Answer):
-    """A file of the user's."""
+    """A file of the user."""
 
     path: str
     size: int
@@ -85,7 +85,7 @@ class UserFile(Answer):
 
 
 class Entry(Answer):
-    """A file or a folder of the user's."""
+    """A file or folder of the user."""
 
     name: str
     path: str
@@ -98,14 +98,14 @@ class Entry(Answer):
 
 @routes.get("/users")
 async def users(request: web.Request) -> Users:
-    """Tell that settings are kept here, for the one user there is."""
+    """Say that settings are kept here, for the only user."""
     return Users()
 
 
 @routes.post("/users")
 async def add_user(request: web.Request, body: NewUser) -> str:
-    """Refuse another user: whoever may use this server is the same one to it."""
-    raise UsageError("this server has one user", hint="start another one with folders of its own")
+    """Refuse to add a user: everyone who may use this server counts as the same user."""
+    raise UsageError("this server has only one user", hint="start another server with its own folders")
 
 
 @routes.get("/settings")
@@ -116,113 +116,113 @@ async def settings(request: web.Request) -> dict[str, JsonValue]:
 
 @routes.get("/settings/{id}")
 async def setting(request: web.Request, id: str) -> JsonValue:
-    """One setting; null if it isn't set."""
+    """One setting, or null if it isn't set."""
     return (await asyncio.to_thread(_settings, request.app[SETTINGS])).get(id)
 
 
 @routes.post("/settings", takes="application/json")
 async def change_settings(request: web.Request) -> None:
-    """Set several settings (an object); others stay as they are."""
+    """Change several settings (an object); others stay as they are."""
     changes = await read_json(request)
     if not isinstance(changes, dict):
-        raise UsageError("settings are a JSON object")
+        raise UsageError("settings must be a JSON object")
     await asyncio.to_thread(_change, request.app[SETTINGS], changes)
 
 
 @routes.post("/settings/{id}", takes="application/json")
 async def change_setting(request: web.Request, id: str) -> None:
-    """Set one setting, to any JSON."""
+    """Set one setting to any JSON value."""
     await asyncio.to_thread(_change, request.app[SETTINGS], {id: await read_json(request)})
 
 
 @routes.get("/userdata")
-async def list_files(request: web.Request, query: InFolder) -> list[str] | list[list[str]] | list[UserFile]:
-    """List the files in one of the user's folders, by names relative to it."""
+async def list_files(request: web.Request, query: ListQuery) -> list[str] | list[list[str]] | list[UserFile]:
+    """List the files in one of the user's folders, by their names relative to it."""
     return await asyncio.to_thread(_listed, request.app[SETTINGS], query)
 
 
 @routes.get("/v2/userdata")
-async def list_entries(request: web.Request, query: InPath) -> list[Entry]:
-    """List the user's files and folders, below a path if one is given: folders first, then by name."""
+async def list_entries(request: web.Request, query: EntriesQuery) -> list[Entry]:
+    """List the user's files and folders, below a path if one is given; folders first, then by name."""
     return await asyncio.to_thread(_entries, request.app[SETTINGS], query.path)
 
 
 @routes.get("/userdata/{file}", gives="*/*")
 async def read_file(request: web.Request, file: str) -> web.StreamResponse:
-    """A file of the user's; `/` in its name is written `%2F`."""
+    """A file of the user; `/` in its name is written `%2F`."""
     path = await asyncio.to_thread(_existing, request.app[SETTINGS], file)
     return web.FileResponse(path, headers=headers_of(path, save=True))
 
 
 @routes.post("/userdata/{file}", takes="application/octet-stream", may_conflict=True)
-async def write_file(request: web.Request, file: str, query: Writing) -> str | UserFile:
-    """Write a file of the user's, whatever it holds; 409 if it is there and `overwrite` is false."""
+async def write_file(request: web.Request, file: str, query: WriteQuery) -> str | UserFile:
+    """Write a file of the user, with any content; 409 if it exists and `overwrite` is false."""
     data = await request.read()
     return await asyncio.to_thread(_write, request.app[SETTINGS], file, data, query)
 
 
 @routes.delete("/userdata/{file}", gives="")
 async def delete_file(request: web.Request, file: str) -> web.Response:
-    """Delete a file of the user's."""
+    """Delete a file of the user."""
     path = await asyncio.to_thread(_existing, request.app[SETTINGS], file)
     await asyncio.to_thread(path.unlink)
     return web.Response(status=204)
 
 
 @routes.post("/userdata/{file}/move/{dest}", may_conflict=True)
-async def move_file(request: web.Request, file: str, dest: str, query: Writing) -> str | UserFile:
-    """Give a file of the user's another name; 409 if that is taken and `overwrite` is false."""
+async def move_file(request: web.Request, file: str, dest: str, query: WriteQuery) -> str | UserFile:
+    """Rename a file of the user; 409 if the new name is taken and `overwrite` is false."""
     return await asyncio.to_thread(_move, request.app[SETTINGS], file, dest, query)
 
 
 @routes.get("/workflow_templates")
 async def workflow_templates(request: web.Request) -> dict[str, list[str]]:
-    """Templates in the stock front end's own format, by module: there are none. See /api/kinograph/templates."""
+    """Templates in the stock front end's own format, by module; always empty. See /api/kinograph/templates."""
     return {}
 
 
 @routes.get("/i18n")
 async def translations(request: web.Request) -> dict[str, JsonValue]:
-    """Translations of the nodes' names, by language: there are none."""
+    """Translations of node names, by language; always empty."""
     return {}
 
 
 @routes.get("/extensions")
 async def extensions(request: web.Request) -> list[str]:
-    """Scripts that the front end should load: there are none, as nothing that is served here is run."""
+    """Scripts for the front end to load; always empty, since nothing served here is run."""
     return []
 
 
 @routes.get("/embeddings")
 async def embeddings(request: web.Request) -> list[str]:
-    """The names of the textual embeddings in the models' folder, without endings."""
+    """The names of the textual embeddings in the models folder, without their endings."""
     names = await asyncio.to_thread(_weights, request.app[SETTINGS].folders.models / "embeddings")
     return [name.rpartition(".")[0] for name in names]
 
 
 @routes.get("/models")
 async def model_folders(request: web.Request) -> list[str]:
-    """The folders in that of the models."""
+    """The folders in the models folder."""
     return await asyncio.to_thread(_model_folders, request.app[SETTINGS].folders.models)
 
 
 @routes.get("/models/{folder}")
 async def models_in(request: web.Request, folder: str) -> list[str]:
-    """The models in one of these folders and below."""
+    """The models in one of these folders, subfolders included."""
     root = request.app[SETTINGS].folders.models
     if folder not in await asyncio.to_thread(_model_folders, root):
-        raise MissingError(f"there is no folder '{folder}' of models")
+        raise MissingError(f"there is no models folder '{folder}'")
     return await asyncio.to_thread(_weights, root / folder)
 
 
 @routes.get("/features")
 async def features(request: web.Request) -> dict[str, JsonValue]:
-    """What this server can do, as its WebSocket tells too."""
+    """The features of this server, as its WebSocket announces them."""
     return features_of(request.app[SETTINGS])
 
 
 def features_of(setup: ServerSettings) -> dict[str, JsonValue]:
-    """What a server can do, for clients that ask."""
+    """The features that the server announces to clients."""
     return {"supports_preview_metadata": True, "max_upload_size": setup.upload_limit, "kinograph_events": True}
 
 
@@ -237,7 +237,7 @@ def _settings(setup: ServerSettings) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except ValueError as error:
-        raise KinographError(f"{path.name} is not JSON: {error}", hint="mend it by hand, or remove it") from None
+        raise KinographError(f"{path.name} is not JSON: {error}", hint="repair it by hand, or remove it") from None
     return read if isinstance(read, dict) else {}
 
 
@@ -249,8 +249,8 @@ def _change(setup: ServerSettings, changes: dict[str, Any]) -> None:
         write(setup.folders.data / "settings.json", data, durable=True)
 
 
-def _listed(setup: ServerSettings, query: InFolder) -> list[str] | list[list[str]] | list[UserFile]:
-    folder = beneath(_root(setup), query.dir)
+def _listed(setup: ServerSettings, query: ListQuery) -> list[str] | list[list[str]] | list[UserFile]:
+    folder = resolve_within(_root(setup), query.dir)
     if not folder.is_dir():
         raise MissingError(f"there is no folder '{query.dir}'")
     paths = sorted(file.path for file in walk(folder) if query.recurse or not file.subfolder)
@@ -263,7 +263,7 @@ def _listed(setup: ServerSettings, query: InFolder) -> list[str] | list[list[str
 def _entries(setup: ServerSettings, name: str) -> list[Entry]:
     root = _root(setup)
     root.mkdir(exist_ok=True)
-    folder = beneath(root, name)
+    folder = resolve_within(root, name)
     if not folder.exists():
         raise MissingError(f"there is no folder '{name}'")
     if not folder.is_dir():
@@ -282,41 +282,41 @@ def _entries_of(folder: Path, root: Path) -> Iterator[Entry]:
 
 
 def _existing(setup: ServerSettings, name: str) -> Path:
-    return existing(_path(setup, name), name)
+    return require_file(_path(setup, name), name)
 
 
 def _path(setup: ServerSettings, name: str) -> Path:
-    """Where a file of the user's is, or would be; the stock front end keeps a hidden one."""
-    path = beneath(_root(setup), name, hidden=True)
+    """The path of a user's file, which needn't exist; hidden names are allowed, as the stock front end uses one."""
+    path = resolve_within(_root(setup), name, hidden=True)
     if path == Path(os.path.realpath(_root(setup))):
-        raise UsageError("no file is named")
+        raise UsageError("no file is named", hint="give a file name")
     return path
 
 
-def _write(setup: ServerSettings, name: str, data: bytes, query: Writing) -> str | UserFile:
+def _write(setup: ServerSettings, name: str, data: bytes, query: WriteQuery) -> str | UserFile:
     path = _path(setup, name)
-    _may_write(path, name, query)
+    _check_writable(path, name, query)
     write(path, data, durable=True)
     return _written(setup, path, query)
 
 
-def _move(setup: ServerSettings, name: str, to: str, query: Writing) -> str | UserFile:
+def _move(setup: ServerSettings, name: str, to: str, query: WriteQuery) -> str | UserFile:
     source, target = _existing(setup, name), _path(setup, to)
-    _may_write(target, to, query)
+    _check_writable(target, to, query)
     target.parent.mkdir(parents=True, exist_ok=True)
     source.replace(target)
-    settle(target.parent)
+    sync_folder(target.parent)
     return _written(setup, target, query)
 
 
-def _may_write(path: Path, name: str, query: Writing) -> None:
+def _check_writable(path: Path, name: str, query: WriteQuery) -> None:
     if path.is_dir() or any(parent.is_file() for parent in path.parents):
-        raise UsageError(f"'{name}' can't be a file: there is a folder, or a file where its folder would be")
+        raise UsageError(f"'{name}' can't be a file: it is a folder, or its folder is a file", hint="use another name")
     if path.exists() and not query.overwrite:
-        raise web.HTTPConflict(text=f"there is '{name}' already")
+        raise web.HTTPConflict(text=f"'{name}' already exists")
 
 
-def _written(setup: ServerSettings, path: Path, query: Writing) -> str | UserFile:
+def _written(setup: ServerSettings, path: Path, query: WriteQuery) -> str | UserFile:
     about = _about(path, Path(os.path.realpath(_root(setup))))
     return about if query.full_info else about.path
 

@@ -1,1 +1,1 @@
-"""The files that requests name: where they are, and how they look."""
+"""The files that requests name: where they are, and their previews."""

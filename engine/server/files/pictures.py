@@ -1,7 +1,7 @@
-"""Looking into pictures and videos that anyone may have sent, in a few threads of their own.
+"""Decodes pictures and videos from untrusted sources, in a small thread pool.
 
-Only named formats are tried: among those that Pillow and FFmpeg could guess are some that run a program, or open other
-files and addresses.
+Only named formats are tried: some of those that Pillow and FFmpeg would guess run a program, or open other files and
+addresses.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ VIDEOS: Mapping[str, str] = {
     **dict.fromkeys((".webm", ".mkv"), "matroska"),
     ".avi": "avi",
 }
-"""What reads a video, by its name's ending."""
+"""FFmpeg's name of a video's format, by file name ending."""
 
 MAX_PIXELS = 64 * 1024 * 1024
-"""A small file can unpack to any size: beyond this it is refused before it does."""
+"""A small file can unpack to any size; a larger picture is refused before it is decoded."""
 
 MOST_PACKETS = 500
-"""Of a video, that are decoded until there is a picture."""
+"""Packets of a video that are decoded to get its first frame."""
 
 _FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 _POOL = ThreadPoolExecutor(2, thread_name_prefix="kinograph-pictures")  # each may need a few hundred megabytes
@@ -40,13 +40,13 @@ _POOL = ThreadPoolExecutor(2, thread_name_prefix="kinograph-pictures")  # each m
 T = TypeVar("T")
 
 
-async def apart(function: Callable[..., T], *args: object) -> T:
-    """Call one of the functions below in a thread, when one is free."""
+async def in_thread(function: Callable[..., T], *args: object) -> T:
+    """Call one of the functions below in the pool."""
     return await asyncio.get_running_loop().run_in_executor(_POOL, function, *args)
 
 
 def check(path: Path, suffix: str) -> None:
-    """Raise UsageError unless a file is a sound picture or video, as the ending of its name says."""
+    """Raise UsageError unless a file is a valid picture or video, as the ending of its name says."""
     if suffix in PICTURES:
         with picture(path) as image:
             image.load()
@@ -54,12 +54,12 @@ def check(path: Path, suffix: str) -> None:
         first_frame(path, suffix)
     else:
         endings = " ".join(sorted([*PICTURES, *VIDEOS]))
-        raise UsageError(f"files that end in '{suffix}' are not taken", hint=f"pictures and videos are: {endings}")
+        raise UsageError(f"files that end in '{suffix}' are not accepted", hint=f"accepted endings are {endings}")
 
 
 @contextmanager
 def picture(path: Path) -> Iterator[Image.Image]:
-    """The picture in a file, with its pixels still to be read; raises UsageError where it is none, or too large."""
+    """The picture in a file, its pixels not yet decoded; raises UsageError if it isn't one, or is too large."""
     from PIL import Image
 
     with _reading("a picture"), Image.open(path, formats=_FORMATS) as image:
@@ -69,25 +69,25 @@ def picture(path: Path) -> Iterator[Image.Image]:
 
 
 def first_frame(path: Path, suffix: str, side: int | None = None) -> Image.Image:
-    """The first frame of a video, shrunk to at most `side`; raises UsageError where there is none, or it is too large.
+    """The first frame of a video, scaled down to at most `side` pixels; raises UsageError if none, or too large.
 
-    The file is handed over as a stream, so that nothing in it can name another file.
+    The file is passed as a stream, so that nothing in it can name another file.
     """
     import av
 
     with _reading("a video"), path.open("rb") as file, av.open(file, "r", format=VIDEOS[suffix]) as container:
         if not container.streams.video:
-            raise UsageError("there are no pictures in this video")
+            raise UsageError("this video has no picture stream")
         stream = container.streams.video[0]
         width, height = stream.width, stream.height
         if not 0 < width * height <= MAX_PIXELS:
-            raise UsageError(f"a video of {width} × {height} can't be used", hint="scale it first")
+            raise UsageError(f"a video of {width} × {height} can't be used", hint="scale it down first")
         stream.thread_count = 1
         stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}  # frames may be larger than the container says
         packets = islice(container.demux(stream), MOST_PACKETS)
         frame = next((frame for packet in packets for frame in packet.decode()), None)
         if frame is None:
-            raise UsageError("no picture comes of this video")
+            raise UsageError("no frame of this video can be decoded")
         scale = min(1.0, side / max(width, height)) if side else 1.0
         sides = {"width": max(1, round(width * scale)), "height": max(1, round(height * scale))}
         image: Image.Image = frame.to_image(**sides)  # type: ignore[no-untyped-call]
@@ -95,7 +95,7 @@ def first_frame(path: Path, suffix: str, side: int | None = None) -> Image.Image
 
 
 def encoded(path: Path, format: Literal["webp", "jpeg"], quality: int) -> bytes:
-    """A picture to look at, upright."""
+    """A picture for display, upright, in another format."""
     from PIL import ImageOps
 
     with picture(path) as image:
@@ -104,7 +104,7 @@ def encoded(path: Path, format: Literal["webp", "jpeg"], quality: int) -> bytes:
 
 
 def channel(path: Path, name: Literal["rgb", "a"]) -> bytes:
-    """A picture's colours alone, or its opacity alone (as that of a black picture), as a PNG."""
+    """A picture's colours alone, or its opacity alone (on black), as a PNG."""
     from PIL import Image
 
     with picture(path) as image:
@@ -131,7 +131,7 @@ def thumbnail(path: Path, side: int) -> bytes:
 
 
 def masked(original: Path, mask: Path, target: Path) -> None:
-    """Write a picture as PNG with another's opacity, and with the texts that it carries."""
+    """Write a picture as PNG with the opacity of another one, keeping its text chunks."""
     from PIL.PngImagePlugin import PngInfo
 
     with picture(original) as image:
@@ -139,16 +139,17 @@ def masked(original: Path, mask: Path, target: Path) -> None:
         for name, text in image.info.items():
             if isinstance(name, str) and isinstance(text, str):
                 texts.add_itxt(name, text)
-        whole = image.convert("RGBA")
+        rgba = image.convert("RGBA")
     with picture(mask) as image:
-        if image.size != whole.size:
-            raise UsageError(f"the mask is {image.width} × {image.height}, the picture {whole.width} × {whole.height}")
-        whole.putalpha(image.convert("RGBA").getchannel("A"))
-    whole.save(target, format="PNG", pnginfo=texts)
+        if image.size != rgba.size:
+            sizes = f"the mask is {image.width} × {image.height}, the picture {rgba.width} × {rgba.height}"
+            raise UsageError(sizes, hint="send a mask of the picture's size")
+        rgba.putalpha(image.convert("RGBA").getchannel("A"))
+    rgba.save(target, format="PNG", pnginfo=texts)
 
 
 def _flat(image: Image.Image) -> Image.Image:
-    """The colours alone, transparent parts laid on black."""
+    """The picture as RGB, transparent parts on black."""
     from PIL import Image
 
     if not image.has_transparency_data:
@@ -157,15 +158,15 @@ def _flat(image: Image.Image) -> Image.Image:
     return Image.alpha_composite(Image.new("RGBA", rgba.size, "black"), rgba).convert("RGB")
 
 
-def _bytes(image: Image.Image, format: str, **how: int) -> bytes:
+def _bytes(image: Image.Image, format: str, **options: int) -> bytes:
     file = io.BytesIO()
-    image.save(file, format=format, **how)
+    image.save(file, format=format, **options)
     return file.getvalue()
 
 
 @contextmanager
 def _reading(what: str) -> Iterator[None]:
-    """Around what reads a file that may hold anything: however a library takes it, it comes to a UsageError."""
+    """Turn whatever a library raises on an arbitrary file into a UsageError."""
     try:
         yield
     except KinographError:

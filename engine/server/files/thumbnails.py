@@ -1,4 +1,4 @@
-"""Small pictures of files, kept in a folder that stays within a budget."""
+"""Thumbnails of files, kept in a folder within a budget."""
 
 from __future__ import annotations
 
@@ -11,39 +11,39 @@ from engine.atomic import write
 from engine.server.files import pictures
 
 BUDGET = 256 << 20
-"""Bytes that small pictures take together."""
+"""Bytes of all thumbnails together."""
 
 
 @dataclass(frozen=True)
 class Thumbnails:
-    """Makes small pictures, and finds those that it has made."""
+    """Makes thumbnails, and reuses those it has made."""
 
     folder: Path
     budget: int = BUDGET
 
     async def of(self, path: Path, side: int) -> Path:
-        """A JPEG of a picture or video, as it is now; raises UsageError if it is neither."""
-        kept = await asyncio.to_thread(self._kept, path, side)
+        """The path of a JPEG of a picture or video, in its current state; raises UsageError if it is neither."""
+        kept = await asyncio.to_thread(self._location, path, side)
         if not await asyncio.to_thread(kept.exists):
-            data = await pictures.apart(pictures.thumbnail, path, side)
+            data = await pictures.in_thread(pictures.thumbnail, path, side)
             await asyncio.to_thread(self._keep, kept, data)
         return kept
 
-    def _kept(self, path: Path, side: int) -> Path:
+    def _location(self, path: Path, side: int) -> Path:
         stat = path.stat()
-        told = f"{path}\0{stat.st_mtime_ns}\0{stat.st_size}\0{side}"
-        return self.folder / f"{hashlib.sha256(told.encode()).hexdigest()}.jpg"
+        key = f"{path}\0{stat.st_mtime_ns}\0{stat.st_size}\0{side}"
+        return self.folder / f"{hashlib.sha256(key.encode()).hexdigest()}.jpg"
 
     def _keep(self, path: Path, data: bytes) -> None:
         write(path, data)
-        if path.name[0] == "0":  # one in sixteen: looking through the folder takes longer than writing
+        if path.name[0] == "0":  # one in sixteen: listing the folder takes longer than writing
             self.trim()
 
     def trim(self) -> None:
-        """Remove the oldest until the rest keeps within the budget."""
-        found = sorted(((stat := path.stat()).st_mtime_ns, stat.st_size, path) for path in self.folder.glob("*.jpg"))
-        total = sum(size for _, size, _ in found)
-        for _, size, path in found:
+        """Remove the oldest thumbnails until the rest fit the budget."""
+        kept = sorted(((stat := path.stat()).st_mtime_ns, stat.st_size, path) for path in self.folder.glob("*.jpg"))
+        total = sum(size for _, size, _ in kept)
+        for _, size, path in kept:
             if total <= self.budget:
                 break
             path.unlink(missing_ok=True)

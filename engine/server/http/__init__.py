@@ -1,1 +1,1 @@
-"""What every route rests on: settings, who may ask, what a request may hold."""
+"""What every route relies on: settings, access control, and the declaration of routes."""

@@ -1,8 +1,8 @@
-"""Who may ask: pages of other sites may not, whatever they call this machine, nor anyone without the token.
+"""Access control: refuses requests from pages of other sites, and requests without the token.
 
-A browser sends a page's requests to any address, this one too, so each is looked at: `Host` must be a name of this
-server (against DNS rebinding), `Origin`, if there is one, the same (against forged requests; `null` is none of ours),
-and `Sec-Fetch-Site` may not say that another site asks.
+A page's requests may go to any address, including this server's, so each request is checked: `Host` must be a name of
+this server (against DNS rebinding), `Origin`, if present, the server's own (against forged requests; `null` is never
+accepted), and `Sec-Fetch-Site` must not name another site.
 """
 
 from __future__ import annotations
@@ -35,65 +35,66 @@ HEADERS = {
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach an address that a server listens on."""
+    """Whether a server that listens on an address can be reached from this machine only."""
     return host == "localhost" or (_is_address(host) and ipaddress.ip_address(host).is_loopback)
 
 
 @web.middleware
 async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Refuse what may not be asked."""
+    """Refuse requests of other sites, or without the token."""
     setup = request.app[SETTINGS]
-    if problem := _foreign(request, setup):
+    if problem := _origin_problem(request, setup):
         return refusal(403, "forbidden", [problem])
-    if setup.token and not _may(request, setup.token):
-        if request.method == "GET" and request.path == "/" and "token" in request.query:
-            return refusal(401, "unauthorized", [Problem("this is not the token that the server was started with")])
+    if setup.token and not _has_token(request, setup.token):
         hint = "open the address that the server printed, or send 'Authorization: Bearer TOKEN'"
-        return refusal(401, "unauthorized", [Problem("a token is needed", hint=hint)])
+        if request.method == "GET" and request.path == "/" and "token" in request.query:
+            message = "this is not the token that the server was started with"
+            return refusal(401, "unauthorized", [Problem(message, hint=hint)])
+        return refusal(401, "unauthorized", [Problem("a token is required", hint=hint)])
     if setup.token and request.path == "/" and "token" in request.query:
         answer = web.HTTPSeeOther("/")
         answer.set_cookie(COOKIE, setup.token, httponly=True, samesite="Strict", path="/")
         return answer
     if "Content-Encoding" in request.headers:  # a small body can unpack to any size
-        return refusal(415, "unsupported", [Problem("compressed bodies are not taken", hint="send it as it is")])
+        return refusal(415, "unsupported", [Problem("compressed bodies are not accepted", hint="send it uncompressed")])
     return await handler(request)
 
 
 async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
-    """Have browsers keep within bounds."""
+    """Add the headers that restrict what browsers do with a response."""
     for name, value in HEADERS.items():
         response.headers.setdefault(name, value)
     if request.path.startswith("/assets/") and response.status == 200:
-        response.headers["Cache-Control"] = "public, max-age=31536000, immutable"  # their names change with them
+        response.headers["Cache-Control"] = "public, max-age=31536000, immutable"  # the names change with the content
 
 
-def _foreign(request: web.Request, setup: ServerSettings) -> Problem | None:
+def _origin_problem(request: web.Request, setup: ServerSettings) -> Problem | None:
     """What is wrong with where a request comes from."""
-    host = _name(request.headers.get("Host", ""))
-    if host is None or not _is_ours(host, setup):
+    host = _hostname(request.headers.get("Host", ""))
+    if host is None or not _is_own_name(host, setup):
         hint = "open it by the address that it printed, or start it with --allow-host NAME"
-        return Problem("the server is not known by this name", hint=hint)
+        return Problem("the server doesn't answer to this name", hint=hint)
     origin = request.headers.get("Origin")
-    if origin is not None and _place(origin) != request.headers["Host"].lower():
+    if origin is not None and _authority(origin) != request.headers["Host"].lower():
         return Problem("pages of other sites may not use this server")
     site = request.headers.get("Sec-Fetch-Site", "none")
-    if site not in ("none", "same-origin") and not _is_visit(request):
+    if site not in ("none", "same-origin") and not _is_navigation(request):
         return Problem("pages of other sites may not use this server")
     return None
 
 
-def _is_visit(request: web.Request) -> bool:
-    """Whether someone follows a link to the editor."""
+def _is_navigation(request: web.Request) -> bool:
+    """Whether a link to the editor was followed."""
     return request.method == "GET" and request.path == "/" and request.headers.get("Sec-Fetch-Mode") == "navigate"
 
 
-def _is_ours(host: str, setup: ServerSettings) -> bool:
+def _is_own_name(host: str, setup: ServerSettings) -> bool:
     if host in LOOPBACK or host in setup.hosts:
         return True
     return bool(setup.token) and (_is_address(host) or host in (socket.gethostname().lower(), setup.host))
 
 
-def _name(host: str) -> str | None:
+def _hostname(host: str) -> str | None:
     """The name in a `Host` header, without its port."""
     try:
         return urlsplit(f"//{host}").hostname
@@ -101,7 +102,7 @@ def _name(host: str) -> str | None:
         return None
 
 
-def _place(origin: str) -> str | None:
+def _authority(origin: str) -> str | None:
     """The name and port in an `Origin` header."""
     try:
         return urlsplit(origin).netloc.lower()
@@ -117,17 +118,17 @@ def _is_address(host: str) -> bool:
     return True
 
 
-def _may(request: web.Request, token: str) -> bool:
-    """Whether a request shows the token: in a header, a cookie or, for the first visit, in the address."""
+def _has_token(request: web.Request, token: str) -> bool:
+    """Whether a request carries the token: in a header, in a cookie or, on the first visit, in the address."""
     scheme, _, bearer = request.headers.get("Authorization", "").partition(" ")
-    shown = [request.cookies.get(COOKIE, "")]
+    candidates = [request.cookies.get(COOKIE, "")]
     if scheme.lower() == "bearer":
-        shown.append(bearer.strip())
+        candidates.append(bearer.strip())
     if request.path == "/":
-        shown.append(request.query.get("token", ""))
-    return any(hmac.compare_digest(_bytes(each), _bytes(token)) for each in shown)
+        candidates.append(request.query.get("token", ""))
+    return any(hmac.compare_digest(_bytes(each), _bytes(token)) for each in candidates)
 
 
 def _bytes(text: str) -> bytes:
-    """What was sent, also where it is no text."""
+    """The bytes that were sent, even if they aren't valid UTF-8."""
     return text.encode(errors="surrogateescape")

@@ -1,6 +1,6 @@
-"""What the server can do, told by its routes: an OpenAPI 3.1 document, and the same as a page to read and search.
+"""Documents the server's routes: an OpenAPI 3.1 document, and the same as a page to read and search.
 
-Route → its operation (`document`) → what a person is shown of it (`Entry`) → docs.html.jinja
+Route → its operation (`document`) → its entry on the page (`Entry`) → docs.html.jinja
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ routes = Routes("documentation")
 REFERENCE = "#/components/schemas/{model}"
 TEXT = {"type": "string"}
 REFUSALS = {
-    400: "The request, or the workflow in it, is wrong; all that is wrong with it is told.",
-    401: "The server was started with a token, and the request doesn't show it.",
-    403: "The request comes from a page of another site, or names this server in a way that it doesn't know.",
-    404: "There is no such thing.",
-    409: "Something else is there already.",
+    400: "The request, or the workflow in it, is invalid; all problems are listed.",
+    401: "The server was started with a token, which the request doesn't carry.",
+    403: "The request comes from a page of another site, or calls this server by a name that it doesn't answer to.",
+    404: "The requested object doesn't exist.",
+    409: "The request would replace what already exists.",
     413: "The request's body is too large.",
 }
-ABOUT = """Runs node graphs for generative video. Routes outside of `/api/kinograph` are ComfyUI's protocol, and are \
+ABOUT = """Runs node graphs for generative video. Routes outside `/api/kinograph` are ComfyUI's protocol, and exist \
 under `/api` as well. A body is read as JSON whatever its Content-Type says, unless it is a form."""
 EXAMPLES: Mapping[str, Any] = {
     "filename": "kinograph_00001.png",
@@ -51,7 +51,7 @@ EXAMPLES: Mapping[str, Any] = {
 
 
 class Problem(Answer):
-    """One thing that is wrong."""
+    """One problem."""
 
     message: str
     node: str | None
@@ -60,7 +60,7 @@ class Problem(Answer):
 
 
 class Error(Answer):
-    """What is wrong, in short."""
+    """The first problem, in the protocol's format."""
 
     type: str
     message: str
@@ -69,22 +69,22 @@ class Error(Answer):
 
 
 class Refusal(Answer):
-    """What is wrong."""
+    """Why a request was refused."""
 
     error: Error
     problems: list[Problem]
 
 
-class Searched(Query):
-    """What to look for."""
+class SearchQuery(Query):
+    """What to search for."""
 
     q: str = ""
-    """Words that all occur in a route's path or description."""
+    """Words that must all occur in a route's path or description."""
 
 
 @dataclass(frozen=True)
 class Field:
-    """A parameter, or a part of a body, as the page shows it."""
+    """A parameter, or a member of a body, as the page shows it."""
 
     name: str
     where: str
@@ -116,7 +116,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Named:
+class SchemaEntry:
     """A schema as the page shows it."""
 
     name: str
@@ -131,7 +131,7 @@ async def openapi(request: web.Request) -> dict[str, JsonValue]:
 
 
 @routes.get(f"{OWN}/docs", gives="text/html")
-async def docs(request: web.Request, query: Searched) -> web.Response:
+async def docs(request: web.Request, query: SearchQuery) -> web.Response:
     """This server's routes as a page."""
     text = await asyncio.to_thread(page, request.app[ADDED], query.q, str(request.url.origin()))
     return web.Response(text=text, content_type="text/html")
@@ -139,7 +139,7 @@ async def docs(request: web.Request, query: Searched) -> web.Response:
 
 @lru_cache(maxsize=4)
 def document(routes: tuple[Route, ...]) -> dict[str, Any]:
-    """An OpenAPI 3.1 document of routes."""
+    """The OpenAPI 3.1 document of some routes."""
     schemas, components = _schemas(routes)
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
@@ -170,35 +170,35 @@ def document(routes: tuple[Route, ...]) -> dict[str, Any]:
 
 
 def page(routes: tuple[Route, ...], query: str, origin: str) -> str:
-    """The page, with the routes that a search finds; all if it is empty. No script is in it."""
+    """The page, with the routes that match a query, or all if it is empty; it contains no scripts."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     loader = PackageLoader("engine.server.http", "")
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    told = document(routes)
-    environment.filters["marked"] = partial(_marked, told["components"]["schemas"])
-    found = [entry for entry in _entries(told, origin) if _is_found(entry, query)]
-    tags = list(dict.fromkeys(entry.tag for entry in found))
+    spec = document(routes)
+    environment.filters["marked"] = partial(_marked, spec["components"]["schemas"])
+    matching = [entry for entry in _entries(spec, origin) if _matches(entry, query)]
+    tags = list(dict.fromkeys(entry.tag for entry in matching))
     return environment.get_template("docs.html.jinja").render(
         about=ABOUT,
-        version=told["info"]["version"],
+        version=spec["info"]["version"],
         query=query,
-        sections=[(tag, [entry for entry in found if entry.tag == tag]) for tag in tags],
-        schemas=[] if query else list(_named(told)),
+        sections=[(tag, [entry for entry in matching if entry.tag == tag]) for tag in tags],
+        schemas=[] if query else list(_schema_entries(spec)),
         refusals=REFUSALS,
     )
 
 
 def _schemas(routes: tuple[Route, ...]) -> tuple[dict[Any, dict[str, Any]], dict[str, Any]]:
-    """The schemas of all that is sent and answered, by route and role, and the components that they refer to."""
-    wanted: list[tuple[Any, Any, TypeAdapter[Any]]] = [("refusal", "serialization", TypeAdapter(Refusal))]
+    """The schemas of all bodies and answers, by route and role, and the components that they refer to."""
+    models: list[tuple[Any, Any, TypeAdapter[Any]]] = [("refusal", "serialization", TypeAdapter(Refusal))]
     for route in routes:
         if model := route.body or route.form:
-            wanted.append(((route, "body"), "validation", TypeAdapter(model)))
+            models.append(((route, "body"), "validation", TypeAdapter(model)))
         if route.answer is not None:
-            wanted.append(((route, "answer"), "serialization", TypeAdapter(route.answer)))
-    found, defined = TypeAdapter.json_schemas(wanted, ref_template=REFERENCE)
-    return {key: schema for (key, _), schema in found.items()}, defined["$defs"]
+            models.append(((route, "answer"), "serialization", TypeAdapter(route.answer)))
+    schemas, defined = TypeAdapter.json_schemas(models, ref_template=REFERENCE)
+    return {key: schema for (key, _), schema in schemas.items()}, defined["$defs"]
 
 
 def _operation(route: Route, schemas: Mapping[Any, Mapping[str, Any]]) -> dict[str, Any]:
@@ -220,9 +220,9 @@ def _operation(route: Route, schemas: Mapping[Any, Mapping[str, Any]]) -> dict[s
 
 def _query(route: Route) -> Iterator[dict[str, Any]]:
     schema = route.query.model_json_schema() if route.query else {}
-    for name, found in schema.get("properties", {}).items():
-        about = {"description": found["description"]} if "description" in found else {}
-        rest = {key: value for key, value in found.items() if key not in ("description", "title")}
+    for name, member in schema.get("properties", {}).items():
+        about = {"description": member["description"]} if "description" in member else {}
+        rest = {key: value for key, value in member.items() if key not in ("description", "title")}
         yield {"name": name, "in": "query", "required": name in schema.get("required", ()), "schema": rest, **about}
 
 
@@ -238,16 +238,16 @@ def _success(route: Route, schemas: Mapping[Any, Mapping[str, Any]]) -> dict[str
     if (schema := schemas.get((route, "answer"))) is not None:
         return {"200": {"description": "Done.", "content": {"application/json": {"schema": schema}}}}
     if route.gives == "websocket":
-        return {"101": {"description": "Goes on as a WebSocket."}}
+        return {"101": {"description": "Continues as a WebSocket."}}
     if not route.gives:
         return {"204": {"description": "Done."}}
     return {"200": {"description": "Done.", "content": {route.gives: {}}}}
 
 
 def _refusals(route: Route) -> dict[str, Any]:
-    limited = {409: route.may_conflict, 413: bool(route.body or route.form or route.takes)}
-    told = [status for status in REFUSALS if limited.get(status, True)]
-    return {str(status): {"$ref": f"#/components/responses/E{status}"} for status in told}
+    conditional = {409: route.may_conflict, 413: bool(route.body or route.form or route.takes)}
+    statuses = [status for status in REFUSALS if conditional.get(status, True)]
+    return {str(status): {"$ref": f"#/components/responses/E{status}"} for status in statuses}
 
 
 def _refusal(status: int) -> dict[str, Any]:
@@ -256,7 +256,7 @@ def _refusal(status: int) -> dict[str, Any]:
 
 
 def _path(route: Route) -> str:
-    """The path as OpenAPI writes it, without what a parameter must look like."""
+    """The path as OpenAPI writes it, without the patterns of parameters."""
     return re.sub(r"{(\w+):[^/]*}", r"{\1}", route.path)
 
 
@@ -269,14 +269,14 @@ def _name_of(schema: Mapping[str, Any]) -> str:
     return str(schema["$ref"]).rpartition("/")[2]
 
 
-def _entries(told: Mapping[str, Any], origin: str) -> Iterator[Entry]:
-    components = told["components"]["schemas"]
-    for path, methods in told["paths"].items():
+def _entries(spec: Mapping[str, Any], origin: str) -> Iterator[Entry]:
+    components = spec["components"]["schemas"]
+    for path, methods in spec["paths"].items():
         for method, operation in methods.items():
             if method == "servers":
                 continue
             fields = [
-                Field(one["name"], one["in"], _said(one["schema"]), one["required"], one.get("description", ""))
+                Field(one["name"], one["in"], _in_words(one["schema"]), one["required"], one.get("description", ""))
                 for one in operation["parameters"]
             ]
             content = operation.get("requestBody", {}).get("content", {})
@@ -290,15 +290,15 @@ def _entries(told: Mapping[str, Any], origin: str) -> Iterator[Entry]:
                 operation["operationId"],
                 operation["description"],
                 tuple(fields),
-                _answered(operation["responses"]),
+                _answer_in_words(operation["responses"]),
                 _curl(method.upper(), path, operation, components, origin),
             )
 
 
-def _named(told: Mapping[str, Any]) -> Iterator[Named]:
-    components = told["components"]["schemas"]
+def _schema_entries(spec: Mapping[str, Any]) -> Iterator[SchemaEntry]:
+    components = spec["components"]["schemas"]
     for name, schema in sorted(components.items()):
-        yield Named(name, schema.get("description", ""), tuple(_fields(schema, components, "")))
+        yield SchemaEntry(name, schema.get("description", ""), tuple(_fields(schema, components, "")))
 
 
 def _fields(schema: Mapping[str, Any], components: Mapping[str, Any], where: str) -> list[Field]:
@@ -307,33 +307,33 @@ def _fields(schema: Mapping[str, Any], components: Mapping[str, Any], where: str
         schema = components[_name_of(schema)]
     required = schema.get("required", ())
     return [
-        Field(name, where, _said(found), name in required, found.get("description", ""))
-        for name, found in schema.get("properties", {}).items()
+        Field(name, where, _in_words(member), name in required, member.get("description", ""))
+        for name, member in schema.get("properties", {}).items()
     ]
 
 
-def _answered(responses: Mapping[str, Any]) -> str:
+def _answer_in_words(responses: Mapping[str, Any]) -> str:
     status, response = next(iter(responses.items()))
-    told = f"{status} {HTTPStatus(int(status)).phrase}"
+    text = f"{status} {HTTPStatus(int(status)).phrase}"
     for media, content in response.get("content", {}).items():
-        told += f": {_said(content['schema'])}" if "schema" in content else f": {media}"
-    return told
+        text += f": {_in_words(content['schema'])}" if "schema" in content else f": {media}"
+    return text
 
 
-def _said(schema: Mapping[str, Any]) -> str:
-    """A schema in words; `[Name]` is one that is described elsewhere."""
+def _in_words(schema: Mapping[str, Any]) -> str:
+    """A schema in words; `[Name]` refers to a schema described elsewhere."""
     if "$ref" in schema:
         return f"[{_name_of(schema)}]"
     if "enum" in schema or "const" in schema:
         return " | ".join(json.dumps(value) for value in schema.get("enum", [schema.get("const")]))
     if members := schema.get("anyOf") or schema.get("oneOf"):
-        return " or ".join(map(_said, members))
+        return " or ".join(map(_in_words, members))
     match schema.get("type"):
         case "array":
             parts = schema.get("prefixItems")
-            return f"({', '.join(map(_said, parts))})" if parts else f"list of {_said(schema.get('items', {}))}"
+            return f"({', '.join(map(_in_words, parts))})" if parts else f"list of {_in_words(schema.get('items', {}))}"
         case "object" if isinstance(schema.get("additionalProperties"), dict):
-            return f"object of {_said(schema['additionalProperties'])}"
+            return f"object of {_in_words(schema['additionalProperties'])}"
         case "string" if schema.get("format") == "binary":
             return "file"
         case None:
@@ -343,15 +343,15 @@ def _said(schema: Mapping[str, Any]) -> str:
 
 
 def _limits(schema: Mapping[str, Any]) -> str:
-    told = [f"≥ {schema['minimum']}"] if "minimum" in schema else []
-    told += [f"≤ {schema['maximum']}"] if "maximum" in schema else []
-    told += [f"default {json.dumps(schema['default'])}"] if schema.get("default") not in (None, "") else []
-    return f" ({', '.join(told)})" if told else ""
+    limits = [f"≥ {schema['minimum']}"] if "minimum" in schema else []
+    limits += [f"≤ {schema['maximum']}"] if "maximum" in schema else []
+    limits += [f"default {json.dumps(schema['default'])}"] if schema.get("default") not in (None, "") else []
+    return f" ({', '.join(limits)})" if limits else ""
 
 
 def _curl(method: str, path: str, operation: Mapping[str, Any], components: Mapping[str, Any], origin: str) -> str:
-    """A call that can be tried, up to the names in it."""
-    given = {
+    """An example call that can be tried, once the names in it fit."""
+    values = {
         place: {
             one["name"]: EXAMPLES.get(one["name"], "name")
             for one in operation["parameters"]
@@ -359,12 +359,12 @@ def _curl(method: str, path: str, operation: Mapping[str, Any], components: Mapp
         }
         for place in ("path", "query")
     }
-    address = origin + path.format(**given["path"]) + (f"?{urlencode(given['query'])}" if given["query"] else "")
+    address = origin + path.format(**values["path"]) + (f"?{urlencode(values['query'])}" if values["query"] else "")
     parts = ["curl", *([] if method == "GET" else [f"-X {method}"])]
     for media, body in operation.get("requestBody", {}).get("content", {}).items():
         if media.startswith("multipart"):
-            named = [field.name for field in _fields(body["schema"], components, "") if field.required]
-            parts += [f"-F {name}={'@snail.png' if name == 'image' else repr(EXAMPLES.get(name))}" for name in named]
+            names = [field.name for field in _fields(body["schema"], components, "") if field.required]
+            parts += [f"-F {name}={'@snail.png' if name == 'image' else repr(EXAMPLES.get(name))}" for name in names]
         elif media == "application/json":
             parts.append(f"-d '{json.dumps(_example(body['schema'], components))}'")
         else:
@@ -373,7 +373,7 @@ def _curl(method: str, path: str, operation: Mapping[str, Any], components: Mapp
 
 
 def _example(schema: Mapping[str, Any], components: Mapping[str, Any]) -> dict[str, Any]:
-    """A body with what must be in it, or else with what is worth showing."""
+    """An example body: its required members or, if it has none, those in `EXAMPLES`."""
     if "$ref" in schema:
         schema = components[_name_of(schema)]
     properties = schema.get("properties", {})
@@ -384,14 +384,14 @@ def _example(schema: Mapping[str, Any], components: Mapping[str, Any]) -> dict[s
     }
 
 
-def _is_found(entry: Entry, query: str) -> bool:
+def _matches(entry: Entry, query: str) -> bool:
     names = " ".join(field.name for field in entry.fields)
     text = f"{entry.method} {entry.path} {entry.tag} {entry.help} {names}".lower()
     return all(word in text for word in query.lower().split())
 
 
 def _marked(known: Collection[str], text: str) -> Any:
-    """A text with `code`, and `[Name]` as a link to the schema of that name; all else is escaped."""
+    """A text as HTML, with `code`, and with `[Name]` as a link to the schema of that name; the rest is escaped."""
     from markupsafe import Markup, escape
 
     def linked(match: re.Match[str]) -> str:

@@ -1,14 +1,14 @@
-"""Routes as data: a handler's signature says what it takes and gives, for requests and for the OpenAPI document alike.
+"""Declares routes: a handler's signature says what it takes and gives, both for requests and for the OpenAPI document.
 
     routes = Routes("files")
 
     @routes.get("/view")
-    async def view(request: web.Request, query: Viewed) -> web.StreamResponse:
+    async def view(request: web.Request, query: ViewQuery) -> web.StreamResponse:
         \"""Serve a file.\"""
 
-`query` and `body` are pydantic models, checked before the handler is called; `{name}` in a path is a str argument. What
-is returned is written as JSON, unless it is a response. The docstring is what the documentation says, and `form`,
-`takes` and `gives` tell it what a handler reads and answers that isn't JSON.
+`query` and `body` are pydantic models, validated before the handler is called; `{name}` in a path is a str argument. A
+returned value is written as JSON, unless it is a response. The docstring becomes the documentation; `form`, `takes` and
+`gives` describe bodies and answers that aren't JSON.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import json
 import re
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, get_type_hints
+from typing import Any, TypedDict, Unpack, get_type_hints
 
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
@@ -28,44 +28,53 @@ from engine.errors import KinographError, MissingError, Problem, UsageError
 
 Handler = Callable[..., Awaitable[Any]]
 OWN = "/api/kinograph"
-"""Where Kinograph's own routes are; all others are ComfyUI's, and each is there under /api too."""
+"""The prefix of Kinograph's own routes; all others are ComfyUI's, and exist under /api as well."""
 
 
 class Query(BaseModel):
-    """Base of what stands in an address; what is unknown is ignored, as clients add things to keep caches away."""
+    """Base of query parameters; unknown ones are ignored, as clients add some to avoid caches."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
 
 
 class Body(BaseModel):
-    """Base of what a request's body may hold; what is unknown is ignored, as newer clients say more."""
+    """Base of request bodies; unknown members are ignored, as newer clients may send more."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
 
 
 class Answer(BaseModel):
-    """Base of what is answered."""
+    """Base of answers."""
 
     model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
 
+class RouteOptions(TypedDict, total=False):
+    """The optional fields of a `Route`."""
+
+    form: type[BaseModel]
+    takes: str
+    gives: str
+    may_conflict: bool
+
+
 @dataclass(frozen=True)
 class Route:
-    """One method of one path, and what is known of it."""
+    """One method of one path, with its handler."""
 
     method: str
     path: str
     handler: Handler
     tag: str
     form: type[BaseModel] | None = None
-    """The parts of a multipart body, which the handler reads itself."""
+    """The parts of a multipart body that the handler reads itself."""
     takes: str = ""
     """The media type of a body that the handler reads itself, if it isn't a form."""
     gives: str = "application/octet-stream"
-    """The media type of a response that the handler makes itself; "" is one without a body (204), "websocket" one that
-    goes on as such (101)."""
+    """The media type of a response that the handler makes itself; "" for one without a body (204), "websocket" for a
+    switch to that protocol (101)."""
     may_conflict: bool = False
-    """Whether it is refused where it would take another's place (409)."""
+    """Whether it refuses to replace what already exists (409)."""
 
     @property
     def name(self) -> str:
@@ -77,7 +86,7 @@ class Route:
 
     @property
     def types(self) -> dict[str, Any]:
-        """The types of what the handler takes, and of what it returns."""
+        """The types of the handler's arguments and of its result."""
         return get_type_hints(self.handler, include_extras=True)
 
     @property
@@ -95,14 +104,14 @@ class Route:
 
     @property
     def answer(self) -> Any:
-        """The type of what is answered as JSON; None where the handler makes the response itself."""
+        """The type of the JSON answer; None if the handler makes the response itself."""
         returned = self.types["return"]
         is_response = isinstance(returned, type) and issubclass(returned, web.StreamResponse)
         return None if is_response else returned
 
 
 class Routes:
-    """The routes of one module, gathered by decorators."""
+    """The routes of one module, collected by decorators."""
 
     def __init__(self, tag: str) -> None:
         self.tag = tag
@@ -111,60 +120,60 @@ class Routes:
     def __iter__(self) -> Iterator[Route]:
         return iter(self._routes)
 
-    def get(self, path: str, **known: Any) -> Callable[[Handler], Handler]:
-        """Answers GET at a path; `known` is what else a `Route` says of itself."""
-        return self._adding("GET", path, known)
+    def get(self, path: str, **options: Unpack[RouteOptions]) -> Callable[[Handler], Handler]:
+        """Register a handler for GET at a path."""
+        return self._register("GET", path, options)
 
-    def post(self, path: str, **known: Any) -> Callable[[Handler], Handler]:
-        return self._adding("POST", path, known)
+    def post(self, path: str, **options: Unpack[RouteOptions]) -> Callable[[Handler], Handler]:
+        return self._register("POST", path, options)
 
-    def put(self, path: str, **known: Any) -> Callable[[Handler], Handler]:
-        return self._adding("PUT", path, known)
+    def put(self, path: str, **options: Unpack[RouteOptions]) -> Callable[[Handler], Handler]:
+        return self._register("PUT", path, options)
 
-    def delete(self, path: str, **known: Any) -> Callable[[Handler], Handler]:
-        return self._adding("DELETE", path, known)
+    def delete(self, path: str, **options: Unpack[RouteOptions]) -> Callable[[Handler], Handler]:
+        return self._register("DELETE", path, options)
 
-    def _adding(self, method: str, path: str, known: dict[str, Any]) -> Callable[[Handler], Handler]:
-        def add(handler: Handler) -> Handler:
-            self._routes.append(Route(method, path, handler, self.tag, **known))
+    def _register(self, method: str, path: str, options: RouteOptions) -> Callable[[Handler], Handler]:
+        def register(handler: Handler) -> Handler:
+            self._routes.append(Route(method, path, handler, self.tag, **options))
             return handler
 
-        return add
+        return register
 
 
 def paths(route: Route) -> list[str]:
-    """Where a route is: ComfyUI's own are under /api as well."""
+    """The paths of a route: ComfyUI's own exist under /api as well."""
     return [route.path] if route.path.startswith("/api/") else [route.path, f"/api{route.path}"]
 
 
 ADDED = web.AppKey("added", tuple[Route, ...])
-"""The routes that an application answers."""
+"""The routes of an application."""
 
 
 def add_to(app: web.Application, routes: Iterable[Route]) -> None:
-    """Have the application answer these routes."""
+    """Add routes to an application."""
     added = tuple(routes)
     app[ADDED] = app.get(ADDED, ()) + added
     for route in added:
-        handler = _checked(route)
+        handler = _adapted(route)
         for path in paths(route):
             app.router.add_route(route.method, path, handler)
             if route.method == "GET":
                 app.router.add_route("HEAD", path, handler)
 
 
-def _checked(route: Route) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
-    """The handler with what it takes read from the request, and what it gives written."""
+def _adapted(route: Route) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    """The handler, with its arguments read from the request and its result written as the response."""
     query, body, names = route.query, route.body, route.parameters
     answer = None if route.answer is None else TypeAdapter(route.answer)
 
     async def handle(request: web.Request) -> web.StreamResponse:
-        given: dict[str, Any] = {name: request.match_info[name] for name in names}
+        arguments: dict[str, Any] = {name: request.match_info[name] for name in names}
         if query:
-            given["query"] = query.model_validate(dict(request.query))
+            arguments["query"] = query.model_validate(dict(request.query))
         if body:
-            given["body"] = body.model_validate(await read_json(request))
-        returned = await route.handler(request, **given)
+            arguments["body"] = body.model_validate(await read_json(request))
+        returned = await route.handler(request, **arguments)
         if answer is None:
             assert isinstance(returned, web.StreamResponse)
             return returned
@@ -174,11 +183,11 @@ def _checked(route: Route) -> Callable[[web.Request], Awaitable[web.StreamRespon
 
 
 _LARGE = re.compile(rb"\d[eE]\+?\d{3}|\d{309}")
-"""What may be a number that is read as infinite, and couldn't be written again."""
+"""Matches numbers that may be read as infinite, which can't be written as JSON."""
 
 
 async def read_json(request: web.Request) -> Any:
-    """A request's body as JSON, whatever its Content-Type says; nothing at all is an empty object."""
+    """A request's body as JSON, whatever its Content-Type says; no body counts as an empty object."""
     text = await request.read()
     if not text:
         return {}
@@ -192,20 +201,20 @@ async def read_json(request: web.Request) -> Any:
 
 
 STATUS: dict[type[KinographError], int] = {MissingError: 404}
-"""The status of an error, if it isn't 400."""
+"""The HTTP status of errors for which it isn't 400."""
 
 
 @web.middleware
 async def errors(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
-    """Whatever is raised, as JSON that says what is wrong and what to do."""
+    """Turn what a handler raises into JSON that says what is wrong and what to do."""
     try:
         return await handler(request)
     except KinographError as error:
         return refusal(STATUS.get(type(error), 400), type(error).__name__, error.problems)
     except ValidationError as error:
-        problems = [Problem(f"{_place(found['loc'])}{found['msg']}") for found in error.errors()]
+        problems = [Problem(f"{_location(each['loc'])}{each['msg']}") for each in error.errors()]
         return refusal(400, "invalid_request", problems)
     except web.HTTPException as error:
         if error.status < 400:
@@ -216,7 +225,7 @@ async def errors(
 def refusal(
     status: int, kind: str, problems: Iterable[Problem], error: web.HTTPException | None = None
 ) -> web.Response:
-    """An answer that tells what is wrong, in the protocol's form, with all problems beside."""
+    """An error response in the protocol's format, with all problems in addition."""
     listed = list(problems)
     data = {
         "error": {"type": kind, "message": str(listed[0]), "details": "", "extra_info": {}},
@@ -231,5 +240,5 @@ def problem_data(problem: Problem) -> dict[str, str | None]:
     return {"message": problem.message, "node": problem.node, "input": problem.input, "hint": problem.hint}
 
 
-def _place(where: tuple[int | str, ...]) -> str:
-    return f"{'.'.join(map(str, where))}: " if where else ""
+def _location(path: tuple[int | str, ...]) -> str:
+    return f"{'.'.join(map(str, path))}: " if path else ""

@@ -1,4 +1,4 @@
-"""What the server was started with; the handlers find it in their application."""
+"""The settings that a server was started with; handlers read them from their application."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from engine.run.session import CacheLimits
 
 @dataclass(frozen=True)
 class Folders:
-    """The only folders that requests and workflows can reach, and the server's own."""
+    """The only folders that requests and workflows can reach, and the server's own folder."""
 
     input: Path
-    """What people upload, and what workflows read."""
+    """Uploads, and other files that workflows read."""
     output: Path
-    """What workflows save."""
+    """Files that workflows save."""
     models: Path
     data: Path
     """The queue, settings and saved workflows."""
 
     @property
     def temp(self) -> Path:
-        """What is only for looking at; emptied when the server starts."""
+        """Previews and the like; emptied when the server starts."""
         return self.data / "temp"
 
     @property
     def roots(self) -> dict[str, Path]:
-        """Those that workflows may name files in."""
+        """The folders in which workflows may name files."""
         return {"input": self.input, "output": self.output, "temp": self.temp, "models": self.models}
 
     def make(self) -> None:
@@ -46,23 +46,23 @@ class ServerSettings:
     host: str = "127.0.0.1"
     port: int = 8188
     token: str = ""
-    """What every request must show; "" asks for none."""
+    """The token that every request must carry; "" if none is required."""
     hosts: tuple[str, ...] = ()
-    """Names that the server is known by, beside its addresses."""
+    """Host names that the server accepts, besides its addresses."""
     devices: tuple[str, ...] = ()
-    """Where jobs are computed, a worker process for each; all that there are if it is empty."""
+    """The devices that compute jobs, one worker process each; if empty, all devices of the machine."""
     nodes: tuple[Path, ...] = ()
-    """Python files whose kinds of node are offered too."""
+    """Python files with further kinds of node."""
     upload_limit: int = 2 << 30
-    """Bytes of an upload."""
+    """Most bytes of an upload."""
     body_limit: int = 32 << 20
-    """Bytes of any other request's body."""
+    """Most bytes of any other request's body."""
     memory_limit: int | None = None
-    """Bytes that a worker may take; nine tenths of the machine's if None."""
+    """Most bytes of memory that a worker may take; nine tenths of the machine's if None."""
     stall_seconds: float = 1800.0
-    """How long a job may give no sign of progress."""
+    """How long a job may report no progress."""
     cache: CacheLimits = field(default_factory=CacheLimits)
-    """Where workers keep results, and what these may take."""
+    """Where workers keep results, and how large they may become."""
 
 
 SETTINGS = web.AppKey("settings", ServerSettings)

@@ -1,4 +1,4 @@
-"""Workflows that clients send: read in whatever form, checked, and told what is wrong with them."""
+"""Workflows that clients send: read in any format, and checked."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from engine.registry import Registry
 from engine.server.http.settings import REGISTRY, SETTINGS, ServerSettings
 
 MOST_NODES = 20_000
-"""Nodes that a workflow may have, its subgraphs' definitions included."""
+"""Nodes that a workflow may have, including its subgraph definitions."""
 
 
 @dataclass(frozen=True)
 class Checked:
-    """A workflow and what was found."""
+    """A workflow and the result of its check."""
 
     prepared: Prepared
     nodes: int = 0
     targets: tuple[str, ...] = ()
-    """What a run of it is for; none if it can't be run."""
+    """The nodes whose outputs a run gives; none if it can't be run."""
     problems: tuple[Problem, ...] = ()
-    """What is wrong."""
+    """Its mistakes."""
     missing: tuple[Problem, ...] = ()
-    """What models and files are not here."""
+    """The models and files that are not on this machine."""
     fetchable: bool = False
-    """Whether nothing is missing but models that the run will fetch."""
+    """Whether all that is missing are models that the run will fetch."""
 
     @property
     def can_run(self) -> bool:
@@ -44,31 +44,32 @@ class Checked:
 
 
 def parse(data: Any, registry: Registry) -> Workflow:
-    """The workflow that JSON data holds; raises WorkflowError."""
+    """The workflow in JSON data; raises KinographError if it is too large, WorkflowError if it is none."""
     workflow = reading.parse(data, registry)
     nodes = len(workflow.graph) + sum(len(inner.graph) for inner in workflow.subgraphs.values())
     if nodes > MOST_NODES:
-        raise KinographError(f"the workflow has {nodes:,} nodes, and at most {MOST_NODES:,} are taken")
+        raise KinographError(f"the workflow has {nodes:,} nodes; the server takes at most {MOST_NODES:,}")
     return workflow
 
 
 def examine(prepared: Prepared, setup: ServerSettings, targets: Sequence[str] | None = None) -> Checked:
-    """Check a workflow; may take as long as it takes to read the files that it names for the first time."""
+    """Check a workflow; the first time, this takes as long as reading the files that it names."""
     roots, count = setup.folders.roots, len(prepared.workflow.graph)
     try:
         graph = check(prepared, base=setup.folders.input, targets=targets, roots=roots)
     except MissingError as error:
-        wanted, fetchable = tuple(prepared.saving if targets is None else targets), prepared.can_fetch(error.problems)
-        return Checked(prepared, count, wanted, missing=error.problems, fetchable=fetchable)
+        requested = tuple(prepared.saving if targets is None else targets)
+        fetchable = prepared.can_fetch(error.problems)
+        return Checked(prepared, count, requested, missing=error.problems, fetchable=fetchable)
     except KinographError as error:
         return Checked(prepared, count, problems=error.problems)
     return Checked(prepared, len(graph.order), graph.targets)
 
 
 def examine_parts(prepared: Prepared, setup: ServerSettings, targets: Sequence[str] | None) -> tuple[Checked, Checked]:
-    """A workflow as it is, and the part of it that can be run: what all is wrong leads to is left out.
+    """Check a workflow, and the part of it that can be run, without the nodes that depend on faulty ones.
 
-    As the protocol has it: what can be run is run, and the rest is reported.
+    ComfyUI's protocol asks for it: what can be run is run, and the rest is reported.
     """
     whole = examine(prepared, setup, targets)
     if whole.can_run:
@@ -80,44 +81,44 @@ def examine_parts(prepared: Prepared, setup: ServerSettings, targets: Sequence[s
     links.add_nodes_from(graph)
     for name, entry in graph.items():
         links.add_edges_from((link.node, name) for value in entry.inputs.values() if (link := as_link(value)))
-    bad = [outermost(problem.node) for problem in (*whole.problems, *whole.missing) if problem.node is not None]
-    spoilt = {node for layer in nx.bfs_layers(links, [node for node in bad if node in links]) for node in layer}
-    wanted = prepared.saving if targets is None else targets
-    good = [node for node in wanted if outermost(node) not in spoilt]
+    faulty = [outermost(problem.node) for problem in (*whole.problems, *whole.missing) if problem.node is not None]
+    affected = {node for layer in nx.bfs_layers(links, [node for node in faulty if node in links]) for node in layer}
+    requested = prepared.saving if targets is None else targets
+    good = [node for node in requested if outermost(node) not in affected]
     if not good:
         return whole, whole
-    found = examine(prepared.up_to(*map(outermost, good)), setup, good)
-    return whole, replace(found, targets=tuple(good)) if found.can_run else found
+    part = examine(prepared.up_to(*map(outermost, good)), setup, good)
+    return whole, replace(part, targets=tuple(good)) if part.can_run else part
 
 
 def node_errors(checked: Checked) -> dict[str, dict[str, Any]]:
-    """What is wrong with each node, in the protocol's form."""
-    found: dict[str, dict[str, Any]] = {}
+    """The problems of each node, in the protocol's format."""
+    errors: dict[str, dict[str, Any]] = {}
     for problem in (*checked.problems, *checked.missing):
         if problem.node is None:
             continue
         node = outermost(problem.node)
         entry = checked.prepared.workflow.graph.get(node)
-        about = found.setdefault(
+        about = errors.setdefault(
             node, {"errors": [], "dependent_outputs": [], "class_type": entry and entry.class_type}
         )
         where = {"input_name": problem.input} if problem.input else {}
         about["errors"].append(
             {"type": "invalid", "message": problem.message, "details": problem.hint or "", "extra_info": where}
         )
-    return found
+    return errors
 
 
 async def parsed(app: web.Application, data: Any) -> Workflow:
-    """`parse`, while the event loop goes on."""
+    """`parse`, in a thread."""
     return await asyncio.to_thread(parse, data, app[REGISTRY])
 
 
 async def prepared(app: web.Application, data: Any) -> Prepared:
-    """The same, made ready."""
+    """`parse` and `prepare`, in a thread."""
     return await asyncio.to_thread(lambda: prepare(parse(data, app[REGISTRY]), app[REGISTRY]))
 
 
 async def examined(app: web.Application, prepared: Prepared, targets: Sequence[str] | None = None) -> Checked:
-    """`examine`, while the event loop goes on."""
+    """`examine`, in a thread."""
     return await asyncio.to_thread(examine, prepared, app[SETTINGS], targets)

@@ -1,4 +1,4 @@
-"""The queue as the server uses it: threads do the database's work, and who looks is told of changes."""
+"""The queue as the server uses it: the database runs in threads, and listeners are called on changes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class Queue:
-    """Calls methods of `Jobs` without making the event loop wait, nor what is short for what takes long.
+    """Calls methods of `Jobs` without blocking the event loop, or short calls behind long ones.
 
     Args:
         path: the database.
@@ -29,34 +29,34 @@ class Queue:
         """Called, in the event loop, after each change."""
         self._thread = ThreadPoolExecutor(1, "kinograph-queue")
         self._jobs = self._thread.submit(Jobs, path).result()
-        self._looking = ThreadPoolExecutor(1, "kinograph-lists")
-        self._read = self._looking.submit(Jobs, path).result()
+        self._list_thread = ThreadPoolExecutor(1, "kinograph-lists")
+        self._list_jobs = self._list_thread.submit(Jobs, path).result()
 
-    async def ask(self, method: Callable[Concatenate[Jobs, P], T], *values: P.args, **how: P.kwargs) -> T:
-        """What a method of `Jobs` returns that changes nothing: `await queue.ask(Jobs.get, id)`."""
+    async def ask(self, method: Callable[Concatenate[Jobs, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call a method of `Jobs` that changes nothing: `await queue.ask(Jobs.get, id)`."""
         return await asyncio.get_running_loop().run_in_executor(
-            self._thread, lambda: method(self._jobs, *values, **how)
+            self._thread, lambda: method(self._jobs, *args, **kwargs)
         )
 
-    async def look(self, method: Callable[[Jobs], T]) -> T:
-        """As `ask`, of what may take long, such as all jobs with their workflows: nothing else waits for it."""
-        return await asyncio.get_running_loop().run_in_executor(self._looking, method, self._read)
+    async def ask_slow(self, method: Callable[[Jobs], T]) -> T:
+        """As `ask`, for calls that may take long, such as all jobs with their workflows: no other call waits for it."""
+        return await asyncio.get_running_loop().run_in_executor(self._list_thread, method, self._list_jobs)
 
-    async def change(self, method: Callable[Concatenate[Jobs, P], T], *values: P.args, **how: P.kwargs) -> T:
-        """The same of one that changes something."""
-        returned = await self.ask(method, *values, **how)
+    async def change(self, method: Callable[Concatenate[Jobs, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """As `ask`, for a method that changes something."""
+        returned = await self.ask(method, *args, **kwargs)
         self.changed()
         return returned
 
     def changed(self) -> None:
-        """Tell those who look; also of what workers changed."""
+        """Call the listeners; also when workers have changed the queue."""
         for listener in self.on_change:
             listener()
 
     async def close(self) -> None:
-        await self.look(Jobs.close)
+        await self.ask_slow(Jobs.close)
         await self.ask(Jobs.close)
-        for thread in (self._looking, self._thread):
+        for thread in (self._list_thread, self._thread):
             thread.shutdown()
 
 

@@ -1,1 +1,1 @@
-"""WebSocket clients, and what they are told."""
+"""WebSocket clients, and what they are sent."""

@@ -1,9 +1,10 @@
-"""What workers tell, and changes of the queue, handed on to the clients that they are for."""
+"""Forwards what workers report, and changes of the queue, to the clients that want them."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import web
@@ -19,24 +20,24 @@ from engine.work.messages import JobBegun, JobEnded, JobEvents, JobPreview, Mode
 from engine.work.queue import Jobs
 
 QUEUE_SECONDS = 0.1
-"""How long changes of the queue are gathered before clients are told."""
+"""How long changes of the queue are gathered before they are sent."""
 QUEUE_BYTES = 4_000_000
-"""Of what is told of the queue in a second: with many clients and a long queue, changes are gathered for longer."""
+"""Bytes per second for changes of the queue: with many clients and a long queue, changes are gathered for longer."""
 
 
-class _Watched:
-    """A job that is being done."""
+@dataclass(frozen=True)
+class _ActiveJob:
+    """A job that is running."""
 
-    def __init__(self, story: JobMessages, client: str | None) -> None:
-        self.story = story
-        self.client = client
+    messages: JobMessages
+    client: str | None
 
 
 class Broadcaster:
-    """Takes what the workers tell.
+    """Sends clients what workers report.
 
     Args:
-        app: the application, for what changes of the queue are told with.
+        app: the application, from which the state of the queue is read.
         clients: the clients.
         queue: where the jobs are.
     """
@@ -45,95 +46,95 @@ class Broadcaster:
         self._app = app
         self._clients = clients
         self._queue = queue
-        self._watched: dict[str, _Watched] = {}
-        self._line: asyncio.Queue[tuple[Report, bytes]] = asyncio.Queue()
-        self._changed = asyncio.Event()
+        self._active: dict[str, _ActiveJob] = {}
+        self._reports: asyncio.Queue[tuple[Report, bytes]] = asyncio.Queue()
+        self._queue_changed = asyncio.Event()
 
-    def tell(self, report: Report, data: bytes) -> None:
-        """Hand on what a worker tells, in its turn."""
-        self._line.put_nowait((report, data))
+    def publish(self, report: Report, data: bytes) -> None:
+        """Queue a worker's report, to be forwarded in order."""
+        self._reports.put_nowait((report, data))
 
-    def lost(self, job: str) -> None:
-        """A job's worker is gone: it has ended, or waits again."""
-        self._line.put_nowait((JobEnded(job=job), b""))
+    def worker_lost(self, job: str) -> None:
+        """A job's worker is gone: the job has ended, or is pending again."""
+        self._reports.put_nowait((JobEnded(job=job), b""))
 
-    def changed(self) -> None:
+    def queue_changed(self) -> None:
         """The queue has changed."""
-        self._changed.set()
+        self._queue_changed.set()
 
-    def now(self, client: str) -> Iterator[Message]:
-        """What a client that comes back is to know of its jobs that are being done."""
-        for watched in self._watched.values():
-            if watched.client == client:
-                yield watched.story.begun()
-                for node in watched.story.running:
-                    yield "executing", {"node": node, "display_node": outermost(node), "prompt_id": watched.story.job}
+    def catch_up(self, client: str) -> Iterator[Message]:
+        """The messages that bring a returning client up to date on its running jobs."""
+        for active in self._active.values():
+            if active.client == client:
+                yield active.messages.started()
+                for node in active.messages.running:
+                    yield "executing", {"node": node, "display_node": outermost(node), "prompt_id": active.messages.job}
 
     async def run(self) -> None:
-        """Hand on what comes, for ever."""
-        await asyncio.gather(self._hand_on(), self._tell_changes())
+        """Forward reports and changes until cancelled."""
+        await asyncio.gather(self._forward_reports(), self._send_queue_changes())
 
-    async def _hand_on(self) -> None:
+    async def _forward_reports(self) -> None:
         while True:
-            report, data = await self._line.get()
+            report, data = await self._reports.get()
             match report:
                 case JobBegun(job=job):
-                    await self._begin(job)
+                    await self._job_started(job)
                 case JobEnded(job=job):
-                    await self._end(job)
+                    await self._job_ended(job)
                 case ModelProgress() | ModelFetched():
                     about = report.model_dump(exclude={"message", "job"})
-                    self._clients.tell_ours("model", about, needed=False)
-                case JobEvents(job=job) if watched := self._watched.get(job):
-                    self._pass_on(watched, report.events)
-                case JobPreview(job=job, node=node) if watched := self._watched.get(job):
-                    self._clients.preview(job, node, outermost(node), data, of=watched.client)
+                    self._clients.send_native("model", about, needed=False)
+                case JobEvents(job=job) if active := self._active.get(job):
+                    self._forward_events(active, report.events)
+                case JobPreview(job=job, node=node) if active := self._active.get(job):
+                    self._clients.send_preview(job, node, outermost(node), data, owner=active.client)
 
-    def _pass_on(self, watched: _Watched, events: list[dict[str, Any]]) -> None:
-        job, client = watched.story.job, watched.client
-        self._clients.tell_ours("kinograph", {"job": job, "events": events})
-        told = list(watched.story.tell(events))
+    def _forward_events(self, active: _ActiveJob, events: list[dict[str, Any]]) -> None:
+        job, client = active.messages.job, active.client
+        self._clients.send_native("kinograph", {"job": job, "events": events})
+        messages = list(active.messages.for_events(events))
         if client is None:
             return
-        for kind, about in told:
-            self._clients.tell(kind, about, to=client, needed=not kind.startswith("progress"))
+        for kind, about in messages:
+            self._clients.send(kind, about, to=client, needed=not kind.startswith("progress"))
         for event in events:
             if event["event"] == "node_text":
-                self._clients.text(event["node"], event["text"], to=client)
+                self._clients.send_text(event["node"], event["text"], to=client)
 
-    async def _begin(self, job: str) -> None:
-        def told(jobs: Jobs) -> tuple[list[str], str | None]:
-            asked = jobs.request(job)
-            if asked is None:
+    async def _job_started(self, job: str) -> None:
+        def nodes_and_client(jobs: Jobs) -> tuple[list[str], str | None]:
+            request = jobs.request(job)
+            if request is None:
                 return [], None
-            return [] if asked.axes else list(asked.document["graph"]), asked.client
+            return [] if request.axes else list(request.document["graph"]), request.client
 
-        nodes, client = await self._queue.ask(told)
-        watched = self._watched[job] = _Watched(JobMessages(job, nodes), client)
+        nodes, client = await self._queue.ask(nodes_and_client)
+        active = self._active[job] = _ActiveJob(JobMessages(job, nodes), client)
         if client is not None:
-            self._clients.tell(*watched.story.begun(), to=client)
-        self.changed()
+            self._clients.send(*active.messages.started(), to=client)
+        self.queue_changed()
 
-    async def _end(self, name: str) -> None:
-        """Tell how a job ended, if it has; its history is written by now. Only then does it remain no longer."""
-        watched, job = self._watched.pop(name, None), await self._queue.ask(Jobs.untold, name)
+    async def _job_ended(self, name: str) -> None:
+        """Report how a job ended, if it has; its history is written by now. Only then is it no longer remaining."""
+        active, job = self._active.pop(name, None), await self._queue.ask(Jobs.unreported, name)
         if job and job.client is not None:
-            # its worker may have died before it said anything
-            story = watched.story if watched else JobMessages(name, ())
-            for kind, about in story.ended(job):
-                self._clients.tell(kind, about, to=job.client)
+            # its worker may have died before it reported anything
+            messages = active.messages if active else JobMessages(name, ())
+            for kind, about in messages.ended(job):
+                self._clients.send(kind, about, to=job.client)
         if job:
-            await until_it_works(self._queue.ask, Jobs.told, name)
-        self.changed()
+            await until_it_works(self._queue.ask, Jobs.mark_reported, name)
+        self.queue_changed()
 
-    async def _tell_changes(self) -> None:
+    async def _send_queue_changes(self) -> None:
         while True:
-            await self._changed.wait()
-            self._changed.clear()
+            await self._queue_changed.wait()
+            self._queue_changed.clear()
             status = {"status": {"exec_info": {"queue_remaining": await left(self._app)}}}
-            nbytes = self._clients.tell("status", status)
-            if self._clients.has_ours:
-                nbytes += self._clients.tell_ours("queue", await overview(self._app))
+            nbytes = self._clients.send("status", status)
+            if self._clients.has_native:
+                nbytes += self._clients.send_native("queue", await overview(self._app))
             await asyncio.sleep(QUEUE_SECONDS + nbytes / QUEUE_BYTES)
 
 

@@ -1,4 +1,4 @@
-"""The WebSocket clients: each has a line of its own for what is to be sent, so that a slow one holds up nobody."""
+"""The WebSocket clients: each has its own outgoing queue, so that a slow client delays no other."""
 
 from __future__ import annotations
 
@@ -14,14 +14,13 @@ from aiohttp import WSCloseCode, web
 
 Features = Mapping[str, Any]
 
-LONGEST_LINE = 4096
-"""Messages that may wait for a client; then what can be done without is left out."""
-LARGEST_LINE = 32 << 20
-"""Bytes that may wait."""
-FAREWELL_SECONDS = 1.0
-"""How long a client may take to answer that the connection ends."""
+MOST_QUEUED = 4096
+"""Messages that may be queued for a client; beyond that, messages that aren't needed are dropped."""
+MOST_QUEUED_BYTES = 32 << 20
+CLOSE_SECONDS = 1.0
+"""How long a client may take to answer the closing handshake."""
 PREVIEW, TEXT, PREVIEW_WITH_DATA = 1, 3, 4
-"""What a binary message is, as its first number says."""
+"""The type of a binary message, its first number."""
 JPEG = 1
 
 
@@ -29,50 +28,50 @@ class Client:
     """One connection.
 
     Args:
-        sid: the id by which its jobs know it.
+        sid: the client id that its jobs carry.
         socket: an open WebSocket.
-        cut: ends the connection at once, whatever is still to be sent.
+        abort: ends the connection at once, whatever is still to be sent.
     """
 
-    def __init__(self, sid: str, socket: web.WebSocketResponse, cut: Callable[[], object]) -> None:
+    def __init__(self, sid: str, socket: web.WebSocketResponse, abort: Callable[[], object]) -> None:
         self.sid: str | None = sid
         self.features: Features = {}
-        """What it said that it understands."""
+        """The features that it announced."""
         self.too_slow = False
         self._socket = socket
-        self._cut = cut
-        self._line: deque[tuple[str | bytes, bool]] = deque()
+        self._abort = abort
+        self._outbox: deque[tuple[str | bytes, bool]] = deque()
         self._nbytes = 0
         self._waiting = asyncio.Event()
 
     @property
-    def is_ours(self) -> bool:
-        """Whether it knows Kinograph's own messages."""
+    def is_native(self) -> bool:
+        """Whether it understands Kinograph's own messages."""
         return bool(self.features.get("kinograph_events"))
 
-    def offer(self, message: str | bytes, *, needed: bool = True) -> None:
-        """Put a message at the end of the line; what isn't `needed` may be left out if the client is slow."""
+    def enqueue(self, message: str | bytes, *, needed: bool = True) -> None:
+        """Add a message to the outgoing queue; one that isn't `needed` may be dropped if the client is slow."""
         if self.too_slow:
             return
-        self._line.append((message, needed))
+        self._outbox.append((message, needed))
         self._nbytes += len(message)
-        if len(self._line) > LONGEST_LINE or self._nbytes > LARGEST_LINE:
-            self._line = deque(item for item in self._line if item[1])
-            self._nbytes = sum(len(text) for text, _ in self._line)
-            self.too_slow = len(self._line) > LONGEST_LINE or self._nbytes > LARGEST_LINE
+        if len(self._outbox) > MOST_QUEUED or self._nbytes > MOST_QUEUED_BYTES:
+            self._outbox = deque(item for item in self._outbox if item[1])
+            self._nbytes = sum(len(text) for text, _ in self._outbox)
+            self.too_slow = len(self._outbox) > MOST_QUEUED or self._nbytes > MOST_QUEUED_BYTES
             if self.too_slow:
-                self._line.clear()
-                self._cut()  # what it is sent now may wait for it for ever, a farewell as well
+                self._outbox.clear()
+                self._abort()  # sending anything more might block for ever, even a closing handshake
         self._waiting.set()
 
     async def send(self) -> None:
-        """Send what comes, until the connection ends or the client is too slow."""
+        """Send queued messages until the connection ends or the client is too slow."""
         with suppress(ConnectionError):
             while not (self.too_slow or self._socket.closed):
                 await self._waiting.wait()
                 self._waiting.clear()
-                while self._line and not self.too_slow:
-                    message, _ = self._line.popleft()
+                while self._outbox and not self.too_slow:
+                    message, _ = self._outbox.popleft()
                     self._nbytes -= len(message)
                     if isinstance(message, str):
                         await self._socket.send_str(message)
@@ -80,11 +79,11 @@ class Client:
                         await self._socket.send_bytes(message)
 
     async def close(self) -> None:
-        """End the connection; not every client takes leave."""
+        """Close the connection; not every client answers the closing handshake."""
         with suppress(TimeoutError):
-            async with asyncio.timeout(FAREWELL_SECONDS):
+            async with asyncio.timeout(CLOSE_SECONDS):
                 await self._socket.close(code=WSCloseCode.GOING_AWAY)
-        self._cut()
+        self._abort()
 
 
 class Clients:
@@ -97,7 +96,7 @@ class Clients:
         return len(self._clients)
 
     def add(self, client: Client) -> None:
-        """Take a client in; another connection of the same id gets nothing more that is for it alone."""
+        """Add a client; an older connection with the same id no longer gets messages addressed to that id."""
         for other in self._clients:
             if other.sid == client.sid:
                 other.sid = None
@@ -107,59 +106,59 @@ class Clients:
         self._clients.discard(client)
 
     @property
-    def has_ours(self) -> bool:
-        """Whether there is a client that knows Kinograph's own messages."""
-        return any(client.is_ours for client in self._clients)
+    def has_native(self) -> bool:
+        """Whether any client understands Kinograph's own messages."""
+        return any(client.is_native for client in self._clients)
 
-    def tell(self, kind: str, data: Any, *, to: str | None = None, needed: bool = True) -> int:
-        """A message for all clients, or for the one whose id is given; returns its size times those who get it."""
-        return self._send(kind, data, [client for client in self._clients if to in (None, client.sid)], needed)
+    def send(self, kind: str, data: Any, *, to: str | None = None, needed: bool = True) -> int:
+        """Send a message to all clients, or to the one with an id; returns its size times its receivers."""
+        return self._enqueue(kind, data, [client for client in self._clients if to in (None, client.sid)], needed)
 
-    def tell_ours(self, kind: str, data: Any, *, needed: bool = True) -> int:
-        """A message of Kinograph's own, for all clients that know these; returns as `tell` does."""
-        return self._send(kind, data, [client for client in self._clients if client.is_ours], needed)
+    def send_native(self, kind: str, data: Any, *, needed: bool = True) -> int:
+        """Send one of Kinograph's own messages to all clients that understand them; returns as `send` does."""
+        return self._enqueue(kind, data, [client for client in self._clients if client.is_native], needed)
 
-    def _send(self, kind: str, data: Any, receivers: list[Client], needed: bool) -> int:
+    def _enqueue(self, kind: str, data: Any, receivers: list[Client], needed: bool) -> int:
         if not receivers:
             return 0
         message = json.dumps({"type": kind, "data": data})
         for client in receivers:
-            client.offer(message, needed=needed)
+            client.enqueue(message, needed=needed)
         return len(message) * len(receivers)
 
     @property
     def wants_previews(self) -> bool:
-        return any(_preview_form(client.features) for client in self._clients)
+        return any(_preview_format(client.features) for client in self._clients)
 
-    def preview(self, job: str, node: str, shown: str, jpeg: bytes, *, of: str | None) -> None:
-        """A preview for those who can show it: the client whose job it is, and the editors."""
+    def send_preview(self, job: str, node: str, shown: str, jpeg: bytes, *, owner: str | None) -> None:
+        """Send a preview to the clients that can show it: the job's owner, and the editors."""
         about = {"node_id": node, "display_node_id": shown, "real_node_id": node, "parent_node_id": None}
         about |= {"prompt_id": job, "image_type": "image/jpeg"}
         text = json.dumps(about).encode()
-        forms = {
+        messages = {
             "plain": struct.pack(">II", PREVIEW, JPEG) + jpeg,
             "with data": struct.pack(">II", PREVIEW_WITH_DATA, len(text)) + text + jpeg,
         }
         for client in self._clients:
-            form = _preview_form(client.features)
-            if form and (client.sid == of or client.is_ours):
-                client.offer(forms[form], needed=False)
+            wanted = _preview_format(client.features)
+            if wanted and (client.sid == owner or client.is_native):
+                client.enqueue(messages[wanted], needed=False)
 
-    def text(self, node: str, text: str, *, to: str) -> None:
-        """A piece of text that a node is writing, for the client whose job it is."""
+    def send_text(self, node: str, text: str, *, to: str) -> None:
+        """Send the job's owner a piece of the text that a node is writing."""
         name = node.encode()
         message = struct.pack(">II", TEXT, len(name)) + name + text.encode()
         for client in self._clients:
-            if client.sid == to and not client.is_ours:
-                client.offer(message)
+            if client.sid == to and not client.is_native:
+                client.enqueue(message)
 
     async def close(self) -> None:
-        """End all connections."""
+        """Close all connections."""
         await asyncio.gather(*(client.close() for client in self._clients))
 
 
-def _preview_form(features: Features) -> Literal["plain", "with data"] | None:
-    """In which form a client wants previews: none until it has said so."""
+def _preview_format(features: Features) -> Literal["plain", "with data"] | None:
+    """The format in which a client wants previews; None until it has announced one."""
     if "supports_preview_metadata" not in features:
         return None
     return "with data" if features["supports_preview_metadata"] else "plain"

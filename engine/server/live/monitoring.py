@@ -1,4 +1,4 @@
-"""Whether the server is well, for people and for Prometheus."""
+"""The server's health and metrics, for people and for Prometheus."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ routes = Routes("control")
 
 @routes.get(f"{OWN}/health")
 async def health(request: web.Request) -> dict[str, Any]:
-    """Whether the server can do jobs: its workers, and what they are at."""
+    """Whether the server can run jobs: its workers, and what each is running."""
     nbytes = await request.app[WORKERS].nbytes()
     workers = [{"device": each.device, "job": each.job, "bytes": taken} for each, taken in nbytes.items()]
     return {"status": "ok" if workers else "starting", "workers": workers}

@@ -1,4 +1,4 @@
-"""The WebSocket: whoever connects is told of the queue and of its own jobs, and says what it understands."""
+"""The WebSocket: clients announce what they understand, and receive the state of the queue and of their own jobs."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ LARGEST_MESSAGE = 1 << 20
 
 @routes.get("/ws", gives="websocket")
 async def connect(request: web.Request) -> web.WebSocketResponse:
-    """A WebSocket; `clientId` is what jobs are sent with whose progress it is to be told of."""
+    """A WebSocket; it receives the progress of jobs that are submitted with its `clientId`."""
     app = request.app
     sid = request.query.get("clientId", "")[:200] or uuid.uuid4().hex
-    # compressed, each message would be so for each client anew, and take more memory than the rest of it
+    # each client would compress each message anew, and need more memory for that than for everything else
     socket = web.WebSocketResponse(heartbeat=HEARTBEAT, max_msg_size=LARGEST_MESSAGE, compress=False)
     await socket.prepare(request)
     assert request.transport
     client, remaining = Client(sid, socket, request.transport.abort), await left(app)
     status = {"status": {"exec_info": {"queue_remaining": remaining}}, "sid": sid}
-    client.offer(json.dumps({"type": "status", "data": status}))  # first of all: clients wait for their id
-    for kind, data in app[BROADCASTER].now(sid):
-        client.offer(json.dumps({"type": kind, "data": data}))
+    client.enqueue(json.dumps({"type": "status", "data": status}))  # first of all: clients wait for their id
+    for kind, data in app[BROADCASTER].catch_up(sid):
+        client.enqueue(json.dumps({"type": kind, "data": data}))
     app[CLIENTS].add(client)
     sending = asyncio.create_task(client.send())
     try:
         async for message in socket:
             if message.type is WSMsgType.TEXT:
-                await _hear(app, client, message.data)
+                await _handle(app, client, message.data)
     finally:
         app[CLIENTS].remove(client)
         app[WORKERS].show_previews(app[CLIENTS].wants_previews)
@@ -50,8 +50,8 @@ async def connect(request: web.Request) -> web.WebSocketResponse:
     return socket
 
 
-async def _hear(app: web.Application, client: Client, text: str) -> None:
-    """What a client says; what isn't understood is ignored, as clients are newer and older than the server."""
+async def _handle(app: web.Application, client: Client, text: str) -> None:
+    """Handle a client's message; unknown ones are ignored, as clients may be newer or older than the server."""
     try:
         message: Any = json.loads(text)
     except (ValueError, RecursionError):
@@ -60,7 +60,7 @@ async def _hear(app: web.Application, client: Client, text: str) -> None:
         return
     if message.get("type") == "feature_flags":
         client.features = message["data"]
-        client.offer(json.dumps({"type": "feature_flags", "data": features_of(app[SETTINGS])}))
+        client.enqueue(json.dumps({"type": "feature_flags", "data": features_of(app[SETTINGS])}))
         app[WORKERS].show_previews(app[CLIENTS].wants_previews)
-        if client.is_ours:
-            client.offer(json.dumps({"type": "queue", "data": await overview(app)}))
+        if client.is_native:
+            client.enqueue(json.dumps({"type": "queue", "data": await overview(app)}))

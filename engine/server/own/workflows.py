@@ -1,8 +1,8 @@
 """Saved workflows: a folder for each, with a file for every version, so that no change is ever lost.
 
-`data/workflows/a-cat-1f0c9d2e/` holds `name.txt`, the title as it was given, and documents that are called
-`<version>.<milliseconds since 1970>.json`. The listing is the whole index. A version is written under another name and
-renamed; a new folder comes to its name with its first version in it.
+`data/workflows/a-cat-1f0c9d2e/` holds `name.txt`, the name as it was given, and documents named
+`<version>.<milliseconds since 1970>.json`. The folder listing is the only index. A version is written under a temporary
+name and renamed; a new folder is renamed once it contains its first version.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from aiohttp import web
 from pydantic import JsonValue
 from pydantic_core import from_json
 
-from engine.atomic import settle, unfinished, write
+from engine.atomic import sync_folder, unfinished, write
 from engine.document.shipped import shipped, shipped_media
 from engine.errors import MissingError, UsageError, WorkflowError, suggestion
 from engine.server.http.routes import OWN, Answer, Query, Routes, read_json
@@ -37,19 +37,19 @@ from engine.server.jobs.checking import parsed
 routes = Routes("workflows")
 
 RECENT = 50
-"""So many versions are kept whatever their age."""
+"""The number of latest versions that are kept whatever their age."""
 TEN_MINUTES, DAY = 600, 86_400
 """Seconds."""
 MOST_LETTERS = 200
-"""Of a workflow's name."""
+"""The length of a workflow's name."""
 MOST_DEPTH = 64
-"""Lists and objects within each other in a document."""
+"""Nesting of lists and objects in a document."""
 
 T = TypeVar("T")
 
 _VERSION = re.compile(r"(\d+)\.(\d+)\.json")
-_BUSY = Lock()
-"""Held while the folders are looked at or changed."""
+_FOLDERS_LOCK = Lock()
+"""Held while the folders are read or changed."""
 
 
 class Saved(Answer):
@@ -58,20 +58,20 @@ class Saved(Answer):
     name: str
     title: str
     saved: float
-    """When the last version was: seconds since 1970."""
+    """When its last version was saved, in seconds since 1970."""
     versions: int
-    """How many there are."""
+    """The number of its versions."""
 
 
-class SavedOver(Query):
-    """What is saved over."""
+class SaveQuery(Query):
+    """What the saved document is based on."""
 
     after: int | None = None
-    """The version that was changed. Where another is the last by now, nothing is saved (409)."""
+    """The version that was edited. If it is no longer the last one, nothing is saved (409)."""
 
 
 class SavedAs(Answer):
-    """The version that a document is."""
+    """The name and version under which a document was saved."""
 
     name: str
     version: int
@@ -97,7 +97,7 @@ class Template(Answer):
 
 @dataclass(frozen=True)
 class Version:
-    """A file with one version of a document."""
+    """The file of one version of a workflow."""
 
     number: int
     milliseconds: int
@@ -114,60 +114,60 @@ class Version:
 
 @routes.get(f"{OWN}/workflows")
 async def workflows(request: web.Request) -> list[Saved]:
-    """List the saved workflows, the latest first."""
-    return await _apart(_all, _root(request))
+    """List the saved workflows, latest first."""
+    return await _locked(_all_saved, _root(request))
 
 
 @routes.get(f"{OWN}/workflows/{{name}}")
 async def workflow(request: web.Request, name: str) -> dict[str, JsonValue]:
-    """A saved workflow as it was last saved."""
-    return await _apart(lambda: _document(_versions_of(_root(request), name)[-1].path))
+    """A saved workflow, in its latest version."""
+    return await _locked(lambda: _document(_versions_of(_root(request), name)[-1].path))
 
 
 @routes.put(f"{OWN}/workflows/{{name}}", takes="application/json", may_conflict=True)
-async def save(request: web.Request, name: str, query: SavedOver) -> SavedAs:
-    """Save a workflow, finished or not: a document, or what can be read as one. What has changed is a new version."""
-    document = await _accepted(request.app, await read_json(request))
-    return await _apart(_save, _root(request), _checked(name), document, query.after)
+async def save(request: web.Request, name: str, query: SaveQuery) -> SavedAs:
+    """Save a workflow, finished or not, in any format; if it has changed, it becomes a new version."""
+    document = await _document_to_save(request.app, await read_json(request))
+    return await _locked(_save, _root(request), _checked(name), document, query.after)
 
 
 @routes.delete(f"{OWN}/workflows/{{name}}", gives="")
 async def delete(request: web.Request, name: str) -> web.Response:
-    """Delete a saved workflow with all of its versions."""
-    await _apart(_delete, _root(request), name)
+    """Delete a saved workflow with all its versions."""
+    await _locked(_delete, _root(request), name)
     return web.Response(status=204)
 
 
 @routes.get(f"{OWN}/workflows/{{name}}/versions")
 async def versions(request: web.Request, name: str) -> list[KeptVersion]:
-    """List the versions of a saved workflow that are kept, the latest first.
+    """List the versions of a saved workflow that are kept, latest first.
 
-    These are the last fifty, of older ones the last of every ten minutes for a day, and of still older ones the last of
-    each day.
+    The last fifty versions are kept; of older ones, the last of every ten minutes for a day, and then the last of each
+    day.
     """
 
     def listed() -> list[KeptVersion]:
-        found = reversed(_versions_of(_root(request), name))
-        return [KeptVersion(version=one.number, saved=one.saved, size=one.path.stat().st_size) for one in found]
+        latest_first = reversed(_versions_of(_root(request), name))
+        return [KeptVersion(version=one.number, saved=one.saved, size=one.path.stat().st_size) for one in latest_first]
 
-    return await _apart(listed)
+    return await _locked(listed)
 
 
 @routes.get(f"{OWN}/workflows/{{name}}/versions/{{version}}")
 async def version(request: web.Request, name: str, version: str) -> dict[str, JsonValue]:
-    """A saved workflow as it was at a version."""
-    return await _apart(lambda: _document(_version(_root(request), name, version).path))
+    """A saved workflow in one of its versions."""
+    return await _locked(lambda: _document(_version(_root(request), name, version).path))
 
 
 @routes.post(f"{OWN}/workflows/{{name}}/versions/{{version}}/restore")
 async def restore(request: web.Request, name: str, version: str) -> SavedAs:
-    """Go back to a version: it is saved once more, as the latest."""
+    """Restore a version by saving it again as the latest one."""
     root = _root(request)
 
     def restored() -> SavedAs:
         return _save(root, name, _document(_version(root, name, version).path))
 
-    return await _apart(restored)
+    return await _locked(restored)
 
 
 @routes.get(f"{OWN}/templates")
@@ -178,44 +178,44 @@ async def templates(request: web.Request) -> list[Template]:
 
 @routes.get(f"{OWN}/templates/{{name}}")
 async def template(request: web.Request, name: str) -> dict[str, JsonValue]:
-    """A workflow that comes with Kinograph; what it reads is put into the input folder, if it isn't there."""
-    found = shipped()
-    if name not in found:
-        raise MissingError(f"no workflow '{name}' comes with Kinograph", hint=suggestion(name, found))
-    return await asyncio.to_thread(_template, name, found[name], request.app[SETTINGS].folders.input)
+    """A workflow that comes with Kinograph; files that it reads are copied to the input folder, if missing there."""
+    available = shipped()
+    if name not in available:
+        raise MissingError(f"no workflow '{name}' comes with Kinograph", hint=suggestion(name, available))
+    return await asyncio.to_thread(_template, name, available[name], request.app[SETTINGS].folders.input)
 
 
 def folder_name(name: str) -> str:
-    """The folder of the workflow of that name: letters to know it by, and a digest to tell it from all others."""
+    """The folder of a workflow: a readable slug of its name, and a digest that makes it unique."""
     name = unicodedata.normalize("NFC", name)
     letters = unicodedata.normalize("NFKD", name).lower().encode("ascii", "ignore").decode()
-    known_by = re.sub(r"[^a-z0-9]+", "-", letters).strip("-")[:40] or "workflow"
-    return f"{known_by}-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
+    slug = re.sub(r"[^a-z0-9]+", "-", letters).strip("-")[:40] or "workflow"
+    return f"{slug}-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
 
 
-def thinned(versions: Iterable[Version]) -> list[Version]:
-    """Those of a workflow's versions that needn't be kept."""
+def expendable(versions: Iterable[Version]) -> list[Version]:
+    """The versions of a workflow that needn't be kept."""
     ordered = sorted(versions, key=lambda version: version.number)
     older = ordered[:-RECENT]
 
-    def stretch(version: Version) -> object:
-        """Within it only the last is kept: someone who works saves every few seconds."""
+    def period(version: Version) -> object:
+        """Only the last version within a period is kept, as the editor saves every few seconds."""
         age = ordered[-1].saved - version.saved
         return version.day if age > DAY else version.saved // TEN_MINUTES
 
-    last = {stretch(version): version for version in older}
-    return [version for version in older if version is not last[stretch(version)]]
+    last = {period(version): version for version in older}
+    return [version for version in older if version is not last[period(version)]]
 
 
 def _root(request: web.Request) -> Path:
     return request.app[SETTINGS].folders.data / "workflows"
 
 
-async def _apart(function: Callable[..., T], *args: object) -> T:
+async def _locked(function: Callable[..., T], *args: object) -> T:
     """Call a function in a thread, one at a time."""
 
     def call() -> T:
-        with _BUSY:
+        with _FOLDERS_LOCK:
             return function(*args)
 
     return await asyncio.to_thread(call)
@@ -223,16 +223,18 @@ async def _apart(function: Callable[..., T], *args: object) -> T:
 
 def _checked(name: str) -> str:
     if not name.strip() or len(name) > MOST_LETTERS or not name.isprintable():
-        raise UsageError("that can't be a workflow's name", hint=f"it has 1 to {MOST_LETTERS} letters, in one line")
+        raise UsageError(
+            "this is not a valid workflow name", hint=f"use 1 to {MOST_LETTERS} printable characters on one line"
+        )
     return name
 
 
-async def _accepted(app: web.Application, data: Any) -> dict[str, Any]:
-    """What is to be saved: the document that can be read, or a draft just as it was sent."""
+async def _document_to_save(app: web.Application, data: Any) -> dict[str, Any]:
+    """The document that is saved: as it was read or, for an unfinished draft, as it was sent."""
     if not isinstance(data, dict) or not data:
-        raise UsageError("a workflow is a JSON object, and not an empty one")
+        raise UsageError("a workflow must be a JSON object that isn't empty")
     if _depth(data) > MOST_DEPTH:
-        raise UsageError(f"lists and objects lie more than {MOST_DEPTH} deep in each other")
+        raise UsageError(f"the workflow's lists and objects are nested more than {MOST_DEPTH} levels deep")
     try:
         return (await parsed(app, data)).document()
     except WorkflowError:
@@ -255,51 +257,51 @@ def _members(data: dict[str, Any] | list[Any]) -> Iterable[Any]:
 def _save(root: Path, name: str, document: dict[str, Any], after: int | None = None) -> SavedAs:
     data = json.dumps(document, ensure_ascii=False, indent=1).encode()
     folder = root / folder_name(name)
-    kept = _in(folder)
+    kept = _versions_in(folder)
     if kept and kept[-1].path.read_bytes() == data:
         return SavedAs(name=name, version=kept[-1].number)
     if kept and after not in (None, kept[-1].number):
         raise web.HTTPConflict(text=f"'{name}' was saved elsewhere since its version {after}")
     number = kept[-1].number + 1 if kept else 1
     file = f"{number}.{time.time_ns() // 1_000_000}.json"
-    _tidy(root)
+    _remove_leftovers(root)
     if kept:
-        _tidy(folder)
+        _remove_leftovers(folder)
         write(folder / file, data, durable=True)
     else:
         with unfinished(root, suffix="") as part:
             write(part / "name.txt", name.encode(), durable=True)
             write(part / file, data, durable=True)
             part.rename(folder)
-        settle(root)
-    for one in thinned(_in(folder)):
+        sync_folder(root)
+    for one in expendable(_versions_in(folder)):
         one.path.unlink()
     return SavedAs(name=name, version=number)
 
 
-def _tidy(folder: Path) -> None:
-    """Remove what a server that was killed has begun to write or to delete."""
+def _remove_leftovers(folder: Path) -> None:
+    """Remove what a killed server had started to write or delete."""
     for path in folder.glob(".*"):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def _delete(root: Path, name: str) -> None:
-    """Take a workflow out of sight at once, then remove its files."""
+    """Hide a workflow atomically, then remove its files."""
     _versions_of(root, name)
-    gone = root / f".{uuid.uuid4().hex}"
-    (root / folder_name(name)).rename(gone)
-    settle(root)
-    shutil.rmtree(gone)
+    hidden = root / f".{uuid.uuid4().hex}"
+    (root / folder_name(name)).rename(hidden)
+    sync_folder(root)
+    shutil.rmtree(hidden)
 
 
-def _all(root: Path) -> list[Saved]:
+def _all_saved(root: Path) -> list[Saved]:
     folders = [path for path in root.iterdir() if not path.name.startswith(".")] if root.exists() else []
-    found = [saved for folder in folders if (saved := _about(folder))]
-    return sorted(found, key=lambda saved: saved.saved, reverse=True)
+    all_saved = [saved for folder in folders if (saved := _summary(folder))]
+    return sorted(all_saved, key=lambda saved: saved.saved, reverse=True)
 
 
-def _about(folder: Path) -> Saved | None:
-    versions = _in(folder)
+def _summary(folder: Path) -> Saved | None:
+    versions = _versions_in(folder)
     if not versions:
         return None
     last, name = versions[-1], (folder / "name.txt").read_text(encoding="utf-8")
@@ -313,9 +315,10 @@ def _title(path: Path) -> str:
 
 
 def _versions_of(root: Path, name: str) -> list[Version]:
-    if versions := _in(root / folder_name(name)):
+    if versions := _versions_in(root / folder_name(name)):
         return versions
-    raise MissingError(f"there is no saved workflow '{name}'", hint=suggestion(name, [one.name for one in _all(root)]))
+    names = [one.name for one in _all_saved(root)]
+    raise MissingError(f"there is no saved workflow '{name}'", hint=suggestion(name, names))
 
 
 def _version(root: Path, name: str, number: str) -> Version:
@@ -324,17 +327,17 @@ def _version(root: Path, name: str, number: str) -> Version:
             return version
     raise MissingError(
         f"'{name}' has no version {number}",
-        hint="of older ones only the last of ten minutes, and then of a day, is kept",
+        hint="of older versions, only the last of every ten minutes or, later, of every day is kept",
     )
 
 
-def _in(folder: Path) -> list[Version]:
-    """The versions in a folder, the latest last; none if there is no folder."""
+def _versions_in(folder: Path) -> list[Version]:
+    """The versions in a folder, latest last; none if the folder doesn't exist."""
     if not folder.is_dir():
         return []
     matches = ((path, _VERSION.fullmatch(path.name)) for path in folder.iterdir())
-    found = (Version(int(match[1]), int(match[2]), path) for path, match in matches if match)
-    return sorted(found, key=lambda version: version.number)
+    versions = (Version(int(match[1]), int(match[2]), path) for path, match in matches if match)
+    return sorted(versions, key=lambda version: version.number)
 
 
 def _document(path: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-/** What people do with nodes and links. */
+/** User actions on nodes and links. */
 
 import {
   addNode,
@@ -48,7 +48,7 @@ export function setValue(node: string, input: string, value: Json | undefined): 
   getState().edit((level) => setInput(level, node, input, json), `value ${node} ${input}`);
 }
 
-/** Whether a link may be made between two ends; the server's types say what fits. */
+/** Whether two ends may be linked, by the server's types. */
 export function mayLink(one: End, other: End): boolean {
   const [output, input] = one.side === "output" ? [one, other] : [other, one];
   if (output.side !== "output" || input.side !== "input" || output.node === input.node) return false;
@@ -61,7 +61,7 @@ export function link(one: End, other: End): void {
   getState().edit((level) => setInput(level, input.node, input.socket, [output.node, output.socket]));
 }
 
-/** An end of a link by its node and socket. */
+/** The end of a link at a node's socket. */
 export function endOf(node: string, socket: string, side: End["side"]): End | null {
   const found = getState().nodes.find((card) => card.id === node);
   if (found?.type !== "card") return null;
@@ -70,7 +70,7 @@ export function endOf(node: string, socket: string, side: End["side"]): End | nu
   return { node, side, socket, type: spec?.type ?? ANY };
 }
 
-/** All ends that one may be linked to. */
+/** All ends that an end may be linked to. */
 export function fittingEnds(end: End): End[] {
   const side = end.side === "output" ? "input" : "output";
   return getState().nodes.flatMap((node) => {
@@ -96,7 +96,7 @@ export function unlink(node: string, input: string): void {
 
 const STEP_ASIDE = 40;
 
-/** A place near another where no node's corner is, so that none hides another. */
+/** A position near another one where no node's corner is, so that no node hides another. */
 function besideOthers(at: Point): Point {
   const corners = getState().nodes.map(({ position }) => position);
   let { x, y } = at;
@@ -107,7 +107,7 @@ function besideOthers(at: Point): Point {
   return { x, y };
 }
 
-/** Adds a node of a kind, linked to an end if one is given, and selects it. */
+/** Adds a node of a kind, links it to an end if one is given, and selects it. */
 export function add(kind: string, at: Point, end: End | null = null): void {
   const { edit, select, faces, tell, document, path } = getState();
   if (!mayHold(document, path, kind)) {
@@ -141,7 +141,7 @@ export function removeNode(id: string): void {
   getState().edit((level) => remove(level, new Set([id])));
 }
 
-/** Mutes or bypasses; back to ordinary if all are so already. */
+/** Mutes or bypasses nodes; if all are in that mode already, removes it. */
 export function toggleMode(mode: Mode, ids: Iterable<string> = getState().selected()): void {
   getState().edit((level) => {
     const nodes = [...ids].filter((id) => id in level.graph);
@@ -154,7 +154,7 @@ export function toggleFolded(node: string): void {
   getState().edit((level) => setPlaced(level, node, { collapsed: !level.layout?.nodes[node]?.collapsed }));
 }
 
-/** Gives a node another title; a subgraph that only it is of goes by that name too. */
+/** Renames a node, and its subgraph if no other node uses that. */
 export function rename(node: string, text: string): void {
   const { editWhole, path, level, kinds } = getState();
   const title = text.trim();
@@ -181,14 +181,14 @@ export function toggleOutput(node: string, slots: (number | string)[], name: str
   );
 }
 
-/** What is selected, as a document of its own; null if that is nothing. */
+/** The selection as a separate document; null if nothing is selected. */
 export function copied(): Document | null {
   const { selected, level, document } = getState();
   const ids = selected();
   return ids.size > 0 ? fragment(level(), ids, document.subgraphs ?? {}) : null;
 }
 
-/** Puts a document's nodes into this one, with their corner at a place; selects them. */
+/** Inserts a document's nodes with their upper left corner at a position, and selects them. */
 export function pasteDocument(copy: Document, at: Point | null): void {
   const { editWhole, path, select } = getState();
   const { nodes, notes, groups } = layoutOf(copy);
@@ -204,7 +204,7 @@ export function pasteDocument(copy: Document, at: Point | null): void {
   select(pasted);
 }
 
-/** Pastes text that is a workflow or part of one; says whether it was. */
+/** Pastes text if it is a workflow or part of one; returns whether it was. */
 export function pasteText(text: string, at: Point | null): boolean {
   try {
     const copy = readDocument(parse(text));
@@ -248,7 +248,7 @@ export function collapseSelected(): void {
   getState().set({ renaming: made });
 }
 
-/** Writes selected subgraphs out. */
+/** Expands the selected subgraphs. */
 export function expandSelected(ids: Iterable<string> = getState().selected()): void {
   const { path, editWhole, select, level, tell } = getState();
   const graph = level().graph;
@@ -286,7 +286,7 @@ export function addNote(at: Point): void {
 export const GROUP_HUES = [212, 276, 150, 28, 328];
 const GROUP_EDGE = 28;
 
-/** Draws a group around what is selected, or an empty one. */
+/** Draws a group around the selection, or an empty one. */
 export function addGroup(at: Point): void {
   const { nodes, edit } = getState();
   const chosen = nodes.filter((node) => node.selected && node.type !== "group");
@@ -338,7 +338,7 @@ export function isLinked(node: string, input: string): boolean {
   return asLink(getState().level().graph[node]?.inputs[input]) !== null;
 }
 
-/** The name of a socket as people and assistive technology read it. */
+/** The name of a socket, for display and assistive technology. */
 export function nameOfEnd(end: End): string {
   return `${words(end.socket)} · ${getState().nodes.find(({ id }) => id === end.node)?.ariaLabel ?? end.node}`;
 }

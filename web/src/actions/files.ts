@@ -12,7 +12,7 @@ import { store } from "../store";
 import { emptyDocument, readDocument } from "../workflow";
 import { jobOf, remember } from "./memory";
 
-/** Does something that may fail, and tells people if it does. */
+/** Runs an action that may fail, and shows the error if it does. */
 export async function trying<T>(act: () => Promise<T>): Promise<T | undefined> {
   try {
     return await act();
@@ -26,7 +26,7 @@ export async function trying<T>(act: () => Promise<T>): Promise<T | undefined> {
 
 let downloaded: Document | null = null;
 
-/** Whether something else may be shown: what was changed is the server's by then, or lies in a file of people's own. */
+/** Saves changes before another document is opened; false if that failed, unless they were downloaded. */
 async function mayLeave(): Promise<boolean> {
   try {
     await keepChanges();
@@ -41,8 +41,8 @@ async function mayLeave(): Promise<boolean> {
 }
 
 /**
- * Shows a document, with the results of the last run that it is known to have had, in the place of another whose
- * changes are safe; says whether it did.
+ * Opens a document in place of the current one, whose changes are saved first, and shows the results of its last known
+ * run; returns whether it was opened.
  */
 export async function open(
   document: unknown,
@@ -61,7 +61,7 @@ export async function open(
   return true;
 }
 
-/** Shows a job's states and results on the canvas; of one that is at work, what was told so far is more than its record. */
+/** Shows a job's states and results on the canvas; for a running job, the events so far say more than its record. */
 export async function showJob(id: string): Promise<void> {
   try {
     const job = await api.job(id);
@@ -87,7 +87,7 @@ export const openSaved = (name: string) =>
   });
 export const openVersion = (name: string, version: number) =>
   trying(async () => {
-    if (!(await mayLeave())) return; // what is saved later than the version would take its place
+    if (!(await mayLeave())) return; // saving changes later would replace the restored version
     await openAt(name, (await api.restore(name, version)).version);
   });
 export const openWorkflowOf = (file: FileRef) => trying(async () => open(await api.workflowOf(file)));
@@ -99,7 +99,7 @@ export const openJob = (id: string) =>
 
 const LONGEST_NAME = 60;
 
-/** The name of the file that a workflow is downloaded as. */
+/** The file name of a downloaded workflow. */
 export function nameFor(title: string): string {
   const plain = title.normalize("NFKD").replace(/[\u0300-\u036f]/g, "");
   const name = plain
@@ -112,8 +112,8 @@ export function nameFor(title: string): string {
 let lastKept: Promise<unknown> = Promise.resolve();
 
 /**
- * Has the server keep the document, once it has what it was given before; one that has no name yet gets one that is
- * free. Gives the name.
+ * Saves the document on the server, after any save under way; a document without a name gets an unused one. Returns the
+ * name.
  */
 export function keep(): Promise<string> {
   const now = lastKept.then(keepNow);
@@ -136,7 +136,7 @@ interface SavedAs {
   version: number;
 }
 
-/** Saves the next version, unless another was saved meanwhile, as in a second window. */
+/** Saves the next version, unless another one was saved meanwhile, say in a second window. */
 async function savedOver(name: string, document: Document, version?: number): Promise<SavedAs | null> {
   try {
     return { name, version: (await api.save(name, document, version)).version };
@@ -151,12 +151,12 @@ async function savedAnew(document: Document): Promise<SavedAs> {
   return { name, version: (await api.save(name, document, 0)).version };
 }
 
-/** Has the server keep what was changed, and what is changed meanwhile; what never was changed isn't saved. */
+/** Saves changes, including those made while saving; an unchanged document isn't saved. */
 export async function keepChanges(): Promise<void> {
   for (let now = store.getState(); now.document !== now.kept; now = store.getState()) await keep();
 }
 
-/** Saves because people asked for it, and tells them. */
+/** Saves on request, and confirms it. */
 export async function save(): Promise<void> {
   await trying(async () => {
     const as = await keep();
@@ -166,7 +166,7 @@ export async function save(): Promise<void> {
   });
 }
 
-/** A name that no saved workflow has: the title, with a number if need be. */
+/** A name that no saved workflow has: the title, with a number if needed. */
 async function nameOnServer(document: Document): Promise<string> {
   const taken = new Set((await api.workflows()).map(({ name }) => name));
   const title = (document.title ?? "").replace(/[^\p{L}\p{M}\p{N}\p{P}\p{S} ]/gu, " ").trim();
@@ -174,7 +174,7 @@ async function nameOnServer(document: Document): Promise<string> {
   return freeName(base, (name) => taken.has(name));
 }
 
-/** Uploads a file; gives the name that an input takes. */
+/** Uploads a file; returns its name as an input takes it. */
 export function upload(file: File): Promise<string | undefined> {
   return trying(async () => {
     const { name, subfolder } = await api.upload(file);
@@ -183,7 +183,7 @@ export function upload(file: File): Promise<string | undefined> {
   });
 }
 
-/** The document that a file is, if it is one of Kinograph's or a bare graph; other formats are the server's to read. */
+/** The document in a file, if it is Kinograph's format or a bare graph; other formats are left to the server. */
 async function ownDocument(file: File): Promise<Document | null> {
   if (!file.name.endsWith(".json")) return null;
   try {
@@ -193,7 +193,7 @@ async function ownDocument(file: File): Promise<Document | null> {
   }
 }
 
-/** Opens the workflow that a file is or carries; other pictures and videos become a node that loads them. */
+/** Opens the workflow in a file; other pictures and videos become a node that loads them. */
 export const importFile = (file: File, at: Point) =>
   trying(async () => {
     try {
@@ -205,7 +205,7 @@ export const importFile = (file: File, at: Point) =>
 
 const GIVES: Record<string, string> = { image: "Image", video: "Video" };
 
-/** Adds a node that loads a picture or a video; says whether there is one for this file. */
+/** Adds a node that loads a picture or video; returns whether there is a kind for this file. */
 async function addLoader(file: File, at: Point): Promise<boolean> {
   const { kinds, edit } = store.getState();
   const type = GIVES[kindOf(file.name)];

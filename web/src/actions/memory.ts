@@ -1,4 +1,4 @@
-/** What this browser remembers: the draft, and the last job of each workflow. */
+/** Browser storage: the draft, and the last job of each workflow. */
 
 import { parse, stringify } from "../json";
 import type { Document } from "../schema";
@@ -8,7 +8,7 @@ export interface Draft {
   name: string | null;
   version?: number;
   job: string | null;
-  /** Whether the server has it as it is. */
+  /** Whether the server has saved this state of it. */
   isKept: boolean;
 }
 
@@ -24,7 +24,7 @@ function read<T>(key: string, storage: Storage = localStorage): T | null {
   }
 }
 
-/** Writes, and says whether there was room. */
+/** Writes an item; returns whether there was room. */
 function write(key: string, value: unknown, storage: Storage = localStorage): boolean {
   try {
     storage.setItem(key, stringify(value));
@@ -34,7 +34,7 @@ function write(key: string, value: unknown, storage: Storage = localStorage): bo
   }
 }
 
-/** The draft of this tab, which outlives reloading; in a new tab the last of any. */
+/** The draft of this tab, which survives reloading; in a new tab, the last draft of any tab. */
 export const readDraft = () => read<Draft>(DRAFT, sessionStorage) ?? read<Draft>(DRAFT);
 
 export function writeDraft(draft: Draft): boolean {

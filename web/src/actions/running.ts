@@ -1,4 +1,4 @@
-/** Starting and stopping. */
+/** Starting and cancelling runs. */
 
 import { api } from "../api";
 import { t } from "../i18n";
@@ -18,7 +18,7 @@ async function start(
   const { document, client, name } = getState();
   await trying(async () => {
     const { prompt_id } = await begin(document, client);
-    const run = getState().runs[prompt_id] ?? newRun(prompt_id); // its first events may have come before the answer
+    const run = getState().runs[prompt_id] ?? newRun(prompt_id); // its first events may arrive before the answer
     getState().follow(prompt_id, ofGraph(run, document.graph));
     if (name) remember(name, prompt_id);
   });
@@ -46,7 +46,7 @@ export async function cancel(job = getState().job): Promise<void> {
   });
 }
 
-/** Runs a job again that failed or was cancelled. */
+/** Runs a failed or cancelled job again. */
 export const retry = (job: string) =>
   trying(async () => {
     await api.retry(job);

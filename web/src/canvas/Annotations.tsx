@@ -1,4 +1,4 @@
-/** Notes and groups: they are drawn, and take no part in the graph. */
+/** Notes and groups: they are drawn, but are no part of the graph. */
 
 import { type NodeProps, NodeResizer } from "@xyflow/react";
 import { Trash2 } from "lucide-react";

@@ -1,4 +1,4 @@
-/** The canvas: React Flow, wired to the store. */
+/** The canvas: React Flow, connected to the store. */
 
 import {
   Background,
@@ -58,7 +58,7 @@ function startLink(_: unknown, { nodeId, handleId, handleType }: OnConnectStartP
   });
 }
 
-/** A link that is dropped on nothing asks for a node to lead to. */
+/** A link that is dropped on empty canvas asks for a node to link to. */
 function endLink(
   event: globalThis.MouseEvent | TouchEvent,
   { isValid, toHandle }: FinalConnectionState,
@@ -76,7 +76,7 @@ function openPalette(event: MouseEvent): void {
   if (isPane(event.target)) getState().set({ palette: { at: toGraph(place(event)), end: null } });
 }
 
-/** A click on one of many that are selected leaves only that one so. */
+/** A click on one of several selected nodes selects only that one. */
 function selectOne(event: MouseEvent, { id }: FlowNode): void {
   const { selected, select } = getState();
   const isMore = event.ctrlKey || event.metaKey || event.shiftKey;
@@ -135,11 +135,11 @@ const DESCRIPTIONS = {
   "edge.a11yDescription.default": t("canvas.linkHelp"),
 };
 
-/** At this zoom and nearer cards are drawn whole, down to the other their titles can be read. */
+/** From the first zoom on, cards are drawn completely; down to the second, their titles are legible. */
 const NEAR = 0.25;
 const LEGIBLE = 0.15;
 
-/** Seen from far, cards are drawn as little more than boxes: thousands of them may be in sight. */
+/** At a small zoom, cards are drawn as boxes: thousands of them may be visible. */
 function noteZoom(_: unknown, { zoom }: Viewport): void {
   const distance = zoom >= NEAR ? "near" : zoom >= LEGIBLE ? "far" : "remote";
   if (distance !== getState().distance) getState().set({ distance });
@@ -154,10 +154,10 @@ export function Canvas() {
   const isLinking = useStore((state) => state.linking !== null);
   const { moveNodes, changeEdges, hold, forgetGuesses } = getState();
 
-  // biome-ignore lint/correctness/useExhaustiveDependencies: React Flow has taken up the nodes when this effect runs
+  // biome-ignore lint/correctness/useExhaustiveDependencies: React Flow has received the nodes when this effect runs
   useEffect(forgetGuesses, [nodes]);
 
-  // biome-ignore lint/correctness/useExhaustiveDependencies: `shown` counts up when something else is to be fitted
+  // biome-ignore lint/correctness/useExhaustiveDependencies: `shown` is incremented when the view is to fit something else
   useEffect(() => {
     if (getState().nodes.length === 0) return resetView();
     const timer = setTimeout(fit, 60);
@@ -165,7 +165,7 @@ export function Canvas() {
   }, [shown]);
 
   return (
-    // biome-ignore lint/a11y/noStaticElementInteractions: what the pointer does here, the menus and keys do as well
+    // biome-ignore lint/a11y/noStaticElementInteractions: all that the pointer does here can be done with menus and keys
     <div
       className={isLinking ? "canvas linking" : "canvas"}
       onDoubleClick={openPalette}

@@ -1,4 +1,4 @@
-/** A link, in the colour of what runs along it, with the points that it is bent to. */
+/** A link, in the colour of its type, with its bends. */
 
 import { BaseEdge, type EdgeProps } from "@xyflow/react";
 import { memo, type PointerEvent, useState } from "react";
@@ -43,7 +43,7 @@ export const LinkEdge = memo(function LinkEdge(props: EdgeProps<FlowEdge>) {
   });
 
   return (
-    // biome-ignore lint/a11y/noStaticElementInteractions: bends only lay lines out; links are made and cut by keyboard
+    // biome-ignore lint/a11y/noStaticElementInteractions: bends only affect the drawing; links can be made and cut by keyboard
     <g
       className={isRunning ? "link running" : "link"}
       style={coloured(data?.type ?? "")}
@@ -55,7 +55,7 @@ export const LinkEdge = memo(function LinkEdge(props: EdgeProps<FlowEdge>) {
       <BaseEdge id={id} path={pathThrough(from, bends, to)} interactionWidth={isNear ? 18 : 0} />
       {bends.map((point, at) => (
         <circle
-          // biome-ignore lint/suspicious/noArrayIndexKey: a bend is known by its place along the line
+          // biome-ignore lint/suspicious/noArrayIndexKey: a bend is identified by its position along the line
           key={at}
           className={selected ? "bend selected" : "bend"}
           cx={point.x}

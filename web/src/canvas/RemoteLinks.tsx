@@ -1,4 +1,4 @@
-/** All links at once, where thousands of them are in sight: straight lines, with one element for each colour. */
+/** All links at once, when thousands are visible: straight lines, in one element per colour. */
 
 import { ViewportPortal } from "@xyflow/react";
 import { useMemo } from "react";
@@ -6,7 +6,7 @@ import { useStore } from "../store";
 import { coloured } from "./colours";
 import type { FlowEdge, FlowNode } from "./flow";
 
-/** From the middle of a card's right side to the middle of another's left, by the type of what runs there. */
+/** Lines from the middle of a card's right side to the middle of another's left, by type. */
 function lines(nodes: FlowNode[], edges: FlowEdge[]): Map<string, string> {
   const known = new Map(nodes.map((node) => [node.id, node]));
   const found = new Map<string, string>();

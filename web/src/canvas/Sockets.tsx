@@ -14,7 +14,7 @@ import { openSocketMenu } from "./menus";
 
 interface Props {
   end: End;
-  /** The title of the node that it is on. */
+  /** The title of its node. */
   title: string;
   isLinked: boolean;
 }
@@ -55,7 +55,7 @@ export const SocketButton = memo(function SocketButton({ end, title, isLinked }:
   );
 });
 
-/** Where links end on a card that is seen from far: React Flow looks for it on each card that comes into sight. */
+/** The ends of links on a card at a small zoom: React Flow looks for them on each card that becomes visible. */
 export function SocketMarks({ face, entry }: { face: Face; entry: Entry }) {
   return guessedHandles(face, entry).map(({ id, type, position, x, y }) => (
     <i

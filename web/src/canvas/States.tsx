@@ -1,4 +1,4 @@
-/** How far a node is, in a few letters and a line. */
+/** The state of a node, as a short text and a progress bar. */
 
 import {
   Ban,

@@ -1,4 +1,4 @@
-/** The hues of types and categories; what has none of its own gets one from its name. */
+/** The hues of types and categories; those without a fixed one get one from their name. */
 
 import type { CSSProperties } from "react";
 
@@ -33,12 +33,12 @@ function hueOf(name: string): number {
   return sum;
 }
 
-/** The style that gives something the colour of a type or category. */
+/** A style with the colour of a type or category. */
 export function coloured(name: string): CSSProperties {
   return { "--hue": hueOf(name), "--sat": GREY.has(name) ? "6%" : "62%" } as CSSProperties;
 }
 
-/** The same as a plain colour, for the map. */
+/** The same colour as text, for the map. */
 export function plainColour(name: string): string {
   return `hsl(${hueOf(name)} ${GREY.has(name) ? 6 : 45}% 60%)`;
 }

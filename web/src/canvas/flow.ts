@@ -1,4 +1,4 @@
-/** A level of a document as what React Flow draws; what didn't change stays the same object, so it isn't drawn anew. */
+/** A level of a document as React Flow draws it; unchanged parts stay the same objects, and aren't drawn again. */
 
 import type { Edge, Node } from "@xyflow/react";
 import { layoutOf } from "../edit";
@@ -21,7 +21,7 @@ export type CardData = {
   entry: Entry;
   face: Face;
   place: Placed;
-  /** The names by which inputs are exposed, and the outputs that are. */
+  /** The names under which inputs are exposed, and the exposed outputs. */
   inputs: Record<string, string>;
   outputs: (number | string)[];
 };
@@ -38,12 +38,12 @@ function same(one: object, other: object): boolean {
   return one === other || JSON.stringify(one) === JSON.stringify(other);
 }
 
-/** The nodes without the guesses at their sockets, once React Flow has taken these up: what is drawn is measured. */
+/** The nodes without estimated sockets, which React Flow has received by now; drawn sockets are measured. */
 export function withoutGuesses(nodes: FlowNode[]): FlowNode[] {
   return nodes.map((node) => (node.handles ? { ...node, handles: undefined } : node));
 }
 
-/** Everything by the first of its two parts: the node that it is of. */
+/** Groups pairs by their first part, a node's id. */
 function byNode<T>(items: Iterable<[node: string, item: T]>): Map<string, T[]> {
   const found = new Map<string, T[]>();
   for (const [node, item] of items) {
@@ -54,7 +54,7 @@ function byNode<T>(items: Iterable<[node: string, item: T]>): Map<string, T[]> {
   return found;
 }
 
-/** Where a note or a group is, and how large. */
+/** The position and size of a note or group. */
 function boxed(id: string, { x, y, width, height }: Box) {
   return { id, position: { x, y }, width, height };
 }

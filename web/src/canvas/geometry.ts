@@ -1,4 +1,4 @@
-/** Where the ends of links are on a card that has not been drawn yet, so that it needn't be drawn for them. */
+/** Estimates where links end on a card, so that the card needn't be drawn for them. */
 
 import { type NodeHandle, Position } from "@xyflow/react";
 import { NODE_WIDTH, ROW } from "../layout";
@@ -9,7 +9,7 @@ import { asLink, type Face } from "../workflow";
 const ABOVE_ROWS = 72;
 const SOCKET = 13;
 
-/** The sockets that links may end at: outputs, and inputs without a field. */
+/** The sockets of links: outputs, and inputs without a field. */
 export function guessedHandles(face: Face, entry: Entry): NodeHandle[] {
   const bare = face.inputs.filter(({ name, schema }) => !fieldFor(schema) || asLink(entry.inputs[name]));
   const at = (row: number) => ({ y: ABOVE_ROWS + row * ROW, width: SOCKET, height: SOCKET });

@@ -1,4 +1,4 @@
-/** The menus of nodes, sockets and the canvas, as lists of what can be done. */
+/** The menus of nodes, sockets and the canvas, as lists of actions. */
 
 import {
   BoxSelect,
@@ -77,7 +77,7 @@ export function openNodeMenu(node: string, at: Point): void {
   set({ menu: { label: t("node.menu", { title: card.ariaLabel ?? node }), at, items } });
 }
 
-/** What can be done with a socket; above all, linking it without a pointer. */
+/** The actions of a socket, above all linking it without a pointer. */
 export function openSocketMenu(end: End, at: Point): void {
   const { set } = getState();
   const links = fittingEnds(end).map(

@@ -2,12 +2,12 @@
 
 import type { Point } from "../schema";
 
-/** How far a curve leaves an output, and comes to an input, in their own direction. */
+/** How far a curve goes straight on from an output, and towards an input. */
 const LEAST_PULL = 30;
 const LEAST_PULL_BACK = 90;
 const MOST_PULL_TO_BEND = 80;
 
-/** A curve from an output to an input, through the points that it was bent to; it runs smoothly through these. */
+/** A smooth curve from an output to an input, through its bends. */
 export function pathThrough(from: Point, bends: Point[], to: Point): string {
   const points = [from, ...bends, to];
   const curves = points.slice(1).map((point, at) => {
@@ -20,7 +20,7 @@ export function pathThrough(from: Point, bends: Point[], to: Point): string {
   return `M ${from.x} ${from.y} ${curves.join(" ")}`;
 }
 
-/** Where a curve goes at one of its points, and how strongly: to the right at its ends, along its neighbours at a bend. */
+/** The tangent of a curve at one of its points: to the right at its ends, along its neighbours at a bend. */
 function tangent(points: Point[], at: number): Point {
   const [before, after] = [points[at - 1], points[at + 1]];
   if (before && after) return { x: (after.x - before.x) / 6, y: (after.y - before.y) / 6 };
@@ -30,7 +30,7 @@ function tangent(points: Point[], at: number): Point {
   return { x: points.length > 2 ? Math.min(pull, MOST_PULL_TO_BEND) : pull, y: 0 };
 }
 
-/** The bends with one more, in the stretch that a point lies nearest to. */
+/** The bends with one more, in the segment nearest to a point. */
 export function withBend(from: Point, bends: Point[], to: Point, point: Point): Point[] {
   const points = [from, ...bends, to];
   const distances = bends.concat(to).map((end, at) => distance(points[at] ?? from, end, point));
@@ -38,7 +38,7 @@ export function withBend(from: Point, bends: Point[], to: Point, point: Point): 
   return [...bends.slice(0, nearest), point, ...bends.slice(nearest)];
 }
 
-/** From a point to the stretch between two others. */
+/** The distance from a point to the segment between two others. */
 function distance(one: Point, other: Point, point: Point): number {
   const run = { x: other.x - one.x, y: other.y - one.y };
   const length = run.x ** 2 + run.y ** 2 || 1;

@@ -1,4 +1,4 @@
-/** Where on the canvas people look; the panel around it finds places for new nodes by this. */
+/** The visible part of the canvas, by which positions for new nodes are found. */
 
 import { getViewportForBounds, type ReactFlowInstance } from "@xyflow/react";
 import type { Point } from "../schema";
@@ -12,12 +12,12 @@ export function setFlow(instance: ReactFlowInstance<FlowNode, FlowEdge>): void {
   flow = instance;
 }
 
-/** Notes where the pointer is, in the window; null when it left the canvas. */
+/** Records the position of the pointer in the window; null when it has left the canvas. */
 export function setPointer(at: Point | null): void {
   pointer = at;
 }
 
-/** Where in the graph a point of the window lies. */
+/** A point of the window in the graph's coordinates. */
 export function toGraph(at: Point): Point {
   const { x, y } = flow?.screenToFlowPosition(at) ?? at;
   return { x: Math.round(x), y: Math.round(y) };
@@ -25,7 +25,7 @@ export function toGraph(at: Point): Point {
 
 const canvasBox = () => window.document.querySelector(".react-flow")?.getBoundingClientRect();
 
-/** The place for what is added: under the pointer, else in the middle of what is seen. */
+/** The position for something new: under the pointer, or else in the middle of the view. */
 export function placeForNew(): Point {
   if (pointer) return toGraph(pointer);
   const box = canvasBox();
@@ -44,7 +44,7 @@ const PADDING = 0.12;
 
 /**
  * Shows all nodes, or some. React Flow's own `fitView` waits for nodes while there are none, or none measured, and would
- * move the view under whoever has put a first one there since.
+ * move the view after the first one has been added.
  */
 export function fit(ids?: string[]): void {
   const box = canvasBox();
@@ -56,7 +56,7 @@ export function fit(ids?: string[]): void {
   void flow.setViewport(view, { duration: isCalm() ? 0 : 250 });
 }
 
-/** An empty canvas, at its own size. */
+/** Resets the view of an empty canvas, at zoom 1. */
 export function resetView(): void {
   void flow?.setViewport({ x: 0, y: 0, zoom: 1 });
 }
@@ -65,12 +65,12 @@ export function zoom(factor: number): void {
   void flow?.zoomTo(flow.getZoom() * factor);
 }
 
-/** Moves keyboard focus to a node. */
+/** Moves the keyboard focus to a node. */
 export function focusNode(id: string): void {
   window.document.querySelector<HTMLElement>(`.react-flow__node[data-id="${CSS.escape(id)}"]`)?.focus();
 }
 
-/** Moves keyboard focus to a node that was just made, unless people have gone on to a field by then. */
+/** Moves the keyboard focus to a new node, unless a field has got it by then. */
 export function focusNewNode(id: string): void {
   setTimeout(() => {
     if (!window.document.activeElement?.matches("input, textarea, select")) focusNode(id);

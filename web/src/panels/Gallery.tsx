@@ -1,4 +1,4 @@
-/** All that was made: found, seen, opened again, deleted. */
+/** The gallery of saved files: search, view, open, delete. */
 
 import { Film, FolderOpen, Trash2 } from "lucide-react";
 import { useState } from "react";

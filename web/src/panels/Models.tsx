@@ -1,4 +1,4 @@
-/** The models that the workflow needs, and those that are here. */
+/** The models that the workflow needs, and those on the server's machine. */
 
 import { CircleCheck, Download } from "lucide-react";
 import { trying } from "../actions/files";
@@ -46,7 +46,7 @@ export function Models() {
   );
 }
 
-/** Has the server fetch a model; that is shown at once, before the first that it tells of it. */
+/** Has the server fetch a model; progress is shown at once, before the server's first message. */
 const fetchModel = (source: string) =>
   trying(async () => {
     store.getState().download({ source, done: 0, total: null });

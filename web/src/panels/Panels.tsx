@@ -1,4 +1,4 @@
-/** The rail of panels at the side, and the one that is open. */
+/** The rail of panels at the side, and the open panel. */
 
 import { Boxes, FolderOpen, Grid3x3, Images, ListVideo, type LucideIcon, X } from "lucide-react";
 import type { ComponentType } from "react";

@@ -1,4 +1,4 @@
-/** What runs, what waits and in which order, and what ran. */
+/** Running jobs, pending jobs in order, and past jobs. */
 
 import { ArrowDown, ArrowUp, Eye, FolderOpen, Minus, Pause, Play, Plus, RotateCcw, X } from "lucide-react";
 import { type DragEvent, useState } from "react";
@@ -93,7 +93,7 @@ function Running({ job }: { job: Job }) {
 interface PendingProps {
   job: Job;
   before: Job | undefined;
-  /** The job before which this one comes when it is moved down by one. */
+  /** The job that follows this one after it is moved down by one. */
   after: Job | undefined;
   isLast: boolean;
 }

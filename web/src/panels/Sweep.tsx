@@ -25,7 +25,7 @@ interface Choice {
 function useChoices(): Choice[] {
   const document = useStore((state) => state.document);
   const kinds = useStore((state) => state.kinds);
-  // biome-ignore lint/correctness/useExhaustiveDependencies: faces are made of the kinds
+  // biome-ignore lint/correctness/useExhaustiveDependencies: faces depend on the kinds
   return useMemo(() => {
     const faces = store.getState().faces();
     return Object.entries(document.graph).flatMap(([id, entry]) =>
@@ -97,7 +97,7 @@ export function Sweep() {
 function Picture() {
   const job = useStore((state) => state.job);
   const ended = useStore((state) => state.ended);
-  // the grid is put together after the last run has ended, and before the job leaves the queue
+  // the grid is assembled after the last run has ended, before the job leaves the queue
   const isBusy = useStore((state) => state.queue.running.some(({ id }) => id === job));
   const found = useLoaded(async () => (job ? await api.job(job) : null), [job, ended, isBusy]);
   if (!job) return null;

@@ -1,4 +1,4 @@
-/** Saved workflows and their versions, and those that come along. */
+/** Saved workflows with their versions, and templates. */
 
 import { Download, FilePlus2, FileUp, History, Save, Trash2 } from "lucide-react";
 import { useState } from "react";

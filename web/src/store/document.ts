@@ -1,4 +1,4 @@
-/** The document, its history, and what is drawn of it. */
+/** The document, its history, and how it is drawn. */
 
 import { applyEdgeChanges, applyNodeChanges, type EdgeChange, type NodeChange } from "@xyflow/react";
 import type { StateCreator } from "zustand";
@@ -17,30 +17,30 @@ interface Moment {
 export interface DocumentSlice {
   kinds: Kinds;
   links: Links;
-  /** The packs whose kinds are missing, as they could not be loaded. */
+  /** The packs that could not be loaded, so that their kinds are missing. */
   failedPacks: Pack[];
   document: Document;
-  /** The name under which the server keeps it; null if it never was saved. */
+  /** The name under which the server stores it; null if it was never saved. */
   name: string | null;
-  /** The version of it that is worked on, if the server keeps it. */
+  /** The saved version that it is based on, if the server stores it. */
   version: number | undefined;
-  /** The document as it needn't be saved: as the server has it, or as it was opened. */
+  /** The document in the state that needn't be saved: as the server has it, or as it was opened. */
   kept: Document | null;
   path: Step[];
   past: Moment[];
   future: Moment[];
   nodes: FlowNode[];
   edges: FlowEdge[];
-  /** Counts up whenever another document is opened. */
+  /** Incremented whenever another document is opened. */
   opened: number;
-  /** Counts up whenever another document or level is shown, for the view to fit. */
+  /** Incremented whenever another document or level is shown, for the view to fit. */
   shown: number;
   faces: () => Faces;
   level: () => Document;
   selected: () => Set<string>;
   learn: (kinds: Kinds, links: Links) => void;
   open: (data: unknown, name?: string | null, version?: number) => boolean;
-  /** Changes the document; changes with the same key that follow one another are one step to undo. */
+  /** Changes the document; consecutive changes with the same key are undone in one step. */
   edit: (change: (level: Document) => Document, key?: string) => void;
   editWhole: (change: (document: Document) => Document, key?: string) => void;
   undo: () => void;
@@ -48,10 +48,10 @@ export interface DocumentSlice {
   enter: (path: Step[]) => void;
   select: (ids: Iterable<string>) => void;
   moveNodes: (changes: NodeChange<FlowNode>[]) => void;
-  /** Goes from guesses at the sockets of new nodes to what is measured. */
+  /** Replaces the estimated sockets of new nodes by measured ones. */
   forgetGuesses: () => void;
   changeEdges: (changes: EdgeChange<FlowEdge>[]) => void;
-  /** Says which group is dragged, so that what lies in it goes along. */
+  /** Says which group is dragged, so that its contents move along. */
   hold: (group: string | null) => void;
   setKept: (document: Document, name: string, version: number) => void;
 }
@@ -73,7 +73,7 @@ export const documentSlice: StateCreator<DocumentSlice> = (set, get) => {
     return found.faces;
   };
 
-  /** All that is drawn of a moment; nodes without a place get one. */
+  /** How a document is drawn; nodes without a position get one. */
   const drawn = (document: Document, path: Step[], before: FlowNode[], selected?: ReadonlySet<string>) => {
     const faces = facesOf(document);
     const unplaced = levelAt(document, path);
@@ -90,7 +90,7 @@ export const documentSlice: StateCreator<DocumentSlice> = (set, get) => {
     };
   };
 
-  /** The document drawn anew; where nodes come to lie that had no place is no change of it. */
+  /** Draws the document again; positions given to nodes that had none don't count as a change. */
   const redrawn = (path: Step[], before: FlowNode[]) => {
     const { document, kept } = get();
     const fresh = drawn(document, path, before);
@@ -220,7 +220,7 @@ export const documentSlice: StateCreator<DocumentSlice> = (set, get) => {
   };
 };
 
-/** The level with nodes, notes and groups where they were moved to, and as large as they were made. */
+/** The level with the new positions and sizes of nodes, notes and groups. */
 function settled(level: Document, nodes: FlowNode[]): Document {
   const layout = layoutOf(level);
   const positions: Record<string, Point> = {};
@@ -248,7 +248,7 @@ function settled(level: Document, nodes: FlowNode[]): Document {
   return Object.keys(positions).length > 0 ? place(resized, positions) : resized;
 }
 
-/** What lies within a group. */
+/** The contents of a group. */
 function inside(nodes: FlowNode[], group: string): Set<string> {
   const box = nodes.find((node) => node.id === group);
   if (!box) return new Set();
@@ -260,7 +260,7 @@ function inside(nodes: FlowNode[], group: string): Set<string> {
   return new Set(nodes.filter((node) => node.type !== "group" && isIn(node)).map((node) => node.id));
 }
 
-/** The changes, with the same move for all that lies in the group that is dragged. */
+/** The changes, with the contents of a dragged group moved along. */
 function withCarried(
   changes: NodeChange<FlowNode>[],
   nodes: FlowNode[],

@@ -1,4 +1,4 @@
-/** What runs, ran and waits; what the server found wrong. */
+/** Runs and the queue, and the problems that the server has found. */
 
 import type { StateCreator } from "zustand";
 import type { Preview } from "../events";
@@ -10,15 +10,15 @@ export interface RunSlice {
   isConnected: boolean;
   queue: Queue;
   runs: Record<string, Run>;
-  /** The job whose states and results the canvas shows. */
+  /** The job that is shown on the canvas. */
   job: string | null;
-  /** Pictures of nodes that are at work, as addresses. */
+  /** Previews of running nodes, as addresses. */
   previews: Record<string, string>;
   verdict: Verdict;
-  /** Problems by the node that they are of, in the flat graph. */
+  /** Problems by node, in the flat graph. */
   problems: Record<string, Problem[]>;
   downloads: Record<string, ModelProgress>;
-  /** Counts up when a run ends, for lists of files to be read anew. */
+  /** Incremented when a run ends, for lists of files to be read again. */
   ended: number;
   follow: (job: string, run?: Run) => void;
   leave: () => void;
@@ -39,7 +39,7 @@ function newClient(): string {
   return client;
 }
 
-/** Lets the browser forget pictures that are no longer shown. */
+/** Releases pictures that are no longer shown. */
 function release(previews: Record<string, string>): void {
   for (const picture of Object.values(previews)) URL.revokeObjectURL(picture);
 }

@@ -1,4 +1,4 @@
-/** What is open, and what is told. */
+/** The state of the interface: what is open, and notifications. */
 
 import type { LucideIcon } from "lucide-react";
 import type { StateCreator } from "zustand";
@@ -8,7 +8,7 @@ export type PanelName = "workflows" | "gallery" | "queue" | "models" | "sweep";
 export type View = "graph" | "form";
 export type Theme = "system" | "light" | "dark";
 
-/** One end of a link that is being made. */
+/** The start of a link that is being made. */
 export interface End {
   node: string;
   side: "input" | "output";
@@ -31,9 +31,9 @@ export interface Menu {
 }
 
 export interface Palette {
-  /** Where on the canvas the new node goes. */
+  /** The position of the new node on the canvas. */
   at: Point | null;
-  /** What it is to be linked to. */
+  /** The end that it is to be linked to. */
   end: End | null;
 }
 
@@ -57,16 +57,16 @@ export interface UiSlice {
   toasts: Toast[];
   theme: Theme;
   renaming: string | null;
-  /** From how far the canvas is seen: `far` is where cards show no more than their titles, `remote` where not even these. */
+  /** The level of detail: `far` is where cards show only their titles, `remote` where not even these. */
   distance: "near" | "far" | "remote";
-  /** Counts up with each upload, for lists of files to be read anew. */
+  /** Incremented at each upload, for lists of files to be read again. */
   uploads: number;
   set: (change: Partial<Omit<UiSlice, "set" | "tell">>) => void;
   togglePanel: (panel: PanelName) => void;
   tell: (text: string, tone?: Toast["tone"]) => void;
 }
 
-const TOLD_FOR = 6000;
+const TOAST_MILLISECONDS = 6000;
 
 export const uiSlice: StateCreator<UiSlice> = (set, get) => ({
   view: "graph",
@@ -85,6 +85,6 @@ export const uiSlice: StateCreator<UiSlice> = (set, get) => ({
   tell: (text, tone = "good") => {
     const id = Date.now() + Math.random();
     set({ toasts: [...get().toasts, { id, tone, text }] });
-    setTimeout(() => set({ toasts: get().toasts.filter((toast) => toast.id !== id) }), TOLD_FOR);
+    setTimeout(() => set({ toasts: get().toasts.filter((toast) => toast.id !== id) }), TOAST_MILLISECONDS);
   },
 });

@@ -10,7 +10,7 @@ interface Props {
   children: ReactNode;
 }
 
-/** A dialog above everything; Escape and a click beside it close it. */
+/** A modal dialog; Escape, or a click outside, closes it. */
 export function Dialog({ label, className = "", isBare = false, onClose, children }: Props) {
   const dialog = useRef<HTMLDialogElement>(null);
   useEffect(() => {

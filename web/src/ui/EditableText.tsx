@@ -8,10 +8,10 @@ interface Props {
   onChange: (text: string) => void;
 }
 
-/** What was just made can take the focus only when it has been measured and is seen. */
+/** A new element can take the focus only once it has been measured and is visible. */
 export const ONCE_DRAWN = 50;
 
-/** Text that becomes a field on a double click. */
+/** Text that becomes an editable field on a double click. */
 export function EditableText({ value, label, isEditing, onEdit, onChange }: Props) {
   const field = useRef<HTMLInputElement>(null);
   useEffect(() => {

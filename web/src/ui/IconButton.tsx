@@ -6,7 +6,7 @@ interface Props extends ButtonHTMLAttributes<HTMLButtonElement> {
   label: string;
 }
 
-/** A button with nothing but a picture, and a name for who can't see it. */
+/** A button with only an icon, and a name for assistive technology. */
 export function IconButton({ icon: Icon, label, className = "", ...rest }: Props) {
   return (
     <button type="button" className={`icon ${className}`} aria-label={label} title={label} {...rest}>

@@ -7,7 +7,7 @@ interface Props<T> {
   children: (data: T) => ReactNode;
 }
 
-/** What was loaded, or that it is loading, or why it couldn't be. */
+/** Loaded content, or that it is loading, or why loading failed. */
 export function Loading<T>({ loaded, children }: Props<T>) {
   if (loaded.data !== undefined) return children(loaded.data);
   if (loaded.error) return <p className="empty">{loaded.error}</p>;

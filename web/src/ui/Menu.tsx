@@ -4,7 +4,7 @@ import type { MenuItem } from "../store/ui";
 
 const EDGE = 8;
 
-/** The menu that is open, if one is; arrows move, letters find, Escape closes it. */
+/** The open menu, if any: arrows move, letters search, Escape closes it. */
 export function MenuLayer() {
   const menu = useStore((state) => state.menu);
   const set = useStore((state) => state.set);
@@ -75,7 +75,7 @@ export function MenuLayer() {
     >
       {menu.items.map((item, at) => (
         <button
-          // biome-ignore lint/suspicious/noArrayIndexKey: the items of an open menu stay where they are
+          // biome-ignore lint/suspicious/noArrayIndexKey: the items of an open menu don't move
           key={at}
           type="button"
           role="menuitem"

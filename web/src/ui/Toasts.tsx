@@ -1,7 +1,7 @@
 import { CircleAlert, CircleCheck } from "lucide-react";
 import { useStore } from "../store";
 
-/** What was told, for some seconds. */
+/** Notifications, each shown for some seconds. */
 export function Toasts() {
   const toasts = useStore((state) => state.toasts);
   return (

@@ -1,4 +1,4 @@
-/** Numbers and times as people read them. */
+/** Numbers and times for display. */
 
 export function seconds(value: number): string {
   if (value < 10) return `${value.toFixed(1)} s`;
@@ -21,7 +21,7 @@ export function bytes(value: number): string {
   return `${size < 10 && unit > 0 ? size.toFixed(1) : Math.round(size)} ${UNITS[unit]}`;
 }
 
-/** A time that the server gives, as seconds since 1970 or in ISO form. */
+/** A time from the server, as seconds since 1970 or in ISO format. */
 export function time(value: string | number | null): string {
   if (value === null || value === "") return "";
   const date = new Date(typeof value === "number" ? value * 1000 : value);

@@ -6,11 +6,11 @@ export interface Loaded<T> {
   reload: () => void;
 }
 
-/** What a request answers; it is asked again when one of `deps` changes, and what was there stays meanwhile. */
+/** The answer of a request, sent again when one of `deps` changes; the old answer stays until the new one arrives. */
 export function useLoaded<T>(load: () => Promise<T>, deps: DependencyList): Loaded<T> {
   const [state, setState] = useState<{ data?: T; error: string | null }>({ error: null });
   const [asked, setAsked] = useState(0);
-  // biome-ignore lint/correctness/useExhaustiveDependencies: the caller says on what the request depends
+  // biome-ignore lint/correctness/useExhaustiveDependencies: the caller says what the request depends on
   useEffect(() => {
     let isCurrent = true;
     load().then(

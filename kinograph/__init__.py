@@ -1,0 +1,110 @@
+"""Kinograph in Python: run workflows, build them, and write nodes of one's own.
+
+    import kinograph
+
+    results = kinograph.run("keyframes", {"prompt": "a red fish on a beach in watercolour style"})
+    results.paths
+
+Nothing heavy is imported before a run needs it, nor the client of a server before it is asked for.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from engine.document.reading import Document
+from engine.document.workflow import Workflow
+from engine.errors import (
+    Cancelled,
+    InputError,
+    KinographError,
+    MissingError,
+    NodeError,
+    Problem,
+    ServerError,
+    UsageError,
+    WorkflowError,
+)
+from engine.node import Context, Deprecated, FilePrefix, InputFile, Lazy, ModelFile, Node
+from engine.values import (
+    Files,
+    Folder,
+    Image,
+    ImageModel,
+    LanguageModel,
+    Latents,
+    LoRA,
+    Media,
+    Table,
+    Value,
+    Video,
+    VideoModel,
+    Vocabulary,
+)
+from kinograph.calls import close, run, sweep, validate
+from kinograph.documents import load
+from kinograph.graph import Graph
+from kinograph.handles import Handle, Inlet, Outlet
+from kinograph.results import File, Results
+from kinograph.session import Combination, Session, Sweep
+
+if TYPE_CHECKING:
+    from engine.client import AsyncClient, Client
+
+__all__ = [
+    "AsyncClient",
+    "Cancelled",
+    "Client",
+    "Combination",
+    "Context",
+    "Deprecated",
+    "Document",
+    "File",
+    "FilePrefix",
+    "Files",
+    "Folder",
+    "Graph",
+    "Handle",
+    "Image",
+    "ImageModel",
+    "Inlet",
+    "InputError",
+    "InputFile",
+    "KinographError",
+    "LanguageModel",
+    "Latents",
+    "Lazy",
+    "LoRA",
+    "Media",
+    "MissingError",
+    "ModelFile",
+    "Node",
+    "NodeError",
+    "Outlet",
+    "Problem",
+    "Results",
+    "ServerError",
+    "Session",
+    "Sweep",
+    "Table",
+    "UsageError",
+    "Value",
+    "Video",
+    "VideoModel",
+    "Vocabulary",
+    "Workflow",
+    "WorkflowError",
+    "close",
+    "load",
+    "run",
+    "sweep",
+    "validate",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("AsyncClient", "Client"):
+        import engine.client
+
+        return getattr(engine.client, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,163 @@
+"""What runs, checks and sweeps workflows without a word of sessions: one is made for each device that is asked for."""
+
+from __future__ import annotations
+
+import atexit
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from engine.errors import MissingError, Problem, WorkflowError
+from kinograph.documents import AnyWorkflow, NodeKinds, Path_, load, with_inputs
+from kinograph.results import Results
+from kinograph.session import OUT, Session, Sweep
+from kinograph.wanted import Until, wanted
+
+if TYPE_CHECKING:
+    from kinograph.running import OnEvent
+
+
+class RunOptions(TypedDict, total=False):
+    """What `run` takes beside the workflow and its inputs."""
+
+    out: Path_
+    until: Until | Iterable[Until]
+    device: str | None
+    nodes: NodeKinds
+    cache: bool
+    check: bool
+    on_event: OnEvent | None
+    progress: bool
+
+
+_sessions: dict[str | None, Session] = {}
+"""Those that `run` and `sweep` have made, by the device asked for."""
+_making = threading.Lock()
+
+
+def run(
+    workflow: AnyWorkflow,
+    inputs: Mapping[str, Any] | None = None,
+    *,
+    out: Path_ = OUT,
+    until: Until | Iterable[Until] = (),
+    device: str | None = None,
+    nodes: NodeKinds = (),
+    cache: bool = True,
+    check: bool = True,
+    on_event: OnEvent | None = None,
+    progress: bool = True,
+) -> Results:
+    """Run a workflow: save its files, and give what it gives.
+
+    What was computed before, by any run of this process or another, is taken from the cache, and models stay in memory
+    from one run to the next. Ctrl-C ends the run before its next step, and so does what `on_event` raises; all that is
+    finished by then is kept.
+
+    Args:
+        workflow: a path, the name of one that comes with Kinograph, JSON data, or a `Graph`.
+        inputs: values by `node.input`, or by a name that the workflow exposes.
+        out: the folder that files are saved to.
+        until: run these nodes and what they need, and nothing else; their values are given.
+        device: where models compute, "cpu", "cuda", "cuda:1", "mps"; by default the best there is.
+        nodes: kinds of node that it uses beside those that come with Kinograph: classes, or Python files.
+        cache: whether results may be taken from the cache, and kept in it.
+        check: whether to raise what failed nodes raised. If not, `Results.failures` tells.
+        on_event: called with each event of the run, in this thread.
+        progress: whether to show how far it is.
+
+    Raises:
+        UsageError: there is no such input, node, device or folder.
+        WorkflowError: the workflow is invalid; `problems` lists all that is wrong with it.
+        MissingError: a model or file is missing.
+        NodeError: a node failed; all that doesn't depend on it has run.
+        KeyboardInterrupt: the run was interrupted, and has ended.
+    """
+    return _session(device).run(
+        workflow,
+        inputs,
+        out=out,
+        until=until,
+        nodes=nodes,
+        cache=cache,
+        check=check,
+        on_event=on_event,
+        progress=progress,
+    )
+
+
+def sweep(
+    workflow: AnyWorkflow,
+    axes: Mapping[str, Sequence[Any]],
+    inputs: Mapping[str, Any] | None = None,
+    *,
+    out: Path_ = OUT,
+    device: str | None = None,
+    nodes: NodeKinds = (),
+    cache: bool = True,
+    on_event: OnEvent | None = None,
+    progress: bool = True,
+) -> Sweep:
+    """Run a workflow with every combination of several inputs' values; `Session.sweep` says more.
+
+    Args:
+        workflow: a path, the name of one that comes with Kinograph, JSON data, or a `Graph`.
+        axes: values for each input, by `node.input` or a name that the workflow exposes.
+        inputs: what all combinations have in common.
+        out: the folder that files are saved to.
+        device: where models compute; by default the best there is.
+        nodes: kinds of node that it uses beside those that come with Kinograph: classes, or Python files.
+        cache: whether results may be taken from the cache, and kept in it.
+        on_event: called with each event; the nodes of the i-th combination are called `i:…`.
+        progress: whether to show how far it is.
+
+    Raises:
+        UsageError: there is no such input, an axis has no values, or there are too many combinations.
+        WorkflowError, MissingError, KeyboardInterrupt: as for `run`.
+    """
+    session = _session(device)
+    return session.sweep(
+        workflow, axes, inputs, out=out, nodes=nodes, cache=cache, on_event=on_event, progress=progress
+    )
+
+
+def validate(workflow: AnyWorkflow, inputs: Mapping[str, Any] | None = None, *, nodes: NodeKinds = ()) -> list[Problem]:
+    """All that is wrong with a workflow, or missing on this machine; nothing if it can be run.
+
+    A model that isn't here, but that a run would fetch, isn't missing.
+
+    Args:
+        workflow: a path, the name of one that comes with Kinograph, JSON data, or a `Graph`.
+        inputs: values by `node.input`, or by a name that the workflow exposes.
+        nodes: kinds of node that it uses beside those that come with Kinograph.
+
+    Raises:
+        UsageError: the call is wrong, as where the workflow has no such input.
+    """
+    from engine.graph.check import check
+
+    document = None
+    try:
+        document, aim = wanted(with_inputs(load(workflow, nodes=nodes), inputs))
+        check(document.prepared, base=document.base, targets=aim.targets)
+    except WorkflowError as error:
+        return [*error.problems]
+    except MissingError as error:
+        return [problem for problem in error.problems if not (document and document.prepared.can_fetch([problem]))]
+    return []
+
+
+def close() -> None:
+    """Let go of the models and results that `run` and `sweep` hold in memory; the next one begins anew."""
+    with _making:
+        while _sessions:
+            _sessions.popitem()[1].close()
+
+
+def _session(device: str | None) -> Session:
+    with _making:
+        if device not in _sessions:
+            atexit.unregister(close)
+            atexit.register(close)
+            _sessions[device] = Session(device)
+        return _sessions[device]

@@ -1,0 +1,167 @@
+"""From what people give as a workflow, kinds of node and values to what the engine takes."""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from numbers import Integral, Real
+from pathlib import Path, PurePath
+from typing import Any, Protocol, runtime_checkable
+
+from engine.document.prepared import prepare
+from engine.document.reading import Document, parse, read, with_files
+from engine.document.settings import with_value
+from engine.document.workflow import Workflow
+from engine.errors import UsageError, WorkflowError
+from engine.node import Node
+from engine.registry import FILE_MODULE, Registry, load_file, origin
+from kinograph.handles import Handle, Outlet
+from nodes import registry
+
+Path_ = str | os.PathLike[str]
+NodeKind = type[Node] | Path_
+"""A class of nodes, or a Python file that defines some."""
+NodeKinds = NodeKind | Iterable[NodeKind]
+"""One of these, or several."""
+
+
+@runtime_checkable
+class HasDocument(Protocol):
+    """What stands for a workflow, as a Graph does."""
+
+    def as_document(self) -> Document: ...
+
+
+AnyWorkflow = Path_ | Mapping[str, Any] | Workflow | Document | HasDocument
+"""A path (JSON, or a picture or video that carries a workflow), the name of a workflow that comes with Kinograph, JSON
+data, or what `load`, the engine and `Graph` make of these."""
+
+
+def load(workflow: AnyWorkflow, *, nodes: NodeKinds = ()) -> Document:
+    """The workflow that a path, a name or data stand for, with what it is called and where it lies.
+
+    Args:
+        workflow: a path, the name of one that comes with Kinograph, JSON data or a `Graph`.
+        nodes: kinds of node that it uses beside those that come with Kinograph.
+
+    Raises:
+        MissingError: there is none of that name.
+        UsageError: it can't be read.
+        WorkflowError: it is no workflow.
+    """
+    match workflow:
+        case Document():
+            return _with_nodes(workflow, nodes)
+        case HasDocument():
+            return _with_nodes(workflow.as_document(), nodes)
+        case str() | os.PathLike():
+            return read(os.fspath(workflow), with_kinds(registry(), nodes))
+    kinds = with_kinds(registry(), nodes)
+    if not isinstance(workflow, Workflow):
+        workflow = parse(dict(workflow), kinds)
+    whole = with_files(workflow, Path.cwd(), kinds)
+    return Document(prepare(whole, kinds), whole.title or "workflow", None)
+
+
+def with_inputs(document: Document, inputs: Mapping[str, Any] | None) -> Document:
+    """The document with the values of some inputs changed, by `node.input` or a name that it exposes.
+
+    Raises:
+        UsageError: it has no such input.
+        WorkflowError: a value can't stand in a workflow.
+    """
+    prepared = document.prepared
+    for name, value in (inputs or {}).items():
+        prepared = with_value(prepared, name, as_data(value, name))
+    return replace(document, prepared=prepared)
+
+
+def each_of(nodes: NodeKinds) -> list[NodeKind]:
+    """Kinds of node as a list."""
+    return [nodes] if isinstance(nodes, str | os.PathLike | type) else [*nodes]
+
+
+def with_kinds(known: Registry, nodes: NodeKinds) -> Registry:
+    """The kinds with some more; one that is defined anew, as in a notebook, takes the place of what it was.
+
+    Raises:
+        MissingError: there is no such file.
+        UsageError: it can't be run, what is given is no kind of node, or two are called alike.
+    """
+    kinds = dict(known)
+    for node in each_of(nodes):
+        for kind in _kinds_in(node):
+            name = kind.spec.kind
+            if name in kinds and not _is_anew(kinds[name], kind):
+                both = f"of {origin(kinds[name])} and of {origin(kind)}"
+                raise UsageError(f"two kinds of node are called {name}: {both}", hint="rename one of the classes")
+            kinds[name] = kind
+    return Registry(kinds.values(), known.packs)
+
+
+def as_data(value: Any, name: str, node: str | None = None) -> Any:
+    """A Python value as JSON data: a path absolute, a tuple as a list, numpy's numbers as Python's.
+
+    Raises:
+        WorkflowError: JSON has no such thing; `name` is the input that it was for.
+    """
+    match value:
+        case None | bool() | str():
+            return value
+        case Integral():
+            return int(value)
+        case Real() if math.isfinite(value):
+            return float(value)
+        case _ if getattr(value, "shape", None) == ():  # one of numpy's, or a tensor, that holds a single value
+            return as_data(value.item(), name, node)
+        case PurePath():
+            return str(Path(value).expanduser().absolute())
+        case Mapping() if all(isinstance(key, str) for key in value):
+            return {key: as_data(part, name, node) for key, part in value.items()}
+        case Sequence() if not isinstance(value, bytes | bytearray | memoryview):
+            return [as_data(part, name, node) for part in value]
+    if isinstance(value, Handle | Outlet):
+        message, hint = "a list or dictionary can't hold what nodes give", "link the input to a node that gives a list"
+        raise WorkflowError(message, node=node, input=name, hint=hint)
+    raise WorkflowError(
+        f"a workflow can't hold {_what(value)}",
+        node=node,
+        input=name,
+        hint="give numbers, texts, paths and lists and dictionaries of these, or link it to a node's output",
+    )
+
+
+def _with_nodes(document: Document, nodes: NodeKinds) -> Document:
+    known = document.prepared.registry
+    kinds = with_kinds(known, nodes)
+    if dict(kinds) == dict(known):
+        return document
+    return replace(document, prepared=prepare(document.workflow, kinds))
+
+
+def _kinds_in(node: NodeKind) -> Iterable[type[Node]]:
+    if isinstance(node, type) and issubclass(node, Node) and node is not Node:
+        return [node]
+    if isinstance(node, str | os.PathLike):
+        return Registry.of_modules(load_file(Path(node))).values()
+    raise UsageError(f"{node!r} is no kind of node", hint="give a subclass of kinograph.Node, or a Python file")
+
+
+def _is_anew(known: type[Node], kind: type[Node]) -> bool:
+    """Whether a kind is another version of the one that is known under its name."""
+    if known.__module__.startswith(FILE_MODULE):  # each state of a file is a module of its own
+        return _file(known) == _file(kind)
+    return known.__module__ == kind.__module__
+
+
+def _file(kind: type[Node]) -> str | None:
+    return getattr(sys.modules.get(kind.__module__), "__file__", None)
+
+
+def _what(value: Any) -> str:
+    if isinstance(value, Real):
+        return repr(value)
+    return "a dictionary with keys that are no texts" if isinstance(value, Mapping) else f"a {type(value).__name__}"

@@ -1,0 +1,295 @@
+"""Workflows built in Python.
+
+g = Graph(title="A picture")
+model = g.ImageModelLoad(source="sprite/sdxl")
+pictures = g.KeyframeSampler(model=model, prompt="a red fish on a beach in crayon style")
+g.SaveImage(images=pictures)
+g.expose(prompt=pictures.inputs.prompt)
+g.run({"prompt": "a blue boat in the snow in neon style"})
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Unpack
+
+from engine.atomic import write
+from engine.document.formats import elsewhere
+from engine.document.names import node_id
+from engine.document.prepared import prepare
+from engine.document.reading import Document
+from engine.document.workflow import NodeEntry, Workflow, as_json
+from engine.errors import Problem, UsageError, WorkflowError, suggestion
+from engine.node import Node, name_of
+from kinograph.calls import RunOptions, run, validate
+from kinograph.documents import NodeKinds, Path_, as_data, with_kinds
+from kinograph.handles import Handle, Inlet, Outlet, link_of
+from kinograph.kinds import Kinds
+from kinograph.results import Results
+from nodes import registry
+
+ABOUT_NODE = {"id": None, "title": "", "mode": ""}
+"""What a call may say of the node beside its inputs, and what it says if it doesn't."""
+
+
+class NoSuchKind(WorkflowError, AttributeError):
+    """No kind of node is called so."""
+
+
+class Graph(Kinds):
+    """A workflow that is built by calling the kinds of node, each a method that takes its inputs by name.
+
+    What a call is given is checked at once: kinds, inputs, types, constants. Files need not be there before a run. It
+    is a workflow like those in files: it can be run, saved, sent to a server, and used as a node of another.
+
+    Args:
+        title: what people call it.
+        description: what it does.
+        name: what it is called where it is used as a node. Inputs that must be given may then be left to who uses it.
+        nodes: kinds of node to use beside those that come with Kinograph: classes, or Python files.
+    """
+
+    def __init__(
+        self, title: str = "", *, description: str = "", name: str | None = None, nodes: NodeKinds = ()
+    ) -> None:
+        self.title = title
+        self.description = description
+        self.name = name
+        self._registry = with_kinds(registry(), nodes)
+        self._entries: dict[str, NodeEntry] = {}
+        self._handles: dict[str, Handle] = {}
+        self._inputs: dict[str, str] = {}
+        self._outputs: dict[str, list[str | int]] = {}
+        self._subgraphs: dict[str, Workflow] = {}
+
+    def add(
+        self,
+        kind: str | type[Node] | Graph,
+        inputs: Mapping[str, Any] | None = None,
+        /,
+        *,
+        id: str | None = None,
+        title: str = "",
+        mode: str = "",
+        **named: Any,
+    ) -> Handle:
+        """Add a node.
+
+        Args:
+            kind: a kind by name, a class of one's own, or a Graph, as it is now, to be used as a node.
+            inputs: constants and links by input, also such as can't be written as `named`.
+            id: what it is called in the workflow; by default after its kind.
+            title: what people call it.
+            mode: "mute" leaves it out of runs, "bypass" has it hand on what it was linked to. It isn't checked then.
+            named: constants and links by input.
+
+        Raises:
+            WorkflowError: there is no such kind or input, or something given doesn't fit.
+            UsageError: the id, or the name of a kind, is taken.
+        """
+        known, subgraphs = self._registry, self._subgraphs
+        name = self._known(kind)
+        own_id = node_id(name, self._entries) if id is None else id
+        try:
+            return self._add(name, _together(inputs, named), own_id, title, mode)
+        except BaseException:
+            self._registry, self._subgraphs = known, subgraphs
+            raise
+
+    def _add(self, kind: str, given: Mapping[str, Any], id: str, title: str, mode: str) -> Handle:
+        if id in self._entries:
+            raise UsageError(f"there is a node '{id}' already", hint="give another id, or none")
+        meta = {name: text for name, text in (("title", title), ("mode", mode)) if text}
+        inputs = {name: self._given(value, id, name) for name, value in given.items()}
+        entry = NodeEntry.model_validate({"class_type": kind, "inputs": inputs, "_meta": meta})
+        self._check(id, entry)
+        self._entries[id] = entry
+        self._handles[id] = self._handle(id, kind)
+        return self._handles[id]
+
+    def set_inputs(self, handle: Handle, inputs: Mapping[str, Any]) -> None:
+        """Give some inputs of a node other constants or links; as `handle.set`."""
+        self._own(handle)
+        entry = self._entries[handle.id]
+        given = {name: self._given(value, handle.id, name) for name, value in inputs.items()}
+        changed = entry.model_copy(update={"inputs": entry.inputs | given})
+        self._check(handle.id, changed)
+        self._entries[handle.id] = changed
+
+    def expose(self, inputs: Mapping[str, Inlet] | None = None, /, **named: Inlet) -> None:
+        """Name inputs by which others may set them: `g.expose(prompt=pictures.inputs.prompt)`.
+
+        Raises:
+            UsageError: a name is taken, or what is given is no input of this graph's nodes.
+        """
+        found = {}
+        for name, inlet in _together(inputs, named).items():
+            if not isinstance(inlet, Inlet):
+                raise UsageError(f"'{name}' can't be {inlet!r}", hint="give an input, such as handle.inputs.prompt")
+            if name in self._inputs:
+                raise UsageError(f"an input is exposed as '{name}' already", hint="give another name")
+            self._own(inlet.handle)
+            found[name] = f"{inlet.handle.id}.{inlet.name}"
+        self._inputs |= found
+
+    def output(self, outputs: Mapping[str, Handle | Outlet] | None = None, /, **named: Handle | Outlet) -> None:
+        """Name what the workflow gives, to whoever runs it and where it is used as a node: `g.output(image=pictures)`.
+
+        Raises:
+            UsageError: a name is taken, or what is given is no output of this graph's nodes.
+        """
+        found = {}
+        for name, given in _together(outputs, named).items():
+            if not isinstance(given, Handle | Outlet):
+                raise UsageError(f"'{name}' can't be {given!r}", hint="give what a node gives, such as a handle")
+            if name in self._outputs:
+                raise UsageError(f"an output is called '{name}' already", hint="give another name")
+            found[name] = self._link(given)
+        self._outputs |= found
+
+    @property
+    def workflow(self) -> Workflow:
+        """What it is by now."""
+        return Workflow(
+            title=self.title,
+            description=self.description,
+            inputs=dict(self._inputs),
+            outputs=dict(self._outputs),
+            graph=dict(self._entries),
+            subgraphs=dict(self._subgraphs),
+        )
+
+    def document(self) -> dict[str, Any]:
+        """What it is by now, as JSON data."""
+        return self.workflow.document()
+
+    def as_document(self) -> Document:
+        """What it is by now, made ready to be checked and run."""
+        return Document(prepare(self.workflow, self._registry), self.name or self.title or "workflow", None)
+
+    def save(self, path: Path_) -> Path:
+        """Write it as a workflow file. The names of files stand in it as they were given, a Path's absolute."""
+        target = Path(path).expanduser()
+        write(target, (json.dumps(self.document(), indent=2, ensure_ascii=False) + "\n").encode())
+        return target
+
+    def validate(self) -> list[Problem]:
+        """All that is wrong with it, or missing on this machine; nothing if it can be run."""
+        return validate(self)
+
+    def run(self, inputs: Mapping[str, Any] | None = None, **options: Unpack[RunOptions]) -> Results:
+        """Run it; everything is as for `kinograph.run`."""
+        return run(self, inputs, **options)
+
+    def __getitem__(self, id: str) -> Handle:
+        """The node of an id."""
+        try:
+            return self._handles[id]
+        except KeyError:
+            raise KeyError(f"no node is called '{id}': {suggestion(id, self._handles) or 'there are others'}") from None
+
+    def __iter__(self) -> Iterator[Handle]:
+        return iter(self._handles.values())
+
+    def __contains__(self, id: str) -> bool:
+        return id in self._handles
+
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *self._registry]
+
+    def __repr__(self) -> str:
+        return f"<Graph '{self.title}' of {len(self._entries)} nodes>"
+
+    def __getattr__(self, name: str) -> Callable[..., Handle]:
+        if name.startswith("_"):  # Python's own protocols ask for many that aren't there
+            raise AttributeError(name)
+        if name not in self._registry:
+            hint = elsewhere(name, {}) or suggestion(name, [*self._registry])
+            raise NoSuchKind(f"no kind of node is called '{name}'", hint=hint)
+        return _call(self, self._registry[name])
+
+    def _known(self, kind: str | type[Node] | Graph) -> str:
+        """The name of a kind, once it is known."""
+        if isinstance(kind, str):
+            return kind
+        if not isinstance(kind, Graph):
+            self._registry = with_kinds(self._registry, [kind])
+            return kind.spec.kind
+        if kind.name is None:
+            raise UsageError("a graph that is used as a node needs a name", hint='such as Graph(name="face")')
+        definition = kind.workflow.model_copy(update={"subgraphs": {}})
+        subgraphs = {**kind._subgraphs, kind.name: definition}
+        if twice := next((name for name, one in subgraphs.items() if self._subgraphs.get(name, one) != one), None):
+            raise UsageError(f"another graph is used as '{twice}' already", hint="give it another name")
+        self._registry = with_kinds(self._registry, kind._registry.values())
+        self._subgraphs = self._subgraphs | subgraphs
+        return kind.name
+
+    def _handle(self, id: str, kind: str) -> Handle:
+        if kind in self._registry:
+            spec = self._registry[kind].spec
+            return Handle(self, id, kind, tuple(spec.inputs), tuple(output.name for output in spec.outputs))
+        if kind in self._subgraphs:
+            subgraph = self._subgraphs[kind]
+            return Handle(self, id, kind, tuple(subgraph.inputs), tuple(subgraph.outputs))
+        return Handle(self, id, kind, None, None)
+
+    def _given(self, value: Any, node: str, name: str) -> Any:
+        """What an input is given, as a workflow writes it."""
+        if isinstance(value, Handle | Outlet):
+            return self._link(value, node, name)
+        return as_json(as_data(value, name, node))
+
+    def _link(self, given: Handle | Outlet, node: str | None = None, name: str | None = None) -> list[str | int]:
+        self._own(given if isinstance(given, Handle) else given.handle)
+        try:
+            return [*link_of(given)]
+        except WorkflowError as error:
+            raise WorkflowError(error.message, node=node, input=name, hint=error.hint) from None
+
+    def _own(self, handle: Handle) -> None:
+        if handle.graph is not self:
+            raise UsageError(f"{handle!r} is a node of another graph")
+
+    def _check(self, id: str, entry: NodeEntry) -> None:
+        from engine.graph.check import check_node
+
+        graph = self._entries | {id: entry}
+        workflow = Workflow(graph={}).model_copy(update={"graph": graph, "subgraphs": self._subgraphs})
+        if problems := check_node(workflow, id, self._registry, whole=self.name is None):
+            raise WorkflowError.of(problems)
+
+
+def _together(given: Mapping[str, Any] | None, named: Mapping[str, Any]) -> dict[str, Any]:
+    if twice := next((name for name in given or {} if name in named), None):
+        raise UsageError(f"'{twice}' is given twice")
+    return {**(given or {}), **named}
+
+
+def _call(graph: Graph, kind: type[Node]) -> Callable[..., Handle]:
+    """What adds a node of a kind to a graph, with the help and the inputs that notebooks show."""
+
+    def call(**named: Any) -> Handle:
+        return graph.add(kind.spec.kind, **named)
+
+    sockets = kind.spec.inputs.values()
+    keyword, empty = inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.empty
+    parameters = [
+        inspect.Parameter(
+            socket.name, keyword, default=empty if socket.required else socket.default, annotation=name_of(socket.type)
+        )
+        for socket in sockets
+        if socket.name not in ABOUT_NODE
+    ]
+    for name, default in ABOUT_NODE.items():
+        annotation = "str | None" if default is None else "str"
+        parameters.append(inspect.Parameter(name, keyword, default=default, annotation=annotation))
+    call.__name__ = call.__qualname__ = kind.spec.kind
+    call.__doc__ = "\n".join(
+        [kind.spec.help, "", *(f"{socket.name}: {' '.join(socket.help.split())}" for socket in sockets)]
+    )
+    call.__signature__ = inspect.Signature(parameters, return_annotation="Handle")  # type: ignore[attr-defined]
+    return call

@@ -1,0 +1,593 @@
+"""The kinds of node that come with Kinograph, as methods of `Graph`. `kinograph.stubs` writes this file."""
+
+# ruff: noqa: E501, N802
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from kinograph.handles import Handle, Outlet
+
+_Link = Handle | Outlet
+_Mode = Literal["", "mute", "bypass"]
+
+class _EloThreshold(Handle):
+    percent: Outlet
+    rule: Outlet
+    ratings: Outlet
+
+class _LVDCurate(Handle):
+    clips: Outlet
+    videos: Outlet
+
+class _LoadImage(Handle):
+    out: Outlet
+    mask: Outlet
+
+class _LookaheadDecode(Handle):
+    text: Outlet
+    tokens: Outlet
+    passes: Outlet
+
+class _VideoFrameFilter(Handle):
+    kept: Outlet
+    table: Outlet
+    sheet: Outlet
+
+class _VideoFrames(Handle):
+    images: Outlet
+    fps: Outlet
+
+class _ZipLoRAMerge(Handle):
+    lora: Outlet
+    loss: Outlet
+    direct_loss: Outlet
+    scaled_loss: Outlet
+
+class Kinds:
+    def CompareNumbers(
+        self,
+        *,
+        a: float | _Link,
+        relation: Literal["<", "≤", "=", "≠", "≥", ">"] | _Link = "<",
+        b: float | _Link = 0.0,
+        id: str | None = None,
+        title: str = "",
+        mode: _Mode = "",
+    ) -> Handle:
+        """Compare two numbers, to control a Switch."""
+
+    def ContactSheet(
+        self,
+        *,
+        video: _Link,
+        columns: int | _Link = 7,
+        gap: int | _Link = 1,
+        id: str | None = None,
+        title: str = "",
+        mode: _Mode = "",
+    ) -> Handle:
+        """Lay out the frames of a video in one picture, row by row."""
+
+    def CreateVideo(
+        self,
+        *,
+        images: _Link,
+        fps: float | _Link = 30.0,
+        id: str | None = None,
+        title: str = "",
+        mode: _Mode = "",
+    ) -> Handle:
+        """Make a video from a batch of pictures, its frames in order."""
+
+    def EloThreshold(
+        self,
+        *,
+        votes: str | _Link,
+        column: str | _Link = "motion",
+        id: str | None = None,
+        title: str = "",
+        mode: _Mode = "",
+    ) -> _EloThreshold:
+        """Choose how much of a score to filter away, from votes between results: what the highest Elo rating has."""
+
+    def EmptyImage(
+        self,
+        *,
+        width: int | _Link = 512,
+        height: int | _Link = 512,
+        batch_size: int | _Link = 1,
+        color: int | _Link = 0,
+        id: str | None = None,
+        title: str = "",
+        mode: _Mode = "",
+    ) -> Handle:
+        """Make pictures of one colour."""
+
+    def ImageModelLoad(
+        self,
+        *,
+        source: str | Path,
+        dtype: Literal["float32", "float16", "bfloat16"] | _Link = "float32",
+        id: str | None = None,
+        title: str = "",
+        mode: _Mode = "",
+    ) -> Handle:
+        """Choose a text-to-image model: an SDXL pipeline in diffusers' layout, or a single SDXL checkpoint."""
+
+    def ImageScale(
+        self,
+        *,
+        image: _Link,
+        upscale_method: Literal["nearest-exact", "bilinear", "area", "bicubic", "lanczos"] | _Link = "nearest-exact",
+        width: int | _Link = 512,
+        height: int | _Link = 512,
+        crop: Literal["disabled", "center"] | _Link = "disabled",
+        id: str | None = None,
+        title: str = "",
+        mode: _Mode = "",
+    ) -> Handle:
+        """Make pictures larger or smaller."""
+
+    def JoinVideos(
+        self,
+        *,
+        first: _Link,
+        second: _Link = ...,
+        id: str | None = None,
+        title: str = "",
+        mode: _Mode = "",
+    ) -> Handle:
+        """Play videos of the same size and frame rate one after another."""
+
+    def KeyframeSampler(
+        self,
+        *,
+        model: _Link,
+        prompt: str | _Link,
+        negative_prompt: str | _Link = "",
+        count: int | _Link = 1,
+        steps: int | _Link = 30,
+        guidance_scale: float | _Link = 5.0,
+        width: int | _Link = 0,
+        height: int | _Link = 0,
+        seed: int | _Link = 0,
+        id: str | None = None,
+        title: str = "",
+        mode: _Mode = "",
+    ) -> Handle:
+        """Draw pictures from a prompt."""
+
+    def LLMLoad(
+        self,
+        *,
+        source: str | Path,
+        dtype: Literal["float32", "float16", "bfloat16"] | _Link = "float32",
+        id: str | None = None,
+        title: str = "",
+        mode: _Mode = "",
+    ) -> Handle:
+        """Choose a language model: a transformers folder with safetensors, or a GGUF file, which is unpacked once."""
+
+    def LVDCurate(
+        self,
+        *,
+        videos: str | Path,
+        rules: str | _Link = "no duplicates",
+        cuts: Literal["cascade", "transnet", "both"] | _Link = "cascade",
+        shortest: float | _Link = 1.0,
+        longest: float | _Link = 0.0,
+        at_key_frames: bool | _Link = False,
+        find_text: bool | _Link = True,
+        text_detector: Literal["ppocr", "craft"] | _Link = "ppocr",
+        craft: str | Path | None = None,
+        clip: str | Path | None = "sprite/clip",
+        aesthetics: str | Path | None = "sprite/clip/aesthetic.safetensors",
+        image_captioner: str | Path | None = "sprite/captioner",
+        video_captioner: str | Path | None = "sprite/captioner",
+        llm: _Link | None = None,
+        summarise: str | _Link = ...,
+        processes: int | _Link = 0,
+        on_ray: bool | _Link = False,
+        seed: int | _Link = 0,
+        id: str | None = None,
+        title: str = "",
+        mode: _Mode = "",
+    ) -> _LVDCurate:
+        """Find the clips in raw videos, score and caption them, and filter them, as for Stable Video Diffusion's Large Video Dataset (arXiv 2311.15127)."""
+
+    def LoRAApply(
+        self,
+        *,
+        model: _Link,
+        lora: _Link,
+        strength: float | _Link = 1.0,
+        id: str | None = None,
+        title: str = "",
+        mode: _Mode = "",
+    ) -> Handle:
+        """Add a LoRA to an image model, after any that it already has."""
+
+    def LoRALoad(
+        self,
+        *,
+        file: str | Path,
+        strength: float | _Link = 1.0,
+        words: Any | _Link = ...,
+        id: str | None = None,
+        title: str = "",
+        mode: _Mode = "",
+    ) -> Handle:
+        """Load a LoRA from a safetensors file, as written by kohya's trainers, diffusers or PEFT."""
+
+    def LoRASave(
+        self,
+        *,
+        lora: _Link,
+        filename_prefix: str | _Link = "lora",
+        format: Literal["kohya", "peft"] | _Link = "kohya",
+        id: str | None = None,
+        title: str = "",
+        mode: _Mode = "",
+    ) -> Handle:
+        """Save a LoRA, with its strength folded in and its trigger words in the header."""
+
+    def LoadImage(
+        self,
+        *,
+        image: str | Path,
+        id: str | None = None,
+        title: str = "",
+        mode: _Mode = "",
+    ) -> _LoadImage:
+        """Read a picture: PNG, JPEG, WebP, GIF, BMP or TIFF, and the first of several in one file."""
+
+    def LoadScores(
+        self,
+        *,
+        file: str | Path,
+        id: str | None = None,
+        title: str = "",
+        mode: _Mode = "",
+    ) -> Handle:
+        """Read the clips of a data set that was saved, dropped ones as well, to filter them by other rules."""
+
+    def LoadText(
+        self,
+        *,
+        file: str | Path,
+        id: str | None = None,
+        title: str = "",
+        mode: _Mode = "",
+    ) -> Handle:
+        """Read a text of at most a megabyte, such as a list of prompts."""
+
+    def LoadVideo(
+        self,
+        *,
+        file: str | Path,
+        start: float | _Link = 0.0,
+        frames: int | _Link = 0,
+        fps: float | _Link = 0.0,
+        width: int | _Link = 0,
+        height: int | _Link = 0,
+        id: str | None = None,
+        title: str = "",
+        mode: _Mode = "",
+    ) -> Handle:
+        """Read a video, without its sound: MP4, WebM, MKV, MOV, GIF and whatever else FFmpeg reads."""
+
+    def LookaheadDecode(
+        self,
+        *,
+        llm: _Link,
+        prompt: str | _Link,
+        system: str | _Link = "",
+        vocabulary: _Link | None = None,
+        attempts: int | _Link = 10,
+        max_new_tokens: int | _Link = 64,
+        temperature: float | _Link = 0.0,
+        top_p: float | _Link = 0.95,
+        seed: int | _Link = 0,
+        window: int | _Link = 5,
+        ngram: int | _Link = 4,
+        candidates: int | _Link = 5,
+        stop: Sequence[str] | _Link = ...,
+        id: str | None = None,
+        title: str = "",
+        mode: _Mode = "",
+    ) -> _LookaheadDecode:
+        """Write a text with a language model, several tokens for each of its passes (arXiv 2402.02057)."""
+
+    def ModelVocabulary(
+        self,
+        *,
+        model: _Link,
+        id: str | None = None,
+        title: str = "",
+        mode: _Mode = "",
+    ) -> Handle:
+        """List the words that an image model knows, and those that its adapters require."""
+
+    def NumberRange(
+        self,
+        *,
+        first: int | _Link = 0,
+        count: int | _Link = 4,
+        step: int | _Link = 1,
+        id: str | None = None,
+        title: str = "",
+        mode: _Mode = "",
+    ) -> Handle:
+        """Make a list of whole numbers, such as seeds. A node that takes a single number runs for each of them."""
+
+    def PickFrame(
+        self,
+        *,
+        video: _Link,
+        index: int | _Link = 0,
+        id: str | None = None,
+        title: str = "",
+        mode: _Mode = "",
+    ) -> Handle:
+        """Take one frame out of a video as a picture, such as the last, to continue from it."""
+
+    def PickImage(
+        self,
+        *,
+        images: _Link,
+        index: int | _Link = 0,
+        id: str | None = None,
+        title: str = "",
+        mode: _Mode = "",
+    ) -> Handle:
+        """Take one picture out of a batch."""
+
+    def PreviewImage(
+        self,
+        *,
+        images: _Link,
+        id: str | None = None,
+        title: str = "",
+        mode: _Mode = "",
+    ) -> Handle:
+        """Show each picture of a batch."""
+
+    def PreviewTable(
+        self,
+        *,
+        table: _Link,
+        rows: int | _Link = 20,
+        id: str | None = None,
+        title: str = "",
+        mode: _Mode = "",
+    ) -> Handle:
+        """Show the first rows of a table."""
+
+    def PreviewText(
+        self,
+        *,
+        text: str | _Link,
+        id: str | None = None,
+        title: str = "",
+        mode: _Mode = "",
+    ) -> Handle:
+        """Show a text."""
+
+    def PreviewVideo(
+        self,
+        *,
+        video: _Link,
+        id: str | None = None,
+        title: str = "",
+        mode: _Mode = "",
+    ) -> Handle:
+        """Show a video, playing at its own rate."""
+
+    def SVDSampler(
+        self,
+        *,
+        model: _Link,
+        image: _Link,
+        frames: int | _Link = 0,
+        width: int | _Link = 0,
+        height: int | _Link = 0,
+        fps: int | _Link = 7,
+        motion_bucket: int | _Link = 127,
+        augmentation: float | _Link = 0.02,
+        steps: int | _Link = 25,
+        min_guidance: float | _Link = 1.0,
+        max_guidance: float | _Link = 3.0,
+        decode_chunk: int | _Link = 0,
+        seed: int | _Link = 0,
+        id: str | None = None,
+        title: str = "",
+        mode: _Mode = "",
+    ) -> Handle:
+        """Animate a picture with Stable Video Diffusion."""
+
+    def SaveDataset(
+        self,
+        *,
+        clips: _Link,
+        videos: _Link | None = None,
+        filename_prefix: str | _Link = "dataset",
+        layout: Literal["files", "webdataset", "none"] | _Link = "files",
+        exact: bool | _Link = True,
+        id: str | None = None,
+        title: str = "",
+        mode: _Mode = "",
+    ) -> Handle:
+        """Save a data set as a folder: clips, a manifest that Hugging Face `datasets` opens, all scores, and a report."""
+
+    def SaveImage(
+        self,
+        *,
+        images: _Link,
+        filename_prefix: str | _Link = "kinograph",
+        scale: int | _Link = 1,
+        id: str | None = None,
+        title: str = "",
+        mode: _Mode = "",
+    ) -> Handle:
+        """Save each picture of a batch as a PNG file."""
+
+    def SaveTable(
+        self,
+        *,
+        table: _Link,
+        filename_prefix: str | _Link = "table",
+        id: str | None = None,
+        title: str = "",
+        mode: _Mode = "",
+    ) -> Handle:
+        """Save a table as CSV, without the pictures in it: scores for a spreadsheet, or the frames of a video."""
+
+    def SaveText(
+        self,
+        *,
+        text: str | _Link,
+        filename_prefix: str | _Link = "kinograph",
+        id: str | None = None,
+        title: str = "",
+        mode: _Mode = "",
+    ) -> Handle:
+        """Save a text as a UTF-8 file."""
+
+    def SaveVideo(
+        self,
+        *,
+        video: _Link,
+        filename_prefix: str | _Link = "kinograph",
+        format: Literal["auto", "mp4"] | _Link = "auto",
+        codec: Literal["auto", "h264"] | _Link = "auto",
+        quality: int | _Link = 18,
+        fps: float | _Link = 0.0,
+        scale: int | _Link = 1,
+        id: str | None = None,
+        title: str = "",
+        mode: _Mode = "",
+    ) -> Handle:
+        """Save a video as MP4 (H.264), as browsers play it."""
+
+    def SplitImages(
+        self,
+        *,
+        images: _Link,
+        id: str | None = None,
+        title: str = "",
+        mode: _Mode = "",
+    ) -> Handle:
+        """Split a batch into a list of pictures. A node that takes a single picture runs for each of them."""
+
+    def StackImages(
+        self,
+        *,
+        images: _Link,
+        id: str | None = None,
+        title: str = "",
+        mode: _Mode = "",
+    ) -> Handle:
+        """Stack a list of pictures of the same size into one batch."""
+
+    def Switch(
+        self,
+        *,
+        on: bool | _Link = True,
+        if_on: Any | _Link = None,
+        if_off: Any | _Link = None,
+        id: str | None = None,
+        title: str = "",
+        mode: _Mode = "",
+    ) -> Handle:
+        """Pass on one of two inputs. Nodes that lead only to the other don't run."""
+
+    def Text(
+        self,
+        *,
+        text: str | _Link,
+        id: str | None = None,
+        title: str = "",
+        mode: _Mode = "",
+    ) -> Handle:
+        """A text to be used in several places."""
+
+    def TextContains(
+        self,
+        *,
+        text: str | _Link,
+        part: str | _Link,
+        match_case: bool | _Link = False,
+        id: str | None = None,
+        title: str = "",
+        mode: _Mode = "",
+    ) -> Handle:
+        """Check whether a text contains another, to control a Switch."""
+
+    def TextLines(
+        self,
+        *,
+        text: str | _Link,
+        id: str | None = None,
+        title: str = "",
+        mode: _Mode = "",
+    ) -> Handle:
+        """Split a text into a list of its non-empty lines. A node that takes a single text runs for each of them."""
+
+    def VideoFrameFilter(
+        self,
+        *,
+        source: _Link,
+        rules: str | _Link = "no duplicates",
+        again: bool | _Link = True,
+        id: str | None = None,
+        title: str = "",
+        mode: _Mode = "",
+    ) -> _VideoFrameFilter:
+        """Drop the clips of a table, or the frames of a video, that rules speak against, and show which and why."""
+
+    def VideoFrames(
+        self,
+        *,
+        video: _Link,
+        id: str | None = None,
+        title: str = "",
+        mode: _Mode = "",
+    ) -> _VideoFrames:
+        """Split a video into a batch of its frames and their rate."""
+
+    def VideoModelLoad(
+        self,
+        *,
+        source: str | Path,
+        dtype: Literal["float32", "float16", "bfloat16"] | _Link = "float32",
+        id: str | None = None,
+        title: str = "",
+        mode: _Mode = "",
+    ) -> Handle:
+        """Choose an image-to-video model: a Stable Video Diffusion pipeline in diffusers' layout."""
+
+    def ZipLoRAMerge(
+        self,
+        *,
+        model: _Link,
+        subject: _Link,
+        style: _Link,
+        subject_prompt: str | _Link,
+        style_prompt: str | _Link,
+        steps: int | _Link = 100,
+        learning_rate: float | _Link = 0.01,
+        penalty: float | _Link = 0.01,
+        start: Literal["ones", "closed-form"] | _Link = "ones",
+        batch: int | _Link = 1,
+        pictures: int | _Link = 4,
+        sampling_steps: int | _Link = 20,
+        guidance_scale: float | _Link = 5.0,
+        gradient_checkpointing: bool | _Link = False,
+        seed: int | _Link = 0,
+        id: str | None = None,
+        title: str = "",
+        mode: _Mode = "",
+    ) -> _ZipLoRAMerge:
+        """Merge a subject LoRA and a style LoRA into one that draws the subject in the style."""
+
+    def __getattr__(self, name: str) -> Callable[..., Handle]: ...

@@ -1,0 +1,148 @@
+"""Showing a run where Python runs: the command's board on a terminal, a bar in a notebook, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from html import escape
+from pathlib import Path
+from threading import Lock
+from typing import Any, Self
+
+from engine.cli.console import Labels, Pace, reporter, told
+from engine.document.prepared import Prepared
+from engine.events import Event, NodeFailed, NodeFinished, NodeProgress, NodeStarted, NodeText, RunFinished
+from engine.run.reporter import Reporter
+from kinograph.display import shell_of_ipython
+
+SECONDS = 0.1
+"""The least time between two pictures of the bars: each goes to the browser as a message."""
+LINES = 12
+"""Of what is done that stay below the bars."""
+TAIL = 300
+"""Letters of a text being written that are shown."""
+
+
+def shown(labels: Mapping[str, str], progress: bool) -> Reporter:
+    """What fits where this runs; `labels` are what to call the nodes, by id."""
+    if not progress:
+        return Silence()
+    if getattr(shell_of_ipython(), "kernel", None) is not None:
+        return Bars(labels)
+    return reporter(labels, as_json=False, debug=False)
+
+
+def labels(prepared: Prepared, parts: Mapping[str, str] | None = None) -> Labels:
+    """What to call the nodes: their titles, or else their kinds, with the ids that inputs are named by.
+
+    `parts` are a sweep's, what each is called by what its nodes' ids begin with.
+    """
+    own = {
+        node: f"{entry.meta.get('title') or entry.class_type} ({node})" for node, entry in prepared.flat.graph.items()
+    }
+    if parts is None:
+        return Labels(own)
+    return Labels({f"{part}{node}": f"{label}, {name}" for part, name in parts.items() for node, label in own.items()})
+
+
+class Silence:
+    """Shows nothing."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None: ...
+
+    def download(self, source: str, done: int, total: int) -> None: ...
+
+    def downloaded(self, source: str, path: Path) -> None: ...
+
+    def event(self, event: Event) -> None: ...
+
+
+class Bars:
+    """A bar for each thing under way, in one output of a notebook's cell that is drawn anew, and what is done below."""
+
+    def __init__(self, labels: Mapping[str, str]) -> None:
+        self._labels = labels
+        self._rows: dict[str, _Row] = {}
+        self._texts: dict[str, str] = {}
+        self._lines: list[str] = []
+        self._output: Any = None
+        self._drawn = 0.0
+        self._lock = Lock()  # models are fetched by several threads
+
+    def __enter__(self) -> Self:
+        from IPython.display import HTML, display
+
+        self._output = display(HTML(""), display_id=True)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._rows.clear()
+            self._draw()
+
+    def download(self, source: str, done: int, total: int) -> None:
+        with self._lock:
+            self._row(source, f"fetching {source.rpartition('/')[2]}").update(done, total, "B")
+            self._draw_now_and_then()
+
+    def downloaded(self, source: str, path: Path) -> None:
+        with self._lock:
+            self._rows.pop(source, None)
+            self._lines.append(f"fetched {source}")
+            self._draw()
+
+    def event(self, event: Event) -> None:
+        with self._lock:
+            match event:
+                case NodeStarted(node):
+                    self._row(node, self._labels[node])
+                case NodeProgress(node, done, total, unit):
+                    self._row(node, self._labels[node]).update(done, total, unit)
+                case NodeText(node, text):
+                    self._texts[node] = self._texts.get(node, "") + text
+                case NodeFinished(node) | NodeFailed(node):
+                    self._rows.pop(node, None)
+            self._lines += told(event, self._labels, self._texts, debug=False)
+            if isinstance(event, RunFinished):
+                self._lines = self._lines[-1:]
+                self._rows.clear()
+                self._draw()
+            else:
+                self._draw_now_and_then()
+
+    def _row(self, name: str, label: str) -> _Row:
+        return self._rows.setdefault(name, _Row(label))
+
+    def _draw_now_and_then(self) -> None:
+        if time.monotonic() - self._drawn >= SECONDS:
+            self._draw()
+
+    def _draw(self) -> None:
+        from IPython.display import HTML
+
+        self._drawn = time.monotonic()
+        rows = [row.html() for row in self._rows.values()]
+        texts = [f"<div><i>{escape(text[-TAIL:])}</i></div>" for text in self._texts.values() if self._rows]
+        lines = [f"<div>{escape(line)}</div>" for line in self._lines[-LINES:]]
+        self._output.update(HTML("".join([*rows, *texts, *lines])))
+
+
+class _Row:
+    """One thing under way."""
+
+    def __init__(self, label: str) -> None:
+        self._label = label
+        self._pace = Pace()
+        self._text = ""
+        self._share: float | None = None
+
+    def update(self, done: int, total: int, unit: str) -> None:
+        self._text = self._pace.text(done, total, unit)
+        self._share = done / total if total else None
+
+    def html(self) -> str:
+        value = "" if self._share is None else f" value='{self._share:.3f}'"
+        return f"<div><progress{value}></progress> {escape(self._label)} {escape(self._text)}</div>"

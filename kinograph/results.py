@@ -1,0 +1,140 @@
+"""What a run came to: files and values, how long it took, what failed."""
+
+from __future__ import annotations
+
+import mimetypes
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from engine.errors import InputError, KinographError, MissingError, NodeError, UsageError, WorkflowError, suggestion
+from engine.events import NodeFailed, Status
+from engine.values import brief
+from kinograph.display import html_of_file, html_of_results
+from kinograph.handles import Handle, Outlet, node_of
+
+T = TypeVar("T")
+
+Key = str | Handle | Outlet
+"""A node, by its id or handle, one of its outputs, or what the workflow calls an output of its own."""
+
+RAISED = {
+    f"{kind.__module__}.{kind.__qualname__}": kind
+    for kind in (InputError, MissingError, UsageError, WorkflowError, KinographError)
+}
+"""What is raised for what a node raised; for all else it is NodeError."""
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file that a run wrote; functions that take a path take it too."""
+
+    path: Path
+    """Absolute."""
+    temporary: bool = False
+    """Whether it is only for looking at."""
+
+    @property
+    def media_type(self) -> str:
+        """Such as "image/png"."""
+        return mimetypes.guess_type(self.path.name)[0] or "application/octet-stream"
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+    def _repr_png_(self) -> bytes | None:
+        return self.path.read_bytes() if self.media_type == "image/png" and self.path.is_file() else None
+
+    def _repr_html_(self) -> str | None:
+        return None if self.media_type == "image/png" else html_of_file(self.path, self.media_type)
+
+
+class ByNode(Mapping[str, T]):
+    """What nodes gave, by id; handles are taken too."""
+
+    def __init__(self, found: Mapping[str, T]) -> None:
+        self._found = found
+
+    def __getitem__(self, key: Key) -> T:
+        name = node_of(key)
+        try:
+            return self._found[name]
+        except KeyError:
+            hint = suggestion(name, self._found) or "there is nothing"
+            raise KeyError(f"nothing is here of '{name}': {hint}") from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._found)
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def __repr__(self) -> str:
+        return repr(dict(self._found))
+
+
+@dataclass(frozen=True, eq=False)
+class Results:
+    """What a run came to. In a notebook it shows its pictures, videos and texts."""
+
+    files: ByNode[tuple[File, ...]]
+    """The files written, by the node that saves them."""
+    values: ByNode[Any]
+    """What the workflow's outputs are; if it names none, what the nodes gave that the run was for and that save no
+    files. A list is a tuple. A node with several outputs gives a named tuple."""
+    status: Status
+    seconds: float
+    timings: Mapping[str, float]
+    """Seconds by node, of all that ran to their end; a node that runs for the items of a list has one for each."""
+    cached: tuple[str, ...]
+    """The nodes whose outputs were taken from the cache; what leads only to these isn't looked at."""
+    failures: tuple[NodeFailed, ...] = ()
+
+    def __getitem__(self, key: Key) -> Any:
+        """A value, or of a node that saves its files."""
+        name = node_of(key)
+        if name in self.files and name not in self.values:
+            return self.files[name]
+        value = self.values[name]
+        if isinstance(key, Outlet) and isinstance(value, tuple) and hasattr(value, "_fields"):
+            return value[key.slot]
+        return value
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """All files, in the order in which they were written."""
+        return tuple(file.path for files in self.files.values() for file in files)
+
+    def check(self) -> None:
+        """Raise what the failed nodes raised, with all problems in one error; NodeError for what isn't Kinograph's own.
+
+        The tracebacks are its notes.
+        """
+        if self.failures:
+            kind = RAISED.get(self.failures[0].error, NodeError)
+            error = kind.of(failure.problem for failure in self.failures)
+            for failure in self.failures:
+                error.add_note(failure.trace.rstrip())
+            raise error
+
+    def __repr__(self) -> str:
+        return "\n".join(
+            [
+                self.summary,
+                *(f"  {node}: {file.path}" for node, files in self.files.items() for file in files),
+                *(f"  {name}: {brief(value)}" for name, value in self.values.items()),
+                *(f"  {failure.problem}" for failure in self.failures),
+            ]
+        )
+
+    @property
+    def summary(self) -> str:
+        """Such as "done in 3.2 s: 4 nodes ran, 1 came from the cache"."""
+        nodes = "node" if len(self.timings) == 1 else "nodes"
+        ran = f"{len(self.timings)} {nodes} ran, {len(self.cached)} came from the cache"
+        return f"{self.status} in {self.seconds:.1f} s: {ran}"
+
+    def _repr_html_(self) -> str:
+        files = {node: [(file.path, file.media_type) for file in found] for node, found in self.files.items()}
+        return html_of_results(self.summary, files, self.values)

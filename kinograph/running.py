@@ -1,0 +1,130 @@
+"""One run: a document made ready and carried out, its events noted."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from engine.document.reading import Document
+from engine.document.subgraphs import outermost
+from engine.events import Event, NodeCached, NodeFailed, NodeFinished, NodeSaved, NodeSkipped, RunFinished, Status
+from engine.graph.graph import Graph
+from engine.run.preparing import runnable_graph
+from engine.run.reporter import Reporter
+from engine.run.session import Session as Shared
+from engine.run.session import stream_events
+from engine.store.cache import Cache
+from kinograph.interrupts import Interrupts
+from kinograph.results import ByNode, File, Results
+from kinograph.wanted import Wanted
+
+OnEvent = Callable[[Event], object]
+
+
+class Run:
+    """What is under way, for as long as it is shown.
+
+    Args:
+        shared: what it shares with other runs.
+        node_threads: takes the threads that run nodes.
+        stop: what ends it.
+        shown: what shows it.
+    """
+
+    def __init__(self, shared: Shared, node_threads: set[int], stop: Interrupts, shown: Reporter) -> None:
+        self._shared = shared
+        self._node_threads = node_threads
+        self._stop = stop
+        self._shown = shown
+
+    def ready(self, document: Document, aim: Wanted) -> Graph:
+        """The checked graph, with its models fetched."""
+        return runnable_graph(document, self._shown, self._stop, aim.targets)
+
+    def carry_out(
+        self, graph: Graph, out: Path, listeners: Iterable[OnEvent], *, cache: bool
+    ) -> Mapping[str, tuple[Any, ...]]:
+        """Run a graph, tell the listeners, and give the outputs of targets that don't save, by step.
+
+        What a listener raises ends the run in good order first.
+        """
+        shared = self._shared if cache else self._shared._replace(cache=Cache())
+        execution = shared.execution(graph, out, on_start=self._on_start)
+        with closing(stream_events(execution, self._shown, self._stop)) as events:
+            for event in events:
+                for listen in listeners:
+                    listen(event)
+        return execution.results
+
+    def _on_start(self, node: str, kind: str) -> None:
+        self._node_threads.add(threading.get_ident())
+
+
+class Noted:
+    """What the events of a run, or of one part of a sweep, tell.
+
+    Args:
+        is_part: whether the ids of nodes begin with the number of the part, as a sweep's do.
+    """
+
+    def __init__(self, is_part: bool = False) -> None:
+        self._is_part = is_part
+        self._files: dict[str, tuple[File, ...]] = {}
+        self._cached: list[str] = []
+        self._timings: dict[str, float] = {}
+        self._because: set[str] = set()
+        self._end: RunFinished | None = None
+
+    def note(self, event: Event) -> None:
+        """Take note of an event."""
+        match event:
+            case NodeSaved(node, files, temporary):
+                saved = outermost(self._own(node))
+                written = tuple(File(path, temporary) for path in files)
+                self._files[saved] = (*self._files.get(saved, ()), *written)
+            case NodeCached(node):
+                self._cached.append(self._own(node))
+            case NodeFinished(node, _, seconds):
+                self._timings[self._own(node)] = seconds
+            case NodeFailed(node):
+                self._because.add(node)
+            case NodeSkipped(_, _, because):
+                self._because.add(because)  # perhaps of another part, which shares it
+            case RunFinished():
+                self._end = event
+
+    def results(self, values: Mapping[str, Any], status: Status | None = None) -> Results:
+        """What the run, which is over, came to; `status` is that of the part."""
+        assert self._end
+        return Results(
+            ByNode(self._files),
+            ByNode(values),
+            status or self._end.status,
+            self._end.seconds,
+            self._timings,
+            tuple(self._cached),
+            tuple(self._told(failure) for failure in self._end.failures if failure.node in self._because),
+        )
+
+    def _own(self, node: str) -> str:
+        """An id as the document has it."""
+        return node.partition(":")[2] if self._is_part else node
+
+    def _told(self, failure: NodeFailed) -> NodeFailed:
+        node = self._own(failure.node)
+        return replace(failure, node=node, problem=replace(failure.problem, node=node))
+
+
+def by_part(noted: Sequence[Noted]) -> OnEvent:
+    """What has each part of a sweep take note of what concerns it."""
+
+    def note(event: Event) -> None:
+        node = getattr(event, "node", None)
+        for one in noted if node is None else [noted[int(node.partition(":")[0])]]:
+            one.note(event)
+
+    return note

@@ -1,0 +1,275 @@
+"""A session: the models and results that the runs of a process share."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, overload
+
+from engine.document.prepared import Prepared
+from engine.errors import Cancelled, UsageError
+from kinograph.display import show_values
+from kinograph.documents import AnyWorkflow, NodeKinds, Path_, as_data, each_of, load, with_inputs
+from kinograph.results import File, Results
+from kinograph.wanted import Until, wanted
+
+if TYPE_CHECKING:
+    from engine.document.reading import Document
+    from kinograph.running import Noted, OnEvent, Run
+
+OUT = "output"
+"""The folder that files are saved to if none is named."""
+Size = int | str | None
+"""Bytes, or a text such as "20GB"."""
+
+
+@dataclass(frozen=True, eq=False)
+class Combination:
+    """One combination of a sweep."""
+
+    inputs: Mapping[str, Any]
+    """Its values."""
+    results: Results
+
+
+@dataclass(frozen=True, eq=False)
+class Sweep(Sequence[Combination]):
+    """What the combinations came to, the last input's values fastest; in a notebook it shows the sheet."""
+
+    combinations: tuple[Combination, ...]
+    sheet: Path
+    """A labelled picture of all of them."""
+    table: Path
+    """CSV: the values, how each ended, and its files."""
+
+    @overload
+    def __getitem__(self, index: int) -> Combination: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Combination]: ...
+
+    def __getitem__(self, index: int | slice) -> Combination | Sequence[Combination]:
+        return self.combinations[index]
+
+    def __len__(self) -> int:
+        return len(self.combinations)
+
+    def __repr__(self) -> str:
+        ends = ", ".join(f"{count} {status}" for status, count in Counter(one.results.status for one in self).items())
+        return f"{len(self)} combinations, {ends}\n  {self.sheet}\n  {self.table}"
+
+    def _repr_png_(self) -> bytes | None:
+        return File(self.sheet)._repr_png_()
+
+
+class Session:
+    """Runs workflows, with one set of models in memory and one cache; to be closed, as by `with`.
+
+    Runs take turns, whatever threads they are started from.
+
+    Args:
+        device: where models compute, "cpu", "cuda", "cuda:1", "mps"; by default the best there is.
+        cache_dir: the folder where results are kept between processes; by default the usual one.
+        cache_device: what models and results may take on a GPU.
+        cache_host: what results may take in memory.
+        cache_disk: what results may take on disk.
+        keep: whether results outlive the session. If not, they are kept in memory alone.
+        nodes: kinds of node that all runs may use beside those that come with Kinograph.
+
+    Raises:
+        UsageError: there is no such device, or the folder can't be used.
+    """
+
+    def __init__(
+        self,
+        device: str | None = None,
+        *,
+        cache_dir: Path_ | None = None,
+        cache_device: Size = None,
+        cache_host: Size = None,
+        cache_disk: Size = None,
+        keep: bool = True,
+        nodes: NodeKinds = (),
+    ) -> None:
+        from engine.run import devices
+        from engine.run.session import CacheLimits, open_session
+
+        if not keep and (cache_dir or cache_disk):
+            raise UsageError("what isn't kept needs no cache_dir and no cache_disk")
+        sizes = {"cache_device": cache_device, "cache_host": cache_host, "cache_disk": cache_disk}
+        on_device, on_host, on_disk = (_bytes(name, size) for name, size in sizes.items())
+        folder = Path(cache_dir).expanduser().absolute() if cache_dir else None
+        limits = CacheLimits(folder=folder, device=on_device, host=on_host, disk=on_disk, keep=keep)
+        self.device = devices.checked(device) if device else devices.best()
+        self._nodes = each_of(nodes)
+        self._open = ExitStack()
+        try:
+            self._shared = self._open.enter_context(open_session(limits, self.device))
+        except UsageError as error:
+            raise UsageError(error.message, hint="give another cache_dir, or keep=False") from error
+        self._turn = threading.RLock()
+        self._node_threads: set[int] = set()
+        self._closed = False
+        show_values()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of models and results, once they are on disk; not while it runs, and it runs nothing afterwards."""
+        self._closed = True
+        self._open.close()
+        self._shared.models.clear()
+        self._shared.cache.memory.clear()
+        self._shared.cache.device.clear()
+
+    def run(
+        self,
+        workflow: AnyWorkflow,
+        inputs: Mapping[str, Any] | None = None,
+        *,
+        out: Path_ = OUT,
+        until: Until | Iterable[Until] = (),
+        nodes: NodeKinds = (),
+        cache: bool = True,
+        check: bool = True,
+        on_event: OnEvent | None = None,
+        progress: bool = True,
+    ) -> Results:
+        """Run a workflow: save its files, and give what it gives.
+
+        What was computed before, by any run, is taken from the cache. Ctrl-C ends the run before its next step, and so
+        does what `on_event` raises; all that is finished by then is kept.
+
+        Args:
+            workflow: a path, the name of one that comes with Kinograph, JSON data, or a `Graph`.
+            inputs: values by `node.input`, or by a name that the workflow exposes.
+            out: the folder that files are saved to.
+            until: run these nodes and what they need, and nothing else; their values are given.
+            nodes: kinds of node that it uses beside those that come with Kinograph: classes, or Python files.
+            cache: whether results may be taken from the cache, and kept in it.
+            check: whether to raise what failed nodes raised. If not, `Results.failures` tells.
+            on_event: called with each event of the run, in this thread.
+            progress: whether to show how far it is.
+
+        Raises:
+            UsageError: there is no such input, node or folder.
+            WorkflowError: the workflow is invalid; `problems` lists all that is wrong with it.
+            MissingError: a model or file is missing.
+            NodeError: a node failed; all that doesn't depend on it has run.
+            KeyboardInterrupt: the run was interrupted, and has ended.
+        """
+        document, aim = wanted(self._document(workflow, inputs, nodes), until)
+        with self._run(document.prepared, progress) as (run, noted):
+            graph = run.ready(document, aim)
+            listeners = [noted[0].note, *([on_event] if on_event else [])]
+            given = run.carry_out(graph, _folder(out), listeners, cache=cache)
+        results = noted[0].results(aim.found(given, graph))
+        if check:
+            results.check()
+        return results
+
+    def sweep(
+        self,
+        workflow: AnyWorkflow,
+        axes: Mapping[str, Sequence[Any]],
+        inputs: Mapping[str, Any] | None = None,
+        *,
+        out: Path_ = OUT,
+        nodes: NodeKinds = (),
+        cache: bool = True,
+        on_event: OnEvent | None = None,
+        progress: bool = True,
+    ) -> Sweep:
+        """Run a workflow with every combination of several inputs' values.
+
+        What combinations share is computed once. One that fails costs no other, and raises nothing: see the `status`
+        and `failures` of its results. A labelled sheet and a table are saved with the files.
+
+        Args:
+            workflow: as for `run`.
+            axes: values for each input, by `node.input` or a name that the workflow exposes.
+            inputs: what all combinations have in common.
+            out: the folder that files are saved to.
+            nodes: as for `run`.
+            cache: as for `run`.
+            on_event: as for `run`; the nodes of the i-th combination are called `i:…`.
+            progress: as for `run`.
+
+        Raises:
+            UsageError: there is no such input, an axis has no values, or there are too many combinations.
+            WorkflowError, MissingError, KeyboardInterrupt: as for `run`.
+        """
+        from engine.run import sweep as grid
+        from kinograph.running import by_part
+
+        values = {name: list(some) for name, some in axes.items()}
+        if not values:
+            raise UsageError("there are no axes", hint='give such as {"seed": [1, 2, 3]}')
+        lines = [grid.Axis.of(name, [as_data(value, name) for value in some]) for name, some in values.items()]
+        document = self._document(workflow, inputs, nodes)
+        made = grid.combinations(document, lines)
+        aims = [wanted(one) for one in made.values()]
+        names = {f"{part}:": grid.label_of(lines, texts) for part, texts in enumerate(made)}
+        folder = _folder(out)
+        with self._run(document.prepared, progress, names) as (run, noted):
+            graph = grid.joined([run.ready(*aim) for aim in aims])
+            ends = grid.outcomes(graph, made)
+            listeners = [lambda event: grid.record(ends, event), by_part(noted), *([on_event] if on_event else [])]
+            given = run.carry_out(graph, folder, listeners, cache=cache)
+        sheet, table = grid.save(lines, ends, folder)
+        found = [aim.found(given, graph, prefix) for prefix, (_, aim) in zip(names, aims, strict=True)]
+        results = [one.results(some, end.status) for one, some, end in zip(noted, found, ends, strict=True)]
+        each = [dict(zip(values, some, strict=True)) for some in product(*values.values())]
+        return Sweep(tuple(map(Combination, each, results)), sheet, table)
+
+    def _document(self, workflow: AnyWorkflow, inputs: Mapping[str, Any] | None, nodes: NodeKinds) -> Document:
+        if self._closed:
+            raise UsageError("the session is closed", hint="make another")
+        if threading.get_ident() in self._node_threads:
+            raise UsageError("a node can't run a workflow in the session that runs it", hint="make it another")
+        return with_inputs(load(workflow, nodes=[*self._nodes, *each_of(nodes)]), inputs)
+
+    @contextmanager
+    def _run(
+        self, prepared: Prepared, progress: bool, parts: Mapping[str, str] | None = None
+    ) -> Iterator[tuple[Run, list[Noted]]]:
+        """A run, when its turn has come, and what notes its events; `parts` are a sweep's, what they are called by what
+        their nodes' ids begin with."""
+        from kinograph.interrupts import Interrupts
+        from kinograph.progress import labels, shown
+        from kinograph.running import Noted, Run
+
+        noted = [Noted()] if parts is None else [Noted(is_part=True) for _ in parts]
+        with self._turn, Interrupts() as stop, shown(labels(prepared, parts), progress) as reporter:
+            try:
+                yield Run(self._shared, self._node_threads, stop, reporter), noted
+            except Cancelled:
+                if not stop.cancelled:
+                    raise
+            finally:
+                self._node_threads.clear()
+        if stop.cancelled:
+            raise KeyboardInterrupt
+
+
+def _folder(out: Path_) -> Path:
+    folder = Path(out).expanduser().absolute()
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{out} is not a folder", hint="name a folder to save files to")
+    return folder
+
+
+def _bytes(name: str, size: Size) -> int | None:
+    from engine.store.sizes import parsed_size
+
+    return parsed_size(name, size) if isinstance(size, str) else size
