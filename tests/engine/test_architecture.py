@@ -15,7 +15,8 @@ ROOT = Path(__file__).parents[2]
 
 LAYERS = {
     "engine": (
-        *("errors", "atomic", "python", "values", "models", "node", "events", "registry", "packs", "catalogue"),
+        *("errors", "atomic", "python", "values", "models", "changes", "node", "events", "registry", "packs"),
+        "catalogue",
         *("document", "graph", "store", "run", "work", "server", "client", "cli"),
     ),
     "engine/packs": ("offers", "annotations", "description", "describe", "asking", "kept", "standin", "gathering"),

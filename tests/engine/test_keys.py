@@ -18,6 +18,7 @@ from engine.graph.check import check
 from engine.graph.keys import node_keys
 from engine.node import Context, InputFile, Node
 from engine.registry import Registry
+from nodes import registry
 from tests.engine.graphs import graphs
 from tests.engine.toys import checked, node
 
@@ -73,6 +74,25 @@ def test_the_version_enters() -> None:
         ]
 
     assert keyed(1) == keyed(1) != keyed(2)
+
+
+def test_what_earlier_versions_have_stored_is_found() -> None:
+    """These are digests that Kinograph 0.1.0 gave: another would lose all that people have in their caches."""
+    graph = {
+        "range": node("NumberRange", count=3),
+        "less": node("CompareNumbers", a=["range", 0], b=2),
+        "pick": node("Switch", on=["less", 0], if_on="a snail", if_off="a fish"),
+        "empty": node("EmptyImage", width=64),
+        "save": node("SaveImage", images=["empty", 0], filename_prefix="a/b"),
+    }
+    keys = node_keys(check(prepare(Workflow.read(graph), registry()), targets=list(graph)), "cpu")
+    assert {name: key[:16] for name, key in keys.items()} == {
+        "range": "d93ba1ca16d6b367",
+        "less": "be22928f6ed73ba2",
+        "pick": "30d64a782e4c84c5",
+        "empty": "b671a7eb9e5fc3fd",
+        "save": "a3072fe8ce8d0c64",
+    }
 
 
 def test_only_kinds_that_run_on_a_device_depend_on_it(monkeypatch: pytest.MonkeyPatch) -> None:
