@@ -117,7 +117,7 @@ def test_a_start_after_the_end_is_an_error(tmp_path: Path) -> None:
     path = write(tmp_path / "a.mp4", sprites(6, seconds=1))
     with pytest.raises(InputError, match=r"no frames from 5 s on") as caught:
         load(path, start=5)
-    assert (caught.value.input, caught.value.hint) == ("start", "the video takes 1.0 s")
+    assert (caught.value.input, caught.value.hint) == ("start", "the video lasts 1.0 s")
 
 
 def test_a_video_that_would_fill_the_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
