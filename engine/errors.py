@@ -1,6 +1,6 @@
 """Everything that Kinograph raises on purpose, and the exit code each leads to.
 
-KinographError           1    whatever else the engine refuses
+KinographError           1    any other error
 ├── ServerError          1    a server can't be reached, or doesn't answer as it should
 ├── UsageError           2    the command was called wrongly
 ├── WorkflowError        3    the workflow is invalid; `problems` lists everything that is wrong with it

@@ -65,8 +65,7 @@ class FileContents:
     """For "files": finds them. They may be many and large, so the key holds which files they are and when each was last
     changed, not their contents."""
     is_guess: bool = False
-    """Whether `find` is not the kind's own, but stands in for that of a pack which isn't imported: what it doesn't find
-    may be there all the same."""
+    """Whether `find` stands in for that of a pack that isn't imported: files that it doesn't find may still exist."""
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         return handler(schema) | {"widget": self.holds}
@@ -274,7 +273,7 @@ class Spec:
     deprecated: str = ""
     """What to use instead; "" unless it is deprecated."""
     changes: Changes = NO_CHANGES
-    """What has become of the inputs of earlier versions."""
+    """What became of the inputs of earlier versions."""
 
     @cached_property
     def required(self) -> tuple[str, ...]:

@@ -88,7 +88,7 @@ class Kinds:
         title: str = "",
         mode: _Mode = "",
     ) -> _EloThreshold:
-        """Choose how much of a score to filter away, from votes between results: what the highest Elo rating has."""
+        """Choose a filter's threshold from votes between results: the percentage with the highest Elo rating."""
 
     def EmptyImage(
         self,
@@ -239,7 +239,7 @@ class Kinds:
         title: str = "",
         mode: _Mode = "",
     ) -> _LoadImage:
-        """Read a picture: PNG, JPEG, WebP, GIF, BMP or TIFF, and the first of several in one file."""
+        """Read a picture: PNG, JPEG, WebP, GIF, BMP or TIFF; the first, where a file has several."""
 
     def LoadScores(
         self,
@@ -249,7 +249,7 @@ class Kinds:
         title: str = "",
         mode: _Mode = "",
     ) -> Handle:
-        """Read the clips of a data set that was saved, dropped ones as well, to filter them by other rules."""
+        """Read the clips of a saved data set, including dropped ones, to filter them by other rules."""
 
     def LoadText(
         self,
@@ -381,7 +381,7 @@ class Kinds:
         title: str = "",
         mode: _Mode = "",
     ) -> Handle:
-        """Show a video, playing at its own rate."""
+        """Show a video at its own rate."""
 
     def SVDSampler(
         self,
@@ -440,7 +440,7 @@ class Kinds:
         title: str = "",
         mode: _Mode = "",
     ) -> Handle:
-        """Save a table as CSV, without the pictures in it: scores for a spreadsheet, or the frames of a video."""
+        """Save a table as CSV, without its pictures: scores for a spreadsheet, or the frames of a video."""
 
     def SaveText(
         self,
@@ -467,7 +467,7 @@ class Kinds:
         title: str = "",
         mode: _Mode = "",
     ) -> Handle:
-        """Save a video as MP4 (H.264), as browsers play it."""
+        """Save a video as MP4 (H.264), which browsers play."""
 
     def SplitImages(
         self,
@@ -543,7 +543,7 @@ class Kinds:
         title: str = "",
         mode: _Mode = "",
     ) -> _VideoFrameFilter:
-        """Drop the clips of a table, or the frames of a video, that rules speak against, and show which and why."""
+        """Drop the clips of a table, or the frames of a video, that break rules, and show which and why."""
 
     def VideoFrames(
         self,

@@ -85,8 +85,8 @@ class Prepared:
         return self if registry is self.registry else prepare(self.workflow, registry)
 
     def ends(self, links: Mapping[str, Link]) -> Mapping[str, Link]:
-        """Where links to nodes of the document lead: through subgraphs and past what is bypassed, to a node that takes
-        part. Those that lead to nothing are left out."""
+        """The outputs of active nodes that links to nodes of the document lead to, through subgraphs and past bypassed
+        nodes. Links that lead to nothing are left out."""
         outputs = {name: list(link) for name, link in links.items()}
         led = prepare(self.workflow.model_copy(update={"outputs": outputs}), self.registry).active
         found = {name: as_link(value) for name, value in led.outputs.items()}

@@ -44,7 +44,7 @@ class Document:
         return self.workflow.document()
 
     def up_to(self, *nodes: str) -> Document:
-        """The part that leads to some of its nodes; raises UsageError for one that isn't there."""
+        """The part that leads to some of its nodes; raises UsageError for one that doesn't exist."""
         for node in nodes:
             if node not in self.workflow.graph:
                 hint = suggestion(node, self.workflow.graph)
@@ -88,7 +88,7 @@ def read(name: str, registry: Registry) -> Document:
 
 
 def near(path: Path) -> str | None:
-    """A hint for a file that isn't there: what else there is of nearly that name."""
+    """A hint for a file that doesn't exist: a similar name of a shipped workflow, or of a file beside it."""
     beside = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
     return suggestion(path.name, [*shipped(), *(name for name in beside if not name.startswith("."))])
 
@@ -99,7 +99,7 @@ def _read_file(path: Path, registry: Registry) -> Workflow:
 
 
 def with_files(workflow: Workflow, folder: Path, registry: Registry) -> Workflow:
-    """The workflow with the files that it uses as nodes, in its folder or below, as subgraphs: it stands by itself."""
+    """The workflow made self-contained: files in its folder or below that it uses as nodes become subgraphs."""
     subgraphs = dict(workflow.subgraphs)
     waiting = [workflow, *subgraphs.values()]
     while waiting:

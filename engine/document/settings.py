@@ -1,4 +1,4 @@
-"""Giving the inputs of a workflow other values, as people write them on a command line or in Python."""
+"""Set inputs of a workflow to values as people write them on a command line or in Python."""
 
 from __future__ import annotations
 
@@ -34,34 +34,34 @@ def with_setting(prepared: Prepared, setting: str, option: str = "--set", *, fro
         value: Any = text
     else:
         value = _json_or_text(text)
-    return prepared.with_input(node, place, _seen(value, socket) if from_cwd else value)
+    return prepared.with_input(node, place, _with_path(value, socket) if from_cwd else value)
 
 
 def with_value(prepared: Prepared, name: str, value: Any) -> Prepared:
     """The workflow with another constant for one input, by `node.input` or a name that the workflow exposes.
 
-    The value is JSON data. The name of a file is sought where people are, before the workflow's folder.
+    The value is JSON data. A file is looked for in the working folder before the workflow's folder.
 
     Raises:
         UsageError: the workflow has no such input.
     """
     node, place, socket = _found(prepared, name, f"'{name}'")
-    return prepared.with_input(node, place, as_json(_seen(value, socket)))
+    return prepared.with_input(node, place, as_json(_with_path(value, socket)))
 
 
-def _found(prepared: Prepared, name: str, told: str) -> tuple[str, str, Input | None]:
-    """The node and input that a name stands for, and what it is, if that is known."""
+def _found(prepared: Prepared, name: str, where: str) -> tuple[str, str, Input | None]:
+    """The node and input that a name stands for, and what the input is, if known; `where` begins the message."""
     node, _, place = prepared.workflow.inputs.get(name, name).rpartition(".")
     place = prepared.today(node, place)
     found = prepared.leads_to(node, place)
     if found is None:
         hint = prepared.why_gone(node, place) or _near(name, prepared)
-        raise UsageError(f"{told}: the workflow has no such input", hint=hint)
+        raise UsageError(f"{where}: the workflow has no such input", hint=hint)
     return node, place, found[1]
 
 
-def _seen(value: Any, socket: Input | None) -> Any:
-    """The name of a file as seen from where people are, and all else as it is."""
+def _with_path(value: Any, socket: Input | None) -> Any:
+    """The name of a file as a path from the working folder; any other value as it is."""
     if isinstance(value, str) and socket and socket.file:
         return _from_cwd(value, socket.file.find or Path.exists)
     return value

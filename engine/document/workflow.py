@@ -41,7 +41,7 @@ def as_constant(value: Any) -> Any:
 
 
 def as_json(constant: Any) -> Any:
-    """A constant as a workflow writes it: so that it is taken for no link."""
+    """A constant as a workflow writes it, so that it isn't taken for a link."""
     return {"__value__": constant} if as_link(constant) or as_constant(constant) is not constant else constant
 
 

@@ -72,7 +72,7 @@ def check(
 
 
 def check_without_files(prepared: Prepared) -> None:
-    """As `check`, but whatever a run is for, and without a look at the files that are named.
+    """Check a workflow like `check`, but without targets, and without accessing the files that it names.
 
     Raises:
         WorkflowError: with every problem found.
@@ -87,13 +87,13 @@ def check_without_files(prepared: Prepared) -> None:
 
 
 def check_node(workflow: Workflow, node: str, registry: Registry, *, whole: bool = True) -> list[Problem]:
-    """What `check` would find wrong with one node, but for its files, which may yet come, and for what others do wrong.
+    """The problems that `check` would find with one node, without those of its files, which may not exist yet.
 
-    What doesn't take part, a node that is muted or bypassed, or needs one that is, isn't looked at. Unless the workflow
-    is `whole`, inputs that must be given may be missing: who uses it as a node may give them.
+    A node that is muted or bypassed, or needs one that is, isn't checked. Unless the workflow is `whole`, required
+    inputs may be missing, as they may be given where it is used as a node.
     """
     near, waiting = {node: workflow.graph[node]}, [node]
-    while waiting:  # what it is linked to, and past what may be bypassed
+    while waiting:  # the nodes that it is linked to, and those behind bypassed ones
         for link in filter(None, map(as_link, near[waiting.pop()].inputs.values())):
             entry = workflow.graph.get(link.node)
             if entry and link.node not in near:
@@ -108,7 +108,7 @@ def check_node(workflow: Workflow, node: str, registry: Registry, *, whole: bool
 
 
 class _Checker:
-    """Collects what is wrong while it turns a workflow's entries into steps; without `files` it leaves these be."""
+    """Collects problems while it turns a workflow's entries into steps; without `files` it ignores files."""
 
     def __init__(self, prepared: Prepared, files: Contents | None, *, whole: bool = True) -> None:
         self.prepared = prepared
@@ -138,7 +138,7 @@ class _Checker:
         for name, value in (kind.spec.named_files | entry.inputs).items():
             if (socket := sockets.get(name)) is None:
                 if kind.spec.is_stand_in and name in changes.replaced and not as_link(value):
-                    converted.update(changes.replaced[name])  # by the pack's own code, for the run
+                    converted.update(changes.replaced[name])  # by the pack's own code, when the workflow runs
                 elif (node, name) not in self.told:
                     hint = changes.hint(name) or suggestion(name, sockets)
                     self.problems.append(Problem(f"{entry.class_type} has no such input", node, name, hint))

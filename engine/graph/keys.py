@@ -1,8 +1,8 @@
 """The key of a node's outputs: a digest of everything that determines them, and of nothing else.
 
     sha256(format, kind, version, constants with defaults filled in, files' contents, {input: (producer's key, output)},
-           for a kind of a file: what is in it, of a pack: its name and version, of `__main__`: its code,
-           for what runs on a device: its kind and the versions of the libraries that compute there)
+           for a kind from a file: the file's contents, from a pack: its name and version, from `__main__`: its code,
+           for a kind that runs on a device: the device's kind and the versions of the libraries that compute there)
 
 Node ids, titles and positions never enter. Tensors are never hashed: a value is named by how it is made.
 """
@@ -71,13 +71,13 @@ def _linked(link: Source | Gathered, keys: Mapping[str, Key]) -> str:
 def _head(kind: type[Node], device: str) -> str:
     spec = kind.spec
     runtime = f" {device.partition(':')[0]} {_libraries()}" if spec.uses == "device" else ""
-    file = f" {kind.__module__}" if kind.__module__.startswith(FILE_MODULE) else ""  # people edit, and forget versions
+    file = f" {kind.__module__}" if kind.__module__.startswith(FILE_MODULE) else ""  # edited without a new version
     pack = f" {spec.pack.name}=={spec.pack.version} {spec.pack.state}".rstrip() if spec.pack else ""
     return f"{FORMAT} {spec.kind} {spec.version}{file}{pack}{runtime}"
 
 
 def _code(kind: type[Node]) -> str:
-    """The code of a kind that is defined in a notebook, a script or at a prompt: what it uses there may change."""
+    """A digest of the code of a kind that is defined in a notebook, a script or at a prompt, where it may change."""
     return f" {code_digest(kind)}" if kind.__module__ == "__main__" else ""
 
 

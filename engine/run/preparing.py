@@ -1,4 +1,4 @@
-"""From a document to a graph that can run: packs imported, checked, and its models fetched."""
+"""Turn a document into a graph that can run: packs imported, checked, and with its models fetched."""
 
 from __future__ import annotations
 

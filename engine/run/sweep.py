@@ -38,20 +38,20 @@ class Axis:
     name: str
     values: tuple[str, ...]
     constants: tuple[Any, ...] | None = None
-    """The values themselves, JSON data, if they aren't to be read from how they are written."""
+    """The values as JSON data, if they are given as such instead of as text."""
 
     @classmethod
     def of(cls, name: str, constants: Sequence[Any]) -> Axis:
         """An axis of constants, which are JSON data.
 
         Raises:
-            UsageError: there are none, or two that read alike.
+            UsageError: there are none, or two have the same text.
         """
         values = tuple(value if isinstance(value, str) else json.dumps(value) for value in constants)
         if not values:
             raise UsageError(f"axis {name}: there are no values")
         if twice := next((value for value in values if values.count(value) > 1), None):
-            raise UsageError(f"axis {name}: {twice} is there twice")
+            raise UsageError(f"axis {name}: {twice} is given twice")
         return cls(name, values, tuple(constants))
 
     @classmethod
@@ -149,9 +149,9 @@ class Outcome:
 
     values: tuple[str, ...]
     targets: frozenset[str]
-    """The nodes that it is for, as they are called in the joined graph."""
+    """The nodes that it is for, by their ids in the joined graph."""
     files: dict[str, tuple[Path, ...]] = field(default_factory=dict)
-    """What each of them wrote; none for one that gives values."""
+    """The files that each of them wrote; none for a node that returns values."""
     status: Status = "cancelled"
 
 

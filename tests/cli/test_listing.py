@@ -17,8 +17,8 @@ def test_validate_counts_the_nodes_of_a_valid_workflow(kinograph: Command, snail
     result = kinograph("validate", snail)
     assert result.exit_code == 0
     assert result.stdout == "snail is valid: 2 nodes, of which 1 save files\n"
-    told = {"valid": True, "nodes": 2, "targets": ["keep"], "warnings": []}
-    assert json.loads(kinograph("validate", snail, "--json").stdout) == told
+    expected = {"valid": True, "nodes": 2, "targets": ["keep"], "warnings": []}
+    assert json.loads(kinograph("validate", snail, "--json").stdout) == expected
 
 
 def test_nodes_lists_every_kind_with_its_help(kinograph: Command) -> None:
@@ -103,7 +103,7 @@ def test_an_unknown_command_is_a_usage_error(kinograph: Command) -> None:
     assert "run" in result.stderr
 
 
-def test_validate_warns_of_what_is_deprecated(kinograph: Command) -> None:
+def test_validate_warns_about_deprecated_kinds_and_inputs(kinograph: Command) -> None:
     graph = {"say": ("Whisper", {"words": "A"}), "keep": ("Keep", {"text": ["say", 0]})}
     result = kinograph("validate", write("old.json", graph))
     assert result.exit_code == 0
@@ -112,7 +112,7 @@ def test_validate_warns_of_what_is_deprecated(kinograph: Command) -> None:
     assert (warning["node"], warning["message"]) == ("say", "Whisper is deprecated: use Shout instead")
 
 
-def test_a_run_warns_of_it_once(kinograph: Command) -> None:
+def test_a_run_warns_about_them_once(kinograph: Command) -> None:
     graph = {name: ("Whisper", {"words": "A"}) for name in "ab"} | {
         f"keep {name}": ("Keep", {"text": [name, 0]}) for name in "ab"
     }
@@ -121,6 +121,6 @@ def test_a_run_warns_of_it_once(kinograph: Command) -> None:
     assert result.stderr.count("is deprecated") == 1
 
 
-def test_listings_mark_what_is_deprecated(kinograph: Command) -> None:
+def test_listings_mark_deprecated_kinds_and_inputs(kinograph: Command) -> None:
     assert "Say it quietly.  [deprecated]" in kinograph("nodes").stdout
     assert "\nDeprecated: use Shout instead\n" in kinograph("nodes", "Whisper").stdout

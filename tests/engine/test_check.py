@@ -160,42 +160,42 @@ def test_a_long_cycle_is_found_without_recursion() -> None:
 
 
 class TestOneNode:
-    """`check_node`, for who builds a workflow node by node."""
+    """`check_node`, for building a workflow node by node."""
 
     def found(self, graph: dict[str, Any], of: str = "it", **how: Any) -> list[str]:
         return [str(problem) for problem in check_node(Workflow.read(graph), of, REGISTRY, **how)]
 
-    def test_what_others_do_wrong_is_theirs(self) -> None:
+    def test_problems_of_other_nodes_are_not_included(self) -> None:
         graph = {"n": node("Number", value=-1), "it": node("Mix", a=["n", 0]), "after": node("Mix", a="x")}
         assert self.found(graph) == []
         assert self.found(graph, "n") == ["node n, input value: should be greater than or equal to 0, not -1"]
 
-    def test_links_are_judged_by_what_they_lead_to(self) -> None:
+    def test_links_are_checked_against_their_sources(self) -> None:
         passed = {"n": node("Style"), "b": node("Slow", a=["n", 0]) | {"_meta": {"mode": "bypass"}}}
         assert self.found(passed | {"it": node("Mix", a=["b", 0])}) == []  # it hands on nothing that fits
         assert self.found({"n": node("Style"), "it": node("Mix", a=["n", 0])}) == [
             "node it, input a: takes int, but 'out' of node n is str"
         ]
-        (told,) = self.found({"it": node("Mix", a=["nowhere", 0])})
-        assert told.startswith("node it, input a: links to node nowhere, which doesn't exist")
+        (message,) = self.found({"it": node("Mix", a=["nowhere", 0])})
+        assert message.startswith("node it, input a: links to node nowhere, which doesn't exist")
 
-    def test_files_may_yet_come(self) -> None:
+    def test_files_need_not_exist_yet(self) -> None:
         assert self.found({"it": node("ReadFile", file="later.txt")}) == []
         assert "should be a valid string" in self.found({"it": node("ReadFile", file=5)})[0]
 
-    def test_what_takes_no_part_is_not_looked_at(self) -> None:
+    def test_inactive_nodes_are_not_checked(self) -> None:
         assert self.found({"it": node("Nothing") | {"_meta": {"mode": "mute"}}}) == []
         muted = {"m": node("Number") | {"_meta": {"mode": "mute"}}}
         assert self.found(muted | {"it": node("Mix", a=["m", 0], b="x")}) == []
 
-    def test_what_must_be_given_may_be_left_to_others(self) -> None:
+    def test_required_inputs_may_be_left_to_users_of_the_workflow(self) -> None:
         assert self.found({"it": node("Mix")}) == ["node it, input a: is missing: Mix needs a value of type int"]
         assert self.found({"it": node("Mix", b="x")}, whole=False) == [
             "node it, input b: should be a valid integer, not 'x'"
         ]
 
 
-def test_a_workflow_without_a_look_at_its_files() -> None:
+def test_a_workflow_can_be_checked_without_its_files() -> None:
     graph = {"r": node("ReadFile", file="later.txt"), "m": node("Mix", a=1)}
     check_without_files(prepare(Workflow.read(graph), REGISTRY))
     with pytest.raises(WorkflowError, match=r"the nodes form a cycle: m → m"):

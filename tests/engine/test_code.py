@@ -1,4 +1,4 @@
-"""Kinds of `__main__`: their code is in their keys, with what it uses there."""
+"""Kinds of `__main__`: their keys contain their code, with what it uses there."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ def digest(cell: str = CELL) -> str:
 
 def test_equal_code_has_an_equal_digest_in_every_process() -> None:
     code = "from tests.engine.test_code import digest; print(digest())"
-    told = {
+    digests = {
         subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
         ).stdout.strip()
         for _ in range(2)
     }
-    assert told == {digest()}
+    assert digests == {digest()}
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_equal_code_has_an_equal_digest_in_every_process() -> None:
         ("class Kind(Base)", "class Kind"),
     ],
 )
-def test_what_changes_the_results_changes_it(before: str, after: str) -> None:
+def test_changes_that_affect_results_change_the_digest(before: str, after: str) -> None:
     assert CELL.count(before) == 1
     assert digest(CELL.replace(before, after)) != digest()
 
@@ -88,7 +88,7 @@ def test_what_changes_the_results_changes_it(before: str, after: str) -> None:
         ("def helper(x):", "def helper(x):\n"),
     ],
 )
-def test_what_does_not_change_them_does_not(before: str, after: str) -> None:
+def test_changes_that_do_not_affect_results_keep_the_digest(before: str, after: str) -> None:
     assert digest(CELL.replace(before, after)) == digest()
 
 
@@ -111,27 +111,27 @@ def changing(change: Callable[[dict[str, Any]], object]) -> bool:
     return code_digest(around["Kind"]) != before
 
 
-def test_what_it_uses_is_looked_at_anew() -> None:
+def test_what_a_class_uses_is_read_again_each_time() -> None:
     assert changing(lambda around: around.update(factor=3))
     assert changing(lambda around: exec("def helper(x): return x + factor", around))
     assert changing(lambda around: around.update(model=object()))
     assert changing(lambda around: around.update(seen=[5]))
 
 
-def test_what_it_notes_itself_changes_nothing() -> None:
+def test_what_a_class_records_itself_keeps_the_digest() -> None:
     assert not changing(lambda around: around["seen"].append(1))
     assert not changing(lambda around: around.update(count=7))
     assert not changing(lambda around: setattr(around["Kind"], "runs", 7))
     assert not changing(lambda around: around.update(seen=[]))
 
 
-def test_what_lies_in_itself_ends() -> None:
+def test_an_object_that_contains_itself_has_a_digest() -> None:
     around: dict[str, Any] = {"__name__": "__main__"}
     exec("items = []; items.append(items)\nclass Kind:\n    def run(self): return items, Kind, self.run", around)
     assert code_digest(around["Kind"]) == code_digest(around["Kind"])
 
 
-def test_it_enters_the_keys_of_kinds_of_main_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_enters_only_the_keys_of_kinds_of_main(monkeypatch: pytest.MonkeyPatch) -> None:
     step = checked({"n": node("Number")}, ["n"]).steps["n"]
     before = step_key(step, {}, "cpu"), part_key(Number, "part", "cpu")
     monkeypatch.setattr(Number, "__module__", "__main__")

@@ -76,8 +76,8 @@ def test_the_version_enters() -> None:
     assert keyed(1) == keyed(1) != keyed(2)
 
 
-def test_what_earlier_versions_have_stored_is_found() -> None:
-    """These are digests that Kinograph 0.1.0 gave: another would lose all that people have in their caches."""
+def test_results_stored_by_earlier_versions_are_found() -> None:
+    """These are digests from Kinograph 0.1.0: different ones would invalidate everything in people's caches."""
     graph = {
         "range": node("NumberRange", count=3),
         "less": node("CompareNumbers", a=["range", 0], b=2),

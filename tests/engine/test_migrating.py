@@ -1,4 +1,4 @@
-"""Old workflows still load: inputs that were renamed, removed or replaced since, and what is better not used now."""
+"""Old workflows still load: inputs that were renamed, removed or replaced since, or are deprecated."""
 
 from __future__ import annotations
 
@@ -111,19 +111,19 @@ def test_a_renamed_input_is_known_by_its_old_names() -> None:
         assert prepared.warnings == ()
 
 
-def test_links_go_along() -> None:
+def test_links_are_migrated() -> None:
     prepared = document(
         {"first": node("Smear", text="a"), "blur": node("Blur", picture=["first", "out"]), "save": SAVE}
     )
     assert check(prepared).steps["blur"].links.keys() == {"text"}
 
 
-def test_a_document_of_today_is_not_touched() -> None:
+def test_a_current_document_is_not_changed() -> None:
     workflow = Workflow.read({"blur": node("Blur", text="a", share=0.5), "save": SAVE})
     assert prepare(workflow, KINDS).workflow == workflow
 
 
-def test_todays_name_goes_before_the_old_one() -> None:
+def test_the_present_name_takes_precedence_over_the_old_one() -> None:
     prepared = document({"blur": node("Blur", picture="old", text="new"), "save": SAVE})
     assert prepared.workflow.graph["blur"].inputs == {"text": "new"}
     assert warnings(prepared) == [
@@ -131,7 +131,7 @@ def test_todays_name_goes_before_the_old_one() -> None:
     ]
 
 
-def test_a_removed_input_is_left_out_and_told_of() -> None:
+def test_a_removed_input_is_left_out_and_reported() -> None:
     prepared = document({"blur": node("Blur", text="a", edges="black"), "save": SAVE})
     assert check(prepared).steps["blur"].constants == {"text": "a"}
     assert warnings(prepared) == [
@@ -145,13 +145,13 @@ def test_replaced_inputs_are_converted() -> None:
     assert prepared.warnings == ()
 
 
-def test_what_is_given_today_goes_before_what_would_be_converted() -> None:
+def test_a_present_input_takes_precedence_over_a_converted_one() -> None:
     prepared = document({"blur": node("Blur", text="a", percent=50, share=0.25), "save": SAVE})
     assert prepared.workflow.graph["blur"].inputs == {"text": "a", "share": 0.25}
 
 
 @pytest.mark.parametrize(
-    ("size", "told"),
+    ("size", "message"),
     [
         ("8", "ValueError: not enough values"),
         (8, "AttributeError"),
@@ -160,10 +160,10 @@ def test_what_is_given_today_goes_before_what_would_be_converted() -> None:
         ("dates", "not JSON serializable"),
     ],
 )
-def test_a_constant_that_cannot_be_converted_is_told_once(size: Any, told: str) -> None:
+def test_a_constant_that_cannot_be_converted_is_reported_once(size: Any, message: str) -> None:
     (found,) = problems(document({"blur": node("Blur", text="a", size=size), "save": SAVE}))
     assert found.startswith("node blur, input size: can't be converted: ")
-    assert told in found
+    assert message in found
     assert found.endswith("(replaced by width and height)")
 
 
@@ -172,7 +172,7 @@ def test_a_link_cannot_be_converted() -> None:
     assert problems(document(graph)) == ["node blur, input percent: Blur has no such input (replaced by share)"]
 
 
-def test_exposed_inputs_go_along() -> None:
+def test_exposed_inputs_are_migrated() -> None:
     prepared = document({"blur": node("Blur", picture="a"), "save": SAVE}, inputs={"theme": "blur.picture"})
     assert prepared.workflow.inputs == {"theme": "blur.text"}
     assert check(with_setting(prepared, "theme=b")).steps["blur"].constants == {"text": "b"}
@@ -184,13 +184,13 @@ def test_settings_may_use_old_names() -> None:
 
 
 @pytest.mark.parametrize(("name", "hint"), [("percent", "replaced by share"), ("edges", "they are always mirrored")])
-def test_a_setting_that_cannot_go_along_says_why(name: str, hint: str) -> None:
+def test_a_setting_that_cannot_be_migrated_says_why(name: str, hint: str) -> None:
     with pytest.raises(UsageError) as caught:
         with_setting(document({"blur": node("Blur", text="a"), "save": SAVE}), f"blur.{name}=1")
     assert caught.value.hint == hint
 
 
-def test_an_exposed_input_that_was_replaced_says_what_came() -> None:
+def test_an_exposed_input_that_was_replaced_names_its_replacements() -> None:
     prepared = document({"blur": node("Blur", text="a"), "save": SAVE}, inputs={"p": "blur.percent"})
     assert problems(prepared) == [
         "the exposed input 'p' leads to 'blur.percent', which doesn't exist (replaced by share)"
@@ -222,7 +222,7 @@ def nested(**inner: Any) -> Prepared:
     return document(graph, subgraphs=parts)
 
 
-def test_subgraphs_go_along_however_deep() -> None:
+def test_nested_subgraphs_are_migrated() -> None:
     prepared = nested(picture="own", percent=50)
     assert check(prepared).steps["use/soft/blur"].constants == {"text": "given", "share": 0.5}
     assert prepared.workflow.subgraphs["soft"].inputs == {"picture": "blur.text"}
@@ -230,13 +230,13 @@ def test_subgraphs_go_along_however_deep() -> None:
     assert prepared.workflow.graph["use"].inputs == {"p": "given"}
 
 
-def test_what_a_subgraph_gives_to_nothing_is_told() -> None:
+def test_a_value_for_a_removed_input_of_a_subgraph_is_reported() -> None:
     assert warnings(nested(picture="own", edges="black")) == [
         "in the subgraph 'soft', node blur, input edges: is ignored, as Blur no longer has it: they are always mirrored"
     ]
 
 
-def test_bypassed_nodes_hand_on_what_came_by_an_old_name() -> None:
+def test_bypassed_nodes_pass_on_inputs_under_old_names() -> None:
     graph = {
         "first": node("Smear", text="a"),
         "blur": node("Blur", picture=["first", 0]) | {"_meta": {"mode": "bypass"}},
@@ -250,19 +250,19 @@ def test_another_programs_values_are_converted_by_the_old_name_too() -> None:
     assert check(prepare(workflow, KINDS)).steps["blur"].constants == {"text": "7"}
 
 
-def test_the_editors_format_names_old_widgets() -> None:
+def test_old_widgets_in_the_editors_format_are_migrated() -> None:
     sockets = [{"name": name, "type": "STRING", "widget": {"name": name}} for name in ("share", "picture")]
     data = {"nodes": [{"id": 1, "type": "Blur", "inputs": sockets, "widgets_values": [0.5, "a"]}], "links": []}
     assert prepare(parse(data, KINDS), KINDS).workflow.graph["1"].inputs == {"share": 0.5, "text": "a"}
 
 
-def test_a_part_of_a_workflow_keeps_what_is_told_of_it() -> None:
+def test_a_part_of_a_workflow_keeps_its_warnings() -> None:
     graph = {"a": node("Blur", text="a", edges="x"), "b": node("Blur", text="b", edges="x")}
     assert [problem.node for problem in document(graph).up_to("b").warnings] == ["b"]
 
 
-def test_saved_files_carry_todays_form(tmp_path: Path) -> None:
-    """What made a file is written as it was run: by names that mean the same for ever, also to later versions."""
+def test_saved_files_carry_the_present_form(tmp_path: Path) -> None:
+    """A file's workflow is written as it ran: by present names, which keep their meaning in later versions."""
     graph = {
         "blur": node("Blur", picture="a", percent=50),
         "empty": node("EmptyImage", width=8, height=8),
@@ -285,7 +285,7 @@ DEPRECATED = {
 }
 
 
-def test_what_is_deprecated_is_told_and_works() -> None:
+def test_deprecated_inputs_work_and_are_reported() -> None:
     prepared = document(DEPRECATED)
     check(prepared)
     assert warnings(prepared) == [
@@ -296,7 +296,7 @@ def test_what_is_deprecated_is_told_and_works() -> None:
     assert document({"blur": node("Blur", text="a"), "save": SAVE}).warnings == ()
 
 
-def test_a_run_tells_each_thing_once(tmp_path: Path) -> None:
+def test_a_run_reports_each_warning_once(tmp_path: Path) -> None:
     graph = check(document(DEPRECATED))
     for run in (graph, joined([graph, graph])):
         started = next(iter(Execution(run, cache=Cache(), out=tmp_path)))
@@ -304,12 +304,12 @@ def test_a_run_tells_each_thing_once(tmp_path: Path) -> None:
         assert [problem.node for problem in started.warnings] == ["one", "blur"]
 
 
-def test_what_is_deprecated_is_marked_for_programs() -> None:
-    told = as_data(Blur)
-    assert told["deprecated"] == ""
-    assert told["inputs"][-1]["deprecated"] == "it makes no difference"
-    assert not any("deprecated" in socket for socket in told["inputs"][:-1])
-    assert told["schema"]["properties"]["speed"]["deprecated"] is True
+def test_deprecated_inputs_are_marked_in_json() -> None:
+    data = as_data(Blur)
+    assert data["deprecated"] == ""
+    assert data["inputs"][-1]["deprecated"] == "it makes no difference"
+    assert not any("deprecated" in socket for socket in data["inputs"][:-1])
+    assert data["schema"]["properties"]["speed"]["deprecated"] is True
     assert as_data(Smear)["deprecated"] == "use Blur instead"
 
 
@@ -324,7 +324,7 @@ def test_what_is_deprecated_is_marked_for_programs() -> None:
         ({"renamed": {"old": "text"}, "removed": {"old": "why"}}, "lists a former input twice"),
     ],
 )
-def test_changes_that_make_no_sense_are_refused_where_they_are_written(changes: dict[str, Any], message: str) -> None:
+def test_invalid_changes_are_refused_when_the_class_is_defined(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(TypeError, match=message):
 
         class Wrong(Node, version=1, **changes):

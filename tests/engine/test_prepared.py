@@ -95,7 +95,7 @@ def test_an_input_is_followed_through_subgraphs() -> None:
     assert document().leads_to("nobody", "a") is None
 
 
-def test_links_lead_through_subgraphs_and_past_what_is_bypassed_to_what_takes_part() -> None:
+def test_links_are_followed_through_subgraphs_and_past_bypassed_nodes_to_active_ones() -> None:
     links = {
         "through": Link("deep", "end"),
         "past": Link("passed", 0),

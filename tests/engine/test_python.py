@@ -1,4 +1,4 @@
-"""No process that is started imports Python files that lie in the folder where Kinograph was started."""
+"""No process that is started imports Python files from the folder where Kinograph was started."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TRAPS = (
     *("queue", "nodes", "engine", "kinograph", "models", "numpy", "threading", "signal", "struct", "tempfile"),
     *("selectors", "socket", "logging", "json", "pip", "torch"),
 )
-"""Modules of Kinograph, Python and others, for which a file of the same name could be taken."""
+"""Modules of Kinograph, Python and others that a file of the same name could shadow."""
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def started(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("module", ["engine.cli", "engine.work.worker", "engine.packs.describe"])
-def test_a_module_that_is_run_is_kinograph_s(folder: Path, module: str) -> None:
+def test_a_module_that_is_run_is_kinographs_own(folder: Path, module: str) -> None:
     done = started("-m", module, "--version")
     assert "No module named" not in done.stderr
     assert sprung(folder) == []
@@ -68,14 +68,14 @@ def test_other_folders_on_the_path_stay_there(tmp_path: Path, folder: Path, monk
     assert started("-m", "mine").stdout == "mine\n"
 
 
-def test_the_token_of_the_server_is_not_handed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_token_of_the_server_is_not_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KINOGRAPH_TOKEN", "secret")
     monkeypatch.setenv("OTHER", "kept")
     assert "secret" not in python.environment().values()
     assert python.environment()["OTHER"] == "kept"
 
 
-def test_the_command_as_a_module_leaves_the_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_as_a_module_ignores_the_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "engine.py").unlink()  # which Python itself would run
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     listed = subprocess.run([sys.executable, "-m", "engine.cli", "nodes"], capture_output=True, text=True, timeout=120)
@@ -105,7 +105,7 @@ if __name__ == "__main__":
 """
 
 
-def test_processes_that_scan_videos_import_none_of_it(folder: Path, tmp_path: Path) -> None:
+def test_processes_that_scan_videos_import_nothing_from_the_folder(folder: Path, tmp_path: Path) -> None:
     video = write(tmp_path / "a.mp4", sprites(1))
     script = tmp_path / "scripts" / "scanning.py"
     script.parent.mkdir()
@@ -142,7 +142,7 @@ def is_spawning(node: ast.AST) -> bool:
 MODULES = [path for top in ("engine", "nodes", "kinograph") for path in sorted((ROOT / top).rglob("*.py"))]
 
 
-def test_python_is_started_in_no_other_way() -> None:
+def test_python_is_never_started_in_another_way() -> None:
     """Modules that name the interpreter, beside the one that starts it: pip's is named in a hint alone."""
     naming = [path.relative_to(ROOT).as_posix() for path in MODULES if calls(path, is_executable)]
     assert naming == ["engine/models/pypi.py", "engine/python.py"]
