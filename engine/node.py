@@ -62,8 +62,8 @@ class FileContents:
 
     holds: Literal["model", "media", "files"]
     find: Find | None = None
-    """For "files": finds them. They may be many and large, so not their contents enter the key but which files they are
-    and when each was last changed."""
+    """For "files": finds them. They may be many and large, so the key holds which files they are and when each was last
+    changed, not their contents."""
     is_guess: bool = False
     """Whether `find` is not the kind's own, but stands in for that of a pack which isn't imported: what it doesn't find
     may be there all the same."""
@@ -254,10 +254,10 @@ class Spec:
     version: int
     category: str
     uses: Uses
-    """What it occupies while it runs: the device's one compute slot, a core, or, as it only waits, neither."""
+    """What it occupies while it runs: the device's one compute slot, a core, or neither if it only waits."""
     saves: str
-    """What its output, which is written to the output folder, is, such as "image"; it makes the node a target of a run.
-    "" if it saves nothing. Kinds that save the same under one name number their files in one series."""
+    """What it saves to the output folder, such as "image", which makes it a target of a run; "" if nothing. Kinds that
+    save the same under one name number their files in one series."""
     temporary: bool
     """Whether the saved files are only for viewing, and go to the folder of temporary files."""
     retries: int

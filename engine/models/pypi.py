@@ -32,6 +32,7 @@ from engine.errors import MissingError
 from engine.models.digest import digest
 from engine.models.home import home
 from engine.models.progress import Progress
+from engine.python import command, environment
 
 # SHA-256 of known artefacts: their identity is known before they are fetched, and nothing else is accepted for them.
 PINS = {
@@ -115,11 +116,11 @@ class PyPI:
             lock.release()
 
     def _download(self, part: Path, progress: Progress) -> Path:
-        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--progress-bar=raw"]
-        command += ["--no-input", "--disable-pip-version-check", f"--dest={part}", f"{self.package}=={self.version}"]
+        download = command("-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--progress-bar=raw")
+        download += ["--no-input", "--disable-pip-version-check", f"--dest={part}", f"{self.package}=={self.version}"]
         output = deque[str](maxlen=50)
         done = total = 0
-        with _running(command, part) as (process, lines):
+        with _running(download, part) as (process, lines):
             while (line := _next(lines)) is not None:
                 if match := re.match(r"Progress (\d+) of (\d+)", line):
                     done, total = int(match[1]), int(match[2])
@@ -190,7 +191,7 @@ def _running(command: list[str], folder: Path) -> Iterator[tuple[subprocess.Pope
     process = subprocess.Popen(
         command,
         cwd=folder,
-        env=os.environ | dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(folder)),
+        env=environment() | dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(folder)),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

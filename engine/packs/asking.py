@@ -13,6 +13,7 @@ from threading import Thread
 from pydantic import ValidationError
 
 from engine.packs.description import Description
+from engine.python import command, environment
 
 SECONDS = 60.0
 """How long importing a pack may take; some load all of torch."""
@@ -28,11 +29,11 @@ def ask(modules: Sequence[str], seconds: float = SECONDS, most: int = MOST_BYTES
     """The description of these modules' kinds by a child process that imports them, or the problem it ran into."""
     path = os.pathsep.join(filter(None, sys.path))  # so that it imports what this process would
     child = subprocess.Popen(
-        [sys.executable, "-P", "-m", "engine.packs.describe", str(seconds + GRACE_SECONDS), *modules],
+        command("-m", "engine.packs.describe", str(seconds + GRACE_SECONDS), *modules),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-        env={**os.environ, "PYTHONPATH": path, DESCRIBING: "1"},
+        env={**environment(), "PYTHONPATH": path, DESCRIBING: "1"},
         start_new_session=True,
     )
     answer, late = bytearray(), False

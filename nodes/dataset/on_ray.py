@@ -27,7 +27,9 @@ import pyarrow as pa
 import torch
 
 from engine.errors import KinographError, MissingError, NodeError
+from engine.models import home
 from engine.node import Context
+from engine.python import ROOT, SAFE_PATH, safe_path
 from engine.values import LanguageModel, Table
 from nodes.dataset.describe.describer import Describer, DescribeSettings
 from nodes.dataset.scan.processes import in_short
@@ -101,10 +103,11 @@ def described(
     if find_spec("ray") is None:
         raise MissingError("Ray isn't installed", hint='pip install "kinograph[curate,ray]"')
     spawning = multiprocessing.get_context("spawn")
-    asked: Queue[Task | None] = spawning.Queue(AHEAD)
-    told: Queue[Told] = spawning.Queue()
-    driver = spawning.Process(target=_drive, args=(asked, told, stages, processes))
-    driver.start()
+    with safe_path():
+        asked: Queue[Task | None] = spawning.Queue(AHEAD)
+        told: Queue[Told] = spawning.Queue()
+        driver = spawning.Process(target=_drive, args=(asked, told, stages, processes))
+        driver.start()
     try:
         for task in chain(tasks(), [None]):
             _put(asked, task, driver, waiting)
@@ -140,6 +143,7 @@ def _next(told: Queue[Told], driver: SpawnProcess, waiting: Callable[[], object]
 def _drive(asked: Queue[Task | None], told: Queue[Told], stages: Stages, processes: int) -> None:
     """In a process of its own: have everything done, and tell it as it comes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the run, which ends this process
+    _leave_folder()
     with Path(os.devnull).open("w") as nowhere:  # Ray tells of its inner workings, which its logs hold as well
         os.dup2(nowhere.fileno(), 2)
     try:
@@ -147,6 +151,13 @@ def _drive(asked: Queue[Task | None], told: Queue[Told], stages: Stages, process
             told.put(found)
     except Exception as error:  # noqa: BLE001 - whatever it is, it is told where people look
         told.put(in_short(error))
+
+
+def _leave_folder() -> None:
+    """Work elsewhere: Ray puts its driver's working folder first on its workers' import path."""
+    os.environ["KINOGRAPH_HOME"] = str(home())  # which may be relative to it
+    os.environ[SAFE_PATH] = "1"
+    os.chdir(ROOT)
 
 
 def driven(tasks: Iterable[Task], stages: Stages, processes: int) -> Iterator[Outcome]:

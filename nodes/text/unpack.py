@@ -47,6 +47,7 @@ def unpacked(file: Path, identity: str, home: Path, waiting: Callable[[], None])
 def _unpack_apart(file: Path, folder: Path, waiting: Callable[[], None]) -> None:
     """Unpack in another process, next to the folder's path, and move the result there."""
     from engine.atomic import unfinished  # not at the top: the unpacking process runs this file alone
+    from engine.python import command, environment
 
     for stale in folder.parent.glob(f".{folder.name}.*"):  # of a killed process, whose child may still write
         shutil.rmtree(stale, ignore_errors=True)
@@ -54,7 +55,7 @@ def _unpack_apart(file: Path, folder: Path, waiting: Callable[[], None]) -> None
         tempfile.TemporaryFile("w+", encoding="utf-8") as errors,
         unfinished(folder.parent, prefix=f".{folder.name}.", suffix="") as part,
     ):
-        process = subprocess.Popen([sys.executable, "-P", __file__, file, part], stderr=errors)
+        process = subprocess.Popen(command(__file__, str(file), str(part)), env=environment(), stderr=errors)
         try:
             while process.poll() is None:
                 waiting()

@@ -13,7 +13,7 @@ from tests.models_sources.conftest import Index
 SOURCE = "pypi:tiny-model==1.2/weights.gguf"
 
 
-def test_validate_says_what_a_sound_workflow_holds(kinograph: Command, snail: str) -> None:
+def test_validate_counts_the_nodes_of_a_valid_workflow(kinograph: Command, snail: str) -> None:
     result = kinograph("validate", snail)
     assert result.exit_code == 0
     assert result.stdout == "snail is valid: 2 nodes, of which 1 save files\n"
@@ -63,13 +63,13 @@ def test_nodes_knows_a_near_name(kinograph: Command) -> None:
     assert "did you mean 'Shout'?" in result.stderr
 
 
-def test_models_lists_what_is_here(kinograph: Command, index: Index) -> None:
+def test_models_lists_those_on_this_machine(kinograph: Command, index: Index) -> None:
     index.add("tiny-model", "1.2", {"weights.gguf": b"GGUF"})
     path = resolve(SOURCE)
     assert f"{SOURCE}\t{path}" in kinograph("models").stdout.splitlines()
 
 
-def test_models_tells_what_a_workflow_needs_and_fetches_it(kinograph: Command, index: Index) -> None:
+def test_models_lists_what_a_workflow_needs_and_fetches_it(kinograph: Command, index: Index) -> None:
     index.add("tiny-model", "1.2", {"weights.gguf": b"GGUF"})
     file = write("weigh.json", {"weigh": ("Weigh", {"model": SOURCE})})
 
@@ -97,7 +97,7 @@ def test_version(kinograph: Command) -> None:
     assert kinograph("--version").stdout.startswith("kinograph 0.")
 
 
-def test_an_unknown_command_is_a_wrong_call(kinograph: Command) -> None:
+def test_an_unknown_command_is_a_usage_error(kinograph: Command) -> None:
     result = kinograph("rnu")
     assert result.exit_code == 2
     assert "run" in result.stderr

@@ -100,7 +100,7 @@ class Picky(Node, version=1, category="toy"):
 
 
 class Weigh(Node, version=1, category="toy"):
-    """Tell how many bytes a model has."""
+    """The size of a model in bytes."""
 
     model: ModelFile
     """The model, a single file."""

@@ -84,10 +84,10 @@ def test_folders_and_patterns_pass_over_links_that_lead_out(roots: Mapping[str, 
     (roots["input"] / "linked").symlink_to(tmp_path / "secret")
     for named in (".", "*.mp4", "**/*.mp4", "*/../*.mp4"):
         assert videos_of(curated(named, roots)) == ["ours.mp4"]
-    with pytest.raises(MissingError, match="no files like"):
+    with pytest.raises(MissingError, match="no files match"):
         curated("link*/*.mp4", roots)
     for named in ("linked/*.mp4", "../*/*.mp4", "*/../../secret/*.mp4"):
-        with pytest.raises(WorkflowError, match="leads out"):
+        with pytest.raises(WorkflowError, match="is outside"):
             curated(named, roots)
 
 

@@ -380,7 +380,7 @@ def test_key_frames_further_apart_than_the_longest_clip_lose_nothing(tmp_path: P
 
 
 def test_a_folder_without_videos_is_reported_before_the_run(tmp_path: Path) -> None:
-    with pytest.raises(MissingError, match="no files like"):
+    with pytest.raises(MissingError, match="no files match"):
         check(prepare(workflow(tmp_path), registry()))
 
 

@@ -137,3 +137,14 @@ def test_a_cluster_of_its_own_lets_nobody_in_without_its_token(monkeypatch: pyte
             words = [sys.executable, "-c", code, address]
             tried = subprocess.run(words, env=outside | given, capture_output=True, text=True)
             assert ("in" in tried.stdout.split()) == enters, tried.stderr
+
+
+def test_its_workers_import_nothing_from_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("nodes", "queue", "engine"):
+        (tmp_path / f"{name}.py").write_text("open(f'{__file__}.sprung', 'w')\nraise SystemExit(9)\n")
+    video = write(tmp_path / "a.mp4", sprites(1))
+    monkeypatch.chdir(tmp_path)
+    stages = on_ray.Stages(ScanSettings(text=False), DescribeSettings(), None, "cpu")
+    ((scanned, described),) = on_ray.described(lambda: iter([Task(video, [], None)]), 1, stages, 1)
+    assert (len(scanned), len(described)) == (1, 1)
+    assert list(tmp_path.glob("*.sprung")) == []

@@ -1,4 +1,4 @@
-"""What decides a key, and what does not."""
+"""What determines a key, and what doesn't."""
 
 from __future__ import annotations
 
@@ -52,13 +52,13 @@ def test_a_constant_enters_as_the_node_takes_it() -> None:
     assert key(node("Style", weights=[1])) == key(node("Style", weights={"__value__": [1.0]}))
 
 
-def test_an_output_may_be_named_or_counted() -> None:
+def test_an_output_may_be_given_by_name_or_index() -> None:
     divide = node("Divide", a=5)
     assert key(node("Mix", a=["d", 1]), d=divide) == key(node("Mix", a=["d", "remainder"]), d=divide)
     assert key(node("Mix", a=["d", 1]), d=divide) != key(node("Mix", a=["d", 0]), d=divide)
 
 
-def test_what_lies_upstream_enters() -> None:
+def test_upstream_nodes_enter() -> None:
     link = node("Mix", a=["n", 0])
     assert key(link, n=node("Number", value=1)) != key(link, n=node("Number", value=2))
     assert key(node("Mix", a=["n", 0], b=2), n=node("Number")) != key(node("Mix", a=2, b=["n", 0]), n=node("Number"))
@@ -95,7 +95,7 @@ def test_what_earlier_versions_have_stored_is_found() -> None:
     }
 
 
-def test_only_what_runs_on_a_device_depends_on_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_kinds_that_run_on_a_device_depend_on_it(monkeypatch: pytest.MonkeyPatch) -> None:
     opened = node("Open")
     assert key(node("Number"), "cpu") == key(node("Number"), "cuda:0")
     on_cpu = key(node("Use", handle=["o", 0]), "cpu", o=opened)
@@ -110,7 +110,7 @@ def test_only_what_runs_on_a_device_depends_on_it(monkeypatch: pytest.MonkeyPatc
     keys._head.cache_clear()
 
 
-def test_a_file_enters_by_what_it_holds(tmp_path: Path) -> None:
+def test_a_file_enters_by_its_contents(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("same")
     (tmp_path / "b.txt").write_text("same")
     (tmp_path / "c.txt").write_text("different")

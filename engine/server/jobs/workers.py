@@ -10,7 +10,6 @@ import asyncio
 import logging
 import signal
 import sqlite3
-import sys
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
@@ -20,6 +19,7 @@ from typing import Any, ParamSpec, TypeVar
 import psutil
 from aiohttp import web
 
+from engine.python import command, environment
 from engine.server.http.settings import ServerSettings
 from engine.server.jobs.queue import Queue
 from engine.work.messages import (
@@ -234,9 +234,10 @@ class WorkerPool:
 
     async def _start_process(self, device: str) -> WorkerProcess:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "engine.work.worker"),
+            *command("-m", "engine.work.worker"),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
+            env=environment(),
             limit=MAX_LINE_BYTES,
         )
         worker = WorkerProcess(device, process, f"{process.pid}-{uuid.uuid4().hex[:8]}")

@@ -24,6 +24,7 @@ from engine.graph.confinement import Confinement
 from engine.models import can_fetch, find
 from engine.models.listing import local_models
 from engine.models.sources import is_path
+from engine.python import command, environment
 from engine.run.session import open_disk
 from engine.server.files.paths import walk
 from engine.server.http.routes import OWN, Answer, Body, Query, Routes
@@ -313,9 +314,9 @@ def _system() -> System:
 
 async def _lines(source: str) -> AsyncIterator[bytes]:
     """The output of a process that fetches a model; leaving the iteration ends the process."""
-    command = (sys.executable, "-m", "engine.cli", "models", source, "--fetch", "--json")
     process = await asyncio.create_subprocess_exec(
-        *command,
+        *command("-m", "engine.cli", "models", "--fetch", "--json", "--", source),
+        env=environment(),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,

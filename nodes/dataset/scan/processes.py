@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Self
 
 from engine.errors import Cancelled, KinographError, MissingError
+from engine.python import safe_path
 from nodes.dataset.scan.scanner import Part, ScanSettings, parts
 
 TICK = 0.1
@@ -64,11 +65,13 @@ class Scanners:
 
     def _submit(self, path: Path, after: Part | None) -> tuple[Future[Found], ProcessPoolExecutor]:
         if self._pool is None:
-            self._told = self._spawning.Queue()
+            with safe_path():
+                self._told = self._spawning.Queue()
             self._pool = ProcessPoolExecutor(
                 self._processes, mp_context=self._spawning, initializer=_tell_into, initargs=(self._told,)
             )
-        return self._pool.submit(_found_there, path, self._settings, after), self._pool
+        with safe_path():  # which starts another process, unless there are enough
+            return self._pool.submit(_found_there, path, self._settings, after), self._pool
 
     def _wait(
         self, path: Path, after: Part | None, future: Future[Found], pool: ProcessPoolExecutor, *, again: bool = True
