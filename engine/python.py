@@ -1,4 +1,4 @@
-"""Starts Python processes that import what this one does, and nothing from the folder that it was started in.
+"""Starts Python processes that import from where this one does, and nothing from the working folder.
 
 Python puts the working folder, or a script's, first on its import path, so that a user's own `queue.py` or `nodes.py`
 would take the place of modules of the same name.
@@ -30,9 +30,9 @@ def command(*arguments: str) -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    """The environment variables of such a process: those of this one, without secrets.
+    """The environment variables of such a process: this one's, without secrets.
 
-    `PYTHONPATH` leads to the same copy of Kinograph, also if it runs from a source tree that isn't installed. Empty
+    `PYTHONPATH` leads to the same copy of Kinograph, even if it runs from a source tree that isn't installed. Empty
     entries, which stand for the working folder, are left out.
     """
     kept = {name: value for name, value in os.environ.items() if name not in SECRETS}
@@ -63,7 +63,7 @@ def safe_path() -> Iterator[None]:
 
 _counting = Lock()
 _users = 0
-"""How many blocks of `safe_path` are being run, in all threads."""
+"""How many blocks of `safe_path` are running, in all threads."""
 
 
 def _is_installed() -> bool:

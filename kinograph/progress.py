@@ -9,7 +9,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, Self
 
-from engine.cli.console import Labels, Pace, reporter, told
+from engine.cli.console import Labels, Pace, lines_for, reporter
 from engine.document.prepared import Prepared
 from engine.events import Event, NodeFailed, NodeFinished, NodeProgress, NodeStarted, NodeText, RunFinished
 from engine.run.reporter import Reporter
@@ -105,7 +105,7 @@ class Bars:
                     self._texts[node] = self._texts.get(node, "") + text
                 case NodeFinished(node) | NodeFailed(node):
                     self._rows.pop(node, None)
-            self._lines += told(event, self._labels, self._texts, debug=False)
+            self._lines += lines_for(event, self._labels, self._texts, debug=False)
             if isinstance(event, RunFinished):
                 self._lines = self._lines[-1:]
                 self._rows.clear()

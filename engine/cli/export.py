@@ -1,8 +1,8 @@
 """A workflow as Python code that builds it: calls of `kinograph.Graph`, each after those that it links to.
 
-Variables are called after titles, or else kinds. A workflow that is used as a node is a Graph of its own. What a file
-holds beside the workflow, such as an editor's layout, is left out. All texts are written as literals, and all names are
-made of letters, digits and underscores, so nothing in a file can be taken for code.
+Variables are named after titles, or else kinds. A workflow that is used as a node becomes a Graph of its own. Anything
+else in a file, such as an editor's layout, is left out. All texts are written as literals, and all names consist of
+letters, digits and underscores, so nothing in a file can be taken for code.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from engine.models.sources import Local, parse
 from engine.node import Input
 
 ABOUT_NODE = ("id", "title", "mode")
-"""What a call says of a node beside its inputs; inputs that are called so are given in a dictionary."""
+"""A call's arguments besides the node's inputs; inputs of these names are given in a dictionary."""
 HANDLE = ("graph", "id", "inputs", "kind", "set")
-"""What a handle has beside the outputs of its node; outputs that are called so are items."""
+"""A handle's attributes besides the node's outputs; outputs of these names are reached as items."""
 RESERVED = (*keyword.kwlist, *keyword.softkwlist, *dir(builtins), "Graph", "NODES", "g")
 
 
 def python_code(document: Document, nodes: Sequence[str] = ()) -> str:
-    """Code that builds a workflow as `g`, and runs it if it is run itself.
+    """Code that builds a workflow as `g`, and runs it when executed as a script.
 
     Args:
-        document: the workflow. Files in its folder are named so that they are found from anywhere.
+        document: the workflow. Files in its folder get absolute paths.
         nodes: the Python files whose kinds it uses.
 
     Raises:
-        WorkflowError: with all that is wrong with it.
+        WorkflowError: the workflow is invalid; `problems` lists everything that is wrong.
     """
     check_without_files(document.prepared)
     names = _Names()
@@ -59,10 +59,10 @@ class _Names:
     def __init__(self) -> None:
         self._taken = set(RESERVED)
         self.graphs: dict[str, str] = {}
-        """Those of graphs that are used as nodes, by name."""
+        """The variables of graphs that are used as nodes, by the graphs' names."""
 
     def new(self, *names: Any) -> str:
-        """A name that no variable has yet, after the first of these that letters can be taken from."""
+        """A new variable name, made from the first of these that has usable letters."""
         words = next((word for name in names if isinstance(name, str) and (word := snake_case(name))), "node")
         free = free_name(f"node_{words}" if words[0].isdigit() else words, self._taken)
         self._taken.add(free)
@@ -70,7 +70,7 @@ class _Names:
 
 
 class _Writer:
-    """Writes one graph, the document's own or one that is used as a node, which has a name."""
+    """Writes one graph: the document's own, or a named one that is used as a node."""
 
     def __init__(
         self, document: Document, workflow: Workflow, owner: str, names: _Names, name: str | None = None
@@ -83,49 +83,51 @@ class _Writer:
         self._registry = document.prepared.registry
         self._subgraphs = document.workflow.subgraphs
         self._entries: dict[str, NodeEntry] = {}
-        """What each node is given by its call; links only to those before it."""
+        """What each node's call passes; links lead only to earlier nodes."""
         self._later: dict[str, dict[str, Link]] = {}
-        """Links the other way, where nodes that take no part form a cycle."""
+        """Links to later nodes, where inactive nodes form a cycle."""
         self._variables: dict[str, str] = {}
 
     def lines(self, has_nodes: bool) -> Iterator[str]:
-        """The lines that build it; `has_nodes` tells whether there are kinds of node from files."""
+        """The lines that build it; `has_nodes` says whether there are kinds of node from files."""
         about = {"name": self._name} if self._name is not None else {}
         about |= {key: text for key in ("title", "description") if (text := getattr(self._workflow, key))}
         yield from call(f"{self._owner} = Graph", arguments(about) + ["nodes=NODES"] * has_nodes)
         for node in _in_order(self._workflow):
-            self._take_up(node)
+            self._include(node)
         self._later = {
             node: found
             for node, links in self._later.items()
-            if (found := {k: v for k, v in links.items() if self._sound(v)})
+            if (found := {k: v for k, v in links.items() if self._valid(v)})
         }
         inputs = {name: at for name, path in self._workflow.inputs.items() if (at := self._exposed(path))}
-        outputs = {name: end for name, link in self._workflow.outputs.items() if (end := self._sound(as_link(link)))}
+        outputs = {name: end for name, link in self._workflow.outputs.items() if (end := self._valid(as_link(link)))}
         yield from self._calls({*(node for node, _ in inputs.values()), *(link.node for link in outputs.values())})
         if inputs:
             exposed = {
                 name: f"{self._variables[node]}.inputs{member(socket)}" for name, (node, socket) in inputs.items()
             }
-            yield from call(f"{self._owner}.expose", _in_their_order(exposed))
+            yield from call(f"{self._owner}.expose", _in_order_given(exposed))
         if outputs:
             ends = {name: self._link(link) for name, link in outputs.items()}
-            yield from call(f"{self._owner}.output", _in_their_order(ends))
+            yield from call(f"{self._owner}.output", _in_order_given(ends))
 
-    def _take_up(self, node: str) -> None:
-        """Find what the call is given that makes a node of this sound workflow.
+    def _include(self, node: str) -> None:
+        """Determine the arguments of the call that makes a node of this valid workflow.
 
-        What takes no part in it may be anything: links of it that lead nowhere are left out, and what no call could
-        make is muted, since calls don't look at what is.
+        Inactive nodes may be invalid: their links that lead nowhere are left out, and a node that no call could make
+        is muted, since calls don't check muted nodes.
         """
         entry = self._workflow.graph[node]
         links = {socket: link for socket, value in entry.inputs.items() if (link := as_link(value))}
         later = {socket: link for socket, link in links.items() if link.node not in self._entries}
-        kept = {k: value for k, value in entry.inputs.items() if k not in links or self._sound(links[k])}
+        kept = {k: value for k, value in entry.inputs.items() if k not in links or self._valid(links[k])}
         entry = entry.model_copy(update={"inputs": kept})
         problems = self._problems(node, entry)
         for socket in kept if self._name is not None else ():
-            if problems and f"{node}.{socket}" in self._workflow.inputs.values():  # others may give it, if this is bad
+            if (
+                problems and f"{node}.{socket}" in self._workflow.inputs.values()
+            ):  # users may give it, if this is invalid
                 without = entry.model_copy(update={"inputs": {k: v for k, v in entry.inputs.items() if k != socket}})
                 if len(fewer := self._problems(node, without)) < len(problems):
                     entry, problems = without, fewer
@@ -141,7 +143,7 @@ class _Writer:
         return check_node(part, node, self._registry, whole=self._name is None)
 
     def _calls(self, needed: set[str]) -> Iterator[str]:
-        """The calls that make the nodes; those that are needed, or linked to, become variables."""
+        """The calls that make the nodes; needed or linked nodes are assigned to variables."""
         for entry in self._entries.values():
             needed |= {link.node for link in map(as_link, entry.inputs.values()) if link}
         needed |= self._later.keys() | {link.node for links in self._later.values() for link in links.values()}
@@ -159,7 +161,7 @@ class _Writer:
             yield from call(f"{self._variables[node]}.set", named(codes))
 
     def _node(self, entry: NodeEntry, about: dict[str, str]) -> tuple[str, list[str]]:
-        """The function that makes a node, and what it is given."""
+        """The function that makes a node, and its arguments."""
         kind, title, mode = entry.class_type, entry.meta.get("title"), mode_of(entry)
         codes = {
             socket: self._link(link) if (link := as_link(value)) else self._constant(kind, socket, value)
@@ -174,13 +176,13 @@ class _Writer:
         return f"{self._owner}.add", [self._names.graphs.get(kind) or literal(kind), *given]
 
     def _outputs(self, kind: str) -> list[str] | None:
-        """The names of what a kind gives; None if it is unknown."""
+        """The names of a kind's outputs; None if it is unknown."""
         if kind in self._registry:
             return [output.name for output in self._registry[kind].spec.outputs]
         return [*self._subgraphs[kind].outputs] if kind in self._subgraphs else None
 
-    def _sound(self, link: Link | None) -> Link | None:
-        """A link, if it leads to an output of a node that has been taken up."""
+    def _valid(self, link: Link | None) -> Link | None:
+        """The link, if it leads to an output of a node that is already included."""
         if link is None or link.node not in self._entries:
             return None
         outputs, slot = self._outputs(self._entries[link.node].class_type), link.slot
@@ -196,7 +198,7 @@ class _Writer:
         return variable + member(link.slot if isinstance(link.slot, str) else outputs[link.slot], HANDLE)
 
     def _exposed(self, path: str) -> tuple[str, str] | None:
-        """The node and input that an exposed input is, if it is there."""
+        """The node and input that an exposed input stands for, if they exist."""
         node, _, socket = path.rpartition(".")
         kind = self._entries[node].class_type if node in self._entries else None
         if kind is None:
@@ -206,7 +208,7 @@ class _Writer:
         return (node, socket) if kind not in self._subgraphs or socket in self._subgraphs[kind].inputs else None
 
     def _constant(self, kind: str, socket: str, value: Any) -> str:
-        """A constant; a file that was named as seen from the workflow's folder is named as seen from anywhere."""
+        """A constant; a file name that is relative to the workflow's folder becomes an absolute path."""
         constant, at = as_constant(value), self._socket(kind, socket)
         if at and at.file and isinstance(constant, str) and self._base:
             place = self._base / constant
@@ -219,7 +221,7 @@ class _Writer:
         return literal(constant)
 
     def _socket(self, kind: str, socket: str) -> Input | None:
-        """What an input is, through graphs that are used as nodes."""
+        """The declaration of an input, found through graphs that are used as nodes."""
         while kind in self._subgraphs and socket in self._subgraphs[kind].inputs:
             subgraph = self._subgraphs[kind]
             node, _, socket = subgraph.inputs[socket].rpartition(".")
@@ -227,13 +229,13 @@ class _Writer:
         return self._registry[kind].spec.inputs.get(socket) if kind in self._registry else None
 
 
-def _in_their_order(codes: Mapping[str, str]) -> list[str]:
-    """Arguments by name, or all in a dictionary if some can't be called so."""
+def _in_order_given(codes: Mapping[str, str]) -> list[str]:
+    """Keyword arguments, or all in a dictionary if some names aren't valid."""
     return named(codes) if all(map(is_name, codes)) else [dictionary(codes)]
 
 
 def _used(workflow: Workflow) -> list[str]:
-    """The graphs that are used as nodes, each after those that it uses itself."""
+    """The graphs that are used as nodes, each after those it uses itself."""
     found: dict[str, None] = {}
 
     def visit(one: Workflow) -> None:
@@ -247,7 +249,7 @@ def _used(workflow: Workflow) -> list[str]:
 
 
 def _in_order(workflow: Workflow) -> Iterator[str]:
-    """The nodes in the workflow's order, each after those that it links to, as far as they form no cycle."""
+    """The nodes in the workflow's order, each after those that it links to, where they form no cycle."""
     seen = set[str]()
     for first in workflow.graph:
         waiting = [(first, False)]

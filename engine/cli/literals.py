@@ -1,4 +1,4 @@
-"""Python code as text: literals, names and calls, whatever they are made of."""
+"""Python code as text: literals, names and calls, safe for any content."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from textwrap import indent
 from typing import Any
 
 WIDTH = 100
-"""Letters of a line, where it can be broken."""
+"""The longest line, in characters, where it can be broken."""
 
 
 def is_name(text: str) -> bool:
-    """Whether an argument, or an attribute, can be called so. Python takes some other letters for ASCII ones."""
+    """Whether this can name an argument or attribute. ASCII only, as Python normalises some other letters to it."""
     return text.isascii() and text.isidentifier() and not keyword.iskeyword(text)
 
 
 def literal(value: Any) -> str:
-    """JSON data as Python has them; a text of several lines on several lines."""
+    """JSON data as a Python literal; a text of several lines on several lines."""
     match value:
         case str() if "\n" in value[:-1] and len(value) > WIDTH / 2:
             parts = indent("\n".join(map(literal, value.splitlines(keepends=True))), "    ")
@@ -33,7 +33,7 @@ def literal(value: Any) -> str:
 
 
 def dictionary(codes: Mapping[str, str]) -> str:
-    """A dictionary of what code gives, by text."""
+    """A dictionary display with pieces of code as its values."""
     return f"{{{', '.join(f'{literal(name)}: {code}' for name, code in codes.items())}}}"
 
 
@@ -46,17 +46,17 @@ def call(function: str, arguments: Sequence[str]) -> list[str]:
 
 
 def named(codes: Mapping[str, str], taken: Container[str] = ()) -> list[str]:
-    """Arguments by name, behind a dictionary of those that can't be called so, or whose names are taken."""
+    """Keyword arguments, after a dictionary of those whose names aren't valid or are taken."""
     odd = {name: code for name, code in codes.items() if not is_name(name) or name in taken}
     return [*([dictionary(odd)] if odd else []), *(f"{name}={code}" for name, code in codes.items() if name not in odd)]
 
 
 def arguments(values: Mapping[str, Any]) -> list[str]:
-    """JSON data as arguments, by names that they can have."""
+    """JSON data as keyword arguments; all names must be valid."""
     return [f"{name}={literal(value)}" for name, value in values.items()]
 
 
 def member(name: str, taken: Container[str] = ()) -> str:
-    """What follows an object to name something in it: an attribute, or an item if that can't be called so."""
+    """The code that gets a member of an object: as an attribute, or as an item if the name isn't valid."""
     plain = is_name(name) and not name.startswith("_") and name not in taken
     return f".{name}" if plain else f"[{literal(name)}]"

@@ -1,4 +1,4 @@
-"""Names that people read, made of others."""
+"""Readable names derived from others."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _WORDS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|[^A-Za-z0-
 
 
 def snake_case(name: str) -> str:
-    """A name in small ASCII letters, digits and underscores: `image_model_load` of "ImageModelLoad"; may be empty."""
+    """A name in lower-case ASCII letters, digits and underscores: `image_model_load` for "ImageModelLoad"; may be empty."""
     words = _WORDS.sub("_", name.replace("LoRA", "Lora")).strip("_").lower()
     return words.removesuffix("_json")
 
@@ -24,5 +24,5 @@ def free_name(name: str, taken: Container[str]) -> str:
 
 
 def node_id(kind: str, taken: Container[str]) -> str:
-    """The id of a node that was given none."""
+    """The id of a node that has none yet."""
     return free_name(snake_case(kind) or "node", taken)

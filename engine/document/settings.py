@@ -1,4 +1,4 @@
-"""Giving the inputs of a workflow other values, as people write them on a command line or in Python."""
+"""Sets the inputs of a workflow to values given on a command line or in Python."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def with_setting(prepared: Prepared, setting: str, option: str = "--set", *, fro
 def with_value(prepared: Prepared, name: str, value: Any) -> Prepared:
     """The workflow with another constant for one input, by `node.input` or a name that the workflow exposes.
 
-    The value is JSON data. The name of a file is sought where people are, before the workflow's folder.
+    The value is JSON data. A file name is looked for in the working folder before the workflow's folder.
 
     Raises:
         UsageError: the workflow has no such input.
@@ -49,26 +49,26 @@ def with_value(prepared: Prepared, name: str, value: Any) -> Prepared:
     return prepared.with_input(node, place, as_json(_seen(value, socket)))
 
 
-def _found(prepared: Prepared, name: str, told: str) -> tuple[str, str, Input | None]:
-    """The node and input that a name stands for, and what it is, if that is known."""
+def _found(prepared: Prepared, name: str, label: str) -> tuple[str, str, Input | None]:
+    """The node and input that a name stands for, and the input's declaration, if it is known."""
     node, _, place = prepared.workflow.inputs.get(name, name).rpartition(".")
     place = prepared.today(node, place)
     found = prepared.leads_to(node, place)
     if found is None:
         hint = prepared.why_gone(node, place) or _near(name, prepared)
-        raise UsageError(f"{told}: the workflow has no such input", hint=hint)
+        raise UsageError(f"{label}: the workflow has no such input", hint=hint)
     return node, place, found[1]
 
 
 def _seen(value: Any, socket: Input | None) -> Any:
-    """The name of a file as seen from where people are, and all else as it is."""
+    """A file name as seen from the working folder, anything else unchanged."""
     if isinstance(value, str) and socket and socket.file:
         return _from_cwd(value, socket.file.find or Path.exists)
     return value
 
 
 def _from_cwd(name: str, find: Callable[[Path], object]) -> str:
-    """The absolute path of a file that exists, seen from the working folder, else the name as it is."""
+    """The absolute path of a file that exists, seen from the working folder, else the name unchanged."""
     with path_errors(name):
         path = Path(name).expanduser().absolute()
         return str(path) if name and find(path) else name

@@ -1,13 +1,13 @@
-"""What the code of a kind is that no file and no package stands for: one defined in a notebook, a script, at a prompt.
+"""A digest of the code of kinds that aren't in a file or package: defined in a notebook, in a script or at a prompt.
 
-People change such a class, run it again and forget its version. So its digest tells what would run, and enters the key:
+People change such a class, run it again and forget its version. So a digest of the code that would run enters the key:
 the bytecode of the class and of the functions and classes of the same module that it uses, however deep, and the plain
-values that these name. Comments and positions don't enter, nor what is imported, which a version stands for.
+values that these name. Comments and positions don't count, nor do imported modules, which a version stands for.
 
-- A list, a dictionary and a class's own value count as they were when they were first seen, since code that notes
-  something in them would otherwise never meet its own results again. One that is assigned anew is another.
-- An object of any other type, such as a loaded model, counts as itself: the results of a kind that uses one aren't
-  taken from an earlier process.
+- A list, a dictionary and a class's own value count as they were when they were first seen, since code that modifies
+  them would otherwise never find its own results again. A newly assigned one is a different object.
+- An object of any other type, such as a loaded model, counts by identity: results of a kind that uses one aren't
+  reused from an earlier process.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from uuid import uuid4
 
 PLAIN = (type(None), bool, int, float, complex, str, bytes, type(...))
 _SEEN: dict[tuple[int, str], tuple[Callable[[], object], str]] = {}
-"""The digest of an object, or of a part of it, when it was first seen, and what gives the object if it is still there;
-by its `id` and the part's name."""
+"""By an object's `id` and a part's name: a reference to the object, if it still exists, and the digest of the part when
+it was first seen."""
 
 
 def code_digest(kind: type) -> str:
-    """64 hexadecimal digits; in all processes the same for the same code, if it uses none of their objects."""
+    """64 hexadecimal digits, equal in all processes for the same code, unless it uses objects of a process."""
     return _Walk(kind.__module__).digest(kind)
 
 
 class _Walk:
-    """Tells objects as text, and lists those of one module that are to be told in full."""
+    """Describes objects as text, and lists those of one module that are to be described in full."""
 
     def __init__(self, module: str) -> None:
         self._module = module
@@ -42,22 +42,22 @@ class _Walk:
         self._numbers: dict[int, int] = {}
 
     def digest(self, value: Any) -> str:
-        """The digest of an object and of all that it uses; of a walk that has not begun."""
-        digest = sha256(self.told(value).encode())
+        """The digest of an object and of all that it uses; of a walk that has not started."""
+        digest = sha256(self.describe(value).encode())
         for found in self._found:  # grows while it is walked
-            told = self._class(found) if isinstance(found, type) else self._function(found)
-            digest.update(f"\n{told}".encode())
+            text = self._class(found) if isinstance(found, type) else self._function(found)
+            digest.update(f"\n{text}".encode())
         return digest.hexdigest()
 
-    def told(self, value: Any) -> str:
-        """An object in a way that is the same wherever it is met."""
+    def describe(self, value: Any) -> str:
+        """A description of an object, the same wherever the object occurs."""
         match value:
             case _ if type(value) in PLAIN:
                 return repr(value)
             case tuple():
-                return f"{self.told(type(value))}({','.join(map(self.told, value))})"
+                return f"{self.describe(type(value))}({','.join(map(self.describe, value))})"
             case frozenset():
-                return f"{{{','.join(sorted(map(self.told, value)))}}}"
+                return f"{{{','.join(sorted(map(self.describe, value)))}}}"
             case list() | set() | dict() if type(value) in (list, set, dict):
                 return self._first_seen(value, lambda: _items(value))
             case CodeType():
@@ -67,15 +67,15 @@ class _Walk:
             case ModuleType() | BuiltinFunctionType():
                 return _name(value)
             case enum.Enum():
-                return f"{self.told(type(value))}.{value.name}"
+                return f"{self.describe(type(value))}.{value.name}"
             case staticmethod() | classmethod() | MethodType():
-                return f"{type(value).__name__} {self.told(value.__func__)}"
+                return f"{type(value).__name__} {self.describe(value.__func__)}"
             case property():
-                return f"property {self.told((value.fget, value.fset, value.fdel))}"
+                return f"property {self.describe((value.fget, value.fset, value.fdel))}"
             case partial():
-                return f"partial {self.told((value.func, value.args, tuple(value.keywords.items())))}"
+                return f"partial {self.describe((value.func, value.args, tuple(value.keywords.items())))}"
         if callable(value) and (wrapped := getattr(value, "__wrapped__", None)):
-            return f"{_name(type(value))} {self.told(wrapped)}"
+            return f"{_name(type(value))} {self.describe(wrapped)}"
         if getattr(type(value), "__module__", "") in ("typing", "types"):  # an annotation
             return repr(value)
         return self._first_seen(value, lambda: uuid4().hex)
@@ -87,7 +87,7 @@ class _Walk:
         return f"#{self._numbers[id(value)]}"
 
     def _first_seen(self, value: object, content: Callable[[], Any], part: str = "") -> str:
-        """The digest of what an object, or a part of it, held when it was first asked for."""
+        """The digest of what an object, or a part of it, held when it was first seen."""
         key = id(value), part
         if (seen := _SEEN.get(key)) and seen[0]() is value:
             return seen[1]
@@ -95,32 +95,32 @@ class _Walk:
             there: Callable[[], object] = weakref.ref(value)
         except TypeError:
             there = lambda: value  # noqa: E731
-        _SEEN[key] = there, "itself"  # for one that lies in itself
-        told = _Walk(self._module).digest(content())
-        _SEEN[key] = there, told
-        return told
+        _SEEN[key] = there, "itself"  # for an object that contains itself
+        digest = _Walk(self._module).digest(content())
+        _SEEN[key] = there, digest
+        return digest
 
     def _class(self, kind: type) -> str:
-        told = [f"class {kind.__qualname__} {self.told(kind.__bases__)}"]
+        lines = [f"class {kind.__qualname__} {self.describe(kind.__bases__)}"]
         for name, member in sorted(vars(kind).items()):
             if isinstance(member, FunctionType | staticmethod | classmethod | property):
-                told.append(f"{name} {self.told(member)}")
+                lines.append(f"{name} {self.describe(member)}")
             elif not name.startswith("_") and name not in ("spec", "model_config"):
-                told.append(f"{name} {self._first_seen(kind, partial(vars(kind).get, name), name)}")
-        return " ".join(told)
+                lines.append(f"{name} {self._first_seen(kind, partial(vars(kind).get, name), name)}")
+        return " ".join(lines)
 
     def _function(self, function: FunctionType) -> str:
         cells = [_content(cell) for cell in function.__closure__ or ()]
         defaults = function.__defaults__, tuple((function.__kwdefaults__ or {}).items())
         around = function.__globals__
-        named = [f"{name} {self.told(around[name])}" for name in _global_names(function.__code__) if name in around]
-        return " ".join([self._code(function.__code__), self.told((*defaults, *cells)), *named])
+        named = [f"{name} {self.describe(around[name])}" for name in _global_names(function.__code__) if name in around]
+        return " ".join([self._code(function.__code__), self.describe((*defaults, *cells)), *named])
 
     def _code(self, code: CodeType) -> str:
         shape = code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags
         names = code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars
         run = code.co_code, getattr(code, "co_exceptiontable", b"")
-        return f"code {shape} {names} {run} {self.told(code.co_consts)}"
+        return f"code {shape} {names} {run} {self.describe(code.co_consts)}"
 
 
 @cache
