@@ -211,14 +211,14 @@ class Pace:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._whole: tuple[int, str] | None = None
+        self._total: tuple[int, str] | None = None
         self._began = (0.0, 0)
 
     def text(self, done: int, total: int, unit: str) -> str:
         """Such as "5/20 steps, 2.1 steps/s, 7 s left"; a total of 0 is unknown."""
         now = self._clock()
-        if self._whole != (total, unit) or done < self._began[1]:
-            self._whole, self._began = (total, unit), (now, done)
+        if self._total != (total, unit) or done < self._began[1]:
+            self._total, self._began = (total, unit), (now, done)
         seconds, gained = now - self._began[0], done - self._began[1]
         parts = [_amount(done, total, unit)]
         if seconds > 0 and gained > 0:

@@ -74,7 +74,7 @@ class Client:
         """Queue a workflow; on return it is on the server's disk.
 
         Args:
-            workflow: a path, the name of a workflow that comes with Kinograph, JSON data, or anything with a `document()`.
+            workflow: a path, the name of one that comes with Kinograph, JSON data, or an object with a `document()`.
             inputs: values by `node.input`, or by a name that the workflow exposes.
             priority: from -1000 to 1000; higher ones go first.
             front: whether it goes before all others of its priority.

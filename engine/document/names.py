@@ -9,7 +9,7 @@ _WORDS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|[^A-Za-z0-
 
 
 def snake_case(name: str) -> str:
-    """A name in lower-case ASCII letters, digits and underscores: `image_model_load` for "ImageModelLoad"; may be empty."""
+    """A name in lower-case ASCII, digits and underscores: `image_model_load` for "ImageModelLoad"; may be empty."""
     words = _WORDS.sub("_", name.replace("LoRA", "Lora")).strip("_").lower()
     return words.removesuffix("_json")
 

@@ -262,7 +262,7 @@ def _state(execution: Execution) -> Ended:
 def _follow_the_server() -> None:
     """End when the server ends, not on signals, which a terminal's Ctrl-C and service managers send to both.
 
-    Linux also ends the worker where Python can't, as a node holds its lock, and before other processes when memory runs out.
+    Linux also ends the worker where Python can't, as a node holds its lock, and before others when memory runs out.
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: None)  # unlike SIG_IGN, programs that nodes start don't inherit it
