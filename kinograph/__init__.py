@@ -1,11 +1,11 @@
-"""Kinograph in Python: run workflows, build them, and write nodes of one's own.
+"""Kinograph in Python: run workflows, build them, and write custom nodes.
 
     import kinograph
 
     results = kinograph.run("keyframes", {"prompt": "a red fish on a beach in watercolour style"})
     results.paths
 
-Nothing heavy is imported before a run needs it, nor the client of a server before it is asked for.
+Heavy libraries are imported when a run needs them, the server client when it is first accessed.
 """
 
 from __future__ import annotations

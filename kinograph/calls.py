@@ -1,4 +1,4 @@
-"""What runs, checks and sweeps workflows without a word of sessions: one is made for each device that is asked for."""
+"""Running, checking and sweeping workflows without an explicit session: one is made for each device requested."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class RunOptions(TypedDict, total=False):
-    """What `run` takes beside the workflow and its inputs."""
+    """The options of `run`, besides the workflow and its inputs."""
 
     out: Path_
     until: Until | Iterable[Until]
@@ -31,7 +31,7 @@ class RunOptions(TypedDict, total=False):
 
 
 _sessions: dict[str | None, Session] = {}
-"""Those that `run` and `sweep` have made, by the device asked for."""
+"""The sessions that `run` and `sweep` have made, by requested device."""
 _making = threading.Lock()
 
 
@@ -48,29 +48,29 @@ def run(
     on_event: OnEvent | None = None,
     progress: bool = True,
 ) -> Results:
-    """Run a workflow: save its files, and give what it gives.
+    """Run a workflow: save its files and return its results.
 
-    What was computed before, by any run of this process or another, is taken from the cache, and models stay in memory
-    from one run to the next. Ctrl-C ends the run before its next step, and so does what `on_event` raises; all that is
-    finished by then is kept.
+    Earlier results, of this process or another, are taken from the cache, and models stay in memory between runs.
+    Ctrl-C ends the run before its next step, and so does an error raised by `on_event`; everything finished by then is
+    kept.
 
     Args:
         workflow: a path, the name of one that comes with Kinograph, JSON data, or a `Graph`.
         inputs: values by `node.input`, or by a name that the workflow exposes.
         out: the folder that files are saved to.
-        until: run these nodes and what they need, and nothing else; their values are given.
-        device: where models compute, "cpu", "cuda", "cuda:1", "mps"; by default the best there is.
-        nodes: kinds of node that it uses beside those that come with Kinograph: classes, or Python files.
+        until: run only these nodes and what they need, and return their values.
+        device: where models compute, "cpu", "cuda", "cuda:1", "mps"; by default the best available.
+        nodes: kinds of node to use besides those that come with Kinograph: classes, or Python files.
         cache: whether results may be taken from the cache, and kept in it.
-        check: whether to raise what failed nodes raised. If not, `Results.failures` tells.
+        check: whether to raise the errors of failed nodes. If not, see `Results.failures`.
         on_event: called with each event of the run, in this thread.
-        progress: whether to show how far it is.
+        progress: whether to show progress.
 
     Raises:
         UsageError: there is no such input, node, device or folder.
-        WorkflowError: the workflow is invalid; `problems` lists all that is wrong with it.
+        WorkflowError: the workflow is invalid; `problems` lists everything that is wrong.
         MissingError: a model or file is missing.
-        NodeError: a node failed; all that doesn't depend on it has run.
+        NodeError: a node failed; everything that doesn't depend on it has run.
         KeyboardInterrupt: the run was interrupted, and has ended.
     """
     return _session(device).run(
@@ -98,18 +98,18 @@ def sweep(
     on_event: OnEvent | None = None,
     progress: bool = True,
 ) -> Sweep:
-    """Run a workflow with every combination of several inputs' values; `Session.sweep` says more.
+    """Run a workflow with every combination of several inputs' values; see `Session.sweep`.
 
     Args:
         workflow: a path, the name of one that comes with Kinograph, JSON data, or a `Graph`.
         axes: values for each input, by `node.input` or a name that the workflow exposes.
-        inputs: what all combinations have in common.
+        inputs: values shared by all combinations.
         out: the folder that files are saved to.
-        device: where models compute; by default the best there is.
-        nodes: kinds of node that it uses beside those that come with Kinograph: classes, or Python files.
+        device: where models compute; by default the best available.
+        nodes: kinds of node to use besides those that come with Kinograph: classes, or Python files.
         cache: whether results may be taken from the cache, and kept in it.
         on_event: called with each event; the nodes of the i-th combination are called `i:…`.
-        progress: whether to show how far it is.
+        progress: whether to show progress.
 
     Raises:
         UsageError: there is no such input, an axis has no values, or there are too many combinations.
@@ -122,17 +122,17 @@ def sweep(
 
 
 def validate(workflow: AnyWorkflow, inputs: Mapping[str, Any] | None = None, *, nodes: NodeKinds = ()) -> list[Problem]:
-    """All that is wrong with a workflow, or missing on this machine; nothing if it can be run.
+    """Everything that is wrong with a workflow, or missing on this machine; empty if it can be run.
 
-    A model that isn't here, but that a run would fetch, isn't missing.
+    A model that a run would fetch doesn't count as missing.
 
     Args:
         workflow: a path, the name of one that comes with Kinograph, JSON data, or a `Graph`.
         inputs: values by `node.input`, or by a name that the workflow exposes.
-        nodes: kinds of node that it uses beside those that come with Kinograph.
+        nodes: kinds of node to use besides those that come with Kinograph.
 
     Raises:
-        UsageError: the call is wrong, as where the workflow has no such input.
+        UsageError: the call is wrong, for example because the workflow has no such input.
     """
     from engine.graph.check import check
 
@@ -148,7 +148,7 @@ def validate(workflow: AnyWorkflow, inputs: Mapping[str, Any] | None = None, *, 
 
 
 def close() -> None:
-    """Let go of the models and results that `run` and `sweep` hold in memory; the next one begins anew."""
+    """Release the models and results that `run` and `sweep` hold in memory; the next call starts afresh."""
     with _making:
         while _sessions:
             _sessions.popitem()[1].close()

@@ -1,4 +1,4 @@
-"""Files and values as HTML that a notebook shows in place, with all that is to be seen inside."""
+"""Files and values as self-contained HTML for notebooks."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from engine.store.sizes import human_size
 from engine.values import Image, Video, brief
 
 MOST_BYTES = 32 << 20
-"""Of a larger file the notebook, which would carry it, tells only the path."""
+"""The largest file that is embedded in a notebook; for larger ones only the path is shown."""
 MOST_LETTERS = 2000
-"""Of a text that are shown."""
+"""The most characters of a text that are shown."""
 MOST_ITEMS = 24
-"""Pictures, or items of a list, that are shown."""
+"""The most pictures, or items of a list, that are shown."""
 PICTURES = ("image/png", "image/jpeg", "image/gif", "image/webp")
 VIDEOS = ("video/mp4", "video/webm")
 ROW = "display:flex;flex-wrap:wrap;gap:8px;align-items:flex-start"
@@ -34,21 +34,21 @@ def html_of_results(summary: str, files: Mapping[str, Iterable[tuple[Path, str]]
 
 
 def html_of_file(path: Path, media_type: str) -> str:
-    """A picture, video or text in full, of all else the path."""
-    told = f"<code>{escape(str(path))}</code>"
+    """A picture, video or text in full; for any other file, its path."""
+    named = f"<code>{escape(str(path))}</code>"
     if not path.is_file():
-        return told
+        return named
     size = path.stat().st_size
     shown = media_type in (*PICTURES, *VIDEOS) or media_type.startswith("text/") or media_type == "application/json"
     if not shown or size > MOST_BYTES:
-        return f"{told} ({human_size(size)})"
+        return f"{named} ({human_size(size)})"
     if media_type in (*PICTURES, *VIDEOS):
         return _embedded(path.read_bytes(), media_type, path.name)
     return _text(path.read_text("utf-8", errors="replace"))
 
 
 def html_of_value(value: Any) -> str:
-    """Pictures, videos and texts in full, all else in a few words."""
+    """Pictures, videos and texts in full, anything else abridged."""
     match value:
         case Image():
             from nodes.files.media import encode_png
@@ -71,16 +71,16 @@ def html_of_value(value: Any) -> str:
 
 
 def show_values() -> None:
-    """Have IPython, if this runs in it, show pictures and videos that nodes gave as such."""
+    """Have IPython, if this runs in it, display `Image` and `Video` values."""
     if shell := shell_of_ipython():
         for kind in (Image, Video):
             shell.display_formatter.formatters["text/html"].for_type(kind, html_of_value)
-        # Libraries ask for widgets for bars of their own, which aren't needed beside Kinograph's.
+        # Libraries warn that their own progress bars need widgets; Kinograph's bars replace them.
         warnings.filterwarnings("ignore", message="IProgress not found")
 
 
 def shell_of_ipython() -> Any:
-    """The shell of the IPython that this runs in, None if it is plain Python."""
+    """The shell of the IPython that this runs in; None in plain Python."""
     ipython = sys.modules.get("IPython")
     return ipython.get_ipython() if ipython is not None and hasattr(ipython, "get_ipython") else None
 

@@ -1,4 +1,4 @@
-"""From what people give as a workflow, kinds of node and values to what the engine takes."""
+"""Converts workflows, kinds of node and values, as callers give them, to what the engine takes."""
 
 from __future__ import annotations
 
@@ -23,34 +23,34 @@ from nodes import registry
 
 Path_ = str | os.PathLike[str]
 NodeKind = type[Node] | Path_
-"""A class of nodes, or a Python file that defines some."""
+"""A node class, or a Python file that defines some."""
 NodeKinds = NodeKind | Iterable[NodeKind]
-"""One of these, or several."""
+"""One or several of these."""
 
 
 @runtime_checkable
 class HasDocument(Protocol):
-    """What stands for a workflow, as a Graph does."""
+    """Anything that stands for a workflow, such as a Graph."""
 
     def as_document(self) -> Document: ...
 
 
 AnyWorkflow = Path_ | Mapping[str, Any] | Workflow | Document | HasDocument
 """A path (JSON, or a picture or video that carries a workflow), the name of a workflow that comes with Kinograph, JSON
-data, or what `load`, the engine and `Graph` make of these."""
+data, or an object made from these by `load`, the engine or `Graph`."""
 
 
 def load(workflow: AnyWorkflow, *, nodes: NodeKinds = ()) -> Document:
-    """The workflow that a path, a name or data stand for, with what it is called and where it lies.
+    """Load the workflow that a path, a name or data stand for, with its name and folder.
 
     Args:
         workflow: a path, the name of one that comes with Kinograph, JSON data or a `Graph`.
-        nodes: kinds of node that it uses beside those that come with Kinograph.
+        nodes: kinds of node to use besides those that come with Kinograph.
 
     Raises:
-        MissingError: there is none of that name.
+        MissingError: there is no workflow of that name.
         UsageError: it can't be read.
-        WorkflowError: it is no workflow.
+        WorkflowError: it isn't a workflow.
     """
     match workflow:
         case Document():
@@ -62,8 +62,8 @@ def load(workflow: AnyWorkflow, *, nodes: NodeKinds = ()) -> Document:
     kinds = with_kinds(registry(), nodes)
     if not isinstance(workflow, Workflow):
         workflow = parse(dict(workflow), kinds)
-    whole = with_files(workflow, Path.cwd(), kinds)
-    return Document(prepare(whole, kinds), whole.title or "workflow", None)
+    complete = with_files(workflow, Path.cwd(), kinds)
+    return Document(prepare(complete, kinds), complete.title or "workflow", None)
 
 
 def with_inputs(document: Document, inputs: Mapping[str, Any] | None) -> Document:
@@ -71,7 +71,7 @@ def with_inputs(document: Document, inputs: Mapping[str, Any] | None) -> Documen
 
     Raises:
         UsageError: it has no such input.
-        WorkflowError: a value can't stand in a workflow.
+        WorkflowError: a workflow can't hold one of the values.
     """
     prepared = document.prepared
     for name, value in (inputs or {}).items():
@@ -85,17 +85,17 @@ def each_of(nodes: NodeKinds) -> list[NodeKind]:
 
 
 def with_kinds(known: Registry, nodes: NodeKinds) -> Registry:
-    """The kinds with some more; one that is defined anew, as in a notebook, takes the place of what it was.
+    """The known kinds and some more; one that is redefined, as in a notebook, replaces its former version.
 
     Raises:
         MissingError: there is no such file.
-        UsageError: it can't be run, what is given is no kind of node, or two are called alike.
+        UsageError: the file can't be run, something isn't a kind of node, or two kinds have the same name.
     """
     kinds = dict(known)
     for node in each_of(nodes):
         for kind in _kinds_in(node):
             name = kind.spec.kind
-            if name in kinds and not _is_anew(kinds[name], kind):
+            if name in kinds and not _is_redefined(kinds[name], kind):
                 both = f"of {origin(kinds[name])} and of {origin(kind)}"
                 raise UsageError(f"two kinds of node are called {name}: {both}", hint="rename one of the classes")
             kinds[name] = kind
@@ -106,7 +106,7 @@ def as_data(value: Any, name: str, node: str | None = None) -> Any:
     """A Python value as JSON data: a path absolute, a tuple as a list, numpy's numbers as Python's.
 
     Raises:
-        WorkflowError: JSON has no such thing; `name` is the input that it was for.
+        WorkflowError: JSON can't represent it; `name` is the input it was given to.
     """
     match value:
         case None | bool() | str():
@@ -115,7 +115,7 @@ def as_data(value: Any, name: str, node: str | None = None) -> Any:
             return int(value)
         case Real() if math.isfinite(value):
             return float(value)
-        case _ if getattr(value, "shape", None) == ():  # one of numpy's, or a tensor, that holds a single value
+        case _ if getattr(value, "shape", None) == ():  # a numpy scalar, or a tensor that holds a single value
             return as_data(value.item(), name, node)
         case PurePath():
             return str(Path(value).expanduser().absolute())
@@ -150,8 +150,8 @@ def _kinds_in(node: NodeKind) -> Iterable[type[Node]]:
     raise UsageError(f"{node!r} is no kind of node", hint="give a subclass of kinograph.Node, or a Python file")
 
 
-def _is_anew(known: type[Node], kind: type[Node]) -> bool:
-    """Whether a kind is another version of the one that is known under its name."""
+def _is_redefined(known: type[Node], kind: type[Node]) -> bool:
+    """Whether a kind is a new version of the known one of its name."""
     if known.__module__.startswith(FILE_MODULE):  # each state of a file is a module of its own
         return _file(known) == _file(kind)
     return known.__module__ == kind.__module__

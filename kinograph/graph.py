@@ -32,24 +32,24 @@ from kinograph.results import Results
 from nodes import registry
 
 ABOUT_NODE = {"id": None, "title": "", "mode": ""}
-"""What a call may say of the node beside its inputs, and what it says if it doesn't."""
+"""A call's arguments besides the node's inputs, with their defaults."""
 
 
 class NoSuchKind(WorkflowError, AttributeError):
-    """No kind of node is called so."""
+    """No kind of node has this name."""
 
 
 class Graph(Kinds):
-    """A workflow that is built by calling the kinds of node, each a method that takes its inputs by name.
+    """A workflow built by calling kinds of node: each is a method that takes its inputs by name.
 
-    What a call is given is checked at once: kinds, inputs, types, constants. Files need not be there before a run. It
-    is a workflow like those in files: it can be run, saved, sent to a server, and used as a node of another.
+    Each call is checked at once: kinds, inputs, types, constants. Files needn't exist before a run. The workflow is
+    like those in files: it can be run, saved, sent to a server, and used as a node of another.
 
     Args:
-        title: what people call it.
+        title: its title.
         description: what it does.
-        name: what it is called where it is used as a node. Inputs that must be given may then be left to who uses it.
-        nodes: kinds of node to use beside those that come with Kinograph: classes, or Python files.
+        name: its name as a node of other graphs. Required inputs may then be left for the user of that node to give.
+        nodes: kinds of node to use besides those that come with Kinograph: classes, or Python files.
     """
 
     def __init__(
@@ -79,15 +79,15 @@ class Graph(Kinds):
         """Add a node.
 
         Args:
-            kind: a kind by name, a class of one's own, or a Graph, as it is now, to be used as a node.
-            inputs: constants and links by input, also such as can't be written as `named`.
-            id: what it is called in the workflow; by default after its kind.
-            title: what people call it.
+            kind: the name of a kind, a class of your own, or a Graph, used as a node in its present state.
+            inputs: constants and links by input, including names that can't be written as `named`.
+            id: its id in the workflow; by default derived from its kind.
+            title: its title.
             mode: "mute" leaves it out of runs, "bypass" has it hand on what it was linked to. It isn't checked then.
             named: constants and links by input.
 
         Raises:
-            WorkflowError: there is no such kind or input, or something given doesn't fit.
+            WorkflowError: there is no such kind or input, or a value doesn't fit.
             UsageError: the id, or the name of a kind, is taken.
         """
         known, subgraphs = self._registry, self._subgraphs
@@ -111,7 +111,7 @@ class Graph(Kinds):
         return self._handles[id]
 
     def set_inputs(self, handle: Handle, inputs: Mapping[str, Any]) -> None:
-        """Give some inputs of a node other constants or links; as `handle.set`."""
+        """Set some inputs of a node to other constants or links, as `handle.set` does."""
         self._own(handle)
         entry = self._entries[handle.id]
         given = {name: self._given(value, handle.id, name) for name, value in inputs.items()}
@@ -123,7 +123,7 @@ class Graph(Kinds):
         """Name inputs by which others may set them: `g.expose(prompt=pictures.inputs.prompt)`.
 
         Raises:
-            UsageError: a name is taken, or what is given is no input of this graph's nodes.
+            UsageError: a name is taken, or a value isn't an input of this graph's nodes.
         """
         found = {}
         for name, inlet in _together(inputs, named).items():
@@ -136,15 +136,15 @@ class Graph(Kinds):
         self._inputs |= found
 
     def output(self, outputs: Mapping[str, Handle | Outlet] | None = None, /, **named: Handle | Outlet) -> None:
-        """Name what the workflow gives, to whoever runs it and where it is used as a node: `g.output(image=pictures)`.
+        """Name the workflow's outputs, for runs and for its use as a node: `g.output(image=pictures)`.
 
         Raises:
-            UsageError: a name is taken, or what is given is no output of this graph's nodes.
+            UsageError: a name is taken, or a value isn't an output of this graph's nodes.
         """
         found = {}
         for name, given in _together(outputs, named).items():
             if not isinstance(given, Handle | Outlet):
-                raise UsageError(f"'{name}' can't be {given!r}", hint="give what a node gives, such as a handle")
+                raise UsageError(f"'{name}' can't be {given!r}", hint="give an output of a node, such as a handle")
             if name in self._outputs:
                 raise UsageError(f"an output is called '{name}' already", hint="give another name")
             found[name] = self._link(given)
@@ -152,7 +152,7 @@ class Graph(Kinds):
 
     @property
     def workflow(self) -> Workflow:
-        """What it is by now."""
+        """The workflow as built so far."""
         return Workflow(
             title=self.title,
             description=self.description,
@@ -163,29 +163,29 @@ class Graph(Kinds):
         )
 
     def document(self) -> dict[str, Any]:
-        """What it is by now, as JSON data."""
+        """The workflow as built so far, as JSON data."""
         return self.workflow.document()
 
     def as_document(self) -> Document:
-        """What it is by now, made ready to be checked and run."""
+        """The workflow as built so far, prepared for checks and runs."""
         return Document(prepare(self.workflow, self._registry), self.name or self.title or "workflow", None)
 
     def save(self, path: Path_) -> Path:
-        """Write it as a workflow file. The names of files stand in it as they were given, a Path's absolute."""
+        """Write it as a workflow file. File names are written as given, a `Path` as absolute."""
         target = Path(path).expanduser()
         write(target, (json.dumps(self.document(), indent=2, ensure_ascii=False) + "\n").encode())
         return target
 
     def validate(self) -> list[Problem]:
-        """All that is wrong with it, or missing on this machine; nothing if it can be run."""
+        """Everything that is wrong with it, or missing on this machine; empty if it can be run."""
         return validate(self)
 
     def run(self, inputs: Mapping[str, Any] | None = None, **options: Unpack[RunOptions]) -> Results:
-        """Run it; everything is as for `kinograph.run`."""
+        """Run it; options, results and errors are those of `kinograph.run`."""
         return run(self, inputs, **options)
 
     def __getitem__(self, id: str) -> Handle:
-        """The node of an id."""
+        """The node with an id."""
         try:
             return self._handles[id]
         except KeyError:
@@ -204,7 +204,7 @@ class Graph(Kinds):
         return f"<Graph '{self.title}' of {len(self._entries)} nodes>"
 
     def __getattr__(self, name: str) -> Callable[..., Handle]:
-        if name.startswith("_"):  # Python's own protocols ask for many that aren't there
+        if name.startswith("_"):  # Python's own protocols look up many that don't exist
             raise AttributeError(name)
         if name not in self._registry:
             hint = elsewhere(name, {}) or suggestion(name, [*self._registry])
@@ -212,7 +212,7 @@ class Graph(Kinds):
         return _call(self, self._registry[name])
 
     def _known(self, kind: str | type[Node] | Graph) -> str:
-        """The name of a kind, once it is known."""
+        """The name of a kind, after making it known to the graph."""
         if isinstance(kind, str):
             return kind
         if not isinstance(kind, Graph):
@@ -238,7 +238,7 @@ class Graph(Kinds):
         return Handle(self, id, kind, None, None)
 
     def _given(self, value: Any, node: str, name: str) -> Any:
-        """What an input is given, as a workflow writes it."""
+        """An input's value, as a workflow writes it."""
         if isinstance(value, Handle | Outlet):
             return self._link(value, node, name)
         return as_json(as_data(value, name, node))
@@ -270,7 +270,7 @@ def _together(given: Mapping[str, Any] | None, named: Mapping[str, Any]) -> dict
 
 
 def _call(graph: Graph, kind: type[Node]) -> Callable[..., Handle]:
-    """What adds a node of a kind to a graph, with the help and the inputs that notebooks show."""
+    """A function that adds a node of a kind, with the help and signature that notebooks show."""
 
     def call(**named: Any) -> Handle:
         return graph.add(kind.spec.kind, **named)

@@ -1,4 +1,4 @@
-"""What a Graph gives for a node: a handle, with its outputs to be linked and its inputs to be named."""
+"""Handles for a Graph's nodes, with outputs to link and inputs to expose."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ T = TypeVar("T")
 
 
 class Owner(Protocol):
-    """What the nodes are of: a Graph."""
+    """The owner of the nodes: a Graph."""
 
     def set_inputs(self, handle: Handle, inputs: Mapping[str, Any], /) -> None: ...
 
 
 class Outlet:
-    """One output of a node: give it to an input."""
+    """One output of a node, to be given to an input."""
 
     __slots__ = ("handle", "name", "slot")
 
@@ -26,7 +26,7 @@ class Outlet:
         self.handle = handle
         self.name = name
         self.slot = slot
-        """Its place among the outputs."""
+        """Its index among the outputs."""
 
     def __repr__(self) -> str:
         return f"{self.handle!r}.{self.name}"
@@ -76,7 +76,7 @@ class Inputs:
 class Handle:
     """A node of a Graph.
 
-    Its outputs are attributes, items by name or index, and what iterating over it gives. One with a single output can
+    Its outputs are attributes, items by name or index, and iterated over in order. A node with a single output can
     itself be given to an input.
     """
 
@@ -87,13 +87,13 @@ class Handle:
     ) -> None:
         self.graph = graph
         self.id = id
-        """What the node is called in the workflow."""
+        """The node's id in the workflow."""
         self.kind = kind
         self.inputs = Inputs(self, inputs)
-        self._outputs = outputs  # None if its kind is unknown, as that of a muted node may be
+        self._outputs = outputs  # None if its kind is unknown, which a muted node's may be
 
     def set(self, inputs: Mapping[str, Any] | None = None, /, **named: Any) -> None:
-        """Give some inputs other constants or links; raises WorkflowError, and changes nothing, if one doesn't fit."""
+        """Set some inputs to constants or links; raises WorkflowError, and changes nothing, if one doesn't fit."""
         self.graph.set_inputs(self, {**(inputs or {}), **named})
 
     def __getitem__(self, output: str | int) -> Outlet:
@@ -124,11 +124,11 @@ class Handle:
 
 
 class NoSuchAttribute(UsageError, AttributeError):
-    """An input or output of a node that it hasn't got."""
+    """The node has no such input or output."""
 
 
 def _attribute(item: Callable[[str], T], name: str) -> T:
-    """An item that was asked for as an attribute; Python's own protocols ask for many that aren't there."""
+    """Look up an item as an attribute; Python's own protocols look up many that don't exist."""
     if name.startswith("_"):
         raise AttributeError(name)
     try:
@@ -138,15 +138,15 @@ def _attribute(item: Callable[[str], T], name: str) -> T:
 
 
 def node_of(key: str | Handle | Outlet) -> str:
-    """The id of a node that a handle or an output is of; a text is one."""
+    """The node id of a handle or an output; a string is already an id."""
     handle = key.handle if isinstance(key, Outlet) else key
     return handle.id if isinstance(handle, Handle) else handle
 
 
 def link_of(given: Handle | Outlet) -> Link:
-    """The link that something given to an input stands for; raises WorkflowError for a node with no or several outputs.
+    """The link for a handle or output given to an input; raises WorkflowError for a node with no or several outputs.
 
-    An output is named where there are several, so that files tell what is meant.
+    Where there are several outputs, the link names one, so that files are readable.
     """
     if isinstance(given, Handle):
         outputs = given._outputs

@@ -1,4 +1,4 @@
-"""What Ctrl-C, or a notebook's stop button, does during a run."""
+"""Handling Ctrl-C, or a notebook's stop button, during a run."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from engine.run.cancelling import Cancellation
 
 
 class Interrupts(Cancellation):
-    """The first ends the run before its next step, and `KeyboardInterrupt` comes once it has.
+    """The first interrupt ends the run before its next step; `KeyboardInterrupt` is raised after that.
 
-    Any further ones raise it where the process is, so that nobody has to wait for a node that doesn't listen.
-    Signals reach the main thread alone: in others this does nothing.
+    Any further one raises it immediately, so that nobody has to wait for a node that doesn't respond.
+    Signals reach only the main thread: in others this does nothing.
     """
 
     def __enter__(self) -> Self:
         self._before = signal.getsignal(signal.SIGINT)
         self._listens = threading.current_thread() is threading.main_thread() and callable(self._before)
-        if self._listens:  # and not where the whole process is to ignore it
+        if self._listens:  # not where the process is set to ignore it
             signal.signal(signal.SIGINT, self._interrupt)
         return self
 

@@ -1,4 +1,4 @@
-"""Showing a run where Python runs: the command's board on a terminal, a bar in a notebook, plain lines elsewhere."""
+"""Shows a run: as the command's board on a terminal, bars in a notebook, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, Self
 
-from engine.cli.console import Labels, Pace, reporter, told
+from engine.cli.console import Labels, Pace, lines_for, reporter
 from engine.document.prepared import Prepared
 from engine.events import Event, NodeFailed, NodeFinished, NodeProgress, NodeStarted, NodeText, RunFinished
 from engine.run.reporter import Reporter
 from kinograph.display import shell_of_ipython
 
 SECONDS = 0.1
-"""The least time between two pictures of the bars: each goes to the browser as a message."""
+"""The least time between two updates of the bars: each goes to the browser as a message."""
 LINES = 12
-"""Of what is done that stay below the bars."""
+"""The most lines about finished steps that stay below the bars."""
 TAIL = 300
-"""Letters of a text being written that are shown."""
+"""Characters of a text being written that are shown."""
 
 
 def shown(labels: Mapping[str, str], progress: bool) -> Reporter:
-    """What fits where this runs; `labels` are what to call the nodes, by id."""
+    """The reporter that suits where this runs; `labels` are the nodes' labels, by id."""
     if not progress:
         return Silence()
     if getattr(shell_of_ipython(), "kernel", None) is not None:
@@ -33,9 +33,9 @@ def shown(labels: Mapping[str, str], progress: bool) -> Reporter:
 
 
 def labels(prepared: Prepared, parts: Mapping[str, str] | None = None) -> Labels:
-    """What to call the nodes: their titles, or else their kinds, with the ids that inputs are named by.
+    """The nodes' labels: their titles, or else their kinds, with the ids that inputs are named by.
 
-    `parts` are a sweep's, what each is called by what its nodes' ids begin with.
+    `parts` are the labels of a sweep's parts, by the prefix of their nodes' ids.
     """
     own = {
         node: f"{entry.meta.get('title') or entry.class_type} ({node})" for node, entry in prepared.flat.graph.items()
@@ -61,7 +61,7 @@ class Silence:
 
 
 class Bars:
-    """A bar for each thing under way, in one output of a notebook's cell that is drawn anew, and what is done below."""
+    """A bar for each thing in progress, in one cell output that is redrawn, with finished steps below."""
 
     def __init__(self, labels: Mapping[str, str]) -> None:
         self._labels = labels
@@ -86,7 +86,7 @@ class Bars:
     def download(self, source: str, done: int, total: int) -> None:
         with self._lock:
             self._row(source, f"fetching {source.rpartition('/')[2]}").update(done, total, "B")
-            self._draw_now_and_then()
+            self._draw_if_due()
 
     def downloaded(self, source: str, path: Path) -> None:
         with self._lock:
@@ -105,18 +105,18 @@ class Bars:
                     self._texts[node] = self._texts.get(node, "") + text
                 case NodeFinished(node) | NodeFailed(node):
                     self._rows.pop(node, None)
-            self._lines += told(event, self._labels, self._texts, debug=False)
+            self._lines += lines_for(event, self._labels, self._texts, debug=False)
             if isinstance(event, RunFinished):
                 self._lines = self._lines[-1:]
                 self._rows.clear()
                 self._draw()
             else:
-                self._draw_now_and_then()
+                self._draw_if_due()
 
     def _row(self, name: str, label: str) -> _Row:
         return self._rows.setdefault(name, _Row(label))
 
-    def _draw_now_and_then(self) -> None:
+    def _draw_if_due(self) -> None:
         if time.monotonic() - self._drawn >= SECONDS:
             self._draw()
 
@@ -131,7 +131,7 @@ class Bars:
 
 
 class _Row:
-    """One thing under way."""
+    """One thing in progress."""
 
     def __init__(self, label: str) -> None:
         self._label = label

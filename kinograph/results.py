@@ -1,4 +1,4 @@
-"""What a run came to: files and values, how long it took, what failed."""
+"""The results of a run: files, values, timings, failures."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from kinograph.handles import Handle, Outlet, node_of
 T = TypeVar("T")
 
 Key = str | Handle | Outlet
-"""A node, by its id or handle, one of its outputs, or what the workflow calls an output of its own."""
+"""A node, by its id or handle; one of its outputs; or the name of an output of the workflow."""
 
 RAISED = {
     f"{kind.__module__}.{kind.__qualname__}": kind
     for kind in (InputError, MissingError, UsageError, WorkflowError, KinographError)
 }
-"""What is raised for what a node raised; for all else it is NodeError."""
+"""The errors of nodes that are raised as their own type; all others become NodeError."""
 
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A file that a run wrote; functions that take a path take it too."""
+    """A file that a run wrote; usable wherever a path is."""
 
     path: Path
     """Absolute."""
     temporary: bool = False
-    """Whether it is only for looking at."""
+    """Whether it is only a preview."""
 
     @property
     def media_type(self) -> str:
@@ -51,7 +51,7 @@ class File:
 
 
 class ByNode(Mapping[str, T]):
-    """What nodes gave, by id; handles are taken too."""
+    """What nodes produced, by id; handles also work as keys."""
 
     def __init__(self, found: Mapping[str, T]) -> None:
         self._found = found
@@ -76,23 +76,23 @@ class ByNode(Mapping[str, T]):
 
 @dataclass(frozen=True, eq=False)
 class Results:
-    """What a run came to. In a notebook it shows its pictures, videos and texts."""
+    """The results of a run. A notebook shows its pictures, videos and texts."""
 
     files: ByNode[tuple[File, ...]]
     """The files written, by the node that saves them."""
     values: ByNode[Any]
-    """What the workflow's outputs are; if it names none, what the nodes gave that the run was for and that save no
-    files. A list is a tuple. A node with several outputs gives a named tuple."""
+    """The workflow's outputs; if it names none, the outputs of the run's targets that save no files. A list is a tuple;
+    several outputs of one node are a named tuple."""
     status: Status
     seconds: float
     timings: Mapping[str, float]
-    """Seconds by node, of all that ran to their end; a node that runs for the items of a list has one for each."""
+    """Seconds by node, for those that finished; a node that runs for the items of a list has an entry for each."""
     cached: tuple[str, ...]
-    """The nodes whose outputs were taken from the cache; what leads only to these isn't looked at."""
+    """The nodes whose outputs were taken from the cache; nodes that lead only to these aren't included."""
     failures: tuple[NodeFailed, ...] = ()
 
     def __getitem__(self, key: Key) -> Any:
-        """A value, or of a node that saves its files."""
+        """A value, or for a node that saves files, these."""
         name = node_of(key)
         if name in self.files and name not in self.values:
             return self.files[name]
@@ -107,7 +107,7 @@ class Results:
         return tuple(file.path for files in self.files.values() for file in files)
 
     def check(self) -> None:
-        """Raise what the failed nodes raised, with all problems in one error; NodeError for what isn't Kinograph's own.
+        """Raise the errors of failed nodes as one, with all problems; NodeError unless the first is Kinograph's own.
 
         The tracebacks are its notes.
         """

@@ -1,4 +1,4 @@
-"""One run: a document made ready and carried out, its events noted."""
+"""One run: prepares and executes a document, and records its events."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ OnEvent = Callable[[Event], object]
 
 
 class Run:
-    """What is under way, for as long as it is shown.
+    """A run in progress, for as long as it is shown.
 
     Args:
-        shared: what it shares with other runs.
-        node_threads: takes the threads that run nodes.
-        stop: what ends it.
-        shown: what shows it.
+        shared: the models and caches shared with other runs.
+        node_threads: collects the ids of threads that run nodes.
+        stop: cancels it.
+        shown: shows its progress.
     """
 
     def __init__(self, shared: Shared, node_threads: set[int], stop: Interrupts, shown: Reporter) -> None:
@@ -48,9 +48,9 @@ class Run:
     def carry_out(
         self, graph: Graph, out: Path, listeners: Iterable[OnEvent], *, cache: bool
     ) -> Mapping[str, tuple[Any, ...]]:
-        """Run a graph, tell the listeners, and give the outputs of targets that don't save, by step.
+        """Run a graph, call the listeners, and return the outputs of targets that don't save, by step.
 
-        What a listener raises ends the run in good order first.
+        An error raised by a listener ends the run in good order first.
         """
         shared = self._shared if cache else self._shared._replace(cache=Cache())
         execution = shared.execution(graph, out, on_start=self._on_start)
@@ -65,10 +65,10 @@ class Run:
 
 
 class Noted:
-    """What the events of a run, or of one part of a sweep, tell.
+    """The record of the events of a run, or of one part of a sweep.
 
     Args:
-        is_part: whether the ids of nodes begin with the number of the part, as a sweep's do.
+        is_part: whether node ids begin with the number of the part, as in a sweep.
     """
 
     def __init__(self, is_part: bool = False) -> None:
@@ -80,7 +80,7 @@ class Noted:
         self._end: RunFinished | None = None
 
     def note(self, event: Event) -> None:
-        """Take note of an event."""
+        """Record an event."""
         match event:
             case NodeSaved(node, files, temporary):
                 saved = outermost(self._own(node))
@@ -93,12 +93,12 @@ class Noted:
             case NodeFailed(node):
                 self._because.add(node)
             case NodeSkipped(_, _, because):
-                self._because.add(because)  # perhaps of another part, which shares it
+                self._because.add(because)  # it may belong to another part that shares it
             case RunFinished():
                 self._end = event
 
     def results(self, values: Mapping[str, Any], status: Status | None = None) -> Results:
-        """What the run, which is over, came to; `status` is that of the part."""
+        """The results of a finished run; `status` is that of the part."""
         assert self._end
         return Results(
             ByNode(self._files),
@@ -107,20 +107,20 @@ class Noted:
             self._end.seconds,
             self._timings,
             tuple(self._cached),
-            tuple(self._told(failure) for failure in self._end.failures if failure.node in self._because),
+            tuple(self._as_own(failure) for failure in self._end.failures if failure.node in self._because),
         )
 
     def _own(self, node: str) -> str:
-        """An id as the document has it."""
+        """A node's id in the document."""
         return node.partition(":")[2] if self._is_part else node
 
-    def _told(self, failure: NodeFailed) -> NodeFailed:
+    def _as_own(self, failure: NodeFailed) -> NodeFailed:
         node = self._own(failure.node)
         return replace(failure, node=node, problem=replace(failure.problem, node=node))
 
 
 def by_part(noted: Sequence[Noted]) -> OnEvent:
-    """What has each part of a sweep take note of what concerns it."""
+    """A listener that passes each event to the parts of a sweep that it concerns."""
 
     def note(event: Event) -> None:
         node = getattr(event, "node", None)

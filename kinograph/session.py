@@ -40,7 +40,7 @@ class Combination:
 
 @dataclass(frozen=True, eq=False)
 class Sweep(Sequence[Combination]):
-    """What the combinations came to, the last input's values fastest; in a notebook it shows the sheet."""
+    """The results of all combinations, the last input varying fastest; a notebook shows the sheet."""
 
     combinations: tuple[Combination, ...]
     sheet: Path
@@ -69,18 +69,18 @@ class Sweep(Sequence[Combination]):
 
 
 class Session:
-    """Runs workflows, with one set of models in memory and one cache; to be closed, as by `with`.
+    """Runs workflows with one set of models in memory and one cache; close it, or use `with`.
 
-    Runs take turns, whatever threads they are started from.
+    Runs take turns, whichever threads start them.
 
     Args:
-        device: where models compute, "cpu", "cuda", "cuda:1", "mps"; by default the best there is.
-        cache_dir: the folder where results are kept between processes; by default the usual one.
-        cache_device: what models and results may take on a GPU.
-        cache_host: what results may take in memory.
-        cache_disk: what results may take on disk.
-        keep: whether results outlive the session. If not, they are kept in memory alone.
-        nodes: kinds of node that all runs may use beside those that come with Kinograph.
+        device: where models compute, "cpu", "cuda", "cuda:1", "mps"; by default the best available.
+        cache_dir: the folder where results are kept between processes; by default the command's.
+        cache_device: the budget for models and results on a GPU.
+        cache_host: the budget for results in memory.
+        cache_disk: the budget for results on disk.
+        keep: whether results outlive the session. If not, they are kept only in memory.
+        nodes: kinds of node that all runs may use, besides those that come with Kinograph.
 
     Raises:
         UsageError: there is no such device, or the folder can't be used.
@@ -125,7 +125,7 @@ class Session:
         self.close()
 
     def close(self) -> None:
-        """Let go of models and results, once they are on disk; not while it runs, and it runs nothing afterwards."""
+        """Release models, and results once they are on disk; not during a run. Nothing can run afterwards."""
         self._closed = True
         self._open.close()
         self._shared.models.clear()
@@ -145,27 +145,27 @@ class Session:
         on_event: OnEvent | None = None,
         progress: bool = True,
     ) -> Results:
-        """Run a workflow: save its files, and give what it gives.
+        """Run a workflow: save its files and return its results.
 
-        What was computed before, by any run, is taken from the cache. Ctrl-C ends the run before its next step, and so
-        does what `on_event` raises; all that is finished by then is kept.
+        Earlier results, of any run, are taken from the cache. Ctrl-C ends the run before its next step, and so does an
+        error raised by `on_event`; everything finished by then is kept.
 
         Args:
             workflow: a path, the name of one that comes with Kinograph, JSON data, or a `Graph`.
             inputs: values by `node.input`, or by a name that the workflow exposes.
             out: the folder that files are saved to.
-            until: run these nodes and what they need, and nothing else; their values are given.
-            nodes: kinds of node that it uses beside those that come with Kinograph: classes, or Python files.
+            until: run only these nodes and what they need, and return their values.
+            nodes: kinds of node to use besides those that come with Kinograph: classes, or Python files.
             cache: whether results may be taken from the cache, and kept in it.
-            check: whether to raise what failed nodes raised. If not, `Results.failures` tells.
+            check: whether to raise the errors of failed nodes. If not, see `Results.failures`.
             on_event: called with each event of the run, in this thread.
-            progress: whether to show how far it is.
+            progress: whether to show progress.
 
         Raises:
             UsageError: there is no such input, node or folder.
-            WorkflowError: the workflow is invalid; `problems` lists all that is wrong with it.
+            WorkflowError: the workflow is invalid; `problems` lists everything that is wrong.
             MissingError: a model or file is missing.
-            NodeError: a node failed; all that doesn't depend on it has run.
+            NodeError: a node failed; everything that doesn't depend on it has run.
             KeyboardInterrupt: the run was interrupted, and has ended.
         """
         document, aim = wanted(self._document(workflow, inputs, nodes), until)
@@ -192,13 +192,13 @@ class Session:
     ) -> Sweep:
         """Run a workflow with every combination of several inputs' values.
 
-        What combinations share is computed once. One that fails costs no other, and raises nothing: see the `status`
-        and `failures` of its results. A labelled sheet and a table are saved with the files.
+        What combinations share is computed once. A failed one doesn't affect the others, and raises nothing: see the
+        `status` and `failures` of its results. A labelled sheet and a table are saved with the files.
 
         Args:
             workflow: as for `run`.
             axes: values for each input, by `node.input` or a name that the workflow exposes.
-            inputs: what all combinations have in common.
+            inputs: values shared by all combinations.
             out: the folder that files are saved to.
             nodes: as for `run`.
             cache: as for `run`.
@@ -243,8 +243,8 @@ class Session:
     def _run(
         self, prepared: Prepared, progress: bool, parts: Mapping[str, str] | None = None
     ) -> Iterator[tuple[Run, list[Noted]]]:
-        """A run, when its turn has come, and what notes its events; `parts` are a sweep's, what they are called by what
-        their nodes' ids begin with."""
+        """A run, when its turn has come, and the records of its events; `parts` are the labels of a sweep's parts, by
+        the prefix of their nodes' ids."""
         from kinograph.interrupts import Interrupts
         from kinograph.progress import labels, shown
         from kinograph.running import Noted, Run

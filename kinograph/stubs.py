@@ -1,6 +1,6 @@
-"""Writes `kinds.pyi`, by which editors and type checkers know the kinds of node that come with Kinograph.
+"""Writes `kinds.pyi`, from which editors and type checkers know the kinds of node that come with Kinograph.
 
-Run `python -m kinograph.stubs` when a kind was added or has other inputs; a test says so too.
+Run `python -m kinograph.stubs` when a kind is added or its inputs change; a test checks this.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ PLAIN = {str: "str", int: "int", float: "float", bool: "bool", types.NoneType: "
 
 
 def stub(kinds: Iterable[type[Node]]) -> str:
-    """The text of a stub file that has a method for each kind."""
+    """The text of a stub file with a method for each kind."""
     known = sorted(kinds, key=lambda kind: kind.spec.kind)
     several = [kind for kind in known if len(kind.spec.outputs) > 1]
     return "\n".join(
@@ -73,7 +73,7 @@ def _method(kind: type[Node]) -> Iterator[str]:
 
 
 def _taken(socket: Input) -> str:
-    """The type of what an input may be given."""
+    """The type of the values that an input accepts."""
     is_union = get_origin(socket.type) in (Union, types.UnionType)
     members = get_args(socket.type) if is_union else (socket.type,)
     constants = [found for member in members if (found := _constant(member)) and found != "None"]
@@ -82,7 +82,7 @@ def _taken(socket: Input) -> str:
 
 
 def _constant(annotation: Any) -> str:
-    """The type of the constants that fit a type that is no union, "" if there are none."""
+    """The type of the constants that fit a type, which is no union; "" if there are none."""
     if annotation in PLAIN:
         return PLAIN[annotation]
     if get_origin(annotation) is Literal:
@@ -98,7 +98,7 @@ def _default(value: Any) -> str:
 
 
 def _quoted(value: Any) -> str:
-    """A constant as it is written here, a text in double quotes."""
+    """A constant as Python code, a text in double quotes."""
     text = repr(value)
     return f'"{text[1:-1]}"' if isinstance(value, str) and '"' not in text else text
 

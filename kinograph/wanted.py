@@ -1,4 +1,4 @@
-"""What a run is to give: the nodes that it is for, and the values that are to come back."""
+"""The aim of a run: its target nodes, and the values to return."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ Until = str | Handle | Outlet
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a run of a document is for."""
+    """The aim of a run of a document."""
 
     targets: list[str] | None
-    """The nodes; those that save if None."""
+    """The target nodes; those that save files if None."""
     values: Mapping[str, Mapping[str, Link]]
-    """The outputs that make up each value, by its name: nodes of the flat graph, and what they are called."""
+    """For each value, by name, the outputs that make it up: links to nodes of the flat graph, by output name."""
 
     def found(self, results: Mapping[str, tuple[Any, ...]], graph: Graph, prefix: str = "") -> dict[str, Any]:
-        """The values, out of what the targets of a run gave; what failed is left out.
+        """The values, from the outputs of a run's targets; failed ones are left out.
 
         Args:
             results: the outputs of targets, by step.
-            graph: what was run.
-            prefix: begins the ids of this document's nodes there.
+            graph: the graph that was run.
+            prefix: the prefix of this document's node ids there.
         """
         items: dict[str, list[tuple[int, tuple[Any, ...]]]] = {}
         for step, outputs in results.items():
@@ -53,10 +53,10 @@ class Wanted:
 
 
 def wanted(document: Document, until: Until | Iterable[Until] = ()) -> tuple[Document, Wanted]:
-    """What a run is for, and the part of the document that it takes.
+    """The part of a document that a run needs, and the run's aim.
 
-    That is `until`: nodes, or outputs of nodes. If there is none it is what the workflow saves and names as its
-    outputs, and if that is nothing, what its last nodes give.
+    The aim is `until`: nodes, or outputs of nodes. If it is empty, the aim is what the workflow saves and names as its
+    outputs; failing that, the outputs of its last nodes.
 
     Raises:
         UsageError: there is no such node.
@@ -106,7 +106,7 @@ def _saving(prepared: Prepared) -> list[str]:
 
 
 def _last(prepared: Prepared) -> list[str]:
-    """The nodes of the document that take part and lead to no other."""
+    """The active nodes of the document that lead to no other."""
     graph, linked = prepared.active.graph, set[str]()
     for node, entry in graph.items():
         sources = {outermost(link.node) for value in entry.inputs.values() if (link := as_link(value))}
@@ -115,7 +115,7 @@ def _last(prepared: Prepared) -> list[str]:
 
 
 def _value(items: list[tuple[int, tuple[Any, ...]]], graph: Graph, link: Link) -> Any:
-    """An output of a node: itself, or those of all items that it ran for as one list."""
+    """An output of a node; if it ran for the items of a list, the outputs for all items as one list."""
     spec = graph.steps[link.node].kind.spec
     index = spec.slot(link.slot)
     assert index is not None
@@ -126,6 +126,6 @@ def _value(items: list[tuple[int, tuple[Any, ...]]], graph: Graph, link: Link) -
 
 
 def _as_tuple(values: Mapping[str, Any]) -> Any:
-    """Several outputs as a named tuple; what Python can't have as a name is `_0`, `_1`…, by its place."""
+    """Several outputs as a named tuple; names that aren't valid in Python become `_0`, `_1`…, by position."""
     kind: Any = namedtuple("Outputs", [*values], rename=True)  # type: ignore[misc] # the names are known only now
     return kind(*values.values())

@@ -40,7 +40,7 @@ TAIL = 300
 
 
 class Labels(dict[str, str]):
-    """Labels of nodes, by id; where a node runs for an item of a list, its label has the item's number."""
+    """Labels of nodes, by id; where a node runs for an item of a list, its label includes the item's number."""
 
     def __missing__(self, node: str) -> str:
         name, index = split_id(node)
@@ -89,7 +89,7 @@ class Json:
 
 
 class Lines:
-    """A line when something starts or ends, and now and then while it takes long, on standard error."""
+    """Prints a line on standard error when something starts or ends, and occasionally in between."""
 
     def __init__(self, labels: Mapping[str, str], debug: bool) -> None:
         self._labels = labels
@@ -119,7 +119,7 @@ class Lines:
             case NodeText(node, text):
                 self._texts[node] = self._texts.get(node, "") + text
             case _:
-                for line in told(event, self._labels, self._texts, self._debug):
+                for line in lines_for(event, self._labels, self._texts, self._debug):
                     self._print(line)
 
     def _progress(self, name: str, done: int, total: int, unit: str, label: str) -> None:
@@ -178,7 +178,7 @@ class Board:
                 self._texts[node] = self._texts.get(node, "") + text
             case NodeFinished(node) | NodeFailed(node) if node in self._rows:  # a fetched node has no row
                 self._remove(node)
-        for line in told(event, self._labels, self._texts, self._debug):
+        for line in lines_for(event, self._labels, self._texts, self._debug):
             self._progress.console.print(Text(line, style=_style(event)))
 
     def _add(self, name: str, label: str) -> None:
@@ -211,14 +211,14 @@ class Pace:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._whole: tuple[int, str] | None = None
+        self._total: tuple[int, str] | None = None
         self._began = (0.0, 0)
 
     def text(self, done: int, total: int, unit: str) -> str:
         """Such as "5/20 steps, 2.1 steps/s, 7 s left"; a total of 0 is unknown."""
         now = self._clock()
-        if self._whole != (total, unit) or done < self._began[1]:
-            self._whole, self._began = (total, unit), (now, done)
+        if self._total != (total, unit) or done < self._began[1]:
+            self._total, self._began = (total, unit), (now, done)
         seconds, gained = now - self._began[0], done - self._began[1]
         parts = [_amount(done, total, unit)]
         if seconds > 0 and gained > 0:
@@ -265,7 +265,7 @@ class Throttle:
         return False
 
 
-def told(event: Event, labels: Mapping[str, str], texts: dict[str, str], debug: bool) -> list[str]:
+def lines_for(event: Event, labels: Mapping[str, str], texts: dict[str, str], debug: bool) -> list[str]:
     """The lines to print for an event; a text that a node wrote is printed, and dropped, when the node is done."""
     match event:
         case RunStarted():

@@ -1,4 +1,4 @@
-"""`kinograph new-pack`: writes a small pack that works as it is."""
+"""`kinograph new-pack`: writes a small working pack."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def new_pack(
 
 
 def written(name: str, folder: Path) -> list[Path]:
-    """Write a pack's files into a folder, which is made if it isn't there; returns their paths.
+    """Write a pack's files into a folder, which is created if it doesn't exist; returns their paths.
 
     Raises:
         UsageError: the name isn't valid or is taken, or the folder isn't empty.

@@ -7,14 +7,14 @@
 
 `AsyncClient` has the same methods as coroutines.
 
-    synchronous   Client, and what it gives, on an event loop in a thread (`background`)
+    synchronous   Client and what it returns, on an event loop in a thread (`background`)
     asynchronous  AsyncClient
-    jobs, files   what it gives
-    feed          the WebSocket, shared by all jobs; `watching` gathers what it tells of each
-    events        what is told, rebuilt from JSON
-    workflows     what people give as a workflow → what is sent
-    connection    requests, and what goes wrong with them
-    answers       what the server answers, checked
+    jobs, files   what it returns
+    feed          the WebSocket, shared by all jobs; `watching` collects each job's events
+    events        a job's events, rebuilt from JSON
+    workflows     a workflow in any form → the JSON that is sent
+    connection    requests, and the errors they raise
+    answers       the server's answers, checked
 """
 
 from engine.client.answers import Checked, Health, JobStatus, Kind, Model, Place, Queue, Socket, Worker

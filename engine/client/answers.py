@@ -1,4 +1,4 @@
-"""What a server answers, as far as a client reads it: checked, and never trusted. What is unknown is left out."""
+"""The parts of a server's answers that a client reads: checked, and never trusted. Unknown fields are ignored."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ MEDIA: Mapping[str, Media] = {"images": "image", "videos": "video", "texts": "te
 
 
 class Answer(BaseModel):
-    """Base of what is answered."""
+    """Base of all answers."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
 
 
 class Place(Answer):
-    """Where a file is, in the terms of the server."""
+    """Where a file is on the server."""
 
     name: str = Field(validation_alias="filename")
     subfolder: str = ""
@@ -35,7 +35,7 @@ class Place(Answer):
 
     @property
     def media(self) -> Media:
-        """What people see in it, told by its name."""
+        """What kind of content it has, judged by its name."""
         return MEDIA.get(media_type(PurePath(self.name)), "file")
 
 
@@ -60,19 +60,19 @@ class Job(Answer):
     attempts: int = 0
     seconds: float | None = None
     outputs: dict[str, dict[str, tuple[Place | str, ...]]] = {}
-    """What it gave: by node, files and texts by what they are."""
+    """Its outputs so far: by node, files and texts by media type."""
     problem: Problem | None = None
     record: Record = Record()
 
     def saved(self) -> Iterator[tuple[str, tuple[Place, ...]]]:
-        """The nodes that saved files, and these."""
+        """The nodes that saved files, each with its files."""
         for node, given in self.outputs.items():
             if places := tuple(item for items in given.values() for item in items if isinstance(item, Place)):
                 yield node, places
 
     @property
     def status(self) -> JobStatus:
-        """The same for people."""
+        """The job as the client presents it."""
         return JobStatus(
             **{name: getattr(self, name) for name in ("id", "number", "state", "title", "priority", "attempts")},
             **{name: getattr(self, name) for name in ("created", "started", "finished")},
@@ -85,11 +85,11 @@ class Job(Answer):
 
 @dataclass(frozen=True, slots=True)
 class JobStatus:
-    """How it stands with a job."""
+    """The state of a job."""
 
     id: str
     number: int
-    """It counts all jobs of the server, from 1."""
+    """Its number among all jobs of the server, from 1."""
     state: State
     title: str
     priority: int
@@ -97,15 +97,15 @@ class JobStatus:
     started: datetime | None
     finished: datetime | None
     attempts: int
-    """How often it was begun: more than once if a worker died."""
+    """How often it was started: more than once if a worker died."""
     seconds: float | None
-    """How long the run took, if it came to its end."""
+    """How long the run took, if it finished."""
     problems: tuple[Problem, ...]
     """Why it failed; in lists of jobs only the first."""
     texts: tuple[str, ...]
-    """What nodes gave that save no files, in a few words each: "out: 42"."""
+    """The outputs of nodes that save no files, abridged: "out: 42"."""
     outputs: Mapping[str, tuple[Place, ...]]
-    """The files that it has saved so far, by node; a job's `files` can be read."""
+    """The files saved so far, by node; a job's `files` can be read."""
 
     @property
     def has_ended(self) -> bool:
@@ -113,13 +113,13 @@ class JobStatus:
 
 
 class Listed(Answer):
-    """Some jobs."""
+    """A list of jobs."""
 
     jobs: tuple[Job, ...]
 
 
 class Waiting(Answer):
-    """What runs, and the first of what waits."""
+    """The running jobs, and the first of the waiting ones."""
 
     paused: bool = False
     running: tuple[Job, ...]
@@ -129,17 +129,17 @@ class Waiting(Answer):
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """What runs and what waits."""
+    """The running and waiting jobs."""
 
     paused: bool
     running: tuple[JobStatus, ...]
     pending: tuple[JobStatus, ...]
-    """The first of those that wait, in order."""
+    """The first of the waiting jobs, in order."""
     total_pending: int
 
 
 class Submitted(Answer):
-    """A job that was taken."""
+    """A job that was accepted."""
 
     prompt_id: str
     number: int
@@ -149,15 +149,15 @@ class Checked(Answer):
     """What is wrong with a workflow."""
 
     valid: bool
-    """Whether it can be run, if need be after the models that are missing have been fetched."""
+    """Whether it can be run, if necessary after fetching missing models."""
     nodes: int = 0
     targets: tuple[str, ...] = ()
-    """The nodes that a run is for."""
+    """The nodes whose outputs a run produces."""
     problems: tuple[Problem, ...] = ()
     missing: tuple[Problem, ...] = ()
-    """The models and files that aren't there."""
+    """The models and files that are missing."""
     warnings: tuple[Problem, ...] = ()
-    """What is deprecated or ignored in it."""
+    """What in it is deprecated or ignored."""
 
 
 class Socket(Answer):
@@ -181,9 +181,9 @@ class Kind(Answer):
     category: str = ""
     help: str = ""
     saves: str | None = None
-    """What the names of its files begin with, if it saves any."""
+    """The prefix of its files' names, if it saves any."""
     pack: str | None = None
-    """The pack that offers it; none if it comes with Kinograph."""
+    """The pack that offers it; None if it comes with Kinograph."""
     deprecated: str = ""
     """What to use instead; "" unless it is deprecated."""
     inputs: tuple[Socket, ...] = ()
@@ -193,31 +193,31 @@ class Kind(Answer):
 
 
 class Model(Answer):
-    """A model that is there."""
+    """A model on the server's machine."""
 
     source: str
     """What a workflow calls it."""
     path: str
     """Where it is on the server's machine."""
     bytes: int | None = None
-    """Of a single file."""
+    """The size of a single file."""
 
 
 class Worker(Answer):
-    """A process that does jobs."""
+    """A process that runs jobs."""
 
     device: str
     job: str | None = None
-    """What it is at."""
+    """The job it is running."""
     bytes: int = 0
-    """Memory that it takes."""
+    """The memory it uses."""
 
 
 class Health(Answer):
-    """Whether a server can do jobs."""
+    """Whether a server can run jobs."""
 
     status: str
-    """"ok", or "starting" as long as there are no workers."""
+    """"ok", or "starting" while there are no workers."""
     workers: tuple[Worker, ...] = ()
 
 

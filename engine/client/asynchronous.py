@@ -1,4 +1,4 @@
-"""The client for programs that are asynchronous; `engine.client.synchronous` has it for all others."""
+"""The client for asynchronous programs; `engine.client.synchronous` is for all others."""
 
 from __future__ import annotations
 
@@ -24,21 +24,20 @@ ADDRESS = "http://127.0.0.1:8188"
 
 
 class AsyncClient:
-    """Asks one server; belongs to the event loop in which it is first used.
+    """Talks to one server; belongs to the event loop in which it is first used.
 
         async with AsyncClient() as client:
             result = await client.run("snail.json", {"theme": "rain"})
 
-    All methods raise ServerError where no server answers, or not as it should, UsageError where it doesn't take the
-    token or what is asked of it, WorkflowError and MissingError, with all `problems`, where a workflow can't be run.
+    All methods raise ServerError if no server answers, or it answers incorrectly; UsageError if it refuses the token or
+    the request; WorkflowError and MissingError, with all `problems`, if a workflow can't be run.
 
     Args:
-        address: where the server is; it may have the `?token=…` that the server prints.
-        token: what the server wants to be shown; by default that of the address or the environment's `KINOGRAPH_TOKEN`.
-        connect_timeout: seconds until the server must have taken a connection.
-        silence_timeout: seconds within which something must come of an answer.
-        patience: how many seconds a job is waited for while the server is away, as it may be started again; for ever
-            if None.
+        address: the server's address; it may include the `?token=…` that the server prints.
+        token: the server's token; by default that of the address or the environment's `KINOGRAPH_TOKEN`.
+        connect_timeout: seconds within which the server must accept a connection.
+        silence_timeout: seconds after which a silent server is given up on.
+        patience: how many seconds to wait for a server that has gone away, as it may be restarted; for ever if None.
     """
 
     def __init__(
@@ -60,7 +59,7 @@ class AsyncClient:
         await self.close()
 
     async def close(self) -> None:
-        """End all connections; jobs go on."""
+        """Close all connections; jobs continue."""
         await self._feed.close()
         await self._connection.close()
 
@@ -73,14 +72,14 @@ class AsyncClient:
         front: bool = False,
         targets: Sequence[str] | None = None,
     ) -> AsyncJob:
-        """Put a workflow into the queue; on return it is on the server's disk.
+        """Queue a workflow; on return it is on the server's disk.
 
         Args:
-            workflow: a path, the name of a workflow that comes with Kinograph, JSON data, or what has a `document()`.
-            inputs: values by input: `node.input`, or a name that the workflow exposes.
+            workflow: a path, the name of one that comes with Kinograph, JSON data, or an object with a `document()`.
+            inputs: values by `node.input`, or by a name that the workflow exposes.
             priority: from -1000 to 1000; higher ones go first.
             front: whether it goes before all others of its priority.
-            targets: the nodes whose outputs are wanted; all that save if None.
+            targets: the nodes whose outputs are wanted; all that save files if None.
         """
         data = await to_send(self._connection, workflow, inputs)
         wanted = None if targets is None else list(targets)
@@ -97,7 +96,7 @@ class AsyncClient:
         targets: Sequence[str] | None = None,
         timeout: float | None = None,
     ) -> AsyncResult:
-        """`submit` a workflow, and `wait` for its result; raises what they raise."""
+        """`submit` a workflow and `wait` for its result; raises what they raise."""
         job = await self.submit(workflow, inputs=inputs, priority=priority, front=front, targets=targets)
         return await job.wait(timeout)
 
@@ -115,8 +114,8 @@ class AsyncClient:
 
         Args:
             workflow: as for `submit`.
-            axes: one to four inputs, and the values of each; the last is across in the contact sheet.
-            inputs: values that are the same in all.
+            axes: one to four inputs, and the values of each; the last runs across the contact sheet.
+            inputs: values shared by all combinations.
             priority: higher ones go first.
         """
         data = await to_send(self._connection, workflow, inputs)
@@ -124,32 +123,32 @@ class AsyncClient:
         return await self._submit(f"{OWN}/sweeps", {"workflow": data, "axes": listed, "priority": priority})
 
     async def validate(self, workflow: AnyWorkflow, inputs: Mapping[str, Any] | None = None) -> Checked:
-        """Tell all that is wrong with a workflow, and what it misses, without running it."""
+        """Report everything that is wrong with a workflow, or missing for it, without running it."""
         data = await to_send(self._connection, workflow, inputs)
         return await self._connection.post(f"{OWN}/validate", Checked, {"workflow": data})
 
     async def job(self, id: str) -> AsyncJob:
-        """A job that was submitted before, by whomever; raises MissingError if there is none."""
+        """A job that was submitted earlier, by any client; raises MissingError if there is none."""
         found = await self._connection.get(f"{OWN}/jobs/{quote(id, safe='')}", answers.Job)
         return AsyncJob(found.id, found.number, self._connection, self._feed)
 
     async def queue(self) -> Queue:
-        """What runs and what waits."""
+        """The running and waiting jobs."""
         found = await self._connection.get(f"{OWN}/queue", answers.Waiting)
         running, pending = (tuple(job.status for job in jobs) for jobs in (found.running, found.pending))
         return Queue(found.paused, running, pending, found.total_pending)
 
     async def history(self, limit: int = 50) -> tuple[JobStatus, ...]:
-        """The jobs that ended last, at most 1000, the latest first."""
+        """The most recently ended jobs, at most 1000, latest first."""
         found = await self._connection.get(f"{OWN}/jobs", answers.Listed, limit=limit)
         return tuple(job.status for job in found.jobs)
 
     async def pause(self) -> None:
-        """Have the server begin no more jobs, also after a restart; what runs goes on."""
+        """Stop the server from starting jobs, even after a restart; running jobs continue."""
         await self._connection.post(f"{OWN}/pause", object, {})
 
     async def resume(self) -> None:
-        """Have it go on."""
+        """Let the server start jobs again."""
         await self._connection.post(f"{OWN}/resume", object, {})
 
     async def nodes(self) -> dict[str, Kind]:
@@ -157,11 +156,11 @@ class AsyncClient:
         return await self._connection.get(f"{OWN}/nodes", dict[str, Kind])
 
     async def models(self) -> tuple[Model, ...]:
-        """The models that are on the server's machine."""
+        """The models on the server's machine."""
         return await self._connection.get(f"{OWN}/models", tuple[Model, ...])
 
     async def health(self) -> Health:
-        """Whether the server can do jobs: its workers, and what they are at."""
+        """Whether the server can run jobs: its workers, and what they are doing."""
         return await self._connection.get(f"{OWN}/health", Health)
 
     async def upload(
@@ -171,13 +170,12 @@ class AsyncClient:
 
         Args:
             path: the file.
-            name: what it is to be called there; as here if None.
-            subfolder: the folder in the input folder.
-            overwrite: whether it takes the place of a file of its name; else it gets a number, unless its content is
-                the same.
+            name: its name there; the same as here if None.
+            subfolder: a folder in the input folder.
+            overwrite: whether to replace a file of that name; if not, it gets a number, unless the content is the same.
 
         Returns:
-            What a workflow calls it, for `LoadImage` or `LoadVideo`.
+            The name to use in a workflow, for `LoadImage` or `LoadVideo`.
         """
         file = Path(path).expanduser()
         if not (name or file.name).isprintable():
@@ -196,11 +194,11 @@ class AsyncClient:
         return f"{kept.subfolder}/{kept.name}" if kept.subfolder else kept.name
 
     async def _submit(self, path: str, body: dict[str, Any]) -> AsyncJob:
-        """A new job, watched before it begins; if the connection breaks, it is looked whether the server has it."""
+        """Submit a job, watched before it starts; if the connection breaks, check whether the server has it."""
         name = uuid.uuid4().hex
         watch = self._feed.watch(name)
         await self._feed.opened()
-        watch.begins(whole=self._feed.is_live)
+        watch.begin(complete=self._feed.is_live)
         try:
             sent = body | {"prompt_id": name, "client_id": self._feed.client}
             number = (await self._connection.post(path, Submitted, sent)).number

@@ -1,4 +1,4 @@
-"""An event loop in a thread of its own, so that it works whatever runs in the caller's, a notebook's loop as well."""
+"""An event loop in its own thread, so that it works whatever runs in the caller's, such as a notebook's loop."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 class Background:
-    """Runs coroutines, from the first until it is stopped.
+    """Runs coroutines until it is stopped; the thread starts with the first.
 
     Args:
         farewell: called in the loop before it ends.
@@ -30,7 +30,7 @@ class Background:
         self._stopped = False
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """What a coroutine returns; interrupted by Ctrl-C, it is cancelled."""
+        """Run a coroutine and return its result; Ctrl-C cancels it."""
         try:
             future = asyncio.run_coroutine_threadsafe(work, self._running())
         except BaseException:
@@ -45,14 +45,14 @@ class Background:
             raise
 
     def start(self, work: Coroutine[Any, Any, object]) -> None:
-        """Run a coroutine that nobody waits for, if the loop is still there."""
+        """Run a coroutine without waiting for it, if the loop is still running."""
         if self._stopped:
             work.close()
         else:
             asyncio.run_coroutine_threadsafe(work, self._running())
 
     def stop(self) -> None:
-        """Say farewell and end the thread; called a second time, it does nothing."""
+        """Run the farewell and end the thread; a second call does nothing."""
         with self._starting:
             stopped, self._stopped = self._stopped, True
             thread = self._thread

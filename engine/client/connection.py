@@ -1,4 +1,4 @@
-"""One server, asked over HTTP: its address, the token, and what goes wrong, as errors that say what to do."""
+"""HTTP requests to one server: its address, the token, and failures as errors that say what to do."""
 
 from __future__ import annotations
 
@@ -21,44 +21,44 @@ OWN = "api/kinograph"
 TOKEN = "KINOGRAPH_TOKEN"
 """The environment variable with the token."""
 MOST_BYTES = 256 << 20
-"""Bytes of an answer, or of a message, that are read."""
+"""The largest answer or message that is read."""
 HEARTBEAT = 30.0
-"""Seconds between two looks whether whoever holds the other end is still there."""
+"""Seconds between two checks that the other end is still there."""
 FAREWELL_SECONDS = 1.0
-"""How long it may take to answer that a WebSocket is closed."""
+"""How long the server may take to confirm that a WebSocket is closed."""
 CHUNK = 256 << 10
 CLOSED = "this client is closed"
 TO_CHECK = "is that its address, and is it Kinograph's?"
 GATEWAY = (502, 503, 504)
-"""What a proxy says while the server behind it is away."""
+"""The status codes of a proxy while the server behind it is away."""
 KINDS: Mapping[str, type[KinographError]] = {
     kind.__name__: kind for kind in (KinographError, UsageError, WorkflowError, MissingError)
 }
-"""What the server names as the kind of its refusal."""
+"""The errors that the server names when it refuses a request."""
 
 
 class Unreachable(ServerError):
-    """No server answers, for now."""
+    """No server answers at present."""
 
 
 class Connection:
-    """Asks one server, in one event loop.
+    """Sends requests to one server, in one event loop.
 
     Args:
-        address: such as `http://127.0.0.1:8188`; it may have a `?token=…`, as the server prints it.
-        token: what the server wants to be shown; by default that of the address or the environment's `KINOGRAPH_TOKEN`.
-        connect_timeout: seconds until it must have taken the connection.
-        silence_timeout: seconds within which something must come of an answer.
+        address: such as `http://127.0.0.1:8188`; it may include a `?token=…`, as the server prints it.
+        token: the server's token; by default that of the address or the environment's `KINOGRAPH_TOKEN`.
+        connect_timeout: seconds within which the server must accept a connection.
+        silence_timeout: seconds after which a silent server is given up on.
 
     Raises:
-        UsageError: that is no address, or can't be a token.
+        UsageError: the address or the token is invalid.
     """
 
     def __init__(
         self, address: str, token: str | None = None, *, connect_timeout: float = 10.0, silence_timeout: float = 300.0
     ) -> None:
-        self._url, told = _parsed(address)
-        self._token = (token if token is not None else told or os.environ.get(TOKEN, "")).strip()
+        self._url, in_address = _parsed(address)
+        self._token = (token if token is not None else in_address or os.environ.get(TOKEN, "")).strip()
         if not self._token.isprintable():
             raise UsageError("a token is one line of printable letters")
         self._timeout = aiohttp.ClientTimeout(
@@ -69,7 +69,7 @@ class Connection:
         self._closed = False
 
     def __str__(self) -> str:
-        """The address, without what is secret."""
+        """The address, without its token."""
         return str(self._url)
 
     async def close(self) -> None:
@@ -78,24 +78,24 @@ class Connection:
             await self._session.close()
 
     async def get(self, path: str, answer: type[T], **query: str | int) -> T:
-        """What the server answers at a path, checked; raises what the server refuses with, or ServerError."""
+        """The checked answer at a path; raises the server's refusal, or ServerError."""
         async with self.answer("GET", path, query=query) as response:
             return self.read(answer, await self._whole(response))
 
     async def post(self, path: str, answer: type[T], data: Any) -> T:
-        """The same for JSON data, or a form, that is sent there."""
+        """The same after sending JSON data or a form."""
         async with self.answer("POST", path, data=data) as response:
             return self.read(answer, await self._whole(response))
 
     def read(self, answer: type[T], data: bytes | str) -> T:
-        """JSON of the server's as what it should be; raises ServerError if it isn't."""
+        """JSON from the server, parsed as a type; raises ServerError if it doesn't fit."""
         try:
             return TypeAdapter(answer).validate_json(data)
         except ValidationError as error:
             raise self.strange(error) from None
 
     def strange(self, error: ValidationError) -> ServerError:
-        """The error for what the server says that can't be read."""
+        """The error for an answer or message that can't be read."""
         found = error.errors()[0]
         where = ".".join(map(str, found["loc"]))
         return ServerError(
@@ -139,7 +139,7 @@ class Connection:
                     timeout=aiohttp.ClientWSTimeout(ws_close=FAREWELL_SECONDS),
                 )
             except aiohttp.WSServerHandshakeError as error:
-                await self.get(f"{OWN}/health", object)  # says why, if it is because of who asks
+                await self.get(f"{OWN}/health", object)  # raises the reason, if the token was refused
                 raise ServerError(f"the server at {self} opens no WebSocket: {error.status}", hint=TO_CHECK) from error
             async with socket:
                 yield socket
@@ -148,7 +148,7 @@ class Connection:
         if self._closed:
             raise UsageError(CLOSED, hint="make another")
         if self._session is None:
-            # a connection that is kept may be one to a server that has been started anew since
+            # a kept connection may lead to a server that has been restarted since
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(force_close=True, limit=32),
                 cookie_jar=aiohttp.DummyCookieJar(),
@@ -158,7 +158,7 @@ class Connection:
         return self._session
 
     def _at(self, path: str) -> URL:
-        """A path's address; it is quoted already."""
+        """The URL of a path that is already quoted."""
         return URL(f"{str(self._url).rstrip('/')}/{path}", encoded=True)
 
     async def _whole(self, response: aiohttp.ClientResponse) -> bytes:
@@ -172,7 +172,7 @@ class Connection:
 
     @contextmanager
     def _breaking(self) -> Iterator[None]:
-        """Where a connection may break."""
+        """Turn connection failures into errors that say what to do."""
         try:
             yield
         except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError) as error:
@@ -197,7 +197,7 @@ class Connection:
             ) from error
 
     def _refusal(self, status: int, request: str, data: bytes) -> KinographError:
-        """The error for an answer that isn't what was asked for."""
+        """The error for a response that refuses the request."""
         if status == 401:
             wrong = "the server at {} doesn't take this token" if self._token else "the server at {} wants a token"
             return UsageError(wrong.format(self), hint=f"give the client the server's token=…, or set {TOKEN}")
@@ -213,7 +213,7 @@ class Connection:
 
 
 def as_json(data: Any) -> bytes:
-    """JSON data as bytes; raises UsageError if it is none."""
+    """JSON data as bytes; raises UsageError if it isn't JSON."""
     try:
         return json.dumps(data, allow_nan=False).encode()
     except (TypeError, ValueError, RecursionError) as error:

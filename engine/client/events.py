@@ -1,6 +1,6 @@
-"""What is told of a job while it is done: the engine's own events, rebuilt from what the server tells of them.
+"""The events of a job: the engine's own, rebuilt from the server's messages.
 
-Of what has files, these can be read: `NodeSaved` here holds them instead of paths. At the end stands a `JobEnded`.
+`NodeSaved` here holds files that can be read instead of paths. The last event is a `JobEnded`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from engine.events import (
 
 F = TypeVar("F")
 
-Told = (
+EngineEvent = (
     RunStarted
     | RunExtended
     | NodeStarted
@@ -45,7 +45,7 @@ Told = (
     | NodeSkipped
     | RunFinished
 )
-"""The engine's events that are here as they are there; a `NodeProgress` never has a `preview`."""
+"""The engine's events that are passed on unchanged; a `NodeProgress` never has a `preview`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class NodeSaved(Generic[F]):
     node: str
     files: tuple[F, ...]
     temporary: bool = False
-    """Whether they are only for looking at."""
+    """Whether they are only previews."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,15 +68,15 @@ class NodePreview:
 
 @dataclass(frozen=True, slots=True)
 class JobEnded:
-    """The last event of every job; a run may be begun again after its `RunFinished`, or end without one."""
+    """The last event of every job; a run may be started again after its `RunFinished`, or end without one."""
 
     status: JobStatus
 
 
-Raw = Told | NodeSaved[Place] | NodePreview
-"""What is told, with files that can't be read yet."""
+Raw = EngineEvent | NodeSaved[Place] | NodePreview
+"""An event as received, with files that can't be read yet."""
 
-KINDS = {name_of(kind): kind for kind in get_args(Told)}
+KINDS = {name_of(kind): kind for kind in get_args(EngineEvent)}
 
 
 class _Saved(Answer):
@@ -86,10 +86,10 @@ class _Saved(Answer):
 
 
 def read(events: Iterable[Mapping[str, Any]]) -> Iterator[Raw]:
-    """Events as the server tells them; kinds that aren't known here are left out, as servers may be newer.
+    """Events from the server's messages; unknown ones are left out, as servers may be newer.
 
     Raises:
-        ValidationError: one isn't as it should be.
+        ValidationError: one is malformed.
     """
     for event in events:
         name = event.get("event")

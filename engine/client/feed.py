@@ -1,4 +1,4 @@
-"""What the server tells by itself, over a WebSocket, for those who watch jobs; when that breaks, it is opened again."""
+"""The server's event stream, over a WebSocket, for watched jobs; it reconnects when the connection breaks."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class _Preview(Answer):
 
 
 class Feed:
-    """Tells watches what happens; runs from the first that is watched until nobody watches any more.
+    """Publishes events to watches; runs while any job is watched.
 
     Args:
         connection: the server.
@@ -69,26 +69,26 @@ class Feed:
 
     def __init__(self, connection: Connection, patience: float | None) -> None:
         self.client = uuid.uuid4().hex
-        """The id by which the server knows whose jobs are whose."""
+        """The id by which the server tells clients apart."""
         self._connection = connection
         self._patience = patience
         self._watches: WeakValueDictionary[str, Watch] = WeakValueDictionary()
-        self._lookers = 0
+        self._previewing = 0
         self._socket: aiohttp.ClientWebSocketResponse | None = None
         self._task: asyncio.Task[None] | None = None
         self._connected: asyncio.Future[None] | None = None
 
     @property
     def is_live(self) -> bool:
-        """Whether what happens now will be told."""
+        """Whether events are being received."""
         return self._socket is not None
 
     def watch(self, job: str) -> Watch:
-        """What is told of a job, kept as long as someone holds it."""
+        """A job's watch, kept as long as something refers to it."""
         return self._watches.setdefault(job, Watch())
 
     async def opened(self) -> None:
-        """Be told from now on; returns at once if the server has only gone away for a while.
+        """Wait until events are received; returns at once if the server has only gone away for a while.
 
         Raises:
             KinographError: the server can't be reached, or refuses.
@@ -103,22 +103,22 @@ class Feed:
 
     @asynccontextmanager
     async def listening(self, watch: Watch, *, previews: bool = False) -> AsyncIterator[Listener]:
-        """Someone who is told of a job; pictures of what is being made are asked for only while someone looks."""
-        self._lookers += previews
+        """A listener to a job; previews are requested only while some listener wants them."""
+        self._previewing += previews
         try:
             with watch.listening(previews=previews) as listener:
                 await self.opened()
                 if previews:
-                    await self._say_what_is_wanted()
+                    await self._send_wanted()
                 yield listener
         finally:
-            self._lookers -= previews
+            self._previewing -= previews
             if previews:
-                await self._say_what_is_wanted()
+                await self._send_wanted()
 
-    async def _say_what_is_wanted(self) -> None:
+    async def _send_wanted(self) -> None:
         if self._socket:
-            with suppress(ConnectionError):  # it is said again once the server is there again
+            with suppress(ConnectionError):  # it is sent again once the server is back
                 await self._socket.send_str(self._wanted())
 
     async def close(self) -> None:
@@ -145,8 +145,8 @@ class Feed:
                     if not connected.done():
                         connected.set_result(None)
                     for watch in self._watches.values():
-                        watch.doubts()
-                    await self._hear(socket)
+                        watch.suspect_end()
+                    await self._receive(socket)
                     self._socket = None
             except KinographError as error:
                 now = time.monotonic()
@@ -163,22 +163,22 @@ class Feed:
             await asyncio.sleep(min(max(SHORTEST_PAUSE, away / 10), LONGEST_PAUSE))
 
     async def _greet(self, socket: aiohttp.ClientWebSocketResponse) -> None:
-        """Say what is wanted, and wait until that is understood: from then on nothing is missed."""
+        """Request events and wait for the confirmation: from then on nothing is missed."""
         await socket.send_str(self._wanted())
         async with asyncio.timeout(self._connection.silence_timeout):
             async for message in socket:
-                told = self._read(_Message, message.data) if message.type is aiohttp.WSMsgType.TEXT else None
-                if told and told.type == "feature_flags":
-                    if isinstance(told.data, dict) and told.data.get("kinograph_events"):
+                greeting = self._read(_Message, message.data) if message.type is aiohttp.WSMsgType.TEXT else None
+                if greeting and greeting.type == "feature_flags":
+                    if isinstance(greeting.data, dict) and greeting.data.get("kinograph_events"):
                         return
-                    raise ServerError(f"the server at {self._connection} tells nothing of its jobs", hint=TO_CHECK)
+                    raise ServerError(f"the server at {self._connection} doesn't report on its jobs", hint=TO_CHECK)
         raise Unreachable(f"the server at {self._connection} ended the connection", hint="look whether it still runs")
 
     def _wanted(self) -> str:
-        wanted = {"kinograph_events": True} | ({"supports_preview_metadata": True} if self._lookers else {})
+        wanted = {"kinograph_events": True} | ({"supports_preview_metadata": True} if self._previewing else {})
         return json.dumps({"type": "feature_flags", "data": wanted})
 
-    async def _hear(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+    async def _receive(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         async for message in socket:
             if message.type is aiohttp.WSMsgType.TEXT:
                 self._take(self._read(_Message, message.data))
@@ -188,37 +188,37 @@ class Feed:
                 return
 
     def _take(self, message: _Message) -> None:
-        """Hand on a message; those that aren't known here are left out."""
+        """Pass on a message; unknown ones are ignored."""
         match message.type:
             case "kinograph":
-                told = self._read(_Events, message.data)
-                if watch := self._watches.get(told.job):
+                batch = self._read(_Events, message.data)
+                if watch := self._watches.get(batch.job):
                     try:
-                        for event in read(told.events):
-                            watch.tell(event)
+                        for event in read(batch.events):
+                            watch.publish(event)
                     except ValidationError as error:
                         watch.fail(self._connection.strange(error))
             case "executing":
                 ended = self._read(_Executing, message.data)
                 if ended.node is None and (watch := self._watches.get(ended.prompt_id)):
-                    watch.doubts()
+                    watch.suspect_end()
             case "queue":
                 queue = self._read(_Queue, message.data)
-                if queue.total_pending <= len(queue.pending):  # else a job may wait that isn't told of
+                if queue.total_pending <= len(queue.pending):  # else an unlisted job may be waiting
                     there = {job.id for job in (*queue.running, *queue.pending)}
                     for name in {*self._watches} - there:
                         if watch := self._watches.get(name):
-                            watch.doubts()
+                            watch.suspect_end()
 
     def _show(self, data: bytes) -> None:
-        """Hand on a preview; other binary messages are for other clients."""
+        """Pass on a preview; other binary messages are for other clients."""
         if len(data) < HEAD.size:
             return
         kind, size = HEAD.unpack_from(data)
         if kind == PREVIEW_WITH_DATA:
             about = self._read(_Preview, data[HEAD.size : HEAD.size + size])
             if watch := self._watches.get(about.prompt_id):
-                watch.tell(NodePreview(about.node_id, data[HEAD.size + size :]))
+                watch.publish(NodePreview(about.node_id, data[HEAD.size + size :]))
 
     def _read(self, kind: type[M], data: Any) -> M:
         try:

@@ -1,4 +1,4 @@
-"""Files that jobs have saved, read from the server and kept where they can do no harm, whatever they are called."""
+"""Files that jobs have saved, read from the server and stored safely, whatever their names."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class AsyncFile:
 
     @property
     def name(self) -> str:
-        """As the server calls it, which may be anything: `download` makes sure of it."""
+        """The server's name for it, which may be anything: `download` checks it."""
         return self.place.name
 
     @property
@@ -35,26 +35,26 @@ class AsyncFile:
 
     @property
     def type(self) -> str:
-        """The server's folder: "output", or "temp" for what is only for looking at."""
+        """The server's folder: "output", or "temp" for previews."""
         return self.place.type
 
     @property
     def media(self) -> Media:
-        """What people see in it: "image", "video", "text", "table" or "file"."""
+        """What kind of content it has: "image", "video", "text", "table" or "file"."""
         return self.place.media
 
     async def read(self) -> bytes:
-        """What is in it."""
+        """Its content."""
         return b"".join([chunk async for chunk in self._chunks()])
 
     async def download(self, folder: str | os.PathLike[str] = ".") -> Path:
-        """Save it in a folder, which is made if it isn't there; returns where it is.
+        """Save it in a folder, which is created if it doesn't exist; returns its path.
 
-        Nothing is written over: if something else has its name, it is called `name (1).png`. A file with the same
-        content is taken for this one.
+        Nothing is overwritten: if the name is taken, it is saved as `name (1).png`. An existing file with the same
+        content is used instead.
 
         Raises:
-            ServerError: the server gives it a name that leads out of the folder, or is hidden in it.
+            ServerError: the server's name for it leads out of the folder, or would be hidden in it.
             UsageError: it can't be written.
         """
         name, kept = safe_name(self.name), Path(folder).expanduser()
@@ -75,7 +75,7 @@ class AsyncFile:
 
 
 def safe_name(name: str) -> str:
-    """A file's name if it is no more than that on any system; raises ServerError."""
+    """The name, if it is a bare file name on every system; else raises ServerError."""
     is_bare = all(path.name == name for path in (PurePosixPath(name), PureWindowsPath(name)))
     if name and is_bare and name.isprintable() and not name.startswith("."):
         return name
@@ -86,7 +86,7 @@ def safe_name(name: str) -> str:
 
 
 def _placed(file: Path, target: Path) -> Path:
-    """Give a file the first free name of `name.png`, `name (1).png` and so on, unless its content is there already."""
+    """Give a file the first free name of `name.png`, `name (1).png`…, unless one of them has the same content."""
     number, path = 0, target
     while True:
         try:

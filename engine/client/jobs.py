@@ -1,4 +1,4 @@
-"""A job at the server: how it stands with it, what it tells, what comes of it, and changing its place in the queue."""
+"""A job on the server: its status, its events, its outcome, and its place in the queue."""
 
 from __future__ import annotations
 
@@ -10,39 +10,39 @@ from urllib.parse import quote
 
 from engine.client.answers import ENDED, Job, JobStatus, Place
 from engine.client.connection import OWN, Connection, Unreachable
-from engine.client.events import JobEnded, NodePreview, NodeSaved, Told
+from engine.client.events import EngineEvent, JobEnded, NodePreview, NodeSaved
 from engine.client.feed import Feed
 from engine.client.files import AsyncFile
 from engine.client.watching import Listener
 from engine.errors import Cancelled, NodeError, Problem
 from engine.events import RunStarted
 
-AsyncEvent = Told | NodeSaved[AsyncFile] | NodePreview | JobEnded
-"""What an `AsyncJob` tells."""
+AsyncEvent = EngineEvent | NodeSaved[AsyncFile] | NodePreview | JobEnded
+"""The events of an `AsyncJob`."""
 End = Literal["front", "back"]
 
 
 @dataclass(frozen=True, slots=True)
 class AsyncResult:
-    """What came of a job."""
+    """The outcome of a job."""
 
     status: JobStatus
     files: tuple[AsyncFile, ...]
-    """What its nodes saved."""
+    """The files its nodes saved."""
 
     @property
     def texts(self) -> tuple[str, ...]:
-        """What nodes gave that save no files, in a few words each: "out: 42"."""
+        """The outputs of nodes that save no files, abridged: "out: 42"."""
         return self.status.texts
 
 
 class AsyncJob:
-    """A job at a server; made by an `AsyncClient`. The job itself goes on whatever becomes of this object."""
+    """A job on a server; made by an `AsyncClient`. The job itself continues whatever happens to this object."""
 
     def __init__(self, id: str, number: int, connection: Connection, feed: Feed) -> None:
         self.id = id
         self.number = number
-        """It counts all jobs of the server, from 1."""
+        """Its number among all jobs of the server, from 1."""
         self._connection = connection
         self._feed = feed
         self._watch = feed.watch(id)
@@ -51,22 +51,22 @@ class AsyncJob:
         return f"<job {self.number}, {self.id}>"
 
     async def status(self) -> JobStatus:
-        """How it stands with the job now; raises MissingError if the server has forgotten it."""
+        """The job's current status; raises MissingError if the server no longer has it."""
         return (await self._get()).status
 
     async def files(self) -> tuple[AsyncFile, ...]:
-        """What it has saved so far, also where it failed or was cancelled."""
+        """The files saved so far, even if it failed or was cancelled."""
         return self._files(await self._get())
 
     async def events(self, *, previews: bool = False) -> AsyncGenerator[AsyncEvent, None]:
-        """What happens, from the start of the run to its `JobEnded`.
+        """Yield the job's events, from the start of the run to its `JobEnded`.
 
-        It starts with what has been told already since the job was submitted here; of what happened before, or while
-        the server was away, the files are told, and the end. Of a node's progress only the last is told to who reads
-        slowly. A run that is interrupted begins anew, with another `RunStarted`.
+        Events received since the job was submitted here come first; of anything that happened earlier, or while the
+        server was away, only the files and the end are reported. A slow reader gets only the latest progress of each
+        node. An interrupted run starts again, with another `RunStarted`.
 
         Args:
-            previews: also pictures of what is being made; they cost the server time.
+            previews: whether to include previews of unfinished results, which cost the server time.
 
         Raises:
             KinographError: the server went away for longer than the client's `patience`, or the job is gone.
@@ -76,26 +76,26 @@ class AsyncJob:
             while True:
                 for event in self._rest(listener, saved):
                     yield event
-                if listener.doubt and (job := await self._look(listener)):
+                if listener.may_have_ended and (job := await self._look(listener)):
                     if job.state in ENDED and job.status.seconds is not None:
-                        await self._watch.told_all()
+                        await self._watch.finished()
                     for event in (*self._rest(listener, saved), *self._missed(job, saved)):
                         yield event
                     if job.state in ENDED:
                         yield JobEnded(job.status)
                         return
-                await listener.news()
+                await listener.changed()
 
     async def wait(self, timeout: float | None = None) -> AsyncResult:
-        """What comes of the job, once it has ended.
+        """Wait for the job to end, and return its outcome.
 
         Args:
             timeout: seconds to wait at most; for ever if None.
 
         Raises:
-            NodeError: it failed; `problems` tells what of.
+            NodeError: it failed; `problems` says why.
             Cancelled: it was cancelled.
-            TimeoutError: it has not ended in time; it goes on.
+            TimeoutError: it has not ended in time; it continues.
             KinographError: the server went away for longer than the client's `patience`, or the job is gone.
         """
         try:
@@ -110,19 +110,19 @@ class AsyncJob:
         return AsyncResult(job.status, self._files(job))
 
     async def cancel(self) -> None:
-        """End the job, whether it waits or runs; raises UsageError if it does neither."""
+        """Cancel the job, waiting or running; raises UsageError if it is neither."""
         await self._change("cancel")
 
     async def retry(self) -> None:
         """Run the job again; raises UsageError if it has neither failed nor been cancelled."""
-        self._watch.begins(whole=self._feed.is_live)
+        self._watch.begin(complete=self._feed.is_live)
         await self._change("retry")
 
     async def move(self, *, before: AsyncJob | str | None = None, to: End | None = None) -> None:
-        """Change the job's place among those that wait: before another job, or to the front or the back.
+        """Move the job within the queue: before another job, or to the front or the back.
 
         Raises:
-            UsageError: it doesn't wait, the other doesn't, or neither or both of `before` and `to` are given.
+            UsageError: it isn't waiting, the other isn't, or neither or both of `before` and `to` are given.
         """
         name = before.id if isinstance(before, AsyncJob) else before
         await self._change("move", {"before": name, "to": to})
@@ -136,20 +136,20 @@ class AsyncJob:
     async def _end(self) -> Job:
         async with self._feed.listening(self._watch) as listener:
             while True:
-                if listener.doubt and (job := await self._look(listener)) and job.state in ENDED:
+                if listener.may_have_ended and (job := await self._look(listener)) and job.state in ENDED:
                     return job
-                await listener.news()
+                await listener.changed()
 
     async def _look(self, listener: Listener) -> Job | None:
-        """The job as it is now; None while the server is away: the feed tells when it is back, or won't be."""
-        listener.doubt = False
+        """The job as it is now; None while the server is away: the feed reports when it is back, or is given up on."""
+        listener.may_have_ended = False
         try:
             return await self._get()
         except Unreachable:
             return None
 
     def _rest(self, listener: Listener, saved: set[str]) -> Iterator[AsyncEvent]:
-        """What has been told by now; `saved` are the nodes whose files have been."""
+        """The events received by now; `saved` are the nodes whose files have been reported."""
         for event in listener.backlog.take():
             if isinstance(event, RunStarted):
                 saved.clear()
@@ -160,7 +160,7 @@ class AsyncJob:
                 yield self._saved(event.node, event.files, event.temporary)
 
     def _missed(self, job: Job, saved: set[str]) -> Iterator[AsyncEvent]:
-        """The files that have not been told of."""
+        """The files that have not been reported."""
         for node, places in job.saved():
             if node not in saved:
                 saved.add(node)

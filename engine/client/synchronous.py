@@ -1,4 +1,4 @@
-"""The client for programs that aren't asynchronous: it has an `AsyncClient` do everything, in a thread beside them."""
+"""The client for programs that aren't asynchronous: an `AsyncClient` in a background thread does the work."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, Self, TypeVar
 from engine.client.answers import Checked, Health, JobStatus, Kind, Media, Model, Queue
 from engine.client.asynchronous import ADDRESS, AsyncClient
 from engine.client.background import Background
-from engine.client.events import JobEnded, NodePreview, NodeSaved, Told
+from engine.client.events import EngineEvent, JobEnded, NodePreview, NodeSaved
 from engine.client.files import AsyncFile
 from engine.client.jobs import AsyncEvent, AsyncJob, AsyncResult, End
 from engine.client.workflows import AnyWorkflow
@@ -21,21 +21,20 @@ T = TypeVar("T")
 
 
 class Client:
-    """Asks one server; from any thread, also where an event loop runs, as in a notebook.
+    """Talks to one server, from any thread, even where an event loop runs, as in a notebook.
 
         with Client() as client:
             result = client.run("snail.json", {"theme": "rain"})
 
-    All methods raise ServerError where no server answers, or not as it should, UsageError where it doesn't take the
-    token or what is asked of it, WorkflowError and MissingError, with all `problems`, where a workflow can't be run.
+    All methods raise ServerError if no server answers, or it answers incorrectly; UsageError if it refuses the token or
+    the request; WorkflowError and MissingError, with all `problems`, if a workflow can't be run.
 
     Args:
-        address: where the server is; it may have the `?token=…` that the server prints.
-        token: what the server wants to be shown; by default that of the address or the environment's `KINOGRAPH_TOKEN`.
-        connect_timeout: seconds until the server must have taken a connection.
-        silence_timeout: seconds within which something must come of an answer.
-        patience: how many seconds a job is waited for while the server is away, as it may be started again; for ever
-            if None.
+        address: the server's address; it may include the `?token=…` that the server prints.
+        token: the server's token; by default that of the address or the environment's `KINOGRAPH_TOKEN`.
+        connect_timeout: seconds within which the server must accept a connection.
+        silence_timeout: seconds after which a silent server is given up on.
+        patience: how many seconds to wait for a server that has gone away, as it may be restarted; for ever if None.
     """
 
     def __init__(
@@ -60,7 +59,7 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """End all connections; jobs go on."""
+        """Close all connections; jobs continue."""
         self._stop()
 
     def submit(
@@ -72,14 +71,14 @@ class Client:
         front: bool = False,
         targets: Sequence[str] | None = None,
     ) -> Job:
-        """Put a workflow into the queue; on return it is on the server's disk.
+        """Queue a workflow; on return it is on the server's disk.
 
         Args:
-            workflow: a path, the name of a workflow that comes with Kinograph, JSON data, or what has a `document()`.
-            inputs: values by input: `node.input`, or a name that the workflow exposes.
+            workflow: a path, the name of one that comes with Kinograph, JSON data, or an object with a `document()`.
+            inputs: values by `node.input`, or by a name that the workflow exposes.
             priority: from -1000 to 1000; higher ones go first.
             front: whether it goes before all others of its priority.
-            targets: the nodes whose outputs are wanted; all that save if None.
+            targets: the nodes whose outputs are wanted; all that save files if None.
         """
         submitting = self._client.submit(workflow, inputs=inputs, priority=priority, front=front, targets=targets)
         return Job(self, self._run(submitting))
@@ -94,7 +93,7 @@ class Client:
         targets: Sequence[str] | None = None,
         timeout: float | None = None,
     ) -> Result:
-        """`submit` a workflow, and `wait` for its result; raises what they raise."""
+        """`submit` a workflow and `wait` for its result; raises what they raise."""
         return self.submit(workflow, inputs=inputs, priority=priority, front=front, targets=targets).wait(timeout)
 
     def sweep(
@@ -111,34 +110,34 @@ class Client:
 
         Args:
             workflow: as for `submit`.
-            axes: one to four inputs, and the values of each; the last is across in the contact sheet.
-            inputs: values that are the same in all.
+            axes: one to four inputs, and the values of each; the last runs across the contact sheet.
+            inputs: values shared by all combinations.
             priority: higher ones go first.
         """
         return Job(self, self._run(self._client.sweep(workflow, axes, inputs=inputs, priority=priority)))
 
     def validate(self, workflow: AnyWorkflow, inputs: Mapping[str, Any] | None = None) -> Checked:
-        """Tell all that is wrong with a workflow, and what it misses, without running it."""
+        """Report everything that is wrong with a workflow, or missing for it, without running it."""
         return self._run(self._client.validate(workflow, inputs))
 
     def job(self, id: str) -> Job:
-        """A job that was submitted before, by whomever; raises MissingError if there is none."""
+        """A job that was submitted earlier, by any client; raises MissingError if there is none."""
         return Job(self, self._run(self._client.job(id)))
 
     def queue(self) -> Queue:
-        """What runs and what waits."""
+        """The running and waiting jobs."""
         return self._run(self._client.queue())
 
     def history(self, limit: int = 50) -> tuple[JobStatus, ...]:
-        """The jobs that ended last, at most 1000, the latest first."""
+        """The most recently ended jobs, at most 1000, latest first."""
         return self._run(self._client.history(limit))
 
     def pause(self) -> None:
-        """Have the server begin no more jobs, also after a restart; what runs goes on."""
+        """Stop the server from starting jobs, even after a restart; running jobs continue."""
         self._run(self._client.pause())
 
     def resume(self) -> None:
-        """Have it go on."""
+        """Let the server start jobs again."""
         self._run(self._client.resume())
 
     def nodes(self) -> dict[str, Kind]:
@@ -146,11 +145,11 @@ class Client:
         return self._run(self._client.nodes())
 
     def models(self) -> tuple[Model, ...]:
-        """The models that are on the server's machine."""
+        """The models on the server's machine."""
         return self._run(self._client.models())
 
     def health(self) -> Health:
-        """Whether the server can do jobs: its workers, and what they are at."""
+        """Whether the server can run jobs: its workers, and what they are doing."""
         return self._run(self._client.health())
 
     def upload(
@@ -160,13 +159,12 @@ class Client:
 
         Args:
             path: the file.
-            name: what it is to be called there; as here if None.
-            subfolder: the folder in the input folder.
-            overwrite: whether it takes the place of a file of its name; else it gets a number, unless its content is
-                the same.
+            name: its name there; the same as here if None.
+            subfolder: a folder in the input folder.
+            overwrite: whether to replace a file of that name; if not, it gets a number, unless the content is the same.
 
         Returns:
-            What a workflow calls it, for `LoadImage` or `LoadVideo`.
+            The name to use in a workflow, for `LoadImage` or `LoadVideo`.
         """
         return self._run(self._client.upload(path, name=name, subfolder=subfolder, overwrite=overwrite))
 
@@ -174,7 +172,7 @@ class Client:
         return self._background.run(work)
 
     def _each(self, stream: AsyncGenerator[T, None]) -> Iterator[T]:
-        """What an asynchronous generator yields."""
+        """Yield what an asynchronous generator yields."""
 
         async def following() -> T | None:
             return await anext(stream, None)
@@ -183,7 +181,7 @@ class Client:
             while (item := self._run(following())) is not None:
                 yield item
         finally:
-            self._background.start(_closed(stream))  # not waited for: it may be the loop's own thread that tidies up
+            self._background.start(_closed(stream))  # not awaited: this may run in the loop's own thread
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +201,7 @@ class File:
 
     @property
     def name(self) -> str:
-        """As the server calls it, which may be anything: `download` makes sure of it."""
+        """The server's name for it, which may be anything: `download` checks it."""
         return self._file.name
 
     @property
@@ -212,51 +210,51 @@ class File:
 
     @property
     def type(self) -> str:
-        """The server's folder: "output", or "temp" for what is only for looking at."""
+        """The server's folder: "output", or "temp" for previews."""
         return self._file.type
 
     @property
     def media(self) -> Media:
-        """What people see in it: "image", "video", "text", "table" or "file"."""
+        """What kind of content it has: "image", "video", "text", "table" or "file"."""
         return self._file.media
 
     def read(self) -> bytes:
-        """What is in it."""
+        """Its content."""
         return self._client._run(self._file.read())
 
     def download(self, folder: str | os.PathLike[str] = ".") -> Path:
-        """Save it in a folder, which is made if it isn't there; returns where it is.
+        """Save it in a folder, which is created if it doesn't exist; returns its path.
 
-        Nothing is written over: if something else has its name, it is called `name (1).png`. A file with the same
-        content is taken for this one.
+        Nothing is overwritten: if the name is taken, it is saved as `name (1).png`. An existing file with the same
+        content is used instead.
 
         Raises:
-            ServerError: the server gives it a name that leads out of the folder, or is hidden in it.
+            ServerError: the server's name for it leads out of the folder, or would be hidden in it.
             UsageError: it can't be written.
         """
         return self._client._run(self._file.download(folder))
 
 
-Event = Told | NodeSaved[File] | NodePreview | JobEnded
-"""What a `Job` tells."""
+Event = EngineEvent | NodeSaved[File] | NodePreview | JobEnded
+"""The events of a `Job`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What came of a job."""
+    """The outcome of a job."""
 
     status: JobStatus
     files: tuple[File, ...]
-    """What its nodes saved."""
+    """The files its nodes saved."""
 
     @property
     def texts(self) -> tuple[str, ...]:
-        """What nodes gave that save no files, in a few words each: "out: 42"."""
+        """The outputs of nodes that save no files, abridged: "out: 42"."""
         return self.status.texts
 
 
 class Job:
-    """A job at a server; made by a `Client`. The job itself goes on whatever becomes of this object."""
+    """A job on a server; made by a `Client`. The job itself continues whatever happens to this object."""
 
     def __init__(self, client: Client, job: AsyncJob) -> None:
         self._client = client
@@ -271,26 +269,26 @@ class Job:
 
     @property
     def number(self) -> int:
-        """It counts all jobs of the server, from 1."""
+        """Its number among all jobs of the server, from 1."""
         return self._job.number
 
     def status(self) -> JobStatus:
-        """How it stands with the job now; raises MissingError if the server has forgotten it."""
+        """The job's current status; raises MissingError if the server no longer has it."""
         return self._client._run(self._job.status())
 
     def files(self) -> tuple[File, ...]:
-        """What it has saved so far, also where it failed or was cancelled."""
+        """The files saved so far, even if it failed or was cancelled."""
         return self._files(self._client._run(self._job.files()))
 
     def events(self, *, previews: bool = False) -> Iterator[Event]:
-        """What happens, from the start of the run to its `JobEnded`.
+        """Yield the job's events, from the start of the run to its `JobEnded`.
 
-        It starts with what has been told already since the job was submitted here; of what happened before, or while
-        the server was away, the files are told, and the end. Of a node's progress only the last is told to who reads
-        slowly. A run that is interrupted begins anew, with another `RunStarted`.
+        Events received since the job was submitted here come first; of anything that happened earlier, or while the
+        server was away, only the files and the end are reported. A slow reader gets only the latest progress of each
+        node. An interrupted run starts again, with another `RunStarted`.
 
         Args:
-            previews: also pictures of what is being made; they cost the server time.
+            previews: whether to include previews of unfinished results, which cost the server time.
 
         Raises:
             KinographError: the server went away for longer than the client's `patience`, or the job is gone.
@@ -299,22 +297,22 @@ class Job:
             yield self._event(event)
 
     def wait(self, timeout: float | None = None) -> Result:
-        """What comes of the job, once it has ended.
+        """Wait for the job to end, and return its outcome.
 
         Args:
             timeout: seconds to wait at most; for ever if None.
 
         Raises:
-            NodeError: it failed; `problems` tells what of.
+            NodeError: it failed; `problems` says why.
             Cancelled: it was cancelled.
-            TimeoutError: it has not ended in time; it goes on.
+            TimeoutError: it has not ended in time; it continues.
             KinographError: the server went away for longer than the client's `patience`, or the job is gone.
         """
         result: AsyncResult = self._client._run(self._job.wait(timeout))
         return Result(result.status, self._files(result.files))
 
     def cancel(self) -> None:
-        """End the job, whether it waits or runs; raises UsageError if it does neither."""
+        """Cancel the job, waiting or running; raises UsageError if it is neither."""
         self._client._run(self._job.cancel())
 
     def retry(self) -> None:
@@ -322,10 +320,10 @@ class Job:
         self._client._run(self._job.retry())
 
     def move(self, *, before: Job | str | None = None, to: End | None = None) -> None:
-        """Change the job's place among those that wait: before another job, or to the front or the back.
+        """Move the job within the queue: before another job, or to the front or the back.
 
         Raises:
-            UsageError: it doesn't wait, the other doesn't, or neither or both of `before` and `to` are given.
+            UsageError: it isn't waiting, the other isn't, or neither or both of `before` and `to` are given.
         """
         other = before.id if isinstance(before, Job) else before
         self._client._run(self._job.move(before=other, to=to))

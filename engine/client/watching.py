@@ -1,4 +1,4 @@
-"""What is told of one job, gathered for those who read it in their own time."""
+"""The events of one job, collected for readers who take them at their own pace."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from engine.client.events import NodePreview, Raw
 from engine.events import NodeProgress, NodeRetried, NodeStarted, NodeText, RunFinished, RunStarted
 
 LOOK_SECONDS = 30.0
-"""How often a job is looked at, should its end not have been told."""
+"""How often a job's status is checked, in case its end was not reported."""
 LAST_SECONDS = 1.0
-"""How long the last events of a run may take to come after its job has ended."""
+"""How long the last events of a run may take to arrive after its job has ended."""
 
 
 class Backlog:
-    """Events that wait to be read: of a node's progress only the last, and its text in one piece."""
+    """Events waiting to be read: only the latest progress of each node, and its text in one piece."""
 
     def __init__(self) -> None:
-        self._events: OrderedDict[object, Raw] = OrderedDict()  # unlike a dict's, its front is taken at once
+        self._events: OrderedDict[object, Raw] = OrderedDict()  # unlike a dict, it pops its front in constant time
 
     def __iter__(self) -> Iterator[Raw]:
         return iter([*self._events.values()])
 
     def add(self, event: Raw) -> None:
-        if isinstance(event, NodeStarted | NodeRetried):  # what it tells from now on is of another attempt
+        if isinstance(event, NodeStarted | NodeRetried):  # its next events belong to another attempt
             for kind in (NodeProgress, NodePreview, NodeText):
                 if earlier := self._events.pop((kind, event.node), None):
                     self._events[object()] = earlier
@@ -39,7 +39,7 @@ class Backlog:
         self._events[key] = event
 
     def take(self) -> Iterator[Raw]:
-        """All that wait, and those that come meanwhile."""
+        """Take all waiting events, and those that arrive meanwhile."""
         while self._events:
             yield self._events.popitem(last=False)[1]
 
@@ -48,57 +48,57 @@ class Backlog:
 
 
 class Listener:
-    """Someone who waits for what is told of a job.
+    """One reader of a job's events.
 
     Args:
-        backlog: what has been told so far.
+        backlog: the events received so far.
     """
 
     def __init__(self, backlog: Backlog, *, previews: bool) -> None:
         self.backlog = backlog
         self.previews = previews
-        self.doubt = True
-        """Whether the job may have ended by now."""
+        self.may_have_ended = True
+        """Whether the job's status should be checked."""
         self._error: BaseException | None = None
         self._woken = asyncio.Event()
 
-    def tell(self, event: Raw) -> None:
+    def publish(self, event: Raw) -> None:
         self.backlog.add(event)
         self._woken.set()
 
-    def doubts(self) -> None:
-        self.doubt = True
+    def suspect_end(self) -> None:
+        self.may_have_ended = True
         self._woken.set()
 
     def fail(self, error: BaseException) -> None:
         self._error = error
         self._woken.set()
 
-    async def news(self) -> None:
-        """Wait until there is something new; raises what keeps the server from telling."""
+    async def changed(self) -> None:
+        """Wait for an event or a reason to check the status; raises the error that ended the feed."""
         try:
             async with asyncio.timeout(LOOK_SECONDS):
                 await self._woken.wait()
         except TimeoutError:
-            self.doubt = True
+            self.may_have_ended = True
         self._woken.clear()
         if self._error:
             raise self._error
 
 
 class Watch:
-    """All that is told of one job."""
+    """Passes the events of one job to its listeners."""
 
     def __init__(self) -> None:
-        self._whole = False
-        """Whether nothing has been missed since the run began."""
+        self._complete = False
+        """Whether no event has been missed since the run started."""
         self._history = Backlog()
         self._listeners: set[Listener] = set()
         self._finished = asyncio.Event()
 
-    def tell(self, event: Raw) -> None:
+    def publish(self, event: Raw) -> None:
         if isinstance(event, RunStarted):
-            self._whole = True
+            self._complete = True
             self._finished.clear()
             self._history.clear()
         elif isinstance(event, RunFinished):
@@ -107,31 +107,31 @@ class Watch:
             self._history.add(event)
         for listener in self._listeners:
             if listener.previews or not isinstance(event, NodePreview):
-                listener.tell(event)
+                listener.publish(event)
 
-    def doubts(self) -> None:
-        """It may have ended."""
+    def suspect_end(self) -> None:
+        """Have the listeners check whether the job has ended."""
         for listener in self._listeners:
-            listener.doubts()
+            listener.suspect_end()
 
     def interrupted(self) -> None:
-        """What happens meanwhile is missed."""
-        self._whole = False
+        """Note that events are being missed."""
+        self._complete = False
 
     def fail(self, error: BaseException) -> None:
-        """Nothing more is told."""
+        """Report an error to all listeners: no more events will come."""
         for listener in self._listeners:
             listener.fail(error)
 
-    def begins(self, *, whole: bool) -> None:
-        """The job is about to be put into the queue; `whole`, if all will be told from the start."""
-        self._whole = whole
+    def begin(self, *, complete: bool) -> None:
+        """Note that the job is about to be queued; `complete` if all its events will arrive from the start."""
+        self._complete = complete
         self._finished.clear()
         self._history.clear()
 
     @contextmanager
     def listening(self, *, previews: bool = False) -> Iterator[Listener]:
-        """Someone who is told all from the start of the run, as far as it is known."""
+        """A listener that gets all events from the start of the run, where they are known."""
         backlog = Backlog()
         for event in self._history:
             backlog.add(event)
@@ -142,9 +142,9 @@ class Watch:
         finally:
             self._listeners.discard(listener)
 
-    async def told_all(self) -> None:
-        """Wait for the end of a run that is known to have ended, unless it has been missed."""
-        if self._whole:
+    async def finished(self) -> None:
+        """Wait for the last event of a run that is known to have ended, unless events were missed."""
+        if self._complete:
             with suppress(TimeoutError):
                 async with asyncio.timeout(LAST_SECONDS):
                     await self._finished.wait()

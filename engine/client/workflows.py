@@ -1,4 +1,4 @@
-"""What people give as a workflow, made ready to be sent: read from its file, with the values of some inputs changed."""
+"""Prepares a workflow for sending: reads it from its file and sets the values of some inputs."""
 
 from __future__ import annotations
 
@@ -27,28 +27,28 @@ CARRIER = "file"
 
 
 class HasDocument(Protocol):
-    """What can be written as a workflow document, such as `engine.document.workflow.Workflow`."""
+    """Anything that can be written as a workflow document, such as `engine.document.workflow.Workflow`."""
 
     def document(self) -> Mapping[str, Any]: ...
 
 
 AnyWorkflow = str | os.PathLike[str] | Mapping[str, Any] | HasDocument
 """A path of a file (JSON, or a picture or video that carries its workflow), the name of a workflow that comes with
-Kinograph, JSON data (a document, an API graph, an editor's own format), or what has a `document()`."""
+Kinograph, JSON data (a document, an API graph, an editor's own format), or an object with a `document()`."""
 
 
 async def to_send(connection: Connection, workflow: AnyWorkflow, inputs: Mapping[str, Any] | None) -> dict[str, Any]:
     """A workflow as JSON data for the server.
 
     Args:
-        connection: the server, for what only it can read.
-        workflow: in whatever form.
+        connection: the server, for forms that only it can read.
+        workflow: in any form.
         inputs: values by input, `node.input` or a name that the workflow exposes.
 
     Raises:
         MissingError: there is no such file.
         UsageError: it can't be read, it has no such input, or a value isn't JSON.
-        WorkflowError: it is no workflow.
+        WorkflowError: it isn't a workflow.
     """
     data = await _data(connection, workflow)
     if not inputs:
@@ -88,7 +88,7 @@ def _path(name: str) -> Path:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """The JSON data in a file, with the files that it uses as nodes; None if it isn't JSON, and the server may know."""
+    """The JSON data in a file, with the files it uses as nodes; None if it isn't JSON, which the server may read."""
     with path.open("rb") as file:
         if not file.read(100).lstrip().startswith((b"{", b"[")):
             return None
@@ -98,8 +98,8 @@ def _read(path: Path) -> dict[str, Any] | None:
     if is_ui(data):
         return data
     workflow = parse(data, UNKNOWN)
-    whole = with_files(workflow, path.parent, UNKNOWN)
-    return data if whole.subgraphs == workflow.subgraphs else whole.document()
+    complete = with_files(workflow, path.parent, UNKNOWN)
+    return data if complete.subgraphs == workflow.subgraphs else complete.document()
 
 
 def _with_input(workflow: Workflow, name: str, value: Any) -> Workflow:
@@ -112,7 +112,7 @@ def _with_input(workflow: Workflow, name: str, value: Any) -> Workflow:
 
 
 def _constant(name: str, value: Any) -> Any:
-    """A value as a workflow has it; a list that could be taken for a link is marked as none."""
+    """A value as a workflow writes it; a list that looks like a link is marked as a constant."""
     try:
         plain = json.loads(json.dumps(value, allow_nan=False))
     except (TypeError, ValueError, RecursionError) as error:

@@ -26,7 +26,7 @@ from engine.document.reading import Document
 from engine.document.subgraphs import outermost
 from engine.document.workflow import Workflow
 from engine.errors import Cancelled, KinographError, Problem
-from engine.events import Event as Told
+from engine.events import Event as RunEvent
 from engine.events import NodeFailed, NodeResult, NodeSaved, RunFinished, RunStarted
 from engine.registry import Registry
 from engine.run import devices, sweep
@@ -140,8 +140,8 @@ class Worker:
                 state = "cancelled" if isinstance(error, Cancelled) else "failed"
                 run.record["problems"] = [asdict(problem) for problem in error.problems]
             except Exception as error:  # noqa: BLE001 - a fault of the engine ends this job, not the worker
-                told = Problem("".join(traceback.format_exception_only(error)).strip())
-                run.record |= {"problems": [asdict(told)], "trace": traceback.format_exc()}
+                problem = Problem("".join(traceback.format_exception_only(error)).strip())
+                run.record |= {"problems": [asdict(problem)], "trace": traceback.format_exc()}
         with self._looking:
             self._lease = None
             self._cancelled.discard(lease.id)
@@ -157,7 +157,7 @@ class Worker:
         graphs = [runnable_graph(one, self._reports, self._stop, request.targets, roots) for one in made.values()]
         graph = sweep.joined(graphs) if axes else replace(graphs[0], carried=_editors_own(request.extra))
         ends = sweep.outcomes(graph, made) if axes else []
-        careful = self._reports.starting if run.lease.attempt > 1 else None  # which node was it that killed the first?
+        careful = self._reports.starting if run.lease.attempt > 1 else None  # to know which node killed the first
         execution = session.execution(
             graph, roots["output"], temp=roots["temp"], claims=Claims(run.claimed(), run.claim), on_start=careful
         )
@@ -184,7 +184,7 @@ class Worker:
                     if time.monotonic() - renewed > LEASE_SECONDS / 4:
                         renewed = time.monotonic()
                         if not jobs.renew(lease):
-                            self._stop.cancel()  # another has it by now
+                            self._stop.cancel()  # another worker has it by now
 
         thread = Thread(target=renew, name="kinograph-lease", daemon=True)
         thread.start()
@@ -219,13 +219,13 @@ class _Run:
         with self._claiming:
             self._names.record_claim(self.lease, step, places)
 
-    def note(self, event: Told) -> None:
+    def note(self, event: RunEvent) -> None:
         """Record what an event says about the job's outputs, and about how it ends."""
         match event:
             case NodeSaved(node, files):
                 self.add(node, files)
             case NodeResult(node, outputs):
-                self.outputs[node] = {"text": [f"{name}: {told}" for name, told in outputs.items()]}
+                self.outputs[node] = {"text": [f"{name}: {text}" for name, text in outputs.items()]}
             case RunStarted(_, pending) if not self.lease.request.axes:
                 to_run = set(map(outermost, pending))
                 self.record["held"] = [node for node in self.lease.request.document["graph"] if node not in to_run]
@@ -274,19 +274,19 @@ def _follow_the_server() -> None:
 def main() -> None:
     """Run the process: its own output is only for the server, so whatever nodes print goes to the log."""
     _follow_the_server()
-    told: BinaryIO = os.fdopen(os.dup(1), "wb", buffering=0)
+    output: BinaryIO = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)
     quiet_libraries()
     commands = map(read_command, sys.stdin.buffer)
     settings = next(commands)
     assert isinstance(settings, WorkerSettings)
-    with ServerReporter(told) as reports:
+    with ServerReporter(output) as reports:
         worker = Worker(settings, registry(settings.nodes), reports)
 
         def listen() -> None:
             for command in commands:
                 worker.command(command)
-            os._exit(0)  # the server is gone, and nobody would take the results
+            os._exit(0)  # the server is gone, and nothing would take the results
 
         Thread(target=listen, name="kinograph-commands", daemon=True).start()
         worker.work()

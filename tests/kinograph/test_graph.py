@@ -217,7 +217,7 @@ class TestNames:
         with pytest.raises(kinograph.UsageError, match=r"give an input, such as handle.inputs"):
             g.expose(other=wrong)
         wrong = number.inputs.value
-        with pytest.raises(kinograph.UsageError, match="give what a node gives"):
+        with pytest.raises(kinograph.UsageError, match="give an output of a node"):
             g.output(other=wrong)
 
 
