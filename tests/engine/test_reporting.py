@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.events import Event, NodeFailed, NodeText, RunFinished
+from engine.work.messages import JobBegun
 from engine.work.reporting import MAX_CHARACTERS, MAX_TEXT, ServerReporter
 
 
@@ -40,3 +41,11 @@ def test_a_text_that_is_written_fast_is_told_in_pieces_that_can_be_sent() -> Non
 
 def test_what_is_short_is_told_as_it_is() -> None:
     assert [event["text"] for event in told([NodeText("1", "one "), NodeText("1", "two")])] == ["one two"]
+
+
+def test_that_a_node_starts_is_told_at_once_and_after_what_came_before() -> None:
+    out = BytesIO()
+    reports = ServerReporter(out)  # whose thread has not come to anything yet
+    reports.send(JobBegun(job="job", attempt=2))
+    reports.starting("1", "Crash")
+    assert [json.loads(line)["message"] for line in out.getvalue().splitlines()] == ["job_begun", "node_starting"]
