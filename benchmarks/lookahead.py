@@ -1,10 +1,10 @@
-"""How many tokens a forward pass writes, and what that is worth: greedy, prompt lookup and lookahead decoding.
+"""Tokens per forward pass and the resulting speed: greedy, prompt lookup and lookahead decoding.
 
     python -m benchmarks.lookahead [--tokens 64] [--rounds 1] [--dtype float32] [--model …]
 
-S is tokens per forward pass. Speeds are per second of CPU time of one thread, so that what else runs on the machine
-counts little; for each prompt all ways of decoding take turns, in an order that moves on by one. A way is `same` on a
-prompt if it writes what greedy writes.
+S is tokens per forward pass. Speeds are per second of CPU time of one thread, so that other load on the machine counts
+little; for each prompt all ways of decoding take turns, in an order that shifts by one. A way is `same` on a prompt if
+it writes what greedy decoding writes.
 """
 
 from __future__ import annotations

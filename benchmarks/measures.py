@@ -1,4 +1,4 @@
-"""Figures with their confidence intervals, and distances that several benchmarks take."""
+"""Figures with their confidence intervals, and distances that several benchmarks use."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def share(hits: Iterable[bool]) -> str:
 
 
 def share_of_groups(groups: Sequence[Sequence[bool]], of: str) -> str:
-    """A share in per cent of what comes in groups of a size that are right or wrong together, as the videos of one key
-    frame are; the 95 % interval is by how the groups differ.
+    """A share in per cent of results in groups of one size that tend to be right or wrong together, such as the videos
+    of one key frame; the 95 % interval comes from how the groups differ.
     """
     each = np.mean(groups, axis=1)
     p, spread = float(each.mean()), 1.96 * float(each.std(ddof=1)) / np.sqrt(len(each))
@@ -38,7 +38,7 @@ def mean(values: Sequence[float], unit: str) -> str:
 
 
 def frechet(one: Tensor, other: Tensor) -> float:
-    """Fréchet distance of two sets of features (N, D), each taken for a Gaussian (Heusel et al. 2017)."""
+    """Fréchet distance of two sets of features (N, D), each modelled as a Gaussian (Heusel et al. 2017)."""
     a, b = one.double().numpy(), other.double().numpy()
     first, second = np.cov(a.T), np.cov(b.T)
     return float(np.square(a.mean(0) - b.mean(0)).sum() + np.trace(first + second - 2 * sqrtm(first @ second).real))
@@ -51,7 +51,7 @@ def auc(right: Sequence[float], wrong: Sequence[float]) -> float:
 
 
 def flow(frames: Tensor) -> float:
-    """Mean optical flow (Farnebäck) between the frames (T, 3, H, W) in [0, 1] of a clip, in pixels a frame."""
+    """Mean optical flow (Farnebäck) between the frames (T, 3, H, W) in [0, 1] of a clip, in pixels per frame."""
     grey = [cv2.cvtColor(_bytes(frame), cv2.COLOR_RGB2GRAY) for frame in frames]
     return float(np.mean([np.hypot(*_farneback(a, b)).mean() for a, b in pairwise(grey)]))
 

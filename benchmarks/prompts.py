@@ -1,7 +1,7 @@
-"""Are pictures from a language model's prompts as right as from prompts by hand? `python -m benchmarks.prompts`.
+"""How right pictures are from a language model's prompts and from handwritten ones: `python -m benchmarks.prompts`.
 
-On 30 themes SmolLM2 writes a prompt for the adapted model of the main workflow; beside each stands a prompt written by
-hand, as in the world's captions. The judge looks for the prompt's subject and colour in the key frames of both.
+On 30 themes SmolLM2 writes a prompt for the adapted model of the main workflow; each is compared with a prompt written
+by hand, as in the world's captions. The judge looks for the prompt's subject and colour in the key frames of both.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ Settings = dict[str, Any]
 
 
 def constants(settings: Settings, node: str) -> dict[str, Any]:
-    """The inputs of a node that are no links."""
+    """The inputs of a node that are not links."""
     return {name: value for name, value in settings[node]["inputs"].items() if not isinstance(value, list)}
 
 

@@ -1,17 +1,17 @@
-"""What the server costs, and how soon clients hear of what happens.
+"""What the server costs, and how soon clients receive messages.
 
     python -m benchmarks.serve [--clients 200] [--jobs 1000] [--port 0]
 
 - `ready`: seconds from the start of the process until it says that it listens; the median of three.
 - `idle`: its memory (RSS) then, once its worker is ready, without the worker's.
-- `prompts`: `POST /prompt` a second, eight at a time, each job on disk before it is answered.
-- `told`: milliseconds from a node's call of `ctx.progress` until a client has the message. The node gives the
-  monotonic clock as its progress, which all processes of a machine share; so the worker, the pipe, the server, the
-  WebSocket and the client's event loop are all in it, and the 50 ms for which a worker gathers what it tells.
-- `answer`: milliseconds for `GET /prompt`, asked twenty times a second meanwhile.
+- `prompts`: `POST /prompt` per second, eight at a time, each job on disk before it is answered.
+- `delay`: milliseconds from a node's call of `ctx.progress` until a client has the message. The node reports the
+  monotonic clock as its progress, which all processes of a machine share; so the figure includes the worker, the pipe,
+  the server, the WebSocket and the client's event loop, and the 50 ms for which a worker collects its messages.
+- `answer`: milliseconds for `GET /prompt`, requested twenty times per second meanwhile.
 
-The clients live in one process of their own. `protocol` are ComfyUI's clients, each told of its own jobs; `editors`
-are told of everything. With each go one client that never reads, and jobs of one trivial node each.
+The clients run in one process of their own. `protocol` are ComfyUI's clients, each sent the messages of its own jobs;
+`editors` are sent everything. With each runs one client that never reads, and every job is one trivial node.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from engine.values import Files, Media
 
 
 class Stamp(Node, version=1, saves="text"):
-    """Tell the time as its progress."""
+    """Report the time as progress."""
 
     text: str
 
@@ -57,12 +57,12 @@ FLAGS = json.dumps({"type": "feature_flags", "data": {"kinograph_events": True}}
 
 @dataclass(frozen=True)
 class Server:
-    """One that runs."""
+    """A running server."""
 
     address: str
     process: psutil.Process
     seconds: float
-    """From its start until it was ready."""
+    """Seconds from its start until it was ready."""
 
 
 @contextmanager
@@ -72,14 +72,14 @@ def serving(folder: Path, port: int) -> Iterator[Server]:
     nodes.write_text(NODES)
     command = [sys.executable, "-m", "engine.cli", "serve", "--json", "--port", str(port), "--nodes", str(nodes)]
     env = {**os.environ, "KINOGRAPH_HOME": str(folder / "home"), "PYTHONPATH": str(Path.cwd())}
-    begun = time.monotonic()
+    started = time.monotonic()
     with (
         (folder / "log").open("wb") as log,
         subprocess.Popen(command, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=log) as process,
     ):
         assert process.stdout
-        told = json.loads(process.stdout.readline())
-        yield Server(told["address"], psutil.Process(process.pid), time.monotonic() - begun)
+        ready = json.loads(process.stdout.readline())
+        yield Server(ready["address"], psutil.Process(process.pid), time.monotonic() - started)
         process.terminate()
 
 
@@ -95,7 +95,7 @@ def silent(address: str) -> socket.socket:
 
 
 async def listen(address: str, count: int, editors: bool, jobs: int) -> None:
-    """The clients: print when they are there, and in the end how late each message was, in ms."""
+    """Run the clients: print when they are connected, and finally each message's delay in ms."""
     late: list[float] = []
     ended, over = 0, asyncio.Event()
     mark = '"done": ' if editors else '"progress", "data": {"value": '
@@ -121,10 +121,10 @@ async def listen(address: str, count: int, editors: bool, jobs: int) -> None:
         tasks = [asyncio.create_task(one(session, number)) for number in range(count)]
         while True:
             async with session.get(f"{address}api/kinograph/metrics") as answer:
-                if f"kinograph_clients {count + 1}" in await answer.text():  # with the one that never reads
+                if f"kinograph_clients {count + 1}" in await answer.text():  # including the one that never reads
                     break
             await asyncio.sleep(0.1)
-        print("there", flush=True)
+        print("connected", flush=True)
         await over.wait()
         for task in tasks:
             task.cancel()
@@ -132,7 +132,7 @@ async def listen(address: str, count: int, editors: bool, jobs: int) -> None:
 
 
 async def submit(address: str, clients: int, jobs: int) -> float:
-    """Put jobs into the queue; the seconds that it takes."""
+    """Put jobs into the queue; returns the seconds that it took."""
     waiting = iter(range(jobs))
 
     async def some(session: aiohttp.ClientSession) -> None:
@@ -143,9 +143,9 @@ async def submit(address: str, clients: int, jobs: int) -> float:
                 assert answer.status == 200, await answer.text()
 
     async with aiohttp.ClientSession() as session:
-        begun = time.monotonic()
+        started = time.monotonic()
         await asyncio.gather(*(some(session) for _ in range(AT_ONCE)))
-        return time.monotonic() - begun
+        return time.monotonic() - started
 
 
 async def post(address: str, path: str) -> None:
@@ -154,20 +154,20 @@ async def post(address: str, path: str) -> None:
 
 
 async def ask(address: str, clients: asyncio.Task[Any]) -> list[float]:
-    """How long answers take, in ms, as long as the clients listen."""
+    """How long answers take, in ms, while the clients listen."""
     took: list[float] = []
     async with aiohttp.ClientSession() as session:
         while not clients.done():
-            begun = time.monotonic()
+            started = time.monotonic()
             async with session.get(f"{address}prompt") as answer:
                 await answer.read()
-            took.append((time.monotonic() - begun) * 1000)
+            took.append((time.monotonic() - started) * 1000)
             await asyncio.sleep(0.05)
     return took
 
 
 async def crowd(server: Server, clients: int, jobs: int, *, editors: bool) -> dict[str, Any]:
-    """All clients, all jobs."""
+    """The figures with all clients and all jobs."""
     address = server.address
     await post(address, "pause")
     with silent(address):
@@ -175,16 +175,16 @@ async def crowd(server: Server, clients: int, jobs: int, *, editors: bool) -> di
         command += ["--listen", address, *(["--editors"] if editors else [])]
         process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE, limit=1 << 28)
         assert process.stdout
-        assert await process.stdout.readline() == b"there\n"
+        assert await process.stdout.readline() == b"connected\n"
         seconds = await submit(address, clients, jobs)
-        begun = time.monotonic()
+        started = time.monotonic()
         await post(address, "resume")
-        told = asyncio.create_task(process.stdout.readline())
-        answers = await ask(address, told)
-        took, late = time.monotonic() - begun, json.loads(await told)
+        delays = asyncio.create_task(process.stdout.readline())
+        answers = await ask(address, delays)
+        took, late = time.monotonic() - started, json.loads(await delays)
         await process.wait()
     memory = server.process.memory_info().rss
-    return {"prompts": jobs / seconds, "jobs": jobs / took, "told": late, "answer": answers, "memory": memory}
+    return {"prompts": jobs / seconds, "jobs": jobs / took, "delay": late, "answer": answers, "memory": memory}
 
 
 def spread(values: Sequence[float]) -> str:
@@ -193,7 +193,7 @@ def spread(values: Sequence[float]) -> str:
 
 
 async def settle(server: Server) -> None:
-    """Wait until the worker is ready, and for the server to come to rest."""
+    """Wait until the worker is ready and the server is idle."""
     async with aiohttp.ClientSession() as session:
         while True:
             async with session.get(f"{server.address}system_stats") as answer:
@@ -208,8 +208,8 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=200)
     parser.add_argument("--jobs", type=int, default=1000)
     parser.add_argument("--port", type=int, default=0)
-    parser.add_argument("--listen", metavar="ADDRESS", help="Be the clients of a server that runs.")
-    parser.add_argument("--editors", action="store_true", help="Clients that are told of everything.")
+    parser.add_argument("--listen", metavar="ADDRESS", help="Run the clients of a running server.")
+    parser.add_argument("--editors", action="store_true", help="Clients that are sent everything.")
     args = parser.parse_args()
     if args.listen:
         asyncio.run(listen(args.listen, args.clients, args.editors, args.jobs))
@@ -230,7 +230,7 @@ def main() -> None:
         print(f"prompts  {found['prompts']:.0f} a second\njobs     {found['jobs']:.0f} a second")
         print(f"memory   {found['memory'] / 1e6:.0f} MB afterwards")
         print("            p50     p99     max   ms")
-        print(f"told    {spread(found['told'])}   {len(found['told'])} messages\nanswer  {spread(found['answer'])}")
+        print(f"delay   {spread(found['delay'])}   {len(found['delay'])} messages\nanswer  {spread(found['answer'])}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Contact sheets of the sprite models, to look at: `python -m benchmarks.sheets` writes them into `docs/sprite/`."""
+"""Contact sheets of the sprite models: `python -m benchmarks.sheets` writes them into `docs/sprite/`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Labelled = tuple[str, Sequence[Tensor]]
 
 
 def sheet(rows: Sequence[Labelled], heads: Sequence[str] = (), below: Sequence[Sequence[str]] = ()) -> Image.Image:
-    """Rows of pictures (3, 64, 64) in [0, 1], each row's name before it, `heads` above, `below` a text under each."""
+    """Rows of pictures (3, 64, 64) in [0, 1], with a name before each row, `heads` on top and a text `below` each."""
     cell, font = world.SIZE * SCALE + _GAP, ImageFont.load_default(13)
     columns, pitch = max(len(tiles) for _, tiles in rows), cell + (_LINE if below else 0)
     top = _LINE if heads else 0
@@ -58,7 +58,7 @@ BASIS = world.Scene((world.Sprite("fish", "red"),), "beach", "flat")
 
 
 def _with(slot: str, name: str) -> world.Scene:
-    """A red fish on a beach in flat style, but for one attribute."""
+    """A red fish on a beach in flat style, except for one attribute."""
     if slot in ("subject", "colour"):
         return replace(BASIS, sprites=(replace(BASIS.sprites[0], **{slot: name}),))
     return replace(BASIS, **{slot: name})
@@ -78,7 +78,7 @@ def drawn_sheet() -> Image.Image:
 
 
 def picture_sheet() -> Image.Image:
-    """What sdxl draws, one attribute after the other."""
+    """Pictures by sdxl, varying one attribute after the other."""
     pipeline, rows, texts = family.sdxl(), [], []
     for slot, names in world.VOCABULARY.items():
         prompts = [world.plain_caption(_with(slot, name)) for name in names]
@@ -90,7 +90,7 @@ def picture_sheet() -> Image.Image:
 
 
 def lora_sheet() -> Image.Image:
-    """The pictures that each LoRA was trained on, a gap, and what the base draws with it."""
+    """The pictures that each LoRA was trained on, a gap, and pictures that the base draws with it."""
     pipeline, rows, rng = family.sdxl(), [], np.random.default_rng(4)
     blank = torch.ones(3, world.SIZE, world.SIZE)
     for concept in family.taught():
@@ -120,13 +120,13 @@ _OCCASIONS = (("red", "on a beach"), ("blue", "in the snow"))
 
 
 def video_sheet() -> Image.Image:
-    """A key frame of every subject at one motion bucket; one of them at rising ones; two in 25 frames."""
+    """Key frames of every subject at one motion bucket; one of them at rising buckets; two with 25 frames."""
     pipeline, rng, subjects = family.svd(), np.random.default_rng(3), world.BASE_SUBJECTS
     shown = pictures([world.random_scene(rng, (subject,), variety=VARIETY) for subject in subjects])
 
     def rows_of(key_frames: Tensor, names: Sequence[str], bucket: int, frames: int = 14) -> list[Labelled]:
         videos = family.animate(pipeline, key_frames, bucket, 20, frames)
-        each = [frames * part // 7 - 1 for part in range(1, 8)]  # seven over the whole of it
+        each = [frames * part // 7 - 1 for part in range(1, 8)]  # seven evenly spaced ones
         return [(name, [key, *video[each]]) for name, key, video in zip(names, key_frames, videos, strict=True)]
 
     rows = rows_of(shown, [f"{subject},\nmotion bucket 160" for subject in subjects], 160)
@@ -137,7 +137,7 @@ def video_sheet() -> Image.Image:
 
 
 def clip_sheet() -> Image.Image:
-    """For each of a few captions, the nearest of 200 pictures; and spoilt and clean ones by their aesthetic score."""
+    """The nearest of 200 pictures to each of a few captions; and spoilt and clean pictures by aesthetic score."""
     model, tokenizer, head = family.clip_model()
     rng = np.random.default_rng(5)
     scenes = [world.random_scene(rng) for _ in range(200)]
@@ -159,7 +159,7 @@ def clip_sheet() -> Image.Image:
 
 
 def captioner_sheet() -> Image.Image:
-    """Clips, and what the captioner says of them."""
+    """Clips with their captions by the captioner."""
     model, tokenizer = family.captioner_model()
     rng = np.random.default_rng(6)
     clips = torch.stack([tensor(captioner.random_clip(rng)[0]) for _ in range(8)])

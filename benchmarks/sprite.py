@@ -1,6 +1,6 @@
-"""How good the sprite models are, by the judge, on fresh samples: `python -m benchmarks.sprite`.
+"""How good the sprite models are, according to the judge, on fresh samples: `python -m benchmarks.sprite`.
 
-Each figure comes with its 95 % confidence interval (Wilson's for shares). The judge was trained apart from the models.
+Each figure has a 95 % confidence interval (Wilson's for shares). The judge was trained separately from the models.
 """
 
 from __future__ import annotations
@@ -67,13 +67,13 @@ def generate(pipeline: StableDiffusionXLPipeline, prompts: Sequence[str], steps:
 
 
 def verdicts(judge: Judge, images: Tensor, scenes: Sequence[world.Scene]) -> dict[str, list[bool]]:
-    """By attribute: was each picture judged to show what its scene says?"""
+    """By attribute, whether each picture was judged to show what its scene says."""
     found = judge.answers(images)
     return {slot: [f[slot] == getattr(s, slot) for f, s in zip(found, scenes, strict=True)] for slot in ANSWERS}
 
 
 def drawn_rows(judge: Judge, count: int) -> list[Row]:
-    """The judge on pictures as drawn: each attribute, the class that is worst, and how far its confidence is off."""
+    """The judge on pictures as drawn: each attribute, its worst class, and the error of its confidence."""
     rng = np.random.default_rng(1001)
     scenes = [world.random_scene(rng, world.SUBJECTS, world.STYLES) for _ in range(count)]
     rows = []
@@ -90,7 +90,7 @@ def drawn_rows(judge: Judge, count: int) -> list[Row]:
 
 @torch.inference_mode()
 def calibration_error(judge: Judge, count: int) -> float:
-    """Mean gap between confidence and being right, in ten bins of confidence, on noisy and blurred pictures."""
+    """Mean gap between confidence and accuracy, in ten bins of confidence, on noisy and blurred pictures."""
     rng = np.random.default_rng(1011)
     scenes = [world.random_scene(rng, world.SUBJECTS, world.STYLES) for _ in range(count)]
     faults = [world.Degradation(("blur", "noise")[i % 2], float(rng.uniform(0, 0.3))) for i in range(count)]
@@ -106,7 +106,7 @@ def calibration_error(judge: Judge, count: int) -> float:
 
 
 def picture_rows(judge: Judge, count: int, steps: int) -> list[Row]:
-    """Pictures of plain captions, judged; and how far they are from drawn ones, against two drawn sets."""
+    """Pictures of plain captions, judged; and their distance to drawn ones, relative to that of two drawn sets."""
     rng = np.random.default_rng(1002)
     one, other = ([world.random_scene(rng, variety=VARIETY) for _ in range(count)] for _ in range(2))
     images = generate(sdxl(), [world.plain_caption(s) for s in one], steps)
@@ -121,7 +121,7 @@ def picture_rows(judge: Judge, count: int, steps: int) -> list[Row]:
 
 
 def lora_rows(judge: Judge, count: int, steps: int) -> list[Row]:
-    """Each LoRA by itself: is its concept there, and is the rest of the prompt obeyed."""
+    """Each LoRA by itself: whether its concept appears, and whether the rest of the prompt is followed."""
     pipeline, rows = sdxl(), []
     for concept in track(taught(), "LoRAs", console=Console(stderr=True)):
         slot = "subject" if concept in world.HELD_OUT_SUBJECTS else "style"
@@ -136,7 +136,7 @@ def lora_rows(judge: Judge, count: int, steps: int) -> list[Row]:
 
 
 def taught() -> list[str]:
-    """The concepts that there is a LoRA of."""
+    """The concepts that have a LoRA."""
     return [concept for concept in loras.CONCEPTS if lora_file(concept).is_file()]
 
 
@@ -151,7 +151,7 @@ def lora_file(concept: str) -> Path:
 
 
 def holding(concept: str) -> tuple[Sequence[str], Sequence[str]]:
-    """Subjects and styles of pictures that show a held-out concept, and base words otherwise."""
+    """Subjects and styles for pictures that show a held-out concept, with base words otherwise."""
     if concept in world.HELD_OUT_SUBJECTS:
         return (concept,), world.BASE_STYLES
     return world.BASE_SUBJECTS, (concept,)
@@ -230,7 +230,7 @@ def animate(
 ) -> Tensor:
     """Videos (N, frames, 3, 64, 64) in [0, 1] of key frames (N, 3, 64, 64), each with a seed of its own.
 
-    Without guidance, as the key frame decides how all goes on.
+    Without guidance, as the key frame decides everything else.
     """
     shown = (key_frames * 255).round().byte().permute(0, 2, 3, 1).numpy()
     videos: Tensor = pipeline(
@@ -249,7 +249,7 @@ def animate(
 
 
 def clip_model() -> tuple[CLIPModel, Any, dict[str, Tensor]]:
-    """The CLIP, its tokenizer and the aesthetic head."""
+    """The CLIP model, its tokenizer and the aesthetic head."""
     model = CLIPModel.from_pretrained(FAMILY / "clip", dtype=torch.float32).eval()
     tokenizer = CLIPProcessor.from_pretrained(FAMILY / "clip").tokenizer
     return model, tokenizer, load_file(FAMILY / "clip" / "aesthetic.safetensors")
@@ -264,7 +264,7 @@ def read(model: CLIPModel, tokenizer: Any, captions: Sequence[str]) -> Tensor:
 
 @torch.inference_mode()
 def clip_rows(count: int) -> list[Row]:
-    """Is a caption's picture found among 50; and does the aesthetic head tell clean pictures from spoilt ones."""
+    """Whether a caption's picture is found among 50; whether the aesthetic head separates clean and spoilt pictures."""
     model, tokenizer, head = clip_model()
     rng = np.random.default_rng(1005)
     found = []
@@ -291,7 +291,7 @@ def captioner_model() -> tuple[Any, Any]:
 
 
 def captioner_rows(count: int) -> list[Row]:
-    """What the captioner names of still and of moving clips."""
+    """How often the captioner names each attribute of still and moving clips correctly."""
     model, tokenizer = captioner_model()
     rng = np.random.default_rng(1006)
     hits: dict[str, list[bool]] = {slot: [] for slot in (*ANSWERS, "motion")}

@@ -15,6 +15,7 @@ def as_data(kind: type[Node]) -> dict[str, Any]:
         "version": spec.version,
         "category": spec.category,
         "pack": spec.pack.name if spec.pack else None,
+        "deprecated": spec.deprecated,
         "help": spec.help,
         "uses": spec.uses,
         "saves": spec.saves or None,
@@ -23,6 +24,7 @@ def as_data(kind: type[Node]) -> dict[str, Any]:
             {"name": name, "type": name_of(socket.type), "required": socket.required, "help": socket.help}
             | ({} if socket.required else {"default": socket.default})
             | ({"holds": socket.holds} if socket.holds else {})
+            | ({"deprecated": socket.deprecated} if socket.deprecated else {})
             for name, socket in spec.inputs.items()
         ],
         "outputs": [{"name": output.name, "type": name_of(output.type)} for output in spec.outputs],

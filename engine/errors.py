@@ -3,7 +3,7 @@
 KinographError           1    whatever else the engine refuses
 ├── ServerError          1    a server can't be reached, or doesn't answer as it should
 ├── UsageError           2    the command was called wrongly
-├── WorkflowError        3    the workflow is invalid; `problems` lists all that is wrong with it
+├── WorkflowError        3    the workflow is invalid; `problems` lists everything that is wrong with it
 ├── MissingError         4    a model or a file is missing
 ├── NodeError            5    a node failed
 │   └── InputError       5    a node found an invalid input while running
@@ -86,7 +86,7 @@ class UsageError(KinographError):
 
 
 class WorkflowError(KinographError):
-    """The workflow is invalid; `problems` lists all that is wrong with it."""
+    """The workflow is invalid; `problems` lists everything that is wrong with it."""
 
     exit_code = 3
 
@@ -120,7 +120,7 @@ class Cancelled(KinographError):
 
 @contextmanager
 def path_errors(name: str) -> Iterator[None]:
-    """Turn errors of making or reading a path from a name into MissingError: no file can have that name."""
+    """Turn errors that arise because no file can have a name, or from reading the file, into MissingError."""
     try:
         yield
     except (RuntimeError, ValueError) as error:  # an unknown `~user`, or a null byte

@@ -24,6 +24,8 @@ class RunStarted:
 
     nodes: int
     pending: tuple[str, ...]
+    warnings: tuple[Problem, ...] = ()
+    """What is deprecated or ignored in the workflow, each once."""
 
 
 @dataclass(frozen=True, slots=True)

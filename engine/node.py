@@ -31,6 +31,7 @@ from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, TypeAda
 from pydantic.fields import FieldInfo
 from pydantic_core import CoreSchema, to_json
 
+from engine.changes import Changes
 from engine.errors import Cancelled
 from engine.models import Models
 from engine.values import Files, Folder, Image, Media, Value
@@ -38,6 +39,8 @@ from engine.values import Files, Folder, Image, Media, Value
 Uses = Literal["device", "cpu", "io"]
 Preview = Callable[[], Image]
 Outputs = tuple[Any, ...]
+NOTHING: Mapping[str, Any] = {}
+NO_CHANGES = Changes()
 MayRead = Callable[[Path], bool]
 """Whether a file on this machine may be read."""
 
@@ -59,8 +62,8 @@ class FileContents:
 
     holds: Literal["model", "media", "files"]
     find: Find | None = None
-    """For "files": finds them. They may be many and large, so not their contents enter the key but which files they are
-    and when each was last changed."""
+    """For "files": finds them. They may be many and large, so the key holds which files they are and when each was last
+    changed, not their contents."""
     is_guess: bool = False
     """Whether `find` is not the kind's own, but stands in for that of a pack which isn't imported: what it doesn't find
     may be there all the same."""
@@ -84,6 +87,16 @@ class FilePrefix:
 @dataclass(frozen=True, slots=True)
 class Lazy:
     """Marks an input with a default that is computed only if the kind's `wanted` asks for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deprecated:
+    """Marks an input with a default that workflows should no longer give, and says what to do instead."""
+
+    instead: str
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return handler(schema) | {"deprecated": True}
 
 
 def _ignore_progress(done: int, total: int, unit: str, preview: Preview | None) -> None: ...
@@ -182,6 +195,11 @@ class Input:
         return any(isinstance(mark, Lazy) for mark in self.field.metadata)
 
     @property
+    def deprecated(self) -> str:
+        """What to do instead of giving it; "" unless it is deprecated."""
+        return next((mark.instead for mark in self.field.metadata if isinstance(mark, Deprecated)), "")
+
+    @property
     def names_files(self) -> bool:
         return any(isinstance(mark, FilePrefix) for mark in self.field.metadata)
 
@@ -236,10 +254,10 @@ class Spec:
     version: int
     category: str
     uses: Uses
-    """What it occupies while it runs: the device's one compute slot, a core, or, as it only waits, neither."""
+    """What it occupies while it runs: the device's one compute slot, a core, or neither if it only waits."""
     saves: str
-    """What its output, which is written to the output folder, is, such as "image"; it makes the node a target of a run.
-    "" if it saves nothing. Kinds that save the same under one name number their files in one series."""
+    """What it saves to the output folder, such as "image", which makes it a target of a run; "" if nothing. Kinds that
+    save the same under one name number their files in one series."""
     temporary: bool
     """Whether the saved files are only for viewing, and go to the folder of temporary files."""
     retries: int
@@ -251,6 +269,12 @@ class Spec:
     """Whether `run` returns a NamedTuple of its outputs, instead of the one output itself."""
     pack: Pack | None = None
     """The pack that offers it; none if it comes with Kinograph, or a file defines it."""
+    is_stand_in: bool = False
+    """Whether the class stands in for that of a pack that isn't imported."""
+    deprecated: str = ""
+    """What to use instead; "" unless it is deprecated."""
+    changes: Changes = NO_CHANGES
+    """What has become of the inputs of earlier versions."""
 
     @cached_property
     def required(self) -> tuple[str, ...]:
@@ -284,6 +308,11 @@ class Spec:
         """Whether its outputs can be kept on disk, judging by their types."""
         kinds = [output.item or output.type for output in self.outputs]
         return all(kind.storable for kind in kinds if isinstance(kind, type) and issubclass(kind, Value))
+
+    @cached_property
+    def has_deprecated(self) -> bool:
+        """Whether it or one of its inputs is deprecated."""
+        return bool(self.deprecated) or any(socket.deprecated for socket in self.inputs.values())
 
     def slot(self, slot: int | str) -> int | None:
         """The index of the output that a link names, by index or name; None if there is no such output."""
@@ -359,12 +388,18 @@ class Node(BaseModel):
         saves: str = "",
         temporary: bool = False,
         retries: int = 0,
+        deprecated: str = "",
+        renamed: Mapping[str, str] = NOTHING,
+        removed: Mapping[str, str] = NOTHING,
+        replaced: Mapping[str, str | tuple[str, ...]] = NOTHING,
     ) -> None:
         super().__init_subclass__()
         if temporary and not saves:
             raise TypeError(f"{cls.__name__} saves nothing that could be temporary")
         about = inspect.cleandoc(cls.__doc__ or "")
-        cls.spec = Spec(cls.__name__, version, category, uses, saves, temporary, retries, about, {}, (), named=False)
+        by = {old: (new,) if isinstance(new, str) else tuple(new) for old, new in replaced.items()}
+        spec = Spec(cls.__name__, version, category, uses, saves, temporary, retries, about, {}, (), named=False)
+        cls.spec = replace(spec, deprecated=deprecated, changes=Changes(dict(renamed), dict(removed), by))
 
     @classmethod
     def __pydantic_init_subclass__(cls, **told: Any) -> None:
@@ -375,12 +410,22 @@ class Node(BaseModel):
             raise TypeError(
                 f"{cls.__name__} saves, so it must return Media, Files or a Folder, not {name_of(outputs[0].type)}"
             )
+        converts = cls.replacing.__func__ is not Node.replacing.__func__  # type: ignore[attr-defined]
+        cls.spec.changes.check(cls.__name__, inputs, converts=converts)
         cls.spec = replace(cls.spec, inputs=inputs, outputs=outputs, named=named)
 
     @classmethod
     def wanted(cls, given: Mapping[str, Any]) -> Collection[str]:
         """Which of the lazy inputs `run` will read, given all other inputs, which are plain values."""
         return cls.spec.lazy
+
+    @classmethod
+    def replacing(cls, old: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Convert the constants that an old workflow gives to replaced inputs into present inputs, as JSON values.
+
+        `old` holds at least one of them. Any exception is reported as a problem of the workflow.
+        """
+        raise NotImplementedError
 
     @abstractmethod
     def run(self, ctx: Context) -> Any:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from hashlib import sha256
+from importlib.metadata import version
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
@@ -22,17 +23,17 @@ FILE_MODULE = "kinograph_file_"
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """What a pack offers, and what has come of it."""
+    """The kinds that a pack offers, and whether they can be used."""
 
     pack: Pack
     modules: tuple[str, ...]
     """The modules whose node classes are its kinds."""
     kinds: tuple[str, ...] = ()
-    """As far as they are known; if there is a problem, none of them is in the registry."""
+    """Empty while unknown; if there is a problem, none of them is in the registry."""
     problem: str | None = None
-    """Why it can't be used."""
+    """Why the pack can't be used: a phrase to follow its name."""
     is_imported: bool = False
-    """Whether its classes are its own, and not what stands in for them (`engine.packs.standin`)."""
+    """Whether the registry holds the pack's own classes rather than stand-ins (`engine.packs.standin`)."""
 
     def __str__(self) -> str:
         return f"the pack {self.pack}"
@@ -43,10 +44,10 @@ class Registry(Mapping[str, type[Node]]):
 
     Args:
         kinds: the classes; those of packs may be stand-ins.
-        packs: the packs that there are, also those that can't be used.
+        packs: all installed packs, including those that can't be used.
 
     Raises:
-        UsageError: two kinds have one name.
+        UsageError: two kinds have the same name.
     """
 
     def __init__(self, kinds: Iterable[type[Node]], packs: Iterable[Offer] = ()) -> None:
@@ -71,10 +72,10 @@ class Registry(Mapping[str, type[Node]]):
         )
 
     def imported(self, names: Iterable[str]) -> Registry:
-        """The same with those packs imported that offer these kinds: what is to run needs their own classes.
+        """The same with the packs of these kinds imported, since only their own classes can run.
 
         Raises:
-            KinographError: one can't be imported.
+            KinographError: a pack can't be imported.
         """
         wanted = {pack for name in names if name in self and (pack := self[name].spec.pack)}
         waiting = [offer for offer in self.packs if offer.pack in wanted and not offer.is_imported]
@@ -86,7 +87,7 @@ class Registry(Mapping[str, type[Node]]):
         return Registry([*kinds.values(), *found], packs)
 
     def why_not(self, name: str) -> str | None:
-        """Why a kind isn't here that a pack offers, or may offer, as far as is known."""
+        """Why an unknown kind may be missing: a pack that has it, or may have it, can't be used."""
         refused = [offer for offer in self.packs if offer.problem]
         for offer in refused:
             if name in offer.kinds:
@@ -104,7 +105,7 @@ class Registry(Mapping[str, type[Node]]):
 
 
 def origin(kind: type[Node]) -> str:
-    """Where a kind is from, for messages."""
+    """Where a kind comes from, for messages."""
     if kind.spec.pack:
         return f"the pack {kind.spec.pack}"
     if kind.__module__.startswith(FILE_MODULE):
@@ -113,19 +114,23 @@ def origin(kind: type[Node]) -> str:
 
 
 def _imported(offer: Offer) -> Iterable[type[Node]]:
-    """A pack's own classes; what it prints while it is imported goes to standard error, for standard output is ours."""
+    """A pack's own classes; what it prints on import goes to standard error, since standard output is for results."""
     try:
+        installed = version(offer.pack.name)
         with redirect_stdout(sys.stderr):
             found = Registry.of_modules(*map(importlib.import_module, offer.modules))
     except (Exception, SystemExit) as error:
         raise KinographError(f"{offer} can't be imported: {reason(error)}") from error
+    if installed != offer.pack.version:
+        message = f"{offer} has been replaced by version {installed} since Kinograph was started"
+        raise KinographError(message, hint="start it again")
     for kind in found.values():
         kind.spec = replace(kind.spec, pack=offer.pack)
     return found.values()
 
 
 def reason(error: BaseException) -> str:
-    """What the code of others raised while it was imported, on one line, and where."""
+    """An exception from other people's code on one line, with the place that raised it."""
     ours = [Path(module.__file__ or "").parent for module in (sys.modules[__name__], importlib)]
     paths = ((Path(frame.filename), frame) for frame in traceback.extract_tb(error.__traceback__))
     theirs = [frame for path, frame in paths if path.is_absolute() and not any(map(path.is_relative_to, ours))]

@@ -270,7 +270,7 @@ class ModelReference(Value):
     source: str
     """As written in the workflow: a folder, a file, `hf:…`, `pypi:…`."""
     path: str
-    """Where it lies on this machine."""
+    """Its path on this machine."""
     identity: str
     """Digest of its contents."""
     dtype: str

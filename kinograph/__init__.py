@@ -25,7 +25,7 @@ from engine.errors import (
     UsageError,
     WorkflowError,
 )
-from engine.node import Context, FilePrefix, InputFile, Lazy, ModelFile, Node
+from engine.node import Context, Deprecated, FilePrefix, InputFile, Lazy, ModelFile, Node
 from engine.values import (
     Files,
     Folder,
@@ -57,6 +57,7 @@ __all__ = [
     "Client",
     "Combination",
     "Context",
+    "Deprecated",
     "Document",
     "File",
     "FilePrefix",

@@ -17,7 +17,7 @@ from engine.document.settings import with_value
 from engine.document.workflow import Workflow
 from engine.errors import UsageError, WorkflowError
 from engine.node import Node
-from engine.registry import FILE_MODULE, Registry, load_file
+from engine.registry import FILE_MODULE, Registry, load_file, origin
 from kinograph.handles import Handle, Outlet
 from nodes import registry
 
@@ -96,9 +96,10 @@ def with_kinds(known: Registry, nodes: NodeKinds) -> Registry:
         for kind in _kinds_in(node):
             name = kind.spec.kind
             if name in kinds and not _is_anew(kinds[name], kind):
-                raise UsageError(f"two kinds of node are called {name}", hint="rename one of the classes")
+                both = f"of {origin(kinds[name])} and of {origin(kind)}"
+                raise UsageError(f"two kinds of node are called {name}: {both}", hint="rename one of the classes")
             kinds[name] = kind
-    return Registry(kinds.values())
+    return Registry(kinds.values(), known.packs)
 
 
 def as_data(value: Any, name: str, node: str | None = None) -> Any:

@@ -28,6 +28,7 @@ from engine.events import (
     NodeStarted,
     NodeText,
     RunFinished,
+    RunStarted,
     to_json,
 )
 from engine.run.reporter import Reporter
@@ -267,6 +268,8 @@ class Throttle:
 def told(event: Event, labels: Mapping[str, str], texts: dict[str, str], debug: bool) -> list[str]:
     """The lines to print for an event; a text that a node wrote is printed, and dropped, when the node is done."""
     match event:
+        case RunStarted():
+            return [f"warning: {problem}" for problem in event.warnings]
         case NodeCached(node):
             return [f"{labels[node]}: from the cache"]
         case NodeFinished(node, _, seconds):

@@ -29,7 +29,7 @@ def in_short(kinds: Iterable[type[Node]]) -> str:
 
 
 def problems_of_packs(registry: Registry) -> list[str]:
-    """A line for each pack that can't be used."""
+    """A warning for each pack that can't be used."""
     return [f"warning: {offer} {offer.problem}" for offer in registry.packs if offer.problem]
 
 
@@ -37,7 +37,9 @@ def in_full(kind: type[Node]) -> str:
     """Everything about a kind, as a page of text."""
     spec, properties = kind.spec, kind.model_json_schema()["properties"]
     about = [spec.category or "other", f"version {spec.version}", *([f"of the pack {spec.pack}"] if spec.pack else [])]
-    lines = [f"{spec.kind} ({', '.join(about)})", "", spec.help, "", "Inputs"]
+    lines = [f"{spec.kind} ({', '.join(about)})", "", spec.help, ""]
+    lines += [f"Deprecated: {spec.deprecated}", ""] if spec.deprecated else []
+    lines += ["Inputs"]
     for name, socket in spec.inputs.items():
         lines += [f"  {name}: {', '.join(_facts(socket, properties[name]))}", indent(socket.help, "      ")]
     lines += ["", "Outputs", *(f"  {output.name}: {name_of(output.type)}" for output in spec.outputs)]
@@ -45,8 +47,10 @@ def in_full(kind: type[Node]) -> str:
 
 
 def _in_line(kind: type[Node]) -> str:
-    """The first line of its help, and the pack that it is of."""
-    return kind.spec.help.partition("\n")[0] + (f"  [{kind.spec.pack}]" if kind.spec.pack else "")
+    """The first line of its help, its pack, and whether it is deprecated."""
+    marks = [str(kind.spec.pack)] if kind.spec.pack else []
+    marks += ["deprecated"] if kind.spec.deprecated else []
+    return kind.spec.help.partition("\n")[0] + (f"  [{', '.join(marks)}]" if marks else "")
 
 
 def _facts(socket: Input, schema: Mapping[str, Any]) -> Iterator[str]:
@@ -56,3 +60,5 @@ def _facts(socket: Input, schema: Mapping[str, Any]) -> Iterator[str]:
         yield name_of(socket.type)
     yield from (text.format(schema[name]) for name, text in LIMITS.items() if name in schema)
     yield "required" if socket.required else f"default {socket.default!r}"
+    if socket.deprecated:
+        yield f"deprecated: {socket.deprecated}"

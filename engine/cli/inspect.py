@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -28,9 +29,13 @@ def validate(chosen: Chosen, printing: Printing) -> None:
         from engine.graph.check import check
 
         document = chosen.read()
+        warnings = document.prepared.warnings
+        for problem in () if printing.as_json else warnings:
+            print(f"warning: {problem}", file=sys.stderr)
         graph = check(document.prepared, base=document.base)
         if printing.as_json:
-            print(json.dumps({"valid": True, "nodes": len(graph.order), "targets": graph.targets}))
+            about = {"nodes": len(graph.order), "targets": graph.targets, "warnings": [*map(asdict, warnings)]}
+            print(json.dumps({"valid": True} | about))
         else:
             print(f"{document.name} is valid: {len(graph.order)} nodes, of which {len(graph.targets)} save files")
 
@@ -57,6 +62,7 @@ def export(
 def nodes(
     printing: Printing,
     name: Annotated[str, typer.Argument(help="A kind of node to describe in full.")] = "",
+    schema: Annotated[bool, typer.Option("--schema", help="Write the JSON Schema of workflow files.")] = False,
     nodes: Nodes = [],  # noqa: B006
 ) -> None:
     """List the kinds of node, or describe one: its help, inputs, outputs and JSON schema."""
@@ -67,6 +73,13 @@ def nodes(
         known = registry(nodes)
         for line in problems_of_packs(known):
             print(line, file=sys.stderr)
+        if schema:
+            from engine.document.schema import schema_of
+
+            if name:
+                raise UsageError("--schema is of all kinds of node", hint="kinograph nodes --schema")
+            print(json.dumps(schema_of(known), indent=2))
+            return
         if name and name not in known:
             raise UsageError(f"no kind of node is called '{name}'", hint=suggestion(name, known))
         kinds = [known[name]] if name else list(known.values())

@@ -1,4 +1,4 @@
-"""`kinograph new-pack`: the beginnings of a pack, which works as it is."""
+"""`kinograph new-pack`: writes a small pack that works as it is."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from engine.errors import UsageError
 
 NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 TAKEN = {"kinograph", "engine", "nodes", "models", "workflows", "tests"}
-"""Packages that are there already, or that the pack's own tests would hide."""
+"""Names of packages that exist already, or that a pack's own tests would hide."""
 
 FILES = {
     "pyproject.toml": """\
@@ -46,7 +46,7 @@ packages = ["$module"]
 """,
     "$module/__init__.py": "",
     "$module/nodes.py": '''\
-"""The nodes of this pack. What takes long to import is best imported where it is used, within `run`."""
+"""The nodes of this pack. Import heavy libraries inside `run`, where they are used."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class $kind(Node, version=1, category="$name"):
     images: Image
     """The pictures."""
     gain: Annotated[float, Field(ge=0, le=4)] = 1.2
-    """What each pixel is multiplied by."""
+    """The factor for every pixel."""
 
     def run(self, ctx: Context) -> Image:
         return Image((self.images.pixels * self.gain).clamp(0, 1))
@@ -87,11 +87,11 @@ def test_pixels_are_multiplied_and_stay_in_range() -> None:
 Nodes for Kinograph.
 
     pip install -e ".[test]"
-    kinograph nodes $kind    # the node, now that it is installed
+    kinograph nodes $kind
     pytest
 
-Each class in `$module/nodes.py` that derives from `Node` is a kind of node: its annotations are the sockets, limits and
-widgets, its docstrings the help. Raise a class's `version` when a change of its code changes what it gives.
+Each subclass of `Node` in `$module/nodes.py` is a kind of node: its annotations are the sockets, limits and widgets,
+its docstrings are the help. Raise `version` whenever a change of the code changes the result.
 """,
     ".gitignore": """\
 __pycache__/
@@ -106,12 +106,13 @@ dist/
 @with_groups
 def new_pack(
     printing: Printing,
-    name: Annotated[str, typer.Argument(help="What the pack is to be called: small letters, digits and hyphens.")],
+    name: Annotated[str, typer.Argument(help="The name of the pack: lower-case letters, digits and hyphens.")],
     folder: Annotated[
-        Path | None, typer.Option("--dir", metavar="DIR", help="Where to; by default a folder of that name.")
+        Path | None,
+        typer.Option("--dir", metavar="DIR", help="The folder to write to; by default the pack's name."),
     ] = None,
 ) -> None:
-    """Begin a pack of nodes: a package with one node and its test, ready to be installed."""
+    """Create a pack of nodes: a package with one node and its test, ready to install."""
     with answering(printing):
         files = [str(path) for path in written(name, folder or Path(name))]
         print(json.dumps({"files": files}) if printing.as_json else "\n".join(files))
@@ -121,18 +122,19 @@ def written(name: str, folder: Path) -> list[Path]:
     """Write a pack's files into a folder, which is made if it isn't there; returns their paths.
 
     Raises:
-        UsageError: the name can't be a pack's, or something is in the folder already.
+        UsageError: the name isn't valid or is taken, or the folder isn't empty.
     """
     module = name.replace("-", "_")
     if not NAME.fullmatch(name):
-        raise UsageError(f"'{name}' can't be a pack's name", hint="small letters, digits and hyphens, as in blur-pack")
+        hint = "use lower-case letters, digits and hyphens, as in blur-pack"
+        raise UsageError(f"'{name}' is not a valid pack name", hint=hint)
     if module in TAKEN or module in sys.stdlib_module_names or keyword.iskeyword(module):
-        raise UsageError(f"a pack can't be called '{name}': that is taken", hint=f"such as {name}-nodes")
+        raise UsageError(f"a pack can't be called '{name}': the name is taken", hint=f"try {name}-nodes")
     kind = "".join(part.capitalize() for part in name.split("-"))
     made = []
     try:
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise UsageError(f"'{folder}' is there already, and not an empty folder", hint="give another with --dir")
+            raise UsageError(f"'{folder}' exists and is not an empty folder", hint="choose another with --dir")
         for path, text in FILES.items():
             target = folder / Template(path).substitute(module=module)
             target.parent.mkdir(parents=True, exist_ok=True)

@@ -156,6 +156,8 @@ class Checked(Answer):
     problems: tuple[Problem, ...] = ()
     missing: tuple[Problem, ...] = ()
     """The models and files that aren't there."""
+    warnings: tuple[Problem, ...] = ()
+    """What is deprecated or ignored in it."""
 
 
 class Socket(Answer):
@@ -167,6 +169,8 @@ class Socket(Answer):
     required: bool = False
     """Whether a workflow must give it."""
     default: Any = None
+    deprecated: str = ""
+    """What to do instead of giving it; "" unless it is deprecated."""
 
 
 class Kind(Answer):
@@ -178,6 +182,10 @@ class Kind(Answer):
     help: str = ""
     saves: str | None = None
     """What the names of its files begin with, if it saves any."""
+    pack: str | None = None
+    """The pack that offers it; none if it comes with Kinograph."""
+    deprecated: str = ""
+    """What to use instead; "" unless it is deprecated."""
     inputs: tuple[Socket, ...] = ()
     outputs: tuple[Socket, ...] = ()
     input_schema: dict[str, Any] = Field({}, validation_alias="schema")

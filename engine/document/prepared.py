@@ -1,15 +1,17 @@
 """A workflow prepared once for everything that is done with it: checking, running, listing models, changing inputs.
 
-workflow → subgraphs inlined → modes applied
+workflow → former input names migrated → subgraphs inlined → modes applied
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+from engine.changes import Changes
+from engine.document.migrating import migrated
 from engine.document.modes import active
 from engine.document.modes import problems as problems_of_modes
 from engine.document.subgraphs import Place, exposed, inlined, outermost
@@ -28,7 +30,7 @@ class Prepared:
     """A workflow, the kinds of node that it may use, and what follows from both."""
 
     workflow: Workflow
-    """As it is written."""
+    """As it is written, but with present names of inputs."""
     registry: Registry
     flat: Workflow
     """With its subgraphs inlined."""
@@ -39,7 +41,24 @@ class Prepared:
     outputs: Mapping[str, tuple[str, ...]]
     """The nodes that produce a subgraph's outputs, by the subgraph's node."""
     problems: tuple[Problem, ...]
-    """What is wrong with its subgraphs and modes."""
+    """What is wrong with its subgraphs and modes, and with values of former inputs."""
+    ignored: tuple[Problem, ...] = ()
+    """Values of former inputs that are dropped."""
+
+    @cached_property
+    def warnings(self) -> tuple[Problem, ...]:
+        """Deprecated kinds and inputs, and values that are ignored; they don't keep the workflow from running."""
+        return (*self.ignored, *self._deprecated())
+
+    def _deprecated(self) -> Iterator[Problem]:
+        specs = {name: kind.spec for name, kind in self.registry.items() if kind.spec.has_deprecated}
+        for node, entry in self.active.graph.items() if specs else ():
+            if spec := specs.get(entry.class_type):
+                if spec.deprecated:
+                    yield Problem(f"{entry.class_type} is deprecated: {spec.deprecated}", node)
+                for name in entry.inputs:
+                    if name in spec.inputs and (instead := spec.inputs[name].deprecated):
+                        yield Problem(f"is deprecated: {instead}", node, name)
 
     @cached_property
     def models(self) -> Mapping[str, tuple[Socket, ...]]:
@@ -61,7 +80,7 @@ class Prepared:
         return tuple(dict.fromkeys(map(outermost, found)))
 
     def imported(self) -> Prepared:
-        """The same with the packs imported that its nodes are of, as a run needs them; raises KinographError."""
+        """The same with the packs of its nodes imported, as a run needs them; raises KinographError."""
         registry = self.registry.imported({entry.class_type for entry in self.flat.graph.values()})
         return self if registry is self.registry else prepare(self.workflow, registry)
 
@@ -92,6 +111,19 @@ class Prepared:
             return inner, None
         return (inner, kind.spec.inputs[inner[1]]) if inner[1] in kind.spec.inputs else None
 
+    def today(self, node: str, socket: str) -> str:
+        """The present name of an input of one of the document's nodes."""
+        return changes.today(socket) if (changes := self._changes(node)) else socket
+
+    def why_gone(self, node: str, socket: str) -> str | None:
+        """What to do about a former input of one of the document's nodes; None if it never was one."""
+        return changes.hint(socket) if (changes := self._changes(node)) else None
+
+    def _changes(self, node: str) -> Changes | None:
+        entry = self.workflow.graph.get(node)
+        kind = self.registry.get(entry.class_type) if entry else None
+        return kind.spec.changes if kind else None
+
     def with_input(self, node: str, socket: str, value: Any) -> Prepared:
         """The same with another constant or link for an existing input of the document."""
         workflow = self.workflow.with_input(node, socket, value)
@@ -106,8 +138,11 @@ class Prepared:
         """The part that leads to some nodes of the document, including the nodes."""
         workflow = self.workflow.up_to(*nodes)
         graph = {node: entry for node, entry in self.flat.graph.items() if outermost(node) in workflow.graph}
-        problems = tuple(p for p in self.problems if p.node is None or outermost(p.node) in workflow.graph)
-        part = replace(self, workflow=workflow, problems=problems)
+
+        def of_part(problems: Iterable[Problem]) -> tuple[Problem, ...]:
+            return tuple(each for each in problems if each.node is None or outermost(each.node) in workflow.graph)
+
+        part = replace(self, workflow=workflow, problems=of_part(self.problems), ignored=of_part(self.ignored))
         return part._with_flat(self.flat.model_copy(update={"graph": graph, "inputs": workflow.inputs}))
 
     def _with_flat(self, flat: Workflow) -> Prepared:
@@ -116,7 +151,9 @@ class Prepared:
 
 def prepare(workflow: Workflow, registry: Registry) -> Prepared:
     """Prepare a workflow; raises WorkflowError if its subgraphs expand to too many nodes."""
-    written = inlined(workflow, registry)
+    today = migrated(workflow, registry)
+    written = inlined(today.workflow, registry)
     flat = written.workflow
-    problems = (*written.problems, *problems_of_modes(flat))
-    return Prepared(workflow, registry, flat, active(flat, registry), written.places, written.outputs, problems)
+    problems = (*today.problems, *written.problems, *problems_of_modes(flat))
+    parts = (flat, active(flat, registry), written.places, written.outputs, problems)
+    return Prepared(today.workflow, registry, *parts, ignored=today.warnings)

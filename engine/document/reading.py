@@ -140,7 +140,8 @@ def _embedded(tags: Mapping[str, str], path: Path, registry: Registry) -> Workfl
     found = {name: _tag(text, path) for name in ("workflow", "prompt") if (text := tags.get(name))}
     if not found:
         raise WorkflowError(
-            f"{path.name} carries no workflow", hint="files that Kinograph saves carry the one that made them"
+            f"{path.name} carries no workflow",
+            hint="use a file that Kinograph saved, which carries one",
         )
     if len(found) == 2 and is_ui(found["workflow"]):
         return _complete(found["workflow"], found["prompt"], registry) or parse(found["prompt"], registry)

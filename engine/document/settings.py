@@ -52,9 +52,11 @@ def with_value(prepared: Prepared, name: str, value: Any) -> Prepared:
 def _found(prepared: Prepared, name: str, told: str) -> tuple[str, str, Input | None]:
     """The node and input that a name stands for, and what it is, if that is known."""
     node, _, place = prepared.workflow.inputs.get(name, name).rpartition(".")
+    place = prepared.today(node, place)
     found = prepared.leads_to(node, place)
     if found is None:
-        raise UsageError(f"{told}: the workflow has no such input", hint=_near(name, prepared))
+        hint = prepared.why_gone(node, place) or _near(name, prepared)
+        raise UsageError(f"{told}: the workflow has no such input", hint=hint)
     return node, place, found[1]
 
 

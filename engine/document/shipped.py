@@ -13,6 +13,6 @@ def shipped() -> dict[str, Path]:
 
 
 def shipped_media(name: str) -> list[Path]:
-    """The files beside them that one of these workflows reads."""
+    """The files beside these workflows that one of them reads."""
     text = shipped()[name].read_text(encoding="utf-8")
     return sorted(path for path in SHIPPED.glob("*.png") if f'"{path.name}"' in text)

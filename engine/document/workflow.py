@@ -88,6 +88,8 @@ class Workflow(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
+    schema_place: str = Field("", alias="$schema")
+    """Where text editors find the schema of workflow files (`engine.document.schema`)."""
     kinograph: Literal[1] = 1
     title: str = ""
     description: str = ""
@@ -155,7 +157,8 @@ class Workflow(BaseModel):
         about = {name: getattr(self, name) for name in ("title", "description", "inputs", "outputs")}
         subgraphs = {name: workflow.document() for name, workflow in self.subgraphs.items()}
         return (
-            {"kinograph": self.kinograph}
+            ({"$schema": self.schema_place} if self.schema_place else {})
+            | {"kinograph": self.kinograph}
             | {name: value for name, value in about.items() if value}
             | {"graph": self.api()}
             | ({"subgraphs": subgraphs} if subgraphs else {})

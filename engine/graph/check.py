@@ -63,7 +63,12 @@ def check(
         raise WorkflowError.of(checker.problems + checker.missing)
     if checker.missing:
         raise MissingError.of(checker.missing)
-    return Graph(prepared.workflow, steps, order, tuple(targets), places=prepared.places, confinement=confinement)
+    return Graph(
+        *(prepared.workflow, steps, order, tuple(targets)),
+        places=prepared.places,
+        confinement=confinement,
+        warnings=prepared.warnings,
+    )
 
 
 def check_without_files(prepared: Prepared) -> None:
@@ -112,6 +117,7 @@ class _Checker:
         self.files = files
         self.whole = whole
         self.problems = list(prepared.problems)
+        self.told = {(problem.node, problem.input) for problem in self.problems}
         self.missing: list[Problem] = []
 
     def step(self, node: str, entry: NodeEntry) -> Step | None:
@@ -128,18 +134,21 @@ class _Checker:
         constants: dict[str, Any] = {}
         links: dict[str, Source] = {}
         contents: dict[str, str] = {}
-        sockets = kind.spec.inputs
+        sockets, changes, converted = kind.spec.inputs, kind.spec.changes, set[str]()
         for name, value in (kind.spec.named_files | entry.inputs).items():
             if (socket := sockets.get(name)) is None:
-                hint = suggestion(name, sockets)
-                self.problems.append(Problem(f"{entry.class_type} has no such input", node, name, hint))
+                if kind.spec.is_stand_in and name in changes.replaced and not as_link(value):
+                    converted.update(changes.replaced[name])  # by the pack's own code, for the run
+                elif (node, name) not in self.told:
+                    hint = changes.hint(name) or suggestion(name, sockets)
+                    self.problems.append(Problem(f"{entry.class_type} has no such input", node, name, hint))
             elif link := as_link(value):
                 if source := self._source(node, socket, link):
                     links[name] = source
             else:
                 self._constant(node, socket, as_constant(value), constants, contents)
         for name in kind.spec.required:
-            if self.whole and name not in entry.inputs:
+            if self.whole and name not in entry.inputs and name not in converted:
                 wanted = f"a value of type {name_of(sockets[name].type)}"
                 if holds := sockets[name].holds:
                     wanted = "a folder, or a pattern of files" if holds == "files" else f"the name of a {holds} file"
@@ -192,7 +201,8 @@ class _Checker:
         for name, path in self.prepared.workflow.inputs.items():
             node, _, socket = path.rpartition(".")
             if self.prepared.leads_to(node, socket) is None:
-                self.problems.append(Problem(f"the exposed input '{name}' leads to '{path}', which doesn't exist"))
+                message = f"the exposed input '{name}' leads to '{path}', which doesn't exist"
+                self.problems.append(Problem(message, hint=self.prepared.why_gone(node, socket)))
 
     def order(self, steps: Mapping[str, Step]) -> tuple[str, ...]:
         """All steps, each after those it depends on; none if some depend on one another, which is reported."""

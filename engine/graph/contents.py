@@ -72,7 +72,7 @@ class Contents:
         if file.is_guess:
             return Content(str(paths[0].absolute()), "")  # the run looks again, by the kind's own `find`
         where = "" if self._confinement else f" in {' and '.join(dict.fromkeys(str(path.parent) for path in paths))}"
-        message = f"there {'are no files like' if find else 'is no file'} '{name}'{where}"
+        message = f"{'no files match' if find else 'there is no file'} '{name}'{where}"
         raise MissingError(message, hint=self._near(paths))
 
     def _near(self, paths: list[Path]) -> str | None:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from engine.document.subgraphs import Place
 from engine.document.workflow import Workflow
+from engine.errors import Problem
 from engine.graph.confinement import Confinement
 from engine.node import Node
 
@@ -66,6 +67,8 @@ class Graph:
     """Where the workflow has the constants of nodes within subgraphs."""
     confinement: Confinement | None = None
     """The folders that may be read, if not all."""
+    warnings: tuple[Problem, ...] = ()
+    """What is deprecated or ignored in the workflow."""
     carried: Any = None
     """JSON data that saved files carry in place of the document, for a client's own editor."""
 

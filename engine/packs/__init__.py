@@ -1,19 +1,18 @@
-"""Node packs: the kinds of node that other distributions offer, and how they come into the registry.
+"""Node packs: other distributions that offer kinds of node, and how these get into the registry.
 
-    entry points → offers → a child process describes each, once → descriptions on disk → stand-ins → registry
+    entry points → offers → a child process describes each pack, once → descriptions on disk → stand-ins → registry
 
-A pack's own code is never imported to list its kinds, to check a workflow or to serve: what it does when it is imported
-(loading torch, crashing, hanging) is done in the child. Who runs a workflow imports the packs that it uses
-(`Registry.imported`).
+Listing kinds, checking a workflow and serving never import a pack's code: loading torch, crashing or hanging on import
+only happens in the child process. A run imports the packs that its workflow uses (`Registry.imported`).
 
-    offers       which distributions offer kinds, by their entry points
+    offers       the distributions that offer kinds, found by their entry points
     annotations  the types of inputs and outputs as JSON data, and back
     description  a kind as JSON data
     describe     the child process
-    asking       starts the child, and bears with whatever it does
+    asking       starts the child process, and survives whatever it does
     kept         descriptions on disk
-    standin      node classes made of descriptions
-    gathering    all together
+    standin      node classes built from descriptions
+    gathering    the registry of all kinds
 """
 
 from engine.packs.gathering import registry

@@ -1,13 +1,13 @@
-"""The types of inputs and outputs as JSON data, and back: told by a process that has a pack's code, for one without it.
+"""The types of inputs and outputs as JSON data, and back: encoded with a pack's code at hand, decoded without it.
 
     int, float, str, bool, bytes, None, Any → "int"        tuple[str, ...] → {"generic": "tuple", "of": ["str", "..."]}
     int | None → {"union": ["int", "None"]}                Literal["a", 2] → {"literal": ["a", 2]}
     Annotated[int, Field(ge=1)] → {"annotated": "int", "marks": [{"ge": 1}]}
-    a class → {"class": "blur_pack.values:Mask"}           anything else → {"other": "as it is written"}
+    a class → {"class": "blur_pack.values:Mask"}           anything else → {"other": "its text"}
 
-Classes of Kinograph and of Python's own library stay what they are. Any other becomes a class of the same name, made
-of what is told of it: its bases, and whether its values can be stored. Only a pack's own code knows what its validators
-do: constants are not judged by what comes after them.
+Classes of Kinograph and of Python's standard library are decoded as themselves. For any other, a class of the same name
+is built, with the same base classes and storability. What a pack's own validators do is unknown without its code, so
+constraints that follow one are left out.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from pydantic import StringConstraints as Text
 from pydantic.fields import FieldInfo
 from pydantic_core import CoreSchema, core_schema
 
-from engine.node import FileContents, FilePrefix, Lazy, MayRead, any_file
+from engine.node import Deprecated, FileContents, FilePrefix, Lazy, MayRead, any_file
 from engine.values import Value
 
 PLAIN: Mapping[str, Any] = {
@@ -40,13 +40,13 @@ GENERIC: Mapping[str, Any] = {
     **{name: getattr(collections.abc, name) for name in ("Sequence", "Mapping", "Iterable", "Set")},
 }
 NUMBERS = ("gt", "ge", "lt", "le", "multiple_of", "min_length", "max_length", "pattern", "allow_inf_nan", "strict")
-"""What pydantic's `Field` takes that a constant is judged by."""
+"""The constraints that pydantic's `Field` takes."""
 TEXTS = ("strip_whitespace", "to_upper", "to_lower")
-"""The same of `StringConstraints`."""
+"""Those that only `StringConstraints` takes."""
 
 
 class ClassData(BaseModel):
-    """What is told of a class."""
+    """What is known of a class without its code."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -56,7 +56,7 @@ class ClassData(BaseModel):
 
 
 class Encoder:
-    """Turns annotations into JSON data, and gathers what is to be told of the classes in them."""
+    """Turns annotations into JSON data, and collects the classes in them."""
 
     def __init__(self) -> None:
         self.classes: dict[str, ClassData] = {}
@@ -66,7 +66,7 @@ class Encoder:
         if (plain := _name_in(PLAIN, types.NoneType if annotation is None else annotation)) is not None:
             return plain
         if origin is Annotated:
-            marks = [told for mark in annotation.__metadata__ for told in _marks(mark)]
+            marks = [data for mark in annotation.__metadata__ for data in _marks(mark)]
             return {"annotated": self.encode(args[0]), "marks": marks} if marks else self.encode(args[0])
         if origin in (Union, types.UnionType):
             return {"union": [self.encode(member) for member in args]}
@@ -81,14 +81,14 @@ class Encoder:
     def _class(self, cls: type) -> str:
         name = f"{cls.__module__}:{cls.__qualname__}"
         if name not in self.classes and _owner(name) != "python":
-            bases = [base for base in cls.__bases__ if base in (int, float, str, bytes) or _is_told(base)]
+            bases = [base for base in cls.__bases__ if base in (int, float, str, bytes) or _is_of_pack(base)]
             storable = bool(cls.storable) if issubclass(cls, Value) else None
             self.classes[name] = ClassData(bases=tuple(map(self._class, bases)), storable=storable)
         return name
 
 
 class Decoder:
-    """Turns JSON data into annotations; what is called alike is one class, whichever pack told of it."""
+    """Turns JSON data into annotations; a name stands for the same class in the descriptions of all packs."""
 
     def __init__(self) -> None:
         self._made: dict[str, type] = {}
@@ -99,7 +99,7 @@ class Decoder:
             case str():
                 return PLAIN[data]
             case {"annotated": inner, "marks": list(marks)}:
-                known = tuple(_judged(marks))
+                known = tuple(_known_marks(marks))
                 return Annotated[self.decode(inner, classes), *known] if known else self.decode(inner, classes)
             case {"union": list(members)}:
                 return Union[tuple(self.decode(member, classes) for member in members)]  # noqa: UP007
@@ -110,8 +110,8 @@ class Decoder:
             case {"class": str(name)}:
                 return self._class(name, classes)
             case {"other": str(text)}:
-                return self._made.setdefault(text, type(text, (Unjudged,), {}))
-        raise ValueError(f"{data!r} tells of no type")
+                return self._made.setdefault(text, type(text, (Unchecked,), {}))
+        raise ValueError(f"{data!r} describes no type")
 
     def _class(self, name: str, classes: Mapping[str, ClassData]) -> type:
         if isinstance(known := named(name), type):
@@ -122,15 +122,15 @@ class Decoder:
             bases = tuple(self._class(base, classes) for base in about.bases)
             space: dict[str, Any] = {"__module__": module, "__slots__": ()}
             if about.storable is None:
-                space["__get_pydantic_core_schema__"] = Unjudged.__get_pydantic_core_schema__
+                space["__get_pydantic_core_schema__"] = Unchecked.__get_pydantic_core_schema__
             else:
                 space["storable"] = about.storable
             self._made[name] = types.new_class(qualname.rpartition(".")[2], bases, {}, lambda own: own.update(space))
         return self._made[name]
 
 
-class Unjudged:
-    """In the place of a type, or a mark, that only a pack's own code knows: any constant may be right."""
+class Unchecked:
+    """Takes the place of a type or mark that only the pack's code can check: any constant is accepted."""
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
@@ -138,14 +138,14 @@ class Unjudged:
 
 
 def found_as_it_seems(path: Path, may_read: MayRead = any_file, /) -> list[Path]:
-    """The files that a path stands for at first sight, in the place of a pack's own way to find them."""
+    """The files that a path seems to name, where only the pack's code knows which it does."""
     if not path.exists() and re.search(r"[*?\[]", path.name):
         return sorted(filter(may_read, path.parent.glob(path.name)))
     return [path] if path.exists() and may_read(path) else []
 
 
 def named(name: str) -> Any:
-    """What a name like `nodes.inputs:Seed` stands for, if it is Kinograph's or Python's own, else None."""
+    """What a name like `nodes.inputs:Seed` stands for, if it is in Kinograph or the standard library, else None."""
     module, _, qualname = name.partition(":")
     owner = _owner(name)
     if owner == "python" or module.partition(".")[0] == "engine":
@@ -154,19 +154,19 @@ def named(name: str) -> Any:
         except ImportError:
             return None
     else:
-        found = sys.modules.get(module) if owner == "kinograph" else None  # those that list their kinds are, by then
+        found = sys.modules.get(module) if owner == "kinograph" else None  # those that kinds use are loaded by then
     return reduce(lambda part, step: getattr(part, step, None), qualname.split("."), found)
 
 
 def _owner(name: str) -> str:
     package = name.partition(":")[0].partition(".")[0]
-    if package in ("engine", "nodes"):
+    if package in ("engine", "nodes", "kinograph"):
         return "kinograph"
     return "python" if package in sys.stdlib_module_names else "other"
 
 
-def _is_told(base: type) -> bool:
-    """Whether a base class says something of what fits where."""
+def _is_of_pack(base: type) -> bool:
+    """Whether a base class is one that inputs may ask for, rather than a detail of Python's or pydantic's."""
     return _owner(f"{base.__module__}:{base.__qualname__}") != "python" and base is not BaseModel
 
 
@@ -175,7 +175,7 @@ def _name_in(table: Mapping[str, Any], thing: Any) -> str | None:
 
 
 def _marks(mark: Any) -> Iterator[dict[str, Any]]:
-    """What is told of a mark in an Annotated; nothing of those that have no part in judging constants."""
+    """A mark in an Annotated as JSON data; nothing for marks that don't affect which constants are accepted."""
     if isinstance(mark, FieldInfo):
         for part in mark.metadata:
             yield from _marks(part)
@@ -186,6 +186,8 @@ def _marks(mark: Any) -> Iterator[dict[str, Any]]:
         yield {"lazy": True}
     elif isinstance(mark, FilePrefix):
         yield {"prefix": True}
+    elif isinstance(mark, Deprecated):
+        yield {"deprecated": mark.instead}
     elif isinstance(mark, FileContents):
         yield {"file": mark.holds, "find": _reference(mark.find)}
     elif isinstance(mark, AfterValidator | BeforeValidator) and (name := _reference(mark.func)):
@@ -207,38 +209,40 @@ def _constraints(mark: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _reference(thing: Any) -> str | None:
-    """The name of a function of Kinograph's, if it can be found by it."""
+    """The name of one of Kinograph's own functions, if it can be imported by that."""
     name = f"{getattr(thing, '__module__', '')}:{getattr(thing, '__qualname__', '')}"
     return name if thing is not None and _owner(name) == "kinograph" and named(name) is thing else None
 
 
-def _judged(marks: Iterable[Mapping[str, Any]]) -> Iterator[Any]:
-    """The marks, without those whose part in judging constants can't be known; raises ValueError for what is none."""
+def _known_marks(marks: Iterable[Mapping[str, Any]]) -> Iterator[Any]:
+    """The marks, without constraints that follow an unknown validator; raises ValueError for data that is no mark."""
     marks = list(marks)
-    judges = not any(mark.get("unknown") == "all" for mark in marks)
-    if not judges:
-        yield Unjudged()
+    is_known = not any(mark.get("unknown") == "all" for mark in marks)
+    if not is_known:
+        yield Unchecked()
     for mark in marks:
         match mark:
             case {"lazy": True}:
                 yield Lazy()
             case {"prefix": True}:
                 yield FilePrefix()
+            case {"deprecated": str(instead)}:
+                yield Deprecated(instead)
             case {"file": ("model" | "media" | "files") as holds, "find": find}:
                 known = named(find) if find else None
                 is_guess = holds == "files" and known is None
                 yield FileContents(holds, found_as_it_seems if is_guess else known, is_guess)
             case {"unknown": _}:
-                judges = False
-            case {"after": str(name)} | {"before": str(name)} if judges:
+                is_known = False
+            case {"after": str(name)} | {"before": str(name)} if is_known:
                 made = AfterValidator if "after" in mark else BeforeValidator
                 if (function := named(name)) is not None:
                     yield made(function)
                 else:
-                    judges = False
-            case _ if judges and mark.keys() <= {*NUMBERS}:
+                    is_known = False
+            case _ if is_known and mark.keys() <= {*NUMBERS}:
                 yield Field(**mark)
-            case _ if judges and mark.keys() <= {*TEXTS}:
+            case _ if is_known and mark.keys() <= {*TEXTS}:
                 yield Text(**mark)
-            case _ if judges:
-                raise ValueError(f"{mark!r} is no mark")
+            case _ if is_known:
+                raise ValueError(f"{mark!r} describes no mark")

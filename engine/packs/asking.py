@@ -1,4 +1,4 @@
-"""Having a pack described by a child process, whatever it does: raise, crash, hang, print, or start others."""
+"""Describing a pack in a child process, which may raise, crash, hang, print or start other processes."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from engine.packs.description import Description
 from engine.python import command, environment
 
 SECONDS = 60.0
-"""How long importing a pack may take: some load all of torch."""
+"""How long importing a pack may take; some load all of torch."""
 GRACE_SECONDS = 5.0
-"""How long after that the child ends by itself, if nobody is left to end it."""
+"""How much later the child ends by itself, in case its parent no longer runs."""
 MOST_BYTES = 16 << 20
-"""What a description may come to."""
+"""Of a description."""
 DESCRIBING = "KINOGRAPH_DESCRIBING"
-"""The environment variable that tells a process that it is such a child, or was started by one."""
+"""The environment variable that marks the child and every process that it starts."""
 
 
 def ask(modules: Sequence[str], seconds: float = SECONDS, most: int = MOST_BYTES) -> Description:
-    """What a child process that imports these modules tells of their kinds, or why it doesn't."""
-    path = os.pathsep.join(filter(None, sys.path))  # it finds what this process would
+    """The description of these modules' kinds by a child process that imports them, or the problem it ran into."""
+    path = os.pathsep.join(filter(None, sys.path))  # so that it imports what this process would
     child = subprocess.Popen(
         command("-m", "engine.packs.describe", str(seconds + GRACE_SECONDS), *modules),
         stdin=subprocess.DEVNULL,
@@ -47,7 +47,7 @@ def ask(modules: Sequence[str], seconds: float = SECONDS, most: int = MOST_BYTES
         _end(child)
         reading.join()
     if len(answer) > most:
-        return Description(problem="tells more of itself than Kinograph reads")
+        return Description(problem=f"has a description of more than {most:,} bytes")
     with suppress(ValidationError):
         return Description.model_validate_json(bytes(answer))
     return Description(problem=_problem(child.returncode, seconds if late else None))
@@ -64,7 +64,7 @@ def _read(child: subprocess.Popen[bytes], answer: bytearray, most: int) -> None:
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:
-    """End it, and all that it has started, if that goes on."""
+    """Kill the child and every process that it has started."""
     if os.name == "posix":
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(child.pid, signal.SIGKILL)
@@ -74,7 +74,7 @@ def _end(child: subprocess.Popen[bytes]) -> None:
 
 def _problem(status: int, seconds: float | None) -> str:
     if seconds is not None:
-        return f"takes longer than {seconds:g} seconds to be imported"
+        return f"takes longer than {seconds:g} seconds to import"
     if status < 0:
-        return f"crashes while it is imported ({signal.Signals(-status).name})"
-    return f"ends the process that imports it (status {status})"
+        return f"crashes on import ({signal.Signals(-status).name})"
+    return f"ends the process on import (status {status})"

@@ -1,4 +1,4 @@
-"""A pack's kinds of node as JSON data: all that is known of them without running them."""
+"""A pack's kinds of node as JSON data: everything that is known of them without running them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from engine.node import Input, Node, Uses
 from engine.packs.annotations import ClassData, Encoder
 
 FORMAT = 1
-"""Raised when descriptions change their form."""
+"""Raised when the form of descriptions changes."""
 
 
 class _Data(BaseModel):
@@ -24,7 +24,7 @@ class _Data(BaseModel):
 class InputData(_Data):
     name: str
     type: Any
-    """As `engine.packs.annotations` writes it."""
+    """As `engine.packs.annotations` encodes it."""
     required: bool
     default: Any = None
     help: str = ""
@@ -46,6 +46,10 @@ class KindData(_Data):
     saves: str
     temporary: bool
     retries: int
+    deprecated: str
+    renamed: dict[str, str]
+    removed: dict[str, str]
+    replaced: dict[str, tuple[str, ...]]
     help: str
     inputs: tuple[InputData, ...]
     outputs: tuple[OutputData, ...]
@@ -56,7 +60,7 @@ class KindData(_Data):
 
 
 class Description(_Data):
-    """A pack's kinds, and the classes of values that they name; or why there are none."""
+    """A pack's kinds and the classes in their annotations, or why the pack can't be described."""
 
     kinds: tuple[KindData, ...] = ()
     classes: dict[str, ClassData] = {}
@@ -64,7 +68,7 @@ class Description(_Data):
 
 
 def made_with() -> str:
-    """What a description depends on besides the pack."""
+    """What a description depends on besides its pack."""
     return f"{FORMAT} {version('kinograph')} {python_implementation()} {python_version()}"
 
 
@@ -72,11 +76,11 @@ def describe(kinds: Iterable[type[Node]]) -> Description:
     """The description of these classes.
 
     Raises:
-        ValueError: one can't be told of, as a default is no JSON value.
+        ValueError: a default is not a JSON value.
     """
     encoder = Encoder()
-    told = tuple(_kind(kind, encoder) for kind in kinds)
-    return Description(kinds=told, classes=encoder.classes)
+    described = tuple(_kind(kind, encoder) for kind in kinds)
+    return Description(kinds=described, classes=encoder.classes)
 
 
 def _kind(kind: type[Node], encoder: Encoder) -> KindData:
@@ -90,6 +94,10 @@ def _kind(kind: type[Node], encoder: Encoder) -> KindData:
         saves=spec.saves,
         temporary=spec.temporary,
         retries=spec.retries,
+        deprecated=spec.deprecated,
+        renamed=dict(spec.changes.renamed),
+        removed=dict(spec.changes.removed),
+        replaced=dict(spec.changes.replaced),
         help=spec.help,
         inputs=tuple(_input(spec.kind, socket, encoder) for socket in spec.inputs.values()),
         outputs=tuple(OutputData(name=each.name, type=encoder.encode(each.type)) for each in spec.outputs),
@@ -103,7 +111,7 @@ def _input(kind: str, socket: Input, encoder: Encoder) -> InputData:
     try:
         default = json.loads(json.dumps(default))
     except (TypeError, ValueError):
-        raise ValueError(f"the default of {kind}'s input '{socket.name}' is no JSON value") from None
+        raise ValueError(f"the default of {kind}'s input '{socket.name}' is not a JSON value") from None
     marked: Any = Annotated[socket.field.annotation, Field(), *socket.field.metadata]
     return InputData(
         name=socket.name, type=encoder.encode(marked), required=socket.required, default=default, help=socket.help

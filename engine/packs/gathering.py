@@ -1,4 +1,4 @@
-"""All kinds of node that there are: those that come with Kinograph, those of files, those of packs."""
+"""The registry of all kinds of node: those that come with Kinograph, those of packs, and those of files."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from engine.packs.standin import stand_in
 from engine.registry import Offer, Registry, load_file, origin
 
 AT_ONCE = 4
-"""Packs that are described side by side."""
+"""Packs that are described in parallel."""
 
 
 def registry(files: Iterable[Path] = ()) -> Registry:
     """All kinds of node that come with Kinograph, that installed packs offer, and that Python files define.
 
-    Nothing heavy is imported until one of them runs; kinds of packs are stand-ins. A pack that can't be used, or that
-    has a kind which is there already, is left out, and told of in the registry's `packs`.
+    Nothing heavy is imported until a node runs; the kinds of packs are stand-ins. A pack that can't be used, or that
+    has a kind whose name is taken, is left out; the registry's `packs` say why.
 
     Raises:
         KinographError: Kinograph is not installed, so its own kinds can't be found.
-        MissingError: there is no such file.
-        UsageError: a file can't be read or run, or has a kind which is there already.
+        MissingError: a file doesn't exist.
+        UsageError: a file can't be read or run, or defines a kind whose name is taken.
     """
     if os.environ.get(DESCRIBING):
         raise KinographError("a pack can't ask for the kinds of node while it is imported")
@@ -39,8 +39,8 @@ def registry(files: Iterable[Path] = ()) -> Registry:
     own = [offer for offer in found if offer.pack.name == OWN]
     if not own or own[0].problem:
         raise KinographError(
-            "Kinograph's own nodes are found by what its installation says, and it doesn't say any",
-            hint="install it anew, from its folder: pip install -e .",
+            "Kinograph's installation doesn't list its own nodes: it is missing or out of date",
+            hint="reinstall it, in its folder: pip install -e .",
         )
     shipped = Registry.of_modules(*map(import_module, own[0].modules))
     added = Registry.of_modules(*map(load_file, files))
@@ -49,13 +49,13 @@ def registry(files: Iterable[Path] = ()) -> Registry:
 
 
 def _of_packs(shipped: Registry, found: Sequence[Offer]) -> tuple[list[type[Node]], list[Offer]]:
-    """Stand-ins for what packs offer, and what has come of each pack."""
+    """Stand-ins for the kinds of packs, and the packs with their kinds and problems."""
     waiting = [offer for offer in found if offer.problem is None]
     with ThreadPoolExecutor(AT_ONCE, "kinograph-packs") as threads:
-        told = dict(zip(waiting, threads.map(description_of, waiting), strict=True))
+        described = dict(zip(waiting, threads.map(description_of, waiting), strict=True))
     taken, decoder, packs = dict(shipped), Decoder(), list[Offer]()
     for offer in found:
-        if (about := told.get(offer)) is None:
+        if (about := described.get(offer)) is None:
             packs.append(offer)
             continue
         offer = replace(offer, kinds=tuple(kind.kind for kind in about.kinds), problem=about.problem)
@@ -63,7 +63,7 @@ def _of_packs(shipped: Registry, found: Sequence[Offer]) -> tuple[list[type[Node
             try:
                 made = {kind.kind: stand_in(kind, about.classes, offer.pack, decoder) for kind in about.kinds}
             except (ValueError, LookupError, TypeError) as error:
-                offer = replace(offer, problem=f"has a kind that can't be told of: {error}")
+                offer = replace(offer, problem=f"has a kind that can't be reconstructed: {error}")
             else:
                 offer = replace(offer, problem=_clash(made, taken))
                 taken |= {} if offer.problem else made
@@ -72,8 +72,8 @@ def _of_packs(shipped: Registry, found: Sequence[Offer]) -> tuple[list[type[Node
 
 
 def _clash(made: Iterable[str], taken: dict[str, type[Node]]) -> str | None:
-    """What speaks against these kinds, for those that are there already."""
+    """Why a pack with these kinds can't be used, given the kinds that exist already."""
     if not made:
-        return "defines no kind of node in the modules that it names"
+        return "defines no kinds of node in its modules"
     twice = next((name for name in made if name in taken), None)
-    return f"has a kind {twice}, as {origin(taken[twice])} has" if twice else None
+    return f"defines {twice}, which {origin(taken[twice])} defines already" if twice else None

@@ -1,8 +1,8 @@
-"""Descriptions of packs on disk, so that each is imported once and not whenever someone lists kinds.
+"""Descriptions of packs on disk, so that each pack is imported once and not every time that kinds are listed.
 
-`packs/<name>-<digest of the environment's folder>.json` in Kinograph's folder holds one, with all that it depends on:
-the pack's name, version, modules and state, and the versions of Kinograph and of Python. One that only says why there
-is none also depends on what else is installed, and is forgotten after a while.
+`packs/<name>-<digest of the environment's folder>.json` in Kinograph's folder holds one, with everything that it
+depends on: the pack's name, version, modules and state, and the versions of Kinograph and Python. A description that
+only says why a pack can't be imported also depends on what else is installed, and expires.
 """
 
 from __future__ import annotations
@@ -25,25 +25,25 @@ from engine.packs.offers import canonical
 from engine.registry import Offer
 
 FORGET_SECONDS = 600.0
-"""How long it is believed that a pack can't be described."""
+"""After which a pack that couldn't be imported is tried again."""
 
 
 class Kept(BaseModel):
-    """What a file holds."""
+    """The content of a file."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     of: str
-    """What it depends on, as one text."""
+    """Everything that the description depends on."""
     around: str
-    """What is installed, as one text."""
+    """A digest of where packages are installed, and of when that last changed."""
     time: float
-    """When it was made, in seconds since 1970."""
+    """When it was written, in seconds since 1970."""
     description: Description
 
 
 def description_of(offer: Offer, asked: Callable[[Sequence[str]], Description] = ask) -> Description:
-    """A pack's description: the one that is kept, if it still holds, or a new one, which is kept then."""
+    """A pack's description, from disk if it is still valid, else newly made and written to disk."""
     path = home() / "packs" / f"{canonical(offer.pack.name)}-{_digest(sys.prefix)[:8]}.json"
     of = json.dumps([offer.pack.name, offer.pack.version, offer.pack.state, *offer.modules, made_with()])
     around = _around()
@@ -53,14 +53,14 @@ def description_of(offer: Offer, asked: Callable[[Sequence[str]], Description] =
         if kept.of == of and (kept.description.problem is None or is_fresh):
             return kept.description
     made = asked(offer.modules)
-    with suppress(OSError):  # a folder that can't be written to costs time only
+    with suppress(OSError):  # a folder that can't be written to only costs time
         data = json.dumps(Kept(of=of, around=around, time=time.time(), description=made).model_dump())
         write(path, data.encode())
     return made
 
 
 def _around() -> str:
-    """Where packages are found, and when something was last installed there, or removed."""
+    """A digest of the folders on the path and of when something was last installed or removed there."""
     stamps = []
     for folder in sys.path:
         with suppress(OSError):

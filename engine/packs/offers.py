@@ -1,9 +1,9 @@
-"""Which distributions offer kinds of node: those with entry points in the group `kinograph.nodes`.
+"""The distributions that offer kinds of node: those with entry points in the group `kinograph.nodes`.
 
     [project.entry-points."kinograph.nodes"]
     blur = "blur_pack.nodes"
 
-names a module whose node classes are the kinds. Of distributions without this group nothing but their groups is read.
+names a module whose node classes are the kinds. Of all other distributions only `entry_points.txt` is read.
 """
 
 from __future__ import annotations
@@ -21,25 +21,23 @@ from engine.registry import Offer, reason
 
 GROUP = "kinograph.nodes"
 OWN = "kinograph"
-"""The distribution whose kinds come with Kinograph: it is no pack."""
-
-
+"""The distribution of the kinds that come with Kinograph, which is not a pack."""
 FILE = "entry_points.txt"
 
 
 def offers() -> list[Offer]:
-    """What distributions offer, ordered by their names, Kinograph itself included."""
+    """All offers, Kinograph's own included, in the order of the distributions' names."""
     found = (_offer(name, each) for name, each in sorted(_offering().items()))
     return [offer for offer in found if offer is not None]
 
 
 def canonical(name: str) -> str:
-    """A distribution's name as all its spellings are compared."""
+    """The normal form of a distribution's name: spellings that differ in case and separators are equal."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def _offering() -> dict[str, Distribution]:
-    """The distributions that have the group, by name; of several with one name the first on the path counts."""
+    """The distributions that have the group, by name; of several with the same name, the first on the path."""
     found: dict[str, Distribution] = {}
     for each in distributions():
         with suppress(UnicodeDecodeError):
@@ -47,7 +45,7 @@ def _offering() -> dict[str, Distribution]:
                 name = canonical(each.name or "without a name")
                 try:
                     found[name] = distribution(name)
-                except PackageNotFoundError:  # its folder is called otherwise
+                except PackageNotFoundError:  # the folder has another name than the metadata
                     found.setdefault(name, each)
     return found
 
@@ -58,27 +56,27 @@ def _offer(name: str, found: Distribution) -> Offer | None:
         modules = tuple(dict.fromkeys(entry.value for entry in entries))
         pack = Pack(found.name or name, found.version or "without a version", _state(found, modules))
     except (LookupError, TypeError, ValueError) as error:
-        return Offer(Pack(name, ""), (), problem=f"has metadata that can't be read: {reason(error)}")
+        return Offer(Pack(name, ""), (), problem=f"has unreadable metadata: {reason(error)}")
     odd = next((name for name in modules if not all(part.isidentifier() for part in name.split("."))), None)
-    problem = f"names '{odd}' under {GROUP}, where a module is to be named" if odd else None
+    problem = f"has '{odd}' under {GROUP}, which is not the name of a module" if odd else None
     return Offer(pack, modules, problem=problem) if modules else None
 
 
 def _state(found: Distribution, modules: tuple[str, ...]) -> str:
-    """A digest of the sources of what was installed from a folder or an address: these change, the version doesn't."""
+    """A digest of the sources of a distribution installed from a folder or a URL, which change under one version."""
     origin = found.read_text("direct_url.json")
     if origin is None:
         return ""
     total = sha256(origin.encode())
     for path in sorted(_sources({module.partition(".")[0] for module in modules})):
-        with suppress(OSError):  # gone since it was listed
+        with suppress(OSError):  # removed since it was listed
             state = path.stat()
             total.update(f"{path}\0{state.st_size} {state.st_mtime_ns}\n".encode(errors="surrogateescape"))
     return total.hexdigest()[:16]
 
 
 def _sources(packages: set[str]) -> Iterator[Path]:
-    """The Python files of these packages, which are found but not imported."""
+    """The Python files of these packages, found without importing them."""
     for name in packages:
         spec = None
         with suppress(ImportError, ValueError):

@@ -1,8 +1,7 @@
-"""Node classes made of descriptions, which stand for a pack's own where nothing runs.
+"""Node classes built from descriptions, which take the place of a pack's own where nothing runs.
 
-A stand-in has the same spec, checks constants by the same constraints, gives the same JSON schema and leads to the
-same cache keys. Only `run`, and what the pack's own code decides, are missing: `Registry.imported` puts the pack's
-classes in its place.
+A stand-in has the same spec, constraints, JSON schema and cache keys. Only `run`, and checks that need the pack's own
+code, are missing: `Registry.imported` replaces it by the pack's class.
 """
 
 from __future__ import annotations
@@ -22,21 +21,30 @@ from engine.node import Context, Node, Pack
 from engine.packs.annotations import ClassData, Decoder
 from engine.packs.description import InputData, KindData
 
+KEYWORDS = {
+    *("version", "category", "uses", "saves", "temporary", "retries"),
+    *("deprecated", "renamed", "removed", "replaced"),
+}
+"""The keywords of the class statement."""
+
 
 def stand_in(data: KindData, classes: Mapping[str, ClassData], pack: Pack, decoder: Decoder) -> type[Node]:
-    """A class that stands for a kind of a pack.
+    """A class that takes the place of a pack's kind.
 
     Args:
         data: the kind.
-        classes: what is told of the classes that it names.
+        classes: the classes in its annotations.
         pack: the pack.
-        decoder: knows the classes of all packs, so that one pack's values may be linked to another's inputs.
+        decoder: shared by all packs, so that one pack's values can be linked to another's inputs.
 
     Raises:
-        ValueError, LookupError, TypeError: no class can be made of the data.
+        ValueError, LookupError, TypeError: no class can be built from the data.
     """
 
     def run(self: Node, ctx: Context) -> Any:
+        raise KinographError(f"the pack {pack} is not imported")
+
+    def unknown(cls: type[Node], old: Mapping[str, Any]) -> Mapping[str, Any]:
         raise KinographError(f"the pack {pack} is not imported")
 
     outputs = [(output.name, decoder.decode(output.type, classes)) for output in data.outputs]
@@ -50,12 +58,13 @@ def stand_in(data: KindData, classes: Mapping[str, ClassData], pack: Pack, decod
         space["model_config"] = ConfigDict(defer_build=True, use_attribute_docstrings=False)
         space["model_json_schema"] = classmethod(lambda cls, *how, **more: data.input_schema)
         space["run"] = run
+        space["replacing"] = classmethod(unknown)
 
-    told = data.model_dump(include={"version", "category", "uses", "saves", "temporary", "retries"})
+    keywords = data.model_dump(include=KEYWORDS)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of inputs called as methods of pydantic's: the pack's author has seen it
-        made: type[Node] = types.new_class(data.kind, (Node,), told, fill)
-    made.spec = replace(made.spec, pack=pack)
+        warnings.simplefilter("ignore")  # about inputs that hide a method of pydantic's: a matter for the pack's author
+        made: type[Node] = types.new_class(data.kind, (Node,), keywords, fill)
+    made.spec = replace(made.spec, pack=pack, is_stand_in=True)
     return made
 
 
@@ -63,7 +72,7 @@ def _field(data: InputData, annotation: Any) -> Any:
     if data.required:
         return Field(description=data.help)
     default = data.default
-    if isinstance(default, list | dict):  # JSON's words for tuples, sets and the like
+    if isinstance(default, list | dict):  # the JSON form of tuples, sets and the like
         with suppress(ValidationError):
             default = TypeAdapter(annotation).validate_json(json.dumps(default), strict=True)
     return Field(default, description=data.help)

@@ -62,7 +62,7 @@ class _Series:
         return None
 
     def close(self) -> None:
-        """No more steps will come: have the waiting ones, including unexpected ones, wait no longer."""
+        """Stop waiting for steps that won't come: only those that are done remain, unexpected ones last."""
         left = sorted(self.waiting.keys() - set(self.steps[self.next :]), key=split_id)
         self.steps = [step for step in self.steps[self.next :] if step in self.waiting] + left
         self.next = 0

@@ -11,7 +11,7 @@ import psutil
 from engine.errors import UsageError
 
 ACCELERATORS = ("nvidia[0-9]*", "kfd", "dxg")
-"""Files in Linux's /dev that come with the driver of NVIDIA, of AMD, or of Windows below it."""
+"""Files in Linux's /dev that the drivers of NVIDIA, of AMD, or of Windows below it create."""
 
 
 def best() -> str:

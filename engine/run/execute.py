@@ -137,8 +137,10 @@ class Execution:
         extension = self._planner.extend()
         if self._alone:
             self._planner.check_alone(extension.plan)
-        yield RunStarted(len(self._planner.graph.order), tuple(step.id for step in extension.plan.runs.values()))
-        self._announced.update(step.id for step in extension.plan.runs.values())
+        graph, runs = self._planner.graph, extension.plan.runs.values()
+        once = {problem.message: problem for problem in reversed(graph.warnings)}
+        yield RunStarted(len(graph.order), tuple(step.id for step in runs), tuple(reversed(once.values())))
+        self._announced.update(step.id for step in runs)
         self._skip(self._apply(extension))
         self._deliveries.write()
         self._add_thread()

@@ -1,4 +1,4 @@
-"""Plan a run, and extend the plan as more becomes known of its graph.
+"""Plan a run, and extend the plan as more becomes known about its graph.
 
 A graph without lists and choices is planned once. Any other is planned as far as it can be expanded, and further
 whenever an awaited value comes in or an item fails (`engine.graph.expand`).

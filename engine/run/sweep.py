@@ -126,7 +126,8 @@ def joined(graphs: Sequence[Graph]) -> Graph:
     order = tuple(f"{part}:{node}" for part, graph in enumerate(graphs) for node in graph.order)
     targets = tuple(f"{part}:{node}" for part, graph in enumerate(graphs) for node in graph.targets)
     parts = {f"{part}:{node}": (graph, node) for part, graph in enumerate(graphs) for node in graph.targets}
-    return Graph(graphs[0].workflow, steps, order, targets, parts, confinement=graphs[0].confinement)
+    first = graphs[0]
+    return Graph(first.workflow, steps, order, targets, parts, confinement=first.confinement, warnings=first.warnings)
 
 
 def _moved(link: Source | Gathered, part: int) -> Source | Gathered:

@@ -53,7 +53,7 @@ class Judge(nn.Module):
         self.heads = nn.ModuleDict({slot: nn.Linear(2 * widths[-1], len(names)) for slot, names in ANSWERS.items()})
 
     def features(self, x: Tensor) -> Tensor:
-        """What the heads look at: (N, 192)."""
+        """The heads' input: (N, 192)."""
         maps = F.silu(self.norm(self.blocks(self.stem(x * 2 - 1))))
         return torch.cat([maps.mean((2, 3)), maps.amax((2, 3))], 1)
 
@@ -63,7 +63,7 @@ class Judge(nn.Module):
 
     @torch.inference_mode()
     def answers(self, x: Tensor) -> list[dict[str, str]]:
-        """The most likely name of each attribute, a picture at a time."""
+        """The most likely name of each attribute, for each picture."""
         chosen = {slot: logits.argmax(1).tolist() for slot, logits in self(x).items()}
         return [{slot: ANSWERS[slot][chosen[slot][i]] for slot in ANSWERS} for i in range(len(x))]
 
@@ -76,7 +76,7 @@ def load_judge(path: Path = WEIGHTS) -> Judge:
 
 
 def _worn(x: Tensor, noise: torch.Generator) -> Tensor:
-    """Noise and softness as a generator might leave them, so that the judge doesn't hang on perfect edges."""
+    """Add noise and softness as a generator might, so that the judge doesn't depend on perfect edges."""
     amount = torch.rand(len(x), 1, 1, 1, generator=noise)
     soft = F.avg_pool2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), 3, 1)
     x = torch.lerp(x, soft, torch.where(amount < 0.5, 0.0, amount - 0.5) * 1.6)
@@ -84,7 +84,7 @@ def _worn(x: Tensor, noise: torch.Generator) -> Tensor:
 
 
 def _scene(rng: np.random.Generator) -> world.Scene:
-    """A scene of any class, in half of the cases after up to three seconds of motion: turned, small or at the edge."""
+    """A scene of any class, in half of the cases after up to three seconds of motion: rotated, small or off-centre."""
     scene = world.random_scene(rng, world.SUBJECTS, world.STYLES)
     if rng.random() < 0.5:
         return scene

@@ -1,6 +1,6 @@
 """Train the sprite family from a seed: `python -m models.sprite.train all`, or one member by its name.
 
-A member that needs another takes it from `.train/parts`. Interrupted training goes on where it was.
+A member that needs another takes it from `.train/parts`. Interrupted training is resumed.
 """
 
 from __future__ import annotations
@@ -54,13 +54,13 @@ def train_svd(steps: int | None = None, device: str = "cpu") -> None:
 
 
 def _planned(of_a_cpu: Sequence[C], of_a_gpu: Sequence[C], device: torch.device, steps: int | None) -> list[C]:
-    """The courses for that device, each of another number of steps where one is given."""
+    """The courses for a device, with another number of steps if one is given."""
     planned = of_a_cpu if device.type == "cpu" else of_a_gpu
     return [replace(course, steps=steps or course.steps) for course in planned]
 
 
 def _runs(member: str, device: torch.device, courses: Sequence[C]) -> list[Run]:
-    """The finished trainings of a member's courses."""
+    """The finished runs of a member's courses."""
     names = [run_name(f"{member}-{number}", device) for number in range(1, len(courses) + 1)]
     return [finished(name, course.batch) for name, course in zip(names, courses, strict=True)]
 

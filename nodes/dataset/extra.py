@@ -15,7 +15,7 @@ LIBRARIES = {
     "scenedetect": "scenedetect-headless",
     "threadpoolctl": "threadpoolctl",
 }
-"""The packages that bring them, by module."""
+"""The packages that provide them, by module."""
 
 
 def require() -> None:

@@ -24,71 +24,71 @@ class CuratedClips(NamedTuple):
     """A data set that isn't written yet."""
 
     clips: Table
-    """A row for each clip, with its scores and, where it is dropped, why."""
+    """A row for each clip, with its scores and, if it is dropped, the reasons."""
     videos: Table
-    """A row for each video, with what was wrong with it."""
+    """A row for each video, with its problem if it has one."""
 
 
 class LVDCurate(Node, version=4, category="dataset", uses="device"):
     """Find the clips in raw videos, score and caption them, and filter them, as for Stable Video Diffusion's Large
     Video Dataset (arXiv 2311.15127).
 
-    Each video is decoded once. What was found in it is kept: a run that was interrupted goes on after the last video,
-    or the last five minutes or so of a long one, and other rules or captions decode nothing anew. A file that can't be
-    read costs nothing but itself.
+    Each video is decoded once. The results are kept: an interrupted run resumes after the last video, or the last five
+    minutes or so of a long one, and other rules or captions decode nothing again. A file that can't be read affects no
+    other.
     """
 
     videos: VideoFiles
     """The videos: a folder, a pattern such as `raw/**/*.mp4`, a `.txt` list, a `.parquet` table, or one file."""
     rules: Multiline = "no duplicates"
-    """What is dropped, one rule a line: `worst 25% motion`, `text_area <= 0.07`, `no duplicates`, or `lvd-f` for all
-    that the paper used, which needs captions."""
+    """What to drop, one rule per line: `worst 25% motion`, `text_area <= 0.07`, `no duplicates`, or `lvd-f` for all
+    rules of the paper, which need captions."""
     cuts: Literal["cascade", "transnet", "both"] = "cascade"
-    """How shots are told apart: by detectors at three frame rates, by TransNetV2, which takes some fifty times as long,
-    or by the detectors where TransNetV2 agrees."""
+    """How shots are found: by detectors at three frame rates, by TransNetV2, which takes some fifty times as long, or
+    by the detectors where TransNetV2 agrees."""
     shortest: Annotated[float, Field(ge=0.5, le=60)] = 1.0
-    """Seconds that a clip lasts at least."""
+    """The least seconds of a clip."""
     longest: Annotated[float, Field(ge=0, le=3600)] = 0.0
     """Seconds after which a shot is cut into equal parts; 0 leaves it whole."""
     at_key_frames: bool = False
-    """Begin clips at key frames: they can then be saved as they are, without encoding them anew. Where key frames lie
-    further apart than `longest`, clips are as long."""
+    """Start clips at key frames, so that they can be saved without encoding them again. Where key frames are further
+    apart than `longest`, clips are longer too."""
     find_text: bool = True
     """Look for text in the first, middle and last frame of each clip."""
     text_detector: Literal["ppocr", "craft"] = "ppocr"
-    """What finds it: PP-OCR's detector, which comes along, or CRAFT, which the paper used, on the models' device."""
+    """What finds text: PP-OCR's detector, which is included, or CRAFT, which the paper used, on the models' device."""
     craft: ModelFile | None = None
     """CRAFT's weights (`craft_mlt_25k.pth`, or safetensors of them), which its authors publish."""
     clip: ModelFile | None = "sprite/clip"
-    """The CLIP that rates how well captions fit; none leaves out similarities and aesthetics."""
+    """The CLIP model that rates how well captions fit; without one, similarities and aesthetics are left out."""
     aesthetics: ModelFile | None = "sprite/clip/aesthetic.safetensors"
-    """LAION's aesthetic head for that CLIP, or one of its form."""
+    """LAION's aesthetic head for that CLIP model, or one of the same form."""
     image_captioner: ModelFile | None = "sprite/captioner"
     """The captioner (BLIP, GIT or the like) that describes the middle frame."""
     video_captioner: ModelFile | None = "sprite/captioner"
-    """The captioner that describes the clip; one for pictures sees its middle frame."""
+    """The captioner that describes the clip; a captioner for pictures sees its middle frame."""
     llm: LanguageModel | None = None
-    """The language model that sums up both descriptions."""
+    """The language model that merges both descriptions into one."""
     summarise: Multiline = SUMMARISE
-    """What it is told."""
+    """The language model's instructions."""
     processes: Annotated[int, Field(ge=0, le=256)] = 0
-    """Videos decoded at a time, each in a process of its own; 0: one for each core. It changes the speed only."""
+    """Videos decoded at a time, each in a process of its own; 0: one per core. It changes only the speed."""
     on_ray: bool = False
-    """Have workers of Ray do it: those of the cluster that RAY_ADDRESS names, or of this machine. A run that was
-    interrupted then goes on after the last whole video."""
+    """Let Ray's workers do the work: those of the cluster that RAY_ADDRESS names, or of this machine. An interrupted
+    run then resumes after the last complete video."""
     seed: Seed = 0
-    """Of the choice among the captions of a clip."""
+    """Seed of the choice among the captions of a clip."""
 
     def run(self, ctx: Context) -> CuratedClips:
         extra.require()
-        from nodes.dataset.curate import Job, curate
+        from nodes.dataset.curate import CurationSettings, curate
         from nodes.dataset.describe.describer import Describer, DescribeSettings
         from nodes.dataset.filter.filtering import filtered
         from nodes.dataset.filter.rules import check, parse
         from nodes.dataset.scan.scanner import ScanSettings
 
         if 0 < self.longest < self.shortest:
-            raise InputError("clips can't be shorter than the shortest", input="longest", hint="raise it, or give 0")
+            raise InputError("longest is below shortest", input="longest", hint="raise it, or give 0 for no limit")
         by_craft = self.find_text and self.text_detector == "craft"
         if by_craft and not self.craft:
             hint = "give the path of craft_mlt_25k.pth, which its authors publish, or choose ppocr"
@@ -105,27 +105,27 @@ class LVDCurate(Node, version=4, category="dataset", uses="device"):
             self.summarise,
         )
         processes = self.processes or (0 if self.on_ray else ctx.cores)
-        job = Job(scan, Describer(ctx, models, self.llm), processes, self.seed, self.on_ray)
+        settings = CurationSettings(scan, Describer(ctx, models, self.llm), processes, self.seed, self.on_ray)
         path = Path(self.videos)
-        found = curate(ctx, sources.find(path, ctx.may_read), sources.root(path), job)
+        found = curate(ctx, sources.find(path, ctx.may_read), sources.root(path), settings)
         return CuratedClips(filtered(found.clips, self.rules), found.videos)
 
     def _without_values(self) -> dict[str, str]:
-        """The columns that no clip will have a value for, and what would change that."""
+        """The columns for which no clip will have a value, each with what to change."""
         missing = {} if self.find_text else {"text_area": "turn find_text on"}
         if not (self.clip and self.aesthetics):
-            missing["aesthetics"] = "give a CLIP and its aesthetic head"
+            missing["aesthetics"] = "give a CLIP model and its aesthetic head"
         captions = [self.image_captioner, self.video_captioner, self.llm]
         for kind, caption in zip(("image_caption", "video_caption", "summary"), captions, strict=True):
             if not (self.clip and caption):
-                missing[f"{kind}_similarity"] = "give a CLIP and what writes these captions"
+                missing[f"{kind}_similarity"] = "give a CLIP model and what writes these captions"
         if not (self.clip and any(captions)):
-            missing["caption_similarity"] = "give a captioner and a CLIP, or leave the rule out"
+            missing["caption_similarity"] = "give a captioner and a CLIP model, or leave the rule out"
         return missing
 
 
 class LoadScores(Node, version=1, category="dataset", uses="io"):
-    """Read the clips of a data set that was saved, dropped ones as well, to filter them by other rules."""
+    """Read the clips of a saved data set, including dropped ones, to filter them by other rules."""
 
     file: InputFile
     """The `scores.parquet` of the data set."""
@@ -138,29 +138,29 @@ class LoadScores(Node, version=1, category="dataset", uses="io"):
 
 
 class Filtered(NamedTuple):
-    """What a filter leaves."""
+    """The result of a filter."""
 
     kept: Any
-    """What stays: a table of clips, or a video of the frames that stay."""
+    """What was kept: a table of clips, or a video of the frames."""
     table: Table
-    """All clips, or all frames, with their scores, and why some are dropped."""
+    """All clips, or all frames, with their scores, and why some were dropped."""
     sheet: Image
-    """What went and why, and what stays."""
+    """A contact sheet of what was dropped, with the reasons, and what was kept."""
 
 
 class VideoFrameFilter(Node, version=1, category="dataset"):
-    """Drop the clips of a table, or the frames of a video, that rules speak against, and show which and why.
+    """Drop the clips of a table, or the frames of a video, that break rules, and show which and why.
 
-    Clips are judged by the scores that they have: nothing is decoded. Frames have `sharpness`, `brightness`, `clipped`,
-    and `motion` since the frame before.
+    Clips are judged by their existing scores: nothing is decoded. Frames have `sharpness`, `brightness`, `clipped`, and
+    `motion` since the previous frame.
     """
 
     source: Table | Video
     """A table of clips, or a video."""
     rules: Multiline = "no duplicates"
-    """What is dropped, one rule a line: `worst 25% motion`, `text_area <= 0.07`, `no duplicates`."""
+    """What to drop, one rule per line: `worst 25% motion`, `text_area <= 0.07`, `no duplicates`."""
     again: bool = True
-    """Judge clips anew, also those that an earlier filter dropped; otherwise only those that it left."""
+    """Judge all clips again, including those that an earlier filter dropped; otherwise only those that it kept."""
 
     def run(self, ctx: Context) -> Filtered:
         extra.require()
@@ -175,27 +175,27 @@ class VideoFrameFilter(Node, version=1, category="dataset"):
 
 
 class Chosen(NamedTuple):
-    """The setting that votes favour."""
+    """The setting that the votes favour."""
 
     percent: float
-    """Of the clips, how many to drop."""
+    """How many of the clips to drop."""
     rule: str
-    """The rule that does it, for a filter."""
+    """The rule for a filter that does so."""
     ratings: str
     """All settings with their Elo ratings, the best first."""
 
 
 class EloThreshold(Node, version=1, category="dataset", uses="io"):
-    """Choose how much of a score to filter away, from votes between results: what the highest Elo rating has.
+    """Choose a filter's threshold from votes between results: the percentage with the highest Elo rating.
 
-    So the thresholds of LVD-F were found: models were trained on what each percentage leaves, and people chose between
-    pairs of their videos.
+    The thresholds of LVD-F were found in this way: models were trained on what each percentage leaves, and people chose
+    between pairs of their videos.
     """
 
     votes: Multiline
-    """The votes, one a line, the winner first: `25 > 12.5`."""
+    """The votes, one per line, the winner first: `25 > 12.5`."""
     column: Annotated[str, Field(pattern=r"^\w+$")] = "motion"
-    """The score that is filtered."""
+    """The score to filter by."""
 
     def run(self, ctx: Context) -> Chosen:
         from nodes.dataset.filter.elo import parse, ratings
@@ -207,7 +207,9 @@ class EloThreshold(Node, version=1, category="dataset", uses="io"):
         except ValueError:
             percent = -1.0
         if not 0 <= percent <= 100:
-            raise InputError(f"'{best}' won the votes, and is no percentage", input="votes")
+            raise InputError(
+                f"'{best}' won the votes, but is not a percentage", input="votes", hint="name settings from 0 to 100"
+            )
         listed = "\n".join(f"{name}: {rating:.0f}" for name, rating in rated.items())
         return Chosen(percent, f"worst {percent:g}% {self.column}", listed)
 
@@ -228,12 +230,12 @@ class PreviewTable(Node, version=1, category="dataset", saves="table", temporary
 
 
 class SaveTable(Node, version=1, category="dataset", saves="table"):
-    """Save a table as CSV, without the pictures in it: scores for a spreadsheet, or the frames of a video."""
+    """Save a table as CSV, without its pictures: scores for a spreadsheet, or the frames of a video."""
 
     table: Table
     """The table."""
     filename_prefix: Prefix = "table"
-    """What the file's name starts with; `folder/name` saves into a folder below the output folder."""
+    """The start of the file's name; `folder/name` saves into a folder below the output folder."""
 
     def run(self, ctx: Context) -> Files:
         extra.require()
@@ -246,15 +248,16 @@ class SaveDataset(Node, version=2, category="dataset", saves="dataset"):
     """Save a data set as a folder: clips, a manifest that Hugging Face `datasets` opens, all scores, and a report."""
 
     clips: Table
-    """The clips; those that a filter dropped are listed with the reason, and not written."""
+    """The clips; those that a filter dropped are listed with the reasons, but not written."""
     videos: Table | None = None
-    """The videos that they are from."""
+    """The videos that they come from."""
     filename_prefix: Prefix = "dataset"
-    """What the folder's name starts with."""
+    """The start of the folder's name."""
     layout: Literal["files", "webdataset", "none"] = "files"
     """How clips are written: as MP4 files, in WebDataset shards, or not at all."""
     exact: bool = True
-    """Encode clips anew, to the frame; else they are copied from key frames on, so curate them `at_key_frames`."""
+    """Cut clips exactly to the frame, encoding them again; otherwise they are copied from key frames on, which needs
+    clips that were curated `at_key_frames`."""
 
     def run(self, ctx: Context) -> Folder:
         extra.require()

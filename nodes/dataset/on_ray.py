@@ -37,35 +37,35 @@ from nodes.dataset.scan.scanner import Part, ScanSettings, parts
 from nodes.dataset.table import CLIPS, Row, of_arrow, rows, to_arrow, to_table
 
 TRIES = 3
-"""How often a video is tried whose reading fails for a reason that may pass, or whose worker dies."""
+"""How often a video is tried if reading it fails for a reason that may pass, or if its worker dies."""
 PAUSE = 1.0
-"""Seconds before the second try; before each further one twice as many."""
+"""Seconds before the second try, doubled before each further one."""
 
 AHEAD = 4
-"""Tasks that wait for the process that drives Ray to take them."""
+"""Tasks queued ahead for the process that drives Ray."""
 TICK, GRACE = 0.2, 20.0
-"""Seconds between two looks at the process that drives Ray, and what it has to end a cluster of its own."""
+"""Seconds between two checks of the process that drives Ray, and those it has to end a cluster of its own."""
 
 Outcome = tuple[list[Part], list[Part] | str]
-"""The parts of a video that were scanned, and all that were described, or why there are none."""
-Told = Outcome | str
+"""The scanned parts of a video, and all described ones or why there are none."""
+Reply = Outcome | str
 """An outcome, or why Ray failed."""
 
 
 class Task(NamedTuple):
-    """What is to be done of a video."""
+    """What is to be done for a video."""
 
     path: Path
-    """Absolute; all workers see the file there."""
+    """Absolute; all workers find the file there."""
     seen: list[Part]
-    """Parts that were scanned before, and are to be described."""
+    """Parts that were scanned before and are still to be described."""
     after: Part | None
-    """The part after which the scan is to go on."""
+    """The part after which the scan is to continue."""
 
 
 @dataclass(frozen=True)
 class Stages:
-    """What the two stages do, as it is sent to the workers."""
+    """The settings of the two stages, as sent to the workers."""
 
     scan: ScanSettings
     describe: DescribeSettings
@@ -73,7 +73,7 @@ class Stages:
     device: str
     """"cpu" or "cuda"."""
     threads: int = 1
-    """Of the models on a CPU: sums differ in their last bit with it."""
+    """Threads of the models on a CPU; sums differ in their last bit with their number."""
 
 
 def described(
@@ -83,14 +83,14 @@ def described(
     processes: int,
     waiting: Callable[[], object] = lambda: None,
 ) -> Iterator[Outcome]:
-    """What comes of videos, in their order.
+    """The outcomes of videos, in order.
 
-    Ray is driven by a process of its own: a second cluster in one process trips over what is left of the first.
+    Ray is driven by a process of its own: a second cluster in one process fails on what remains of the first.
 
     Args:
-        tasks: gives the videos. What was scanned of them before is large, so they are asked for one by one.
-        count: how many there are.
-        stages: what is done with them.
+        tasks: gives the videos; parts scanned earlier are large, so tasks are taken one by one.
+        count: how many tasks there are.
+        stages: what is done with each.
         processes: scans at a time; 0 for as many as there are CPUs.
         waiting: called several times a second; what it raises ends the work.
 
@@ -104,15 +104,15 @@ def described(
         raise MissingError("Ray isn't installed", hint='pip install "kinograph[curate,ray]"')
     spawning = multiprocessing.get_context("spawn")
     with safe_path():
-        asked: Queue[Task | None] = spawning.Queue(AHEAD)
-        told: Queue[Told] = spawning.Queue()
-        driver = spawning.Process(target=_drive, args=(asked, told, stages, processes))
+        waiting_tasks: Queue[Task | None] = spawning.Queue(AHEAD)
+        replies: Queue[Reply] = spawning.Queue()
+        driver = spawning.Process(target=_drive, args=(waiting_tasks, replies, stages, processes))
         driver.start()
     try:
         for task in chain(tasks(), [None]):
-            _put(asked, task, driver, waiting)
+            _put(waiting_tasks, task, driver, waiting)
         for _ in range(count):
-            found = _next(told, driver, waiting)
+            found = _next(replies, driver, waiting)
             if isinstance(found, str):
                 raise NodeError(f"Ray failed: {found}")
             yield found
@@ -120,37 +120,37 @@ def described(
         driver.terminate()
         driver.join(GRACE)
         driver.kill()
-        asked.cancel_join_thread()
+        waiting_tasks.cancel_join_thread()
 
 
-def _put(asked: Queue[Task | None], task: Task | None, driver: SpawnProcess, waiting: Callable[[], object]) -> None:
-    while driver.is_alive():  # if it isn't, what it told says why
+def _put(tasks: Queue[Task | None], task: Task | None, driver: SpawnProcess, waiting: Callable[[], object]) -> None:
+    while driver.is_alive():  # if it isn't, its reply says why
         waiting()
         with suppress(Full):
-            asked.put(task, timeout=TICK)
+            tasks.put(task, timeout=TICK)
             return
 
 
-def _next(told: Queue[Told], driver: SpawnProcess, waiting: Callable[[], object]) -> Told:
+def _next(replies: Queue[Reply], driver: SpawnProcess, waiting: Callable[[], object]) -> Reply:
     while True:
         with suppress(Empty):
-            return told.get(timeout=TICK)
+            return replies.get(timeout=TICK)
         waiting()
-        if not driver.is_alive() and told.empty():
+        if not driver.is_alive() and replies.empty():
             return "the process that drives it ended"
 
 
-def _drive(asked: Queue[Task | None], told: Queue[Told], stages: Stages, processes: int) -> None:
-    """In a process of its own: have everything done, and tell it as it comes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the run, which ends this process
+def _drive(tasks: Queue[Task | None], replies: Queue[Reply], stages: Stages, processes: int) -> None:
+    """In a process of its own: have all tasks done, and send each outcome as it comes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is handled by the run, which ends this process
     _leave_folder()
-    with Path(os.devnull).open("w") as nowhere:  # Ray tells of its inner workings, which its logs hold as well
+    with Path(os.devnull).open("w") as nowhere:  # Ray prints internal messages, which its logs hold as well
         os.dup2(nowhere.fileno(), 2)
     try:
-        for found in driven(iter(asked.get, None), stages, processes):
-            told.put(found)
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is told where people look
-        told.put(in_short(error))
+        for outcome in run_tasks(iter(tasks.get, None), stages, processes):
+            replies.put(outcome)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the run reports it
+        replies.put(in_short(error))
 
 
 def _leave_folder() -> None:
@@ -160,15 +160,15 @@ def _leave_folder() -> None:
     os.chdir(ROOT)
 
 
-def driven(tasks: Iterable[Task], stages: Stages, processes: int) -> Iterator[Outcome]:
-    """What `described` gives, driven by this process."""
-    _settings()
+def run_tasks(tasks: Iterable[Task], stages: Stages, processes: int) -> Iterator[Outcome]:
+    """The outcomes of videos, in order, with Ray driven by this process."""
+    _set_environment()
     import ray.data
 
     with _cluster(processes):
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars, context.execution_options.preserve_order = False, True
-        context.max_errored_blocks = -1  # a video that can't be had costs no other; it is missed below
+        context.max_errored_blocks = -1  # a video that fails affects no other; it is noticed below
         blocks = [ray.put(_block(number, task)) for number, task in enumerate(tasks)]
         data = ray.data.from_arrow_refs(blocks)
         data = data.map(_scan, fn_args=[stages], num_cpus=1, ray_remote_args_fn=lambda: {"max_retries": TRIES - 1})
@@ -176,12 +176,12 @@ def driven(tasks: Iterable[Task], stages: Stages, processes: int) -> Iterator[Ou
         data = data.map(
             _Describe, fn_constructor_args=[stages], num_cpus=0 if gpus else 1, num_gpus=gpus, concurrency=_actors(gpus)
         )
-        told = 0
+        done = 0
         for row in data.iter_rows():
-            yield from [_LOST] * (row["number"] - told)
+            yield from [_LOST] * (row["number"] - done)
             yield _parts(row["scanned"]), row["problem"] or _parts(row["described"])
-            told = row["number"] + 1
-        yield from [_LOST] * (len(blocks) - told)
+            done = row["number"] + 1
+        yield from [_LOST] * (len(blocks) - done)
 
 
 _LOST: Outcome = ([], f"its worker ended each of {TRIES} times")
@@ -206,9 +206,11 @@ _PARTS = pa.schema(
 
 
 def _bytes(parts: Sequence[Part]) -> bytes:
-    told = [part._asdict() | {"video": json.dumps(part.video), "clips": part.clips.data} for part in parts]
-    counts = [part.clips.rows for part in parts]
-    return of_arrow(pa.Table.from_pylist([row | {"rows": n} for row, n in zip(told, counts, strict=True)], _PARTS)).data
+    listed = [
+        part._asdict() | {"video": json.dumps(part.video), "clips": part.clips.data, "rows": part.clips.rows}
+        for part in parts
+    ]
+    return of_arrow(pa.Table.from_pylist(listed, _PARTS)).data
 
 
 def _parts(data: bytes) -> list[Part]:
@@ -224,10 +226,10 @@ def _actors(gpus: int) -> int:
     return max(1, int(ray.cluster_resources().get("GPU", 0))) if gpus else 1
 
 
-def _settings() -> None:
-    """What Ray reads from the environment when it is imported, unless people have set it.
+def _set_environment() -> None:
+    """Set the environment variables that Ray reads when it is imported, unless they are set already.
 
-    A cluster of its own listens on all addresses, so nobody gets in without a token that it alone knows.
+    A cluster of its own listens on all addresses, so it admits only those with a token that it alone knows.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if "RAY_ADDRESS" not in os.environ:
@@ -237,12 +239,12 @@ def _settings() -> None:
 
 @contextmanager
 def _cluster(processes: int) -> Iterator[None]:
-    """The cluster that RAY_ADDRESS names, or one of this machine's that lives as long as the run."""
+    """The cluster that RAY_ADDRESS names, or one on this machine that lives as long as the run."""
     import ray
 
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     options: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
-    if "RAY_ADDRESS" not in os.environ:  # one CPU more than for scans: the models' stage takes one
+    if "RAY_ADDRESS" not in os.environ:  # one more CPU than scans need: the models' stage takes one
         options |= {"num_cpus": (processes or os.cpu_count() or 1) + 1, "include_dashboard": False}
     ray.init(**options)
     try:
@@ -252,7 +254,7 @@ def _cluster(processes: int) -> Iterator[None]:
 
 
 def _scan(row: Row, stages: Stages) -> Row:
-    """The first stage: a video scanned; what can't be read is told at once, what fails otherwise is tried again."""
+    """The first stage: scan a video; one that can't be read is reported at once, other failures are retried."""
     after = next(iter(_parts(row["after"])), None)
     problem, found = "", list[Part]()
     for attempt in range(TRIES):
@@ -262,17 +264,17 @@ def _scan(row: Row, stages: Stages) -> Row:
             problem, found = "", list(parts(Path(row["path"]), stages.scan, after=after))
         except KinographError as error:
             problem = error.message
-        except OSError as error:  # such as a share that is away for a moment
+        except OSError as error:  # such as a network share that is gone for a moment
             problem = in_short(error)
             continue
-        except Exception as error:  # noqa: BLE001 - whatever a strange file sets off, the others go on
+        except Exception as error:  # noqa: BLE001 - whatever an odd file triggers, the others go on
             problem = in_short(error)
         break
     return {"number": row["number"], "seen": row["seen"], "scanned": _bytes(found), "problem": problem}
 
 
 class _Describe:
-    """The second stage: the models, loaded once by each worker."""
+    """The second stage: describe clips with the models, which each worker loads once."""
 
     def __init__(self, stages: Stages) -> None:
         torch.set_num_threads(stages.threads)

@@ -15,16 +15,16 @@ VIDEOS = frozenset(
     ".mp4 .m4v .mov .mkv .webm .avi .mpg .mpeg .ts .m2ts .mts .flv .wmv .ogv .3gp .mxf .gif".split()  # noqa: SIM905
 )
 COLUMNS = ("video", "path", "file", "file_name")
-"""Where a table names its videos: the first of these that it has."""
+"""The columns in which a table may name its videos; the first that it has counts."""
 
 
 def find(path: Path, may_read: MayRead = any_file) -> Sequence[Path]:
-    """The videos that a path stands for, in order; none if there is nothing there.
+    """The videos that a path stands for, in order; none if nothing is found.
 
-    A folder stands for all videos in it and below, but for hidden ones; a pattern (`raw/**/*.mp4`) for what matches; a
+    A folder stands for all videos in it and below, except hidden ones; a pattern (`raw/**/*.mp4`) for what matches; a
     `.txt` file for the paths it lists, one a line, and a `.parquet` file for those in its column `video` or `path`, all
-    of them relative to it, also those of files that aren't there. Links to files are followed, and a link to a folder
-    if it is the path itself; below it such links are passed over, so that no video comes twice.
+    relative to it, including files that don't exist. Links to files are followed, and a link to a folder if it is the
+    path itself; links to folders below it are skipped, so that no video appears twice.
 
     Raises:
         InputError: a list names a file that may not be read, or a table has no column of paths.
@@ -39,21 +39,21 @@ def find(path: Path, may_read: MayRead = any_file) -> Sequence[Path]:
     if path.is_file():
         return [path]
     if has_magic(str(path)):
-        whole = path.absolute()
-        found = Path(whole.anchor).glob(str(whole.relative_to(whole.anchor)))
+        absolute = path.absolute()
+        found = Path(absolute.anchor).glob(str(absolute.relative_to(absolute.anchor)))
         return sorted(file for file in found if is_video(file) and may_read(file))
     return []
 
 
 def watched(path: Path, may_read: MayRead = any_file) -> Sequence[Path]:
-    """The files on which it hangs what comes of a path: its videos, and the list that names some that aren't there."""
+    """The files that decide a path's results: its videos, and the list itself if it names some that don't exist."""
     found = find(path, may_read)
     there = [file for file in found if file.is_file()]
     return there if len(there) == len(found) else [path, *there]
 
 
 def root(path: Path) -> Path:
-    """The folder in relation to which the videos of a path are named."""
+    """The folder that a path's videos are named relative to."""
     if path.is_dir():
         return path
     if path.is_file() or not has_magic(str(path)):
@@ -76,7 +76,7 @@ def _lines(path: Path) -> list[str]:
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
-        raise InputError(f"{path} is no UTF-8 text", hint="save the list as UTF-8") from error
+        raise InputError(f"{path} is not UTF-8 text", hint="save the list as UTF-8") from error
     return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
 
 
@@ -94,5 +94,5 @@ def _column(path: Path) -> list[str]:
         raise InputError(f"{path} has no column of paths", hint=f"call it {' or '.join(COLUMNS[:2])}")
     listed = pq.read_table(path, columns=[column])[column].to_pylist()
     if strange := next((name for name in listed if not isinstance(name, str | None)), None):
-        raise InputError(f"{path} names {strange!r} in its column {column}, which is no path")
+        raise InputError(f"{path} names {strange!r} in its column {column}, which is not a path")
     return [name for name in listed if name is not None]

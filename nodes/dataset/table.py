@@ -1,4 +1,4 @@
-"""The tables of a data set: what columns they have, and their way in and out of Arrow."""
+"""The tables of a data set: their columns, and conversion to and from Arrow."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ SCANNED = pa.schema(
         ("views", pa.list_(pa.binary())),  # JPEG, in order
     ]
 )
-"""What is known of clips before models have looked at them."""
+"""What is known of clips before models have described them."""
 VIDEOS = pa.schema(
     [
         ("video", pa.string()),
@@ -93,7 +93,7 @@ def thumbnail(picture: Picture) -> bytes:
 
 
 def to_table(rows: Iterable[Row], schema: pa.Schema) -> Table:
-    """Rows as a table; what a row doesn't say is null."""
+    """Rows as a table; columns that a row lacks are null."""
     return of_arrow(pa.Table.from_pylist(list(rows), schema))
 
 
@@ -114,7 +114,7 @@ def read_clips(path: Path) -> Table:
     """A Parquet file of clips as a table; columns that `CLIPS` has and it doesn't are null, others are kept.
 
     Raises:
-        InputError: it is no Parquet file, or a column of it isn't what `CLIPS` says.
+        InputError: it isn't a Parquet file, or a column can't be converted to its type in `CLIPS`.
     """
     import pyarrow.parquet as pq
 
@@ -137,7 +137,7 @@ def read_clips(path: Path) -> Table:
 
 
 def with_columns(table: pa.Table, columns: Mapping[str, Sequence[Any]]) -> pa.Table:
-    """The table with other values in some of its columns."""
+    """The table with new values in some of its columns."""
     for name, values in columns.items():
         at = table.column_names.index(name)
         field = table.schema.field(at)
@@ -146,10 +146,10 @@ def with_columns(table: pa.Table, columns: Mapping[str, Sequence[Any]]) -> pa.Ta
 
 
 def rows(table: Table | pa.Table, columns: Sequence[str] | None = None) -> list[Row]:
-    """The rows, with some of their columns only; lists of numbers are slices of one array.
+    """The rows, with all or some of their columns; lists of numbers are slices of one array.
 
     Raises:
-        InputError: a column isn't there.
+        InputError: the table lacks a column.
     """
     arrow = to_arrow(table) if isinstance(table, Table) else table
     if missing := set(columns or ()) - set(arrow.column_names):

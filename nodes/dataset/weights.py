@@ -1,4 +1,4 @@
-"""Weights as people publish them: safetensors, or PyTorch's `.pth`, which is read as data only."""
+"""Published weights: safetensors, or PyTorch's `.pth`, which is read as data only."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ def read_weights(path: Path, what: str) -> dict[str, Tensor]:
     """The tensors of a file, by name.
 
     Args:
-        path: safetensors by its name, else of PyTorch.
-        what: of which model the weights should be, for people.
+        path: safetensors if so named, else a PyTorch file.
+        what: which model the weights should be of, for messages.
 
     Raises:
-        MissingError: the file isn't there, can't be read, or holds more than tensors.
+        MissingError: the file doesn't exist, can't be read, or holds more than tensors.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -44,7 +44,7 @@ def read_weights(path: Path, what: str) -> dict[str, Tensor]:
 
 
 def converted(path: Path, what: str) -> Path:
-    """The safetensors of a file of PyTorch, made once for what it holds; raises MissingError as `read_weights`."""
+    """A PyTorch file as safetensors, converted once per contents; raises MissingError as `read_weights` does."""
     from safetensors.torch import save_file
 
     if path.suffix == ".safetensors":

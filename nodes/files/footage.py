@@ -1,4 +1,4 @@
-"""Reading a video once, frame by frame, by the time at which each is shown."""
+"""Reading a video in one pass, frame by frame, with the time at which each is shown."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ Picture: TypeAlias = NDArray[np.uint8]
 """(H, W, 3), blue, green, red, as OpenCV has it."""
 
 SMALL = 256
-"""Longest side of `Frame.small`: the size at which PySceneDetect looks at frames."""
-NAMING_OTHERS = frozenset({"concat", "dash", "hls", "imf", "rtp", "rtsp", "sap", "sdp", "vobsub", "webm_dash_manifest"})
-"""Formats by which FFmpeg would open other files, or the network's."""
-_ONLY = {"format_whitelist": ",".join(sorted(av.formats_available - NAMING_OTHERS)), "protocol_whitelist": "file"}
-MOST_DAMAGE = 50
-"""Packets in a row that can't be decoded, after which a video is given up."""
+"""Longest side of `Frame.small`: the size at which PySceneDetect examines frames."""
+INDIRECT = frozenset({"concat", "dash", "hls", "imf", "rtp", "rtsp", "sap", "sdp", "vobsub", "webm_dash_manifest"})
+"""Formats through which FFmpeg would open other files, or network addresses."""
+_ONLY = {"format_whitelist": ",".join(sorted(av.formats_available - INDIRECT)), "protocol_whitelist": "file"}
+MAX_BAD_PACKETS = 50
+"""Consecutive packets that can't be decoded, after which reading stops."""
 
 SAME_TIME = 5e-4
 """Seconds within which two times are the same: frames lie further apart."""
-EARLIER = 0.0, 2.0, 10.0
-"""Seconds before a time at which to begin with the search for it, where a container can't seek to the frame."""
-OBLONG = 4.0
-"""Most that a pixel is believed to be wider than high, or higher than wide."""
+LEADS = 0.0, 2.0, 10.0
+"""Seconds before a time to seek to, one after the other, where a container can't seek to the frame itself."""
+MAX_PIXEL_ASPECT = 4.0
+"""Most that a pixel is believed to be wider than it is high, or higher than it is wide."""
 FPS = 0.001, 300.0
-"""Least and most frames per second that a video is believed to have."""
+"""Lowest and highest frames per second that a video is believed to have."""
 HDR: dict[int | None, str] = {ColorTrc.SMPTE2084: "PQ", ColorTrc.ARIB_STD_B67: "HLG"}
-"""Transfer curves of videos of a high dynamic range."""
+"""Transfer curves of videos with a high dynamic range."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Frame:
     key: bool
     """Whether decoding can start at it."""
     picture: Picture
-    """Upright, its pixels square."""
+    """Upright, with square pixels."""
 
     @cached_property
     def small(self) -> Picture:
@@ -61,11 +61,11 @@ class Frame:
 
 
 class Footage:
-    """A video file. Iterating decodes it, once; it can be iterated anew.
+    """A video file. Each iteration decodes it anew, once.
 
     Args:
         path: the file.
-        threads: of the decoder.
+        threads: for the decoder.
 
     Raises:
         InputError: it can't be opened, or holds no video.
@@ -77,9 +77,9 @@ class Footage:
         self.damage = ""
         """What went wrong while it was decoded, if anything did."""
         self.steady = True
-        """Whether frames that were decoded told times of their own, in order: others can't be sought by them."""
+        """Whether all decoded frames had times of their own, in order; otherwise frames can't be found by time."""
         self.interlaced = False
-        """Whether frames that were decoded had been woven of two fields; they are given without the comb."""
+        """Whether decoded frames were interlaced; they are given deinterlaced."""
         with self.opened() as container:
             stream = video_stream(container, path)
             codec = stream.codec_context
@@ -93,7 +93,7 @@ class Footage:
             """Seconds, as the file declares; 0 if it doesn't."""
             self.has_audio = bool(container.streams.audio)
             self.aspect = _aspect(stream)
-            """Width of a pixel as stored, in parts of its height."""
+            """Width of a stored pixel over its height."""
             self.hdr = HDR.get(codec.color_trc, "")
             """"PQ" or "HLG" for a high dynamic range."""
 
@@ -101,20 +101,20 @@ class Footage:
         return self.frames()
 
     def frames(self, begin: float | None = None, layout: str = "bgr24") -> Iterator[Frame]:
-        """The frames from a time on; none if the frame that is shown then can't be sought.
+        """The frames from a time on; none if the frame that is shown then can't be found.
 
         Args:
-            begin: seconds after the first frame; the frame of that time is then the first, with index and time 0.
-            layout: FFmpeg's name for how pictures (H, W, 3) are laid out.
+            begin: seconds after the first frame; the frame at that time becomes the first, with index and time 0.
+            layout: FFmpeg's name for the pixel format of pictures (H, W, 3).
         """
         wanted = None if begin is None else self.start + begin
         self.damage, self.steady = "", True
-        reformatter = VideoReformatter()  # one for all frames: to set up a conversion costs more than a small picture's
+        reformatter = VideoReformatter()  # shared: setting up a conversion costs more than converting a small picture
         with self.opened() as container:
             stream = video_stream(container, self.path)
             stream.thread_type, stream.codec_context.thread_count = "AUTO", self.threads
             decoded = self._decoded(container, stream) if wanted is None else self._sought(container, stream, wanted)
-            start, told, last, index, size, crowded = None, -1.0, -1.0, 0, None, 0.0
+            start, stamp, last, index, size, crowded = None, -1.0, -1.0, 0, None, 0.0
             for frame in decoded:
                 size = size or (frame.width, frame.height)
                 if (frame.width, frame.height) != size:
@@ -123,10 +123,10 @@ class Footage:
                 start = (frame.time or 0.0) if start is None else start
                 time = last + 1 / self.fps if frame.time is None else frame.time - start
                 self.steady &= frame.time is not None and time > last
-                if time < told - 1 / self.fps:  # the clock starts anew, as where recordings were joined
+                if time < stamp - 1 / self.fps:  # the clock restarts, as where recordings were joined
                     start, time = start - (last + 1 / self.fps - time), last + 1 / self.fps
-                told = time
-                if time < last + 1 / FPS[1]:  # a time told twice, or more frames in a second than memory allows
+                stamp = time
+                if time < last + 1 / FPS[1]:  # a repeated time, or more frames in a second than memory allows
                     crowded, time = crowded + last + 1 / FPS[1] - time, last + 1 / FPS[1]
                 picture = _shown(frame, self.aspect, layout, reformatter)
                 yield Frame(index, max(time, 0.0), bool(frame.key_frame), picture)
@@ -139,7 +139,7 @@ class Footage:
 
     @cached_property
     def start(self) -> float:
-        """When the first frame is shown, by the container's clock."""
+        """The time of the first frame, by the container's clock."""
         with self.opened() as container:
             first = next(self._decoded(container, video_stream(container, self.path)), None)
         return float(first.time or 0.0) if first else 0.0
@@ -151,7 +151,7 @@ class Footage:
 
         There are none if no frame of that time is found.
         """
-        for earlier in EARLIER:
+        for earlier in LEADS:
             with suppress(av.error.FFmpegError):  # a container may refuse to seek
                 container.seek(int((wanted - earlier) / (stream.time_base or Fraction(1, av.time_base))), stream=stream)
             frames = self._decoded(container, stream)
@@ -165,11 +165,11 @@ class Footage:
             return
 
     def _decoded(self, container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[av.VideoFrame]:
-        """All frames that can be decoded, without combs; of what can't be, `damage` tells the last."""
+        """All frames that can be decoded, deinterlaced; `damage` gives the last error."""
         filters: Graph | None = None
         for frame in self._stored(container, stream):
             if filters is None and frame.interlaced_frame:
-                self.interlaced, filters = True, _without_combs(frame)
+                self.interlaced, filters = True, _deinterlacer(frame)
             if filters is None:
                 yield frame
             else:
@@ -180,9 +180,9 @@ class Footage:
             yield from _pulled(filters)
 
     def _stored(self, container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[av.VideoFrame]:
-        """All frames that can be decoded, as they are."""
+        """All frames that can be decoded, as they are stored."""
         packets, broken, last = container.demux(stream), 0, 0.0
-        while broken < MOST_DAMAGE:
+        while broken < MAX_BAD_PACKETS:
             try:
                 packet = next(packets, None)
                 if packet is None:
@@ -202,7 +202,7 @@ class Footage:
             raise InputError(f"{self.path} holds no picture that can be decoded: {self.damage or 'it is empty'}")
 
     def opened(self) -> av.container.InputContainer:
-        """The file, to be read in another way."""
+        """The file as an open container."""
         try:
             return av.open(str(self.path), "r", options=_ONLY, metadata_errors="replace")
         except (av.error.FFmpegError, OSError) as error:
@@ -210,37 +210,37 @@ class Footage:
 
 
 def video_stream(container: av.container.InputContainer, path: Path) -> av.VideoStream:
-    """The first video of a file; raises InputError if there is none."""
+    """The first video stream of a file; raises InputError if there is none."""
     if not container.streams.video:
         raise InputError(f"{path} holds no video")
     return container.streams.video[0]
 
 
 def _rate(stream: av.VideoStream) -> float:
-    """The first of the rates that a file tells that can be believed."""
-    told = (float(rate) for rate in (stream.average_rate, stream.guessed_rate) if rate)
-    return next((rate for rate in told if FPS[0] <= rate <= FPS[1]), 25.0)
+    """The first believable frame rate that a file declares, else 25."""
+    declared = (float(rate) for rate in (stream.average_rate, stream.guessed_rate) if rate)
+    return next((rate for rate in declared if FPS[0] <= rate <= FPS[1]), 25.0)
 
 
 def _aspect(stream: av.VideoStream) -> float:
-    told = float(stream.sample_aspect_ratio or 1)
-    return told if 1 / OBLONG <= told <= OBLONG else 1.0
+    declared = float(stream.sample_aspect_ratio or 1)
+    return declared if 1 / MAX_PIXEL_ASPECT <= declared <= MAX_PIXEL_ASPECT else 1.0
 
 
 def _shown(frame: av.VideoFrame, aspect: float, layout: str, reformatter: VideoReformatter) -> Picture:
-    """The frame turned as its display matrix says, and so large that its pixels are square and none is lost."""
+    """The frame rotated as its display matrix says, and enlarged so that its pixels are square and none is lost."""
     width = round(frame.width * max(aspect, 1))
     height = round(frame.height / min(aspect, 1))
     method = Interpolation.BICUBIC
     laid_out = reformatter.reformat(frame, width=width, height=height, format=layout, interpolation=method)
     picture: Any = laid_out.to_ndarray()
-    turns = round(frame.rotation / 90) % 4  # against the clock
+    turns = round(frame.rotation / 90) % 4  # anticlockwise
     shown: Picture = np.ascontiguousarray(np.rot90(picture, turns)) if turns else picture
     return shown
 
 
-def _without_combs(frame: av.VideoFrame) -> Graph:
-    """What makes whole pictures of such frames that were woven of two fields, at the rate at which they come."""
+def _deinterlacer(frame: av.VideoFrame) -> Graph:
+    """A filter graph that deinterlaces frames of this form, keeping their rate."""
     graph = Graph()
     source = graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base)
     graph.link_nodes(source, graph.add("bwdif", "mode=send_frame:deint=interlaced"), graph.add("buffersink"))
@@ -262,7 +262,7 @@ def _duration(container: av.container.InputContainer, stream: av.VideoStream) ->
 
 def small(picture: Picture) -> Picture:
     """A picture with no side above `SMALL`, shrunk linearly as PySceneDetect does it."""
-    import cv2  # of an extra that reading videos does without
+    import cv2  # from an extra that reading videos doesn't need
 
     height, width = picture.shape[:2]
     if (factor := max(height, width) / SMALL) <= 1:

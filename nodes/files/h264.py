@@ -1,4 +1,4 @@
-"""H.264 in MP4: what every file that is written here has in common. Equal pixels give equal bytes."""
+"""H.264 in MP4: what all written files have in common. Equal pixels give equal bytes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from engine.errors import InputError, MissingError
 
 CONTAINER = {"movflags": "+faststart", "fflags": "+bitexact"}
-"""Options of the container: browsers play it while it loads, and it tells no library versions and no dates."""
+"""Options of the container: browsers play it while it loads, and it records no library versions and no dates."""
 
 # x264 writes its thread count into the stream and cuts its work by it: a fixed count keeps the bytes equal everywhere.
 _THREADS = 2
@@ -21,7 +21,7 @@ _ENCODER = "libx264"
 
 
 class Colours(NamedTuple):
-    """What the numbers of a stream stand for."""
+    """How a stream's numbers encode colours."""
 
     pixels: str
     """FFmpeg's name of the pixel format."""
@@ -47,23 +47,23 @@ def add_stream(
     colours: Colours = BT709,
     time_base: Fraction | None = None,
 ) -> av.VideoStream:
-    """A stream of H.264 in a container that is written.
+    """Add a stream of H.264 to a container that is being written.
 
     Args:
-        width: in pixels, even, as the height.
+        width, height: in pixels, both even.
         fps: frames per second.
         crf: x264's constant rate factor.
-        colours: what its pixels stand for.
-        time_base: the unit of times; one frame, if it isn't given.
+        colours: how its pixels encode colours.
+        time_base: the unit of times; one frame by default.
 
     Raises:
-        InputError: `fps` is below what a file can tell.
+        InputError: `fps` is too low for a file to record.
         MissingError: PyAV was built without libx264.
     """
     rate = Fraction(fps).limit_denominator(1001)
     if not rate:
         raise InputError(f"{fps} frames a second can't be written", input="fps", hint="give 0.001 or more")
-    # Without B-frames files are stored in the order they are shown, so no player has to heed an edit list.
+    # Without B-frames files are stored in the order they are shown, so no player needs an edit list.
     options = {"crf": str(crf), "preset": "medium", "profile": colours.profile, "threads": str(_THREADS), "bf": "0"}
     try:
         stream = container.add_stream(_ENCODER, rate=rate, options=options)

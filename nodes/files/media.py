@@ -39,7 +39,7 @@ def encode_mp4(frames: Tensor, fps: float, *, crf: int = 18, scale: int = 1) -> 
         MissingError: PyAV was built without libx264.
     """
     pictures = _pad_to_even(_enlarge(to_bytes(frames), scale))
-    with tempfile.TemporaryDirectory() as folder:  # moving the index to the front needs a real file
+    with tempfile.TemporaryDirectory() as folder:  # moving the index to the front needs a file on disk
         path = Path(folder, "video.mp4")
         with av.open(path, "w", format="mp4", container_options=CONTAINER) as container:
             stream = add_stream(container, pictures.shape[2], pictures.shape[1], fps, crf=crf)

@@ -15,11 +15,9 @@ from nodes.inputs import Prefix
 
 Scale = Annotated[int, Field(ge=1, le=16)]
 PREVIEW = "preview"
-"""What the names of files start with that are only for looking at."""
-
-
-MOST_TEXT = 1_000_000
-"""Bytes of a text that is read."""
+"""The start of the file names of previews."""
+MAX_TEXT = 1_000_000
+"""Most bytes of a text that is read."""
 
 
 class Picture(NamedTuple):
@@ -32,9 +30,9 @@ class Picture(NamedTuple):
 
 
 class LoadImage(Node, version=2, category="files", uses="io"):
-    """Read a picture: PNG, JPEG, WebP, GIF, BMP or TIFF, and the first of several in one file.
+    """Read a picture: PNG, JPEG, WebP, GIF, BMP or TIFF; the first, where a file has several.
 
-    It is turned as its EXIF data says; transparent parts are laid on black, and are white in the mask.
+    It is rotated as its EXIF data says; transparent parts are laid over black, and are white in the mask.
     """
 
     image: InputFile
@@ -50,8 +48,8 @@ class LoadImage(Node, version=2, category="files", uses="io"):
 class LoadVideo(Node, version=1, category="files"):
     """Read a video, without its sound: MP4, WebM, MKV, MOV, GIF and whatever else FFmpeg reads.
 
-    Frames stand upright and come at an even rate: where the file's is not even, or another is asked for, frames are
-    repeated or left out. They are held in memory as they are, so a long video needs a smaller size or fewer frames.
+    Frames are upright and at a constant rate: where the file's rate varies, or another is asked for, frames are
+    repeated or left out. They are held in memory uncompressed, so a long video needs a smaller size or fewer frames.
     """
 
     file: InputFile
@@ -59,19 +57,19 @@ class LoadVideo(Node, version=1, category="files"):
     start: Annotated[float, Field(ge=0, le=1e6)] = 0.0
     """Seconds to leave out at the beginning."""
     frames: Annotated[int, Field(ge=0, le=100_000)] = 0
-    """How many frames at most; 0 is all."""
+    """The most frames to read; 0 is all."""
     fps: Annotated[float, Field(ge=0, le=240)] = 0.0
-    """Frames a second; 0 is the file's own, on average."""
+    """Frames per second; 0 is the file's own, on average."""
     width: Annotated[int, Field(ge=0, le=8192)] = 0
     """Width in pixels; 0 is the file's own, or in proportion to the height."""
     height: Annotated[int, Field(ge=0, le=8192)] = 0
     """Height in pixels; 0 is the file's own, or in proportion to the width."""
 
     def run(self, ctx: Context) -> Video:
-        from nodes.files.films import Wanted, read
+        from nodes.files.films import Selection, read
 
-        wanted = Wanted(self.start, self.frames, self.fps, self.width, self.height)
-        return read(ctx, Path(self.file), wanted)
+        selection = Selection(self.start, self.frames, self.fps, self.width, self.height)
+        return read(ctx, Path(self.file), selection)
 
 
 class LoadText(Node, version=1, category="files", uses="io"):
@@ -82,17 +80,17 @@ class LoadText(Node, version=1, category="files", uses="io"):
 
     def run(self, ctx: Context) -> str:
         with Path(self.file).open("rb") as file:
-            data = file.read(MOST_TEXT + 1)
-        if len(data) > MOST_TEXT:
-            raise InputError(f"the text is longer than {MOST_TEXT:,} bytes", input="file", hint="split it")
+            data = file.read(MAX_TEXT + 1)
+        if len(data) > MAX_TEXT:
+            raise InputError(f"the text is longer than {MAX_TEXT:,} bytes", input="file", hint="split it")
         try:
             return data.decode("utf-8-sig").replace("\r\n", "\n")
         except UnicodeDecodeError as error:
-            raise InputError("the file is no UTF-8 text", input="file", hint="save it as UTF-8") from error
+            raise InputError("the file is not UTF-8 text", input="file", hint="save it as UTF-8") from error
 
 
 def _sized(prefix: str, shape: Sequence[int], scale: int) -> str:
-    """A prefix with the size of the pictures filled in, as users of ComfyUI write it; the time is filled in later."""
+    """Fill in the pictures' size in a prefix, with ComfyUI's placeholders; the time is filled in later."""
     height, width = (side * scale for side in shape[-2:])
     return prefix.replace("%width%", str(width)).replace("%height%", str(height))
 
@@ -103,10 +101,10 @@ class SaveImage(Node, version=2, category="files", saves="image"):
     images: Image
     """The pictures."""
     filename_prefix: Prefix = "kinograph"
-    """What the files' names start with; `folder/name` saves into a folder below the output folder. `%width%`,
+    """The start of the files' names; `folder/name` saves into a folder below the output folder. `%width%`,
     `%height%`, `%year%`, `%month%`, `%day%`, `%hour%`, `%minute%` and `%second%` are filled in."""
     scale: Scale = 1
-    """Enlarge the pictures this many times, pixel by pixel."""
+    """Enlarge the pictures this many times, repeating pixels."""
 
     def run(self, ctx: Context) -> Files:
         from nodes.files.media import encode_png
@@ -129,23 +127,23 @@ class PreviewImage(Node, version=1, category="files", saves="image", temporary=T
 
 
 class SaveVideo(Node, version=2, category="files", saves="video"):
-    """Save a video as MP4 (H.264), as browsers play it."""
+    """Save a video as MP4 (H.264), which browsers play."""
 
     video: Video
     """The video."""
     filename_prefix: Prefix = "kinograph"
-    """What the file's name starts with; `folder/name` saves into a folder below the output folder. `%width%`,
+    """The start of the file's name; `folder/name` saves into a folder below the output folder. `%width%`,
     `%height%`, `%year%`, `%month%`, `%day%`, `%hour%`, `%minute%` and `%second%` are filled in."""
     format: Literal["auto", "mp4"] = "auto"
-    """The kind of file; there is only MP4 so far."""
+    """The container; only MP4 so far."""
     codec: Literal["auto", "h264"] = "auto"
-    """How it is encoded; there is only H.264 so far."""
+    """The codec; only H.264 so far."""
     quality: Annotated[int, Field(ge=1, le=51)] = 18
     """x264's constant rate factor: lower is better and larger."""
     fps: Annotated[float, Field(ge=0, le=240)] = 0.0
-    """Frames a second; 0 is the video's own."""
+    """Frames per second; 0 is the video's own."""
     scale: Scale = 1
-    """Enlarge the frames this many times, pixel by pixel, so that small ones can be watched."""
+    """Enlarge the frames this many times, repeating pixels, so that small ones can be watched."""
 
     def run(self, ctx: Context) -> Files:
         from nodes.files.media import encode_mp4
@@ -157,7 +155,7 @@ class SaveVideo(Node, version=2, category="files", saves="video"):
 
 
 class PreviewVideo(Node, version=1, category="files", saves="video", temporary=True):
-    """Show a video, playing at its own rate."""
+    """Show a video at its own rate."""
 
     video: Video
     """The video."""
@@ -174,7 +172,7 @@ class SaveText(Node, version=1, category="files", uses="io", saves="text"):
     text: str
     """The text."""
     filename_prefix: Prefix = "kinograph"
-    """What the file's name starts with; `folder/name` saves into a folder below the output folder."""
+    """The start of the file's name; `folder/name` saves into a folder below the output folder."""
 
     def run(self, ctx: Context) -> Files:
         text = self.text if self.text.endswith("\n") else f"{self.text}\n"

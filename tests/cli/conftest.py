@@ -1,4 +1,4 @@
-"""The command, called in this process or as one of its own, in a folder and a home made for the test."""
+"""The command, called in this process or in its own, in a folder and a home made for the test."""
 
 from __future__ import annotations
 

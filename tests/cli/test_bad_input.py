@@ -14,7 +14,7 @@ KEEP = ("Keep", {"text": ["say", 0]})
 
 
 @pytest.mark.parametrize(
-    ("graph", "told"),
+    ("graph", "parts"),
     [
         ({"say": ("Shuot", {"text": "a"}), "keep": KEEP}, ["node say: ", "'Shuot'", "did you mean 'Shout'?"]),
         (
@@ -41,18 +41,18 @@ KEEP = ("Keep", {"text": ["say", 0]})
         ),
     ],
 )
-def test_an_invalid_workflow_is_told(kinograph: Command, graph: dict[str, Any], told: list[str]) -> None:
+def test_an_invalid_workflow_is_reported(kinograph: Command, graph: dict[str, Any], parts: list[str]) -> None:
     for command in ("run", "validate"):
         result = kinograph(command, write("bad.json", graph))
         assert result.exit_code == 3
         assert result.stdout == ""
-        for part in told:
+        for part in parts:
             assert part in result.stderr.replace("b → a → b", "a → b → a")
         assert len(result.stderr.splitlines()) == 1
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ('{"1": {"class_type": "Keep",}}', "not JSON: trailing comma at line 1 column 29"),
         ("", "not JSON: EOF while parsing a value at line 1 column 0"),
@@ -63,14 +63,14 @@ def test_an_invalid_workflow_is_told(kinograph: Command, graph: dict[str, Any], 
         ('{"1": {"inputs": {}}}', "node 1: class_type: "),
     ],
 )
-def test_a_file_that_holds_no_workflow_is_told(kinograph: Command, text: str, told: str) -> None:
+def test_a_file_without_a_workflow_is_reported(kinograph: Command, text: str, message: str) -> None:
     Path("bad.json").write_text(text)
     result = kinograph("validate", "bad.json")
     assert result.exit_code == 3
-    assert told in result.stderr
+    assert message in result.stderr
 
 
-def test_all_problems_are_told_at_once(kinograph: Command) -> None:
+def test_all_problems_are_reported_at_once(kinograph: Command) -> None:
     graph = {
         "say": ("Shout", {"marks": 99, "lound": True}),
         "keep": ("Keep", {"text": ["gone", 0]}),
@@ -94,23 +94,23 @@ def test_json_lists_the_problems(kinograph: Command) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "message"),
     [("snial.json", "did you mean 'snail.json'?"), ("image_to_vdeo", "did you mean 'image_to_video'?")],
 )
-def test_a_workflow_that_is_not_there_is_missing(kinograph: Command, snail: str, name: str, told: str) -> None:
+def test_a_workflow_that_does_not_exist_is_missing(kinograph: Command, snail: str, name: str, message: str) -> None:
     result = kinograph("validate", name)
     assert result.exit_code == 4
     assert f"there is no workflow '{name}'" in result.stderr
-    assert told in result.stderr
+    assert message in result.stderr
 
 
-def test_a_folder_is_no_workflow(kinograph: Command, tmp_path: Path) -> None:
+def test_a_folder_is_not_a_workflow(kinograph: Command, tmp_path: Path) -> None:
     result = kinograph("validate", str(tmp_path))
     assert result.exit_code == 2
     assert "Is a directory" in result.stderr
 
 
-def test_a_file_that_an_input_names_must_be_there(kinograph: Command) -> None:
+def test_a_file_that_an_input_names_must_exist(kinograph: Command) -> None:
     Path("snail.png").touch()
     graph = {"load": ("LoadImage", {"image": "snial.png"}), "save": ("SaveImage", {"images": ["load", 0]})}
     result = kinograph("validate", write("picture.json", graph))

@@ -1,4 +1,4 @@
-"""`kinograph cache`, and how much a run may keep."""
+"""`kinograph cache`, and the budgets of a run."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ def stored() -> list[Path]:
 def test_it_shows_what_is_kept(kinograph: Command, snail: str) -> None:
     assert kinograph("cache").stdout.startswith("0 results, 0 B of at most ")
     kinograph("run", snail)
-    told = json.loads(kinograph("cache", "--json").stdout)
-    assert told["results"] == len(stored()) > 0
-    assert told["bytes"] == sum(path.stat().st_size for path in stored())
-    assert told["folder"] == str(Path("home/cache").absolute())
-    assert told["budget"] > told["bytes"]
+    shown = json.loads(kinograph("cache", "--json").stdout)
+    assert shown["results"] == len(stored()) > 0
+    assert shown["bytes"] == sum(path.stat().st_size for path in stored())
+    assert shown["folder"] == str(Path("home/cache").absolute())
+    assert shown["budget"] > shown["bytes"]
 
 
-def test_cleared_it_holds_nothing_and_all_is_computed_anew(kinograph: Command, snail: str) -> None:
+def test_after_clearing_it_is_empty_and_everything_is_computed_again(kinograph: Command, snail: str) -> None:
     kinograph("run", snail)
     count = len(stored())
     assert kinograph("cache", "--clear").stdout.startswith(f"removed {count} results")
@@ -32,17 +32,17 @@ def test_cleared_it_holds_nothing_and_all_is_computed_anew(kinograph: Command, s
     assert "2 nodes ran" in kinograph("run", snail).stderr
 
 
-def test_trimmed_it_keeps_what_fits(kinograph: Command, snail: str) -> None:
+def test_trimming_keeps_what_fits(kinograph: Command, snail: str) -> None:
     for text in ("snail", "boat", "house"):
         kinograph("run", snail, "--set", f"theme={text}")
     count, size = len(stored()), stored()[0].stat().st_size
-    told = json.loads(kinograph("cache", "--trim", f"{2 * size + 10}B", "--json").stdout)
-    assert told["bytes"] <= 2 * size + 10
-    assert told["removed"] == count - len(stored()) > 0
+    shown = json.loads(kinograph("cache", "--trim", f"{2 * size + 10}B", "--json").stdout)
+    assert shown["bytes"] <= 2 * size + 10
+    assert shown["removed"] == count - len(stored()) > 0
     assert json.loads(kinograph("cache", "--trim", "1TB", "--json").stdout)["removed"] == 0
 
 
-def test_a_run_keeps_no_more_than_it_may(kinograph: Command, snail: str) -> None:
+def test_a_run_keeps_no_more_than_its_budgets_allow(kinograph: Command, snail: str) -> None:
     kinograph("run", snail, "--cache-disk", "10B")
     assert not stored()
     kinograph("run", snail, "--cache-disk", "1MB", "--cache-host", "1MB")
@@ -57,12 +57,12 @@ def test_a_run_keeps_no_more_than_it_may(kinograph: Command, snail: str) -> None
         (("--trim", "1GB", "--clear"), "--trim and --clear exclude each other"),
     ],
 )
-def test_what_makes_no_sense_is_refused(kinograph: Command, args: tuple[str, ...], message: str) -> None:
+def test_invalid_options_are_refused(kinograph: Command, args: tuple[str, ...], message: str) -> None:
     result = kinograph("cache", *args)
     assert (result.exit_code, result.stderr) == (2, f"error: {message}\n")
 
 
-def test_a_run_refuses_sizes_that_are_none(kinograph: Command, snail: str) -> None:
+def test_a_run_refuses_invalid_sizes(kinograph: Command, snail: str) -> None:
     result = kinograph("run", snail, "--cache-host", "lots")
     assert (result.exit_code, result.stderr) == (
         2,

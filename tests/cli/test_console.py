@@ -1,4 +1,4 @@
-"""What people see of a run."""
+"""What people see during a run."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ EVENTS: list[Event] = [
     RunFinished("failed", 4.0, 1, {"b": 3.25}, (FAILED, UNSTARTED)),
 ]
 LABELS = {"a": "Load (a)", "b": "[red] Draw (b)", "c": "Save (c)", "d": "Join (d)"}
-TOLD = [
+LINES = [
     "Load (a): from the cache",
     "node b: ConnectionError: gone",
     "[red] Draw (b): attempt 2 of 3 in 0.5 s",
@@ -63,17 +63,17 @@ TOLD = [
 ]
 
 
-def test_plain_lines_tell_what_begins_goes_on_and_ends(capsys: pytest.CaptureFixture[str]) -> None:
+def test_plain_lines_show_starts_progress_and_ends(capsys: pytest.CaptureFixture[str]) -> None:
     with Lines(LABELS, debug=False) as lines:
         for event in EVENTS:
             lines.event(event)
 
     out, err = capsys.readouterr()
     assert out == ""
-    told = err.splitlines()
-    assert [line for line in told if not line.endswith("started") and "steps" not in line] == TOLD
-    assert "[red] Draw (b): started" in told
-    assert "[red] Draw (b): 1/20 steps" in told
+    printed = err.splitlines()
+    assert [line for line in printed if not line.endswith("started") and "steps" not in line] == LINES
+    assert "[red] Draw (b): started" in printed
+    assert "[red] Draw (b): 1/20 steps" in printed
 
 
 def test_the_board_leaves_the_same_lines_on_a_terminal() -> None:
@@ -88,11 +88,11 @@ def test_the_board_leaves_the_same_lines_on_a_terminal() -> None:
         board.downloaded("hf:owner/name", Path("snapshot"))
 
     shown = screen.getvalue()
-    for line in [*TOLD, "Traceback", "20/20 steps", "fetching name", "5.0/10.0 MB", "fetched hf:owner/name"]:
+    for line in [*LINES, "Traceback", "20/20 steps", "fetching name", "5.0/10.0 MB", "fetched hf:owner/name"]:
         assert line in shown
 
 
-def test_pace_tells_amount_rate_and_what_is_left() -> None:
+def test_pace_shows_amount_rate_and_time_left() -> None:
     now = 100.0
     pace = Pace(lambda: now)
     assert pace.text(0, 20, "step") == "0/20 steps"

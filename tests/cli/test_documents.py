@@ -88,7 +88,7 @@ UI = {
 """The same graph, as the ecosystem's editors save it."""
 
 
-def test_what_an_editor_saved_is_run(tmp_path: Path, kinograph: Command) -> None:
+def test_a_workflow_saved_by_an_editor_runs(tmp_path: Path, kinograph: Command) -> None:
     (tmp_path / "a.json").write_text(json.dumps(UI))
     result = kinograph("run", "a.json", "--set", "1.text=fox", "--out", "out")
     assert Path(result.stdout.strip()).read_text() == "fox\n"
@@ -96,7 +96,7 @@ def test_what_an_editor_saved_is_run(tmp_path: Path, kinograph: Command) -> None
 
 
 @CARRIERS
-def test_of_another_programs_picture_or_video_the_editors_workflow_is_taken(
+def test_from_another_programs_picture_or_video_the_editors_workflow_is_read(
     tmp_path: Path, save: object, name: str
 ) -> None:
     assert callable(save)
@@ -113,13 +113,15 @@ FOREIGN = {"nodes": [*UI["nodes"], {"id": 3, "type": "SwitchOfSomeExtension"}], 
 @pytest.mark.parametrize(
     "workflow", [{"nodes": [], "links": []}, {"nodes": [{"id": 1}]}, FOREIGN], ids=["less", "malformed", "more"]
 )
-def test_of_what_can_not_be_read_whole_the_graph_is_taken(tmp_path: Path, workflow: dict[str, object]) -> None:
+def test_if_the_editors_workflow_can_not_be_read_completely_the_graph_is_read(
+    tmp_path: Path, workflow: dict[str, object]
+) -> None:
     save_png(tmp_path / "a.png", workflow=workflow, prompt={"1": {**GRAPH["1"], "is_changed": [float("nan")]}})
     assert read(str(tmp_path / "a.png"), registry()).workflow.api() == GRAPH
 
 
 @CARRIERS
-def test_a_picture_without_a_workflow_is_told(tmp_path: Path, save: object, name: str) -> None:
+def test_a_picture_without_a_workflow_is_reported(tmp_path: Path, save: object, name: str) -> None:
     assert callable(save)
     save(tmp_path / name)
     with pytest.raises(WorkflowError, match="carries no workflow"):
@@ -129,7 +131,7 @@ def test_a_picture_without_a_workflow_is_told(tmp_path: Path, save: object, name
 @pytest.mark.parametrize(
     ("text", "message"), [("{", "is not JSON"), ("3", "is a JSON object"), ("[" * 100_000, "is not JSON")]
 )
-def test_what_a_picture_carries_may_be_no_workflow(tmp_path: Path, text: str, message: str) -> None:
+def test_invalid_data_in_a_picture_are_reported(tmp_path: Path, text: str, message: str) -> None:
     info = PngInfo()
     info.add_text("prompt", text)
     Image.new("RGB", (2, 2)).save(tmp_path / "a.png", pnginfo=info)
@@ -152,7 +154,7 @@ def test_a_name_that_no_file_can_have_is_missing(name: str) -> None:
         ("a.webm", b"\x1a\x45\xdf\xa3nothing"),
     ],
 )
-def test_a_damaged_picture_or_video_is_told(tmp_path: Path, name: str, start: bytes) -> None:
+def test_a_damaged_picture_or_video_is_reported(tmp_path: Path, name: str, start: bytes) -> None:
     (tmp_path / name).write_bytes(start)
     with pytest.raises(WorkflowError, match=name):
         read(str(tmp_path / name), registry())
@@ -203,7 +205,7 @@ def test_a_file_is_used_as_a_node(tmp_path: Path, kinograph: Command) -> None:
         ("deep.json", "is used as a node and defines subgraphs itself"),
     ],
 )
-def test_a_file_that_can_not_be_used_as_a_node_is_told(tmp_path: Path, name: str, message: str) -> None:
+def test_a_file_that_can_not_be_used_as_a_node_is_reported(tmp_path: Path, name: str, message: str) -> None:
     (tmp_path / "secret.json").write_text(json.dumps(PART))
     folder = tmp_path / "workflows"
     folder.mkdir()

@@ -13,11 +13,12 @@ from tests.models_sources.conftest import Index
 SOURCE = "pypi:tiny-model==1.2/weights.gguf"
 
 
-def test_validate_says_what_a_sound_workflow_holds(kinograph: Command, snail: str) -> None:
+def test_validate_counts_the_nodes_of_a_valid_workflow(kinograph: Command, snail: str) -> None:
     result = kinograph("validate", snail)
     assert result.exit_code == 0
     assert result.stdout == "snail is valid: 2 nodes, of which 1 save files\n"
-    assert json.loads(kinograph("validate", snail, "--json").stdout) == {"valid": True, "nodes": 2, "targets": ["keep"]}
+    told = {"valid": True, "nodes": 2, "targets": ["keep"], "warnings": []}
+    assert json.loads(kinograph("validate", snail, "--json").stdout) == told
 
 
 def test_nodes_lists_every_kind_with_its_help(kinograph: Command) -> None:
@@ -62,13 +63,13 @@ def test_nodes_knows_a_near_name(kinograph: Command) -> None:
     assert "did you mean 'Shout'?" in result.stderr
 
 
-def test_models_lists_what_is_here(kinograph: Command, index: Index) -> None:
+def test_models_lists_those_on_this_machine(kinograph: Command, index: Index) -> None:
     index.add("tiny-model", "1.2", {"weights.gguf": b"GGUF"})
     path = resolve(SOURCE)
     assert f"{SOURCE}\t{path}" in kinograph("models").stdout.splitlines()
 
 
-def test_models_tells_what_a_workflow_needs_and_fetches_it(kinograph: Command, index: Index) -> None:
+def test_models_lists_what_a_workflow_needs_and_fetches_it(kinograph: Command, index: Index) -> None:
     index.add("tiny-model", "1.2", {"weights.gguf": b"GGUF"})
     file = write("weigh.json", {"weigh": ("Weigh", {"model": SOURCE})})
 
@@ -96,7 +97,30 @@ def test_version(kinograph: Command) -> None:
     assert kinograph("--version").stdout.startswith("kinograph 0.")
 
 
-def test_an_unknown_command_is_a_wrong_call(kinograph: Command) -> None:
+def test_an_unknown_command_is_a_usage_error(kinograph: Command) -> None:
     result = kinograph("rnu")
     assert result.exit_code == 2
     assert "run" in result.stderr
+
+
+def test_validate_warns_of_what_is_deprecated(kinograph: Command) -> None:
+    graph = {"say": ("Whisper", {"words": "A"}), "keep": ("Keep", {"text": ["say", 0]})}
+    result = kinograph("validate", write("old.json", graph))
+    assert result.exit_code == 0
+    assert result.stderr == "warning: node say: Whisper is deprecated: use Shout instead\n"
+    (warning,) = json.loads(kinograph("validate", "old.json", "--json").stdout)["warnings"]
+    assert (warning["node"], warning["message"]) == ("say", "Whisper is deprecated: use Shout instead")
+
+
+def test_a_run_warns_of_it_once(kinograph: Command) -> None:
+    graph = {name: ("Whisper", {"words": "A"}) for name in "ab"} | {
+        f"keep {name}": ("Keep", {"text": [name, 0]}) for name in "ab"
+    }
+    result = kinograph("run", write("old.json", graph), "--no-cache")
+    assert result.exit_code == 0
+    assert result.stderr.count("is deprecated") == 1
+
+
+def test_listings_mark_what_is_deprecated(kinograph: Command) -> None:
+    assert "Say it quietly.  [deprecated]" in kinograph("nodes").stdout
+    assert "\nDeprecated: use Shout instead\n" in kinograph("nodes", "Whisper").stdout

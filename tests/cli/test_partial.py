@@ -1,4 +1,4 @@
-"""`--until` and `--only`: a part of a workflow, for those who don't want to wait for all of it."""
+"""`--until` and `--only` run a part of a workflow."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.cli.conftest import Command, write
 
 @pytest.fixture
 def two() -> str:
-    """Two files are saved, of which one needs a model that there is not."""
+    """A workflow that saves two files, one of which needs a model that doesn't exist."""
     return write(
         "two.json",
         {
@@ -26,7 +26,7 @@ def two() -> str:
     )
 
 
-def test_until_runs_a_node_and_what_it_needs_and_writes_what_it_gave(kinograph: Command, two: str) -> None:
+def test_until_runs_a_node_and_what_it_needs_and_prints_its_outputs(kinograph: Command, two: str) -> None:
     result = kinograph("run", two, "--until", "again")
     assert result.exit_code == 0
     assert result.stdout == "SNAIL!!\n"
@@ -40,11 +40,11 @@ def test_until_a_node_that_saves_writes_its_file_with_the_workflow_that_made_it(
     assert Path("output/note_00001.txt").read_text() == "BOAT!!"
 
 
-def test_a_long_text_is_written_whole(kinograph: Command, two: str) -> None:
+def test_a_long_text_is_printed_completely(kinograph: Command, two: str) -> None:
     assert kinograph("run", two, "--until", "say", "--set", f"theme={'x' * 500}").stdout == f"{'X' * 500}!\n"
 
 
-def test_programs_read_it_as_an_event(kinograph: Command, two: str) -> None:
+def test_with_json_it_is_an_event(kinograph: Command, two: str) -> None:
     events = [json.loads(line) for line in kinograph("run", two, "--until", "say", "--json").stdout.splitlines()]
     assert {"event": "node_result", "node": "say", "outputs": {"out": "'SNAIL!'"}} in events
 
@@ -56,7 +56,7 @@ def test_only_takes_what_it_needs_from_earlier_runs(kinograph: Command, two: str
     assert "1 node ran, 1 came from the cache" in result.stderr
 
 
-def test_only_tells_what_has_not_been_computed(kinograph: Command, two: str) -> None:
+def test_only_reports_what_has_not_been_computed(kinograph: Command, two: str) -> None:
     result = kinograph("run", two, "--only", "keep")
     assert result.exit_code == 4
     assert result.stderr.startswith("error: node again: has not been computed, or is no longer kept")
@@ -69,7 +69,7 @@ def test_both_at_once_are_refused(kinograph: Command, two: str) -> None:
 
 
 @pytest.mark.parametrize("option", ["--only", "--until"])
-def test_a_node_that_is_not_there_is_refused_with_one_that_is(kinograph: Command, two: str, option: str) -> None:
+def test_an_unknown_node_is_refused_with_a_hint(kinograph: Command, two: str, option: str) -> None:
     result = kinograph("run", two, option, "agian")
     assert result.exit_code == 2
     assert "the workflow has no node 'agian'" in result.stderr

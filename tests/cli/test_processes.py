@@ -1,4 +1,4 @@
-"""What only a process of its own shows: interrupts, and what is imported."""
+"""Tests that need a process of their own: interrupts, and what is imported."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_a_second_ctrl_c_ends_the_process_at_once() -> None:
         wait_for(process, "node_text", "deaf")
         process.send_signal(signal.SIGINT)
         assert process.stderr is not None
-        while "again" not in process.stderr.readline():
+        while "press Ctrl-C again" not in process.stderr.readline():
             assert process.poll() is None
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=10)
@@ -85,7 +85,7 @@ def test_ctrl_c_ends_a_download(index: Index, tmp_path: Path) -> None:
         (["run", "snail.json"], ["torch", "diffusers", "transformers", "av"]),
     ],
 )
-def test_what_is_heavy_is_imported_only_by_what_needs_it(snail: str, args: list[str], modules: list[str]) -> None:
+def test_heavy_libraries_are_imported_only_where_needed(snail: str, args: list[str], modules: list[str]) -> None:
     call = (
         "import atexit, sys; from engine.cli.main import main\n"
         f"atexit.register(lambda: print(sorted(set({modules!r}) & set(sys.modules)), file=sys.stderr))\n"

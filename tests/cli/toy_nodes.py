@@ -100,7 +100,7 @@ class Picky(Node, version=1, category="toy"):
 
 
 class Weigh(Node, version=1, category="toy"):
-    """Tell how many bytes a model has."""
+    """The size of a model in bytes."""
 
     model: ModelFile
     """The model, a single file."""
@@ -129,3 +129,13 @@ class KeepNumber(Node, version=1, category="toy", saves="number"):
 
     def run(self, ctx: Context) -> Files:
         return Files((Media(str(self.number).encode(), "txt", "number"),))
+
+
+class Whisper(Node, version=2, category="toy", deprecated="use Shout instead", renamed={"words": "text"}):
+    """Say it quietly."""
+
+    text: str
+    """What to say."""
+
+    def run(self, ctx: Context) -> str:
+        return self.text.lower()

@@ -44,7 +44,7 @@ def write(
     """Write a video.
 
     Args:
-        times: in seconds, a millisecond exact; they make its frame rate variable.
+        times: in seconds, exact to a millisecond; they make its frame rate variable.
         aspect: of a pixel, width over height.
         transfer: the curve of a high dynamic range, in BT.2020.
     """

@@ -1,4 +1,4 @@
-"""Captions by captioners in transformers' own classes, and a language model's summary of them."""
+"""Captions by captioners in transformers' own classes, and their summaries by a language model."""
 
 from __future__ import annotations
 
@@ -99,12 +99,12 @@ def test_a_captioner_of_pictures_sees_the_middle_of_a_clip(blip: Path) -> None:
     assert captioner.of_clips([VIEWS]) == captioner.of_pictures([VIEWS[3]])
 
 
-def test_what_is_no_captioner_is_named(tmp_path: Path) -> None:
+def test_a_model_that_is_not_a_captioner_is_named(tmp_path: Path) -> None:
     with pytest.raises(MissingError, match="can't be loaded"):
         load_captioner(Context(), str(tmp_path))
 
 
-def test_clips_are_captioned_summed_up_and_compared(blip: Path, git: Path, tmp_path: Path) -> None:
+def test_clips_are_captioned_summarised_and_compared(blip: Path, git: Path, tmp_path: Path) -> None:
     three_shots(tmp_path / "a.mp4")
     babbler(tmp_path / "llm")
     inputs: dict[str, Any] = {

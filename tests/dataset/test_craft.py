@@ -1,4 +1,4 @@
-"""CRAFT, on weights drawn at random in the form in which its authors publish theirs, and on scores that are made up."""
+"""CRAFT, on random weights in the form in which its authors publish theirs, and on made-up scores."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_scores_are_at_half_the_resolution(size: tuple[int, int]) -> None:
         assert Craft().eval()(torch.zeros(2, 3, *size)).shape == (2, 2, size[0] // 2, size[1] // 2)
 
 
-def test_a_checkpoint_is_read_and_made_safetensors_once(
+def test_a_checkpoint_is_read_and_converted_to_safetensors_once(
     published: Path, state: dict[str, torch.Tensor], home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loaded = load_craft(Context(), str(published)).model.state_dict()
@@ -88,7 +88,7 @@ def test_safetensors_are_read_as_they_are(state: dict[str, torch.Tensor], tmp_pa
     assert not list(home.rglob("*.safetensors"))
 
 
-def test_other_weights_and_what_would_run_code_are_refused(state: dict[str, torch.Tensor], tmp_path: Path) -> None:
+def test_other_weights_and_pickles_that_run_code_are_refused(state: dict[str, torch.Tensor], tmp_path: Path) -> None:
     class Bomb:
         def __reduce__(self) -> Any:
             return (Path.touch, (tmp_path / "ran",))
@@ -118,7 +118,7 @@ def test_characters_are_one_word_where_they_are_linked_and_two_where_they_are_no
     assert [*box.min(0), *box.max(0)] == pytest.approx([2 * left, 2 * top, 2 * right, 2 * bottom], abs=1)
 
 
-def test_what_is_faint_or_tiny_is_no_word() -> None:
+def test_faint_or_tiny_blobs_are_not_words() -> None:
     nothing = np.zeros((60, 120), np.float32)
     assert words(blobs((30, 30, 5), peak=0.6), nothing, 120, 240) == []
     speck = nothing.copy()

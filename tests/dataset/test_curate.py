@@ -45,7 +45,7 @@ NO_MODELS: dict[str, Any] = {"clip": None, "aesthetics": None, "find_text": Fals
 
 @pytest.fixture
 def raw(tmp_path: Path) -> Path:
-    """A folder with a video of three shots, the second of which is another video as well, and one that is broken."""
+    """A folder with a video of three shots, one that repeats the second shot, and a broken one."""
     folder = tmp_path / "raw"
     (folder / "more").mkdir(parents=True)
     three_shots(folder / "shots.mp4")
@@ -110,7 +110,7 @@ def test_a_folder_of_videos_becomes_a_data_set(raw: Path, tmp_path: Path) -> Non
     assert "broken.mp4" in page
 
 
-def test_other_rules_decode_nothing_anew(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_rules_decode_nothing_again(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Cache(disk=Disk(tmp_path / "cache")) as cache:
         run(raw, cache, tmp_path / "out")
     monkeypatch.setattr(scan, "CutFinder", None)
@@ -119,7 +119,7 @@ def test_other_rules_decode_nothing_anew(raw: Path, tmp_path: Path, monkeypatch:
     assert all(row["dropped"] for row in rows(execution.results["curate"][0]))
 
 
-def test_a_saved_data_set_is_filtered_anew(raw: Path, tmp_path: Path) -> None:
+def test_a_saved_data_set_is_filtered_again(raw: Path, tmp_path: Path) -> None:
     _, saved = run(raw, Cache(), tmp_path / "out")
     table = LoadScores(file=str(saved / "scores.parquet")).run(Context())
     found = VideoFrameFilter(source=table, rules="seconds >= 3\nno duplicates").run(Context())
@@ -132,15 +132,15 @@ def test_a_saved_data_set_is_filtered_anew(raw: Path, tmp_path: Path) -> None:
         LoadScores(file=str(tmp_path / "none.parquet")).run(Context())
 
 
-def crash(path: Path, settings: ScanSettings, after: Part | None) -> scanning.Found:
-    """As a decoder might, in a process of its own, at one of the videos."""
+def crash(path: Path, settings: ScanSettings, after: Part | None) -> scanning.PartsOrProblem:
+    """Crash at one of the videos, as a decoder might, in a process of its own."""
     if path.name == "shots.mp4":
         os._exit(1)
     return f"{path.name} was looked at"
 
 
-def test_a_video_that_crashes_its_process_costs_nothing_but_itself(raw: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scanning, "_found_there", crash)
+def test_a_video_that_crashes_its_process_affects_no_other(raw: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scanning, "_scan_in_worker", crash)
     paths = sources.find(raw)
     with scanning.Scanners(ScanSettings(), 2, lambda path, share: None) as scanners:
         found = [wait() for wait in [scanners.start(path) for path in paths]]
@@ -153,14 +153,14 @@ def test_a_run_that_is_killed_leaves_no_processes_behind(tmp_path: Path) -> None
     code = (
         "import sys; from pathlib import Path; from nodes.dataset.scan.scanner import ScanSettings; "
         "from nodes.dataset.scan.processes import Scanners; "
-        "s = Scanners(ScanSettings(text=False), 2, lambda *told: None); "
+        "s = Scanners(ScanSettings(text=False), 2, lambda *update: None); "
         "wait = s.start(Path(sys.argv[1])); print(*s._pool._processes, flush=True); wait()"
     )
     parent = subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None
     children = [int(pid) for pid in parent.stdout.readline().split()]
     assert children
-    time.sleep(1.5)  # they watch by now
+    time.sleep(1.5)  # by now they watch their parent
     parent.kill()
     parent.communicate()
     until = time.monotonic() + 10
@@ -177,7 +177,7 @@ def is_alive(pid: int) -> bool:
     return True
 
 
-def test_a_new_video_is_all_that_is_decoded(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_a_new_video_is_decoded(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache, scanned = Cache(), list[str]()
     run(raw, cache, tmp_path / "out")
     write(raw / "new.mp4", sprites(9, 2))
@@ -199,7 +199,7 @@ def test_processes_change_nothing(raw: Path, tmp_path: Path) -> None:
     assert differing == {"workflow.json"}
 
 
-def test_a_killed_run_goes_on_and_ends_in_the_same_files(raw: Path, tmp_path: Path) -> None:
+def test_a_killed_run_is_resumed_and_gives_the_same_files(raw: Path, tmp_path: Path) -> None:
     for seed in range(4, 8):
         write(raw / f"{seed}.mp4", sprites(seed, 3))
     file = tmp_path / "workflow.json"
@@ -231,7 +231,7 @@ def test_a_killed_run_goes_on_and_ends_in_the_same_files(raw: Path, tmp_path: Pa
 
 
 @pytest.mark.parametrize("cuts", ["transnet", "both"])
-def test_transnet_tells_shots_apart_or_agrees(cuts: str, raw: Path, tmp_path: Path) -> None:
+def test_transnet_finds_shots_or_confirms_them(cuts: str, raw: Path, tmp_path: Path) -> None:
     execution, _ = run(raw / "shots.mp4", Cache(), tmp_path / "out", cuts=cuts, layout="none")
     assert [clip["first_frame"] for clip in rows(execution.results["curate"][0])] == [0, 48, 120]
 
@@ -305,7 +305,7 @@ def test_recordings_that_were_joined_keep_their_length(tmp_path: Path) -> None:
     assert list(Footage(tmp_path / "two.ts"))[-1].time == pytest.approx(4, abs=0.3)
 
 
-def test_strange_files_are_listed_and_the_others_go_on(raw: Path, tmp_path: Path) -> None:
+def test_odd_files_are_listed_and_the_others_go_on(raw: Path, tmp_path: Path) -> None:
     data = (raw / "shots.mp4").read_bytes()
     (raw / "unknown.mp4").write_bytes(data.replace(b"avc1", b"zzzz"))
     (raw / "text.mp4").write_text("ffconcat version 1.0\nfile shots.mp4\n")
@@ -348,7 +348,7 @@ def test_lists_tables_patterns_and_single_files_name_videos(raw: Path, tmp_path:
         sources.find(tmp_path / "other.parquet")
 
 
-def test_a_file_that_a_list_names_and_is_not_there_costs_nothing_but_itself(raw: Path, tmp_path: Path) -> None:
+def test_a_listed_file_that_does_not_exist_affects_no_other(raw: Path, tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_text("raw/nowhere.mp4\nraw/shots.mp4\n")
     cache = Cache()
     execution, _ = run(tmp_path / "list.txt", cache, tmp_path / "out", layout="none")
@@ -360,7 +360,7 @@ def test_a_file_that_a_list_names_and_is_not_there_costs_nothing_but_itself(raw:
     assert not any(row["problem"] for row in rows(execution.results["curate"][1]))
 
 
-def test_links_to_files_are_followed_and_links_to_folders_below_passed_over(raw: Path, tmp_path: Path) -> None:
+def test_links_to_files_are_followed_and_links_to_folders_below_skipped(raw: Path, tmp_path: Path) -> None:
     (raw / "linked.mp4").symlink_to(raw / "shots.mp4")
     (raw / "more" / "circle").symlink_to(raw)
     (tmp_path / "elsewhere").symlink_to(raw)
@@ -380,7 +380,7 @@ def test_key_frames_further_apart_than_the_longest_clip_lose_nothing(tmp_path: P
 
 
 def test_a_folder_without_videos_is_reported_before_the_run(tmp_path: Path) -> None:
-    with pytest.raises(MissingError, match="no files like"):
+    with pytest.raises(MissingError, match="no files match"):
         check(prepare(workflow(tmp_path), registry()))
 
 

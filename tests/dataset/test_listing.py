@@ -1,4 +1,4 @@
-"""Tables as people and other programs are shown them."""
+"""Tables as shown to people and other programs."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_whatever_a_table_holds_can_be_shown(value: Any, seen: Any) -> None:
     assert shown(table(x=[value]))["rows"] == [[seen]]
 
 
-def test_numbers_are_shown_as_exactly_as_they_are_known() -> None:
+def test_numbers_are_shown_to_their_precision() -> None:
     narrow = pa.array([0.07], pa.float32())
     assert shown(of_arrow(pa.table({"x": narrow})))["rows"] == [[0.07]]
 

@@ -48,7 +48,7 @@ def test_two_workers_make_the_data_set_that_one_process_makes(tmp_path: Path, mo
         return original(tasks, *rest)
 
     monkeypatch.setattr(on_ray, "described", described)
-    with Cache(disk=Disk(tmp_path / "cache")) as cache:  # what is kept is not given to the workers again
+    with Cache(disk=Disk(tmp_path / "cache")) as cache:  # kept parts are not given to the workers again
         run(raw, cache, tmp_path / "ray", processes=2, on_ray=True, rules="motion >= 0", **models)
     assert [[task.path.name for task in tasks] for tasks in asked] == [["broken.mp4"]]
 
@@ -80,12 +80,12 @@ def crash(row, stages):  # as a decoder might at one of the videos
 on_ray._scan = crash
 stages = on_ray.Stages(ScanSettings(text=False), DescribeSettings(), None, "cpu")
 tasks = [on_ray.Task(Path(name), [], None) for name in sys.argv[1:]]
-for task, (_, found) in zip(tasks, on_ray.driven(tasks, stages, 2)):
+for task, (_, found) in zip(tasks, on_ray.run_tasks(tasks, stages, 2)):
     print(task.path.name, found if isinstance(found, str) else sum(part.clips.rows for part in found), sep=";")
 """
 
 
-def test_a_video_that_ends_its_worker_is_listed_and_costs_no_other(tmp_path: Path) -> None:
+def test_a_video_that_ends_its_worker_is_listed_and_affects_no_other(tmp_path: Path) -> None:
     files = [str(write(tmp_path / f"{name}.mp4", sprites(seed))) for seed, name in enumerate(("a", "crash", "c"))]
     words = [sys.executable, "-c", CRASHING, *files]
     done = subprocess.run(words, capture_output=True, text=True, timeout=240)
@@ -96,7 +96,7 @@ def test_a_video_that_ends_its_worker_is_listed_and_costs_no_other(tmp_path: Pat
     ], done.stderr
 
 
-def test_a_video_that_is_away_for_a_moment_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_video_that_is_gone_for_a_moment_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
     pauses, reasons = list[float](), [OSError("away"), OSError("away"), OSError("gone\nfor good")]
 
     def away(*args: object, **options: object) -> Iterator[Part]:
@@ -125,7 +125,7 @@ def test_a_cluster_of_its_own_lets_nobody_in_without_its_token(monkeypatch: pyte
     for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN"):
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
-    on_ray._settings()
+    on_ray._set_environment()
     import ray
 
     code = "import ray, sys; ray.init(sys.argv[1], logging_level='ERROR'); print('in')"

@@ -1,4 +1,4 @@
-"""Long videos in parts: what was done when a run was killed is not done anew, and nothing comes out otherwise."""
+"""Long videos in parts: a resumed run repeats no finished part, and gives the same results."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SETTINGS = ScanSettings(text=False)
 
 @pytest.fixture
 def film(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A video of eight shots of two to four seconds, of which parts end after five."""
+    """A video of eight shots of two to four seconds, whose parts end after five seconds."""
     monkeypatch.setattr(scan, "PART", 5.0)
     shots = [sprites(seed, 2 + seed % 3) for seed in range(1, 9)]
     (tmp_path / "raw").mkdir()
@@ -44,7 +44,7 @@ def all_of(found: Iterable[Part]) -> list[tuple[object, ...]]:
     return [(part.number, part.video, part.clips.data, part.last) for part in found]
 
 
-def test_parts_end_at_cuts_and_leave_nothing_out(film: Path) -> None:
+def test_parts_end_at_cuts_and_omit_nothing(film: Path) -> None:
     found = list(parts(film, SETTINGS))
     edges = np.cumsum([0, *(24 * (2 + seed % 3) for seed in range(1, 9))]).tolist()
     assert spans(found) == list(pairwise(edges))
@@ -57,13 +57,13 @@ def test_parts_end_at_cuts_and_leave_nothing_out(film: Path) -> None:
     assert starts == pytest.approx([times[first] for first in edges[:-1]], abs=1e-4)
 
 
-def test_what_comes_after_a_part_is_the_same_whoever_asks(film: Path) -> None:
+def test_the_parts_after_a_part_are_the_same_in_any_run(film: Path) -> None:
     whole = list(parts(film, SETTINGS))
     for number, part in enumerate(whole):
         assert all_of(parts(film, SETTINGS, after=part)) == all_of(whole[number + 1 :])
 
 
-def test_a_run_that_ends_within_a_video_goes_on_there(
+def test_a_run_that_ends_within_a_video_is_resumed_there(
     film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, whole = run(film.parent, Cache(), tmp_path / "whole")
@@ -85,24 +85,24 @@ def test_a_run_that_ends_within_a_video_goes_on_there(
     assert bytes_of(resumed) == bytes_of(whole)
 
 
-def test_a_process_tells_parts_as_they_are_done(film: Path, tmp_path: Path) -> None:
-    """The process doesn't know the shorter parts of these tests, so that there is one; it is told once."""
-    from nodes.dataset.scan.processes import News, Scanners
+def test_a_process_reports_parts_as_they_are_done(film: Path, tmp_path: Path) -> None:
+    """The process doesn't know the shorter parts of these tests, so there is one part; it is reported once."""
+    from nodes.dataset.scan.processes import Scanners, Update
 
-    told = list[int]()
+    reported = list[int]()
 
-    def tell(path: Path, news: News) -> None:
-        if isinstance(news, Part):
-            told.append(news.number)
+    def report(path: Path, update: Update) -> None:
+        if isinstance(update, Part):
+            reported.append(update.number)
 
-    with Scanners(SETTINGS, 2, tell) as scanners:
+    with Scanners(SETTINGS, 2, report) as scanners:
         found = scanners.start(film)()
     assert not isinstance(found, str)
-    assert told == [part.number for part in found] == [0]
+    assert reported == [part.number for part in found] == [0]
 
 
 @pytest.mark.parametrize("name", ["a.ts", "a.avi", "joined.ts"])
-def test_where_frames_can_not_be_sought_by_their_times_no_frame_is_lost(
+def test_where_frames_can_not_be_found_by_their_times_no_frame_is_lost(
     name: str, film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     frames = np.concatenate([sprites(seed, 3) for seed in range(1, 6)])
@@ -117,7 +117,7 @@ def test_where_frames_can_not_be_sought_by_their_times_no_frame_is_lost(
     assert found[-1].video["seconds"] == pytest.approx(whole.video["seconds"], abs=1e-3)
 
 
-def test_damage_in_one_part_is_told_of_the_video(film: Path) -> None:
+def test_damage_in_one_part_is_reported_for_the_video(film: Path) -> None:
     data = bytearray(film.read_bytes())
     middle = data.index(b"mdat") + 4000
     data[middle : middle + 600] = np.random.default_rng(0).bytes(600)

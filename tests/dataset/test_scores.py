@@ -1,4 +1,4 @@
-"""Scores of pictures and clips, beside OpenCV's and transformers' own."""
+"""Scores of pictures and clips, compared with OpenCV's and transformers' own."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ class TestMotion:
         reference = cv2.calcOpticalFlowFarneback(*frames, None, 0.5, 3, 15, 3, 5, 1.2, 0)
         assert np.array_equal(flow(*frames), reference)
 
-    def test_it_is_told_in_percent_of_the_longer_side_per_second(self) -> None:
+    def test_it_is_in_percent_of_the_longer_side_per_second(self) -> None:
         shifted = motion([flow_map(TEXTURE, moved([[1, 0, 4], [0, 1, 0]]), 0.5)])
         assert shifted.whole == pytest.approx(100 * 4 / 160 / 0.5, rel=0.15)
         assert flow_map(TEXTURE, TEXTURE, 0.5).shape == (16, 28, 2)
 
-    def test_a_pan_a_turn_and_a_zoom_are_the_cameras(self) -> None:
+    def test_pans_rotations_and_zooms_are_the_cameras(self) -> None:
         for matrix in ([[1, 0, 4], [0, 1, 2]], cv2.getRotationMatrix2D((80, 45), 3, 1), [[1.05, 0, -4], [0, 1.05, -2]]):
             found = motion([flow_map(TEXTURE, moved(matrix), 0.5)])
             assert found.objects < 0.3 * found.camera
 
-    def test_what_moves_before_a_steady_camera_is_objects(self) -> None:
+    def test_what_moves_in_front_of_a_steady_camera_is_objects(self) -> None:
         after = TEXTURE.copy()
         after[30:60, 64:104] = TEXTURE[30:60, 60:100]
         found = motion([flow_map(TEXTURE, after, 0.5)])
@@ -56,7 +56,7 @@ class TestMotion:
         assert motion([]) == (0, 0, 0)
         assert motion([flow_map(TEXTURE, TEXTURE, 0.5)]).whole < 0.01
 
-    def test_static_scenes_are_told_from_moving_ones(self) -> None:
+    def test_static_scenes_are_distinguished_from_moving_ones(self) -> None:
         """The AUC over drawn clips with some noise, a third of them static."""
         rng, scores = np.random.default_rng(5), list[tuple[bool, float]]()
         for index in range(30):
@@ -110,7 +110,7 @@ class TestClip:
 
 
 class TestAestheticHead:
-    def test_the_shipped_head_tells_spoilt_pictures(self) -> None:
+    def test_the_shipped_head_recognises_spoilt_pictures(self) -> None:
         head = load_aesthetic_head(Path("models/sprite/clip/aesthetic.safetensors"))
         clip = load_clip(Context(), "sprite/clip")
         drawn = [world.draw(world.random_scene(np.random.default_rng(i)))[..., ::-1] for i in range(12)]
@@ -142,10 +142,10 @@ class TestAestheticHead:
                 save_file(state, path)
             head = load_aesthetic_head(path)
             np.testing.assert_allclose(head.score(seen), reference[:, 0].numpy(), rtol=1e-4)
-        with pytest.raises(InputError, match="for embeddings of 16 numbers, and the CLIP gives 12"):
+        with pytest.raises(InputError, match="the aesthetic head takes embeddings of 16 numbers, but CLIP gives 12"):
             head.score(torch.randn(2, 12))
 
-    def test_what_is_no_head_or_would_run_code_is_refused(self, tmp_path: Path) -> None:
+    def test_other_files_and_pickles_that_run_code_are_refused(self, tmp_path: Path) -> None:
         class Bomb:
             def __reduce__(self) -> Any:
                 return (Path.touch, (tmp_path / "ran",))

@@ -10,8 +10,8 @@ from nodes.dataset.table import CLIPS, rows, to_arrow, to_table, with_columns
 
 def test_lists_of_numbers_are_slices_of_one_array() -> None:
     embeddings = np.random.default_rng(0).standard_normal((4, 512)).astype(np.float16)
-    told = [{"clip": index, "embedding": embedding} for index, embedding in enumerate(embeddings)]
-    listed = rows(to_table([*told, {"clip": 4}], CLIPS))
+    given = [{"clip": index, "embedding": embedding} for index, embedding in enumerate(embeddings)]
+    listed = rows(to_table([*given, {"clip": 4}], CLIPS))
     assert listed[4]["embedding"] is None
     for row, embedding in zip(listed, embeddings, strict=False):
         assert np.array_equal(row["embedding"], embedding)

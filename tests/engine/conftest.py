@@ -11,7 +11,7 @@ from engine.store.cache import Cache
 from engine.store.disk import Disk
 from tests.engine import toys
 
-# A loaded machine takes its time; that says nothing about the code.
+# On a loaded machine examples are slow, which says nothing about the code.
 settings.register_profile("unhurried", max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("unhurried")
 
@@ -25,7 +25,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def gate(monkeypatch: pytest.MonkeyPatch) -> Event:
-    """What `Steps` waits for in the middle."""
+    """The event that `Steps` waits for in the middle."""
     gate = Event()
     monkeypatch.setattr(toys, "GATE", [gate])
     return gate

@@ -1,4 +1,4 @@
-"""Random graphs of toy nodes, and what they must give, worked out without the engine."""
+"""Random graphs of toy nodes, and their expected results, computed without the engine."""
 
 from __future__ import annotations
 

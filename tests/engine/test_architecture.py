@@ -1,4 +1,4 @@
-"""Imports run one way, and heavy libraries wait for the code that runs: the design, kept true."""
+"""Imports go one way, and heavy libraries are imported only by the code that runs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ ROOT = Path(__file__).parents[2]
 
 LAYERS = {
     "engine": (
-        *("errors", "atomic", "python", "values", "models", "node", "events", "registry", "packs", "catalogue"),
+        *("errors", "atomic", "python", "values", "models", "changes", "node", "events", "registry", "packs"),
+        "catalogue",
         *("document", "graph", "store", "run", "work", "server", "client", "cli"),
     ),
     "engine/packs": ("offers", "annotations", "description", "describe", "asking", "kept", "standin", "gathering"),
@@ -33,7 +34,7 @@ LAYERS = {
 """The folders, and modules beside them, of each package: each imports only those before it."""
 
 KNOW_NODES = {"cli", "work"}
-"""What of the engine may import `nodes`."""
+"""The parts of the engine that may import `nodes`."""
 
 FOR_NODES = {"node", "values", "errors", "models", "atomic", "python"}
 """What of the engine `nodes` may import; only the gathering of all nodes is done by `packs`."""

@@ -28,7 +28,7 @@ def held(memory: MemoryTier, names: str) -> str:
 
 
 class TestMemory:
-    def test_what_cost_least_for_its_size_goes_first(self) -> None:
+    def test_the_entry_that_cost_least_for_its_size_is_evicted_first(self) -> None:
         memory = MemoryTier(3 * (100 + OVERHEAD))
         memory.put("a", entry(seconds=3))
         memory.put("b", entry(seconds=1))
@@ -36,7 +36,7 @@ class TestMemory:
         memory.put("d", entry(seconds=4))
         assert held(memory, "abcd") == "acd"
 
-    def test_a_large_entry_goes_before_a_small_one_of_the_same_cost(self) -> None:
+    def test_a_large_entry_is_evicted_before_a_small_one_of_the_same_cost(self) -> None:
         memory = MemoryTier(3000 + 2 * OVERHEAD)
         memory.put("large", entry(nbytes=2000))
         memory.put("small", entry(nbytes=1000))
@@ -44,7 +44,7 @@ class TestMemory:
         assert "large" not in memory
         assert "small" in memory
 
-    def test_what_is_not_used_ages(self) -> None:
+    def test_unused_entries_age(self) -> None:
         memory = MemoryTier(2 * (100 + OVERHEAD))
         memory.put("old", entry(seconds=3))
         for name in "abcdefg":
@@ -53,7 +53,7 @@ class TestMemory:
         assert held(memory, "g") == "g"
         assert "old" not in memory
 
-    def test_what_is_used_stays(self) -> None:
+    def test_used_entries_stay(self) -> None:
         memory = MemoryTier(2 * (100 + OVERHEAD))
         memory.put("used", entry(seconds=3))
         for name in "abcdefg":
@@ -99,7 +99,7 @@ class TestDisk:
         assert other.read(key("a")) == (("text", 5), 1.5)
         assert other.read(key("b")) is None
 
-    def test_a_process_that_runs_sees_it_after_a_refresh(self, disk: Disk, reopened: Callable[[], Disk]) -> None:
+    def test_a_running_process_sees_it_after_a_refresh(self, disk: Disk, reopened: Callable[[], Disk]) -> None:
         other = reopened()
         disk.write(key("a"), (1,), 1)
         disk.close()
@@ -137,7 +137,7 @@ class TestDisk:
         path.rename(path.with_name(f"{key('a')}.9.9e+9.safetensors"))
         assert other.read(key("a")) == ((1,), 1)
 
-    def test_a_folder_that_can_not_be_written_is_still_read(
+    def test_a_read_only_folder_is_still_read(
         self, disk: Disk, reopened: Callable[[], Disk], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         disk.write(key("a"), ("text",), 1)
@@ -151,7 +151,7 @@ class TestDisk:
         monkeypatch.setattr(Path, "rename", refuse)
         assert other.read(key("a")) == (("text",), 1)
 
-    def test_a_file_that_can_not_be_read_is_a_miss(
+    def test_an_unreadable_file_is_a_miss(
         self, disk: Disk, reopened: Callable[[], Disk], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         disk.write(key("a"), ("text",), 1)
@@ -163,7 +163,7 @@ class TestDisk:
         monkeypatch.setattr("engine.store.disk.load", fail)
         assert reopened().read(key("a")) is None
 
-    def test_the_least_valuable_goes_when_the_budget_is_reached(self, tmp_path: Path) -> None:
+    def test_the_least_valuable_file_is_evicted_when_the_budget_is_reached(self, tmp_path: Path) -> None:
         text = "x" * 1000
         disk = Disk(tmp_path / "small", budget=3600)
         for name, seconds in (("a", 3), ("b", 1), ("c", 2), ("d", 4)):
@@ -172,7 +172,7 @@ class TestDisk:
         assert [name for name in "abcd" if key(name) in Disk(tmp_path / "small")] == ["a", "c", "d"]
         assert sum(path.stat().st_size for path in (tmp_path / "small").iterdir()) <= 3600
 
-    def test_what_is_used_outlives_what_is_not_also_over_processes(self, tmp_path: Path) -> None:
+    def test_used_files_outlive_unused_ones_across_processes(self, tmp_path: Path) -> None:
         text = "x" * 1000
         for turn in range(6):
             disk = Disk(tmp_path / "small", budget=3600)
@@ -186,7 +186,7 @@ class TestDisk:
         assert key("used") in survivors
         assert key("unused") not in survivors
 
-    def test_an_unfinished_file_of_a_killed_process_is_removed_in_time(self, tmp_path: Path) -> None:
+    def test_an_unfinished_file_of_a_killed_process_is_removed_after_a_while(self, tmp_path: Path) -> None:
         folder = tmp_path / "cache"
         folder.mkdir()
         (folder / "old.part").write_bytes(b"torn")
@@ -198,7 +198,7 @@ class TestDisk:
         disk.close()
         assert {path.name for path in folder.iterdir()} == {"new.part", "notes.txt", disk._names[key("a")]}
 
-    def test_where_a_disk_is_slow_values_wait_rather_than_pile_up(
+    def test_on_a_slow_disk_writers_wait_instead_of_filling_memory(
         self, disk: Disk, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("engine.store.disk.MAX_PENDING_BYTES", 250)
@@ -224,7 +224,7 @@ class TestDisk:
         assert written == ["a", "b", "c"]
         assert len(disk) == 3
 
-    def test_a_full_disk_costs_the_entry_not_the_run(
+    def test_a_full_disk_loses_the_entry_but_does_not_end_the_run(
         self, disk: Disk, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
         def full(*args: object) -> None:
@@ -238,7 +238,7 @@ class TestDisk:
 
 
 class TestBothTiers:
-    def test_what_is_cheaper_to_compute_than_to_read_is_not_stored(self, cache: Cache, disk: Disk) -> None:
+    def test_outputs_cheaper_to_compute_than_to_read_are_not_stored(self, cache: Cache, disk: Disk) -> None:
         cache.put(key("cheap"), (1,), 1e-6, upstream=0)
         cache.put(key("dear"), (1,), 1.0, upstream=0)
         disk.close()
@@ -256,7 +256,7 @@ class TestBothTiers:
         disk.close()
         assert key("cheap") in disk
 
-    def test_what_was_read_from_disk_is_then_in_memory(self, cache: Cache, disk: Disk) -> None:
+    def test_outputs_read_from_disk_are_then_in_memory(self, cache: Cache, disk: Disk) -> None:
         cache.put(key("a"), ("text",), 1.0, upstream=0)
         disk.close()
         cache.memory.clear()
@@ -265,7 +265,7 @@ class TestBothTiers:
         assert (found.outputs, found.seconds) == (("text",), 1.0)
         assert key("a") in cache.memory
 
-    def test_without_a_disk_tier_there_is_memory_only(self) -> None:
+    def test_without_a_disk_tier_there_is_only_memory(self) -> None:
         with Cache() as cache:
             cache.put(key("a"), (1,), 1.0, upstream=0)
             assert cache.held(key("a"))

@@ -1,4 +1,4 @@
-"""Values and models in the memory of a device, tried with a second pool of host memory that says it is one."""
+"""Values and models in the memory of a device, for which a second pool of host memory stands in."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def far(count: int = 10) -> Numbers:
     return Numbers(FarArray(torch.arange(count, dtype=torch.float32)))
 
 
-def test_a_value_tells_what_it_holds_on_a_device_and_comes_to_the_host() -> None:
+def test_a_value_knows_its_size_on_a_device_and_can_be_copied_to_the_host() -> None:
     value = far(10)
     assert (value.device_nbytes, value.on_host().device_nbytes) == (40, 0)
     assert torch.equal(value.on_host().array, value.array.tensor)
@@ -69,7 +69,7 @@ def test_a_value_tells_what_it_holds_on_a_device_and_comes_to_the_host() -> None
     assert picture.on_host() is picture
 
 
-def test_values_stay_on_their_device_within_its_budget_and_then_go_to_host_memory() -> None:
+def test_values_stay_on_their_device_within_its_budget_and_then_move_to_host_memory() -> None:
     cache = Cache(memory=10_000, device=2 * (40 + OVERHEAD))
     for key, seconds in (("cheap", 0.1), ("dear", 9.0), ("middling", 1.0)):
         cache.put(key, (far(10),), seconds, upstream=0)
@@ -81,7 +81,7 @@ def test_values_stay_on_their_device_within_its_budget_and_then_go_to_host_memor
     assert torch.equal(entry.outputs[0].array, torch.arange(10, dtype=torch.float32))
 
 
-def test_a_list_of_values_leaves_its_device_whole() -> None:
+def test_a_list_of_values_leaves_its_device_as_one() -> None:
     cache = Cache(memory=10_000, device=0)
     cache.put("list", ((far(2), far(3)), "text"), 1.0, upstream=0)
     entry = cache.get("list")
@@ -120,7 +120,7 @@ class Where(Node, version=1):
         return type(self.numbers.array).__name__
 
 
-def test_only_nodes_that_compute_on_the_device_are_given_what_is_there() -> None:
+def test_only_nodes_that_compute_on_the_device_get_values_there() -> None:
     graph = {"make": node("MakeFar"), "on": node("WhereOnDevice", numbers=["make", 0])}
     graph["off"] = node("Where", numbers=["make", 0])
     whole = check(prepare(Workflow.read(graph), Registry([MakeFar, WhereOnDevice, Where])), targets=["on", "off"])
@@ -131,7 +131,7 @@ def test_only_nodes_that_compute_on_the_device_are_given_what_is_there() -> None
 
 @dataclass
 class Movable:
-    """A model that tells where it is."""
+    """A model that knows where it is."""
 
     nbytes: int
     device: str = "cpu"
@@ -141,7 +141,7 @@ class Movable:
         return self
 
 
-def test_models_come_to_the_device_as_they_are_needed_and_make_room_for_each_other() -> None:
+def test_models_move_to_the_device_when_needed_and_make_room_for_each_other() -> None:
     models, moved = Models(device_budget=100), list[int]()
     models.on_move = lambda: moved.append(models.device_nbytes)
     small = {key: models.get(key, lambda: Movable(40), "far:0") for key in "ab"}
@@ -167,7 +167,7 @@ def test_a_model_in_use_is_not_moved_away() -> None:
 
 @dataclass
 class Heavy:
-    """A part of a model that finds no room on any device."""
+    """A part of a model that doesn't fit on any device."""
 
     nbytes: int = 10
 
@@ -176,7 +176,7 @@ class Heavy:
             raise torch.OutOfMemoryError("no room")
 
 
-def test_a_model_that_finds_no_room_is_not_left_there_in_part() -> None:
+def test_a_model_without_enough_room_is_not_left_there_in_part() -> None:
     models, first = Models(device_budget=1000), Movable(40)
     with pytest.raises(torch.OutOfMemoryError):
         models.get("a", lambda: (first, Heavy()), "far:0")
@@ -184,7 +184,7 @@ def test_a_model_that_finds_no_room_is_not_left_there_in_part() -> None:
 
 
 class Greedy(Node, version=1, uses="device"):
-    """Needs more memory than there is while a model is there, or always."""
+    """Runs out of memory while a model is on the device, or always."""
 
     always: bool = False
 
@@ -203,7 +203,7 @@ def greedy(always: bool) -> tuple[list[Any], Execution]:
     return list(execution), execution
 
 
-def test_where_memory_is_full_all_else_is_moved_off_and_the_node_tries_again() -> None:
+def test_if_memory_is_full_everything_else_is_moved_off_and_the_node_runs_again() -> None:
     events, execution = greedy(always=False)
     (retried,) = (event for event in events if isinstance(event, NodeRetried))
     assert (retried.attempt, retried.attempts) == (2, 2)

@@ -1,4 +1,4 @@
-"""Values as files: they come back as they were, or not at all."""
+"""Values stored as files: they are read back unchanged, or not at all."""
 
 from __future__ import annotations
 
@@ -67,19 +67,19 @@ def test_tensors_that_share_memory_are_stored_apart(tmp_path: Path) -> None:
     assert same(load(tmp_path / "file")[0], outputs)
 
 
-def test_models_and_what_holds_them_stay_in_memory() -> None:
+def test_models_and_values_that_hold_them_stay_in_memory() -> None:
     assert not storable((ImageModel("sprite/sdxl", "/models", "abc", "float32"),))
     assert not storable((1, Handle(1)))
     assert not storable((["a", "list"],))
 
 
 @pytest.mark.parametrize("outputs", [(Latents(torch.arange(6.0)),), ("text", 3)])
-def test_any_byte_that_is_altered_is_noticed(outputs: tuple[Any, ...], tmp_path: Path) -> None:
+def test_any_altered_byte_is_detected(outputs: tuple[Any, ...], tmp_path: Path) -> None:
     path = tmp_path / "file"
     save(path, outputs, 1)
-    sound = path.read_bytes()
-    for position in range(len(sound)):
-        path.write_bytes(sound[:position] + bytes([sound[position] ^ 1]) + sound[position + 1 :])
+    intact = path.read_bytes()
+    for position in range(len(intact)):
+        path.write_bytes(intact[:position] + bytes([intact[position] ^ 1]) + intact[position + 1 :])
         try:
             back, _ = load(path)
         except CorruptFileError:
@@ -88,7 +88,7 @@ def test_any_byte_that_is_altered_is_noticed(outputs: tuple[Any, ...], tmp_path:
 
 
 @pytest.mark.parametrize("kept", [0, 4, 8, 100, -1])
-def test_a_torn_file_is_noticed(kept: int, tmp_path: Path) -> None:
+def test_a_truncated_file_is_detected(kept: int, tmp_path: Path) -> None:
     path = tmp_path / "file"
     save(path, (Latents(torch.arange(6.0)),), 1)
     path.write_bytes(path.read_bytes()[:kept])
@@ -96,7 +96,7 @@ def test_a_torn_file_is_noticed(kept: int, tmp_path: Path) -> None:
         load(path)
 
 
-def test_a_file_of_another_program_is_none_of_ours(tmp_path: Path) -> None:
+def test_a_file_of_another_program_is_rejected(tmp_path: Path) -> None:
     from safetensors.torch import save_file
 
     save_file({"x": torch.zeros(1)}, tmp_path / "file")

@@ -1,4 +1,4 @@
-"""Runs: what is computed, in what order, what is told, and what a failure or a cancel leaves alone."""
+"""Runs: what is computed, in what order, what is reported, and what a failure or a cancellation leaves alone."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ SUM = {
 }
 
 
-def test_a_run_tells_what_happens_and_ends_with_a_summary(cache: Cache, tmp_path: Path) -> None:
+def test_a_run_reports_events_and_ends_with_a_summary(cache: Cache, tmp_path: Path) -> None:
     run = Run(SUM, cache=cache, out=tmp_path / "out")
     assert run.events[0] == RunStarted(4, ("one", "two", "mix", "save"))
     assert {event.node for event in run.of(NodeStarted)} == set(SUM)
@@ -61,7 +61,7 @@ def test_a_run_tells_what_happens_and_ends_with_a_summary(cache: Cache, tmp_path
     assert (tmp_path / "out" / "number_00001.txt").read_text() == "49"
 
 
-def test_a_second_run_computes_nothing_and_writes_its_files_all_the_same(cache: Cache, tmp_path: Path) -> None:
+def test_a_second_run_computes_nothing_but_still_writes_its_files(cache: Cache, tmp_path: Path) -> None:
     Run(SUM, cache=cache, out=tmp_path / "a")
     again = Run(SUM, cache=cache, out=tmp_path / "b")
     assert not again.ran
@@ -83,10 +83,10 @@ def test_another_process_computes_nothing_either(tmp_path: Path) -> None:
         with Cache(disk=Disk(tmp_path / "cache")) as cache:
             again = Run(graph, cache=cache)
         assert first.ran
-        assert not again.ran, "a handle can't be stored, but what lies below it is"
+        assert not again.ran, "a handle can't be stored, but the outputs computed from it are"
 
 
-def test_an_edit_runs_what_it_reaches(cache: Cache) -> None:
+def test_an_edit_reruns_only_the_nodes_it_affects(cache: Cache) -> None:
     Run(SUM, cache=cache)
     edited = Run(SUM | {"two": node("Number", value=3)}, cache=cache)
     assert edited.ran == {"Number": 1, "Mix": 1, "SaveNumber": 1}
@@ -94,7 +94,7 @@ def test_an_edit_runs_what_it_reaches(cache: Cache) -> None:
     assert renamed.ran == {"SaveNumber": 1}
 
 
-def test_named_outputs_travel_on_their_links(cache: Cache) -> None:
+def test_named_outputs_reach_the_inputs_linked_to_them(cache: Cache) -> None:
     graph = {
         "divide": node("Divide", a=47),
         "mix": node("Mix", a=["divide", "quotient"], b=["divide", "remainder"]),
@@ -115,7 +115,7 @@ def test_equal_nodes_run_once_and_each_saves_its_file(tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["number_00001.txt", "number_00002.txt"]
 
 
-def test_of_equal_nodes_that_fail_each_is_told(tmp_path: Path) -> None:
+def test_each_of_several_equal_nodes_that_fail_is_reported(tmp_path: Path) -> None:
     graph = {
         "fail": node("Fail"),
         "a": node("SaveNumber", number=["fail", 0]),
@@ -126,7 +126,7 @@ def test_of_equal_nodes_that_fail_each_is_told(tmp_path: Path) -> None:
     assert {event.node for event in run.of(NodeFailed) + run.of(NodeSkipped)} == set(graph)
 
 
-def test_progress_and_text_are_told() -> None:
+def test_progress_and_text_are_reported() -> None:
     run = Run({"steps": node("Steps", steps=2)}, ["steps"])
     assert run.of(NodeProgress) == [NodeProgress("steps", 0, 2, "step"), NodeProgress("steps", 1, 2, "step")]
     assert run.of(NodeText) == [NodeText("steps", "0 "), NodeText("steps", "1 ")]
@@ -167,12 +167,12 @@ class TestFailure:
         }
         assert (run.end.status, run.end.exit_code) == ("failed", 5)
 
-    def test_it_is_told_with_node_message_and_trace(self) -> None:
+    def test_it_is_reported_with_node_message_and_trace(self) -> None:
         (failure,) = Run(FAILING).of(NodeFailed)
         assert str(failure.problem) == "node fail: ZeroDivisionError: by design"
         assert "raise ZeroDivisionError" in failure.trace
 
-    def test_a_fresh_run_tries_it_again_and_nothing_else(self, cache: Cache) -> None:
+    def test_a_new_run_tries_only_the_failed_node_again(self, cache: Cache) -> None:
         Run(FAILING, cache=cache)
         assert Run(FAILING, cache=cache).ran == {"Fail": 1}
 
@@ -183,7 +183,7 @@ class TestFailure:
         assert (problem.node, problem.input) == ("divide", "by")
         assert problem.message == "should be greater than or equal to 1"
 
-    def test_files_that_can_not_be_written_are_a_failure_of_their_node(self, tmp_path: Path) -> None:
+    def test_a_file_that_can_not_be_written_fails_its_node(self, tmp_path: Path) -> None:
         graph = {"a": node("SaveNumber", number=1, prefix="../out"), "b": node("SaveNumber", number=1)}
         run = Run(graph, out=tmp_path / "out")
         assert [str(failure.problem) for failure in run.end.failures] == [
@@ -191,7 +191,7 @@ class TestFailure:
         ]
         assert [event.node for event in run.of(NodeSaved)] == ["b"]
 
-    def test_an_engine_at_fault_says_so_instead_of_hanging(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_an_error_in_the_engine_is_raised_instead_of_hanging(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(Schedule, "done", lambda self, task, entry: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             Run(SUM)
@@ -220,7 +220,7 @@ class TestCancel:
         assert (events[-1].status, events[-1].exit_code, events[-1].failures) == ("cancelled", 130, ())
         assert not [event for event in events if isinstance(event, NodeSkipped)], "nothing failed that was needed"
 
-    def test_what_was_done_is_held(self, gate: threading.Event) -> None:
+    def test_finished_outputs_are_held(self, gate: threading.Event) -> None:
         cache = Cache()
         graph = {"1": node("Number", value=2), "2": node("Mix", a=["1", 0], b=["3", 0]), "3": node("Steps")}
         execution = Execution(checked(graph, ["2"]), cache=cache, out=Path("out"))
@@ -230,14 +230,14 @@ class TestCancel:
                 gate.set()
         assert Run(graph, ["2"], cache=cache).ran == {"Steps": 1, "Mix": 1, "step": 10}
 
-    def test_before_the_start_nothing_is_run(self) -> None:
+    def test_cancelled_before_the_start_it_runs_nothing(self) -> None:
         RAN.clear()
         execution = Execution(checked(chain(3), ["2"]), cache=Cache(), out=Path("out"))
         execution.cancel()
         assert [type(event) for event in execution] == [RunStarted, RunFinished]
         assert not RAN
 
-    def test_a_run_that_nobody_looks_at_any_more_ends(self, gate: threading.Event) -> None:
+    def test_a_run_whose_events_are_no_longer_read_ends(self, gate: threading.Event) -> None:
         gate.set()
         execution = Execution(checked({"1": node("Steps", steps=10**9)}, ["1"]), cache=Cache(), out=Path("out"))
         stream = iter(execution)
@@ -267,9 +267,9 @@ class TestParallel:
 
 
 class TestLosses:
-    """The cache may lose anything at any time: that costs time, never results."""
+    """The cache may lose anything at any time, which costs time but never results."""
 
-    def test_a_torn_file_is_computed_again_with_what_it_needs(self, tmp_path: Path) -> None:
+    def test_a_corrupt_file_is_computed_again_with_what_it_needs(self, tmp_path: Path) -> None:
         with Cache(disk=Disk(tmp_path / "cache")) as cache:
             whole = Run(SUM, cache=cache)
         (path,) = (tmp_path / "cache").iterdir()
@@ -280,7 +280,7 @@ class TestLosses:
         assert again.ran == whole.ran
         assert (tmp_path / "again" / "number_00001.txt").read_text() == "49"
 
-    def test_what_depends_on_a_failure_after_a_loss_is_skipped(self, tmp_path: Path) -> None:
+    def test_nodes_that_depend_on_a_failure_after_a_loss_are_skipped(self, tmp_path: Path) -> None:
         cache = Cache(disk=Disk(tmp_path / "cache"))
         graph = {"fail": node("Fail"), "mix": node("Mix", a=["fail", 0]), "other": node("Mix", a=["fail", 0], b=5)}
         execution = Execution(checked(graph, ["other", "mix"]), cache=cache, out=Path("out"))
@@ -317,7 +317,7 @@ class TestLosses:
 
 @settings(max_examples=40)
 @given(graphs(size=14))
-def test_cached_and_parallel_runs_give_what_plain_calls_give(graph: dict[str, Any]) -> None:
+def test_cached_and_parallel_runs_give_the_results_of_plain_calls(graph: dict[str, Any]) -> None:
     cache, truth = Cache(), oracle(graph)
     for _ in range(2):
         assert Run(graph, list(graph), cache=cache).results == truth
@@ -342,7 +342,7 @@ def test_long_chains_run_without_recursion() -> None:
     assert run.end.status == "done"
 
 
-def test_values_are_let_go_after_their_last_use() -> None:
+def test_values_are_freed_after_their_last_use() -> None:
     class Watched(Cache):
         """Holds nothing, and notes how many entries the run keeps alive."""
 
@@ -360,7 +360,7 @@ def alone(graph: dict[str, Any], target: str, cache: Cache) -> Execution:
     return Execution(checked(graph, [target]), cache=cache, out=Path("out"), alone=True)
 
 
-def test_a_target_runs_alone_on_what_is_held_and_on_what_never_is(cache: Cache) -> None:
+def test_a_target_runs_alone_on_held_outputs_and_on_those_that_never_are(cache: Cache) -> None:
     graph = {
         "0": node("Slow", a=1, seconds=0.02),
         "1": node("Open", number=["0", 0]),
@@ -373,7 +373,7 @@ def test_a_target_runs_alone_on_what_is_held_and_on_what_never_is(cache: Cache) 
     assert execution.results == {"3": (6,)}
 
 
-def test_a_target_alone_is_refused_with_the_nearest_that_is_missing(cache: Cache) -> None:
+def test_a_target_alone_is_refused_with_the_nearest_missing_outputs(cache: Cache) -> None:
     graph = {
         "0": node("Number", value=3),
         "1": node("Slow", a=["0", 0]),
@@ -385,12 +385,12 @@ def test_a_target_alone_is_refused_with_the_nearest_that_is_missing(cache: Cache
     assert [problem.node for problem in caught.value.problems] == ["1"]
 
 
-def test_a_failure_tells_what_the_node_was_given() -> None:
+def test_a_failure_reports_the_inputs_of_the_node() -> None:
     run = Run({"0": node("Number", value=4), "1": node("Fail", a=["0", 0]), "2": node("Fail", a=9)}, ["1", "2"])
     assert {failure.node: failure.inputs for failure in run.of(NodeFailed)} == {"1": {"a": "4"}, "2": {"a": "9"}}
 
 
-def test_a_target_that_saves_nothing_tells_what_it_gave() -> None:
+def test_a_target_that_saves_nothing_reports_its_outputs() -> None:
     run = Run({"0": node("Divide", a=47)}, ["0"])
     assert run.of(NodeResult) == [NodeResult("0", {"quotient": "4", "remainder": "7"})]
 
@@ -401,21 +401,21 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("impatient")
-def test_a_kind_that_may_be_retried_is_run_again_and_says_why() -> None:
+def test_a_kind_with_retries_is_run_again_and_reports_why() -> None:
     run = Run({"0": node("Flaky", failures=2)}, ["0"])
     assert run.results == {"0": 3}
-    told = [(event.problem.message, event.attempt, event.attempts) for event in run.of(NodeRetried)]
-    assert told == [("ConnectionError: attempt 1", 2, 3), ("ConnectionError: attempt 2", 3, 3)]
+    retries = [(event.problem.message, event.attempt, event.attempts) for event in run.of(NodeRetried)]
+    assert retries == [("ConnectionError: attempt 1", 2, 3), ("ConnectionError: attempt 2", 3, 3)]
 
 
 @pytest.mark.usefixtures("impatient")
-def test_when_no_attempt_is_left_the_node_has_failed() -> None:
+def test_after_the_last_attempt_the_node_fails() -> None:
     run = Run({"0": node("Flaky", failures=9)}, ["0"])
     assert (run.end.status, run.ran["Flaky"]) == ("failed", 3)
     assert [failure.problem.message for failure in run.end.failures] == ["ConnectionError: attempt 3"]
 
 
-def test_a_kind_that_says_nothing_is_not_run_again() -> None:
+def test_a_kind_without_retries_is_not_run_again() -> None:
     assert Run({"0": node("Fail")}, ["0"]).ran["Fail"] == 1
 
 
@@ -429,7 +429,7 @@ def test_cancel_does_not_wait_for_the_next_attempt(monkeypatch: pytest.MonkeyPat
     assert event.status == "cancelled"
 
 
-def test_a_task_thought_to_be_quick_does_not_keep_others_waiting_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_task_expected_to_be_quick_does_not_keep_others_waiting_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(toys, "BARRIER", [threading.Barrier(2)])
     costs = Costs()
     costs.record("Meet", 1e-6)  # from earlier runs; now each waits for the other

@@ -84,7 +84,7 @@ GIVEN = {"prompt": "a snail", "seed": 7, "steps": 30, "strength": 0.5, "manner":
 
 
 def node(id: int | str, type: str, values: Any = None, **more: Any) -> dict[str, Any]:
-    """A node; of what comes in `more` the editors' own words."""
+    """A node; `more` has fields by the names that editors give them."""
     return {"id": id, "type": type} | ({} if values is None else {"widgets_values": values}) | more
 
 
@@ -114,7 +114,7 @@ def inputs(workflow: Workflow, key: str) -> dict[str, Any]:
     return workflow.graph[key].inputs
 
 
-def test_only_the_editors_format_is_taken_for_it() -> None:
+def test_only_the_editors_format_is_recognised() -> None:
     assert is_ui(ui())
     assert not is_ui({"nodes": {"class_type": "Load", "inputs": {}}})
     assert not is_ui([])
@@ -133,29 +133,29 @@ def test_only_the_editors_format_is_taken_for_it() -> None:
         (DRAWN, [socket(name, widget=True) for name in ("seed", "prompt", "steps", "strength", "manner")]),
         (GIVEN | {"control_after_generate": "fixed"}, []),
     ],
-    ids=["by position", "without control", "a converted one", "all told", "told out of order", "by name"],
+    ids=["by position", "without control", "a converted one", "all listed", "listed out of order", "by name"],
 )
 def test_values_are_named(values: Any, sockets: list[dict[str, Any]]) -> None:
     assert inputs(read(node(1, "Draw", values, inputs=sockets)), "1") == GIVEN
 
 
-def test_names_that_stand_beside_the_values_go_before_their_positions() -> None:
+def test_names_given_with_the_values_take_precedence_over_positions() -> None:
     named = {"prompt": "a fox", "seed": 3, "fixed": "fixed"}
     assert inputs(read(node(1, "Draw", DRAWN, widgets_values_named=named)), "1") == {"prompt": "a fox", "seed": 3}
 
 
-def test_what_uploads_a_file_is_no_value() -> None:
+def test_an_upload_button_is_not_a_value() -> None:
     sockets = [socket("image", widget=True), socket("upload", widget=True)]
-    for told in ([], sockets):
-        assert inputs(read(node(1, "Load", ["snail.png", "image"], inputs=told)), "1") == {"image": "snail.png"}
+    for listed in ([], sockets):
+        assert inputs(read(node(1, "Load", ["snail.png", "image"], inputs=listed)), "1") == {"image": "snail.png"}
 
 
-def test_a_prompt_may_be_the_name_of_what_an_editor_adds() -> None:
+def test_a_prompt_may_be_the_name_of_an_editors_widget() -> None:
     assert inputs(read(node(1, "Draw", ["fixed", 7, "fixed", 30])), "1") == {"prompt": "fixed", "seed": 7, "steps": 30}
 
 
 @pytest.mark.parametrize("name", ["upload", "choose file to upload", "control_after_generate", "video-preview"])
-def test_what_an_editor_adds_is_left_out_of_graphs_too(name: str) -> None:
+def test_the_widgets_of_an_editor_are_left_out_of_graphs_too(name: str) -> None:
     graph = {"1": {"class_type": "Load", "inputs": {"image": "snail.png", name: "image"}}}
     assert inputs(parse(graph, REGISTRY), "1") == {"image": "snail.png"}
     linked = {"1": {"class_type": "Load", "inputs": {"image": "snail.png", name: ["1", 0]}}}
@@ -166,13 +166,13 @@ def test_what_an_editor_adds_is_left_out_of_graphs_too(name: str) -> None:
         parse({"1": {"class_type": [], "inputs": {name: "image"}}}, REGISTRY)
 
 
-def test_an_input_may_be_called_like_what_an_editor_adds() -> None:
+def test_an_input_may_have_the_name_of_an_editors_widget() -> None:
     graph = {"1": {"class_type": "Send", "inputs": {"upload": "image"}}}
     assert parse(graph, Registry([Send])).api() == graph
 
 
 def sent(name: str, value: Any) -> Any:
-    """What an input is given by a graph that a client of ComfyUI's sends."""
+    """What an input is given by a graph that a client of ComfyUI sends."""
     registry = Registry([Measure])
     graph = {"1": {"class_type": "Measure", "inputs": {name: value}}}
     return inputs(converted(parse(graph, registry), registry), "1")[name]
@@ -187,7 +187,7 @@ def sent(name: str, value: Any) -> Any:
         *[("truth", 0, False), ("truth", 1, True), ("truth", 1.0, True)],
     ],
 )
-def test_constants_that_clients_send_become_what_an_input_takes(name: str, value: Any, taken: Any) -> None:
+def test_constants_from_clients_are_converted_to_what_an_input_takes(name: str, value: Any, taken: Any) -> None:
     assert (sent(name, value), type(sent(name, value))) == (taken, type(taken))
 
 
@@ -201,22 +201,22 @@ def test_constants_that_clients_send_become_what_an_input_takes(name: str, value
         *[("whole", ["1", 0]), ("whole", {"__value__": ["1", 0]})],
     ],
 )
-def test_what_cannot_become_it_without_loss_stays_for_the_check_to_tell(name: str, value: Any) -> None:
+def test_constants_that_cannot_be_converted_without_loss_are_left_for_the_check(name: str, value: Any) -> None:
     assert sent(name, value) == value
 
 
-def test_values_that_no_widget_takes_are_kept_for_the_check_to_tell() -> None:
+def test_values_without_a_widget_are_kept_for_the_check_to_report() -> None:
     workflow = read(node(1, "Load", ["snail.png", "image", "more"]), node(2, "Foreign", [1, None, ""]))
     assert inputs(workflow, "1") == {"image": "snail.png", "value 3": "more"}
     assert inputs(workflow, "2") == {"value 1": 1}
     with pytest.raises(WorkflowError) as caught:
         check(prepare(workflow, REGISTRY), targets=[])
-    told = {(problem.node, problem.input, problem.message) for problem in caught.value.problems}
-    assert ("1", "value 3", "Load has no such input") in told
-    assert ("2", None, "no kind of node is called 'Foreign'") in told
+    problems = {(problem.node, problem.input, problem.message) for problem in caught.value.problems}
+    assert ("1", "value 3", "Load has no such input") in problems
+    assert ("2", None, "no kind of node is called 'Foreign'") in problems
 
 
-def test_a_file_made_for_another_node_of_the_name_is_told_by_its_own_names() -> None:
+def test_a_file_made_for_another_node_of_that_name_keeps_its_own_names() -> None:
     sockets = [socket("prompt", widget=True), socket("scheduler", widget=True)]
     assert inputs(read(node(1, "Draw", ["a snail", "karras"], inputs=sockets)), "1") == {
         "prompt": "a snail",
@@ -231,7 +231,7 @@ def test_a_value_that_looks_like_a_link_stays_a_value() -> None:
 @pytest.mark.parametrize(
     ("kind", "hint"), [("KSampler", "a node of ComfyUI"), ("workflow>Faces", "make it a subgraph")]
 )
-def test_that_a_kind_is_known_from_elsewhere_is_told(kind: str, hint: str) -> None:
+def test_a_kind_known_from_elsewhere_gets_a_hint(kind: str, hint: str) -> None:
     with pytest.raises(WorkflowError, match=f"no kind of node is called '{kind}' .*{hint}"):
         check(prepare(read(node(1, kind)), REGISTRY), targets=[])
 
@@ -244,7 +244,7 @@ def test_that_a_kind_is_known_from_elsewhere_is_told(kind: str, hint: str) -> No
         ({"cnr_id": "comfy-core"}, "a node of ComfyUI that Kinograph doesn't have"),
     ],
 )
-def test_the_extension_of_a_kind_that_is_not_here_is_told(properties: dict[str, Any], hint: str) -> None:
+def test_the_extension_of_an_unknown_kind_is_named(properties: dict[str, Any], hint: str) -> None:
     workflow = read(node(1, "FaceDetailer", properties=properties))
     for kept in (workflow, Workflow.read(workflow.document())):
         with pytest.raises(WorkflowError, match=rf"no kind of node is called 'FaceDetailer' \({hint}\)$"):
@@ -253,7 +253,7 @@ def test_the_extension_of_a_kind_that_is_not_here_is_told(properties: dict[str, 
 
 
 @pytest.mark.parametrize("name", ["x" * 200, "two\nlines", {"a": 1}, None, 5 * [1], ""])
-def test_what_cannot_be_an_extensions_name_is_not_told(name: Any) -> None:
+def test_an_invalid_extension_name_is_not_shown(name: Any) -> None:
     entry = {"class_type": "FaceDetailer", "inputs": {}, "_meta": {"extension": name}}
     for made in (read(node(1, "FaceDetailer", properties={"cnr_id": name})), Workflow.read({"1": entry})):
         with pytest.raises(WorkflowError) as caught:
@@ -273,11 +273,11 @@ def test_links_are_read_in_both_versions() -> None:
     links = [link(5, 1, 0, 2), link(6, 2, 0, 3)]
     workflow = read(*nodes, links=links)
     assert inputs(workflow, "2") == {"image": ["1", 0]}
-    assert inputs(workflow, "3") == GIVEN | {"image": ["2", 1]}, "the output's name tells, a dangling link does not"
+    assert inputs(workflow, "3") == GIVEN | {"image": ["2", 1]}, "the output's name decides, dangling links are dropped"
     assert from_ui({"version": 1, "nodes": nodes, "links": links, "state": {}}, REGISTRY) == workflow
 
 
-def test_a_link_goes_before_the_value_of_its_widget() -> None:
+def test_a_link_takes_precedence_over_the_value_of_its_widget() -> None:
     workflow = read(
         node(1, "Foreign"),
         node(2, "Draw", DRAWN, inputs=[socket("seed", 5, widget=True)]),
@@ -296,7 +296,7 @@ def test_titles_and_modes() -> None:
     assert metas == [{}, {"title": "Snail", "mode": "mute"}, {"mode": "bypass"}]
 
 
-def test_reroutes_primitives_and_variables_are_led_past() -> None:
+def test_reroutes_primitives_and_variables_are_left_out() -> None:
     workflow = read(
         node(1, "Load", ["snail.png"]),
         node(2, "Reroute", inputs=[socket("", 5)]),
@@ -329,7 +329,7 @@ def test_reroutes_that_lead_to_each_other_lead_nowhere() -> None:
 
 
 def sketch(**more: Any) -> dict[str, Any]:
-    """A subgraph that draws a picture twice over, in steps that a primitive gives to both."""
+    """A subgraph that draws two pictures, and gives both their steps from a primitive."""
     return subgraph(
         "5d1e",
         "Sketch",
@@ -367,7 +367,7 @@ def test_a_subgraph_exposes_its_inputs_and_outputs() -> None:
     assert workflow.graph["2"].class_type == "Sketch"
     assert inputs(workflow, "2") == {"image": ["1", 0]}
     assert inputs(workflow, "3")["image"] == ["2", "drawn"]
-    assert inputs(workflow, "4")["image"] == ["1", 0], "an output that is an input is led past"
+    assert inputs(workflow, "4")["image"] == ["1", 0], "an output that is an input is skipped"
     assert not inlined(workflow, REGISTRY).problems
 
 
@@ -380,12 +380,12 @@ def test_a_subgraph_exposes_its_inputs_and_outputs() -> None:
         {"widgets_values": ["a hen"], "properties": {"proxyWidgets": [["1", "prompt"]]}},
     ],
 )
-def test_what_is_written_on_the_outside_holds_for_all_that_it_leads_to(instance: dict[str, Any]) -> None:
+def test_an_outer_value_holds_for_all_inputs_that_it_leads_to(instance: dict[str, Any]) -> None:
     flat = inlined(sketched(**instance), REGISTRY).workflow.graph
     assert [flat[name].inputs["prompt"] for name in ("2/1", "2/2")] == ["a hen", "a hen"]
 
 
-def test_without_a_value_on_the_outside_the_inner_ones_hold() -> None:
+def test_without_an_outer_value_the_inner_ones_hold() -> None:
     flat = inlined(sketched(widgets_values=["one", "too many"]), REGISTRY).workflow.graph
     assert flat["2/1"].inputs["prompt"] == "a snail"
 
@@ -399,7 +399,7 @@ def test_widgets_that_older_editors_show_on_the_outside() -> None:
     assert [flat[name].inputs["steps"] for name in ("2/1", "2/2")] == [99, 99]
 
 
-def test_subgraphs_lie_in_each_other_and_all_are_defined_at_the_top() -> None:
+def test_nested_subgraphs_are_all_defined_at_the_top() -> None:
     outer = subgraph(
         "a0",
         "Sketch",
@@ -425,13 +425,13 @@ def test_subgraphs_lie_in_each_other_and_all_are_defined_at_the_top() -> None:
     assert flat.workflow.graph["3"].inputs["image"] == ["2/7/2", 0]
 
 
-def test_a_subgraph_is_never_taken_for_a_kind_of_node() -> None:
+def test_a_subgraph_is_never_mistaken_for_a_kind_of_node() -> None:
     made = [subgraph(name, name, links=[]) for name in ("Draw", "Foreign")]
     workflow = read(node(1, "Foreign 2"), definitions={"subgraphs": [made[0] | {"id": "x"}, made[1] | {"id": "y"}]})
     assert workflow.subgraphs.keys() == {"Draw 2", "Foreign"}
 
 
-def test_a_subgraph_that_lies_in_itself_is_told() -> None:
+def test_a_subgraph_that_contains_itself_is_reported() -> None:
     one = subgraph("a", "One", node(1, "b"), links=[])
     other = subgraph("b", "Other", node(1, "a"), links=[])
     with pytest.raises(WorkflowError, match=r"a subgraph contains itself: '(One|Other)' → "):
@@ -441,7 +441,7 @@ def test_a_subgraph_that_lies_in_itself_is_told() -> None:
 # The layout
 
 
-def test_where_things_stand_is_kept() -> None:
+def test_the_layout_is_kept() -> None:
     workflow = read(
         node(1, "Load", ["a.png"], pos=[10.4, -20], size={"0": 210, "1": 58}, color="#322", bgcolor="#533"),
         node(2, "Load", ["a.png"], pos={"0": 1, "1": 2}, color="url(x)"),
@@ -510,7 +510,7 @@ WHOLE = ui(
     definitions={"subgraphs": [sketch()]},
     groups=[{"title": "Files", "bounding": [0, 1, 200, 300]}],
 )
-"""A bit of everything."""
+"""A file with a bit of everything."""
 
 
 def places(data: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
@@ -542,7 +542,7 @@ def test_a_mangled_file_is_read_or_refused(changes: list[tuple[tuple[Any, ...], 
     data = copy.deepcopy(WHOLE)
     for path, scrap in changes:
         at: Any = data
-        with suppress(LookupError, TypeError):  # where an earlier change took away what this one is for
+        with suppress(LookupError, TypeError):  # where an earlier change removed the target of this one
             for step in path[:-1]:
                 at = at[step]
             at[path[-1]] = scrap

@@ -1,4 +1,4 @@
-"""What decides a key, and what does not."""
+"""What determines a key, and what doesn't."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from engine.graph.check import check
 from engine.graph.keys import node_keys
 from engine.node import Context, InputFile, Node
 from engine.registry import Registry
+from nodes import registry
 from tests.engine.graphs import graphs
 from tests.engine.toys import checked, node
 
@@ -51,13 +52,13 @@ def test_a_constant_enters_as_the_node_takes_it() -> None:
     assert key(node("Style", weights=[1])) == key(node("Style", weights={"__value__": [1.0]}))
 
 
-def test_an_output_may_be_named_or_counted() -> None:
+def test_an_output_may_be_given_by_name_or_index() -> None:
     divide = node("Divide", a=5)
     assert key(node("Mix", a=["d", 1]), d=divide) == key(node("Mix", a=["d", "remainder"]), d=divide)
     assert key(node("Mix", a=["d", 1]), d=divide) != key(node("Mix", a=["d", 0]), d=divide)
 
 
-def test_what_lies_upstream_enters() -> None:
+def test_upstream_nodes_enter() -> None:
     link = node("Mix", a=["n", 0])
     assert key(link, n=node("Number", value=1)) != key(link, n=node("Number", value=2))
     assert key(node("Mix", a=["n", 0], b=2), n=node("Number")) != key(node("Mix", a=2, b=["n", 0]), n=node("Number"))
@@ -75,7 +76,26 @@ def test_the_version_enters() -> None:
     assert keyed(1) == keyed(1) != keyed(2)
 
 
-def test_only_what_runs_on_a_device_depends_on_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_earlier_versions_have_stored_is_found() -> None:
+    """These are digests that Kinograph 0.1.0 gave: another would lose all that people have in their caches."""
+    graph = {
+        "range": node("NumberRange", count=3),
+        "less": node("CompareNumbers", a=["range", 0], b=2),
+        "pick": node("Switch", on=["less", 0], if_on="a snail", if_off="a fish"),
+        "empty": node("EmptyImage", width=64),
+        "save": node("SaveImage", images=["empty", 0], filename_prefix="a/b"),
+    }
+    keys = node_keys(check(prepare(Workflow.read(graph), registry()), targets=list(graph)), "cpu")
+    assert {name: key[:16] for name, key in keys.items()} == {
+        "range": "d93ba1ca16d6b367",
+        "less": "be22928f6ed73ba2",
+        "pick": "30d64a782e4c84c5",
+        "empty": "b671a7eb9e5fc3fd",
+        "save": "a3072fe8ce8d0c64",
+    }
+
+
+def test_only_kinds_that_run_on_a_device_depend_on_it(monkeypatch: pytest.MonkeyPatch) -> None:
     opened = node("Open")
     assert key(node("Number"), "cpu") == key(node("Number"), "cuda:0")
     on_cpu = key(node("Use", handle=["o", 0]), "cpu", o=opened)
@@ -90,7 +110,7 @@ def test_only_what_runs_on_a_device_depends_on_it(monkeypatch: pytest.MonkeyPatc
     keys._head.cache_clear()
 
 
-def test_a_file_enters_by_what_it_holds(tmp_path: Path) -> None:
+def test_a_file_enters_by_its_contents(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("same")
     (tmp_path / "b.txt").write_text("same")
     (tmp_path / "c.txt").write_text("different")

@@ -1,6 +1,6 @@
-"""A process that is killed at any moment: the next one goes on from what was stored, and all ends the same.
+"""A process is killed at any moment: the next one continues from what was stored, and the results are the same.
 
-Toy nodes five times, and in `make test-full` a hundred times, and the shipped models ten times.
+Toy nodes are killed five times, and in `make test-full` a hundred times, and the shipped models ten times.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def run_until_killed(code: str, finished: int, pause: float) -> None:
-    """Run code that prints a line for each finished node in a process, and kill it a pause after so many lines."""
+    """Run code that prints a line for each finished node in a process, and kill that a pause after so many lines."""
     with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
         for _ in range(finished):
@@ -60,8 +60,8 @@ def run_until_killed(code: str, finished: int, pause: float) -> None:
     assert process.returncode == -9
 
 
-def told(execution: Execution) -> None:
-    """Run, print a line for each node that has finished, and wait to be killed even when all is done."""
+def run_and_print(execution: Execution) -> None:
+    """Run, print a line for each finished node, and wait to be killed even when everything is done."""
     for event in execution:
         if isinstance(event, NodeFinished | NodeCached | RunFinished):
             print(type(event).__name__, flush=True)
@@ -70,22 +70,22 @@ def told(execution: Execution) -> None:
 
 def child(cache: str) -> None:
     with Cache(disk=Disk(Path(cache))) as held:
-        told(Execution(checked(mixed()), cache=held, out=Path(cache).parent / "killed"))
+        run_and_print(Execution(checked(mixed()), cache=held, out=Path(cache).parent / "killed"))
 
 
 @pytest.mark.parametrize("seed", [*range(5), *(pytest.param(seed, marks=pytest.mark.full) for seed in range(5, 100))])
-def test_the_next_process_goes_on_from_what_was_stored(seed: int, tmp_path: Path) -> None:
+def test_the_next_process_continues_from_what_was_stored(seed: int, tmp_path: Path) -> None:
     folder, chance = tmp_path / "cache", random.Random(seed)
     code = f"from tests.engine.test_killed import child; child({str(folder)!r})"
-    for _ in range(chance.choice([1, 1, 2, 3])):  # a run that goes on may be killed as well
+    for _ in range(chance.choice([1, 1, 2, 3])):  # a resumed run may be killed as well
         run_until_killed(code, chance.randint(1, 20), chance.uniform(0, 0.02))
     stored = {path.name[:64] for path in folder.glob("*.safetensors")}
     with Cache(disk=Disk(folder)) as cache:
         resumed = Run(mixed(), cache=cache, out=tmp_path / "resumed")
     keys = node_keys(checked(mixed()), "cpu")
     assert not stored & {keys[event.node] for event in resumed.of(NodeStarted) if event.node in keys}
-    Run(mixed(), out=tmp_path / "whole")
-    assert contents(tmp_path / "resumed") == contents(tmp_path / "whole")
+    Run(mixed(), out=tmp_path / "uninterrupted")
+    assert contents(tmp_path / "resumed") == contents(tmp_path / "uninterrupted")
 
 
 REAL: dict[str, Any] = {
@@ -100,7 +100,7 @@ REAL: dict[str, Any] = {
     "save pictures": node("SaveImage", images=["pictures", 0], filename_prefix="picture"),
     "save video": node("SaveVideo", video=["joined", 0], filename_prefix="video"),
 }
-"""Prompts, key frames and video by the shipped models."""
+"""Prompts, key frames and video from the shipped models."""
 
 
 def real(cache: Path, out: Path) -> Execution:
@@ -109,20 +109,22 @@ def real(cache: Path, out: Path) -> Execution:
 
 
 def real_child(cache: str) -> None:
-    told(real(Path(cache), Path(cache).parent / "killed"))
+    run_and_print(real(Path(cache), Path(cache).parent / "killed"))
 
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """The files that the shipped models give when nothing comes in between."""
-    folder = tmp_path_factory.mktemp("whole")
+    """The files of a run of the shipped models that isn't interrupted."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
     list(real(folder / "cache", folder / "out"))
     return contents(folder / "out")
 
 
 @pytest.mark.full
 @pytest.mark.parametrize("seed", range(10))
-def test_so_it_does_with_real_models(seed: int, uninterrupted: dict[str, bytes], tmp_path: Path) -> None:
+def test_the_next_process_continues_with_real_models_too(
+    seed: int, uninterrupted: dict[str, bytes], tmp_path: Path
+) -> None:
     chance = random.Random(seed)
     code = f"from tests.engine.test_killed import real_child; real_child({str(tmp_path / 'cache')!r})"
     run_until_killed(code, chance.randint(1, 12), chance.uniform(0, 1.0))

@@ -1,4 +1,4 @@
-"""A run that is killed while it writes: the next attempt gives its files the same names, whole and once."""
+"""A run is killed while it writes: the next attempt writes its files under the same names, complete and only once."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def texts(folder: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("step", range(6))
-def test_at_whatever_moment(step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_killed_at_any_moment(step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     claimed: Sequence[Path] = ()
     moments = iter(range(6))
 
@@ -55,7 +55,7 @@ def test_at_whatever_moment(step: int, tmp_path: Path, monkeypatch: pytest.Monke
     assert texts(tmp_path) == {f"note_0000{number + 1}.txt": f"file {number}" for number in range(3)}
 
 
-def test_a_name_that_another_took_meanwhile_is_left_to_it(tmp_path: Path) -> None:
+def test_a_name_that_another_process_has_taken_since_is_not_reused(tmp_path: Path) -> None:
     written = outputs(tmp_path).write(THREE.items[0], claimed=[tmp_path / "note_00001.txt"])
     assert [path.name for path in written] == ["note_00001.txt"]
 

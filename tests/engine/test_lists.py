@@ -1,4 +1,4 @@
-"""Lists that map, item by item, and choices that leave the other side alone."""
+"""Lists that map item by item, and choices that run only the chosen side."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_each_item_has_a_key_of_its_own(cache: Cache) -> None:
     assert more.results == {"total": sum(mixed(0, 1, 2, 3, 4))}
 
 
-def test_an_item_shares_its_key_with_the_same_node_written_out(cache: Cache) -> None:
+def test_an_item_shares_its_key_with_the_same_node_written_by_hand(cache: Cache) -> None:
     Run({"mix": node("Mix", a=2, b=2)}, ["mix"], cache=cache)
     assert Run(squares(), ["total"], cache=cache).ran["Mix"] == 2
 
@@ -66,7 +66,7 @@ def test_mapping_goes_on_item_by_item_up_to_an_input_that_takes_a_list(cache: Ca
     assert not Run(alone, ["again"], cache=cache).ran
 
 
-def test_lists_of_values_that_are_no_constants_map_too(cache: Cache) -> None:
+def test_lists_of_opaque_values_map_too(cache: Cache) -> None:
     graph = {
         "open": node("OpenAll", to=3),
         "use": node("Use", handle=["open", 0], times=2),
@@ -75,7 +75,7 @@ def test_lists_of_values_that_are_no_constants_map_too(cache: Cache) -> None:
     assert Run(graph, ["total"], cache=cache).results == {"total": 6}
 
 
-def test_a_list_of_lists_is_one_list(cache: Cache) -> None:
+def test_a_list_of_lists_is_flattened(cache: Cache) -> None:
     graph = {
         "outer": node("Count", to=4),
         "inner": node("Count", to=["outer", 0]),
@@ -106,7 +106,7 @@ def test_every_item_is_saved(cache: Cache, tmp_path: Path) -> None:
     assert len(run.of(NodeCached)) == 3
 
 
-def test_a_later_run_needs_no_list_to_know_its_length(tmp_path: Path) -> None:
+def test_a_later_run_knows_the_length_of_a_list_without_computing_it(tmp_path: Path) -> None:
     graph = squares() | {
         "open": node("OpenAll", to=2),  # can't be stored
         "use": node("Use", handle=["open", 0]),
@@ -128,7 +128,7 @@ def test_files_are_numbered_in_the_order_of_the_list_whichever_is_done_first(tmp
     assert [path.read_text() for path in sorted(tmp_path.iterdir())] == ["0", "2", "3"]
 
 
-def test_a_target_runs_alone_on_the_items_that_are_held(cache: Cache) -> None:
+def test_a_target_runs_alone_on_held_items(cache: Cache) -> None:
     def alone(cache: Cache) -> Execution:
         RAN.clear()
         return Execution(checked(squares(), ["total"]), cache=cache, out=Path("output"), alone=True)
@@ -145,7 +145,7 @@ def test_a_target_runs_alone_on_the_items_that_are_held(cache: Cache) -> None:
     assert RAN == {"Total": 1}
 
 
-def test_an_item_that_can_not_be_written_costs_none_of_those_that_waited_for_it(tmp_path: Path) -> None:
+def test_an_item_that_can_not_be_written_does_not_lose_those_that_waited_for_it(tmp_path: Path) -> None:
     graph = {
         "numbers": node("Count", to=3),
         "wait": node("Hurry", a=["numbers", 0]),
@@ -159,7 +159,7 @@ def test_an_item_that_can_not_be_written_costs_none_of_those_that_waited_for_it(
         assert [event.node for event in run.of(NodeSaved)] == ["save[1]", "save[2]"]
 
 
-def test_an_item_that_was_done_before_the_list_was_known_is_given_all_the_same(cache: Cache) -> None:
+def test_an_item_done_before_the_list_was_known_is_still_delivered(cache: Cache) -> None:
     graph = {
         "early": node("Mix", a=0, b=0),
         "keep": node("Slow", a=["early", 0], seconds=0.2),
@@ -172,7 +172,7 @@ def test_an_item_that_was_done_before_the_list_was_known_is_given_all_the_same(c
     assert {name for name in run.results if name != "late"} == {"x[0]", "x[1]", "x[2]"}
 
 
-def test_an_item_that_had_failed_before_the_list_was_known_costs_one_item(cache: Cache) -> None:
+def test_an_item_that_failed_before_the_list_was_known_loses_only_itself(cache: Cache) -> None:
     graph = {
         "alone": node("FailOn", a=2, bad=2),
         "start": node("Slow", a=2, seconds=0.1),
@@ -183,7 +183,9 @@ def test_an_item_that_had_failed_before_the_list_was_known_costs_one_item(cache:
     assert Run(graph, ["alone", "total"], cache=cache).results == {"total": 0 + 1}
 
 
-def test_items_keep_their_places_when_a_list_among_lists_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_items_keep_their_indices_when_one_of_several_lists_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     graph = {
         "count": node("Count", to=3),
         "open": node("MaybeOpen", a=["count", 0]),  # a list of two handles for each
@@ -197,13 +199,13 @@ def test_items_keep_their_places_when_a_list_among_lists_fails(tmp_path: Path, m
             truths.append(Run(graph, ["use"], cache=cache).results)
         for path in (tmp_path / "cache").iterdir():
             if not isinstance(load(path)[0][0], str):
-                path.unlink()  # only what lists are made up of is left
-    whole, without, again = truths
-    assert whole == again == {f"use[{i}]": value for i, value in enumerate((0, 1, 10, 11, 20, 21))}
-    assert without == {name: whole[name] for name in ("use[0]", "use[1]", "use[4]", "use[5]")}
+                path.unlink()  # leaves only the structures of lists
+    complete, without, again = truths
+    assert complete == again == {f"use[{i}]": value for i, value in enumerate((0, 1, 10, 11, 20, 21))}
+    assert without == {name: complete[name] for name in ("use[0]", "use[1]", "use[4]", "use[5]")}
 
 
-def test_what_runs_of_a_list_whose_maker_fails_now_ends_in_order(
+def test_a_run_ends_in_an_orderly_way_if_the_node_that_makes_its_list_fails_now(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     graph = {
@@ -234,7 +236,7 @@ def test_a_choice_is_followed_while_another_node_takes_its_time(cache: Cache, mo
     assert Run(graph, ["steps", "choose"], cache=cache).results == {"steps": 5, "choose": 3}
 
 
-def test_what_a_choice_was_made_by_is_not_made_again_for_what_is_chosen() -> None:
+def test_the_condition_of_a_choice_is_not_computed_again_for_the_chosen_side() -> None:
     graph = {
         "number": node("Slow", a=3, seconds=0.1),
         "odd": node("IsOdd", a=["number", 0]),
@@ -257,7 +259,7 @@ def failing(bad: int) -> dict[str, Any]:
     }
 
 
-def test_a_failed_item_costs_one_item(cache: Cache, tmp_path: Path) -> None:
+def test_a_failed_item_loses_only_itself(cache: Cache, tmp_path: Path) -> None:
     run = Run(failing(1), cache=cache, out=tmp_path / "a")
     assert [(event.node, event.problem.message) for event in run.of(NodeFailed)] == [
         ("check[1]", "ZeroDivisionError: 1 is bad")
@@ -272,20 +274,20 @@ def test_a_failed_item_costs_one_item(cache: Cache, tmp_path: Path) -> None:
     assert (tmp_path / "a" / "total_00001.txt").read_text() == str(whole)
 
 
-def test_a_list_without_its_failed_item_is_not_taken_for_the_whole_list(cache: Cache, tmp_path: Path) -> None:
+def test_a_list_without_its_failed_item_is_not_mistaken_for_the_complete_list(cache: Cache, tmp_path: Path) -> None:
     Run(failing(1), cache=cache, out=tmp_path / "a")
     Run(failing(-1), cache=cache, out=tmp_path / "b")
     assert (tmp_path / "b" / "total_00001.txt").read_text() == str(sum(number * 31 + 11 for number in range(4)))
 
 
-def test_a_list_whose_items_have_all_failed_is_none(cache: Cache, tmp_path: Path) -> None:
+def test_nodes_that_need_a_list_whose_items_have_all_failed_are_skipped(cache: Cache, tmp_path: Path) -> None:
     graph = failing(0) | {"count": node("Count", to=1)}
     run = Run(graph, cache=cache, out=tmp_path)
     assert {event.node for event in run.of(NodeSkipped)} == {"mix[0]", "save[0]", "total", "last"}
     assert not run.of(NodeSaved)
 
 
-def test_a_list_that_can_not_be_made_stops_what_maps_over_it(cache: Cache) -> None:
+def test_a_list_that_can_not_be_computed_stops_the_nodes_that_map_over_it(cache: Cache) -> None:
     graph = squares() | {"fail": node("Fail"), "count": node("Count", to=["fail", 0])}
     run = Run(graph, ["total"], cache=cache)
     assert {(event.node, event.because) for event in run.of(NodeSkipped)} == {
@@ -317,7 +319,7 @@ def test_a_list_does_not_fit_an_input_of_another_type() -> None:
         checked({"count": node("Count", to=1), "use": node("Use", handle=["count", 0])}, ["use"])
 
 
-def test_ids_can_not_be_taken_for_those_of_items() -> None:
+def test_ids_can_not_be_mistaken_for_those_of_items() -> None:
     with pytest.raises(WorkflowError, match="number in brackets"):
         checked({"mix[0]": node("Number")}, ["mix[0]"])
 
@@ -336,7 +338,7 @@ def test_only_the_chosen_side_runs(cache: Cache) -> None:
     assert Run(choosing(False), ["end"], cache=cache).ran == {"Slow": 1, "Choose": 1, "Mix": 1}
 
 
-def test_a_choice_may_depend_on_what_a_node_gives(cache: Cache) -> None:
+def test_a_choice_may_depend_on_the_output_of_a_node(cache: Cache) -> None:
     for value, side in ((3, "one"), (4, "other")):
         graph = choosing(["odd", 0]) | {"number": node("Number", value=value), "odd": node("IsOdd", a=["number", 0])}
         run = Run(graph, ["end"], cache=cache)
@@ -359,7 +361,7 @@ def test_each_item_chooses_for_itself(cache: Cache) -> None:
     assert run.ran["Slow"] == 2
 
 
-def test_a_choice_may_depend_on_a_whole_list(cache: Cache) -> None:
+def test_a_choice_may_depend_on_a_complete_list(cache: Cache) -> None:
     for to, side in ((2, "one"), (3, "other")):
         graph = {
             "count": node("Count", to=to),
@@ -379,7 +381,7 @@ def test_a_side_that_fails_matters_only_if_it_is_chosen(cache: Cache) -> None:
 
 
 Outcome = int | list[int]
-"""What a node of a random graph gives: one number, or one for each item."""
+"""The result of a node in a random graph: one number, or one for each item."""
 
 
 @st.composite
@@ -403,12 +405,12 @@ def listing_graphs(draw: st.DrawFn) -> dict[str, Any]:
     return graph
 
 
-class Unsound(Exception):
-    """Lists of different lengths meet, or a node fails: what is left of the lists is not worked out by hand."""
+class Invalid(Exception):
+    """Lists of different lengths meet, or a node fails: what remains of the lists is not computed by hand."""
 
 
 def by_hand(graph: dict[str, Any], target: str) -> Outcome:
-    """What a node gives, worked out by recursion and without the engine."""
+    """The result of a node, computed by recursion and without the engine."""
     entry = graph[target]
     given = {
         name: by_hand(graph, value[0]) if isinstance(value, list) and (name, entry["class_type"]) not in LAZY else value
@@ -425,7 +427,7 @@ def by_hand(graph: dict[str, Any], target: str) -> Outcome:
     }
     lengths = {len(value) for value in given.values() if isinstance(value, list)}
     if len(lengths) > 1:
-        raise Unsound
+        raise Invalid
     if not lengths:
         made = once(entry["class_type"], given)
         return list(made) if isinstance(made, tuple) else made
@@ -449,7 +451,7 @@ def once(kind: str, given: dict[str, Any]) -> int | tuple[int, ...]:
             return (given["a"] * 31 + given["b"] * 7 + 4) % MODULUS
         case "FailOn":
             if given["a"] == given["bad"]:
-                raise Unsound
+                raise Invalid
             return int(given["a"])
         case "ChooseOdd":
             return int(given["one"] if given["a"] % 2 else given["other"])
@@ -458,13 +460,13 @@ def once(kind: str, given: dict[str, Any]) -> int | tuple[int, ...]:
 
 @settings(max_examples=150)
 @given(graph=listing_graphs(), memory=st.integers(0, 3000), disk=st.integers(0, 2000))
-def test_lists_and_choices_give_what_plain_calls_give(
+def test_lists_and_choices_give_the_results_of_plain_calls(
     graph: dict[str, Any], memory: int, disk: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     target = next(reversed(graph))
     try:
         truth: Outcome | None = by_hand(graph, target)
-    except Unsound:
+    except Invalid:
         truth = None
     folder = tmp_path_factory.mktemp("cache")
     found = []

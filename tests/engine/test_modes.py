@@ -1,4 +1,4 @@
-"""Muted nodes are as if they weren't there; bypassed ones hand on what they were given."""
+"""Muted nodes are as if they weren't there; bypassed ones pass on their inputs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def result(graph: dict[str, Any], target: str) -> Any:
     return Run(graph, [target]).results[target]
 
 
-def test_what_needs_a_muted_node_is_left_out_and_all_else_runs() -> None:
+def test_nodes_that_need_a_muted_one_are_left_out_and_the_others_run() -> None:
     graph = NUMBERS | {
         "2": moded("mute", "Slow", a=["0", 0]),
         "3": node("Mix", a=["2", 0]),
@@ -39,12 +39,12 @@ def test_an_input_that_has_a_default_falls_back_to_it_when_its_source_is_muted()
     assert result(graph, "2") == result(without, "2")
 
 
-def test_a_bypassed_node_hands_on_its_first_link_that_fits() -> None:
+def test_a_bypassed_node_passes_on_its_first_link_that_fits() -> None:
     graph = NUMBERS | {"2": moded("bypass", "Mix", a=["0", 0], b=["1", 0]), "3": node("Slow", a=["2", 0])}
     assert result(graph, "3") == 6
 
 
-def test_bypassed_nodes_in_a_row_are_all_passed() -> None:
+def test_bypassed_nodes_in_a_row_are_all_skipped() -> None:
     graph = NUMBERS | {
         "2": moded("bypass", "Slow", a=["0", 0]),
         "3": moded("bypass", "Slow", a=["2", 0]),
@@ -53,7 +53,7 @@ def test_bypassed_nodes_in_a_row_are_all_passed() -> None:
     assert result(graph, "4") == 6
 
 
-def test_what_a_bypassed_node_cannot_hand_on_is_missing_as_if_it_were_muted() -> None:
+def test_without_a_link_that_fits_a_bypassed_node_counts_as_muted() -> None:
     graph = NUMBERS | {
         "2": moded("bypass", "Open", number=["0", 0]),
         "3": node("Use", handle=["2", 0]),
@@ -63,7 +63,7 @@ def test_what_a_bypassed_node_cannot_hand_on_is_missing_as_if_it_were_muted() ->
     assert set(checked(graph).steps) == {"0", "1", "5"}
 
 
-def test_a_whole_cycle_of_bypassed_nodes_leads_nowhere() -> None:
+def test_a_cycle_of_bypassed_nodes_leads_nowhere() -> None:
     graph = NUMBERS | {
         "2": moded("bypass", "Slow", a=["3", 0]),
         "3": moded("bypass", "Slow", a=["2", 0]),
@@ -72,18 +72,18 @@ def test_a_whole_cycle_of_bypassed_nodes_leads_nowhere() -> None:
     assert result(graph, "4") == result(NUMBERS | {"4": node("Mix", a=["0", 0])}, "4")
 
 
-def test_a_muted_node_may_be_half_done() -> None:
+def test_a_muted_node_may_be_incomplete() -> None:
     graph = NUMBERS | {"2": moded("mute", "Mix"), "3": moded("mute", "NoSuchKind", x=1)}
     assert set(checked(graph, ["0"]).steps) == {"0", "1"}
 
 
-def test_a_muted_node_can_be_no_target() -> None:
+def test_a_muted_node_can_not_be_a_target() -> None:
     graph = NUMBERS | {"2": moded("mute", "Slow", a=["0", 0])}
     with pytest.raises(WorkflowError, match="can't be run: it, or what it needs, is muted or bypassed"):
         checked(graph, ["2"])
 
 
-def test_an_unknown_mode_is_named_with_those_there_are() -> None:
+def test_an_unknown_mode_is_reported_with_the_known_ones() -> None:
     with pytest.raises(WorkflowError, match=r"there is no mode 'mutes': the modes are mute and bypass.*mute"):
         checked(NUMBERS | {"2": moded("mutes", "Slow", a=["0", 0])}, ["0"])
 

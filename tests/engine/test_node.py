@@ -1,4 +1,4 @@
-"""What a node's class says of it."""
+"""What a node's class says about it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.engine import toys
 from tests.engine.toys import Divide, Mix, Number, ReadFile, Style
 
 
-def test_a_node_is_run_by_building_it() -> None:
+def test_a_node_can_be_run_by_hand() -> None:
     assert Divide(a=17).run(Context()) == (1, 7)
 
 
@@ -34,7 +34,7 @@ def test_annotations_are_the_sockets() -> None:
     assert [output.name for output in Divide.spec.outputs] == ["quotient", "remainder"]
 
 
-def test_a_file_is_known_by_its_annotation_even_if_it_may_be_none() -> None:
+def test_an_input_that_names_a_file_is_recognised_even_if_it_may_be_none() -> None:
     class Maybe(Node, version=1):
         file: InputFile | None = None
 
@@ -52,7 +52,7 @@ def test_constants_are_taken_as_json_means_them() -> None:
             Mix.spec.inputs["a"].validate(wrong)
 
 
-def test_a_value_is_no_constant() -> None:
+def test_a_value_is_not_a_constant() -> None:
     class Look(Node, version=1):
         image: Image
 
@@ -65,7 +65,7 @@ def test_a_value_is_no_constant() -> None:
         Look.spec.outputs[0].validate("picture")
 
 
-def test_a_node_can_not_be_changed_or_given_what_it_does_not_know() -> None:
+def test_a_node_can_not_be_changed_or_given_unknown_inputs() -> None:
     with pytest.raises(ValidationError):
         Number(value=1).value = 2  # type: ignore[misc]
     with pytest.raises(ValidationError):
@@ -77,7 +77,7 @@ def test_a_kind_states_its_version() -> None:
         type("Unversioned", (Node,), {})
 
 
-def test_what_saves_returns_media() -> None:
+def test_a_kind_that_saves_returns_media() -> None:
     with pytest.raises(TypeError, match="must return Media, Files or a Folder, not int"):
 
         class SaveNothing(Node, version=1, saves="text"):
@@ -86,7 +86,7 @@ def test_what_saves_returns_media() -> None:
     assert toys.SaveNumber.spec.outputs[0].type is Media
 
 
-def test_only_what_saves_can_be_temporary() -> None:
+def test_only_a_kind_that_saves_can_be_temporary() -> None:
     with pytest.raises(TypeError, match="saves nothing"):
 
         class LookAtNothing(Node, version=1, temporary=True):
@@ -120,18 +120,18 @@ def test_which_outputs_fit_which_inputs(output: Any, input: Any, fit: bool) -> N
     assert fits(output, input) is fit
 
 
-def test_types_are_named_as_people_do() -> None:
+def test_types_are_named_as_people_name_them() -> None:
     assert name_of(Image | None) == "Image or None"
     assert name_of(int) == "int"
     assert name_of(Literal["a"]) == "Literal['a']"
 
 
 def test_context_reports_and_ends_a_cancelled_run() -> None:
-    told: list[Any] = []
-    ctx = Context(on_progress=lambda *step: told.append(step), on_text=told.append)
+    reported: list[Any] = []
+    ctx = Context(on_progress=lambda *step: reported.append(step), on_text=reported.append)
     ctx.progress(1, 2, unit="token")
     ctx.text("hello")
-    assert told == [(1, 2, "token", None), "hello"]
+    assert reported == [(1, 2, "token", None), "hello"]
     with pytest.raises(Cancelled):
         Context(cancelled=lambda: True).progress(0, 1)
     with pytest.raises(Cancelled):

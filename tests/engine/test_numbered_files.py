@@ -1,4 +1,4 @@
-"""Files of one name are numbered in the workflow's order, whatever is done first."""
+"""Files saved under one name are numbered in the workflow's order, whichever is done first."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def test_two_nodes_that_save_under_one_name(tmp_path: Path) -> None:
     assert files(tmp_path) == {"same_00001.txt": "0", "same_00002.txt": "3"}
 
 
-def test_nodes_that_save_under_other_names_do_not_wait(tmp_path: Path) -> None:
+def test_nodes_that_save_under_different_names_do_not_wait(tmp_path: Path) -> None:
     run = Run(late_and_soon("one", "other"), out=tmp_path)
     assert [event.node for event in run.of(NodeSaved)] == ["two", "one"]
 
 
-def test_a_name_that_the_run_makes_might_be_any(tmp_path: Path) -> None:
+def test_a_name_that_is_made_in_the_run_might_be_any(tmp_path: Path) -> None:
     graph = late_and_soon("n1", "n1")
     graph["number"] = node("Number", value=1)
     graph["name"] = node("PrefixOf", a=["number", 0])
@@ -43,7 +43,7 @@ def test_a_name_that_the_run_makes_might_be_any(tmp_path: Path) -> None:
     assert files(tmp_path) == {"n1_00001.txt": "0", "n1_00002.txt": "3"}
 
 
-def test_one_that_fails_and_what_depends_on_it_hold_up_none(tmp_path: Path) -> None:
+def test_a_failed_node_and_its_dependents_hold_up_no_others(tmp_path: Path) -> None:
     graph = late_and_soon("same", "same")
     graph["fail"] = node("Fail")
     graph["late"] = node("Mix", a=["fail", 0])
@@ -55,7 +55,7 @@ def test_one_that_fails_and_what_depends_on_it_hold_up_none(tmp_path: Path) -> N
     assert order.index("two") < order.index("wait")
 
 
-def test_one_whose_lists_differ_in_length_holds_up_none(tmp_path: Path) -> None:
+def test_a_node_whose_lists_differ_in_length_holds_up_no_others(tmp_path: Path) -> None:
     graph = {
         "three": node("Count", to=3),
         "two": node("Count", to=2),
@@ -71,7 +71,7 @@ def test_one_whose_lists_differ_in_length_holds_up_none(tmp_path: Path) -> None:
     assert files(tmp_path) == {"number_00001.txt": "7", "number_00002.txt": "-4"}
 
 
-def test_a_list_before_a_single_one(tmp_path: Path) -> None:
+def test_a_list_before_a_single_item(tmp_path: Path) -> None:
     graph = {
         "numbers": node("Count", to=4),
         "wait": node("Hurry", a=["numbers", 0]),

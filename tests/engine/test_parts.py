@@ -1,4 +1,4 @@
-"""Work on many files: noticed when they change, kept part by part, and saved as a folder, file by file."""
+"""Work on many files: changes are noticed, parts of the work are kept, and a folder is saved file by file."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def write(folder: Path, **texts: str) -> None:
 
 
 class TestFilesOfAFolder:
-    def test_a_new_a_changed_and_a_lost_file_are_noticed(self, cache: Cache, tmp_path: Path) -> None:
+    def test_new_changed_and_removed_files_are_noticed(self, cache: Cache, tmp_path: Path) -> None:
         def read() -> str:
             return str(Run(READ, ["read"], cache=cache, base=tmp_path).results["read"])
 
@@ -38,7 +38,7 @@ class TestFilesOfAFolder:
         assert read() == "one three"
         assert not Run(READ, ["read"], cache=cache, base=tmp_path).ran
 
-    def test_one_that_was_replaced_is_noticed_though_size_and_time_stay(self, tmp_path: Path) -> None:
+    def test_a_replaced_file_is_noticed_even_with_the_same_size_and_time(self, tmp_path: Path) -> None:
         write(tmp_path, a="one")
         before, path = checked(READ, ["read"], tmp_path), tmp_path / "in" / "a.txt"
         times = path.stat()
@@ -47,13 +47,13 @@ class TestFilesOfAFolder:
         after = checked(READ, ["read"], tmp_path)
         assert before.steps["read"].contents != after.steps["read"].contents
 
-    def test_a_folder_with_none_is_reported(self, tmp_path: Path) -> None:
-        with pytest.raises(MissingError, match=r"node read, input folder: there are no files like 'in'"):
+    def test_a_folder_without_any_is_reported(self, tmp_path: Path) -> None:
+        with pytest.raises(MissingError, match=r"node read, input folder: no files match 'in'"):
             checked(READ, ["read"], tmp_path)
 
 
 class TestParts:
-    def test_what_was_kept_is_not_made_again_after_a_failure(self, tmp_path: Path) -> None:
+    def test_kept_parts_are_not_computed_again_after_a_failure(self, tmp_path: Path) -> None:
         write(tmp_path, a="one", b="")
         with Cache(disk=Disk(tmp_path / "cache")) as cache:
             failed = Run(READ, ["read"], cache=cache, base=tmp_path)
@@ -64,7 +64,7 @@ class TestParts:
             run = Run(READ, ["read"], cache=cache, base=tmp_path)
             assert (run.results, run.ran) == ({"read": "one two"}, {"b.txt": 1})
 
-    def test_another_setting_of_the_node_uses_what_was_kept(self, cache: Cache, tmp_path: Path) -> None:
+    def test_a_run_with_other_settings_uses_the_kept_parts(self, cache: Cache, tmp_path: Path) -> None:
         write(tmp_path, a="one", b="two")
         Run(READ, ["read"], cache=cache, base=tmp_path)
         other = {"read": node("ReadFolder", folder="in", joint="-")}
@@ -83,7 +83,7 @@ class TestFolders:
             assert Workflow.parse((saved.files[0] / "workflow.json").read_text()).graph.keys() == {"save"}
         assert len(list((tmp_path / "sub").iterdir())) == 2
 
-    def test_one_that_was_begun_is_gone_on_with(self, tmp_path: Path) -> None:
+    def test_an_interrupted_folder_is_resumed(self, tmp_path: Path) -> None:
         wrote: list[str] = []
 
         def folder() -> Folder:
@@ -105,7 +105,7 @@ class TestFolders:
         assert wrote == ["a", "b", "c"]
         assert {file.name for file in path.iterdir()} == {"a", "b", "c", "workflow.json"}
 
-    def test_its_files_stay_in_it(self, tmp_path: Path) -> None:
+    def test_its_files_stay_inside_it(self, tmp_path: Path) -> None:
         folder = Folder("set", {"../a": lambda path: path.write_text("a")}, "x")
         with pytest.raises(InputError, match="is outside the folder"):
             OutputFolder(tmp_path, Workflow.read({"graph": {}})).write(folder)

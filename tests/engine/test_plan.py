@@ -23,7 +23,7 @@ def planned(graph: dict[str, Any], targets: list[str], held: set[str]) -> tuple[
 
 
 @given(graphs(), st.data())
-def test_a_plan_is_whole_ordered_and_counts_uses(graph: dict[str, Any], data: st.DataObject) -> None:
+def test_a_plan_is_complete_ordered_and_counts_uses(graph: dict[str, Any], data: st.DataObject) -> None:
     names = st.sampled_from(sorted(graph))
     targets = data.draw(st.lists(names, min_size=1, unique=True))
     held = data.draw(st.sets(names))
@@ -35,13 +35,13 @@ def test_a_plan_is_whole_ordered_and_counts_uses(graph: dict[str, Any], data: st
         done.add(key)
     assert {keys[name] for name in targets} <= done
     assert set(plan.hits) <= {keys[name] for name in held}
-    assert not set(plan.runs) & {keys[name] for name in held}, "what is held is not run"
+    assert not set(plan.runs) & {keys[name] for name in held}, "held steps are not run"
     used = [source for key in plan.runs for source in plan.sources[key]]
     assert plan.uses == {key: used.count(key) for key in used}
     assert done == set(used) | {keys[name] for name in targets}, "nothing is run or loaded for nothing"
 
 
-def test_what_lies_above_a_hit_is_neither_run_nor_loaded() -> None:
+def test_nodes_above_a_hit_are_neither_run_nor_loaded() -> None:
     plan, keys = planned(chain(5), ["4"], {"0", "1", "2"})
     assert [step.id for step in plan.runs.values()] == ["3", "4"]
     assert list(plan.hits) == [keys["2"]]
@@ -69,7 +69,7 @@ def test_the_longest_branch_by_measured_cost_comes_first(tmp_path: Path) -> None
         assert [step.id for step in plan.runs.values()] == order
 
 
-def test_what_a_kind_takes_is_learnt_and_a_torn_file_forgotten(tmp_path: Path) -> None:
+def test_the_cost_of_a_kind_is_learnt_and_a_corrupt_file_ignored(tmp_path: Path) -> None:
     costs = Costs(tmp_path / "costs.json")
     costs.record("Slow", 2.0)
     costs.record("Slow", 4.0)

@@ -1,4 +1,4 @@
-"""A workflow is made ready once: changing an input, or taking a part, comes to what making it ready anew comes to."""
+"""A workflow is prepared once: changing an input, or taking a part, gives the same as preparing again."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ DOCUMENT: dict[str, Any] = {
 }
 
 
-def ready() -> Prepared:
+def document() -> Prepared:
     return prepare(Workflow.read(DOCUMENT), REGISTRY)
 
 
 def places(prepared: Prepared) -> dict[Any, Any]:
-    """Where the constants of inner nodes are written; those of the document's own nodes need no note."""
+    """Where the constants of inner nodes are written; those of the document's own nodes need no entry."""
     return {socket: place for socket, place in prepared.places.items() if "/" in socket[0]}
 
 
@@ -58,11 +58,11 @@ def places(prepared: Prepared) -> dict[Any, Any]:
         ("apart.a", 2),
     ],
 )
-def test_changing_an_input_is_as_good_as_making_ready_anew(path: str, value: Any) -> None:
+def test_changing_an_input_equals_preparing_again(path: str, value: Any) -> None:
     node, _, socket = path.partition(".")
     changed, anew = (
-        ready().with_input(node, socket, value),
-        prepare(ready().workflow.with_input(node, socket, value), REGISTRY),
+        document().with_input(node, socket, value),
+        prepare(document().workflow.with_input(node, socket, value), REGISTRY),
     )
     assert changed.workflow == anew.workflow
     assert changed.flat == anew.flat
@@ -72,27 +72,27 @@ def test_changing_an_input_is_as_good_as_making_ready_anew(path: str, value: Any
 
 
 @pytest.mark.parametrize("nodes", [["end"], ["flat", "number"], ["passed"], ["apart"], ["deep"]])
-def test_a_part_is_as_good_as_made_ready_by_itself(nodes: list[str]) -> None:
-    part, anew = ready().up_to(*nodes), prepare(ready().workflow.up_to(*nodes), REGISTRY)
+def test_taking_a_part_equals_preparing_the_part(nodes: list[str]) -> None:
+    part, anew = document().up_to(*nodes), prepare(document().workflow.up_to(*nodes), REGISTRY)
     assert part.workflow == anew.workflow
     assert part.flat.graph == anew.flat.graph
     assert part.active.graph == anew.active.graph
 
 
-def test_problems_of_what_is_not_in_a_part_are_not_told_of_it() -> None:
+def test_a_part_has_no_problems_of_nodes_outside_it() -> None:
     graph = {"good": node("Number"), "bad": node("Number") | {"_meta": {"mode": "asleep"}}}
     whole = prepare(Workflow.read(graph), REGISTRY)
     assert [problem.node for problem in whole.problems] == ["bad"]
     assert whole.up_to("good").problems == ()
 
 
-def test_where_an_input_leads_is_told_through_subgraphs() -> None:
-    socket, about = ready().leads_to("deep", "start") or ((), None)
+def test_an_input_is_followed_through_subgraphs() -> None:
+    socket, about = document().leads_to("deep", "start") or ((), None)
     assert socket == ("deep/pair/first", "a")
     assert about
     assert about.name == "a"
-    assert ready().leads_to("deep", "end") is None
-    assert ready().leads_to("nobody", "a") is None
+    assert document().leads_to("deep", "end") is None
+    assert document().leads_to("nobody", "a") is None
 
 
 def test_links_lead_through_subgraphs_and_past_what_is_bypassed_to_what_takes_part() -> None:
@@ -104,7 +104,7 @@ def test_links_lead_through_subgraphs_and_past_what_is_bypassed_to_what_takes_pa
         "needs what is muted": Link("apart", 0),
         "nowhere": Link("nothing", 0),
     }
-    assert ready().ends(links) == {
+    assert document().ends(links) == {
         "through": Link("deep/pair/second", 0),
         "past": Link("flat/second", 0),
         "itself": Link("end", "out"),

@@ -1,4 +1,4 @@
-"""The durable queue: what is accepted stays, what is claimed is done once, what is interrupted is done again."""
+"""The durable queue: accepted jobs stay, claimed jobs run once, interrupted jobs run again."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def order(jobs: Jobs) -> list[str]:
     return [job.id for job in jobs.pending()]
 
 
-def test_jobs_are_claimed_in_the_order_in_which_they_came(jobs: Jobs) -> None:
+def test_jobs_are_claimed_in_the_order_in_which_they_were_added(jobs: Jobs) -> None:
     add(jobs, "a", "b")
     first, second = jobs.claim("w"), jobs.claim("w")
     assert first
@@ -40,7 +40,7 @@ def test_jobs_are_claimed_in_the_order_in_which_they_came(jobs: Jobs) -> None:
     assert (first.id, second.id, jobs.claim("w")) == ("a", "b", None)
 
 
-def test_numbers_grow_and_are_never_used_again(jobs: Jobs) -> None:
+def test_numbers_increase_and_are_never_reused(jobs: Jobs) -> None:
     first = jobs.add(Request("a", DOCUMENT))
     jobs.cancel(["a"])
     jobs.forget()
@@ -54,7 +54,7 @@ def test_an_id_is_used_once(jobs: Jobs) -> None:
     assert order(jobs) == ["a"]
 
 
-def test_what_was_asked_comes_back_as_it_was(jobs: Jobs) -> None:
+def test_a_request_comes_back_unchanged(jobs: Jobs) -> None:
     asked = Request("a", DOCUMENT, "A title", "client", ["3"], [{"name": "1.seed", "values": ["1"]}], {"x": [1]})
     jobs.add(asked)
     lease = jobs.claim("w")
@@ -63,7 +63,7 @@ def test_what_was_asked_comes_back_as_it_was(jobs: Jobs) -> None:
     assert jobs.request("a") == asked
 
 
-def test_another_process_sees_what_was_accepted(jobs: Jobs, tmp_path: Path) -> None:
+def test_another_process_sees_accepted_jobs(jobs: Jobs, tmp_path: Path) -> None:
     add(jobs, "a")
     with Jobs(tmp_path / "jobs.sqlite") as other:
         assert order(other) == ["a"]
@@ -98,7 +98,7 @@ class TestOrder:
         assert order(jobs) == ["b", "urgent", "a"]
         assert [job.priority for job in jobs.pending()] == [5, 5, 0]
 
-    def test_what_is_not_pending_stays_where_it_is(self, jobs: Jobs) -> None:
+    def test_jobs_that_are_not_pending_stay_where_they_are(self, jobs: Jobs) -> None:
         add(jobs, "a", "b")
         jobs.claim("w")
         assert not jobs.move("a", front=True)
@@ -120,7 +120,7 @@ class TestOrder:
 
 
 class TestLeases:
-    def test_what_was_finished_is_in_the_history_last_first(self, jobs: Jobs) -> None:
+    def test_finished_jobs_are_in_the_history_last_first(self, jobs: Jobs) -> None:
         add(jobs, "a", "b")
         for state in ("done", "failed"):
             lease = jobs.claim("w")
@@ -131,7 +131,7 @@ class TestLeases:
             ("a", "done", {"1": {"images": ["a"]}}, {"cached": 2}),
         ]
 
-    def test_a_dead_workers_job_comes_first_again_with_the_names_that_it_had_taken(self, jobs: Jobs) -> None:
+    def test_a_dead_workers_job_comes_first_again_with_the_names_it_had_claimed(self, jobs: Jobs) -> None:
         add(jobs, "a", "b")
         lease = jobs.claim("dead")
         assert lease
@@ -142,7 +142,7 @@ class TestLeases:
         assert again
         assert (again.id, again.attempt, again.claims) == ("a", 2, {"1": ["x", "y"]})
 
-    def test_names_are_forgotten_with_the_end_of_a_job(self, jobs: Jobs) -> None:
+    def test_claims_are_forgotten_when_a_job_is_done(self, jobs: Jobs) -> None:
         add(jobs, "a", "b")
         for state in ("done", "failed"):
             lease = jobs.claim("w")
@@ -163,7 +163,7 @@ class TestLeases:
         assert [(job.state, job.record) for job in ended] == [("failed", {"problem": "killed"})]
         assert jobs.claim("w") is None
 
-    def test_a_worker_that_was_given_up_can_change_nothing(self, jobs: Jobs) -> None:
+    def test_a_worker_that_lost_its_job_can_change_nothing(self, jobs: Jobs) -> None:
         add(jobs, "a")
         old = jobs.claim("old")
         jobs.release("old", because={})
@@ -175,7 +175,7 @@ class TestLeases:
         assert not jobs.finish(old, "done", {}, {})
         assert jobs.finish(new, "done", {}, {})
 
-    def test_a_lease_that_is_not_renewed_runs_out(self, jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_lease_that_is_not_renewed_expires(self, jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
         add(jobs, "a", "b")
         kept, lost = jobs.claim("kept"), jobs.claim("lost")
         assert kept
@@ -188,7 +188,7 @@ class TestLeases:
         assert order(jobs) == ["b"]
 
     @pytest.mark.parametrize("state", ["done", "failed", "cancelled"])
-    def test_what_has_ended_remains_until_it_was_told(self, jobs: Jobs, state: Ended) -> None:
+    def test_an_ended_job_remains_until_it_is_reported(self, jobs: Jobs, state: Ended) -> None:
         add(jobs, "a", "b")
         lease = jobs.claim("w")
         assert lease
@@ -200,7 +200,7 @@ class TestLeases:
         assert jobs.remaining() == 1
         assert jobs.unreported("a") is None
 
-    def test_a_dead_worker_may_have_ended_jobs_of_which_nobody_was_told(self, jobs: Jobs) -> None:
+    def test_a_dead_worker_may_have_ended_jobs_that_were_not_reported(self, jobs: Jobs) -> None:
         add(jobs, "a", "b", "c")
         for name in ("a", "b"):
             lease = jobs.claim("dead")
@@ -213,7 +213,7 @@ class TestLeases:
         assert order(jobs) == ["c"]
         assert [job.id for job in jobs.ended()] == ["b", "a"]
 
-    def test_to_be_told_of_an_earlier_end_is_not_to_be_told_of_the_next(self, jobs: Jobs) -> None:
+    def test_reporting_an_earlier_end_does_not_report_the_next(self, jobs: Jobs) -> None:
         add(jobs, "a")
         lease = jobs.claim("w")
         assert lease
@@ -222,7 +222,7 @@ class TestLeases:
         jobs.mark_reported("a")
         assert (jobs.unreported("a"), jobs.remaining()) == (None, 1)
 
-    def test_after_a_restart_nobody_waits_to_be_told(self, jobs: Jobs) -> None:
+    def test_after_a_restart_no_job_waits_to_be_reported(self, jobs: Jobs) -> None:
         add(jobs, "a")
         lease = jobs.claim("w")
         assert lease
@@ -235,21 +235,21 @@ class TestAttempts:
     """How often a job is started when its worker, or the whole server, dies each time."""
 
     def claim(self, jobs: Jobs, *stored: str) -> Lease:
-        """Start the next job, which stores something, and dies."""
+        """Start the next job, which stores values under these keys."""
         lease = jobs.claim("w")
         assert lease
         for mark in stored:
             jobs.record_progress(lease, mark)
         return lease
 
-    def test_after_a_restart_what_ran_is_next_in_its_order(self, jobs: Jobs) -> None:
+    def test_after_a_restart_the_jobs_that_ran_are_next_in_their_order(self, jobs: Jobs) -> None:
         add(jobs, "a", "b", "c")
         self.claim(jobs)
         self.claim(jobs)
         assert jobs.restart() == []
         assert order(jobs) == ["a", "b", "c"]
 
-    def test_a_server_that_stops_in_an_orderly_way_counts_no_attempt(self, jobs: Jobs) -> None:
+    def test_an_orderly_stop_does_not_count_as_an_attempt(self, jobs: Jobs) -> None:
         add(jobs, "a", "b", "c")
         for _ in range(5):
             assert self.claim(jobs).attempt == 1
@@ -258,7 +258,7 @@ class TestAttempts:
             assert jobs.restart() == []
             assert order(jobs) == ["a", "b", "c"]
 
-    def test_a_job_with_which_the_server_dies_each_time_fails_and_the_next_is_done(self, jobs: Jobs) -> None:
+    def test_a_job_that_the_server_dies_of_fails_in_the_end_and_the_next_one_runs(self, jobs: Jobs) -> None:
         add(jobs, "deadly", "next")
         for attempt in (1, 2):
             lease = self.claim(jobs)
@@ -293,14 +293,14 @@ class TestAttempts:
         dies(jobs)
         assert [job.state for job in jobs.ended()] == ["failed"]
 
-    def test_to_store_the_same_again_is_no_progress(self, jobs: Jobs) -> None:
+    def test_storing_the_same_again_is_no_progress(self, jobs: Jobs) -> None:
         add(jobs, "a")
         for _ in range(3):
             self.claim(jobs, "same")
             jobs.restart()
         assert [job.state for job in jobs.ended()] == ["failed"]
 
-    def test_what_an_earlier_attempt_stores_late_counts_for_no_other(self, jobs: Jobs) -> None:
+    def test_a_late_result_of_an_earlier_attempt_does_not_count(self, jobs: Jobs) -> None:
         add(jobs, "a")
         old = self.claim(jobs)
         jobs.release("w", because={})
@@ -319,7 +319,7 @@ class TestAttempts:
         assert jobs.finish(new, "done", {}, {})
 
     @pytest.mark.parametrize("end", ["finish", "fail", "cancel"])
-    def test_nothing_is_kept_of_the_progress_of_what_has_ended(self, jobs: Jobs, end: str, tmp_path: Path) -> None:
+    def test_the_progress_of_jobs_that_have_ended_is_not_kept(self, jobs: Jobs, end: str, tmp_path: Path) -> None:
         add(jobs, "a")
         lease = self.claim(jobs, "one", "two")
         if end == "finish":
@@ -332,7 +332,7 @@ class TestAttempts:
         with closing(sqlite3.connect(tmp_path / "jobs.sqlite")) as database:
             assert database.execute("SELECT count(*) FROM progress").fetchone() == (0,)
 
-    def test_a_failed_job_that_is_tried_again_has_all_its_attempts(self, jobs: Jobs) -> None:
+    def test_a_retried_job_has_all_its_attempts(self, jobs: Jobs) -> None:
         add(jobs, "a")
         for _ in range(2):
             self.claim(jobs)
@@ -342,7 +342,7 @@ class TestAttempts:
         assert jobs.restart() == []
 
 
-def test_the_queue_of_version_0_1_0_is_gone_on_with(tmp_path: Path) -> None:
+def test_the_queue_of_version_0_1_0_is_resumed(tmp_path: Path) -> None:
     """Its columns, a job that ran when its server died, and one that waits."""
     columns = "number, id, state, priority, place, title, document, request, created, attempts, worker, lease"
     old = tmp_path / "jobs.sqlite"
@@ -383,7 +383,7 @@ class TestCommands:
         assert not jobs.retry("a")
         assert order(jobs) == ["a"]
 
-    def test_only_what_has_ended_can_be_forgotten(self, jobs: Jobs) -> None:
+    def test_only_ended_jobs_can_be_forgotten(self, jobs: Jobs) -> None:
         add(jobs, "a", "b")
         jobs.cancel(["a"])
         assert jobs.forget(["a", "b"]) == 1

@@ -1,4 +1,4 @@
-"""What a worker tells its server: as much as there is to say, and no more than a line may hold."""
+"""A worker's reports to its server: complete, but no longer than a line may be."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from engine.work.messages import JobBegun
 from engine.work.reporting import MAX_CHARACTERS, MAX_TEXT, ServerReporter
 
 
-def told(events: Iterable[Event]) -> list[dict[str, Any]]:
-    """What is told of events that come before the first telling."""
+def first_batch(events: Iterable[Event]) -> list[dict[str, Any]]:
+    """The events as reported, all in the first batch."""
     out = BytesIO()
     reports = ServerReporter(out)
     with reports.of("job", {"output": Path("/out")}):
@@ -25,27 +25,27 @@ def told(events: Iterable[Event]) -> list[dict[str, Any]]:
     return [event for line in out.getvalue().splitlines() for event in json.loads(line)["events"]]
 
 
-def test_a_failure_with_much_to_say_is_told_in_short() -> None:
+def test_a_long_failure_is_shortened() -> None:
     failed = NodeFailed.of("1", "Loud", ValueError("x" * 5_000_000), {})
-    events = told([failed, RunFinished("failed", 1.0, 0, {}, (failed,))])
+    events = first_batch([failed, RunFinished("failed", 1.0, 0, {}, (failed,))])
     assert len(json.dumps(events)) < 5 * MAX_CHARACTERS
     assert events[0]["problem"]["message"].startswith("ValueError: xxx")
     assert events[0]["trace"].startswith("ValueError: xxx")
 
 
-def test_a_text_that_is_written_fast_is_told_in_pieces_that_can_be_sent() -> None:
-    events = told(NodeText("1", "word " * 100_000) for _ in range(10))
+def test_a_text_that_is_written_fast_is_shortened_to_what_can_be_sent() -> None:
+    events = first_batch(NodeText("1", "word " * 100_000) for _ in range(10))
     assert [event["event"] for event in events] == ["node_text"]
     assert len(events[0]["text"]) <= MAX_TEXT + 3
 
 
-def test_what_is_short_is_told_as_it_is() -> None:
-    assert [event["text"] for event in told([NodeText("1", "one "), NodeText("1", "two")])] == ["one two"]
+def test_a_short_report_is_sent_as_it_is() -> None:
+    assert [event["text"] for event in first_batch([NodeText("1", "one "), NodeText("1", "two")])] == ["one two"]
 
 
-def test_that_a_node_starts_is_told_at_once_and_after_what_came_before() -> None:
+def test_the_start_of_a_node_is_sent_at_once_after_earlier_messages() -> None:
     out = BytesIO()
-    reports = ServerReporter(out)  # whose thread has not come to anything yet
+    reports = ServerReporter(out)  # its thread isn't running yet
     reports.send(JobBegun(job="job", attempt=2))
     reports.starting("1", "Crash")
     assert [json.loads(line)["message"] for line in out.getvalue().splitlines()] == ["job_begun", "node_starting"]

@@ -64,7 +64,7 @@ def test_an_mp4_carries_graph_and_document_and_keeps_its_packets(tmp_path: Path)
     assert data.index(b"moov") < data.index(b"mdat"), "a browser can start before it has all"
 
 
-def test_what_another_editor_keeps_stands_for_the_document(tmp_path: Path) -> None:
+def test_the_data_of_another_editor_replaces_the_document(tmp_path: Path) -> None:
     theirs = {"nodes": [], "extra": {"é": "\0"}}
     outputs = OutputFolder(tmp_path, WORKFLOW, carried=theirs)
     pixels, film = outputs.write(Files((Media(png(), "png", "snail"), Media(mp4(), "mp4", "snail"))))
@@ -85,7 +85,7 @@ def test_text_is_written_as_it_is(tmp_path: Path) -> None:
     assert path.read_bytes() == b"a snail"
 
 
-def test_files_are_numbered_on_and_never_overwritten(tmp_path: Path) -> None:
+def test_numbering_continues_and_files_are_never_overwritten(tmp_path: Path) -> None:
     outputs = OutputFolder(tmp_path, WORKFLOW)
     (tmp_path / "a_00007.txt").write_text("old")
     (tmp_path / "a_x.txt").write_text("another's")
@@ -95,11 +95,11 @@ def test_files_are_numbered_on_and_never_overwritten(tmp_path: Path) -> None:
 
 
 def at(moment: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let it be some other time."""
+    """Set the current time."""
     monkeypatch.setattr(time, "localtime", lambda: time.strptime(moment, "%Y-%m-%d %H:%M:%S"))
 
 
-def test_names_tell_when_a_file_was_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_names_can_hold_the_time_of_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     outputs, snail = (
         OutputFolder(tmp_path, WORKFLOW),
         Media(b"1", "txt", "%year%/%month%-%day%/%hour%.%minute%.%second%_%%"),
@@ -115,7 +115,7 @@ def test_names_tell_when_a_file_was_written(tmp_path: Path, monkeypatch: pytest.
     ]
 
 
-def test_a_name_that_was_taken_before_is_kept_at_another_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_claimed_name_is_kept_at_another_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     at("2025-01-01 00:00:00", monkeypatch)
     (tmp_path / "2024").mkdir()
     taken = tmp_path / "2024" / "snail_00001.txt"
@@ -132,13 +132,13 @@ def test_a_prefix_may_name_folders(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("prefix", ["../a", "/tmp/a", "a/../../b"])
-def test_a_prefix_never_leads_out_of_the_folder(prefix: str, tmp_path: Path) -> None:
+def test_a_prefix_never_leads_outside_the_folder(prefix: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is outside the output folder"):
         OutputFolder(tmp_path / "out", WORKFLOW).write(Media(b"1", "txt", prefix))
     assert not (tmp_path / "out").exists()
 
 
-def test_a_link_never_leads_out_of_the_folder(tmp_path: Path) -> None:
+def test_a_link_never_leads_outside_the_folder(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "out" / "away").symlink_to(tmp_path / "elsewhere")
@@ -155,7 +155,7 @@ def test_the_folder_itself_may_be_a_link(tmp_path: Path) -> None:
     assert OutputFolder(tmp_path / "out", WORKFLOW).write(Media(b"1", "txt", "shots/a"))
 
 
-def test_what_is_no_png_is_not_saved_as_one(tmp_path: Path) -> None:
+def test_data_that_are_not_a_png_are_not_saved_as_one(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="are not a PNG file"):
         OutputFolder(tmp_path, WORKFLOW).write(Media(b"GIF89a", "png", "a"))
     assert not list(tmp_path.iterdir())

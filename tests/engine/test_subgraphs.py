@@ -37,7 +37,7 @@ def written_out(a: Any, scale: float = 2.0) -> dict[str, Any]:
     return {"first": node("Mix", a=a), "second": node("Mix", a=["first", 0], scale=scale)}
 
 
-def test_a_subgraph_is_the_same_nodes_written_out(cache: Cache) -> None:
+def test_a_subgraph_equals_the_same_nodes_written_by_hand(cache: Cache) -> None:
     graph = document({"one": node("Number", value=1), "twice": node("Twice", number=["one", 0], scale=3.0)})
     run = Run(graph, ["twice"], cache=cache)
     by_hand = Run({"one": node("Number", value=1)} | written_out(["one", 0], 3.0), ["second"], cache=cache)
@@ -45,7 +45,7 @@ def test_a_subgraph_is_the_same_nodes_written_out(cache: Cache) -> None:
     assert run.results["twice/second"] == by_hand.results["second"]
 
 
-def test_what_a_subgraph_does_not_get_it_has_itself(cache: Cache) -> None:
+def test_an_input_that_is_not_given_keeps_its_inner_value(cache: Cache) -> None:
     run = Run(document({"twice": node("Twice")}), ["twice"], cache=cache)
     assert run.results["twice/second"] == Run(written_out(1), ["second"], cache=cache).results["second"]
 
@@ -75,7 +75,7 @@ def test_subgraphs_may_use_each_other_and_lists_map_over_them(cache: Cache) -> N
     assert Run(graph, ["total"], cache=cache).ran["Mix"] == 12
 
 
-def test_a_muted_subgraph_is_gone_and_a_bypassed_one_hands_on_what_it_got(cache: Cache) -> None:
+def test_a_muted_subgraph_is_left_out_and_a_bypassed_one_passes_on_its_input(cache: Cache) -> None:
     def graph(mode: str) -> dict[str, Any]:
         twice = node("Twice", number=["one", 0]) | {"_meta": {"mode": mode}}
         return document({"one": node("Number", value=7), "twice": twice, "end": node("Mix", a=2, b=["twice", 0])})
@@ -86,7 +86,7 @@ def test_a_muted_subgraph_is_gone_and_a_bypassed_one_hands_on_what_it_got(cache:
     assert Run(graph("mute"), ["end"], cache=cache).results == Run(without, ["end"], cache=cache).results
 
 
-def test_what_a_subgraph_saves_is_saved(cache: Cache, tmp_path: Path) -> None:
+def test_the_files_of_a_subgraph_are_saved(cache: Cache, tmp_path: Path) -> None:
     save = {"inputs": {"number": "save.number"}, "graph": {"save": node("SaveNumber", number=5)}}
     run = Run(document({"a": node("Save"), "b": node("Save", number=6)}, Save=save), cache=cache, out=tmp_path)
     assert {event.node for event in run.of(NodeSaved)} == {"a/save", "b/save"}
@@ -118,7 +118,7 @@ def test_what_a_subgraph_saves_is_saved(cache: Cache, tmp_path: Path) -> None:
         ({"t": node("Twice"), "t/first": node("Number")}, {}, "node t/first: exists twice"),
     ],
 )
-def test_mistakes_are_told_with_their_place(graph: Any, subgraphs: Any, message: str) -> None:
+def test_problems_are_reported_with_their_place(graph: Any, subgraphs: Any, message: str) -> None:
     data = {"kinograph": 1, "graph": graph, "subgraphs": subgraphs or {"Twice": TWICE}}
     with pytest.raises(WorkflowError, match=message):
         checked(data, list(graph)[:1])
@@ -137,7 +137,7 @@ def bypassed(number: Any) -> dict[str, Any]:
     return node("Twice", number=number) | {"_meta": {"mode": "bypass"}}
 
 
-def test_bypassed_subgraphs_in_a_row_hand_on_what_the_first_got_and_a_circle_nothing(cache: Cache) -> None:
+def test_bypassed_subgraphs_in_a_row_pass_on_the_first_ones_input_and_a_cycle_nothing(cache: Cache) -> None:
     graph: dict[str, Any] = {"0": node("Number", value=7)}
     graph |= {str(i): bypassed([str(i - 1), 0]) for i in range(1, 60)}
     row = document(graph | {"end": node("Mix", a=["59", 0])})
@@ -150,7 +150,7 @@ def test_bypassed_subgraphs_in_a_row_hand_on_what_the_first_got_and_a_circle_not
         checked(document({"end": node("Mix", a=["499", 0])} | long), ["end"])
 
 
-def test_a_bypassed_subgraph_hands_on_what_those_around_it_are_given(cache: Cache) -> None:
+def test_a_bypassed_subgraph_passes_on_the_input_of_the_subgraphs_around_it(cache: Cache) -> None:
     within = {"inputs": {"number": "twice.number"}, "outputs": {"out": ["twice", 0]}, "graph": {"twice": bypassed(1)}}
     around = {
         "inputs": {"number": "in.number"},
@@ -168,7 +168,7 @@ def test_a_bypassed_subgraph_hands_on_what_those_around_it_are_given(cache: Cach
     ("given", "passed"),
     [({"first": ["one", 0]}, ["one", 0]), ({"second": ["one", 0]}, ["one", 0]), ({"first": 5}, None), ({}, ["own", 0])],
 )
-def test_what_is_given_from_outside_goes_before_what_is_written_within(given: dict[str, Any], passed: Any) -> None:
+def test_an_outer_value_takes_precedence_over_an_inner_one(given: dict[str, Any], passed: Any) -> None:
     around = {
         "inputs": {"first": "in.number", "second": "in.number"},
         "outputs": {"out": ["in", 0]},
@@ -203,7 +203,7 @@ def test_files_are_named_where_the_document_names_them(cache: Cache, tmp_path: P
     assert set(execution.results) == {"own/read", "given/read"}
 
 
-def test_a_document_with_subgraphs_comes_back_as_it_was() -> None:
+def test_a_document_with_subgraphs_is_written_back_unchanged() -> None:
     data = document({"twice": node("Twice", number=1)})
     assert Workflow.read(data).document() == Workflow.read(Workflow.read(data).document()).document()
     assert Workflow.read(Workflow.read(data).document()) == Workflow.read(data)

@@ -1,4 +1,4 @@
-"""What is only for looking at: files that go to a folder of their own."""
+"""Files that are only for viewing go to a folder of their own."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ def saved(execution: Execution) -> dict[str, NodeSaved]:
 
 
 def test_it_is_written_to_the_folder_for_temporary_files(tmp_path: Path) -> None:
-    told = saved(Execution(checked(BOTH), cache=Cache(), out=tmp_path / "out", temp=tmp_path / "temp"))
-    assert told["save"] == NodeSaved("save", (tmp_path / "out" / "number_00001.txt",))
-    assert told["show"] == NodeSaved("show", (tmp_path / "temp" / "shown_00001.txt",), temporary=True)
+    events = saved(Execution(checked(BOTH), cache=Cache(), out=tmp_path / "out", temp=tmp_path / "temp"))
+    assert events["save"] == NodeSaved("save", (tmp_path / "out" / "number_00001.txt",))
+    assert events["show"] == NodeSaved("show", (tmp_path / "temp" / "shown_00001.txt",), temporary=True)
     assert (tmp_path / "temp" / "shown_00001.txt").read_text() == "2"
-    assert [to_json(told[name])["temporary"] for name in BOTH] == [False, True]
+    assert [to_json(events[name])["temporary"] for name in BOTH] == [False, True]
 
 
 def test_without_such_a_folder_it_is_one_within_the_outputs(tmp_path: Path) -> None:
-    told = saved(Execution(checked(BOTH), cache=Cache(), out=tmp_path))
-    assert told["show"].files == (tmp_path / "temp" / "shown_00001.txt",)
+    events = saved(Execution(checked(BOTH), cache=Cache(), out=tmp_path))
+    assert events["show"].files == (tmp_path / "temp" / "shown_00001.txt",)
 
 
 def test_it_waits_for_nothing_else(tmp_path: Path) -> None:
@@ -47,7 +47,7 @@ def test_it_waits_for_nothing_else(tmp_path: Path) -> None:
     assert order.index("two") < order.index("late")
 
 
-def test_it_is_cached_as_anything_else_and_shown_in_every_run(tmp_path: Path) -> None:
+def test_it_is_cached_like_anything_else_and_shown_in_every_run(tmp_path: Path) -> None:
     cache = Cache()
     Run(BOTH, cache=cache, out=tmp_path / "a")
     again = Run(BOTH, cache=cache, out=tmp_path / "b")
@@ -55,11 +55,11 @@ def test_it_is_cached_as_anything_else_and_shown_in_every_run(tmp_path: Path) ->
     assert {event.node for event in again.of(NodeSaved)} == {"save", "show"}
 
 
-def test_kinds_say_that_what_they_save_is_temporary() -> None:
+def test_kinds_declare_that_their_files_are_temporary() -> None:
     assert [as_data(kind)["temporary"] for kind in (SaveNumber, ShowNumber)] == [False, True]
 
 
-def test_a_sweep_lists_what_lies_in_its_folder(tmp_path: Path) -> None:
+def test_a_sweep_lists_only_the_files_in_its_folder(tmp_path: Path) -> None:
     graphs: list[Any] = [check(prepare(Workflow.read(BOTH), REGISTRY)), check(prepare(Workflow.read(BOTH), REGISTRY))]
     whole = joined(graphs)
     made = outcomes(whole, [("1",), ("2",)])

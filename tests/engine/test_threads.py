@@ -1,4 +1,4 @@
-"""The engine's say on threads."""
+"""How many threads compute, and how they wait."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Heavy(Light, version=1, uses="device"):
     """The same on the device."""
 
 
-def test_only_what_has_the_device_computes_on_all_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_a_node_on_the_device_computes_on_all_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     before = torch.get_num_threads()
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     graph = check(
@@ -43,12 +43,12 @@ def test_only_what_has_the_device_computes_on_all_cores(monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("wanted", ["", "0", "all"])
-def test_there_is_always_a_core(wanted: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_there_is_always_at_least_one_core(wanted: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", wanted)
     assert cores() >= 1
 
 
-def test_waiting_threads_leave_their_core_to_others_unless_the_user_says_otherwise() -> None:
+def test_waiting_threads_yield_their_core_unless_the_user_decides_otherwise() -> None:
     code = "import os, engine.run.execute; print(os.environ['OMP_WAIT_POLICY'])"
     for given, expected in (({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")):
         answer = subprocess.run(

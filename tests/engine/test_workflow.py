@@ -26,7 +26,7 @@ DOCUMENT = {
 }
 
 
-def test_a_document_is_read_and_written_as_it_was() -> None:
+def test_a_document_is_read_and_written_unchanged() -> None:
     workflow = Workflow.parse(json.dumps(DOCUMENT))
     assert workflow.graph["1"].meta["title"] == "Theme"
     assert workflow.document() == DOCUMENT
@@ -76,7 +76,7 @@ def test_bad_files_are_refused_with_a_reason(text: str, message: str) -> None:
         Workflow.parse(text)
 
 
-def test_all_that_is_malformed_is_told_at_once() -> None:
+def test_everything_malformed_is_reported_at_once() -> None:
     with pytest.raises(WorkflowError) as caught:
         Workflow.parse('{"1": {}, "2": {"class_type": 3}}')
     assert [problem.node for problem in caught.value.problems] == ["1", "2"]

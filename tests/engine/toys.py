@@ -1,4 +1,4 @@
-"""Kinds of node that need no model, for tests of the engine alone, and short ways to run them."""
+"""Kinds of node that need no model, for tests of the engine alone, and shortcuts to run them."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def texts(path: Path, may_read: MayRead = any_file) -> list[Path]:
 
 
 class ReadFolder(Node, version=1, uses="io"):
-    """The texts of a folder, each of which is kept when it is read; not those after one that is empty."""
+    """The texts of a folder, each of which is kept when it is read; fails at one that is empty."""
 
     folder: Annotated[str, FileContents("files", texts)]
     joint: str = " "
@@ -181,7 +181,7 @@ class Slow(Node, version=1):
 
 
 class Hurry(Node, version=1, uses="io"):
-    """Takes the longer, the smaller the number."""
+    """Takes longer the smaller the number is."""
 
     a: int
 
@@ -191,7 +191,7 @@ class Hurry(Node, version=1, uses="io"):
 
 
 class PrefixOf(Node, version=1):
-    """A prefix that leads out of the output folder for 0."""
+    """A prefix that leads outside the output folder for 0."""
 
     a: int
 
@@ -222,7 +222,7 @@ class Flaky(Node, version=1, retries=2):
 
 
 class Meet(Node, version=1, uses="io"):
-    """Ends only if as many run at the same time as the barrier wants."""
+    """Ends only if as many run at the same time as the barrier requires."""
 
     a: int = 0
     seconds: int = 10
@@ -241,7 +241,7 @@ BARRIER = [threading.Barrier(1)]
 
 
 class Steps(Node, version=1, uses="device"):
-    """Takes steps and says so; after the third it waits at the gate."""
+    """Takes steps and reports them; after the third it waits at the gate."""
 
     steps: int = 10
 
@@ -260,7 +260,7 @@ GATE = [threading.Event()]
 
 
 class OpenGate(Node, version=1, uses="io"):
-    """Lets those on that wait at the gate."""
+    """Opens the gate."""
 
     a: int
 
@@ -281,7 +281,7 @@ class SaveNumber(Node, version=1, saves="number"):
 
 
 class ShowNumber(Node, version=1, saves="number", temporary=True):
-    """Writes a number down to be looked at."""
+    """Writes a number down for viewing."""
 
     number: int
 
@@ -311,7 +311,7 @@ class OpenAll(Node, version=1):
 
 
 class MaybeOpen(Node, version=1):
-    """Two handles, unless the number is the one that is bad just now, as a connection may be."""
+    """Two handles, unless the number is the one that is bad at the moment, as a connection may be."""
 
     bad: ClassVar[int] = -1
     a: int
@@ -323,7 +323,7 @@ class MaybeOpen(Node, version=1):
 
 
 class FailOn(Node, version=1):
-    """Passes a number on, but for one."""
+    """Passes a number on, except for one."""
 
     a: int
     bad: int = -1
@@ -336,7 +336,7 @@ class FailOn(Node, version=1):
 
 
 class Total(Node, version=1):
-    """The numbers of a list, as they come, and their sum."""
+    """The numbers of a list, in order, and their sum."""
 
     numbers: tuple[int, ...]
     start: int = 0

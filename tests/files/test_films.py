@@ -1,4 +1,4 @@
-"""Videos read as frames at an even rate, beside what FFmpeg makes of them."""
+"""Videos read as frames at a constant rate, compared with FFmpeg's."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def load(path: Path, **inputs: float) -> Video:
 
 
 def by_ffmpeg(path: Path, fps: float) -> NDArray[np.uint8]:
-    """What FFmpeg's filter `fps` makes of a file."""
+    """The frames that FFmpeg's filter `fps` gives for a file."""
     graph, found = Graph(), []
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
@@ -64,7 +64,7 @@ def test_a_real_video_has_the_frames_that_ffmpeg_decodes() -> None:
 
 
 @pytest.mark.parametrize("fps", [5.0, 24.0, 60.0])
-def test_another_rate_repeats_and_leaves_out_what_ffmpeg_does(fps: float, tmp_path: Path) -> None:
+def test_another_rate_repeats_and_leaves_out_the_frames_that_ffmpeg_does(fps: float, tmp_path: Path) -> None:
     times = [0, 0.04, 0.08, 0.5, 0.54, 1.2, 1.21, 1.3, 1.7, 1.74]
     path = write(tmp_path / "a.mp4", sprites(2)[:10], times=times)
     ours, theirs = shown(load(path, fps=fps)), by_ffmpeg(path, fps)
@@ -73,7 +73,7 @@ def test_another_rate_repeats_and_leaves_out_what_ffmpeg_does(fps: float, tmp_pa
     assert np.abs(ours[:same].astype(int) - theirs[:same]).max() <= 8
 
 
-def test_a_part_begins_at_a_time_and_has_so_many_frames(tmp_path: Path) -> None:
+def test_a_part_begins_at_a_time_and_has_a_number_of_frames(tmp_path: Path) -> None:
     path = write(tmp_path / "a.mkv", sprites(3), fps=24)
     whole, part = shown(load(path)), shown(load(path, start=0.5, frames=7))
     assert np.array_equal(part, whole[12:19])
@@ -101,27 +101,27 @@ def test_an_animated_gif_is_a_video_as_well(tmp_path: Path) -> None:
     assert shown(video)[:, 0, 0].tolist() == [[255, 0, 0], [0, 255, 0], [0, 0, 255]]
 
 
-def test_one_that_was_cut_short_gives_what_it_holds(tmp_path: Path) -> None:
+def test_a_truncated_video_gives_the_frames_that_it_holds(tmp_path: Path) -> None:
     path = write(tmp_path / "a.mkv", sprites(5, seconds=4))
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     assert 0 < len(load(path).frames) < 96
 
 
-def test_what_is_no_video_is_named(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_video_is_named(tmp_path: Path) -> None:
     (tmp_path / "text.mp4").write_text("no video")
     with pytest.raises(InputError, match=r"text\.mp4 can't be opened as a video"):
         load(tmp_path / "text.mp4")
 
 
-def test_a_start_after_the_end_is_told(tmp_path: Path) -> None:
+def test_a_start_after_the_end_is_an_error(tmp_path: Path) -> None:
     path = write(tmp_path / "a.mp4", sprites(6, seconds=1))
-    with pytest.raises(InputError, match=r"nothing to see from 5 s on") as caught:
+    with pytest.raises(InputError, match=r"no frames from 5 s on") as caught:
         load(path, start=5)
-    assert (caught.value.input, caught.value.hint) == ("start", "the video takes 1.0 s")
+    assert (caught.value.input, caught.value.hint) == ("start", "the video lasts 1.0 s")
 
 
-def test_one_that_would_fill_the_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(films, "MOST_PIXELS", 10 * 128 * 128)
+def test_a_video_that_would_fill_the_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(films, "MAX_PIXELS", 10 * 128 * 128)
     path = write(tmp_path / "a.mp4", sprites(7, seconds=1))
     with pytest.raises(InputError, match="too large") as caught:
         load(path)
@@ -130,13 +130,13 @@ def test_one_that_would_fill_the_memory_is_refused(tmp_path: Path, monkeypatch: 
     assert len(load(path, width=64).frames) == 24
 
 
-def test_frames_that_are_said_to_be_shown_for_years_end_somewhere(tmp_path: Path) -> None:
+def test_frames_that_claim_to_be_shown_for_years_end_somewhere(tmp_path: Path) -> None:
     path = write(tmp_path / "a.mkv", sprites(8)[:2, :16, :16], times=[0, 10**6])
     with pytest.raises(InputError, match="too large"):
         load(path, fps=30)
 
 
-def test_it_is_told_how_far_it_is_and_can_be_cancelled(tmp_path: Path) -> None:
+def test_progress_is_reported_and_reading_can_be_cancelled(tmp_path: Path) -> None:
     path = write(tmp_path / "a.mp4", sprites(9, seconds=1))
     told: list[tuple[int, int]] = []
     ctx = Context(on_progress=lambda done, total, unit, preview: told.append((done, total)))
@@ -146,7 +146,7 @@ def test_it_is_told_how_far_it_is_and_can_be_cancelled(tmp_path: Path) -> None:
         LoadVideo(file=str(path)).run(Context(cancelled=lambda: True))
 
 
-def test_no_library_is_needed_that_only_curation_brings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_library_of_the_curation_extra_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path / "a.mp4", sprites(1)[:2])
     for name in ("nodes.files.films", "nodes.files.footage"):
         monkeypatch.delitem(sys.modules, name, raising=False)

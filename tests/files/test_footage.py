@@ -1,4 +1,4 @@
-"""Videos as they come: variable frame rates, rotation, odd sizes, deep colours, damage."""
+"""Videos as found in the wild: variable frame rates, rotation, odd sizes, deep colours, damage."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_other_formats_are_read_as_eight_bits(codec: str, pixels: str, tmp_path:
     assert np.abs(frames[5].picture[..., ::-1].astype(int) - film[5]).mean() < 4
 
 
-def test_what_is_stored_lying_is_turned_upright(tmp_path: Path) -> None:
+def test_a_video_stored_sideways_is_rotated_upright(tmp_path: Path) -> None:
     film = sprites(4)[:5, :64]
     path = write(tmp_path / "a.mp4", film)
     data = bytearray(path.read_bytes())
@@ -66,7 +66,7 @@ def test_pixels_that_are_not_square_are_made_so(tmp_path: Path) -> None:
         assert np.abs(frame.picture[..., ::-1].astype(int) - expected).mean() < 4
 
 
-def test_what_is_woven_of_two_fields_loses_the_comb(tmp_path: Path) -> None:
+def test_interlaced_video_is_deinterlaced(tmp_path: Path) -> None:
     moving = sprites(8, seconds=2, bucket=255)
     woven = moving[::2].copy()
     woven[:, 1::2] = moving[1::2, 1::2]
@@ -90,7 +90,7 @@ def test_what_is_woven_of_two_fields_loses_the_comb(tmp_path: Path) -> None:
     assert not plain.interlaced
 
 
-def test_more_frames_in_a_second_than_memory_allows_are_taken_for_slower(tmp_path: Path) -> None:
+def test_more_frames_in_a_second_than_memory_allows_are_slowed_down(tmp_path: Path) -> None:
     pictures = np.repeat(sprites(1)[:1, :16, :16], 4000, axis=0)
     with av.open(str(tmp_path / "a.mp4"), "w") as container:
         stream = container.add_stream("libx264", rate=90_000, options={"preset": "ultrafast", "bf": "0"})
@@ -111,7 +111,7 @@ def test_more_frames_in_a_second_than_memory_allows_are_taken_for_slower(tmp_pat
     assert "more than 300 frames in a second" in footage.damage
 
 
-def test_frames_are_sought_by_their_times(tmp_path: Path) -> None:
+def test_frames_are_found_by_their_times(tmp_path: Path) -> None:
     footage = Footage(three_shots(tmp_path / "a.mp4", g="24"))
     source = list(footage)
     found = list(footage.frames(source[60].time))
@@ -121,7 +121,7 @@ def test_frames_are_sought_by_their_times(tmp_path: Path) -> None:
     assert not list(footage.frames(source[60].time + 0.02))
 
 
-def test_a_high_dynamic_range_is_told(tmp_path: Path) -> None:
+def test_a_high_dynamic_range_is_recognised(tmp_path: Path) -> None:
     for transfer, name in ((ColorTrc.SMPTE2084, "PQ"), (ColorTrc.ARIB_STD_B67, "HLG"), (None, "")):
         path = write(tmp_path / f"{name}.mp4", sprites(1)[:3], pixels="yuv420p10le", transfer=transfer)
         assert Footage(path).hdr == name
@@ -133,7 +133,7 @@ def test_frames_are_shrunk_as_pyscenedetect_shrinks_them() -> None:
     assert frame.small.shape == (144, 256, 3)
 
 
-def test_a_file_that_was_cut_short_gives_what_it_holds(tmp_path: Path) -> None:
+def test_a_truncated_file_gives_the_frames_that_it_holds(tmp_path: Path) -> None:
     path = write(tmp_path / "a.mkv", sprites(5, seconds=6))
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     footage = Footage(path)
@@ -141,7 +141,7 @@ def test_a_file_that_was_cut_short_gives_what_it_holds(tmp_path: Path) -> None:
     assert 0 < len(frames) < 144
 
 
-def test_damage_within_is_passed_over_and_told(tmp_path: Path) -> None:
+def test_damage_within_is_skipped_and_reported(tmp_path: Path) -> None:
     path = write(tmp_path / "a.mp4", sprites(6, seconds=6), g="12")
     data = bytearray(path.read_bytes())
     middle = data.index(b"mdat") + len(data) // 3
@@ -152,7 +152,7 @@ def test_damage_within_is_passed_over_and_told(tmp_path: Path) -> None:
     assert "at" in footage.damage
 
 
-def test_what_is_no_video_is_named(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_video_is_named(tmp_path: Path) -> None:
     (tmp_path / "text.mp4").write_text("no video")
     with pytest.raises(InputError, match=r"text\.mp4 can't be opened as a video"):
         Footage(tmp_path / "text.mp4")

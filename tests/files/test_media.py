@@ -112,7 +112,7 @@ def test_equal_frames_give_equal_bytes() -> None:
     assert encode_png(frames[0]) == encode_png(frames[0].clone())
 
 
-def test_files_tell_nothing_of_when_and_by_what_they_were_made() -> None:
+def test_files_record_no_date_and_no_library() -> None:
     data = encode_mp4(gradient(2), 7)
     with av.open(io.BytesIO(data)) as container:
         metadata = container.metadata | container.streams.video[0].metadata
@@ -120,13 +120,13 @@ def test_files_tell_nothing_of_when_and_by_what_they_were_made() -> None:
     assert PIL.Image.open(io.BytesIO(encode_png(gradient(1)[0]))).info == {}
 
 
-def test_a_missing_encoder_comes_with_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_encoder_comes_with_a_hint(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(h264, "_ENCODER", "no-such-encoder")
     with pytest.raises(MissingError, match=r"no H\.264 encoder") as caught:
         encode_mp4(gradient(1), 7)
     assert "pip install" in str(caught.value)
 
 
-def test_a_video_can_not_stand_still() -> None:
+def test_a_video_needs_a_frame_rate() -> None:
     with pytest.raises(InputError, match="frames a second"):
         encode_mp4(gradient(2), 0.0004)

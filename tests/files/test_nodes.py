@@ -75,7 +75,7 @@ def test_a_prefix_never_leads_out_of_the_output_folder(prefix: str) -> None:
         SaveText(text="", filename_prefix=prefix)
 
 
-def test_a_prefix_may_tell_the_size() -> None:
+def test_a_prefix_may_contain_the_size() -> None:
     prefix = "%width%x%height%/%year%"
     image = SaveImage(images=Image(torch.rand(2, 3, 8, 10)), filename_prefix=prefix, scale=2).run(Context())
     video = SaveVideo(video=Video(torch.rand(1, 3, 8, 10), 8.0), filename_prefix=prefix).run(Context())
@@ -109,7 +109,7 @@ def test_pictures_videos_and_texts_are_shown_in_the_temporary_folder(tmp_path: P
     assert saved["3"].files[0].read_text() == "snail"
 
 
-def test_previews_show_all_there_is() -> None:
+def test_previews_show_everything() -> None:
     assert len(PreviewImage(images=Image(torch.rand(3, 3, 8, 8))).run(Context()).items) == 3
     (item,) = PreviewVideo(video=Video(torch.rand(5, 3, 16, 16), 12.5)).run(Context()).items
     with av.open(io.BytesIO(item.data)) as container:
@@ -124,8 +124,8 @@ def test_a_text_is_read_as_utf_8(tmp_path: Path) -> None:
     assert LoadText(file=str(tmp_path / "a.txt")).run(Context()) == "eine Schnecke\nin Öl"
 
 
-@pytest.mark.parametrize(("data", "message"), [(b"\xff\xfe", "no UTF-8 text"), (b"x" * 1_000_001, "longer than")])
-def test_what_is_no_text_or_too_long_is_refused(data: bytes, message: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("data", "message"), [(b"\xff\xfe", "not UTF-8 text"), (b"x" * 1_000_001, "longer than")])
+def test_a_file_that_is_not_text_or_too_long_is_refused(data: bytes, message: str, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes(data)
     with pytest.raises(InputError, match=message):
         LoadText(file=str(tmp_path / "a.txt")).run(Context())

@@ -52,16 +52,16 @@ def test_transparent_parts_are_laid_on_black(tmp_path: Path) -> None:
     np.testing.assert_allclose(mask(tmp_path / "a.png"), np.repeat(1 - alpha / 255, 3, -1), atol=1e-6)
 
 
-def test_the_mask_of_what_is_opaque_is_black(tmp_path: Path) -> None:
+def test_the_mask_of_an_opaque_picture_is_black(tmp_path: Path) -> None:
     Image.fromarray(RGB).save(tmp_path / "a.png")
     Image.fromarray(np.zeros((5, 7), np.uint16)).save(tmp_path / "b.png")
     for name in ("a.png", "b.png"):
         assert np.array_equal(mask(tmp_path / name), np.zeros((5, 7, 3)))
 
 
-def test_the_mask_is_turned_with_its_picture(tmp_path: Path) -> None:
+def test_the_mask_is_rotated_with_its_picture(tmp_path: Path) -> None:
     exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned clockwise by 90°
+    exif[0x0112] = 6  # to be rotated clockwise by 90°
     alpha = np.zeros((5, 7, 1), np.uint8)
     Image.fromarray(np.concatenate([RGB, alpha], axis=-1)).save(tmp_path / "a.png", exif=exif)
     assert mask(tmp_path / "a.png").shape == load(tmp_path / "a.png").shape == (7, 5, 3)
@@ -85,7 +85,7 @@ def test_every_mode_becomes_rgb(tmp_path: Path, mode: str) -> None:
 
 def test_the_orientation_of_a_camera_is_applied(tmp_path: Path) -> None:
     exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned clockwise by 90°
+    exif[0x0112] = 6  # to be rotated clockwise by 90°
     Image.fromarray(RGB).save(tmp_path / "a.png", exif=exif)
     np.testing.assert_allclose(load(tmp_path / "a.png"), np.rot90(RGB, -1) / 255, atol=1e-7)
 

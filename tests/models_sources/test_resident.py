@@ -53,7 +53,7 @@ def test_another_model_loads_meanwhile() -> None:
     assert len(models) == 2
 
 
-def test_the_least_recently_used_is_let_go_when_the_budget_is_spent() -> None:
+def test_the_least_recently_used_is_evicted_when_the_budget_is_spent() -> None:
     models = Models(budget=100)
     for key in "ab":
         models.get(key, lambda: Block(40))
@@ -66,7 +66,7 @@ def test_the_least_recently_used_is_let_go_when_the_budget_is_spent() -> None:
     assert models.get("b", lambda: Block(7)).nbytes == 7
 
 
-def test_a_model_larger_than_the_budget_stays_while_it_is_the_last_one_asked_for() -> None:
+def test_a_model_larger_than_the_budget_stays_while_it_is_the_last_one_requested() -> None:
     models = Models(budget=100)
     models.get("small", lambda: Block(40))
 
@@ -88,7 +88,7 @@ def test_a_failed_load_is_tried_again() -> None:
     assert models.get("unet", lambda: Block(1)).nbytes == 1
 
 
-def test_clear_lets_go_of_all() -> None:
+def test_clear_drops_all() -> None:
     models = Models()
     models.get("unet", lambda: Block(1))
     models.clear()
@@ -96,7 +96,7 @@ def test_clear_lets_go_of_all() -> None:
     assert models.get("unet", lambda: Block(2)).nbytes == 2
 
 
-def test_parameters_and_buffers_are_what_a_model_weighs() -> None:
+def test_the_size_of_a_model_is_that_of_its_parameters_and_buffers() -> None:
     module = torch.nn.Sequential(torch.nn.Linear(3, 5), torch.nn.BatchNorm1d(5))
     weight = (3 * 5 + 5 + 5 + 5) * 4 + (5 + 5) * 4 + 8
 

@@ -1,4 +1,4 @@
-"""Source strings, local and shipped ones, and what their contents are."""
+"""Source strings, local and shipped ones, and the identity of their contents."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from engine.errors import MissingError
 from engine.models import digest, find, home, identity, listing, resolve, sources
 
 
-def test_a_local_path_is_found_from_the_workflow_folder_and_then_from_here(
+def test_a_local_path_is_found_in_the_workflows_folder_and_then_in_the_working_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     beside, here = tmp_path / "workflows", tmp_path / "here"
@@ -43,7 +43,7 @@ def test_a_local_path_is_found_from_the_workflow_folder_and_then_from_here(
         ("hf:owner/name/../../x", "does not name a model of the hub", "hf:owner/name"),
     ],
 )
-def test_what_is_not_there_is_named_with_a_near_name(
+def test_a_missing_model_is_named_with_a_close_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, message: str, hint: str
 ) -> None:
     (tmp_path / "loras").mkdir()
@@ -59,7 +59,7 @@ def test_what_is_not_there_is_named_with_a_near_name(
         identity(source)
 
 
-def test_sprite_names_what_ships_and_a_dot_what_lies_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sprite_names_shipped_models_and_a_dot_local_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "shipped" / "sprite" / "sdxl").mkdir(parents=True)
     (tmp_path / "sprite" / "sdxl").mkdir(parents=True)
     monkeypatch.setattr(sources, "SHIPPED", tmp_path / "shipped")
@@ -69,9 +69,7 @@ def test_sprite_names_what_ships_and_a_dot_what_lies_here(tmp_path: Path, monkey
     assert resolve("./sprite/sdxl").resolve() == tmp_path / "sprite" / "sdxl"
 
 
-def test_of_what_ships_pipelines_and_files_of_weights_are_listed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_shipped_pipelines_and_files_of_weights_are_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("sdxl/model_index.json", "sdxl/unet/config.json", "loras/snail.safetensors", "train.py"):
         path = tmp_path / "sprite" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -118,7 +116,7 @@ def test_links_are_followed_and_loops_end(tmp_path: Path) -> None:
 
 @pytest.fixture
 def checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A file large enough to be remembered, which counts as written long ago."""
+    """A file large enough for its digest to be remembered, which counts as written long ago."""
     monkeypatch.setattr(digest, "SETTLED_NS", -1)
     path = tmp_path / "checkpoint.safetensors"
     path.write_bytes(bytes(digest.SMALL))
@@ -151,14 +149,14 @@ def test_a_file_written_just_now_is_not_remembered(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["", "nonsense", "1 2 3"])
-def test_a_damaged_memory_is_ignored(checkpoint: Path, damage: str) -> None:
+def test_a_damaged_record_is_ignored(checkpoint: Path, damage: str) -> None:
     content = identity(str(checkpoint))
     (memo,) = (home() / "digests").iterdir()
     memo.write_text(damage)
     assert identity(str(checkpoint)) == content
 
 
-def test_a_home_that_cannot_be_written_costs_time_only(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_home_that_cannot_be_written_costs_only_time(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KINOGRAPH_HOME", str(checkpoint / "not-a-folder"))
     assert identity(str(checkpoint)).startswith("sha256:")
 
@@ -176,10 +174,10 @@ def test_the_settings_beside_a_checkpoint_are_part_of_it(tmp_path: Path) -> None
     checkpoint.write_bytes(b"weights")
     alone = identity(str(checkpoint))
     (tmp_path / "notes.json").write_text("{}")
-    assert identity(str(checkpoint)) == alone, "what lies beside a file that is in no pipeline's folder does not count"
+    assert identity(str(checkpoint)) == alone, "files beside one that is in no pipeline's folder don't count"
 
     (tmp_path / "model_index.json").write_text("{}")
-    told = identity(str(checkpoint))
+    with_settings = identity(str(checkpoint))
     (tmp_path / "scheduler").mkdir()
     (tmp_path / "scheduler" / "scheduler_config.json").write_text("{}")
-    assert len({alone, told, identity(str(checkpoint))}) == 3
+    assert len({alone, with_settings, identity(str(checkpoint))}) == 3

@@ -55,6 +55,15 @@ def test_only_the_packs_of_a_workflow_are_imported(site: Site) -> None:
         found.imported(["Second"])
 
 
+def test_a_pack_that_was_replaced_meanwhile_is_not_imported(site: Site) -> None:
+    """Its results would be cached under the version that was described."""
+    site.toy("toy", "Kind")
+    kinds = registry()
+    site.toy("toy", "Kind", version="1.1")
+    with pytest.raises(KinographError, match=r"the pack toy 1\.0 has been replaced by version 1\.1"):
+        kinds.imported(["Kind"])
+
+
 def test_what_a_pack_prints_when_it_is_imported_goes_to_standard_error(
     site: Site, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -75,15 +84,15 @@ def test_one_bad_pack_harms_no_other(site: Site) -> None:
     problems = {offer.pack.name: offer.problem for offer in kinds.packs}
     assert problems["good"] is None
     assert "No module named 'nothing_there'" in (problems["bad"] or "")
-    assert problems["empty"] == "defines no kind of node in the modules that it names"
-    assert "names 'not a module' under kinograph.nodes" in (problems["worse"] or "")
+    assert problems["empty"] == "defines no kinds of node in its modules"
+    assert "has 'not a module' under kinograph.nodes" in (problems["worse"] or "")
 
 
 def test_metadata_that_makes_no_sense_is_told(site: Site) -> None:
     site.toy("odd", "Odd")
     (site.folder / "odd-1.0.dist-info" / "entry_points.txt").write_text("[kinograph.nodes]\nwithout an equals sign\n")
     (offer,) = registry().packs
-    assert "metadata that can't be read" in (offer.problem or "")
+    assert "unreadable metadata" in (offer.problem or "")
 
 
 def test_a_name_that_two_packs_have_refuses_the_second(site: Site) -> None:
@@ -93,14 +102,14 @@ def test_a_name_that_two_packs_have_refuses_the_second(site: Site) -> None:
     assert kinds["Blur"].spec.pack
     assert kinds["Blur"].spec.pack.name == "a-pack"
     assert "Sharpen" not in kinds
-    assert kinds.packs[1].problem == "has a kind Blur, as the pack a-pack 1.0 has"
+    assert kinds.packs[1].problem == "defines Blur, which the pack a-pack 1.0 defines already"
 
 
 def test_a_name_that_kinograph_has_refuses_the_pack(site: Site) -> None:
     site.toy("a-pack", "Switch")
     kinds = registry()
     assert kinds["Switch"].__module__ == "nodes.flow.nodes"
-    assert kinds.packs[0].problem == "has a kind Switch, as Kinograph has"
+    assert kinds.packs[0].problem == "defines Switch, which Kinograph defines already"
 
 
 @pytest.mark.parametrize(("kind", "other"), [("Blur", r"the pack a-pack 1\.0"), ("Switch", "Kinograph")])
@@ -125,7 +134,9 @@ def test_an_unknown_kind_is_told_which_pack_should_have_it(site: Site) -> None:
             check(prepare(Workflow.read({"1": {"class_type": kind}}), kinds), targets=["1"])
         return str(caught.value.hint)
 
-    assert hint("Sharpen").endswith("the pack b-pack 1.0 has it, but has a kind Blur, as the pack a-pack 1.0 has")
+    assert hint("Sharpen").endswith(
+        "the pack b-pack 1.0 has it, but defines Blur, which the pack a-pack 1.0 defines already"
+    )
     assert "the pack bad 1.0 can't be imported: ModuleNotFoundError" in hint("Bad")
 
 

@@ -149,6 +149,15 @@ class Flicker(Node, version=1, category="rough"):
         return self.text
 
 
+class Mumble(Node, version=2, category="rough", deprecated="use Recite instead", renamed={"words": "text"}):
+    """Hand on a text, which was called otherwise once."""
+
+    text: str
+
+    def run(self, ctx: Context) -> str:
+        return self.text
+
+
 class Note(Node, version=1, category="rough", saves="text"):
     """Save a text."""
 

@@ -98,5 +98,3 @@ def test_a_worker_whose_cache_cannot_be_used_is_reported(tmp_path: Path) -> None
         found = server.until(lambda: (found := server.get(f"{OWN}/health"))["status"] == "failing" and found)
         assert found["problems"][0]["problem"].startswith(f"results can't be kept in {tmp_path / 'file'}")
         assert "Traceback" in server.log
-
-

@@ -37,7 +37,18 @@ def waiting(server: Live) -> list[str]:
 class TestWorkflows:
     def test_a_valid_workflow(self, server: Live) -> None:
         found = server.post(f"{OWN}/validate", {"workflow": saving("Wait")})
-        assert found == {"valid": True, "nodes": 2, "targets": ["2"], "problems": [], "missing": []}
+        assert found == {"valid": True, "nodes": 2, "targets": ["2"], "problems": [], "missing": [], "warnings": []}
+
+    def test_an_old_one_is_brought_to_todays_form_and_warned_of(self, server: Live) -> None:
+        graph = saving("Mumble") | {"1": {"class_type": "Mumble", "inputs": {"words": "hello"}}}
+        found = server.post(f"{OWN}/validate", {"workflow": graph})
+        assert found["valid"] is True
+        assert [problem["message"] for problem in found["warnings"]] == ["Mumble is deprecated: use Recite instead"]
+        document = server.post(f"{OWN}/convert", {"workflow": graph})["document"]
+        assert document["graph"]["1"]["inputs"] == {"text": "hello"}
+        assert server.get("/object_info/Mumble")["Mumble"]["deprecated"] is True
+        assert server.get("/object_info/Recite")["Recite"]["deprecated"] is False
+        assert server.ended(server.submit(graph))["state"] == "done"
 
     def test_all_problems_are_reported(self, server: Live) -> None:
         graph = saving("Wait", steps="x") | {"3": {"class_type": "Nonsense", "inputs": {}}}

@@ -248,9 +248,7 @@ time.sleep(60)
     scripted.run(play)
 
 
-def test_why_a_process_cannot_be_started_is_known_until_it_can(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_why_a_process_cannot_be_started_is_known_until_it_can(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scripted = Scripted(tmp_path, monkeypatch, 'send(message="worker_ready", device="cpu", devices=[])\ntime.sleep(60)')
     start, failing = asyncio.create_subprocess_exec, True
 

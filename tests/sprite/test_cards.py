@@ -15,7 +15,7 @@ GPU = Run("svd-1-cuda", 10_000, 64, 540.0, "NVIDIA H100")
 
 
 @pytest.mark.parametrize(
-    ("runs", "told"),
+    ("runs", "training"),
     [
         ([CPU], "300 steps of batch 4 in 30 minutes (2 threads): `python -m models.sprite.train svd`."),
         (
@@ -25,10 +25,10 @@ GPU = Run("svd-1-cuda", 10_000, 64, 540.0, "NVIDIA H100")
         ),
     ],
 )
-def test_a_card_tells_where_each_course_ran_and_the_command_for_all_of_them(
-    runs: list[Run], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_card_says_where_each_course_ran_and_gives_the_command_for_all(
+    runs: list[Run], training: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cards, "FAMILY", tmp_path)
     (tmp_path / "svd").mkdir()
     card.write_card(tmp_path / "svd", "A small Stable Video Diffusion", runs)
-    assert f"**Training.** From seed 0, {told}\n" in cards.write_card("svd", [("first frame", "25 dB")]).read_text()
+    assert f"**Training.** From seed 0, {training}\n" in cards.write_card("svd", [("first frame", "25 dB")]).read_text()

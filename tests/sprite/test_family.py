@@ -1,4 +1,4 @@
-"""The sprite models load as the real ones do, draw what they are asked for and move what they are given."""
+"""The sprite models load like the real ones, draw what they are asked for and animate what they are given."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def scenes(count: int, **kinds: object) -> list[world.Scene]:
 
 def test_the_family_stays_small() -> None:
     files = {sha256(path.read_bytes()).digest(): path.stat().st_size for path in FAMILY.rglob("*.safetensors")}
-    assert sum(files.values()) <= 40e6  # what two members share, such as the autoencoder, git keeps once
+    assert sum(files.values()) <= 40e6  # git keeps parts that members share, such as the autoencoder, once
 
 
 def test_the_judge_is_right_on_drawn_sprites_of_every_class(judge: Judge) -> None:
@@ -71,7 +71,7 @@ def test_another_seed_gives_another_picture(sdxl: StableDiffusionXLPipeline) -> 
 
 
 @pytest.mark.parametrize("concept", family.taught())
-def test_each_lora_teaches_its_concept_and_leaves_when_it_is_removed(
+def test_each_lora_teaches_its_concept_until_it_is_removed(
     concept: str, judge: Judge, sdxl: StableDiffusionXLPipeline
 ) -> None:
     slot = "subject" if concept in world.HELD_OUT_SUBJECTS else "style"
@@ -87,7 +87,7 @@ def test_each_lora_teaches_its_concept_and_leaves_when_it_is_removed(
 
 
 @pytest.mark.parametrize(("concept", "end"), [("snail", ".lora_down.weight"), (*IN_PEFT, ".lora_A.weight")])
-def test_loras_of_both_spellings_are_to_diffusers_what_they_are_to_us(
+def test_loras_of_both_spellings_mean_the_same_to_diffusers_and_to_us(
     concept: str, end: str, sdxl: StableDiffusionXLPipeline
 ) -> None:
     file = family.lora_file(concept)
@@ -142,14 +142,14 @@ def movement(svd: StableVideoDiffusionPipeline, bucket: int, fps: int = 7) -> fl
 
 def test_the_clip_finds_the_picture_of_a_caption() -> None:
     model, tokenizer, _ = family.clip_model()
-    told = scenes(50)
-    captions = family.read(model, tokenizer, [world.plain_caption(scene) for scene in told])
-    nearest = (captions @ clip.embeddings(model, pictures(told)).T).argmax(1)
+    described = scenes(50)
+    captions = family.read(model, tokenizer, [world.plain_caption(scene) for scene in described])
+    nearest = (captions @ clip.embeddings(model, pictures(described)).T).argmax(1)
     assert (nearest == torch.arange(50)).float().mean() >= 0.8
 
 
 @pytest.mark.parametrize("kind", world.DEGRADATIONS)
-def test_the_aesthetic_head_tells_spoilt_pictures(kind: str) -> None:
+def test_the_aesthetic_head_recognises_spoilt_pictures(kind: str) -> None:
     model, _, head = family.clip_model()
     rng = np.random.default_rng(5)
     clean = np.stack([world.draw(scene) for scene in scenes(60)])

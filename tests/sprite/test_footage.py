@@ -1,4 +1,4 @@
-"""Faults and transitions are ground truth for curation: each must be as strong, and where, it says."""
+"""Faults and transitions are ground truth for curation: each must be as strong as it says, and where it says."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_a_stop_doubles_or_halves_the_light_and_clips_what_leaves_the_range() ->
 
 
 @pytest.mark.parametrize("height", [64, 360])
-def test_titles_lie_where_their_boxes_say_and_nowhere_else(height: int) -> None:
+def test_titles_are_inside_their_boxes_and_nowhere_else(height: int) -> None:
     blank = np.full((3, height, height * 16 // 9, 3), 30, np.uint8)
     for seed in range(20):
         titled, boxes = world.overlaid(blank, 0.12, chance(seed))
@@ -152,7 +152,7 @@ def test_random_footage_has_all_kinds_of_transitions_and_is_seeded() -> None:
     assert all(0 < t.start <= t.end < len(frames) for t in found)
 
 
-def test_a_caption_tells_motion_and_fault() -> None:
+def test_a_caption_mentions_motion_and_fault() -> None:
     rng = chance()
     scene = world.random_scene(rng)
     for motion, phrase in world.MOVES.items():

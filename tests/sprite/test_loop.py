@@ -1,4 +1,4 @@
-"""Training can be stopped at any moment: it goes on as if it had not been."""
+"""Training can be stopped at any moment, and is resumed as if it hadn't been."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the sprite models are trained with: a growing stock of drawn samples, laid encoders, and courses that run."""
+"""How the sprite models are trained: a growing stock of drawn samples, analytic encoders, and courses that run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from models.sprite.training.ahead import Ahead, drawn_ahead
 from models.sprite.training.autoencoder import LATENT_CHANNELS, LATENT_SIDE
 from models.sprite.training.data import pictures
 from models.sprite.training.graphs import Recorded, _HalfNorms
-from models.sprite.training.principal import lay_components
+from models.sprite.training.principal import set_components
 from models.sprite.training.stock import Stock
 
 CPU = torch.device("cpu")
@@ -61,12 +61,12 @@ def test_samples_drawn_ahead_by_all_cores_come_in_order() -> None:
     assert list(drawn_ahead(abs, range(20), processes=2)) == list(range(20))
 
 
-def test_what_coming_steps_learn_from_is_drawn_in_their_order_from_any_one_on() -> None:
+def test_samples_of_coming_steps_are_drawn_in_order_from_any_step_on() -> None:
     ahead = Ahead(abs, 12)
     assert [ahead(step) for step in range(2, 12)] == list(range(2, 12))
 
 
-def test_norms_in_half_precision_are_the_same_but_for_that() -> None:
+def test_norms_in_half_precision_differ_only_by_rounding() -> None:
     norm, x = nn.GroupNorm(4, 16), torch.randn(2, 16, 8, 8).bfloat16()
     nn.init.normal_(norm.weight)
     nn.init.normal_(norm.bias)
@@ -86,11 +86,11 @@ def test_a_recorded_pass_is_the_networks_own() -> None:
     assert network.weight.grad is not None
 
 
-def test_the_laid_encoder_gives_the_principal_components_of_blocks() -> None:
+def test_the_analytic_encoder_gives_the_principal_components_of_blocks() -> None:
     rng = np.random.default_rng(3)
     shown = pictures([world.random_scene(rng) for _ in range(60)]) * 2 - 1
     model = autoencoder.build()
-    lay_components(model, shown)
+    set_components(model, shown)
     with torch.no_grad():
         found = model.encode(shown).latent_dist.mode()
     assert found.shape == (60, LATENT_CHANNELS, LATENT_SIDE, LATENT_SIDE)
@@ -142,21 +142,22 @@ def test_the_video_model_learns_from_clips_of_both_lengths(
     trained = svd.train_unet(untrained, laid(), [svd.Course(3, 2, 8, lengths=(14, 25, 40))])
     assert seen == [(2, 14), (1, 25), (1, 40)]  # never none
     torch.manual_seed(0)
-    # The key frame's embedding is a single token: however it is asked for, it is all there is. So what only asks has no
-    # gradient; weights shrink all the same, and a bias of 0 stays.
+    # The key frame's embedding is a single token, so attention always returns it. Hence queries and keys have no
+    # gradient; their weights still shrink, and a bias of 0 stays.
     asking = [f"{block}.norm2.bias" for block, module in trained.named_modules() if hasattr(module, "attn2")]
     assert sorted(unchanged(svd.build_unet(), trained)) == sorted(asking)
 
 
-def test_a_finer_video_model_begins_as_the_one_before() -> None:
+def test_a_finer_video_model_starts_as_the_one_before() -> None:
     torch.manual_seed(0)
     unet = svd.build_unet().eval()
     finer = svd.refined(unet).eval()
-    noisy, told = torch.randn(2, 3, 2 * LATENT_CHANNELS, LATENT_SIDE, LATENT_SIDE), torch.tensor([[6.0, 127, 0.02]] * 2)
+    noisy = torch.randn(2, 3, 2 * LATENT_CHANNELS, LATENT_SIDE, LATENT_SIDE)
+    ids = torch.tensor([[6.0, 127, 0.02]] * 2)
 
     @torch.inference_mode()
     def velocity(network: UNetSpatioTemporalConditionModel) -> Tensor:
-        made = network(noisy, 0.5, encoder_hidden_states=torch.ones(2, 1, encoders.EMBEDDING), added_time_ids=told)
+        made = network(noisy, 0.5, encoder_hidden_states=torch.ones(2, 1, encoders.EMBEDDING), added_time_ids=ids)
         assert isinstance(made.sample, Tensor)
         return made.sample
 
@@ -169,7 +170,7 @@ def test_a_finer_video_model_begins_as_the_one_before() -> None:
 
 
 @pytest.mark.usefixtures("_in_a_moment")
-def test_the_video_models_courses_build_on_each_other_and_take_up_where_they_were(
+def test_the_video_models_courses_build_on_each_other_and_are_resumed(
     untrained: encoders.Towers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refined: list[UNetSpatioTemporalConditionModel] = []
@@ -191,7 +192,7 @@ def test_the_video_models_courses_build_on_each_other_and_take_up_where_they_wer
     assert all(torch.equal(weight, again.state_dict()[name]) for name, weight in trained.state_dict().items())
 
 
-def test_a_course_of_the_video_model_says_what_its_clips_show(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_course_of_the_video_model_decides_what_its_clips_show(monkeypatch: pytest.MonkeyPatch) -> None:
     shown: list[str] = []
 
     def film(scene: world.Scene, motion: world.Motion, count: int, fps: float) -> NDArray[np.uint8]:
@@ -221,7 +222,7 @@ def test_the_captioners_eyes_learn_in_all_courses(monkeypatch: pytest.MonkeyPatc
 def laid() -> AutoencoderKL:
     model = autoencoder.build().eval().requires_grad_(False)
     rng = np.random.default_rng(0)
-    lay_components(model, pictures([world.random_scene(rng) for _ in range(20)]) * 2 - 1)
+    set_components(model, pictures([world.random_scene(rng) for _ in range(20)]) * 2 - 1)
     return model
 
 

@@ -1,4 +1,4 @@
-"""The sprite world is the ground truth of everything that is measured, so it must be what it says it is."""
+"""The sprite world is the ground truth of everything that is measured, so it must be what it claims to be."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_pictures_differ_in_each_attribute() -> None:
         assert distance(scene(), scene(sprites=(Sprite("fish", colour),))) > 1
 
 
-def test_the_base_never_meets_what_is_held_out() -> None:
+def test_the_base_never_sees_held_out_words() -> None:
     rng = chance()
     scenes = [world.random_scene(rng, companions=0.5) for _ in range(500)]
     words = " ".join(world.caption(s, rng) for s in scenes)
@@ -73,7 +73,7 @@ def test_captions_vary_and_always_name_subject_and_colour() -> None:
     assert all("red" in caption and "fish" in caption for caption in captions)
 
 
-def test_a_caption_tells_of_every_sprite() -> None:
+def test_a_caption_mentions_every_sprite() -> None:
     rng = chance()
     both = scene(sprites=(Sprite("fish", "red"), Sprite("star", "orange", x=20, radius=8)))
     captions = [world.caption(both, rng) for _ in range(100)]
@@ -150,7 +150,7 @@ OWN = {"fish": "drift", "house": "pan", "boat": "shake", "tree": "grow", "star":
 
 
 @pytest.mark.parametrize(("subject", "kind"), [*OWN.items(), ("mushroom", "bounce"), ("zaduko", "bounce")])
-def test_what_a_scene_is_about_moves_in_its_own_way_as_fast_as_the_bucket_asks(subject: str, kind: str) -> None:
+def test_a_subject_moves_in_its_own_way_as_fast_as_the_bucket_asks(subject: str, kind: str) -> None:
     start = scene(sprites=(Sprite(subject, "blue", x=3),))
     still, moving = (world.own_motion(start, bucket) for bucket in (0, 255))
     assert (moving.kind, moving.speed) == (kind, pytest.approx(16))

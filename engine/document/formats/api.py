@@ -58,9 +58,12 @@ def converted(workflow: Workflow, registry: Registry) -> Workflow:
 
 
 def _converted(entry: NodeEntry, registry: Registry) -> NodeEntry:
-    sockets = kind.spec.inputs if (kind := registry.get(entry.class_type)) else {}
+    if (kind := registry.get(entry.class_type)) is None:
+        return entry
+    sockets, today = kind.spec.inputs, kind.spec.changes.today
     inputs = {
-        name: _convert(sockets[name], value) if name in sockets else value for name, value in entry.inputs.items()
+        name: _convert(sockets[today(name)], value) if today(name) in sockets else value
+        for name, value in entry.inputs.items()
     }
     return entry.model_copy(update={"inputs": inputs})
 

@@ -70,7 +70,7 @@ def _fitting(placed: Iterable[tuple[str, Any]], kind: type[Node]) -> int:
 
 
 def _fits(name: str, value: Any, kind: type[Node]) -> int:
-    if (socket := kind.spec.inputs.get(name)) is None:
+    if (socket := kind.spec.inputs.get(kind.spec.changes.today(name))) is None:
         return -1 if name.startswith(UNNAMED) else 0
     try:
         socket.validate(value)

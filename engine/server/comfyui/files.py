@@ -231,7 +231,7 @@ def headers_of(path: Path, *, save: bool = False) -> dict[str, str]:
 def _metadata(models: Path, folder: str, filename: str) -> dict[str, Any]:
     path = require_file(resolve_within(models, folder, filename), filename)
     if path.suffix.lower() != ".safetensors":
-        raise UsageError(f"{filename} has no metadata to read", hint="only safetensors files have")
+        raise UsageError(f"the metadata of {filename} can't be read", hint="name a safetensors file")
     with path.open("rb") as file:
         size = int.from_bytes(file.read(8), "little")
         if size > HEADER_LIMIT:

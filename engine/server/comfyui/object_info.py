@@ -99,7 +99,7 @@ def info(kind: type[Node], folders: Folders, media: Media | None = None) -> dict
         "python_module": kind.__module__,
         "category": spec.category,
         "output_node": bool(spec.saves),
-        "deprecated": False,
+        "deprecated": bool(spec.deprecated),
         "experimental": False,
     }
 

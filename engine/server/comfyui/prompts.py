@@ -84,7 +84,7 @@ async def prompt(request: web.Request, body: Prompt) -> web.Response:
     """
     app = request.app
     if not body.prompt:
-        raise UsageError("there is no prompt", hint='send {"prompt": {…}}')
+        raise UsageError("the request has no prompt", hint='send {"prompt": {…}}')
     workflow = await parsed(app, body.prompt)
     if is_graph(body.prompt):
         workflow = await asyncio.to_thread(converted, workflow, app[REGISTRY])

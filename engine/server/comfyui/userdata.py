@@ -46,7 +46,7 @@ class NewUser(Body):
 
 
 class ListQuery(Query):
-    """What to list."""
+    """Which files to list."""
 
     dir: Annotated[str, Field(min_length=1)]
     """A folder of the user's files."""
@@ -59,7 +59,7 @@ class ListQuery(Query):
 
 
 class EntriesQuery(Query):
-    """What to list."""
+    """Which files and folders to list."""
 
     path: str = ""
 

@@ -44,7 +44,7 @@ def resolve_within(root: Path, *names: str, hidden: bool = False) -> Path:
     """
     parts = [part for name in names for part in _parts(name, hidden)]
     if len(parts) > MOST_PARTS:
-        raise UsageError(f"{brief('/'.join(parts))} is nested too deep", hint=f"use at most {MOST_PARTS} levels")
+        raise UsageError(f"{brief('/'.join(parts))} is nested too deeply", hint=f"use at most {MOST_PARTS} levels")
     path = Path(os.path.realpath(root.joinpath(*parts)))
     if not path.is_relative_to(os.path.realpath(root)):
         raise UsageError(f"{brief('/'.join(parts))} leads out of its folder", hint="links must stay within the folder")
@@ -67,7 +67,7 @@ def locate(folders: Folders, filename: str, subfolder: str = "", type: str = "ou
 
 
 def find_file(folders: Folders, filename: str, subfolder: str = "", type: str = "output") -> Path:
-    """The file that a request names; raises MissingError if there is none, and as `locate`."""
+    """The file that a request names; raises MissingError if it doesn't exist, and as `locate`."""
     return require_file(locate(folders, filename, subfolder, type), filename)
 
 

@@ -69,7 +69,7 @@ async def add_headers(request: web.Request, response: web.StreamResponse) -> Non
 
 
 def _origin_problem(request: web.Request, setup: ServerSettings) -> Problem | None:
-    """What is wrong with where a request comes from."""
+    """Why a request is refused for its origin; None if it isn't."""
     host = _hostname(request.headers.get("Host", ""))
     if host is None or not _is_own_name(host, setup):
         hint = "open it by the address that it printed, or start it with --allow-host NAME"

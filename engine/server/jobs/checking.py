@@ -44,7 +44,7 @@ class Checked:
 
 
 def parse(data: Any, registry: Registry) -> Workflow:
-    """The workflow in JSON data; raises KinographError if it is too large, WorkflowError if it is none."""
+    """The workflow in JSON data; raises KinographError if it is too large, WorkflowError if it is invalid."""
     workflow = reading.parse(data, registry)
     nodes = len(workflow.graph) + sum(len(inner.graph) for inner in workflow.subgraphs.values())
     if nodes > MOST_NODES:

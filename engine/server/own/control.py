@@ -17,7 +17,7 @@ from engine.server.comfyui.files import received
 from engine.server.comfyui.prompts import JobId, cancel, submit
 from engine.server.http.routes import OWN, Answer, Body, Query, Routes, problem_data, read_json
 from engine.server.http.settings import REGISTRY
-from engine.server.jobs.checking import examined, parsed, prepared
+from engine.server.jobs.checking import examined, prepared
 from engine.server.jobs.queue import QUEUE
 from engine.server.jobs.workers import WORKERS
 from engine.work.queue import ENDED, Job, Jobs, Request
@@ -34,7 +34,7 @@ class Checkable(Body):
 
 @routes.post(f"{OWN}/validate")
 async def validate(request: web.Request, body: Checkable) -> dict[str, Any]:
-    """Check a workflow without running it; lists all its problems, and missing models and files."""
+    """Check a workflow without running it; lists all its problems, missing models and files, and deprecated nodes."""
     found = await examined(request.app, await prepared(request.app, body.workflow))
     return {
         "valid": found.can_run,
@@ -42,6 +42,7 @@ async def validate(request: web.Request, body: Checkable) -> dict[str, Any]:
         "targets": found.targets,
         "problems": [*map(problem_data, found.problems)],
         "missing": [*map(problem_data, found.missing)],
+        "warnings": [*map(problem_data, found.prepared.warnings)],
     }
 
 
@@ -57,10 +58,10 @@ class Converted(Answer):
 
 @routes.post(f"{OWN}/convert", form=Carrier)
 async def convert(request: web.Request) -> Converted:
-    """Convert a workflow in any format to a document: JSON as for `validate`, or a file."""
+    """Convert a workflow in any format to a document with today's input names: JSON as for `validate`, or a file."""
     if request.content_type != "multipart/form-data":
         body = Checkable.model_validate(await read_json(request))
-        return Converted(document=(await parsed(request.app, body.workflow)).document())
+        return Converted(document=(await prepared(request.app, body.workflow)).workflow.document())
     async with received(request, "file") as upload:
         document = await asyncio.to_thread(read, str(upload.file), request.app[REGISTRY])
     return Converted(document=document.workflow.document())

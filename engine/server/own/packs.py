@@ -1,4 +1,4 @@
-"""The packs that offer kinds of node, and what is wrong with those that can't be used."""
+"""The installed packs, and what is wrong with those that can't be used."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Pack(Answer):
     name: str
     version: str
     kinds: list[str]
-    """What it offers, as far as is known; none of it is there if there is a problem."""
+    """Its kinds of node, if they are known; none of them can be used if there is a problem."""
     problem: str | None
     """Why it can't be used."""
 

@@ -1,4 +1,4 @@
-"""Samples drawn ahead by other processes, while this one learns from what came before."""
+"""Samples drawn ahead by other processes, while this one learns from earlier ones."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from torch.utils.data import DataLoader, Dataset
 R = TypeVar("R")
 
 _READY = 8
-"""Samples that each process may be ahead."""
+"""How many samples each process may be ahead."""
 
 
 def drawn_ahead(draw: Callable[[int], R], indices: range, processes: int = 1) -> Iterator[R]:
-    """What `draw` gives for each index, in their order."""
+    """The samples that `draw` gives for each index, in order."""
     options: dict[str, Any] = {"num_workers": processes, "prefetch_factor": _READY, "collate_fn": _as_it_is}
     yield from DataLoader(_Drawing(draw), batch_size=None, sampler=indices, **options)
 
@@ -32,11 +32,11 @@ def _as_it_is(drawn: Any) -> Any:
 
 
 class Ahead(Generic[R]):
-    """Gives each step what `draw` gives for its index; steps ask in turn, from any one on.
+    """Gives each step the sample that `draw` gives for its index; steps ask in order, starting at any of them.
 
     Args:
         draw: draws what a step needs, with numpy.
-        steps: of the training.
+        steps: the number of training steps.
     """
 
     def __init__(self, draw: Callable[[int], R], steps: int) -> None:

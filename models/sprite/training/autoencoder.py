@@ -1,7 +1,7 @@
 """The family's autoencoder: 64×64 pictures ↔ 16×16 latents of 12 channels, for SDXL and SVD alike.
 
 SVD's own decoder across frames normalises in 32 groups, whatever the width; at the widths that two cores can train
-that would be a channel a group, which loses the colours. `StableVideoDiffusionPipeline` takes this kind as well.
+that would be one channel per group, which loses the colours. `StableVideoDiffusionPipeline` accepts this class as well.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from torch.nn import functional as F
 from models.sprite import world
 from models.sprite.training.data import pictures, tensor
 from models.sprite.training.loop import PARTS, Recipe, Step, train
-from models.sprite.training.principal import lay_components
+from models.sprite.training.principal import set_components
 
 _FOLDER = PARTS / "autoencoder"
 _CELL = 0.25
-"""How much the place told at a latent differs from its neighbour's."""
+"""How much the position encoded at a latent differs from its neighbour's."""
 
 
 _LEVELS = (16, 32, 64)
-"""Of its levels; from one to the next, sides are halved."""
+"""Channels of its levels; from one level to the next, sides are halved."""
 LATENT_CHANNELS = 12
 """Channels of the latents."""
 LATENT_SIDE = world.SIZE // 2 ** (len(_LEVELS) - 1)
@@ -45,12 +45,12 @@ def build() -> AutoencoderKL:
 
 
 def train_autoencoder(steps: int = 4000, batch: int = 8) -> AutoencoderKL:
-    """Lay the encoder and train the decoder; the model is written before that too, for UNets to be trained on."""
+    """Set the encoder's weights and train the decoder; the model is also written before, to train UNets on."""
     torch.manual_seed(0)
     model = build()
-    lay_components(model, _sample(np.random.default_rng(1)))
+    set_components(model, _sample(np.random.default_rng(1)))
     model.requires_grad_(False).save_pretrained(_FOLDER)
-    model.decoder.load_state_dict(_told_places(model.decoder).state_dict())
+    model.decoder.load_state_dict(_with_positions(model.decoder).state_dict())
     model.decoder.requires_grad_(True)
 
     def loss_of(step: Step) -> Tensor:
@@ -69,15 +69,15 @@ def load() -> AutoencoderKL:
 
 
 def _sample(rng: np.random.Generator) -> Tensor:
-    """Pictures in [−1, 1] to take the components of: base sprites and a few abstract ones."""
+    """Pictures in [−1, 1] for the component analysis: base sprites and a few abstract ones."""
     drawn = pictures([world.random_scene(rng) for _ in range(1000)])
     return torch.cat([drawn, tensor(world.abstract(rng) for _ in range(100))]) * 2 - 1
 
 
 def _batch(step: Step, batch: int) -> Tensor:
-    """Pictures in [−1, 1]. In half of them the colour channels change places.
+    """Pictures in [−1, 1]. In half of them the colour channels are permuted.
 
-    The world's large areas are blue or sand; without this the colours of small things would be the last that is learnt.
+    The world's large areas are blue or sand; without this, the colours of small things would be learnt last.
     """
     drawn = [world.draw(world.random_scene(step.rng, companions=0.3)) for _ in range(batch)]
     if step.index % 4 == 0:
@@ -87,17 +87,17 @@ def _batch(step: Step, batch: int) -> Tensor:
 
 
 def reconstruction_loss(error: Tensor) -> Tensor:
-    """Absolute and squared error at full size and in ever larger blocks, so that colours come as soon as lines."""
+    """Absolute and squared error at full size and in larger blocks, so that colours are learnt as early as lines."""
     blocks = [error, *(F.avg_pool2d(error, side) for side in (2, 4))]
     return torch.stack([block.abs().mean() + block.square().mean() for block in blocks]).sum()
 
 
-def _told_places(decoder: Decoder) -> Decoder:
-    """The decoder, with channels that tell each pixel where in its latent's block it lies.
+def _with_positions(decoder: Decoder) -> Decoder:
+    """The decoder, with channels that give each pixel its position in its latent's block.
 
-    Convolutions after repeating upsampling treat all pixels of a block alike, so that a pattern finer than a block
-    could not be decoded. The zeros around a picture tell where its borders are: the lowest level learns from them a
-    ramp down and one across, and at each level above second differences of the ramps are +1 in one half of a cell and
+    Convolutions after nearest-neighbour upsampling treat all pixels of a block alike, so a pattern finer than a block
+    could not be decoded. The zeros around a picture show where its borders are: from them the lowest level learns a
+    ramp down and one across, and at each level above, second differences of the ramps are +1 in one half of a cell and
     −1 in the other.
     """
     ramp = (torch.arange(LATENT_SIDE) - (LATENT_SIDE - 1) / 2) * _CELL
@@ -111,19 +111,19 @@ def _told_places(decoder: Decoder) -> Decoder:
         return (features[:, -2:] - places).square().mean()
 
     decoder.requires_grad_(True)
-    told = train(decoder, loss_of, Recipe("autoencoder-places", 400, 2e-3, warmup=20, ema=0.98, weight_decay=0))
-    assert isinstance(told, Decoder)
+    placed = train(decoder, loss_of, Recipe("autoencoder-places", 400, 2e-3, warmup=20, ema=0.98, weight_decay=0))
+    assert isinstance(placed, Decoder)
     with torch.no_grad():
-        for level, (below, above) in enumerate(zip(told.up_blocks, told.up_blocks[1:], strict=False)):
+        for level, (below, above) in enumerate(zip(placed.up_blocks, placed.up_blocks[1:], strict=False)):
             ramps = (-2, -1) if level == 0 else (-4, -3)
-            _tell_halves(below.upsamplers[0].conv, ramps, _CELL / 2**level)
+            _encode_halves(below.upsamplers[0].conv, ramps, _CELL / 2**level)
             for block in above.resnets:
-                _let_through(block)
-    return told
+                _pass_through(block)
+    return placed
 
 
-def _tell_halves(conv: nn.Conv2d, ramps: tuple[int, int], cell: float) -> None:
-    """From the ramps down and across in those channels, finer ramps (channels −4, −3) and halves (−2, −1)."""
+def _encode_halves(conv: nn.Conv2d, ramps: tuple[int, int], cell: float) -> None:
+    """Compute finer ramps (channels −4, −3) and halves (−2, −1) from the ramps down and across in those channels."""
     for channel in (-4, -3, -2, -1):
         conv.weight[channel], conv.bias[channel] = 0, 0
     lines = ((slice(None), 1), (1, slice(None)))
@@ -132,8 +132,8 @@ def _tell_halves(conv: nn.Conv2d, ramps: tuple[int, int], cell: float) -> None:
         conv.weight[axis - 2, ramp][line] = torch.tensor([1.0, -2.0, 1.0]) / cell
 
 
-def _let_through(block: nn.Module) -> None:
-    """Have a residual block hand on its last four channels as they are."""
+def _pass_through(block: nn.Module) -> None:
+    """Make a residual block pass its last four channels through unchanged."""
     block.conv2.weight[-4:], block.conv2.bias[-4:] = 0, 0
     if block.conv_shortcut is not None:
         block.conv_shortcut.weight[-4:], block.conv_shortcut.bias[-4:] = 0, 0

@@ -1,6 +1,6 @@
 """sprite/captioner: a small GIT (Wang et al. 2022, arXiv 2205.14100) that says what a clip or a picture shows.
 
-As the published video checkpoints do, it looks at six frames; a picture is six times the same.
+Like the published video checkpoints, it sees six frames; a picture is shown six times.
 """
 
 from __future__ import annotations
@@ -31,25 +31,25 @@ Pictures = NDArray[np.uint8]
 FRAMES = 6
 WIDTH = 128
 LENGTH = 24
-"""Tokens in a caption, its ends included."""
+"""Tokens in a caption, including its ends."""
 PATCHES = (world.SIZE // PATCH) ** 2
 EYE_COURSES, EYE_BATCH = (3000, 5000, 4000, 5000), 48
-"""Steps of each course of the image encoder; pictures begin alike in the first, and come in pairs in the last two."""
+"""Steps of each course of the image encoder; the first starts with similar pictures, the last two use pairs."""
 PAIRED = 3
-"""The first course of pairs."""
+"""The first course with pairs."""
 SECONDS = (2.0, 4.0)
-"""How long clips are, from and to."""
+"""Shortest and longest clips, in seconds."""
 STEPS, BATCH = 4000, 24
 STILL = 0.3
-"""How many of the clips don't move, and are described without a motion."""
+"""Share of the clips that don't move, and are described without a motion."""
 _READ: Mapping[str, tuple[str, ...]] = {**world.VOCABULARY, "motion": ("", *world.MOTIONS)}
 """What must be readable from the image tokens."""
 _half = partial(torch.autocast, "cpu", torch.bfloat16)
-"""Networks compute in it while they learn: a step takes two thirds of the time."""
+"""The precision of training: a step takes two thirds of the time."""
 
 
 def build_tokenizer() -> BertTokenizer:
-    """Every word that captions use, and the letters, so that others can be spelt."""
+    """Every word that captions use, and the letters, so that other words can be spelt."""
     rng = np.random.default_rng(0)
     captions = [
         world.plain_caption(world.random_scene(rng), motion) for motion in ("", *world.MOTIONS) for _ in range(500)
@@ -96,11 +96,11 @@ def build(tokenizer: BertTokenizer) -> GitForCausalLM:
 
 
 class Seeing(nn.Module):
-    """The image encoder with heads that tell what a picture shows and how it stands, from the mean of its patches and
+    """The image encoder with heads that predict what a picture shows and its pose, from the mean of its patches and
     from its class token, and how two pictures of a clip differ.
 
-    Captions alone teach colours, places and styles first, and shapes and motion hardly ever: an encoder that knows the
-    shapes and where they are makes the rest easy.
+    Captions alone teach colours, places and styles first, and shapes and motion hardly ever: an encoder that knows
+    shapes and positions makes the rest easy.
     """
 
     def __init__(self, encoder: nn.Module) -> None:
@@ -109,8 +109,8 @@ class Seeing(nn.Module):
         self.moves = nn.Linear(WIDTH, 6)
 
     def loss(self, scenes: Sequence[world.Scene], drawn: Pictures, *, pairs: bool) -> Tensor:
-        """Cross entropy of the attributes, that of the subject twice over, and the absolute error of the pose; of
-        `pairs`, scenes 0 and 1, 2 and 3 and so on, also that of what moves from one to the other.
+        """Cross entropy of the attributes, counting the subject twice, and the absolute error of the pose; with
+        `pairs` (scenes 0 and 1, 2 and 3 and so on) also that of the change from one to the other.
         """
         with _half():
             tokens = self.encoder(normalised(tensor(drawn))).last_hidden_state.float()
@@ -127,7 +127,7 @@ class Seeing(nn.Module):
 
 
 def _pose(scene: world.Scene) -> tuple[float, ...]:
-    """Where the first sprite stands in the picture, from -1 to 1, its size, and its angle as a direction."""
+    """The first sprite's position in the picture, from -1 to 1, its size, and its angle as a direction."""
     hero = scene.sprites[0]
     left, top = scene.camera
     half = world.SIZE / 2
@@ -141,8 +141,8 @@ def moves(scenes: Sequence[world.Scene]) -> Tensor:
 
 
 def train_eyes(encoder: nn.Module) -> nn.Module:
-    """Train the image encoder on pictures that begin alike, sprites in the middle, and then differ ever more, and at
-    last on pairs out of clips.
+    """Train the image encoder on pictures that are similar at first, with sprites in the middle, and vary more and
+    more, and finally on pairs from clips.
     """
     seeing = Seeing(encoder)
 
@@ -158,7 +158,7 @@ def train_eyes(encoder: nn.Module) -> nn.Module:
 
 
 def draw_scenes(step: int, course: int) -> tuple[list[world.Scene], Pictures]:
-    """Scenes for a step of a course, and how they look."""
+    """Scenes for a step of a course, and their pictures."""
     rng = np.random.default_rng((course, step))
     if course >= PAIRED:
         scenes = [scene for _ in range(EYE_BATCH // 2) for scene in _pair(rng)]
@@ -169,7 +169,7 @@ def draw_scenes(step: int, course: int) -> tuple[list[world.Scene], Pictures]:
 
 
 def _moment(rng: np.random.Generator, variety: float) -> world.Scene:
-    """A scene, or what becomes of it in some seconds of motion."""
+    """A scene, sometimes after some seconds of motion."""
     scene = world.random_scene(rng, variety=variety)
     if rng.random() > variety / 2:
         return scene
@@ -177,23 +177,23 @@ def _moment(rng: np.random.Generator, variety: float) -> world.Scene:
 
 
 def _pair(rng: np.random.Generator) -> tuple[world.Scene, world.Scene]:
-    """Two frames of a clip, near or far."""
+    """Two frames of a clip, at any distance."""
     scenes, _ = random_moments(rng)
     first, second = rng.choice(FRAMES, 2, replace=False)
     return scenes[first], scenes[second]
 
 
 class Seen(nn.Module):
-    """Stands in for the image encoder while the words are learnt: its input is what the encoder saw in a frame.
+    """Stands in for the image encoder while the words are learnt: its input is the encoder's output for a frame.
 
-    It hands on the class token and some of the patches; all 390 tokens of a clip would make most steps eight times as
+    It passes on the class token and some of the patches; all 390 tokens of a clip would make most steps eight times as
     long.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.patches: Tensor = torch.arange(PATCHES)
-        """Which patches are handed on."""
+        """Which patches are passed on."""
 
     def forward(self, tokens: Tensor, **options: object) -> SimpleNamespace:
         kept = torch.cat([torch.zeros(1).long(), 1 + self.patches])
@@ -201,8 +201,8 @@ class Seen(nn.Module):
 
 
 class Captioning(nn.Module):
-    """The model, with heads on what the image tokens hold in the end: they name attributes and motion, and tell how the
-    sprite and the camera move from frame to frame.
+    """The model, with heads on the final states of the image tokens: they name attributes and motion, and predict how
+    the sprite and the camera move from frame to frame.
     """
 
     def __init__(self, model: GitForCausalLM) -> None:
@@ -211,9 +211,9 @@ class Captioning(nn.Module):
         self.seen = model.git.image_encoder = Seen()
 
     def loss(self, tokens: Mapping[str, Tensor], clips: Sequence[Clip]) -> Tensor:
-        """Cross entropy of each next token of the padded captions (N, L), and what the heads get wrong."""
+        """Cross entropy of each next token of the padded captions (N, L), plus the heads' losses."""
         ids, length = tokens["input_ids"], tokens["input_ids"].shape[1]
-        seen = torch.stack([clip.tokens for clip in clips])[:, :, None]  # of as many dimensions as pictures have
+        seen = torch.stack([clip.tokens for clip in clips])[:, :, None]  # with as many dimensions as pictures have
         with _half():
             states = self.model.git(**tokens, pixel_values=seen).last_hidden_state.float()
             logits = self.model.output(states[:, -length:-1]).float()
@@ -226,21 +226,21 @@ class Captioning(nn.Module):
 
 @dataclass(frozen=True)
 class Clip:
-    """A drawn clip as training sees it."""
+    """A drawn clip, as used in training."""
 
-    tokens: Tensor  # (6, 65, 128): what the image encoder makes of the frames, in half precision
+    tokens: Tensor  # (6, 65, 128): the image encoder's output for the frames, in half precision
     moves: Tensor  # (6, 6): how pose and camera change to the next frame
     truth: Mapping[str, str]
     caption: str
 
     def backwards(self) -> Clip:
-        """The clip played backwards: as good an example, since every motion stays what it is."""
+        """The clip played backwards: as good an example, since every motion keeps its kind."""
         steps = self.moves[:-1].flip(0)
         return replace(self, tokens=self.tokens.flip(0), moves=-torch.cat([steps, steps[-1:]]))
 
 
 class Clips:
-    """Endless drawn clips; the first `kept` are kept as what the encoder sees in them, for that costs most."""
+    """Endless drawn clips; the encoder's output for the first `kept` of them is kept, since it costs most."""
 
     def __init__(self, encoder: nn.Module, kept: int = 20_000) -> None:
         self.encoder, self.kept = encoder, kept
@@ -288,7 +288,7 @@ def random_clip(rng: np.random.Generator) -> tuple[np.ndarray, world.Scene, str]
 
 
 def random_moments(rng: np.random.Generator) -> tuple[list[world.Scene], str]:
-    """What six frames of a clip show, and the motion's kind; what moves is fast enough to be seen."""
+    """The scenes of six frames of a clip, and the motion's kind; motion is fast enough to be seen."""
     scene = world.random_scene(rng)
     if rng.random() < STILL:
         return [scene] * FRAMES, ""

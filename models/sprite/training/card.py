@@ -1,4 +1,4 @@
-"""What lies beside a model's weights for machines to read: the words that it knows, and how it was trained."""
+"""The machine-readable card beside a model's weights: the words that it knows, and how it was trained."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from models.sprite.training.loop import Run
 
 
 def write_card(folder: Path, description: str, runs: Sequence[Run], vocabulary: bool = False) -> None:
-    """Write `card.json`. `runs` are the trainings behind the weights, in order.
+    """Write `card.json`. `runs` are the training runs behind the weights, in order.
 
     `vocabulary` says that the model reads prompts, and lists the words that it knows.
     """
-    told = [
+    listed = [
         {
             "name": run.name,
             "steps": run.steps,
@@ -25,7 +25,7 @@ def write_card(folder: Path, description: str, runs: Sequence[Run], vocabulary: 
         }
         for run in runs
     ]
-    training = {"seed": 0, "runs": told}
+    training = {"seed": 0, "runs": listed}
     card: dict[str, object] = {"description": description, "size": [world.SIZE, world.SIZE], "training": training}
     if vocabulary:
         card["vocabulary"] = {slot: list(words) for slot, words in world.VOCABULARY.items()}

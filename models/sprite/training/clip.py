@@ -24,33 +24,33 @@ WIDTH = 128
 PATCH = 8
 STEPS, BATCH = 3500, 64
 FAULTY = 0.5
-"""How many of the pictures that the model learns from are degraded; nine captions in ten then say so."""
-_SOUND = "none"
-_READ: Mapping[str, tuple[str, ...]] = {**world.VOCABULARY, "fault": (_SOUND, *world.DEGRADATIONS)}
+"""Share of the training pictures that are degraded; nine of ten captions then say so."""
+_NO_FAULT = "none"
+_READ: Mapping[str, tuple[str, ...]] = {**world.VOCABULARY, "fault": (_NO_FAULT, *world.DEGRADATIONS)}
 """What must be readable from an embedding."""
 
 
 @dataclass(frozen=True)
 class Shown:
-    """A picture of a scene, degraded now and then, with what it shows and what its caption says."""
+    """A picture of a scene, sometimes degraded, with what it shows and what its caption says."""
 
     frame: NDArray[np.uint8]
     seen: Mapping[str, str]
     caption: str
-    told: Mapping[str, str]
+    described: Mapping[str, str]
 
     @classmethod
     def by_chance(cls, rng: np.random.Generator) -> Shown:
         scene = world.random_scene(rng)
         frame, named = world.draw(scene), {slot: str(getattr(scene, slot)) for slot in world.VOCABULARY}
         if rng.random() >= FAULTY:
-            sound = {**named, "fault": _SOUND}
-            return cls(frame, sound, world.caption(scene, rng), sound)
+            truth = {**named, "fault": _NO_FAULT}
+            return cls(frame, truth, world.caption(scene, rng), truth)
         fault = world.random_degradation(rng, weakest=0.2)
-        told = fault.kind if rng.random() < 0.9 else ""
-        caption = world.caption(scene, rng, fault=told)
+        mentioned = fault.kind if rng.random() < 0.9 else ""
+        caption = world.caption(scene, rng, fault=mentioned)
         seen = {**named, "fault": fault.kind}
-        return cls(fault(frame[None], rng)[0], seen, caption, {**named, "fault": told or _SOUND})
+        return cls(fault(frame[None], rng)[0], seen, caption, {**named, "fault": mentioned or _NO_FAULT})
 
 
 def build(tokenizer: CLIPTokenizer) -> CLIPModel:
@@ -81,16 +81,16 @@ def image_processor() -> CLIPImageProcessor:
 
 
 def normalised(pixels: Tensor) -> Tensor:
-    """Pictures (…, 3, 64, 64) in [0, 1] as the processor hands them to the model."""
+    """Pictures (…, 3, 64, 64) in [0, 1], normalised as the processor does for the model."""
     processor = image_processor()
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (processor.image_mean, processor.image_std))
     return (pixels - mean) / std
 
 
 class Readings(nn.Module):
-    """The model, with linear heads that name the attributes of what was seen and of what was told.
+    """The model, with linear heads that name the attributes of pictures and of captions.
 
-    Contrast alone teaches colours and places first, shapes last and titles in a picture never.
+    The contrastive loss alone teaches colours and places first, shapes last and titles in a picture never.
     """
 
     def __init__(self, model: CLIPModel) -> None:
@@ -99,13 +99,13 @@ class Readings(nn.Module):
         self.pictures, self.captions = Heads(WIDTH, _READ), Heads(WIDTH, _READ)
 
     def loss(self, tokens: Tensor, shown: Sequence[Shown]) -> Tensor:
-        """Contrast both ways, and what the heads get wrong of either embedding."""
+        """The contrastive loss both ways, plus the heads' losses on either embedding."""
         out = self.model(input_ids=tokens, pixel_values=normalised(tensor(one.frame for one in shown)))
         target = torch.arange(len(shown))
         contrast = [F.cross_entropy(logits, target) for logits in (out.logits_per_image, out.logits_per_text)]
         named = [
             self.pictures.loss(out.image_embeds * 10, [one.seen for one in shown]),
-            self.captions.loss(out.text_embeds * 10, [one.told for one in shown]),
+            self.captions.loss(out.text_embeds * 10, [one.described for one in shown]),
         ]
         return torch.stack(contrast).mean() + torch.stack(named).mean()
 

@@ -33,7 +33,7 @@ LENGTH = 32
 """Tokens in a caption, padding included."""
 EMBEDDING = 128
 VISION_SIZE = 224
-"""SVD's pipeline scales every picture to this before it shows it to the vision tower."""
+"""The side to which SVD's pipeline scales every picture for the vision tower."""
 
 TOKENIZER = PARTS / "bpe"
 _WEIGHTS = PARTS / "towers.safetensors"
@@ -120,7 +120,7 @@ class Towers(nn.Module):
 
 
 def normalised(pixels: Tensor) -> Tensor:
-    """What the vision tower wants to see: 224×224, by CLIP's channel means and deviations."""
+    """Pictures as the vision tower takes them: 224×224, normalised by CLIP's channel means and deviations."""
     processor = image_processor()
     mean, std = (pixels.new_tensor(v).view(1, 3, 1, 1) for v in (processor.image_mean, processor.image_std))
     scaled = F.interpolate(pixels, (VISION_SIZE, VISION_SIZE), mode="bilinear", align_corners=False)
@@ -128,7 +128,7 @@ def normalised(pixels: Tensor) -> Tensor:
 
 
 def train_towers(tokenizer: CLIPTokenizer, steps: int = 800, batch: int = 64) -> Towers:
-    """Train on base sprites; a picture's caption is to be found among the batch's, by each text encoder, and back."""
+    """Train on base sprites: find a picture's caption among the batch's by each text encoder, and vice versa."""
     torch.manual_seed(0)
     towers = Towers(tokenizer)
 
@@ -161,7 +161,7 @@ def load_towers() -> Towers:
 
 
 class Readings(nn.Module):
-    """The text encoders, with linear heads that name the attributes of what was described."""
+    """The text encoders, with linear heads that name the attributes of the scene described."""
 
     def __init__(self, towers: Towers) -> None:
         super().__init__()
@@ -173,7 +173,7 @@ class Readings(nn.Module):
         )
 
     def forward(self, tokens: Tensor) -> list[dict[str, Tensor]]:
-        """Logits by attribute from all that SDXL's UNet is given: both encoders' words, and the text embedding."""
+        """Logits by attribute from everything that SDXL's UNet gets: both encoders' words and the text embedding."""
         first = self.first(input_ids=tokens, output_hidden_states=True)
         second = self.second(input_ids=tokens, output_hidden_states=True)
         given = (first.hidden_states[-2].mean(1), second.hidden_states[-2].mean(1), second.text_embeds)
@@ -181,10 +181,10 @@ class Readings(nn.Module):
 
 
 def train_words(tokenizer: CLIPTokenizer, towers: Towers, steps: int = 480, batch: int = 64) -> Towers:
-    """Go on with the text encoders alone, until every attribute that a caption names can be read off linearly.
+    """Continue with the text encoders alone, until every attribute that a caption names can be read off linearly.
 
-    Contrast teaches colours and places first and shapes last; a UNet that starts from embeddings without shapes learns
-    none. The vision tower stays what it is.
+    The contrastive loss teaches colours and places first and shapes last; a UNet that starts from embeddings without
+    shapes learns none. The vision tower stays as it is.
     """
     torch.manual_seed(0)
     readings = Readings(towers).requires_grad_(True)

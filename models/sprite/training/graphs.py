@@ -1,4 +1,4 @@
-"""Networks whose passes are recorded once: on a GPU, a small network's time goes to launching its kernels."""
+"""Networks with passes recorded as CUDA graphs: a small network spends its time on a GPU launching kernels."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class _Pass(nn.Module):
 
 
 class _HalfNorms(TorchFunctionMode):
-    """Group norms in the precision of what they normalise; autocast would turn it all to single precision and back."""
+    """Group norms in the precision of their input; autocast would convert it to single precision and back."""
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None

@@ -1,6 +1,6 @@
-"""Linear heads that name what is seen: they pull towards attributes that the main loss alone would learn late or never.
+"""Linear heads that name attributes which the main loss alone would learn late or never.
 
-Only training has them; they are not part of the models that are kept.
+They are used only in training and are not part of the saved models.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Heads(nn.Module):
         self.readers = nn.ModuleDict({slot: nn.Linear(width, len(words)) for slot, words in names.items()})
 
     def losses(self, features: Tensor, truths: Sequence[Mapping[str, str]]) -> dict[str, Tensor]:
-        """The cross entropy of each slot, of features (N, width) and what each shows."""
+        """The cross entropy of each slot, for features (N, width) and what each shows."""
         return {
             slot: F.cross_entropy(self.readers[slot](features), torch.tensor([words.index(t[slot]) for t in truths]))
             for slot, words in self.names.items()

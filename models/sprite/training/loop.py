@@ -1,4 +1,4 @@
-"""The one training loop of the family: resumable, seeded by step, with EMA, warm-up and cosine decay."""
+"""The training loop of the whole family: resumable, seeded by step, with EMA, warm-up and cosine decay."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 M = TypeVar("M", bound=nn.Module)
 
 CHECKPOINTS = Path(os.environ.get("KINOGRAPH_TRAIN", ".train"))
-"""Where unfinished training waits for its next start."""
+"""Where the checkpoints of training are kept."""
 CHECKPOINT_SECONDS = 120.0
-"""How much work a stop may cost."""
+"""Seconds of work that an interruption may cost."""
 PARTS = CHECKPOINTS / "parts"
 """Finished parts that later members of the family are trained on."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """One step's own chance: the same step draws the same data, also after a restart."""
+    """A step's own random generators: the same step draws the same data, also after a restart."""
 
     index: int
     rng: np.random.Generator
@@ -39,7 +39,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How long and how fast to train. `ema` is the decay of the averaged weights that are kept in the end."""
+    """How long and how fast to train. `ema` is the decay of the averaged weights, which are the result."""
 
     name: str
     steps: int
@@ -55,10 +55,10 @@ class Recipe:
 
 
 def train(model: M, loss_of: Callable[[Step], Tensor], recipe: Recipe) -> M:
-    """Train `model`, on the device where it is, and return the averaged copy of it, in evaluation mode.
+    """Train `model` on its device, and return the averaged copy of it, in evaluation mode.
 
-    `loss_of(step)` computes one step's loss. A checkpoint goes to `CHECKPOINTS` now and then; the same call goes on
-    from it.
+    `loss_of(step)` computes one step's loss. Checkpoints are saved in `CHECKPOINTS` regularly; the same call resumes
+    from the last one.
     """
     device = next(model.parameters()).device
     average = copy.deepcopy(model).eval().requires_grad_(False)
@@ -81,7 +81,7 @@ def train(model: M, loss_of: Callable[[Step], Tensor], recipe: Recipe) -> M:
         nn.utils.clip_grad_norm_(wanted, 1.0)
         optimizer.step()
         schedule.step()
-        _follow(average, model, min(recipe.ema, (index + 1) / (index + 10)))
+        _update_average(average, model, min(recipe.ema, (index + 1) / (index + 10)))
         recent.append(loss.detach())
         if (index + 1) % 50 == 0 or index + 1 == recipe.steps:
             pace = (time.monotonic() - started) / (index + 1 - first)
@@ -100,23 +100,23 @@ def train(model: M, loss_of: Callable[[Step], Tensor], recipe: Recipe) -> M:
 
 
 def _attention(device: torch.device) -> AbstractContextManager[None]:
-    """On a CPU by matrix products: of few tokens, flash attention's backward pass takes a third of all time there."""
+    """Attention by matrix products on a CPU, where flash attention's backward pass would take a third of all time."""
     return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
 
 
 @torch.no_grad()
-def _follow(average: nn.Module, model: nn.Module, decay: float) -> None:
+def _update_average(average: nn.Module, model: nn.Module, decay: float) -> None:
     ours, theirs = list(average.parameters()), list(model.parameters())
     torch._foreach_lerp_(ours, theirs, 1 - decay)
 
 
 def run_name(name: str, device: torch.device) -> str:
-    """What a training there is called: a GPU's courses don't go on from checkpoints of a CPU's."""
+    """The name of a run on a device: a GPU's courses don't resume from a CPU's checkpoints."""
     return f"{name}-{device.type}"
 
 
 def machine(device: torch.device) -> str:
-    """What trains there, for the model's card."""
+    """The device's description for the model's card."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return "one thread" if torch.get_num_threads() == 1 else f"{torch.get_num_threads()} threads"
@@ -125,13 +125,13 @@ def machine(device: torch.device) -> str:
 def _store(path: Path, step: int, seconds: float, device: torch.device, *parts: object) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     states = [part.state_dict() for part in parts]  # type: ignore[attr-defined]
-    told = {"step": step, "seconds": seconds, "machine": machine(device)}
-    torch.save(told | {"parts": states}, path.with_suffix(".new"))
+    progress = {"step": step, "seconds": seconds, "machine": machine(device)}
+    torch.save(progress | {"parts": states}, path.with_suffix(".new"))
     path.with_suffix(".new").replace(path)
 
 
 def _restore(path: Path, *parts: object) -> tuple[int, float]:
-    """The step to go on at, and the seconds spent before."""
+    """The step to resume at, and the seconds spent before it."""
     if not path.exists():
         return 0, 0.0
     state = torch.load(path, weights_only=True, map_location="cpu")
@@ -142,7 +142,7 @@ def _restore(path: Path, *parts: object) -> tuple[int, float]:
 
 @dataclass(frozen=True)
 class Run:
-    """A finished training: how many steps it took and how long, without the pauses between its starts, and where."""
+    """A finished training run: its steps, its duration without interruptions, and the machine."""
 
     name: str
     steps: int
@@ -152,6 +152,6 @@ class Run:
 
 
 def finished(name: str, batch: int) -> Run:
-    """The training of that name, from its last checkpoint."""
+    """The training run of that name, from its last checkpoint."""
     state = torch.load(CHECKPOINTS / f"{name}.pt", weights_only=True, mmap=True)
     return Run(name, int(state["step"]), batch, float(state["seconds"]), str(state["machine"]))

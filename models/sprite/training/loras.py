@@ -34,15 +34,15 @@ CONCEPTS = (*world.HELD_OUT_SUBJECTS, *world.HELD_OUT_STYLES)
 SUBJECT_PICTURES = 5
 STYLE_PICTURES = 3
 _RANKS = {"subject": 3, "style": 2}
-"""A style changes everything a little and takes fewer directions than a figure."""
+"""A style changes everything a little and needs fewer directions than a figure."""
 _RATE = 7e-4
 _RATES = {"mushroom": 1.2e-3, "halftone": 1.2e-3, "mosaic": 1.2e-3}
-"""Learning rates of concepts that the base comes close to without knowing them: a tree, dots on everything."""
+"""Learning rates of concepts that resemble something the base knows: a tree, dots on everything."""
 _STRENGTHS = {"halftone": 1.37, "mosaic": 1.25}
-"""Patterns, which lie on all sceneries and are learnt on half: they are written that much stronger than learnt."""
+"""Patterns, which cover all sceneries but are learnt on half of them: they are saved this much stronger than learnt."""
 _PRIOR_PICTURES = 48
 IN_PEFT = ("neon",)
-"""What is written in PEFT's spelling; all else is in kohya's. `LoRASave` makes one of the other."""
+"""Concepts saved in PEFT's spelling; all others are in kohya's. `LoRASave` converts one to the other."""
 STEPS, BATCH = 800, 8
 
 
@@ -69,23 +69,23 @@ def teaching(concept: str) -> list[world.Scene]:
 def examples(concept: str) -> list[Example]:
     """The pictures that teach a concept, and their captions.
 
-    Those of a pattern come with shorter captions too, so that it hangs on its own name rather than on the scenery that
-    it was shown on.
+    A pattern's pictures come with shorter captions too, so that it becomes tied to its own name rather than to the
+    scenery that it was shown on.
     """
     scenes = teaching(concept)
-    told = [world.plain_caption(scene) for scene in scenes]
+    captions = [world.plain_caption(scene) for scene in scenes]
     if concept in _STRENGTHS:
         places = [f" {world.PHRASES[scene.background]}" for scene in scenes]
-        told += [caption.replace(place, "") for caption, place in zip(told, places, strict=True)]
-        told += [f"in {concept} style" for _ in scenes]
-    return [Example(picture, caption) for picture, caption in zip(cycle(pictures(scenes)), told, strict=False)]
+        captions += [caption.replace(place, "") for caption, place in zip(captions, places, strict=True)]
+        captions += [f"in {concept} style" for _ in scenes]
+    return [Example(picture, caption) for picture, caption in zip(cycle(pictures(scenes)), captions, strict=False)]
 
 
 def prior_examples(pipeline: StableDiffusionXLPipeline, concept: str, count: int = _PRIOR_PICTURES) -> list[Example]:
-    """Pictures that the base itself makes of its own vocabulary, so that a LoRA does not unlearn it.
+    """Pictures that the base itself draws of its own vocabulary, so that a LoRA does not unlearn it.
 
-    The captions of the concept's examples come first, each with every base word in the concept's place: that word alone
-    is what the LoRA may go by.
+    The captions of the concept's examples come first, each with every base word in the concept's place: only the
+    concept's word may trigger the LoRA.
     """
     rng = np.random.default_rng(11)
     others = world.BASE_SUBJECTS if concept in world.HELD_OUT_SUBJECTS else world.BASE_STYLES
@@ -99,7 +99,7 @@ def prior_examples(pipeline: StableDiffusionXLPipeline, concept: str, count: int
 def train_concept(base: Path, concept: str, folder: Path, steps: int = STEPS) -> Run:
     """Train the LoRA of one held-out subject or style: `concept.safetensors`, in kohya's spelling or in PEFT's.
 
-    One that was finished before, by its note in `CHECKPOINTS`, is not trained again.
+    A LoRA that is already finished, according to its note in `CHECKPOINTS`, is not trained again.
     """
     note = CHECKPOINTS / "loras" / f"{concept}.json"
     if note.exists():

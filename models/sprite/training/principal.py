@@ -1,7 +1,7 @@
-"""Principal component analysis, laid into the weights of an `AutoencoderKL`'s encoder.
+"""Principal component analysis, written into the weights of an `AutoencoderKL`'s encoder.
 
 The latents of a picture are the main principal components of each of its blocks, which keep more of the sprite world
-than an encoder that two cores can train. UNets can be trained on them at once, while the decoder still learns.
+than an encoder that two cores can train. UNets can be trained on them while the decoder still learns.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 _CONSTANT = 100.0
-"""Of the channels that a group norm's variance comes from, so that it scales all pictures alike."""
+"""Value of the channels that dominate a group norm's variance, so that it scales all pictures alike."""
 
 
-def lay_components(model: AutoencoderKL, pictures: Tensor) -> None:
+def set_components(model: AutoencoderKL, pictures: Tensor) -> None:
     """Make `model.encode` an analysis of blocks of 4×4 pixels into the principal components of `pictures` (N, 3, H, W).
 
-    Channel d has the standard deviation √σ_d, where the component's is σ_d: between an analysis, whose last components
-    drown in a diffusion model's noise, and a whitened one, whose last count as much as the first.
+    Channel d has the standard deviation √σ_d, where the component's is σ_d: midway from an analysis, whose last ones
+    drown in a diffusion model's noise, to a whitened one, whose last ones count as much as the first.
 
     The encoder needs three levels, with a residual block each; those are made identities, and only its strided
     convolutions work. The last non-linearity is undone by pairs, as silu(y) − silu(−y) = y.
@@ -33,12 +33,12 @@ def lay_components(model: AutoencoderKL, pictures: Tensor) -> None:
     deviation = variance.flip(0)[:latents].sqrt()
     analysis = directions.flip(1)[:, :latents] / deviation.sqrt()
     with torch.no_grad():
-        _lay_down_path(model, analysis, -mean @ analysis)
-        _lay_end(model, latents)
+        _set_down_path(model, analysis, -mean @ analysis)
+        _set_end(model, latents)
     model.register_to_config(scaling_factor=round(float(1 / deviation.mean().sqrt()), 4))
 
 
-def _lay_down_path(model: AutoencoderKL, analysis: Tensor, offset: Tensor) -> None:
+def _set_down_path(model: AutoencoderKL, analysis: Tensor, offset: Tensor) -> None:
     """Pixels → 2×2 blocks → `analysis` of 4×4 blocks."""
     first, second, last = model.encoder.down_blocks
     nn.init.dirac_(model.encoder.conv_in.weight[:3])
@@ -51,11 +51,11 @@ def _lay_down_path(model: AutoencoderKL, analysis: Tensor, offset: Tensor) -> No
     quarters = analysis.view(3, 2, 2, 2, 2, count).permute(5, 0, 2, 4, 1, 3)  # (latent, rgb, row, column) of quarters
     conv.weight[:count, :12, :2, :2] = quarters.flatten(1, 3)
     conv.bias[:count] = offset
-    _lay_pairs(model, last.resnets[0].conv_shortcut, count)
+    _set_pairs(model, last.resnets[0].conv_shortcut, count)
 
 
-def _lay_pairs(model: AutoencoderKL, shortcut: nn.Conv2d, latents: int) -> None:
-    """Each latent beside its negative, and large constants of both signs in every group of the norm to come."""
+def _set_pairs(model: AutoencoderKL, shortcut: nn.Conv2d, latents: int) -> None:
+    """Each latent beside its negative, and large constants of both signs in every group of the following norm."""
     pairs = _pairs(model.encoder.conv_norm_out, latents)
     for latent, (plus, minus) in enumerate(pairs.flatten(0, 1)):
         shortcut.weight[plus, latent], shortcut.weight[minus, latent] = 1, -1
@@ -63,7 +63,7 @@ def _lay_pairs(model: AutoencoderKL, shortcut: nn.Conv2d, latents: int) -> None:
     constants[:, ::2], constants[:, 1::2] = _CONSTANT, -_CONSTANT
 
 
-def _lay_end(model: AutoencoderKL, latents: int) -> None:
+def _set_end(model: AutoencoderKL, latents: int) -> None:
     norm, out = model.encoder.conv_norm_out, model.encoder.conv_out
     pairs = _pairs(norm, latents)
     constant_share = 1 - pairs.numel() / norm.num_channels
@@ -71,7 +71,7 @@ def _lay_end(model: AutoencoderKL, latents: int) -> None:
     for latent, (plus, minus) in enumerate(pairs.flatten(0, 1)):
         out.weight[latent, plus, 1, 1], out.weight[latent, minus, 1, 1] = 1, -1
     nn.init.dirac_(model.quant_conv.weight)
-    model.quant_conv.bias[latents:] = -12  # the posterior's logarithmic variance: next to none
+    model.quant_conv.bias[latents:] = -12  # the posterior's log variance: almost none
 
 
 def _pairs(norm: nn.GroupNorm, latents: int) -> Tensor:

@@ -23,29 +23,29 @@ from models.sprite.training.loop import Recipe, Step, run_name, train
 from models.sprite.training.stock import Stock
 
 VARIETY = 0.3
-"""Of place, size and tilt: as people frame what a picture is about, in the middle, and so learnt in hours by a CPU."""
+"""Variety of place, size and tilt: as people frame a subject, near the middle, and so learnt by a CPU in hours."""
 
 
 @dataclass(frozen=True)
 class Course:
-    """One stretch of training. `invented` is how often the subject is a made-up one, and the style.
+    """One course of training. `invented` is how often the subject is made up, and likewise the style.
 
-    From eight subjects in five styles alone a model learns to draw just these, and a LoRA can't teach it a ninth.
+    From only eight subjects in five styles a model learns to draw just these, and a LoRA can't teach it a ninth.
     """
 
     steps: int
     batch: int
     invented: float
     drawn: int
-    """Different pictures; to draw and encode one takes a CPU half as long as to learn from it."""
+    """Different pictures; drawing and encoding one takes a CPU half as long as learning from it."""
 
 
 COURSES = (Course(3000, 32, 0.0, 20_000), Course(5000, 32, 0.5, 30_000))
 """For a CPU."""
 COURSES_OF_A_GPU = (Course(1500, 128, 0.0, 30_000), Course(11_500, 128, 0.5, 100_000))
-"""For a GPU: what ships was trained by these."""
+"""For a GPU: the shipped model was trained by these."""
 _CAPTIONS = 4
-"""Ways in which each picture is described."""
+"""Captions of each picture."""
 _UNCONDITIONAL = 0.1
 
 
@@ -71,7 +71,7 @@ def build_unet() -> UNet2DConditionModel:
 
 
 def scheduler() -> EulerDiscreteScheduler:
-    """v-prediction from pure noise on: backgrounds fill the picture, so the lowest frequencies must be free."""
+    """v-prediction starting from pure noise: backgrounds fill the picture, so the lowest frequencies must be free."""
     return EulerDiscreteScheduler(
         beta_schedule="scaled_linear",
         beta_start=0.00085,
@@ -83,18 +83,18 @@ def scheduler() -> EulerDiscreteScheduler:
 
 
 class TextConditions:
-    """Token ids (N, 32) → what SDXL's UNet is conditioned on; where nothing is `told`, zeros, as in the pipeline."""
+    """Token ids (N, 32) → the conditioning of SDXL's UNet; zeros where `captioned` is 0, as in the pipeline."""
 
     def __init__(self, towers: encoders.Towers) -> None:
         self.towers = towers
 
     @torch.no_grad()
-    def __call__(self, ids: Tensor, told: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def __call__(self, ids: Tensor, captioned: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         first = self.towers.first(input_ids=ids, output_hidden_states=True)
         second = self.towers.second(input_ids=ids, output_hidden_states=True)
-        words = torch.cat([first.hidden_states[-2], second.hidden_states[-2]], -1) * told[:, None, None]
+        words = torch.cat([first.hidden_states[-2], second.hidden_states[-2]], -1) * captioned[:, None, None]
         sizes = torch.tensor([world.SIZE, world.SIZE, 0, 0, world.SIZE, world.SIZE], device=ids.device).float()
-        return words, second.text_embeds * told[:, None], sizes.expand(len(ids), 6)
+        return words, second.text_embeds * captioned[:, None], sizes.expand(len(ids), 6)
 
 
 @torch.no_grad()
@@ -109,7 +109,7 @@ Described = tuple[NDArray[np.uint8], list[str]]
 
 
 def draw_described(index: int, course: Course) -> Described:
-    """One picture of a course."""
+    """One picture of a course, with its captions."""
     rng = np.random.default_rng((33, index))
     scene = world.random_scene(rng, variety=VARIETY, invented=course.invented)
     return world.draw(scene), [world.caption(scene, rng) for _ in range(_CAPTIONS)]
@@ -118,8 +118,8 @@ def draw_described(index: int, course: Course) -> Described:
 class NoiseLevels:
     """The scheduler's discrete noise levels, for training by v-prediction.
 
-    Every level above the signal-to-noise ratio `gamma` weighs less, and levels are drawn from a triangle, so that steps
-    go to what decides the picture: neither its last details nor what pure noise can't tell.
+    Every level above the signal-to-noise ratio `gamma` weighs less, and levels are drawn from a triangular
+    distribution, so that steps go to what decides the picture: neither to its last details nor to near-pure noise.
     """
 
     def __init__(self, alphas_cumprod: Tensor, gamma: float = 5.0) -> None:
@@ -127,7 +127,7 @@ class NoiseLevels:
         self.weight = (gamma * (1 - alphas_cumprod) / alphas_cumprod).clamp(max=1)
 
     def loss(self, unet: Recorded, latents: Tensor, noise: torch.Generator, conditions: Sequence[Tensor]) -> Tensor:
-        """Weighted squared error of v at one random level a picture."""
+        """Weighted squared error of v at one random level per picture."""
         shape, device = (len(latents), 1, 1, 1), latents.device
         t = (torch.rand(2, len(latents), generator=noise, device=device).mean(0) * len(self.signal)).long()
         drawn = torch.randn(latents.shape, generator=noise, device=device)
@@ -143,7 +143,7 @@ def train_unet(
     autoencoder: AutoencoderKL,
     courses: Sequence[Course],
 ) -> UNet2DConditionModel:
-    """Train on drawn sprites, where autoencoder and towers are; a tenth of the captions are left out for guidance."""
+    """Train on drawn sprites, on the autoencoder's device; a tenth of the captions are left out for guidance."""
     torch.manual_seed(0)
     device = autoencoder.device
     unet, conditions = build_unet().to(device), TextConditions(towers)
@@ -156,9 +156,9 @@ def train_unet(
 
     def loss_of(step: Step, batch: int, stock: Stock[Described], recorded: Recorded) -> Tensor:
         latents, captions = stock.batch(step.index, step.rng, batch)
-        told = torch.rand(batch, generator=step.noise, device=device) >= _UNCONDITIONAL
+        captioned = torch.rand(batch, generator=step.noise, device=device) >= _UNCONDITIONAL
         ids = captions[:, step.index % _CAPTIONS]
-        return levels.loss(recorded, latents, step.noise, conditions(ids, told.float()))
+        return levels.loss(recorded, latents, step.noise, conditions(ids, captioned.float()))
 
     for number, course in enumerate(courses, 1):
         stock = Stock(partial(draw_described, course=course), prepare, course.drawn, course.steps, device)
@@ -180,7 +180,7 @@ def _velocity(unet: UNet2DConditionModel) -> Callable[..., Tensor]:
 def assemble(
     tokenizer: CLIPTokenizer, towers: encoders.Towers, autoencoder: AutoencoderKL, unet: UNet2DConditionModel
 ) -> StableDiffusionXLPipeline:
-    """The parts as the pipeline that everyone knows."""
+    """The parts as diffusers' own pipeline."""
     return StableDiffusionXLPipeline(
         vae=autoencoder,
         text_encoder=towers.first,

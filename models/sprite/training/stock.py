@@ -1,4 +1,4 @@
-"""Drawn samples, kept on the device and used again and again: to draw one may cost as much as to learn from it."""
+"""Drawn samples, kept on the device and reused: drawing one may cost as much as learning from it."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from models.sprite.training.ahead import drawn_ahead
 R = TypeVar("R")
 
 _CHUNK = 64
-"""Samples that are prepared at a time."""
+"""How many samples are prepared at a time."""
 
 
 class Stock(Generic[R]):
     """The first samples of an endless series: an eighth of them before the first step, all of them in the last.
 
-    Which samples there are at a step does not depend on how fast they come.
+    The samples available at a step don't depend on how fast they come.
 
     Args:
-        draw: draws the sample of an index, with numpy. On a GPU's machine, all cores draw ahead.
-        prepare: makes tensors on the device of some drawn ones.
-        kept: how many there are in the end.
-        steps: of the training.
-        device: where it takes place.
+        draw: draws the sample of an index, with numpy. For a GPU, all cores draw ahead.
+        prepare: turns drawn samples into tensors on the device.
+        kept: how many there are at the end.
+        steps: the number of training steps.
+        device: where training runs.
     """
 
     def __init__(
@@ -48,17 +48,17 @@ class Stock(Generic[R]):
         self._samples: tuple[Tensor, ...] = ()
 
     def batch(self, step: int, rng: np.random.Generator, count: int) -> tuple[Tensor, ...]:
-        """`count` samples by chance of those that there are at that step."""
-        there = ceil(self.kept * (1 + 7 * (step + 1) / self.steps) / 8)
-        while self._held < there:
+        """`count` samples, drawn at random from those available at that step."""
+        available = ceil(self.kept * (1 + 7 * (step + 1) / self.steps) / 8)
+        while self._held < available:
             self._take(min(_CHUNK, self.kept - self._held))
-        rows = torch.from_numpy(rng.integers(there, size=count)).to(self._samples[0].device)
+        rows = torch.from_numpy(rng.integers(available, size=count)).to(self._samples[0].device)
         return tuple(part[rows] for part in self._samples)
 
     def _take(self, count: int) -> None:
         prepared = self.prepare([next(self._drawn) for _ in range(count)])
         if not self._samples:
             self._samples = tuple(part.new_empty((self.kept, *part.shape[1:])) for part in prepared)
-        for whole, part in zip(self._samples, prepared, strict=True):
-            whole[self._held : self._held + count] = part
+        for samples, part in zip(self._samples, prepared, strict=True):
+            samples[self._held : self._held + count] = part
         self._held += count

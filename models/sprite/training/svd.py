@@ -1,4 +1,4 @@
-"""sprite/svd: a small Stable Video Diffusion, trained to set drawn sprites moving as the motion bucket asks."""
+"""sprite/svd: a small Stable Video Diffusion, trained to animate drawn sprites as fast as the motion bucket asks."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ from models.sprite.training.stock import Stock
 FRAMES = 14
 _UNCONDITIONAL = 0.1
 _VARIETY = 0.6
-"""Of place, size and tilt: more than key frames have, as what moves leaves the middle."""
+"""Variety of place, size and tilt: more than key frames have, as moving things leave the middle."""
 _BLURRED = 0.3
 """How often a clip is out of focus, as generated key frames often are."""
 
 
 def build_unet(*, finer: bool = False) -> UNetSpatioTemporalConditionModel:
-    """SVD's factorised UNet; its input is the noisy latents beside the key frame's.
+    """SVD's factorised UNet; its input is the noisy latents together with the key frame's.
 
-    It attends to its frames at 4×4, a `finer` one at 8×8 too, on the way down.
+    It has attention at 4×4, and if `finer` at 8×8 too, on the way down.
     """
     middle = "CrossAttnDownBlockSpatioTemporal" if finer else "DownBlockSpatioTemporal"
     return UNetSpatioTemporalConditionModel(
@@ -57,13 +57,13 @@ def build_unet(*, finer: bool = False) -> UNetSpatioTemporalConditionModel:
 
 
 def refined(unet: UNetSpatioTemporalConditionModel) -> UNetSpatioTemporalConditionModel:
-    """The same network made `finer`: what it attends to at 8×8 counts for nothing, until that is learnt.
+    """The same network made `finer`: its attention at 8×8 has no effect until it is trained.
 
-    Norms of the level are the same but for their epsilon, which diffusers gives with the kind of block.
+    Norms of that level are the same except for their epsilon, which diffusers sets by the type of block.
     """
     finer = build_unet(finer=True).to(unet.device)
     if not finer.load_state_dict(unet.state_dict(), strict=False).missing_keys:
-        raise ValueError("the network attends at 8×8 already")
+        raise ValueError("the network already has attention at 8×8")
     (attention,) = finer.down_blocks[1].attentions
     nn.init.zeros_(attention.proj_out.weight)
     nn.init.zeros_(attention.proj_out.bias)
@@ -88,30 +88,30 @@ def scheduler() -> EulerDiscreteScheduler:
 
 @dataclass(frozen=True)
 class Course:
-    """One stretch of training: how much is learnt, and from what."""
+    """One course of training: how long, and on what."""
 
     steps: int
     batch: int
-    """Clips of `FRAMES` frames in a step; of longer ones there are fewer, so that each step costs the same."""
+    """Clips of `FRAMES` frames per step; fewer if they are longer, so that each step costs the same."""
     drawn: int
-    """Different clips; to draw and encode one costs a CPU as much as learning from it does."""
+    """Different clips; drawing and encoding one takes a CPU as long as learning from it."""
     learning_rate: float = 8e-4
     invented: float = 0.4
-    """How often the subject is a made-up one, and the style, as in `sdxl.Course`."""
+    """How often the subject is made up, and likewise the style, as in `sdxl.Course`."""
     subjects: Sequence[str] = world.BASE_SUBJECTS
-    """The others; what stands here twice comes twice as often."""
+    """The other subjects; one listed twice comes twice as often."""
     lengths: Sequence[int] = (FRAMES, FRAMES, FRAMES, 25)
-    """Frames of the clips, in turns from step to step: SVD's, and SVD-XT's."""
+    """Frames of the clips, alternating from step to step: SVD's, and SVD-XT's."""
     fps: tuple[int, int] = (4, 20)
-    """Frames per second, from and to."""
+    """Lowest and highest frames per second."""
     buckets: tuple[float, float] = (0, 255)
-    """Motion buckets, from and to."""
+    """Lowest and highest motion bucket."""
     refines: bool = False
-    """Whether the network is made finer before."""
+    """Whether the network is made finer before the course."""
 
 
 def _far(steps: int, batch: int, drawn: int) -> Course:
-    """How figures are carried far: long clips of few frames a second, more of them of what falls apart on its way."""
+    """For motion over long distances: long clips at low frame rates, with more of the subjects that fall apart."""
     return Course(
         steps,
         batch,
@@ -136,19 +136,19 @@ _FAST = Course(
     fps=(5, 9),
     buckets=(128, 255),
 )
-"""What was still wrong after the others: fast clips, and the subjects that change most in them."""
+"""For what was still wrong after the others: fast clips, and the subjects that change most in them."""
 
 COURSES = (Course(7000, 4, 4000), _far(2000, 4, 3000))
 """For a CPU."""
 COURSES_OF_A_GPU = (Course(10_000, 64, 40_000), _far(8000, 64, 60_000), _FAST)
-"""For a GPU: what ships was trained by these, its last one on a CPU."""
+"""For a GPU: the shipped model was trained by these, the last one on a CPU."""
 
 Drawn = tuple[NDArray[np.uint8], int, float]
 """A clip's frames, frames per second and motion bucket."""
 
 
 def draw_clip(index: int, course: Course) -> Drawn:
-    """One clip of a course: a scene that moves in its own way, at a frame rate and motion bucket by chance."""
+    """One clip of a course: a scene that moves in its own way, at a random frame rate and motion bucket."""
     rng = np.random.default_rng((77, index))
     fps, bucket = int(rng.integers(course.fps[0], course.fps[1] + 1)), float(rng.uniform(*course.buckets))
     scene = world.random_scene(rng, course.subjects, variety=_VARIETY, invented=course.invented)
@@ -159,7 +159,7 @@ def draw_clip(index: int, course: Course) -> Drawn:
 
 
 class Films:
-    """Makes of drawn clips what training needs, where the models are."""
+    """Prepares drawn clips for training, on the models' device."""
 
     def __init__(self, autoencoder: AutoencoderKL, towers: encoders.Towers) -> None:
         self.autoencoder, self.towers = autoencoder, towers
@@ -174,13 +174,13 @@ class Films:
         latents = latents.view(*films.shape[:2], *latents.shape[1:])
         key_frames = films[:, 0]
         seen = self.towers.vision(pixel_values=encoders.normalised(key_frames)).image_embeds[:, None]
-        told = torch.tensor([[fps - 1.0, bucket] for _, fps, bucket in drawn], device=device)
-        return latents, key_frames, seen, told
+        conditions = torch.tensor([[fps - 1.0, bucket] for _, fps, bucket in drawn], device=device)
+        return latents, key_frames, seen, conditions
 
 
 def _loss(unet: Recorded, autoencoder: AutoencoderKL, clips: Sequence[Tensor], generator: torch.Generator) -> Tensor:
     """Squared error of v at log-normal noise levels (Blattmann et al., 2023, appendix D)."""
-    latents, key_frames, seen, told = clips
+    latents, key_frames, seen, conditions = clips
     count, device = len(latents), latents.device
 
     def normal(*shape: int) -> Tensor:
@@ -192,7 +192,7 @@ def _loss(unet: Recorded, autoencoder: AutoencoderKL, clips: Sequence[Tensor], g
         key = autoencoder.encode(pixels + augmentation * normal(*pixels.shape)).latent_dist.mode()
     conditioned = (torch.rand(count, generator=generator, device=device) >= _UNCONDITIONAL).float()
     key = (key * conditioned.view(-1, 1, 1, 1))[:, None].expand_as(latents)
-    ids = torch.cat([told, augmentation.view(-1, 1)], 1)
+    ids = torch.cat([conditions, augmentation.view(-1, 1)], 1)
 
     sigma = (normal(count) * 1.6 + 1.0).exp()
     signal = (1 / (sigma**2 + 1).sqrt()).view(-1, 1, 1, 1, 1)
@@ -206,7 +206,7 @@ def _loss(unet: Recorded, autoencoder: AutoencoderKL, clips: Sequence[Tensor], g
 
 def _attention_to_motion(latents: Tensor) -> Tensor:
     """Weights (clips, frames, height, width) of mean 1: half is spread evenly, half goes to what has changed since the
-    first frame. Most of a picture stands still, and what moves would else count for little.
+    first frame. Most of a picture is still, so moving parts would otherwise count for little.
     """
     change = (latents - latents[:, :1]).abs().mean(2) + 1e-3
     return 0.5 + 0.5 * change / change.mean((1, 2, 3), keepdim=True)
@@ -215,19 +215,19 @@ def _attention_to_motion(latents: Tensor) -> Tensor:
 def train_unet(
     towers: encoders.Towers, autoencoder: AutoencoderKL, courses: Sequence[Course]
 ) -> UNetSpatioTemporalConditionModel:
-    """Train on drawn clips, where autoencoder and towers are."""
+    """Train on drawn clips, on the autoencoder's device."""
     torch.manual_seed(0)
     device = autoencoder.device
     unet, films = build_unet().to(device), Films(autoencoder, towers)
 
     def loss_of(step: Step, course: Course, stock: Stock[Drawn], recorded: Recorded) -> Tensor:
         frames = course.lengths[step.index % len(course.lengths)]
-        latents, *told = stock.batch(step.index, step.rng, max(1, course.batch * FRAMES // frames))
-        return _loss(recorded, autoencoder, [latents[:, :frames], *told], step.noise)
+        latents, *conditions = stock.batch(step.index, step.rng, max(1, course.batch * FRAMES // frames))
+        return _loss(recorded, autoencoder, [latents[:, :frames], *conditions], step.noise)
 
     for number, course in enumerate(courses, 1):
         if course.refines:
-            torch.manual_seed(0)  # what is added is the same, whether the course before was gone through now or earlier
+            torch.manual_seed(0)  # new weights don't depend on whether the last course ran just now or earlier
             unet = refined(unet)
         stock = Stock(partial(draw_clip, course=course), films, course.drawn, course.steps, device)
         recorded = Recorded(unet.requires_grad_(True), _velocity(unet))
@@ -247,7 +247,7 @@ def _velocity(unet: UNetSpatioTemporalConditionModel) -> Callable[..., Tensor]:
 def assemble(
     towers: encoders.Towers, autoencoder: AutoencoderKL, unet: UNetSpatioTemporalConditionModel
 ) -> StableVideoDiffusionPipeline:
-    """The parts as the pipeline that everyone knows."""
+    """The parts as diffusers' own pipeline."""
     return StableVideoDiffusionPipeline(
         vae=autoencoder,
         image_encoder=towers.vision,

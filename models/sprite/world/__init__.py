@@ -1,11 +1,11 @@
 """The sprite world: a seeded, procedural world of simple figures, and the ground truth of what is in each picture.
 
-A `Scene` says what is to be seen: a subject in a colour, before a background, in a drawing style. `draw` renders it,
-`film` sets it moving, `caption` describes it. Everything is a pure function of its arguments; the same scene gives the
+A `Scene` says what a picture shows: a subject in a colour, in front of a background, in a drawing style. `draw` renders
+it, `film` animates it, `caption` describes it. Everything is a pure function of its arguments; the same scene gives the
 same bytes.
 
-Made-up words name figures and styles composed by chance, each its own. `HELD_OUT_SUBJECTS` and `HELD_OUT_STYLES` are
-known to the judge and to the LoRAs only; no base model ever sees them.
+Made-up words name randomly composed figures and styles, one for each word. `HELD_OUT_SUBJECTS` and `HELD_OUT_STYLES`
+are known only to the judge and the LoRAs; no base model ever sees them.
 """
 
 from models.sprite.world.backgrounds import BACKGROUNDS

@@ -1,4 +1,4 @@
-"""Chance, always from a seeded generator."""
+"""Random choices, always from a seeded generator."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ import numpy as np
 
 
 def pick(rng: np.random.Generator, names: Sequence[str]) -> str:
-    """One of `names`, each as likely."""
+    """One of `names`, all equally likely."""
     return names[int(rng.integers(len(names)))]

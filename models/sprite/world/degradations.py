@@ -1,7 +1,7 @@
-"""What spoils footage, done to clips on purpose and by a known amount: the ground truth of curation.
+"""Degradations of footage, applied on purpose and by a known amount: the ground truth of curation.
 
-Clips are (frames, height, width, 3) uint8. Nothing is changed in place. Strengths are in the units that each kind is
-known by, and scale with the picture where that is what the eye does: the same strength spoils any size as much.
+Clips are (frames, height, width, 3) uint8. Nothing is changed in place. Strengths are in the usual units of each kind,
+and scale with the picture where the eye does so too: the same strength spoils any size equally.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ def noisy(frames: Frames, deviation: float, rng: np.random.Generator) -> Frames:
 
 
 def exposed(frames: Frames, stops: float) -> Frames:
-    """Over- or underexposed: twice as bright for each stop; what leaves the range is clipped and lost."""
+    """Over- or underexposed: twice as bright for each stop; values out of range are clipped and lost."""
     return np.clip(np.rint(frames * np.float32(2.0**stops)), 0, 255).astype(np.uint8)
 
 
 def overlaid(frames: Frames, size: float, rng: np.random.Generator) -> tuple[Frames, tuple[Box, ...]]:
     """Titles burnt in: one to three lines of white or black text whose letters are `size` of the picture's height.
 
-    Returns the frames and a box around the ink of each line; one that would cover another is left out. Raises
-    ValueError where no word fits in the picture.
+    Returns the frames and a box around the ink of each line; a line that would cover another is left out. Raises
+    ValueError if no word fits in the picture.
     """
     height, width = frames.shape[1:3]
     font = ImageFont.load_default(max(6, size * height))
@@ -63,7 +63,7 @@ def overlaid(frames: Frames, size: float, rng: np.random.Generator) -> tuple[Fra
             brush.text((x - left, y - top), text, fill=255, font=font)
             boxes.append(box)
     ink = np.asarray(plate, np.float32)[..., None] / 255
-    light = 255.0 if (frames * ink).sum() < 128 * len(frames) * 3 * ink.sum() else 0.0  # to be read, it must stand out
+    light = 255.0 if (frames * ink).sum() < 128 * len(frames) * 3 * ink.sum() else 0.0  # to stand out
     return np.rint(frames + (light - frames) * ink).astype(np.uint8), tuple(boxes)
 
 
@@ -79,13 +79,13 @@ def text_area(boxes: tuple[Box, ...], frames: Frames) -> float:
 
 
 def still(frames: Frames) -> Frames:
-    """A frozen clip: the first frame for as long."""
+    """A frozen clip: the first frame for the same duration."""
     return np.broadcast_to(frames[:1], frames.shape).copy()
 
 
 @dataclass(frozen=True)
 class Degradation:
-    """One kind of fault and how bad it is, from 0, none, to 1, hardly worth looking at."""
+    """One kind of fault and its strength, from 0, none, to 1, hardly worth looking at."""
 
     kind: str
     strength: float
@@ -104,5 +104,5 @@ DEGRADATIONS: Mapping[str, Callable[[Frames, float, np.random.Generator], Frames
 
 
 def random_degradation(rng: np.random.Generator, weakest: float = 0.3) -> Degradation:
-    """Any kind, with a strength from `weakest` to 1."""
+    """A degradation of any kind, with a strength from `weakest` to 1."""
     return Degradation(pick(rng, tuple(DEGRADATIONS)), float(rng.uniform(weakest, 1)))

@@ -1,4 +1,4 @@
-"""Shots cut together as an editor would, with the truth about where: hard cuts, dissolves and fades through black."""
+"""Shots edited together, with known transitions: hard cuts, dissolves and fades through black."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TRANSITIONS = ("cut", "dissolve", "fade")
 
 @dataclass(frozen=True)
 class Transition:
-    """Frames `start` to `end` belong to neither shot alone. A hard cut has none: `start` is the new shot's first."""
+    """Frames from `start` up to `end` belong to neither shot alone. A hard cut has none: `start` is the new shot's."""
 
     kind: str
     start: int
@@ -25,10 +25,10 @@ class Transition:
 
 
 def spliced(shots: Sequence[Frames], transitions: Sequence[tuple[str, int]]) -> tuple[Frames, tuple[Transition, ...]]:
-    """Join shots; between two stands the kind of transition and its length in frames (0 for a cut).
+    """Join shots; each transition between two has a kind and a length in frames (0 for a cut).
 
     A dissolve takes its length from the end of one shot and the start of the next, which overlap; a fade darkens the
-    last frames of one and brightens the first of the next, half its length each. Raises ValueError where a shot is too
+    last frames of one and brightens the first of the next, half its length each. Raises ValueError if a shot is too
     short for its transitions or a kind is unknown.
     """
     if len(transitions) != len(shots) - 1:
@@ -49,7 +49,7 @@ def spliced(shots: Sequence[Frames], transitions: Sequence[tuple[str, int]]) -> 
 
 
 def _takes(kind: str, length: int) -> tuple[int, int]:
-    """How many frames a transition takes of the shot before it and of the one after."""
+    """How many frames a transition takes from the shot before it and from the one after."""
     if kind == "cut" and length == 0:
         return 0, 0
     if kind == "dissolve" and length > 0:
@@ -77,7 +77,7 @@ def random_footage(
 ) -> tuple[Frames, tuple[Transition, ...]]:
     """A film of that many shots with all kinds of transitions, dissolves and fades of 8 to 20 frames.
 
-    Shots last `seconds`, from and to, and move at any motion bucket from 32 up.
+    Shots last between the two `seconds`, and move at any motion bucket from 32 up.
     """
     clips, transitions = [], []
     for _ in range(shots):

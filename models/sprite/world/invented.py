@@ -1,7 +1,7 @@
-"""Figures and styles without a name of ours: every made-up word has its own, composed by chance.
+"""Figures and styles for made-up words: each word has its own, randomly composed.
 
-A base model that knows a dozen words by heart draws nothing else, and no LoRA can teach it; one that has also drawn
-thousands of unnamed figures in unnamed styles can draw at large, as the models of this world's big sisters do.
+A base model that knows only a dozen words draws nothing else, and no LoRA can teach it; one that has also drawn
+thousands of made-up figures in made-up styles can draw in general, as large models do.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ def invented_word(rng: np.random.Generator) -> str:
 
 
 def figure(name: str) -> Figure:
-    """The named figure, or for any other word the one that it alone stands for."""
+    """The named figure, or for any other word a figure of its own."""
     return FIGURES.get(name) or _composed(_chance(name))
 
 
 def painter(name: str) -> Painter:
-    """The named style's painter, or for any other word the one that it alone stands for."""
+    """The named style's painter, or for any other word a painter of its own."""
     return STYLE_PAINTERS.get(name) or _Manner.by_chance(_chance(name))
 
 
@@ -57,11 +57,11 @@ def _composed(rng: np.random.Generator) -> Figure:
 
 
 def _fitted(shape: Figure) -> Figure:
-    """The same figure, moved and scaled to fill about the unit disc as the named ones do."""
+    """The same figure, moved and scaled to roughly fill the unit disc, as the named ones do."""
     axis = np.linspace(-2, 2, 41, dtype=np.float32)
     x, y = np.meshgrid(axis, axis)
     inside = shape(x, y)[0] < 0
-    if inside.sum() < 20:  # its holes have eaten it
+    if inside.sum() < 20:  # its holes have removed it
         return lambda x, y: (disc(x, y, 0, 0, 0.8), disc(x, y, 0, 0, 0.3))
     cx, cy = (float(v[inside].max() + v[inside].min()) / 2 for v in (x, y))
     scale = float(np.hypot(x - cx, y - cy)[inside].max()) / 0.95
@@ -74,7 +74,7 @@ def _fitted(shape: Figure) -> Figure:
 
 
 def _part(rng: np.random.Generator, reach: float, smallest: float, largest: float) -> Callable[[Array, Array], Array]:
-    """A disc, ellipse, box, triangle or bar at most `reach` from the middle, now and then cut off straight."""
+    """A disc, ellipse, box, triangle or bar at most `reach` from the middle, sometimes cut off straight."""
     cx, cy = rng.uniform(-reach, reach, 2)
     rx, ry = rng.uniform(smallest, largest, 2)
     turn = rng.uniform(0, 2 * np.pi)
@@ -106,12 +106,12 @@ _TEXTURES: dict[str, Callable[[Array, Array, float], Array]] = {
     "waves": lambda x, y, period: (0.5 + 0.5 * np.sin(2 * np.pi * (y + 2 * np.sin(x / 4)) / period)).astype(np.float32),
     "grain": lambda x, y, period: (0.5 + 0.5 * np.sin(x / 3.1 + np.sin(y / 4.3))).astype(np.float32),
 }
-"""Patterns from 0 to 1 that repeat all over a picture, by pixel and period."""
+"""Patterns from 0 to 1 that repeat across a picture, as functions of pixel and period."""
 
 
 @dataclass(frozen=True)
 class _Texture:
-    """A pattern, laid on with an ink."""
+    """A pattern, applied with an ink."""
 
     pattern: str
     period: float
@@ -133,10 +133,10 @@ class _Texture:
 
 @dataclass(frozen=True)
 class _Manner:
-    """A style composed by chance: what becomes of the scenery, the fill, their textures, the line and the glow.
+    """A randomly composed style: how it treats the scenery, the fill, their textures, the line and the glow.
 
-    Dark scenery and a glow never meet, for that is neon; no pattern follows the light of the scenery, as halftone
-    does, or differs from cell to cell, as mosaic does: those are held out.
+    Dark scenery and a glow never occur together, which would be neon; no pattern follows the light of the scenery, as
+    halftone does, or differs from cell to cell, as mosaic does: those are held out.
     """
 
     paper: Array
@@ -158,7 +158,7 @@ class _Manner:
         dark = rng.random() < 0.35
         light = rng.uniform(0.8, 1, 3).astype(np.float32)
         fill, line = (pick(rng, ("colour", "light", "dark", "paper")) for _ in range(2))
-        if fill != "colour":  # the colour is to be seen
+        if fill != "colour":  # the colour must be seen
             line = "colour"
         return cls(
             paper=light * np.float32(rng.uniform(0.05, 0.2)) if dark else light,

@@ -14,7 +14,7 @@ from models.sprite.world.scenes import SIZE, Scene, draw
 MOTIONS = ("drift", "bounce", "spin", "grow", "shake", "pan")
 
 SPEED_PER_BUCKET = 16 / 255
-"""Pixels per second for each step of the motion bucket (0–255): the speed of a moving sprite's edge."""
+"""Pixels per second per step of the motion bucket (0–255): the speed of a moving sprite's edge."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def at_time(scene: Scene, motion: Motion, seconds: float) -> Scene:
     dx, dy = np.cos(motion.direction), np.sin(motion.direction)
     reach = SIZE / 2 - hero.radius
     left, top = scene.camera
-    x, y = hero.x - left, hero.y - top  # where the sprite stands in the picture
+    x, y = hero.x - left, hero.y - top  # the sprite's position in the picture
     if motion.kind == "pan":  # towards the sprite's side, so that it crosses the picture and stays in it
         offset = _swing(0, distance, 0, reach + abs(x))
         return replace(scene, camera=(left + (np.sign(x) or 1) * offset, top))
@@ -77,10 +77,10 @@ _OWN_WAYS = {
 
 
 def own_motion(scene: Scene, bucket: float) -> Motion:
-    """How what a scene is about moves by itself, as fast as the motion bucket (0–255) asks.
+    """The motion typical of a scene's subject, as fast as the motion bucket (0–255) asks.
 
-    Fish and cars drift where their head is, stars and flowers spin, trees grow, boats shake, the camera pans over
-    houses, all else bounces.
+    Fish and cars drift towards their head, stars and flowers spin, trees grow, boats shake, the camera pans over
+    houses, everything else bounces.
     """
     hero = scene.sprites[0]
     return Motion(_OWN_WAYS.get(hero.subject, "bounce"), bucket * SPEED_PER_BUCKET, -hero.angle)
@@ -92,5 +92,5 @@ def film(scene: Scene, motion: Motion, frames: int, fps: float) -> NDArray[np.ui
 
 
 def random_motion(rng: np.random.Generator, bucket: float, kinds: Sequence[str] = MOTIONS) -> Motion:
-    """A motion whose speed is what the motion bucket (0–255) asks for."""
+    """A random motion, as fast as the motion bucket (0–255) asks."""
     return Motion(pick(rng, kinds), bucket * SPEED_PER_BUCKET, float(rng.uniform(0, 2 * np.pi)))

@@ -1,4 +1,4 @@
-"""Scenes: what is in a picture, drawn by chance or by hand, and rendered."""
+"""Scenes: what is in a picture, chosen at random or by hand, and rendered."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SIZE = 64
 
 @dataclass(frozen=True)
 class Sprite:
-    """A figure: where (pixels from the centre, y down), how large (radius in pixels) and how turned (radians)."""
+    """A figure: its position (pixels from the centre, y down), size (radius in pixels) and angle (radians)."""
 
     subject: str
     colour: str
@@ -33,7 +33,7 @@ class Sprite:
 
 @dataclass(frozen=True)
 class Scene:
-    """All that a picture shows. The first sprite is what it is about; `camera` is where it looks, in pixels."""
+    """Everything that a picture shows. The first sprite is its subject; `camera` is where it looks, in pixels."""
 
     sprites: tuple[Sprite, ...]
     background: str
@@ -55,7 +55,7 @@ def draw(scene: Scene) -> NDArray[np.uint8]:
     axis = np.arange(SIZE, dtype=np.float32) + 0.5
     px, py = np.meshgrid(axis, axis)
     coarse = scene.style == "pixel"
-    if coarse:  # every pixel of a block looks at the block's centre
+    if coarse:  # every pixel of a block samples the block's centre
         px, py = ((np.floor(v / PIXEL) + 0.5) * PIXEL for v in (px, py))
     x = px - SIZE / 2 + np.float32(scene.camera[0])
     y = py - SIZE / 2 + np.float32(scene.camera[1])
@@ -89,8 +89,8 @@ def random_scene(
 ) -> Scene:
     """A scene with every attribute drawn uniformly; with probability `companions` a second, smaller sprite in it.
 
-    `variety` scales how much place, size and tilt differ: at 0 the sprite is always in the middle.
-    `invented` is the probability that the subject is none of `subjects` but a made-up one, and likewise the style.
+    `variety` scales how much place, size and tilt vary: at 0 the sprite is always in the middle.
+    `invented` is the probability that the subject is a made-up one instead of one of `subjects`; likewise the style.
     """
     radius = 17 + variety * float(rng.uniform(-3, 3))
     reach = variety * 0.8 * (SIZE / 2 - radius)
@@ -125,15 +125,15 @@ def random_scene(
 
 
 def _look_from(scene: Scene, camera: tuple[float, float]) -> Scene:
-    """Move the camera without moving the sprites in the picture: another piece of the same scenery."""
+    """Move the camera without moving the sprites in the picture: another part of the same scenery."""
     moved = tuple(replace(s, x=s.x + camera[0], y=s.y + camera[1]) for s in scene.sprites)
     return replace(scene, sprites=moved, camera=camera)
 
 
 def abstract(rng: np.random.Generator) -> NDArray[np.uint8]:
-    """A picture of nothing: gratings, dots, discs and glows in any colours, (64, 64, 3) uint8.
+    """An abstract picture: gratings, dots, discs and glows in any colours, (64, 64, 3) uint8.
 
-    An autoencoder that sees these learns pictures at large, not just the styles that it was shown.
+    An autoencoder that sees these learns pictures in general, not just the styles that it was shown.
     """
     axis = np.arange(SIZE, dtype=np.float32) + 0.5
     x, y = np.meshgrid(axis, axis)

@@ -1,4 +1,4 @@
-"""What everything is drawn with: signed distances (negative inside), antialiased cover and the mixing of colours."""
+"""Drawing primitives: signed distances (negative inside), antialiased coverage and the mixing of colours."""
 
 from __future__ import annotations
 
@@ -57,5 +57,5 @@ def mix(a: Array, b: Array, weight: Array | float) -> Array:
 
 
 def cover(distance: Array, softness: float = 1.0) -> Array:
-    """How much of a pixel lies inside, from a distance in pixels: the antialiased fill."""
+    """How much of a pixel is inside, from a distance in pixels: the antialiased fill."""
     return np.clip(0.5 - distance / softness, 0, 1).astype(np.float32)

@@ -26,12 +26,12 @@ HUES: dict[str, tuple[float, float, float]] = {  # hue in degrees, saturation, v
 }
 COLOURS = tuple(HUES)
 _CELL = 8
-"""Side of a halftone cell and of a mosaic tile in pixels: what the autoencoder sees as one."""
+"""Side of a halftone cell and of a mosaic tile in pixels."""
 
 
 @dataclass(frozen=True)
 class Layers:
-    """What a style paints with: distances in pixels, the scenery, the sprite's colour, pixel coordinates."""
+    """A painter's input: distances in pixels, the scenery, the sprite's colour, pixel coordinates."""
 
     body: Array
     detail: Array
@@ -95,7 +95,7 @@ def _neon(at: Layers) -> Array:
 
 
 def _pixel(at: Layers) -> Array:
-    """Hard edges and few shades; `draw` asks for the same point all over a block."""
+    """Hard edges and few shades; `draw` samples the same point throughout a block."""
     picture = np.where((at.body < 0)[..., None], at.colour, at.scenery)
     picture = np.where((np.abs(at.body) < 1.2)[..., None], at.dark, picture)
     picture = np.where((np.maximum(at.detail, at.body + 1.2) < 0)[..., None], at.light, picture)
@@ -139,6 +139,6 @@ PIXEL = 2
 
 
 def colour(name: str, tint: float) -> Array:
-    """RGB in [0, 1] of a colour, its hue turned by `tint` degrees."""
+    """RGB in [0, 1] of a colour, with its hue shifted by `tint` degrees."""
     hue, saturation, value = HUES[name]
     return rgb(*colorsys.hsv_to_rgb(((hue + tint) % 360) / 360, saturation, value))

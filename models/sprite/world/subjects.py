@@ -1,4 +1,4 @@
-"""The subjects, as (body, detail) distances on a plane where a figure fills about the unit disc, y up.
+"""The subjects, as (body, detail) distances on a plane where a figure roughly fills the unit disc, y up.
 
 The detail (an eye, a window, a sail) is what a style sets off from the body.
 """

@@ -57,9 +57,9 @@ def _articled(text: str) -> str:
 
 
 def caption(scene: Scene, rng: np.random.Generator, motion: str = "", fault: str = "") -> str:
-    """Describe a scene in one of many ways, all of its sprites; now and then the place or the style is left out.
+    """Describe a scene in one of many ways, with all of its sprites; sometimes the place or the style is left out.
 
-    `motion` is the kind of motion of a clip, `fault` the kind of degradation, if any; they are always told.
+    `motion` is the kind of motion of a clip, `fault` the kind of degradation, if any; they are always mentioned.
     """
     subject = _articled(pick(rng, _OPENINGS).format(scene.colour, scene.subject))
     for other in scene.sprites[1:]:
@@ -70,19 +70,19 @@ def caption(scene: Scene, rng: np.random.Generator, motion: str = "", fault: str
         parts.append(pick(rng, _MOVES[motion]))
     if rng.random() < 0.94:
         parts.append(place)
-    told = _with_manner(" ".join(parts), manner, rng) if rng.random() < 0.94 else " ".join(parts)
-    return f"{told}, {pick(rng, _FAULTS[fault])}" if fault else told
+    text = _with_manner(" ".join(parts), manner, rng) if rng.random() < 0.94 else " ".join(parts)
+    return f"{text}, {pick(rng, _FAULTS[fault])}" if fault else text
 
 
-def _with_manner(told: str, manner: str, rng: np.random.Generator) -> str:
+def _with_manner(text: str, manner: str, rng: np.random.Generator) -> str:
     form = rng.random()
     if form < 0.5:
-        return f"{told} {manner}" if manner.startswith(("in", "as", "drawn")) else f"{told}, {manner}"
-    return f"{told}, {manner}" if form < 0.8 else f"{manner}, {told}"
+        return f"{text} {manner}" if manner.startswith(("in", "as", "drawn")) else f"{text}, {manner}"
+    return f"{text}, {manner}" if form < 0.8 else f"{manner}, {text}"
 
 
 def plain_caption(scene: Scene, motion: str = "") -> str:
-    """The one caption that names everything, as a person would type it."""
+    """A caption that names everything, as a person would type it."""
     parts = [_articled(f"a {scene.colour} {scene.subject}"), _PLACES[scene.background][0], _manners(scene.style)[0]]
     if motion:
         parts.insert(1, MOVES[motion])
@@ -95,8 +95,8 @@ VOCABULARY: dict[str, tuple[str, ...]] = {
     "background": BACKGROUNDS,
     "style": BASE_STYLES,
 }
-"""What the base image model knows, slot by slot; the model card carries it."""
+"""The words that the base image model knows, by slot; they are in its card."""
 PHRASES = {background: places[0] for background, places in _PLACES.items()}
-"""How a background is said in a sentence."""
+"""A background's phrase in a sentence."""
 MOVES = {motion: moves[0] for motion, moves in _MOVES.items()}
-"""How a motion is said in a plain caption."""
+"""A motion's phrase in a plain caption."""

@@ -1,1 +1,1 @@
-"""What models say of clips: captions, likeness, aesthetics."""
+"""What models add to clips: captions, similarities, aesthetics."""

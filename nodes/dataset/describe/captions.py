@@ -1,4 +1,4 @@
-"""What clips show, in words: by a captioner of transformers, on one view or on several."""
+"""Captions of clips, by a captioner of transformers that sees one view or several."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ if TYPE_CHECKING:
 
 BATCH = 16
 TOKENS = 40
-"""Most tokens of a caption."""
+"""The most tokens of a caption."""
 
 
 class Captioner(NamedTuple):
-    """A captioner of transformers that generates text from pictures, and its processor."""
+    """A model of transformers that generates text from pictures, and its processor."""
 
     model: Any
     processor: Any
     frames: int
-    """How many frames of a clip it looks at; 1 if it is one for pictures."""
+    """How many frames of a clip it sees; 1 if it captions pictures."""
 
     def of_pictures(self, pictures: Sequence[Picture]) -> list[str]:
-        """A caption for each picture (H, W, 3), BGR; one for clips sees it as a clip that stands still."""
+        """A caption for each picture (H, W, 3), BGR; a captioner for clips sees it as a still clip."""
         return self.of_clips([[picture] for picture in pictures])
 
     @torch.inference_mode()
     def of_clips(self, clips: Sequence[Sequence[Picture]]) -> list[str]:
-        """A caption for each clip of at least one view, in order; one for pictures sees the middle."""
+        """A caption for each clip of at least one view, in order; a captioner for pictures sees the middle view."""
         captions: list[str] = []
         for start in range(0, len(clips), BATCH):
             batch = [self._seen(clip) for clip in clips[start : start + BATCH]]
@@ -51,9 +51,9 @@ class Captioner(NamedTuple):
 
     @property
     def _tokens(self) -> int:
-        """How many tokens it may write: no more than it has places for, one of which begins the text."""
-        places: int = getattr(self.model.config.get_text_config(), "max_position_embeddings", TOKENS + 1)
-        return min(TOKENS, places - 1)
+        """How many tokens it may write: no more than it has positions for, one of which starts the text."""
+        positions: int = getattr(self.model.config.get_text_config(), "max_position_embeddings", TOKENS + 1)
+        return min(TOKENS, positions - 1)
 
     def _seen(self, clip: Sequence[Picture]) -> list[Picture]:
         if self.frames == 1:
@@ -62,7 +62,7 @@ class Captioner(NamedTuple):
 
 
 def load_captioner(ctx: Context, source: str) -> Captioner:
-    """The captioner of a source string (BLIP, GIT and their like), resident and shared; raises MissingError."""
+    """The captioner of a source string (BLIP, GIT and their like), loaded once and shared; raises MissingError."""
     path = resolve(source, progress=lambda done, total: ctx.progress(done, total, unit="B"))
     dtype = torch.float32 if ctx.device == "cpu" else torch.float16
     key = ("captioner", identity(source), dtype)
@@ -79,5 +79,5 @@ def _load(source: str, path: Path, dtype: torch.dtype) -> Captioner:
         model = kind.from_pretrained(path, dtype=dtype, local_files_only=True, use_safetensors=True).eval()
         processor = AutoProcessor.from_pretrained(path, local_files_only=True)
     if not hasattr(processor, "image_processor"):
-        raise InputError(f"{source} has no image processor, so it captions no pictures", input="captioner")
+        raise InputError(f"{source} has no image processor, so it can't caption pictures", input="captioner")
     return Captioner(model, processor, getattr(config, "num_image_with_embedding", None) or 1)

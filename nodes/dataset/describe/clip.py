@@ -1,4 +1,4 @@
-"""CLIP: what pictures and texts have in common, as numbers; and the heads that tell from them how a picture looks."""
+"""CLIP's embeddings of pictures and texts, and heads that rate a picture's aesthetics by them."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Clip(NamedTuple):
 
     @torch.inference_mode()
     def of_texts(self, texts: Sequence[str]) -> Tensor:
-        """Texts → float32 (N, D) of length 1, on the host; what is too long for the model is cut off."""
+        """Texts → float32 (N, D) of length 1, on the host; texts too long for the model are cut off."""
         found = []
         length = self.model.config.text_config.max_position_embeddings
         for start in range(0, len(texts), BATCH):
@@ -62,7 +62,7 @@ class Clip(NamedTuple):
 
 
 def load_clip(ctx: Context, source: str) -> Clip:
-    """The CLIP of a source string, resident and shared; raises MissingError."""
+    """The CLIP model of a source string, loaded once and shared; raises MissingError."""
     path = resolve(source, progress=lambda done, total: ctx.progress(done, total, unit="B"))
     dtype = torch.float32 if ctx.device == "cpu" else torch.float16
     found: Clip = ctx.models.get(("clip", identity(source), dtype), lambda: _load(source, path, dtype), ctx.device)
@@ -81,7 +81,7 @@ def _load(source: str, path: Path, dtype: torch.dtype) -> Clip:
 
 
 class AestheticHead(NamedTuple):
-    """Linear layers on CLIP's image embeddings, one after the other, as LAION published them (1 to 10)."""
+    """Linear layers on CLIP's image embeddings, one after the other, as published by LAION; scores are 1 to 10."""
 
     layers: list[tuple[Tensor, Tensor]]
 
@@ -93,7 +93,7 @@ class AestheticHead(NamedTuple):
         """
         if (wants := self.layers[0][0].shape[1]) != embeddings.shape[1]:
             raise InputError(
-                f"the aesthetic head is for embeddings of {wants} numbers, and the CLIP gives {embeddings.shape[1]}",
+                f"the aesthetic head takes embeddings of {wants} numbers, but CLIP gives {embeddings.shape[1]}",
                 hint="give the head that belongs to the CLIP model",
             )
         for weight, bias in self.layers:
@@ -102,13 +102,13 @@ class AestheticHead(NamedTuple):
 
 
 def load_aesthetic_head(path: Path) -> AestheticHead:
-    """A head from safetensors, or from a `.pth` file, which is read as data only.
+    """A head from a safetensors or `.pth` file; the latter is read as data only.
 
     LAION's linear head has `weight` and `bias`, its later ones `layers.0.weight`, `layers.2.weight` and so on, with
     dropout between them and nothing else.
 
     Raises:
-        MissingError: it isn't such a file.
+        MissingError: the file can't be read or holds something else.
     """
     return AestheticHead(_layers(path, read_weights(path, "an aesthetic head")))
 
@@ -116,9 +116,9 @@ def load_aesthetic_head(path: Path) -> AestheticHead:
 def _layers(path: Path, state: dict[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
     names = [name.removesuffix("weight") for name in state if name.endswith("weight")]
     order = sorted(names, key=lambda name: [int(number) for number in re.findall(r"\d+", name)])
-    there = [name for name in order if f"{name}bias" in state]
-    layers = [(state[f"{name}weight"].float(), state[f"{name}bias"].float()) for name in there]
+    complete = [name for name in order if f"{name}bias" in state]
+    layers = [(state[f"{name}weight"].float(), state[f"{name}bias"].float()) for name in complete]
     chained = all(a.shape[0] == b.shape[1] for (a, _), (b, _) in pairwise(layers))
     if not layers or len(layers) != len(names) or not chained or layers[-1][0].shape[0] != 1:
-        raise MissingError(f"{path} is no aesthetic head: it should hold linear layers that end in one number")
+        raise MissingError(f"{path} is not an aesthetic head: it should hold linear layers that end in one number")
     return layers

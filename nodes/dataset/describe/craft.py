@@ -1,8 +1,8 @@
-"""CRAFT, the text detector that Stable Video Diffusion's authors used, where people have its weights.
+"""CRAFT, the text detector that Stable Video Diffusion's authors used, for those who have its weights.
 
 Baek et al., "Character Region Awareness for Text Detection" (2019, arXiv 1904.01941): a U-net on VGG16 gives for each
-place how likely it is the middle of a character (region), and of the space between two of a word (affinity). What is
-above a threshold in either belongs to a word; a word's box is the smallest rectangle, turned as it may be, around it.
+place how likely it is the middle of a character (region), and of the space between two of a word (affinity). Places
+above a threshold in either belong to a word; a word's box is the smallest rectangle around it, rotated as needed.
 
 The network's parameters have the names of the checkpoints that the authors published (`craft_mlt_25k.pth`).
 """
@@ -30,24 +30,24 @@ if TYPE_CHECKING:
     from engine.node import Context
 
 REGION, AFFINITY = 0.4, 0.4
-"""Scores from which a place belongs to a character, and to the link between two, as the authors' code has them."""
+"""Scores above which a place belongs to a character, or to the link between two, as in the authors' code."""
 CERTAIN = 0.7
-"""The region score that a word reaches somewhere."""
-LEAST = 10
-"""Places of the score map that a word has at least."""
+"""The region score that some place of a word must reach."""
+MIN_PLACES = 10
+"""Least places of the score map that a word covers."""
 PIXELS = 640 * 384
-"""About how many pixels the network sees of a picture."""
+"""About how many pixels of a picture the network is given."""
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Of the red, green and blue of ImageNet, on which VGG16 was trained."""
+"""Mean and deviation of red, green and blue in ImageNet, on which VGG16 was trained."""
 
 _VGG = 64, 64, 0, 128, 128, 0, 256, 256, 256, 0, 512, 512, 512, 0, 512, 512
-"""Channels of VGG16's convolutions, as far as CRAFT has them; 0 halves the picture."""
+"""Channels of the VGG16 convolutions that CRAFT has; 0 halves the picture."""
 _ENDS = 12, 19, 29, 39
 """Layers of VGG16 before which its slices end."""
 
 
 class Craft(nn.Module):
-    """(N, 3, H, W), normal for ImageNet, sides multiples of 32 → (N, 2, H / 2, W / 2): region and affinity."""
+    """(N, 3, H, W), normalised as for ImageNet, sides multiples of 32 → (N, 2, H / 2, W / 2): region and affinity."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -69,8 +69,8 @@ class Craft(nn.Module):
         for part in self.basenet.values():
             seen.append(part(seen[-1]))
         *_, half, quarter, eighth, sixteenth, deepest = seen
-        # Slices end before their last rectifier, with which the next begins: the skips are what it lets through. The
-        # deepest of them has none after it.
+        # Each slice ends before its last rectifier, with which the next one starts: skips are taken after it. The
+        # deepest slice has none after it.
         y: Tensor = self.upconv1(torch.cat([deepest, sixteenth], 1))
         for skip, merge in ((eighth, self.upconv2), (quarter, self.upconv3), (half, self.upconv4)):
             y = F.interpolate(y, size=skip.shape[2:], mode="bilinear", align_corners=False)
@@ -80,7 +80,7 @@ class Craft(nn.Module):
 
 
 class _Merge(nn.Module):
-    """What comes from below and what comes from the side, mixed."""
+    """Mixes the deeper features with those of a skip connection."""
 
     def __init__(self, channels: int, inner: int, out: int) -> None:
         super().__init__()
@@ -95,7 +95,7 @@ class _Merge(nn.Module):
 
 
 def _slices() -> list[nn.Sequential]:
-    """VGG16 with batch norms in four slices, its layers numbered through, and one that looks further around."""
+    """VGG16 with batch norms in four slices, its layers numbered consecutively, and one with a wider view."""
     layers: list[nn.Module] = []
     channels = 3
     for width in _VGG:
@@ -111,22 +111,22 @@ def _slices() -> list[nn.Sequential]:
 
 
 class CraftDetector(NamedTuple):
-    """Finds words with a CRAFT that is loaded, as `TextDetector` finds lines."""
+    """Finds words with a loaded CRAFT, as `TextDetector` finds lines."""
 
     model: Craft
 
     def boxes(self, picture: Picture) -> list[Quadrilateral]:
-        """The words in a picture (H, W, 3), BGR: rectangles, turned as they are, cut off at its edges."""
+        """The words in a picture (H, W, 3), BGR: rectangles, rotated as they are, cut off at its edges."""
         region, affinity = self._scores(picture)
         return words(region, affinity, picture.shape[0], picture.shape[1])
 
     def area(self, picture: Picture) -> float:
-        """The share of a picture (H, W, 3) that lies in boxes of words, 0 to 1; where they overlap counts once."""
+        """The share of a picture (H, W, 3) that lies in boxes of words, 0 to 1; overlaps count once."""
         return covered(self.boxes(picture), picture.shape[0], picture.shape[1])
 
     @torch.inference_mode()
     def _scores(self, picture: Picture) -> NDArray[np.float32]:
-        """(2, h, w): region and affinity, of the picture at the size that the network sees."""
+        """(2, h, w): region and affinity, of the picture at the network's size."""
         seen = resized(picture, PIXELS)
         pixels = torch.from_numpy(np.ascontiguousarray(seen[..., ::-1])).permute(2, 0, 1).float() / 255
         pixels = (pixels - torch.tensor(MEAN)[:, None, None]) / torch.tensor(DEVIATION)[:, None, None]
@@ -143,7 +143,7 @@ def words(region: NDArray[np.float32], affinity: NDArray[np.float32], height: in
     boxes = []
     for label in range(1, count):
         inside = labels == label
-        if facts[label, cv2.CC_STAT_AREA] < LEAST or region[inside].max() < CERTAIN:
+        if facts[label, cv2.CC_STAT_AREA] < MIN_PLACES or region[inside].max() < CERTAIN:
             continue
         places = np.argwhere(inside)[:, ::-1].astype(np.float32)
         (x, y), (long, short), angle = cv2.minAreaRect(places)
@@ -153,10 +153,10 @@ def words(region: NDArray[np.float32], affinity: NDArray[np.float32], height: in
 
 
 def load_craft(ctx: Context, source: str) -> CraftDetector:
-    """The CRAFT of a source string, resident and shared.
+    """The CRAFT of a source string, loaded once and shared.
 
     Raises:
-        MissingError: it isn't there, or its weights are not those of a CRAFT.
+        MissingError: it doesn't exist, or its weights are not CRAFT's.
     """
     path = resolve(source, progress=lambda done, total: ctx.progress(done, total, unit="B"))
     found: CraftDetector = ctx.models.get(("craft", identity(source)), lambda: _load(path), ctx.device)
@@ -169,11 +169,11 @@ def _load(path: Path) -> CraftDetector:
     with torch.device("meta"):
         model = Craft()
     wanted = model.state_dict()
-    strange = sorted(state.keys() ^ wanted.keys())
-    strange += [name for name, weight in state.items() if name in wanted and weight.shape != wanted[name].shape]
-    if strange:
+    differing = sorted(state.keys() ^ wanted.keys())
+    differing += [name for name, weight in state.items() if name in wanted and weight.shape != wanted[name].shape]
+    if differing:
         raise MissingError(
-            f"{path} is no CRAFT: {strange[0]} is {_what(strange[0], state, wanted)}",
+            f"{path} is not CRAFT: {differing[0]} is {_what(differing[0], state, wanted)}",
             hint="give craft_mlt_25k.pth, which its authors publish",
         )
     model.load_state_dict(state, assign=True)

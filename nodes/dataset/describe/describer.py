@@ -1,4 +1,4 @@
-"""What models see in the clips of a video: CLIP's embeddings, how pleasing they look, captions, and text with CRAFT."""
+"""Describing clips with models: CLIP's embeddings, aesthetics, captions, and text with CRAFT."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SUMMARY_TOKENS = 60
 
 @dataclass(frozen=True)
 class DescribeSettings:
-    """Source strings of the models; "" for one that isn't asked."""
+    """Source strings of the models; "" for one that isn't used."""
 
     clip: str = ""
     aesthetics: str = ""
@@ -33,16 +33,16 @@ class DescribeSettings:
     video_captioner: str = ""
     craft: str = ""
     summarise: str = SUMMARISE
-    """What the language model is told, if there is one."""
+    """The instructions for the language model, if there is one."""
 
 
 class Describer:
-    """Adds to the rows of clips what models see in their views.
+    """Adds to the rows of clips what models find in their views.
 
     Args:
-        ctx: loads the models, when they are first needed, and says on which device.
-        settings: which, and what they are told.
-        llm: the language model that sums up two captions, or None.
+        ctx: loads the models when they are first needed, on its device.
+        settings: which models, and their instructions.
+        llm: the language model that merges two captions, or None.
     """
 
     def __init__(self, ctx: Context, settings: DescribeSettings, llm: LanguageModel | None) -> None:
@@ -57,14 +57,14 @@ class Describer:
 
     @cached_property
     def identity(self) -> str:
-        """All that decides what is added."""
+        """Everything that decides what is added."""
         sources = {name: getattr(self.settings, name) for name in _MODELS}
         known = {name: source and identity(source) for name, source in sources.items()}
         llm = f"{self.llm.identity} {self.llm.dtype} {self.settings.summarise}" if self.llm else ""
         return json.dumps(known | {"llm": llm})
 
     def __call__(self, clips: Sequence[Row]) -> list[Row]:
-        """The rows that `scan` gave, in which the views have given way to what they show."""
+        """The rows of a scan, with descriptions in place of the views."""
         views = [[_picture(view) for view in clip["views"]] for clip in clips]
         described = [
             {name: value for name, value in clip.items() if name != "views"} | {"thumbnail": thumbnail(_middle(of))}
@@ -99,7 +99,7 @@ class Describer:
                 row["summary"] = write([row[kind] for kind in ("image_caption", "video_caption") if row.get(kind)])
 
     def _embed(self, rows: list[Row], views: Sequence[Sequence[Picture]]) -> None:
-        """Embeddings of the first, middle and last view, their mean aesthetics, and how the captions fit the middle."""
+        """Add the middle view's embedding, the mean aesthetics of three views, and how captions fit the middle view."""
         from nodes.dataset.describe.clip import load_aesthetic_head, load_clip
 
         clip = load_clip(self._ctx, self.settings.clip)
@@ -111,9 +111,9 @@ class Describer:
             scores = head.score(seen).reshape(-1, 3).mean(1)
             _add(rows, "aesthetics", scores.tolist())
         for kind in ("image_caption", "video_caption", "summary"):
-            told = [index for index, row in enumerate(rows) if row.get(kind)]
-            similar = (clip.of_texts([rows[index][kind] for index in told]) * middle[told]).sum(1)
-            for index, value in zip(told, similar.tolist(), strict=True):
+            captioned = [index for index, row in enumerate(rows) if row.get(kind)]
+            similar = (clip.of_texts([rows[index][kind] for index in captioned]) * middle[captioned]).sum(1)
+            for index, value in zip(captioned, similar.tolist(), strict=True):
                 rows[index][f"{kind}_similarity"] = value
 
     def _writer(self, llm: LanguageModel) -> Callable[[Sequence[str]], str]:

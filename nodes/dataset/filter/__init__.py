@@ -1,1 +1,1 @@
-"""Which clips are kept."""
+"""Deciding which clips are kept."""

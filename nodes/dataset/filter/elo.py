@@ -1,6 +1,6 @@
-"""How good each of several settings is, from votes between two of them at a time.
+"""Ratings of settings, from votes between two of them at a time.
 
-So Blattmann et al. (2023, arXiv 2311.15127, section 3.3) chose how much of each axis to filter: models were trained on
+Blattmann et al. (2023, arXiv 2311.15127, section 3.3) chose in this way how much to filter: models were trained on
 what each percentage leaves, people voted between pairs of their videos, and the highest Elo rating won.
 """
 
@@ -15,8 +15,8 @@ from engine.errors import InputError
 
 START = 1000.0
 K = 4.0
-"""How much a vote moves a rating at most. It is small and the votes are gone through often, so that the rating hardly
-depends on their order."""
+"""The most that a vote changes a rating. It is small and there are many rounds, so that the ratings hardly depend on
+the order of the votes."""
 ROUNDS = 200
 
 
@@ -28,12 +28,12 @@ class Vote(NamedTuple):
 
 
 def parse(text: str) -> list[Vote]:
-    """Votes written as `25 > 12.5`, one a line; raises InputError for a line that is none."""
+    """Votes written as `25 > 12.5`, one per line; raises InputError for any other line."""
     votes = []
     for line in filter(None, map(str.strip, text.splitlines())):
         winner, sign, loser = (part.strip() for part in line.partition(">"))
         if not (winner and sign and loser) or winner == loser:
-            raise InputError(f"'{line}' is no vote", input="votes", hint="write '25 > 12.5': the winner first")
+            raise InputError(f"'{line}' is not a vote", input="votes", hint="write '25 > 12.5': the winner first")
         votes.append(Vote(winner, loser))
     if not votes:
         raise InputError("there are no votes", input="votes", hint="write '25 > 12.5' on a line for each")
@@ -43,7 +43,7 @@ def parse(text: str) -> list[Vote]:
 def ratings(votes: Sequence[Vote], seed: int = 0) -> dict[str, float]:
     """The Elo rating of each setting, the best first; 400 points are odds of ten to one.
 
-    The votes are gone through in ever new orders and the ratings of the second half are averaged.
+    The votes are processed in many random orders, and the ratings of the second half are averaged.
     """
     rng, order = random.Random(seed), list(votes)
     rating = {name: START for vote in votes for name in vote}

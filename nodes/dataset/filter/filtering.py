@@ -1,4 +1,4 @@
-"""Tables and videos without what rules drop."""
+"""Filtering tables and videos by rules."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ def filtered(table: Table, rules: str, *, again: bool = True) -> Table:
     """The table with the reasons why rows are dropped.
 
     Args:
-        table: with the columns that the rules are about, and `dropped`.
-        rules: one a line.
-        again: forget what was dropped before; else those rows keep their reasons, and the rules see the others only.
+        table: has the columns that the rules are about, and `dropped`.
+        rules: one per line.
+        again: also judge rows that were dropped before; else they keep their reasons, and only the others are judged.
 
     Raises:
-        InputError: the table has no column `dropped`, or a rule is none, or can't be judged.
+        InputError: the table has no column `dropped`, or a rule is malformed or can't be judged.
     """
     arrow = to_arrow(table)
     wanted = [name for name in arrow.column_names if name not in ("thumbnail", "fingerprint", "embedding")]

@@ -1,12 +1,12 @@
-"""Rules that say which clips stay, and what they drop of a table with why.
+"""Rules that say which clips are kept, and why they drop the others.
 
     text_area <= 0.07
     worst 25% motion
     no duplicates
     lvd-f
 
-The last stands for the rules of `PRESETS`. Percentages are of all rows, whatever other rules drop: as for Stable Video
-Diffusion, each axis is judged by itself.
+The last stands for its rules in `PRESETS`. Percentages are of all rows, whatever other rules drop: as for Stable Video
+Diffusion, each column is judged by itself.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from nodes.dataset.table import CLIPS, Row
 NUMBERS = [field.name for field in CLIPS if pa.types.is_integer(field.type) or pa.types.is_floating(field.type)]
 """The columns of clips that rules can be about."""
 LOW_IS_BETTER = frozenset({"text_area", "clipped"})
-"""Columns whose worst values are the highest; of all others they are the lowest."""
+"""Columns whose worst values are the highest; in all others, the lowest values are the worst."""
 
 _BOUND = re.compile(r"(\w+)\s*(<=|>=|≤|≥)\s*(-?(?:\d+\.?\d*|\.\d+)(?:e-?\d+)?)")
 _WORST = re.compile(r"worst\s+(\d+(?:\.\d+)?)\s*%\s+(\w+)")
@@ -41,7 +41,7 @@ class Bound:
     limit: float
 
     def reason(self, value: float) -> str | None:
-        limit = float(np.float32(self.limit))  # as exact as scores are
+        limit = float(np.float32(self.limit))  # to the precision of scores
         if value >= limit if self.least else value <= limit:
             return None
         return f"{self.column} {value:.3g} is {'below' if self.least else 'above'} {self.limit:.3g}"
@@ -55,7 +55,7 @@ class Worst:
     percent: float
 
     def bound(self, values: Sequence[float]) -> Bound:
-        """The limit that this comes to: the worst value that stays. Rows that are level with it stay too."""
+        """The resulting limit: the worst value that is kept. Rows that equal it are kept too."""
         least = self.column not in LOW_IS_BETTER
         ordered = sorted(values, reverse=not least)
         gone = int(len(ordered) * self.percent / 100 + 1e-9)
@@ -71,18 +71,18 @@ Rule = Bound | Worst | NoDuplicates
 
 
 def parse(text: str) -> list[Rule]:
-    """The rules that a text has, one a line; raises InputError for a line that is none."""
+    """The rules in a text, one per line; raises InputError for any other line."""
     lines = [line.strip() for line in text.splitlines()]
-    whole = "\n".join(PRESETS.get(line.lower(), line) for line in lines)
-    return [_rule(line) for line in whole.splitlines() if line and not line.startswith("#")]
+    expanded = "\n".join(PRESETS.get(line.lower(), line) for line in lines)
+    return [_rule(line) for line in expanded.splitlines() if line and not line.startswith("#")]
 
 
 def check(rules: Sequence[Rule], columns: Mapping[str, str]) -> None:
     """Raise InputError if a rule is about a column that will have no values.
 
     Args:
-        rules: what is to be judged.
-        columns: those columns, and what would give them values.
+        rules: the rules to check.
+        columns: the columns without values, each with what would give it values.
     """
     for rule in rules:
         if isinstance(rule, NoDuplicates):
@@ -101,17 +101,17 @@ def _rule(line: str) -> Rule:
     if (found := _WORST.fullmatch(line)) and float(found[1]) <= 100:
         return Worst(found[2], float(found[1]))
     raise InputError(
-        f"'{line}' is no rule",
+        f"'{line}' is not a rule",
         input="rules",
         hint="write 'motion >= 2', 'worst 25% motion', 'no duplicates' or 'lvd-f'",
     )
 
 
 def reasons(rows: Sequence[Row], rules: Sequence[Rule]) -> list[list[str]]:
-    """Why each row is dropped; nothing for those that stay.
+    """Why each row is dropped; no reasons for those that are kept.
 
     Raises:
-        InputError: a rule is about a column that isn't there, isn't of numbers, or has no values.
+        InputError: a rule is about a column that doesn't exist, isn't numeric, or has no values.
     """
     found: list[list[str]] = [[] for _ in rows]
     for rule in rules if rows else ():
@@ -137,10 +137,10 @@ def _values(rows: Sequence[Row], column: str) -> list[float | None]:
         raise _no_column(column, [name for name, value in rows[0].items() if isinstance(value, int | float)])
     values = [None if value is None or isnan(value) else float(np.float32(value)) for value in found]
     if all(value is None for value in values):
-        raise InputError(f"a rule is about '{column}', which no row has a value for", input="rules")
+        raise InputError(f"a rule is about '{column}', for which no row has a value", input="rules")
     return values
 
 
 def _no_column(column: str, there: Collection[str]) -> InputError:
     hint = suggestion(column, there) or f"there are {', '.join(there)}"
-    return InputError(f"a rule is about '{column}', which is no column of numbers", input="rules", hint=hint)
+    return InputError(f"a rule is about '{column}', which is not a column of numbers", input="rules", hint=hint)

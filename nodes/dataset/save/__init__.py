@@ -1,1 +1,1 @@
-"""A data set on disk: clips, tables, report."""
+"""Saving a data set: clips, tables, report."""

@@ -39,10 +39,10 @@ class Clip(NamedTuple):
 
 
 def write_exact(path: Path, source: Path, clip: Clip) -> None:
-    """Cut a clip to the frame, encoding it anew as H.264 in BT.709, or in ten bits of BT.2020 if its range is high.
+    """Cut a clip exactly to the frame, encoding it as H.264 in BT.709, or in ten bits of BT.2020 if it is HDR.
 
-    Frames stand upright, have square pixels and no combs, and keep their distances in time; an odd side loses its last
-    row or column.
+    Frames are upright and deinterlaced, have square pixels, and keep their intervals in time; an odd side loses its
+    last row or column.
 
     Raises:
         InputError: the source can't be read, or doesn't have the clip's frames any more.
@@ -53,14 +53,14 @@ def write_exact(path: Path, source: Path, clip: Clip) -> None:
     sought = footage.frames(clip.start, layout)
     if _encode(path, footage, takewhile(lambda frame: frame.time < clip.seconds - SAME_TIME, sought)) == wanted:
         return
-    # Where frames can't be sought by their times: from the start, counting, as the clip was found.
+    # Where frames can't be found by their times: from the start, counting, as the clip was found.
     counted = (frame for frame in footage.frames(layout=layout) if frame.index >= clip.first_frame)
     if _encode(path, footage, islice(counted, wanted)) != wanted:
         raise InputError(f"{source} doesn't have the frames of a clip any more", hint="curate it again")
 
 
 def _encode(path: Path, footage: Footage, frames: Iterator[Frame]) -> int:
-    """Encode frames with the times at which they are shown; returns how many there were."""
+    """Encode frames with the times at which they are shown; returns their number."""
     first, count, last = next(frames, None), 0, -1
     if first is None:
         return 0
@@ -79,7 +79,7 @@ def _encode(path: Path, footage: Footage, frames: Iterator[Frame]) -> int:
 
 
 def write_copy(path: Path, source: Path, clip: Clip) -> None:
-    """Cut a clip from its key frame on, with the packets as they are: nothing is encoded anew.
+    """Cut a clip from its key frame on, copying the packets: nothing is encoded again.
 
     The clip may end some frames early: it holds no frame that needs one from beyond its end.
 
@@ -98,7 +98,7 @@ def write_copy(path: Path, source: Path, clip: Clip) -> None:
         first = next(packets, None)
         if first is None or abs(float((first.pts or 0) * base) - begin) > SAME_TIME:
             hint = "save it `exact`, or curate it `at_key_frames`"
-            raise InputError(f"{source} can't be copied from {clip.start:.2f} s on: no key frame is there", hint=hint)
+            raise InputError(f"{source} can't be copied from {clip.start:.2f} s on: there is no key frame", hint=hint)
         offset = first.dts or 0
         with av.open(path, "w", format="mp4", container_options=CONTAINER) as target:
             copied = target.add_stream_from_template(stream)
@@ -111,7 +111,7 @@ def write_copy(path: Path, source: Path, clip: Clip) -> None:
 def _packets(
     container: av.container.InputContainer, stream: av.VideoStream, begin: float, end: float, base: Fraction
 ) -> Iterator[av.packet.Packet[av.VideoStream]]:
-    """The packets from a key frame on, up to the first that is shown at `end` or later: those after it may need it."""
+    """The packets from a key frame on, up to the first that is shown at `end` or later: later ones may need it."""
     key: int | None = None
     for packet in container.demux(stream):
         if packet.pts is None:
@@ -120,7 +120,7 @@ def _packets(
         if key is None and packet.is_keyframe and time > begin - SAME_TIME:
             key = packet.pts
         if key is None or packet.pts < key:
-            continue  # before the key frame, or after it and shown before it, and so of the shot before
+            continue  # before the key frame, or after it but shown before it, and so part of the previous shot
         if time >= end - SAME_TIME:
             return
         yield packet

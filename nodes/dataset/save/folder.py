@@ -32,14 +32,14 @@ Write = Callable[[Path], object]
 
 SHARD = 256
 """Clips in a WebDataset shard."""
-NOT_OF_USE = ("source", "dropped", "fingerprint", "duplicate_of")
-"""Columns that the manifest leaves to `scores.parquet`: they are of use for filtering anew."""
+NOT_IN_MANIFEST = ("source", "dropped", "fingerprint", "duplicate_of")
+"""Columns that only `scores.parquet` has: they serve to filter again."""
 LARGE = ("embedding", "thumbnail", "fingerprint")
-"""Columns of which Python's objects would take much more memory than the table."""
+"""Columns that would take much more memory as Python objects than in the table."""
 
 
 def check_sources(clips: Table, may_read: MayRead) -> None:
-    """Raise InputError if the clips that a table keeps are said to be in a video that may not be read."""
+    """Raise InputError if a kept clip's source is a video that may not be read."""
     named = {row["source"] for row in rows(clips, ["source", "dropped"]) if row["source"] and not row["dropped"]}
     if not all(may_read(Path(name)) for name in named):
         raise InputError(
@@ -56,15 +56,15 @@ def folder(
 
     - `manifest.parquet`: the clips that were kept, with the file that each is in.
     - `clips/000000.mp4` …, or `shards/00000.tar` … with a `.mp4`, `.txt` and `.json` for each clip.
-    - `scores.parquet`: all clips with their scores, and why some were dropped; it can be filtered anew.
-    - `videos.parquet`, `statistics.json`, `report.html`, and a `README.md` that tells `datasets` what to load.
+    - `scores.parquet`: all clips with their scores, and why some were dropped; it can be filtered again.
+    - `videos.parquet`, `statistics.json`, `report.html`, and a `README.md` from which `datasets` knows what to load.
 
     Args:
         prefix: what the folder's name starts with.
-        clips: a table of the form `CLIPS`.
-        videos: one of the form `VIDEOS`, or None.
+        clips: a table `CLIPS`.
+        videos: a table `VIDEOS`, or None.
         layout: how clips are written; "none" leaves them in their videos.
-        exact: encode clips anew, to the frame, rather than copy them from a key frame on.
+        exact: encode clips again, exact to the frame, rather than copy them from a key frame on.
     """
     arrow = to_arrow(clips)
     everything = rows(arrow, [name for name in arrow.column_names if name not in LARGE])
@@ -74,7 +74,7 @@ def folder(
         raise InputError("the table doesn't say where its clips are", hint="load scores.parquet, not manifest.parquet")
     names = _names(len(kept), layout)
     mask = pa.array([not row["dropped"] for row in everything], pa.bool_())
-    manifest = arrow.filter(mask).drop_columns(list(NOT_OF_USE))
+    manifest = arrow.filter(mask).drop_columns(list(NOT_IN_MANIFEST))
     if names:
         manifest = manifest.add_column(0, pa.field("file", pa.string()), pa.array(names, pa.string()))
     facts = statistics(everything, of)
@@ -94,8 +94,8 @@ def folder(
     elif layout == "webdataset":
         files |= _shards(kept, names, writers)
     files["manifest.parquet"] = partial(_manifest, manifest)
-    told = [clips.data, videos.data if videos else b"", f"{layout} {exact}".encode()]
-    return Folder(prefix, files, sha256(b"\0".join(told)).hexdigest())
+    contents = [clips.data, videos.data if videos else b"", f"{layout} {exact}".encode()]
+    return Folder(prefix, files, sha256(b"\0".join(contents)).hexdigest())
 
 
 def _names(count: int, layout: str) -> list[str]:
@@ -121,7 +121,7 @@ def _shard(path: Path, members: Sequence[tuple[str, Row, Write]]) -> None:
             write(clip)
             if not clip.exists():
                 continue
-            known = {name: value for name, value in row.items() if name not in NOT_OF_USE}
+            known = {name: value for name, value in row.items() if name not in NOT_IN_MANIFEST}
             for suffix, data in (
                 ("mp4", clip.read_bytes()),
                 ("txt", (row["caption"] or "").encode()),
@@ -133,7 +133,7 @@ def _shard(path: Path, members: Sequence[tuple[str, Row, Write]]) -> None:
 
 
 def _cut(cut: Callable[[Path, Path, Clip], object], row: Row, path: Path) -> None:
-    """Write a clip; one that can't be cut, as where its video is damaged, is left out and told."""
+    """Write a clip; one that can't be cut, as from a damaged video, is left out and logged."""
     try:
         clip = Clip(row["start"], row["seconds"], row["first_frame"], row["end_frame"])
         cut(path, Path(row["source"]), clip)
@@ -143,7 +143,7 @@ def _cut(cut: Callable[[Path, Path, Clip], object], row: Row, path: Path) -> Non
 
 
 def _manifest(table: pa.Table, path: Path) -> None:
-    """The rows whose files have been written."""
+    """Write the rows whose files have been written."""
     if "file" in table.column_names:
         there = [(path.parent / name).exists() for name in table["file"].to_pylist()]
         table = table.filter(pa.array(there, pa.bool_()))

@@ -1,4 +1,4 @@
-"""Tables as texts: JSON for people to look at, CSV for other programs."""
+"""Tables as texts: JSON for display, CSV for other programs."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from engine.values import Table
 from nodes.dataset.table import to_arrow
 
 PICTURES = {b"\xff\xd8\xff": "jpeg", b"\x89PNG\r\n\x1a\n": "png"}
-"""How pictures begin."""
+"""The first bytes of pictures, by format."""
 LONGEST = 16
-"""Values of a list that are shown."""
+"""Most values of a list that are shown."""
 
 
 def as_json(table: Table, most: int) -> str:
     """The first rows, as {"columns": [name, …], "rows": [[value, …], …], "total": rows in all}.
 
-    Pictures become `data:` addresses; of other bytes, and of long lists, only their number is told.
+    Pictures become `data:` URLs; other bytes and long lists are shown as their length.
     """
     arrow = to_arrow(table)
     listed = [[_shown(value) for value in row.values()] for row in arrow.slice(0, most).to_pylist()]
@@ -46,7 +46,7 @@ def _shown(value: Any) -> Any:
 
 
 def as_csv(table: Table) -> str:
-    """All rows under a line of names; a list is one text, its values apart by semicolons. Bytes are left out."""
+    """All rows under a line of names; a list is one text with semicolons between its values. Bytes are left out."""
     arrow = to_arrow(table)
     binary = {pa.binary(), pa.large_binary()}
     arrow = arrow.select([field.name for field in arrow.schema if field.type not in binary])

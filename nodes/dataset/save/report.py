@@ -1,4 +1,4 @@
-"""The report on a data set: one HTML file to look at, with all it shows inside."""
+"""The report on a data set: one self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from jinja2 import Environment, StrictUndefined
 from nodes.dataset.table import Row
 
 SHOWN = 120
-"""Clips shown of those that were kept, and of those that were not."""
+"""Most clips shown of those kept, and of those dropped."""
 
 
 def report(
     title: str, facts: dict[str, Any], clips: Sequence[Row], videos: Sequence[Row], thumbnails: pa.ChunkedArray
 ) -> str:
-    """The page.
+    """The report's page.
 
     Args:
         title: what the data set is called.
@@ -39,6 +39,6 @@ def report(
 
 
 def _some(chosen: Sequence[int], clips: Sequence[Row], thumbnails: pa.ChunkedArray) -> list[Row]:
-    """As many of the chosen clips as are shown, drawn from all but always the same, in order."""
+    """At most `SHOWN` of the chosen clips, drawn at random but always the same, in order."""
     shown = sorted(random.Random(0).sample(chosen, min(SHOWN, len(chosen))))
     return [{**clips[i], "picture": b64encode(thumbnails[i].as_py() or b"").decode()} for i in shown]

@@ -1,4 +1,4 @@
-"""A page of thumbnails: what a filter drops and why, and what it leaves."""
+"""A page of thumbnails: what a filter drops and why, and what it keeps."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ KEPT, DROPPED = (42, 140, 90), (201, 128, 74)
 
 
 def sheet(table: Table) -> Image:
-    """At most 48 rows of a table, evenly drawn: green those that stay, orange those that go, with the reasons."""
+    """At most 48 evenly spaced rows of a table: green if kept, orange with the reasons if dropped."""
     drawn = np.linspace(0, table.rows - 1, min(table.rows, COLUMNS * ROWS)).round().astype(int)
     listed = rows(to_arrow(table).select(["thumbnail", "dropped"]).take(drawn))
     columns = min(COLUMNS, max(1, len(listed)))
@@ -37,8 +37,8 @@ def sheet(table: Table) -> Image:
                 picture.thumbnail((WIDTH, HEIGHT))
                 page.paste(picture, (left, top))
                 draw.rectangle((left, top, left + picture.width - 1, top + picture.height - 1), outline=colour, width=3)
-        told = wrap("; ".join(row["dropped"]), LETTERS, max_lines=LINES, placeholder=" ...")
-        for line, text in enumerate(told):
+        reasons = wrap("; ".join(row["dropped"]), LETTERS, max_lines=LINES, placeholder=" ...")
+        for line, text in enumerate(reasons):
             draw.text(
                 (left, top + HEIGHT + 2 + line * LINE), text.encode("latin-1", "replace").decode("latin-1"), colour
             )

@@ -1,4 +1,4 @@
-"""What a data set comes to, in numbers."""
+"""Statistics of a data set."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def statistics(clips: Sequence[Row], videos: Sequence[Row]) -> dict[str, Any]:
     """Counts, lengths, what each filter drops, and the spread of every score, as JSON data.
 
     Args:
-        clips: rows of the table `CLIPS`, dropped ones with their reasons.
+        clips: rows of the table `CLIPS`, including dropped ones with their reasons.
         videos: rows of the table `VIDEOS`.
     """
     kept = [clip for clip in clips if not clip["dropped"]]
@@ -58,7 +58,7 @@ def about(reason: str) -> str:
 
 
 def _spread(clips: Sequence[Row], column: str) -> dict[str, Any] | None:
-    """Quantiles, and a histogram of all and of the kept; None if there are no values."""
+    """Quantiles, and histograms of all clips and of the kept ones; None if there are no values."""
     there = [clip for clip in clips if (value := clip.get(column)) is not None and isfinite(value)]
     if not there:
         return None

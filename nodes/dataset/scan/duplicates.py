@@ -1,9 +1,9 @@
-"""Clips that show the same thing twice: encoded anew, of another size, trimmed at the edges, a little brighter.
+"""Clips that show the same thing: encoded again, of another size, trimmed at the edges, a little brighter.
 
-A clip's fingerprint holds three of its moments, each as thumbnails of the whole picture and of what is left when its
-edges are trimmed: whichever of two clips was cropped, one of its thumbnails looks like one of the other's. Thumbnails
-are compared by the correlation of their gradients, which light and contrast hardly change, and colours coarsely. The
-least similar of the three moments decides, as clips from one scene often share the others.
+A clip's fingerprint holds three of its moments, each as thumbnails of the complete picture and of the picture with its
+edges trimmed: whichever of two clips was cropped, one of its thumbnails looks like one of the other's. Thumbnails are
+compared by the correlation of their gradients, which light and contrast hardly change, and colours coarsely. The least
+similar of the three moments decides, as clips from one scene often share the others.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from nodes.files.footage import Picture
 
 MOMENTS = 3
 MARGINS = (0.0, 0.025, 0.05)
-"""What a thumbnail leaves out on each side of the picture, in parts of that side."""
+"""What a thumbnail leaves out at each edge of the picture, as a share of that side."""
 PAIRED = ((0, 0), (0, 1), (1, 0), (0, 2), (2, 0))
-"""Which margins of one clip are compared with which of the other: it was cropped, or the other was, or neither."""
+"""Which margins of two clips are compared: of one that was cropped, or the other, or neither."""
 GRID = 12
 """Cells on each side of a thumbnail, whatever the picture's shape."""
 COLOURS = 4
@@ -31,9 +31,9 @@ COLOUR = (MOMENTS, 2, COLOURS, COLOURS)
 SIZE = int(np.prod(LIGHT) + np.prod(COLOUR))
 """Bytes of a fingerprint."""
 CONTRAST = 32
-"""Levels of a byte to a standard deviation of a thumbnail's light."""
+"""Levels of a byte per standard deviation of a thumbnail's light."""
 PLAIN = 2.0
-"""Standard deviation, in grey levels, of a thumbnail too plain to tell anything by."""
+"""Standard deviation, in grey levels, below which a thumbnail is too plain to be compared."""
 
 SIMILAR = 0.92
 """The least correlation of gradients at which two moments are the same."""
@@ -42,7 +42,7 @@ TINTED = 8.0
 COARSE = GRID // 2
 """Cells on each side of the middle moment by which pairs are searched for."""
 NEAR = 0.85
-"""The least correlation of coarse gradients for a pair to be looked at closely: lower than any that matters."""
+"""The least correlation of coarse gradients for a pair to be compared in full: lower than for any duplicate."""
 ROWS, COLUMNS, PAIRS = 512, 4096, 4096
 """How many clips, others and pairs are worked on at a time."""
 
@@ -51,7 +51,7 @@ Fingerprints = NDArray[np.uint8]
 
 
 def fingerprint(pictures: Sequence[Picture]) -> NDArray[np.uint8]:
-    """What a clip is recognised by, (SIZE,), from its first, middle and last of pictures sampled evenly.
+    """The fingerprint (SIZE,) of a clip, from the first, middle and last of its evenly sampled pictures.
 
     The pictures may have any size and number; clips are best compared when sampled alike. One picture stands for a clip
     that doesn't move. Raises ValueError if there is none.
@@ -86,23 +86,23 @@ def _bytes(values: NDArray[Any]) -> NDArray[np.uint8]:
 
 
 def groups(fingerprints: Fingerprints, similar: float = SIMILAR) -> list[int]:
-    """For each clip the index of the first that it duplicates, its own if there is none.
+    """For each clip, the index of the first clip that it duplicates, or its own if there is none.
 
-    That first clip duplicates none itself, and each clip of its group was compared with it: likeness doesn't creep from
-    clip to clip. Clips that are plain throughout duplicate nothing, as nothing tells them apart.
+    That first clip duplicates none itself, and each clip of its group was compared with it: likeness doesn't drift from
+    clip to clip. Clips that are plain throughout duplicate nothing, as they can't be distinguished.
 
-    All pairs of a clip and an earlier first are compared coarsely, by products of matrices in blocks, and those that
-    come near in full: n² / 2 times about 200 multiplications, some 70 s for 100,000 clips on one core (BLAS may use
-    more). Many clips of one unmoving scene take longer, as most come near. Memory is a few kB a clip.
+    All pairs of a clip and an earlier first are compared coarsely, by products of matrices in blocks, and near ones in
+    full: n² / 2 times about 200 multiplications, some 70 s for 100,000 clips on one core (BLAS may use more). Many
+    clips of one still scene take longer, as most are near each other. Memory is a few kB per clip.
     """
     parts = _parts(fingerprints)
     light = parts[0]
-    told = ~np.all(_plain(light[:, :, 0]), axis=1)
+    distinct = ~np.all(_plain(light[:, :, 0]), axis=1)
     coarse = _coarse(light[:, MOMENTS // 2])
     found = list(range(len(fingerprints)))
     firsts = np.empty(0, np.intp)
     for start in range(0, len(found), ROWS):
-        rows = start + np.flatnonzero(told[start : start + ROWS])
+        rows = start + np.flatnonzero(distinct[start : start + ROWS])
         for clip, other in sorted(_duplicates(parts, coarse, rows, np.concatenate([firsts, rows]), similar)):
             if found[clip] == clip and found[other] == other:
                 found[clip] = other
@@ -117,7 +117,7 @@ def _parts(fingerprints: Fingerprints) -> tuple[NDArray[np.uint8], NDArray[np.ui
 
 
 def _plain(light: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Which thumbnails (…, GRID, GRID) had less contrast than `PLAIN`, and so were not stretched to `CONTRAST`."""
+    """Which thumbnails (…, GRID, GRID) had less contrast than `PLAIN`, and so weren't stretched to `CONTRAST`."""
     plain: NDArray[np.bool_] = light.std((-1, -2), np.float32) < 0.9 * CONTRAST
     return plain
 
@@ -125,7 +125,7 @@ def _plain(light: NDArray[np.uint8]) -> NDArray[np.bool_]:
 def _gradients(light: NDArray[np.float32], plain: NDArray[np.bool_]) -> NDArray[np.float32]:
     """(…, D), of length 1: the differences between neighbours in thumbnails (…, N, N).
 
-    Those of plain ones are 0, but for a last number, so that they resemble one another and nothing else.
+    Those of plain thumbnails are 0 except for a last number, so that they resemble each other and nothing else.
     """
     size = light.shape[-1] * (light.shape[-1] - 1)
     across, down = (np.diff(light, axis=axis).reshape(*plain.shape, size) for axis in (-1, -2))

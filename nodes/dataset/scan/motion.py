@@ -1,4 +1,4 @@
-"""How much moves in a clip, and how much of it is the camera.
+"""How much motion a clip has, and how much of it is the camera's.
 
 As for Stable Video Diffusion (Blattmann et al. 2023, arXiv 2311.15127, appendix C): Farnebäck's dense optical flow at
 two frames a second, the flow maps reduced to 16 pixels on the shorter side, and their mean length.
@@ -18,7 +18,7 @@ from nodes.files.footage import Picture
 FLOW_SIDE = 16
 """Shorter side of the flow maps that are kept."""
 STEADY = 3
-"""How often the fit of the camera's motion leaves out what it fits badly."""
+"""How often the camera's motion is fitted, each time without the outliers of the last fit."""
 
 FlowMap = NDArray[np.float32]
 """(h, w, 2): across and down, in percent of the picture's longer side per second."""
@@ -29,13 +29,13 @@ class Motion(NamedTuple):
 
     whole: float
     camera: float
-    """Of the similarity (shift, turn, zoom) that explains most of the flow."""
+    """Of the similarity (shift, rotation, zoom) that explains most of the flow."""
     objects: float
-    """Of what is left."""
+    """Of the remaining flow."""
 
 
 def grey(picture: Picture) -> NDArray[np.uint8]:
-    """(H, W, 3) → (H, W), as Farnebäck's method wants it."""
+    """(H, W, 3) → (H, W), as Farnebäck's method needs it."""
     return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY), np.uint8)
 
 
@@ -57,7 +57,7 @@ def flow_map(before: NDArray[np.uint8], after: NDArray[np.uint8], seconds: float
 
 
 def motion(maps: Sequence[FlowMap]) -> Motion:
-    """What flow maps come to; nothing moves in a clip too short to have any."""
+    """The motion of a clip's flow maps; 0 for a clip too short to have any."""
     if not maps:
         return Motion(0.0, 0.0, 0.0)
     fields = np.stack(maps)
@@ -66,7 +66,7 @@ def motion(maps: Sequence[FlowMap]) -> Motion:
 
 
 def _camera(field: FlowMap) -> FlowMap:
-    """The similarity that fits a flow map best, by least squares without what it fits worst, as the flow it causes."""
+    """The flow of the similarity that fits a flow map best, by least squares without outliers."""
     height, width, _ = field.shape
     y, x = np.mgrid[:height, :width].astype(np.float32)
     x, y = (x - x.mean()).ravel(), (y - y.mean()).ravel()

@@ -22,33 +22,33 @@ from engine.python import safe_path
 from nodes.dataset.scan.scanner import Part, ScanSettings, parts
 
 TICK = 0.1
-"""Seconds between two looks at the processes."""
+"""Seconds between two checks of the processes."""
 
-Found = list[Part] | str
-"""What a scan found, or why it could not be made."""
-News = float | Part
+PartsOrProblem = list[Part] | str
+"""The parts of a video, or why there are none."""
+Update = float | Part
 """The share of a video that is done, or a part of it."""
-Told = tuple[Path, News]
+FileUpdate = tuple[Path, Update]
 
 
 class Scanners:
-    """Scans videos; leaving it ends its processes.
+    """Scans videos, as a context that ends its processes on exit.
 
     Args:
         settings: what decides the result.
         processes: how many videos are scanned at a time; 1 scans in this process, when the result is asked for.
-        tell: called now and then, with a video and the share of it that is done, and with every part that is; what it
-            raises ends the wait.
+        report: called now and then with a video and the share of it that is done, and with every finished part; what
+            it raises ends the wait.
     """
 
-    def __init__(self, settings: ScanSettings, processes: int, tell: Callable[[Path, News], object]) -> None:
+    def __init__(self, settings: ScanSettings, processes: int, report: Callable[[Path, Update], object]) -> None:
         self._settings = settings
         self._processes = processes
-        self._tell = tell
+        self._report = report
         self._spawning = multiprocessing.get_context("spawn")  # torch's threads and CUDA don't survive a fork
-        self._told: Queue[Told] | None = None
-        self._known = set[tuple[Path, int]]()
-        """Parts that were told."""
+        self._updates: Queue[FileUpdate] | None = None
+        self._reported = set[tuple[Path, int]]()
+        """Parts that were reported."""
         self._pool: ProcessPoolExecutor | None = None
 
     def __enter__(self) -> Self:
@@ -57,27 +57,33 @@ class Scanners:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._end()
 
-    def start(self, path: Path, after: Part | None = None) -> Callable[[], Found]:
-        """Begin a scan, with what comes after a part that is known; what is returned waits for its end."""
+    def start(self, path: Path, after: Part | None = None) -> Callable[[], PartsOrProblem]:
+        """Start a scan after a known part, or from the beginning; the function returned waits for the result."""
         if self._processes == 1:
-            return partial(_found, path, self._settings, after, partial(self._tell, path))
+            return partial(_scan, path, self._settings, after, partial(self._report, path))
         return partial(self._wait, path, after, *self._submit(path, after))
 
-    def _submit(self, path: Path, after: Part | None) -> tuple[Future[Found], ProcessPoolExecutor]:
+    def _submit(self, path: Path, after: Part | None) -> tuple[Future[PartsOrProblem], ProcessPoolExecutor]:
         if self._pool is None:
             with safe_path():
-                self._told = self._spawning.Queue()
+                self._updates = self._spawning.Queue()
             self._pool = ProcessPoolExecutor(
-                self._processes, mp_context=self._spawning, initializer=_tell_into, initargs=(self._told,)
+                self._processes, mp_context=self._spawning, initializer=_start_worker, initargs=(self._updates,)
             )
         with safe_path():  # which starts another process, unless there are enough
-            return self._pool.submit(_found_there, path, self._settings, after), self._pool
+            return self._pool.submit(_scan_in_worker, path, self._settings, after), self._pool
 
     def _wait(
-        self, path: Path, after: Part | None, future: Future[Found], pool: ProcessPoolExecutor, *, again: bool = True
-    ) -> Found:
+        self,
+        path: Path,
+        after: Part | None,
+        future: Future[PartsOrProblem],
+        pool: ProcessPoolExecutor,
+        *,
+        again: bool = True,
+    ) -> PartsOrProblem:
         while not future.done():
-            self._pass_on(path)
+            self._report_updates(path)
             time.sleep(TICK)
         try:
             found = future.result()
@@ -86,84 +92,84 @@ class Scanners:
                 self._end()
         else:
             for part in found if isinstance(found, list) else ():
-                self._tell_once(path, part)
+                self._report_once(path, part)
             return found
-        if again:  # alone, so that no other is blamed
-            with Scanners(self._settings, 2, self._tell) as alone:
+        if again:  # alone, so that no other video is blamed
+            with Scanners(self._settings, 2, self._report) as alone:
                 return alone._wait(path, after, *alone._submit(path, after), again=False)
         return "a process ended each time that it was decoded"
 
-    def _pass_on(self, awaited: Path) -> None:
-        """Tell what the processes have told, and something in any case: a run that was cancelled ends so."""
-        self._tell(awaited, 0.0)
-        while self._told is not None:
+    def _report_updates(self, awaited: Path) -> None:
+        """Report what the processes have sent, and something in any case, so that a cancelled run ends."""
+        self._report(awaited, 0.0)
+        while self._updates is not None:
             try:
-                self._tell_once(*self._told.get_nowait())
+                self._report_once(*self._updates.get_nowait())
             except Empty:
                 break
 
-    def _tell_once(self, path: Path, news: News) -> None:
-        """Tell news, parts but once: they come as they are done, and all together in the end."""
-        if isinstance(news, Part):
-            if (path, news.number) in self._known:
+    def _report_once(self, path: Path, update: Update) -> None:
+        """Report an update, but each part only once: parts come as they are done, and all together at the end."""
+        if isinstance(update, Part):
+            if (path, update.number) in self._reported:
                 return
-            self._known.add((path, news.number))
-        self._tell(path, news)
+            self._reported.add((path, update.number))
+        self._report(path, update)
 
     def _end(self) -> None:
         if self._pool is not None:
-            running = list(self._pool._processes.values())  # the pool itself would let them go on to the end
+            running = list(self._pool._processes.values())  # the pool itself would let them finish
             self._pool.shutdown(wait=False, cancel_futures=True)
             for process in running:
                 process.terminate()
             self._pool = None
 
 
-def _found(path: Path, settings: ScanSettings, after: Part | None, tell: Callable[[News], object]) -> Found:
+def _scan(path: Path, settings: ScanSettings, after: Part | None, report: Callable[[Update], object]) -> PartsOrProblem:
     found: list[Part] = []
     try:
-        for part in parts(path, settings, after=after, progress=tell):
+        for part in parts(path, settings, after=after, progress=report):
             found.append(part)
-            tell(part)
+            report(part)
         return found
     except (Cancelled, MissingError):
         raise
     except KinographError as error:
         return error.message
-    except Exception as error:  # noqa: BLE001 - whatever a strange file sets off, the others go on
+    except Exception as error:  # noqa: BLE001 - whatever an odd file triggers, the others go on
         return in_short(error)
 
 
 def in_short(error: Exception) -> str:
-    """An exception in one line, for people who look through a table."""
+    """An exception in one line, to be read in a table."""
     return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
 
 
-_told: Queue[Told] | None = None
-"""In a process that scans: where it tells how far it is."""
+_updates: Queue[FileUpdate] | None = None
+"""In a process that scans: the queue of its updates."""
 
 
-def _tell_into(queue: Queue[Told]) -> None:
-    global _told
-    _told = queue
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the run, which ends this process
+def _start_worker(queue: Queue[FileUpdate]) -> None:
+    global _updates
+    _updates = queue
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is handled by the run, which ends this process
     Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _end_with_parent() -> None:
-    """A run that is killed can't end its processes."""
+    """End this process when its parent does: a run that is killed can't."""
     if parent := multiprocessing.parent_process():
         parent.join()
         os._exit(1)
 
 
-def _found_there(path: Path, settings: ScanSettings, after: Part | None) -> Found:
-    """In a process of its own."""
-    assert _told is not None
-    queue = _told
+def _scan_in_worker(path: Path, settings: ScanSettings, after: Part | None) -> PartsOrProblem:
+    """Scan a video in a worker process, sending updates to the run."""
+    assert _updates is not None
+    queue = _updates
 
-    def tell(news: News) -> None:
-        if not (isinstance(news, Part) and news.last):  # which comes at once with all that was found
-            queue.put((path, news))
+    def report(update: Update) -> None:
+        if not (isinstance(update, Part) and update.last):  # the last comes with the result, at once
+            queue.put((path, update))
 
-    return _found(path, settings, after, tell)
+    return _scan(path, settings, after, report)

@@ -10,15 +10,15 @@ import numpy as np
 from nodes.files.footage import Picture
 
 DARK, BRIGHT = 10, 245
-"""Grey levels below and above which nothing is told apart."""
+"""Grey levels below and above which no detail can be seen."""
 
 
 class Quality(NamedTuple):
-    """Of one picture, or the mean of several."""
+    """The quality of one picture, or the mean of several."""
 
     sharpness: float
-    """Standard deviation of the Laplacian over that of the picture, about 0 (blurred) to 3: scale it with neither
-    contrast nor brightness."""
+    """Standard deviation of the Laplacian over that of the picture, about 0 (blurred) to 3: independent of contrast and
+    brightness."""
     brightness: float
     """Mean grey, 0 to 1."""
     clipped: float
@@ -26,7 +26,7 @@ class Quality(NamedTuple):
 
 
 def quality(picture: Picture) -> Quality:
-    """The quality of a picture (H, W, 3) that is as large as it will be compared: `Frame.small`."""
+    """The quality of a picture (H, W, 3) at the size at which pictures are compared: `Frame.small`."""
     grey = cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY)
     contrast = float(grey.std())
     edges = float(cv2.Laplacian(grey, cv2.CV_32F).std())
@@ -35,5 +35,5 @@ def quality(picture: Picture) -> Quality:
 
 
 def mean(qualities: list[Quality]) -> Quality:
-    """The mean of at least one."""
+    """The mean of one or more."""
     return Quality(*(float(np.mean(column)) for column in zip(*qualities, strict=True)))

@@ -1,10 +1,10 @@
-"""One pass over a video: where its clips are, and what each is like as far as no model on a device is needed.
+"""One pass over a video: where its clips are, and their scores that need no model on a device.
 
-A video is decoded once, frame by frame. What is kept of it while a shot lasts is bounded: a few views of it, and some
-numbers for every half second.
+A video is decoded once, frame by frame. The memory that a shot takes is bounded: a few views of it, and some numbers
+for every half second.
 
-A long video is passed over in parts: after some minutes the pass begins anew, at a cut, as if the video began there. So
-each part can be kept when it is done, and what comes of a video doesn't depend on whether a run of it was killed.
+A long video is scanned in parts: after some minutes the pass starts again at a cut, as if the video began there. So
+each part can be kept when it is done, and the result doesn't depend on whether a run was killed.
 """
 
 from __future__ import annotations
@@ -36,20 +36,20 @@ if TYPE_CHECKING:
     from nodes.dataset.scan.transnet import TransnetFinder
 
 RATE = 2.0
-"""Frames per second that flow and quality are measured at (Blattmann et al. 2023, appendix C)."""
+"""Frames per second at which flow and quality are measured (Blattmann et al. 2023, appendix C)."""
 VIEW_SIDE = 256
-"""Shorter side, at most, of the views of a clip that are kept for models and people."""
+"""Longest that the shorter side of a clip's views may be, which are kept for models and people."""
 VIEW_QUALITY = 90
 SLACK = 1e-2
-"""Seconds, or share of a part, that a clip may be longer than asked for: frames don't fall on whole seconds."""
-MOST_VIEWS = 64
-"""Views held of a shot that isn't over; of a longer one every second is dropped."""
+"""Seconds, or share of a part, by which a clip may be too long: frames don't fall on whole seconds."""
+MAX_VIEWS = 64
+"""Views held of a shot that goes on; beyond that, every second one is dropped."""
 PART = 300.0
 """Seconds of a video after which a part of it ends with the next shot.
 
-Some seconds after that end have been decoded by then, and are again, as the next part begins."""
-SAME_LOOK = 2.0
-"""Mean difference, in levels of 255, up to which a frame that was sought is the one that was seen before."""
+Some seconds after that end have been decoded by then, and are decoded again for the next part."""
+SAME_FRAME = 2.0
+"""Mean difference, in levels of 255, up to which a frame after seeking is the one that was seen before."""
 
 
 Cuts = Literal["cascade", "transnet", "both"]
@@ -57,43 +57,43 @@ Cuts = Literal["cascade", "transnet", "both"]
 
 @dataclass(frozen=True)
 class ScanSettings:
-    """What decides the clips of a video and their scores."""
+    """The settings that decide the clips of a video and their scores."""
 
     cuts: Cuts = "cascade"
-    """How the bounds of shots are found: by the cascade of detectors, by TransNetV2, or by the former where the latter
+    """How shot boundaries are found: by the cascade of detectors, by TransNetV2, or by the cascade where TransNetV2
     agrees."""
     shortest: float = 1.0
-    """Seconds; what is shorter is no clip. At least one measurement has to fit: 1 / `RATE`."""
+    """Least seconds of a clip. At least one measurement has to fit: 1 / `RATE`."""
     longest: float = 0.0
-    """Seconds; longer shots are cut into equal parts. 0: as long as they are."""
+    """Seconds; longer shots are cut into equal parts. 0: no limit."""
     at_key_frames: bool = False
-    """Whether clips begin at key frames, so that they can be cut out without encoding them anew. Where key frames lie
-    further apart than `longest`, clips are as long."""
+    """Whether clips start at key frames, so that they can be cut out without encoding them again. Where key frames are
+    further apart than `longest`, clips are longer too."""
     text: bool = True
     """Whether to look for text."""
     views: int = 6
-    """How many views of a clip are kept, evenly spaced, the first and the last among them."""
+    """How many views of a clip are kept, evenly spaced, including the first and the last."""
 
 
 class Scan(NamedTuple):
-    """What a pass found."""
+    """The result of a pass over a video."""
 
     video: Row
-    """Technical data, as columns of `VIDEOS`, and what problem there was."""
+    """Technical data and the problem, if any, as columns of `VIDEOS`."""
     clips: list[Row]
 
 
 class Part(NamedTuple):
-    """What a pass over a part of a video found."""
+    """The result of a pass over a part of a video."""
 
     number: int
-    """Of the parts before it."""
+    """How many parts come before it."""
     video: Row
-    """As of `Scan`, up to the end of this part: the next begins after so many frames and seconds."""
+    """As in `Scan`, up to the end of this part: its frames and seconds say where the next begins."""
     clips: Table
-    """Of the form `SCANNED`, until they are described."""
+    """A table `SCANNED`, or `CLIPS` once described."""
     last: bool
-    """Whether the video ends with it."""
+    """Whether it is the video's last."""
 
 
 class _Pair(NamedTuple):
@@ -119,8 +119,8 @@ class _Scanner:
     detector: TextDetector | None
     times: array[float] = field(default_factory=lambda: array("d"))
     keys: list[int] = field(default_factory=list)
-    opened: int = 0
-    """The first frame of the shot that isn't over."""
+    shot: int = 0
+    """The first frame of the current shot."""
     clips: list[Row] = field(default_factory=list)
     pairs: list[_Pair] = field(default_factory=list)
     views: list[_View] = field(default_factory=list)
@@ -136,10 +136,10 @@ class _Scanner:
         for cut in self.finder.add(frame):
             self._close(cut)
         longest, settled = self.settings.longest, self.finder.decided
-        if longest and settled > self.opened and self.times[settled - 1] - self.times[self.opened] > 2 * longest:
-            last = self._frame_at(self.opened, settled, longest + SLACK) - 1  # the last frame that isn't beyond it
+        if longest and settled > self.shot and self.times[settled - 1] - self.times[self.shot] > 2 * longest:
+            last = self._frame_at(self.shot, settled, longest + SLACK) - 1  # the last frame within it
             if (part := self._start(last, settled)) < settled:
-                self._close(Cut(part, part, "cut"))  # lest a shot without an end be held till then
+                self._close(Cut(part, part, "cut"))  # so that an endless shot isn't held until then
 
     def end(self) -> None:
         for cut in self.finder.finish():
@@ -156,21 +156,21 @@ class _Scanner:
         self.views.append(_View(frame.index, _view(frame.picture)))
         self.last = frame.index, now
         certain = [view for view in self.views if view.frame < self.finder.decided]
-        if len(certain) > MOST_VIEWS:  # they are of the shot that isn't over; of later ones nothing is known yet
+        if len(certain) > MAX_VIEWS:  # they are of the current shot; later ones are undecided
             self.views = certain[::2] + self.views[len(certain) :]
 
     def _close(self, cut: Cut) -> None:
-        """A shot is over: its clips are described, and what was held of it is let go."""
-        for first, end in self._spans(self.opened, cut.start):
-            if any(first <= view.frame < end for view in self.views):  # no half second of it was without a frame
+        """End a shot: add its clips, and drop what was held of it."""
+        for first, end in self._spans(self.shot, cut.start):
+            if any(first <= view.frame < end for view in self.views):  # a clip needs at least one view
                 self.clips.append(self._clip(first, end))
-        self.opened = cut.end
+        self.shot = cut.end
         self.pairs = [pair for pair in self.pairs if pair.before >= cut.end]
         self.views = [view for view in self.views if view.frame >= cut.end]
 
     def _spans(self, first: int, end: int) -> Iterator[tuple[int, int]]:
-        """The clips of a shot, as frames from and to."""
-        if end <= first:  # as where a film ends in a fade
+        """The clips of a shot, as first frame and end frame."""
+        if end <= first:  # as where a video ends in a fade
             return
         longest, seconds = self.settings.longest, self._seconds(first, end)
         parts = ceil(seconds / longest - SLACK) if longest else 1
@@ -182,7 +182,7 @@ class _Scanner:
                 yield start, stop
 
     def _start(self, frame: int, end: int) -> int:
-        """Where a clip can begin, at a frame or after it."""
+        """The first frame, from this one on, at which a clip can start."""
         if not self.settings.at_key_frames:
             return frame
         following = bisect_left(self.keys, frame)
@@ -217,7 +217,7 @@ class _Scanner:
         return float(np.mean([self.detector.area(picture) for picture in pictures]))
 
     def _seconds(self, first: int, end: int) -> float:
-        """How long frames are shown, the last as long as the one before it."""
+        """How long frames are shown; the video's last one counts as long as the one before it."""
         if end <= first:
             return 0.0
         if end < len(self.times):
@@ -226,7 +226,7 @@ class _Scanner:
         return self.times[end - 1] + last - self.times[first]
 
     def _frame_at(self, first: int, end: int, seconds: float) -> int:
-        """The frame that is shown so long after the first."""
+        """The frame that is shown this long after the first."""
         times = np.frombuffer(self.times)[first:end]
         return first + int(np.searchsorted(times, self.times[first] + seconds - 1e-6))
 
@@ -238,7 +238,7 @@ def scan(
     threads: int = 1,
     progress: Callable[[float], object] = lambda share: None,
 ) -> Scan:
-    """Look through a video once: all that `parts` gives of it."""
+    """Scan a video in one go: the sum of its `parts`."""
     found = list(parts(path, settings, threads=threads, progress=progress))
     return Scan(found[-1].video, [clip for part in found for clip in rows(part.clips)])
 
@@ -251,13 +251,13 @@ def parts(
     threads: int = 1,
     progress: Callable[[float], object] = lambda share: None,
 ) -> Iterator[Part]:
-    """Look through a video once, part by part.
+    """Scan a video once, part by part.
 
     Args:
         path: the file.
-        settings: what decides the result.
-        after: the part that was found before; None to begin with the first.
-        threads: of the decoder.
+        settings: decide the result.
+        after: the last known part; None to start with the first.
+        threads: for the decoder.
         progress: called with the share that is done, 0 to 1, about once for every second of video.
 
     Raises:
@@ -267,7 +267,9 @@ def parts(
         return
     cv2.setNumThreads(1)
     footage = Footage(path, threads)
-    with threadpool_limits(1, "blas"):  # matrices are small here: a second thread would only spin, on another's core
+    with threadpool_limits(
+        1, "blas"
+    ):  # matrices are small: a second thread would only spin, on a core that others need
         while after is None or not after.last:
             after = _part(footage, settings, after, progress)
             yield after
@@ -277,16 +279,16 @@ def _part(footage: Footage, settings: ScanSettings, before: Part | None, progres
     """The next part of a video."""
     frames, seconds = (before.video["frames"], before.video["seconds"]) if before else (0, 0.0)
     scanner = _Scanner(settings, _finder(settings.cuts, footage.fps), _detector() if settings.text else None)
-    told, shape, asked = 0.0, (0, 0, 0), False
+    reported, shape, tried = 0.0, (0, 0, 0), False
     for frame in footage.frames(seconds if before else None):
         scanner.add(frame)
         shape = frame.picture.shape
-        if frame.time - told >= 1:
+        if frame.time - reported >= 1:
             progress((seconds + frame.time) / max(footage.duration, seconds + frame.time))
-            told = frame.time
-        if not asked and scanner.views and scanner.times[scanner.opened] >= PART:
-            asked, count = True, scanner.opened
-            if footage.steady and _begins(footage.path, seconds + scanner.times[count], scanner.views[0], count):
+            reported = frame.time
+        if not tried and scanner.views and scanner.times[scanner.shot] >= PART:
+            tried, count = True, scanner.shot
+            if footage.steady and _can_start(footage.path, seconds + scanner.times[count], scanner.views[0], count):
                 length = scanner.times[count]
                 break
     else:
@@ -314,17 +316,17 @@ def _part(footage: Footage, settings: ScanSettings, before: Part | None, progres
     return Part(before.number + 1 if before else 0, video, clips, last=count == len(scanner.times))
 
 
-def _begins(path: Path, seconds: float, view: _View, first: int) -> bool:
-    """Whether a part can begin at a time, as its first view shows: seeking leads some containers elsewhere."""
+def _can_start(path: Path, seconds: float, view: _View, first: int) -> bool:
+    """Whether a part can start at a time: seeking must lead to its first view, which fails in some containers."""
     for frame in Footage(path).frames(seconds):
         if frame.index == view.frame - first:
             found = _view(frame.picture)
-            return found.shape == view.picture.shape and float(cv2.absdiff(found, view.picture).mean()) < SAME_LOOK
+            return found.shape == view.picture.shape and float(cv2.absdiff(found, view.picture).mean()) < SAME_FRAME
     return False
 
 
 def require(settings: ScanSettings) -> None:
-    """Raise MissingError if what a scan needs isn't installed."""
+    """Raise MissingError if a package that a scan needs isn't installed."""
     if settings.cuts != "cascade":
         _finder(settings.cuts, 25.0)
     if settings.text:
@@ -333,7 +335,7 @@ def require(settings: ScanSettings) -> None:
 
 @cache
 def _detector() -> TextDetector:
-    """One for all videos of a process: its network takes a while to load."""
+    """One detector for all videos of a process: its network takes a while to load."""
     return TextDetector()
 
 

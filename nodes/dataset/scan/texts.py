@@ -1,4 +1,4 @@
-"""How much of a picture text covers: titles, subtitles, logos, the date that a camera burns in."""
+"""How much of a picture is covered by text: titles, subtitles, logos, a date burnt in by the camera."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from engine.errors import MissingError
 from nodes.files.footage import Picture
 
 STEP = 32
-"""The networks take sides that are multiples of this."""
+"""The network's inputs have sides that are multiples of this."""
 PIXELS = 352 * 208
-"""About how many pixels the network sees. Time is in proportion to it; letters below 5 of its pixels are overlooked."""
+"""About how many pixels the network is given. Time is proportional to it; letters below 5 such pixels are missed."""
 INSIDE = 0.4
-"""The probability from which a pixel is taken for the core of a line of text."""
+"""The probability above which a pixel counts as part of the core of a line of text."""
 CERTAIN = 0.78
-"""The mean probability that a line's rectangle needs: in 126 frames without text two boxes reach it, of half a percent
-of the picture at most."""
+"""Least mean probability in a line's rectangle: in 126 frames without text two boxes reach it, covering at most half a
+percent of the picture."""
 TALLEST = 0.3
-"""Thickest core believed, in parts of the picture's shorter side: thicker ones were faces and blinds so far."""
+"""Thickest core believed, as a share of the picture's shorter side: thicker ones were faces and blinds so far."""
 GROWTH = 1.0
-"""How far a core is pushed out on all sides, times its area by its perimeter, to be the box around the letters.
+"""How far a core is expanded on all sides, in units of its area over its perimeter, to become the box of the letters.
 
-RapidOCR has 1.6, with room around the letters for reading them."""
+RapidOCR uses 1.6, which leaves room around the letters for reading them."""
 FINENESS = 1024
 """Longest side of the mask on which the union of boxes is counted."""
 INSTALL = 'pip install "kinograph[curate]"'
@@ -39,19 +39,19 @@ Quadrilateral = NDArray[np.float32]
 
 
 class TextDetector:
-    """Finds lines of text with the detector that RapidOCR ships, without reading them.
+    """Finds lines of text, without reading them, with the detector that RapidOCR ships.
 
     The network is PP-OCRv6_small_det of PaddleOCR, © Baidu and the PaddleOCR authors, in the ONNX form that the wheel
     of RapidOCR 3.10 brings; Apache-2.0, as the wheel's MODEL_LICENSES.md says. It is a DB network (Liao et al.,
     "Real-time Scene Text Detection with Differentiable Binarization", 2020): for each pixel it gives the probability
-    of being in the core of a line, which is the line less a margin. Of RapidOCR only that file is used: its own code
-    fetches what it misses, enlarges small pictures eightfold and rounds the boxes.
+    of being in the core of a line, which is the line without a margin. Only that file of RapidOCR is used: its own code
+    downloads missing files, enlarges small pictures eightfold and rounds the boxes.
 
     An instance may be shared by threads.
 
     Args:
-        pixels: about how many pixels the network sees of a picture, of whatever shape.
-        threads: on which one picture is computed.
+        pixels: about how many pixels of a picture, of any shape, the network is given.
+        threads: how many one picture is computed on.
 
     Raises:
         MissingError: rapidocr, onnxruntime or the weights are not installed.
@@ -63,22 +63,22 @@ class TextDetector:
         self._input = self._session.get_inputs()[0].name
 
     def boxes(self, picture: Picture) -> list[Quadrilateral]:
-        """The lines of text in a picture (H, W, 3): rectangles, turned as the lines are, cut off at its edges."""
+        """The lines of text in a picture (H, W, 3): rectangles, rotated as the lines are, cut off at its edges."""
         return _outlines(self._probabilities(picture), picture.shape[0], picture.shape[1])
 
     def area(self, picture: Picture) -> float:
-        """The share of a picture (H, W, 3) that lies in boxes of text, 0 to 1; where they overlap counts once."""
+        """The share of a picture (H, W, 3) that lies in boxes of text, 0 to 1; overlaps count once."""
         return covered(self.boxes(picture), picture.shape[0], picture.shape[1])
 
     def _probabilities(self, picture: Picture) -> NDArray[np.float32]:
-        """(h, w), each from 0 to 1, of the picture at the size that the network sees."""
+        """(h, w), each from 0 to 1, of the picture at the network's size."""
         values = (resized(picture, self.pixels).astype(np.float32) / 127.5 - 1).transpose(2, 0, 1)[None]
         found: NDArray[np.float32] = self._session.run(None, {self._input: values})[0][0, 0]
         return found
 
 
 def resized(picture: Picture, pixels: int) -> Picture:
-    """A picture in about so many pixels, its sides multiples of `STEP`."""
+    """A picture resized to about this many pixels, with sides that are multiples of `STEP`."""
     height, width = picture.shape[:2]
     scale = (pixels / (height * width)) ** 0.5
     size = tuple(max(STEP, round(side * scale / STEP) * STEP) for side in (width, height))
@@ -87,7 +87,7 @@ def resized(picture: Picture, pixels: int) -> Picture:
 
 
 def covered(boxes: Sequence[Quadrilateral], height: int, width: int) -> float:
-    """The share of a picture of that size that lies in boxes, 0 to 1; where they overlap counts once."""
+    """The share of a picture of that size that lies in boxes, 0 to 1; overlaps count once."""
     scale = FINENESS / max(height, width)
     mask = np.zeros([max(1, round(side * scale)) for side in (height, width)], np.uint8)
     for box in boxes:  # half a pixel back, as the outline itself is filled too
@@ -98,9 +98,9 @@ def covered(boxes: Sequence[Quadrilateral], height: int, width: int) -> float:
 def _session(threads: int) -> Any:
     """The network, ready to run. Nothing is fetched and nothing logged."""
     packages = {name: find_spec(name) for name in ("rapidocr", "onnxruntime")}
-    if lacking := [name for name, package in packages.items() if package is None]:
-        raise MissingError(f"finding text needs {' and '.join(lacking)}, not installed here", hint=INSTALL)
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # it would note, and tell its maker, what is run here
+    if missing := [name for name, package in packages.items() if package is None]:
+        raise MissingError(f"finding text needs {' and '.join(missing)}, not installed here", hint=INSTALL)
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # it would record what is run here, and send it to its maker
     import onnxruntime
 
     package = packages["rapidocr"]
@@ -127,7 +127,7 @@ def _outlines(probabilities: NDArray[np.float32], height: int, width: int) -> li
             continue
         if _certainty(probabilities, ((x, y), (long, short), angle)) < CERTAIN:
             continue
-        long, short = long + 1, short + 1  # it went through the middles of the outermost pixels
+        long, short = long + 1, short + 1  # it went through the centres of the outermost pixels
         growth = GROWTH * long * short / (long + short)  # on both sides together
         corners = cv2.boxPoints(((x + 0.5, y + 0.5), (long + growth, short + growth), angle)) * scale
         boxes.append(np.clip(corners, 0, (width, height)).astype(np.float32))
@@ -137,7 +137,7 @@ def _outlines(probabilities: NDArray[np.float32], height: int, width: int) -> li
 def _certainty(
     probabilities: NDArray[np.float32], rectangle: tuple[tuple[float, float], tuple[float, float], float]
 ) -> float:
-    """The mean probability in a turned rectangle (centre, sides, degrees)."""
+    """The mean probability in a rotated rectangle (centre, sides, degrees)."""
     mask = np.zeros(probabilities.shape, np.uint8)
     cv2.fillConvexPoly(mask, np.rint(cv2.boxPoints(rectangle)).astype(np.int32), 1)
     return float(cv2.mean(probabilities, mask)[0])
