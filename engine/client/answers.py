@@ -213,12 +213,22 @@ class Worker(Answer):
     """The memory it uses."""
 
 
+class WorkerProblem(Answer):
+    """A device that has no worker."""
+
+    device: str
+    """"" is the best of the machine."""
+    problem: str
+    """Why its worker can't start."""
+
+
 class Health(Answer):
     """Whether a server can run jobs."""
 
     status: str
-    """"ok", or "starting" while there are no workers."""
+    """"ok"; without workers "starting", or "failing" if they can't start."""
     workers: tuple[Worker, ...] = ()
+    problems: tuple[WorkerProblem, ...] = ()
 
 
 class Uploaded(Answer):

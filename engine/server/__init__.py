@@ -8,5 +8,5 @@
     live     WebSocket clients, and what they are sent
 
 Each imports only those above it. Nothing here computes or imports torch: jobs are queued in `engine.work.queue`, and
-worker processes (`engine.work.worker`) run them.
+worker processes (`engine.work`) run them.
 """

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import shutil
+import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from functools import partial
@@ -27,6 +29,8 @@ from engine.server.live.broadcast import BROADCASTER, Broadcaster
 from engine.server.live.clients import CLIENTS, Clients
 from engine.server.own import control, gallery, models, packs, workflows
 from engine.work.queue import Jobs
+
+logger = logging.getLogger("kinograph")
 
 EDITOR = Path(__file__).resolve().parent / "editor"
 """The built editor."""
@@ -77,7 +81,8 @@ async def _run_services(app: web.Application) -> AsyncIterator[None]:
         shutil.rmtree(setup.folders.temp)
         setup.folders.make()
         queue = app[QUEUE] = Queue(setup.folders.data / "jobs.sqlite")
-        await queue.change(Jobs.restart)
+        for job in await queue.change(Jobs.restart):
+            logger.error("job %s has failed: %s", job.id, job.record["problems"][0]["message"])
         broadcaster = app[BROADCASTER] = Broadcaster(app, app[CLIENTS], queue)
         queue.on_change.append(broadcaster.queue_changed)
         pool = WorkerPool(setup, queue, app[models.DEVICES], broadcaster.publish, broadcaster.worker_lost)
@@ -89,6 +94,10 @@ async def _run_services(app: web.Application) -> AsyncIterator[None]:
         await pool.close()
         with suppress(asyncio.CancelledError):
             await broadcasting
+        try:
+            await queue.ask(Jobs.suspend)
+        except sqlite3.Error as error:  # at the next start they count as attempts
+            logger.error("running jobs could not be put back into the queue: %s", error)
         await queue.close()
     finally:
         lock.release()

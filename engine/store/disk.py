@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -54,6 +55,8 @@ class Disk:
         self._budget = budget
         self._names: dict[Key, str] = {}
         self._pending: dict[Key, int] = {}
+        self.on_stored: Callable[[Key], object] = lambda key: None
+        """Called with the key of each entry that was written, in the writer's thread."""
         self._written = Condition()
         self._listed_at = -1
         self._nbytes: int | None = None  # not known before the first write
@@ -151,6 +154,7 @@ class Disk:
                 nbytes = part.stat().st_size
                 if nbytes <= self.budget:
                     self._admit(part, key, nbytes, seconds)
+                    self.on_stored(key)
         except Exception as error:  # noqa: BLE001 - such as a full disk: the entry is lost, the run continues
             log.warning("%s could not be stored: %r", key, error)
         finally:

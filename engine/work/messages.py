@@ -69,6 +69,13 @@ class WorkerReady(_Message):
     """All devices of this machine, as `engine.run.devices.every` returns them."""
 
 
+class WorkerFailed(_Message):
+    """A worker could not start; nothing follows. `engine.work.__main__` writes it, which imports little."""
+
+    message: Literal["worker_failed"] = "worker_failed"
+    problem: str
+
+
 class JobBegun(_Message):
     message: Literal["job_begun"] = "job_begun"
     job: str
@@ -127,7 +134,9 @@ class ModelFetched(_Message):
 
 Command = WorkerSettings | LookForJobs | CancelJob | ShowPreviews | FreeMemory
 """A message from the server to a worker."""
-Report = WorkerReady | JobBegun | JobEnded | NodeStarting | JobEvents | JobPreview | ModelProgress | ModelFetched
+_WorkerReport = WorkerReady | WorkerFailed
+_JobReport = JobBegun | JobEnded | NodeStarting | JobEvents | JobPreview | ModelProgress | ModelFetched
+Report = _WorkerReport | _JobReport
 """A message from a worker to the server."""
 
 _commands: TypeAdapter[Command] = TypeAdapter(Annotated[Command, Field(discriminator="message")])

@@ -7,9 +7,9 @@
 
     pending → running → done | failed | cancelled
 
-A job is on disk before `add` returns. If its worker is gone it becomes pending again; `attempts` counts how often it
-was started. A job that has ended keeps its lease until this was reported to its client. An instance belongs to one
-thread.
+A job is on disk before `add` returns. If its worker is gone it becomes pending again, unless that has happened too
+often without progress (`MAX_ATTEMPTS`). A job that has ended keeps its lease until this was reported to its client. An
+instance belongs to one thread.
 """
 
 from __future__ import annotations
@@ -32,7 +32,11 @@ LEASE_SECONDS = 120.0
 and which stands still while the machine sleeps.
 """
 MAX_ATTEMPTS = 2
-"""How often a job is started if its workers die: what has killed two would kill a third."""
+"""How often a job is started if its worker, or the server, dies each time: what has killed two would kill a third.
+
+Attempts count over restarts of the server, but for those that it ended in an orderly way. One that stored something,
+such as a node's result, that the earlier ones had not starts the count anew: a job that makes progress isn't given up.
+"""
 PAUSED = "paused"
 
 SCHEMA = """
@@ -53,7 +57,10 @@ CREATE TABLE IF NOT EXISTS jobs (
     worker TEXT,
     lease REAL,
     outputs TEXT NOT NULL DEFAULT '{}',
-    record TEXT NOT NULL DEFAULT '{}'
+    record TEXT NOT NULL DEFAULT '{}',
+    starts INTEGER NOT NULL DEFAULT 0,
+    progressed INTEGER NOT NULL DEFAULT 0,
+    step TEXT
 );
 CREATE INDEX IF NOT EXISTS jobs_in_order ON jobs (state, priority DESC, place);
 CREATE INDEX IF NOT EXISTS jobs_ended ON jobs (state, finished DESC);
@@ -61,8 +68,13 @@ CREATE INDEX IF NOT EXISTS jobs_leased ON jobs (worker) WHERE lease IS NOT NULL;
 CREATE TABLE IF NOT EXISTS claims (
     job TEXT NOT NULL, step TEXT NOT NULL, files TEXT NOT NULL, PRIMARY KEY (job, step)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS progress (
+    job TEXT NOT NULL, mark TEXT NOT NULL, PRIMARY KEY (job, mark)
+) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS settings (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 """
+ADDED = {"starts": "INTEGER NOT NULL DEFAULT 0", "progressed": "INTEGER NOT NULL DEFAULT 0", "step": "TEXT"}
+"""The columns of `jobs` that files of version 0.1.0 don't have."""
 SHOWN = "number, id, state, priority, title, client, created, started, finished, attempts, worker, outputs, record"
 """The columns of a `Job`: all but those that may be large."""
 UNREPORTED = "lease IS NOT NULL AND state != 'running'"
@@ -104,6 +116,7 @@ class Job:
     started: float | None
     finished: float | None
     attempts: int
+    """How often it was started without progress since, including the present time."""
     worker: str | None
     outputs: JobOutputs
     record: dict[str, Any]
@@ -119,6 +132,8 @@ class Lease(NamedTuple):
     request: Request
     claims: Mapping[str, list[Any]]
     """The names that an earlier attempt had claimed for its files, by step."""
+    start: int
+    """How often the job was started, this time included; with the worker it identifies the lease."""
 
 
 class Jobs:
@@ -134,6 +149,10 @@ class Jobs:
         self._db = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=not quick)
         wait = "NORMAL" if quick else "FULL"
         self._db.executescript(f"PRAGMA journal_mode = WAL; PRAGMA synchronous = {wait};{SCHEMA}")
+        if self._missing_columns():
+            with self._writing():
+                for name in self._missing_columns():  # unless another process was faster
+                    self._db.execute(f"ALTER TABLE jobs ADD COLUMN {name} {ADDED[name]}")
 
     def __enter__(self) -> Self:
         return self
@@ -143,6 +162,10 @@ class Jobs:
 
     def close(self) -> None:
         self._db.close()
+
+    def _missing_columns(self) -> list[str]:
+        present = {row[1] for row in self._db.execute("PRAGMA table_info(jobs)")}
+        return [name for name in ADDED if name not in present]
 
     def add(self, request: Request, *, front: bool = False, priority: int = 0) -> int:
         """Put a job into the queue, last or first of its priority; returns its number.
@@ -169,17 +192,18 @@ class Jobs:
             if self.paused:
                 return None
             row = self._db.execute(
-                "UPDATE jobs SET state = 'running', worker = ?, lease = ?, started = ?, attempts = attempts + 1 "
+                "UPDATE jobs SET state = 'running', worker = ?, lease = ?, started = ?, attempts = attempts + 1, "
+                "starts = starts + 1, progressed = 0, step = NULL "
                 "WHERE id = (SELECT id FROM jobs WHERE state = 'pending' ORDER BY priority DESC, place LIMIT 1) "
-                "RETURNING id, attempts, title, client, document, request",
+                "RETURNING id, attempts, starts, title, client, document, request",
                 (worker, time.monotonic() + LEASE_SECONDS, time.time()),
             ).fetchone()
             if row is None:
                 return None
-            name, attempts, title, client, document, about = row
+            name, attempts, starts, title, client, document, about = row
             claims = self._db.execute("SELECT step, files FROM claims WHERE job = ?", (name,)).fetchall()
         request = Request(name, json.loads(document), title, client, **json.loads(about))
-        return Lease(name, worker, attempts, request, {step: json.loads(files) for step, files in claims})
+        return Lease(name, worker, attempts, request, {step: json.loads(files) for step, files in claims}, starts)
 
     def renew(self, lease: Lease) -> bool:
         """Extend a lease; False if the job is no longer this worker's."""
@@ -193,6 +217,26 @@ class Jobs:
         """Record the names that a step is about to claim for its files, so that another attempt uses the same."""
         self._db.execute("INSERT OR REPLACE INTO claims VALUES (?, ?, ?)", (lease.id, step, json.dumps(files)))
 
+    def record_progress(self, lease: Lease, mark: str) -> None:
+        """Record that something was stored by which a later attempt is ahead; nothing that an earlier one had stored.
+
+        Args:
+            lease: that of this attempt.
+            mark: what identifies it, such as the key of a node's result.
+        """
+        mine = "id = ? AND worker = ? AND starts = ? AND state = 'running'"
+        values = (lease.id, lease.worker, lease.start)
+        with self._writing():
+            added = self._db.execute(
+                f"INSERT OR IGNORE INTO progress SELECT id, ? FROM jobs WHERE {mine}", (mark, *values)
+            )
+            if added.rowcount == 1:
+                self._db.execute(f"UPDATE jobs SET progressed = 1 WHERE {mine}", values)
+
+    def record_step(self, lease: Lease, node: str, kind: str) -> None:
+        """Record which node is about to run: it may be the last thing that is heard of this attempt."""
+        self._change(lease, "step = ?", json.dumps([node, kind]))
+
     def finish(self, lease: Lease, state: Ended, outputs: JobOutputs, record: Mapping[str, Any]) -> bool:
         """Record how a job ended; False, and nothing is changed, if it is no longer this worker's."""
         with self._writing():
@@ -203,20 +247,22 @@ class Jobs:
             )
             if mine and state == "done":
                 self._db.execute("DELETE FROM claims WHERE job = ?", (lease.id,))
+            if mine:
+                self._forget_progress(lease.id)
             return mine
 
     def _change(self, lease: Lease, what: str, *values: Any) -> bool:
         changed = self._db.execute(
-            f"UPDATE jobs SET {what} WHERE id = ? AND worker = ? AND attempts = ? AND state = 'running'",
-            (*values, lease.id, lease.worker, lease.attempt),
+            f"UPDATE jobs SET {what} WHERE id = ? AND worker = ? AND starts = ? AND state = 'running'",
+            (*values, lease.id, lease.worker, lease.start),
         )
         return changed.rowcount == 1
 
     def release(self, worker: str | None = None, *, because: Mapping[str, Any]) -> list[Job]:
         """Take back the jobs of a worker that is gone, or, if None, all whose lease has expired.
 
-        They become pending again, but those that were started `MAX_ATTEMPTS` times fail. Also returns those that had
-        ended without this having been reported.
+        They become pending again, but those that were started `MAX_ATTEMPTS` times without progress fail. Also returns
+        those that had ended without this having been reported.
 
         Args:
             worker: its name.
@@ -227,21 +273,45 @@ class Jobs:
         with self._writing():
             jobs = self._jobs(f"WHERE lease IS NOT NULL AND {where}", value)
             for job in jobs:
-                if job.state != "running":
-                    continue
-                if job.attempts < MAX_ATTEMPTS:
-                    self._requeue(job)
-                else:
-                    self.fail(job.id, job.worker, "failed", because)
+                if job.state == "running":
+                    self._requeue_or_fail(job, because)
         return jobs
 
-    def restart(self) -> None:
-        """Put all jobs that were running back into the queue: none of their workers outlived the server."""
+    def suspend(self) -> None:
+        """Put all running jobs back into the queue, as the server ends in an orderly way: the attempts don't count."""
         with self._writing():
             for job in reversed(self.running()):
-                self._requeue(job)
-                self._db.execute("UPDATE jobs SET attempts = attempts - 1 WHERE id = ?", (job.id,))
+                self._requeue(job, job.attempts - 1)
+
+    def restart(self) -> list[Job]:
+        """Take back the jobs that ran when the server died: none of their workers outlived it.
+
+        Returns those that have failed, as it had died too often while they ran.
+        """
+        failed = list[Job]()
+        with self._writing():
+            for job in reversed(self.running()):
+                if self._requeue_or_fail(job, self._killed_server(job)):
+                    failed += self._jobs("WHERE id = ?", job.id)
             self._db.execute("UPDATE jobs SET lease = NULL WHERE lease IS NOT NULL")  # no client waits for a report
+        return failed
+
+    def _killed_server(self, job: Job) -> dict[str, Any]:
+        """The record of a job that has failed because the server died while it ran."""
+        (step,) = self._db.execute("SELECT step FROM jobs WHERE id = ?", (job.id,)).fetchone()
+        node, kind = json.loads(step) if step else (None, "")
+        while_running = f" while {node} ({kind}) ran" if node else " while it ran"
+        message = f"the server died{while_running}, {MAX_ATTEMPTS} times without progress"
+        return {"problems": [{"message": message, "node": node}]}
+
+    def _requeue_or_fail(self, job: Job, because: Mapping[str, Any]) -> bool:
+        """Put a job whose attempt ended abruptly back into the queue, unless it has had enough; True if it failed."""
+        (progressed,) = self._db.execute("SELECT progressed FROM jobs WHERE id = ?", (job.id,)).fetchone()
+        attempts = 0 if progressed else job.attempts
+        if attempts < MAX_ATTEMPTS:
+            self._requeue(job, attempts)
+            return False
+        return self.fail(job.id, job.worker, "failed", because)
 
     def cancel(self, ids: Collection[str] | None = None) -> list[str]:
         """Cancel pending jobs, all if None; returns the ids of those that were."""
@@ -250,7 +320,9 @@ class Jobs:
             f"UPDATE jobs SET state = 'cancelled', finished = ? WHERE state = 'pending'{where} RETURNING id",
             (time.time(), *values),
         )
-        return [row[0] for row in rows.fetchall()]
+        cancelled = [row[0] for row in rows.fetchall()]
+        self._forget_progress(*cancelled)
+        return cancelled
 
     def fail(self, id: str, worker: str | None, state: Ended, record: Mapping[str, Any]) -> bool:
         """Record the end of a running job whose worker can't; False if it isn't that worker's."""
@@ -258,6 +330,8 @@ class Jobs:
             "UPDATE jobs SET state = ?, finished = ?, record = ? WHERE id = ? AND worker = ? AND state = 'running'",
             (state, time.time(), json.dumps(record), id, worker),
         )
+        if changed.rowcount == 1:
+            self._forget_progress(id)
         return changed.rowcount == 1
 
     def unreported(self, id: str) -> Job | None:
@@ -355,11 +429,15 @@ class Jobs:
         rows = self._db.execute(f"SELECT {SHOWN} FROM jobs {where}", values).fetchall()
         return [*map(_job, rows)]
 
-    def _requeue(self, job: Job) -> None:
+    def _forget_progress(self, *jobs: str) -> None:
+        """Drop what was recorded of the progress of jobs, which have ended."""
+        self._db.executemany("DELETE FROM progress WHERE job = ?", [(job,) for job in jobs])
+
+    def _requeue(self, job: Job, attempts: int) -> None:
         """Make a running job the next one of its priority again."""
         self._db.execute(
-            "UPDATE jobs SET state = 'pending', place = ?, worker = NULL, lease = NULL WHERE id = ?",
-            (self._edge("min") - 1, job.id),
+            "UPDATE jobs SET state = 'pending', place = ?, attempts = ?, worker = NULL, lease = NULL WHERE id = ?",
+            (self._edge("min") - 1, attempts, job.id),
         )
 
     def _edge(self, which: Literal["min", "max"]) -> float:

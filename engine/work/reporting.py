@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
-from threading import Condition, Lock, Thread
+from threading import Condition, RLock, Thread
 from typing import Any, BinaryIO, Self
 
 from engine.events import Event, NodeFailed, NodeProgress, NodeRetried, NodeSaved, NodeText, RunFinished, to_json
@@ -53,7 +53,7 @@ class ServerReporter:
         """Whether anyone is watching them."""
         self._out = out
         self._waking = Condition()
-        self._writing = Lock()
+        self._writing = RLock()
         self._closed = False
         self._job = ""
         self._roots: Mapping[str, Path] = {}
@@ -89,6 +89,7 @@ class ServerReporter:
 
     def starting(self, node: str, kind: str) -> None:
         """Report that a node is about to run, before anything else happens: it may be the worker's last report."""
+        self._flush()
         self._write(to_line(NodeStarting(node=node, kind=kind)))
 
     def download(self, source: str, done: int, total: int) -> None:
@@ -135,15 +136,21 @@ class ServerReporter:
                     self._waking.wait()
             time.sleep(max(0.0, sent + SEND_SECONDS - time.monotonic()))
             with self._waking:
-                messages, self._messages = self._messages, []
                 preview = None
                 if self._preview and time.monotonic() - shown >= PREVIEW_SECONDS:
                     preview, self._preview, shown = self._preview, None, time.monotonic()
             sent = time.monotonic()
-            for message in messages:
-                self._write(to_line(message))
+            self._flush()
             if preview:
                 self._send_preview(*preview)
+
+    def _flush(self) -> None:
+        """Write the messages that are waiting, in order."""
+        with self._writing:
+            with self._waking:
+                messages, self._messages = self._messages, []
+            for message in messages:
+                self._write(to_line(message))
 
     def _send_preview(self, job: str, node: str, preview: Preview) -> None:
         try:

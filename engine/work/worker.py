@@ -1,15 +1,15 @@
 """A process that runs jobs: it claims them from the queue, runs them on one device, and reports to the server.
 
-It is started as `python -m engine.work.worker`, takes commands on standard input, its `WorkerSettings` first, and
-reports on standard output (`engine.work.messages`). It ends when its input does, that is, with its server; another
-worker then runs the jobs it had, continuing from what the cache holds.
+It is started as `python -m engine.work`, takes commands on standard input, its `WorkerSettings` first, and reports on
+standard output (`engine.work.messages`). It ends when its input does, that is, with its server; another worker then
+runs the jobs it had, continuing from what the cache holds.
 """
 
 from __future__ import annotations
 
-import ctypes
+import logging
 import os
-import signal
+import sqlite3
 import sys
 import time
 import traceback
@@ -27,7 +27,7 @@ from engine.document.subgraphs import outermost
 from engine.document.workflow import Workflow
 from engine.errors import Cancelled, KinographError, Problem
 from engine.events import Event as RunEvent
-from engine.events import NodeFailed, NodeResult, NodeSaved, RunFinished, RunStarted
+from engine.events import NodeFailed, NodeProgress, NodeResult, NodeSaved, RunFinished, RunStarted
 from engine.registry import Registry
 from engine.run import devices, sweep
 from engine.run.cancelling import Cancellation
@@ -57,7 +57,8 @@ LOOK_SECONDS = 2.0
 """How often the queue is checked even if the server hasn't announced a job."""
 NOTE_SECONDS = 0.5
 """How often the files that a job has saved are recorded, for those who watch it."""
-PR_SET_PDEATHSIG = 1
+
+logger = logging.getLogger("kinograph")
 
 
 class Worker:
@@ -101,12 +102,12 @@ class Worker:
         every = devices.every()
         wanted = self._settings.device
         device = devices.checked(wanted) if wanted else str(every[0]["name"])
-        self._reports.send(WorkerReady(device=device, devices=every))
         with (
             Jobs(self._settings.queue) as jobs,
             Jobs(self._settings.queue, quick=True) as names,
             open_session(self._settings.cache, device) as session,
         ):
+            self._reports.send(WorkerReady(device=device, devices=every))
             while True:
                 if lease := jobs.claim(self._settings.name):
                     self._do(_Run(lease, self._settings.roots, names), jobs, session)
@@ -132,6 +133,8 @@ class Worker:
             if lease.id in self._cancelled:
                 self._stop.cancel()
         state: Ended = "failed"
+        if session.cache.disk is not None:
+            session.cache.disk.on_stored = run.stored
         with self._renewing(lease, run), self._reports.of(lease.id, self._settings.roots):
             self._reports.send(JobBegun(job=lease.id, attempt=lease.attempt))
             try:
@@ -157,7 +160,12 @@ class Worker:
         graphs = [runnable_graph(one, self._reports, self._stop, request.targets, roots) for one in made.values()]
         graph = sweep.joined(graphs) if axes else replace(graphs[0], carried=_editors_own(request.extra))
         ends = sweep.outcomes(graph, made) if axes else []
-        careful = self._reports.starting if run.lease.attempt > 1 else None  # to know which node killed the first
+
+        def starting(node: str, kind: str) -> None:
+            run.starting(node, kind)
+            self._reports.starting(node, kind)
+
+        careful = starting if run.lease.start > 1 else None  # to know which node killed the first
         execution = session.execution(
             graph, roots["output"], temp=roots["temp"], claims=Claims(run.claimed(), run.claim), on_start=careful
         )
@@ -219,9 +227,24 @@ class _Run:
         with self._claiming:
             self._names.record_claim(self.lease, step, places)
 
+    def starting(self, node: str, kind: str) -> None:
+        """Record that a node is about to run; may be called from any thread."""
+        with self._claiming:
+            self._names.record_step(self.lease, node, kind)
+
+    def stored(self, mark: str) -> None:
+        """Record that something was stored; may be called from any thread."""
+        try:
+            with self._claiming:
+                self._names.record_progress(self.lease, mark)
+        except sqlite3.Error as error:  # such as a full disk: what was stored is there all the same
+            logger.warning("the progress of job %s could not be recorded: %s", self.lease.id, error)
+
     def note(self, event: RunEvent) -> None:
         """Record what an event says about the job's outputs, and about how it ends."""
         match event:
+            case NodeProgress(node, done, _, "file") if done:
+                self.stored(f"{node}: {done} files")
             case NodeSaved(node, files):
                 self.add(node, files)
             case NodeResult(node, outputs):
@@ -259,28 +282,17 @@ def _state(execution: Execution) -> Ended:
     return "failed" if execution.exit_code else "done"
 
 
-def _follow_the_server() -> None:
-    """End when the server ends, not on signals, which a terminal's Ctrl-C and service managers send to both.
+def run(out: BinaryIO) -> None:
+    """Run jobs for the server whose commands come on standard input, its `WorkerSettings` first.
 
-    Linux also ends the worker where Python can't, as a node holds its lock, and before others when memory runs out.
+    Args:
+        out: takes the reports.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: None)  # unlike SIG_IGN, programs that nodes start don't inherit it
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        Path("/proc/self/oom_score_adj").write_text("1000")
-
-
-def main() -> None:
-    """Run the process: its own output is only for the server, so whatever nodes print goes to the log."""
-    _follow_the_server()
-    output: BinaryIO = os.fdopen(os.dup(1), "wb", buffering=0)
-    os.dup2(2, 1)
     quiet_libraries()
     commands = map(read_command, sys.stdin.buffer)
     settings = next(commands)
     assert isinstance(settings, WorkerSettings)
-    with ServerReporter(output) as reports:
+    with ServerReporter(out) as reports:
         worker = Worker(settings, registry(settings.nodes), reports)
 
         def listen() -> None:
@@ -290,7 +302,3 @@ def main() -> None:
 
         Thread(target=listen, name="kinograph-commands", daemon=True).start()
         worker.work()
-
-
-if __name__ == "__main__":
-    main()

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
+import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from engine.work import queue
-from engine.work.queue import Ended, Jobs, Request
+from engine.work.queue import Ended, Jobs, Lease, Request
 
 DOCUMENT = {"kinograph": 1, "graph": {}}
 
@@ -227,15 +230,139 @@ class TestLeases:
         jobs.restart()
         assert jobs.remaining() == 0
 
-    def test_a_restart_of_the_server_does_not_count_as_an_attempt(self, jobs: Jobs) -> None:
-        add(jobs, "a", "b", "c")
-        jobs.claim("1")
-        jobs.claim("2")
-        jobs.restart()
-        assert order(jobs) == ["a", "b", "c"]
+
+class TestAttempts:
+    """How often a job is started when its worker, or the whole server, dies each time."""
+
+    def claim(self, jobs: Jobs, *stored: str) -> Lease:
+        """Start the next job, which stores values under these keys."""
         lease = jobs.claim("w")
         assert lease
-        assert lease.attempt == 1
+        for mark in stored:
+            jobs.record_progress(lease, mark)
+        return lease
+
+    def test_after_a_restart_the_jobs_that_ran_are_next_in_their_order(self, jobs: Jobs) -> None:
+        add(jobs, "a", "b", "c")
+        self.claim(jobs)
+        self.claim(jobs)
+        assert jobs.restart() == []
+        assert order(jobs) == ["a", "b", "c"]
+
+    def test_an_orderly_stop_does_not_count_as_an_attempt(self, jobs: Jobs) -> None:
+        add(jobs, "a", "b", "c")
+        for _ in range(5):
+            assert self.claim(jobs).attempt == 1
+            self.claim(jobs)
+            jobs.suspend()
+            assert jobs.restart() == []
+            assert order(jobs) == ["a", "b", "c"]
+
+    def test_a_job_that_the_server_dies_of_fails_in_the_end_and_the_next_one_runs(self, jobs: Jobs) -> None:
+        add(jobs, "deadly", "next")
+        for attempt in (1, 2):
+            lease = self.claim(jobs)
+            assert (lease.id, lease.attempt, lease.start) == ("deadly", attempt, attempt)
+            jobs.record_step(lease, "a b", "Crash")
+            failed = jobs.restart()
+        assert [(job.id, job.state) for job in failed] == [("deadly", "failed")]
+        message = "the server died while a b (Crash) ran, 2 times without progress"
+        assert jobs.ended()[0].record == {"problems": [{"message": message, "node": "a b"}]}
+        assert self.claim(jobs).id == "next"
+
+    def test_deaths_of_workers_and_of_the_server_count_together(self, jobs: Jobs) -> None:
+        add(jobs, "a")
+        self.claim(jobs)
+        jobs.release("w", because={})
+        self.claim(jobs)
+        assert [job.id for job in jobs.restart()] == ["a"]
+
+    @pytest.mark.parametrize("dies", [Jobs.restart, lambda jobs: jobs.release("w", because={})])
+    def test_a_job_that_stores_something_new_each_time_is_never_given_up(
+        self, jobs: Jobs, dies: Callable[[Jobs], object]
+    ) -> None:
+        add(jobs, "a")
+        for attempt in range(10):
+            lease = self.claim(jobs, "first", f"value {attempt}")
+            assert (lease.attempt, lease.start) == (1, attempt + 1)
+            dies(jobs)
+        self.claim(jobs)
+        dies(jobs)
+        assert order(jobs) == ["a"], "it has failed once since"
+        self.claim(jobs)
+        dies(jobs)
+        assert [job.state for job in jobs.ended()] == ["failed"]
+
+    def test_storing_the_same_again_is_no_progress(self, jobs: Jobs) -> None:
+        add(jobs, "a")
+        for _ in range(3):
+            self.claim(jobs, "same")
+            jobs.restart()
+        assert [job.state for job in jobs.ended()] == ["failed"]
+
+    def test_a_late_result_of_an_earlier_attempt_does_not_count(self, jobs: Jobs) -> None:
+        add(jobs, "a")
+        old = self.claim(jobs)
+        jobs.release("w", because={})
+        self.claim(jobs)
+        jobs.record_progress(old, "late")
+        jobs.release("w", because={})
+        assert [job.state for job in jobs.ended()] == ["failed"]
+
+    def test_an_earlier_attempt_of_the_same_worker_can_change_nothing(self, jobs: Jobs) -> None:
+        add(jobs, "a")
+        old = self.claim(jobs, "value")
+        jobs.release("w", because={})
+        new = self.claim(jobs)
+        assert old.attempt == new.attempt
+        assert not jobs.finish(old, "done", {}, {})
+        assert jobs.finish(new, "done", {}, {})
+
+    @pytest.mark.parametrize("end", ["finish", "fail", "cancel"])
+    def test_the_progress_of_jobs_that_have_ended_is_not_kept(self, jobs: Jobs, end: str, tmp_path: Path) -> None:
+        add(jobs, "a")
+        lease = self.claim(jobs, "one", "two")
+        if end == "finish":
+            jobs.finish(lease, "done", {}, {})
+        elif end == "fail":
+            jobs.fail("a", "w", "failed", {})
+        else:
+            jobs.suspend()
+            jobs.cancel()
+        with closing(sqlite3.connect(tmp_path / "jobs.sqlite")) as database:
+            assert database.execute("SELECT count(*) FROM progress").fetchone() == (0,)
+
+    def test_a_retried_job_has_all_its_attempts(self, jobs: Jobs) -> None:
+        add(jobs, "a")
+        for _ in range(2):
+            self.claim(jobs)
+            jobs.restart()
+        assert jobs.retry("a")
+        assert self.claim(jobs).attempt == 1
+        assert jobs.restart() == []
+
+
+def test_the_queue_of_version_0_1_0_is_resumed(tmp_path: Path) -> None:
+    """Its columns, a job that ran when its server died, and one that waits."""
+    columns = "number, id, state, priority, place, title, document, request, created, attempts, worker, lease"
+    old = tmp_path / "jobs.sqlite"
+    with closing(sqlite3.connect(old)) as database:
+        later = [line for line in queue.SCHEMA.splitlines() if not re.match(r"    (starts|progressed|step) ", line)]
+        database.executescript("\n".join(later).replace("DEFAULT '{}',\n);", "DEFAULT '{}'\n);"))
+        database.execute("DROP TABLE progress")
+        rows = [(1, "ran", "running", 0, 1.0, "", '{"graph": {}}', "{}", 0.0, 1, "gone", 5.0)]
+        rows += [(2, "waits", "pending", 0, 2.0, "", '{"graph": {}}', "{}", 0.0, 0, None, None)]
+        marks = ", ".join("?" * len(rows[0]))
+        database.executemany(f"INSERT INTO jobs ({columns}) VALUES ({marks})", rows)
+        database.commit()
+    with Jobs(old) as jobs, Jobs(old):
+        assert jobs.restart() == []
+        assert order(jobs) == ["ran", "waits"]
+        lease = jobs.claim("w")
+        assert lease
+        assert (lease.id, lease.attempt) == ("ran", 2)
+        jobs.record_progress(lease, "value")
+        assert jobs.finish(lease, "done", {}, {})
 
 
 class TestCommands:

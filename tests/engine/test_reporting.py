@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.events import Event, NodeFailed, NodeText, RunFinished
+from engine.work.messages import JobBegun
 from engine.work.reporting import MAX_CHARACTERS, MAX_TEXT, ServerReporter
 
 
@@ -40,3 +41,11 @@ def test_a_text_that_is_written_fast_is_shortened_to_what_can_be_sent() -> None:
 
 def test_a_short_report_is_sent_as_it_is() -> None:
     assert [event["text"] for event in first_batch([NodeText("1", "one "), NodeText("1", "two")])] == ["one two"]
+
+
+def test_the_start_of_a_node_is_sent_at_once_after_earlier_messages() -> None:
+    out = BytesIO()
+    reports = ServerReporter(out)  # its thread isn't running yet
+    reports.send(JobBegun(job="job", attempt=2))
+    reports.starting("1", "Crash")
+    assert [json.loads(line)["message"] for line in out.getvalue().splitlines()] == ["job_begun", "node_starting"]

@@ -63,6 +63,33 @@ class Crash(Node, version=1, category="rough"):
         return self.text
 
 
+class Topple(Node, version=1, category="rough"):
+    """Kill the server, whose child the worker is."""
+
+    text: str
+
+    def run(self, ctx: Context) -> str:
+        os.kill(os.getppid(), signal.SIGKILL)
+        time.sleep(60)  # the worker ends with its server, a moment later
+        return self.text
+
+
+class Gather(Node, version=1, category="rough"):
+    """Store a part of the work at each call, and kill the server after the first that is new."""
+
+    text: str
+    parts: int = 4
+
+    def run(self, ctx: Context) -> str:
+        for part in range(self.parts):
+            if not ctx.recall(f"{self.text} {part}"):
+                ctx.keep(f"{self.text} {part}", (self.text,), seconds=60.0)
+                time.sleep(1)  # by then it is stored
+                os.kill(os.getppid(), signal.SIGKILL)
+                time.sleep(60)
+        return self.text
+
+
 class Leave(Node, version=1, category="rough"):
     """Exit the process at once."""
 

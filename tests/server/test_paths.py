@@ -153,7 +153,7 @@ def test_the_folder_itself_may_be_a_link(tmp_path: Path) -> None:
     assert [file.subfolder for file in walk(tmp_path / "output")] == ["sub"]
 
 
-def test_only_regular_files_are_found(folders: Folders) -> None:
+def test_only_regular_files_are_find_file(folders: Folders) -> None:
     (folders.output / "folder").mkdir()
     os.mkfifo(folders.output / "pipe.png")
     for name in ("folder", "pipe.png", "nothing.png"):

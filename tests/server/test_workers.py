@@ -246,3 +246,27 @@ time.sleep(60)
         assert "a" in scripted.lost
 
     scripted.run(play)
+
+
+def test_why_a_process_cannot_be_started_is_known_until_it_can(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scripted = Scripted(tmp_path, monkeypatch, 'send(message="worker_ready", device="cpu", devices=[])\ntime.sleep(60)')
+    start, failing = asyncio.create_subprocess_exec, True
+
+    async def starting(*words: Any, **how: Any) -> Any:
+        if failing:
+            raise BlockingIOError(11, "Resource temporarily unavailable")
+        return await start(*words, **how)
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", starting)
+
+    async def play(pool: WorkerPool, queue: Queue) -> None:
+        nonlocal failing
+        while not pool.problems:
+            await asyncio.sleep(0.02)
+        assert "its process can't be started" in pool.problems["cpu"]
+        assert "Resource temporarily unavailable" in pool.problems["cpu"]
+        failing = False
+        while pool.problems:
+            await asyncio.sleep(0.02)
+
+    scripted.run(play)

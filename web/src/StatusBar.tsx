@@ -13,12 +13,18 @@ import { isSamePath, levelAt, type Step, titleOf } from "./workflow";
 
 export function StatusBar() {
   const isConnected = useStore((state) => state.isConnected);
+  const fault = useStore((state) => state.queue.problems[0]);
   return (
     <footer className="statusbar">
       <span className={isConnected ? "online" : "offline"} role="status">
         {isConnected ? <Wifi aria-hidden /> : <WifiOff aria-hidden />}
         {t(isConnected ? "status.online" : "status.offline")}
       </span>
+      {fault && (
+        <span className="why" role="alert" title={fault.problem}>
+          {t("status.noWorker")}
+        </span>
+      )}
       <Problems />
       <RunStatus />
       <div className="zoom">

@@ -181,6 +181,8 @@ export interface Queue {
   paused: boolean;
   running: Job[];
   pending: Job[];
+  /** Devices whose workers can't start; a device without a name is the best of the machine. */
+  problems: { device: string; problem: string }[];
 }
 
 export interface Verdict {

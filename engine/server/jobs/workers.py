@@ -35,12 +35,14 @@ from engine.work.messages import (
     NodeStarting,
     Report,
     ShowPreviews,
+    WorkerFailed,
     WorkerReady,
     WorkerSettings,
     read_report,
     to_line,
 )
 from engine.work.queue import LEASE_SECONDS, MAX_ATTEMPTS, Jobs
+from engine.work.reporting import shortened
 
 logger = logging.getLogger("kinograph")
 
@@ -48,6 +50,8 @@ WATCH_SECONDS = 0.5
 GRACE_SECONDS = 10.0
 """How long a worker may take to end a cancelled job before it is killed."""
 SHARE_OF_MEMORY = 0.9
+MAX_PROBLEM = 2000
+"""Characters of why a worker can't start."""
 LONGEST_PAUSE = 30.0
 """Most seconds before restarting a worker that ended before it started a job."""
 
@@ -66,6 +70,9 @@ class WorkerProcess:
         self.device = device
         self.process = process
         self.name = name
+        self.ready = False
+        self.problem = ""
+        """Why it could not start."""
         self.has_started_a_job = False
         self.job: str | None = None
         self.running: dict[str, str] = {}
@@ -87,6 +94,10 @@ class WorkerProcess:
         """Update what is known of the process from its report."""
         self.last_report = time.monotonic()
         match report:
+            case WorkerReady():
+                self.ready = True
+            case WorkerFailed(problem=problem):
+                self.problem = problem
             case JobBegun(job=job):
                 self.job, self.running, self.has_started_a_job = job, {}, True
             case JobEnded(job=job):
@@ -110,6 +121,11 @@ class WorkerProcess:
         """Which nodes are running, as the end of a message."""
         names = [f"{node} ({kind})" for node, kind in self.running.items()]
         return f" while {' and '.join(names[:3])} ran" if names else ""
+
+    @property
+    def reason(self) -> str:
+        """Why it has ended."""
+        return self.killed or self.problem or f"its worker ended by {_cause(self.process.returncode)}"
 
     def nbytes(self) -> int:
         """Bytes of memory that it and its child processes take; scans all processes of the machine."""
@@ -158,6 +174,8 @@ class WorkerPool:
         self._previews = False
         self._memory_limit = setup.memory_limit or int(SHARE_OF_MEMORY * psutil.virtual_memory().total)
         self._devices = devices
+        self.problems: dict[str, str] = {}
+        """Why the workers of devices can't start, by device ("" for the best of the machine)."""
 
     def start(self) -> None:
         for device in self._setup.devices or ("",):
@@ -167,6 +185,10 @@ class WorkerPool:
     @property
     def workers(self) -> list[WorkerProcess]:
         return [*self._workers.values()]
+
+    def problem_data(self) -> list[dict[str, str]]:
+        """Which devices have no worker, and why."""
+        return [{"device": device, "problem": problem} for device, problem in self.problems.items()]
 
     async def nbytes(self) -> dict[WorkerProcess, int]:
         """Bytes of memory that each worker takes."""
@@ -222,19 +244,32 @@ class WorkerPool:
         """Keep a worker running on a device, restarting it whenever it ends."""
         pause = 0.0
         while True:
-            worker = await until_it_works(self._start_process, device)
+            try:
+                worker = await self._start_process(device)
+            except OSError as error:
+                self._note_problem(device, f"its process can't be started: {error}")
+                await asyncio.sleep(TRY_AGAIN_SECONDS)
+                continue
             try:
                 await self._listen(worker)
             finally:
                 self._workers.pop(worker.name, None)
+            if not worker.has_started_a_job:
+                self._note_problem(device, worker.reason)
             await until_it_works(self._release_job, worker)
             device = worker.device
             pause = 0.0 if worker.has_started_a_job else min(LONGEST_PAUSE, 2 * pause + 0.5)
             await asyncio.sleep(pause)
 
+    def _note_problem(self, device: str, problem: str) -> None:
+        """Keep why a device has no worker, for people who wonder why nothing runs."""
+        self.problems[device] = shortened(problem, MAX_PROBLEM)
+        logger.error("no worker on %s: %s", device or "the best device", self.problems[device])
+        self._queue.changed()
+
     async def _start_process(self, device: str) -> WorkerProcess:
         process = await asyncio.create_subprocess_exec(
-            *command("-m", "engine.work.worker"),
+            *command("-m", "engine.work"),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             env=environment(),
@@ -267,7 +302,7 @@ class WorkerPool:
                 worker.update(report)
                 if isinstance(report, WorkerReady):
                     self._worker_ready(worker, report)
-                elif not isinstance(report, NodeStarting):
+                elif not isinstance(report, WorkerFailed | NodeStarting):
                     self._on_report(report, data)
         except asyncio.IncompleteReadError:
             pass  # it ended in the middle of a report
@@ -279,6 +314,8 @@ class WorkerPool:
 
     def _worker_ready(self, worker: WorkerProcess, report: WorkerReady) -> None:
         """Note a new worker's devices; unless devices were set, the first report starts workers for the others."""
+        for device in {worker.device, report.device} & self.problems.keys():
+            del self.problems[device]
         first = not self._devices
         self._devices |= {about["name"]: about for about in report.devices}
         worker.device = report.device
@@ -286,11 +323,12 @@ class WorkerPool:
             for device in self._devices:
                 if device != worker.device:
                     self._spawn(device)
+        self._queue.changed()
 
     async def _release_job(self, worker: WorkerProcess) -> None:
         """Put the job of a worker that has ended back into the queue, or end it."""
-        why = worker.killed or f"its worker ended by {_cause(worker.process.returncode)}"
-        again = f", {MAX_ATTEMPTS} times" if not worker.killed else ""
+        why = worker.reason
+        again = f", {MAX_ATTEMPTS} times without progress" if not worker.killed else ""
         message = f"{why}{worker.while_running}{again}"
         record = {"problems": [{"message": message, "node": next(iter(worker.running), None)}]}
         cancelled = worker.cancelled and worker.cancelled[0]
@@ -307,7 +345,7 @@ class WorkerPool:
     async def _release_expired(self) -> None:
         """Release the jobs whose leases have expired: their workers exist, but are stopped or can't reach the queue."""
         why = "it did not renew its lease"
-        record = {"problems": [{"message": f"{why}, {MAX_ATTEMPTS} times", "node": None}]}
+        record = {"problems": [{"message": f"{why}, {MAX_ATTEMPTS} times without progress", "node": None}]}
         for job in await self._queue.ask(Jobs.release, because=record):
             if worker := self._workers.get(job.worker or ""):
                 worker.job = None  # it was released above, and must not fail for the kill as well

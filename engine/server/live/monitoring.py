@@ -17,10 +17,15 @@ routes = Routes("control")
 
 @routes.get(f"{OWN}/health")
 async def health(request: web.Request) -> dict[str, Any]:
-    """Whether the server can run jobs: its workers, and what each is running."""
-    nbytes = await request.app[WORKERS].nbytes()
-    workers = [{"device": each.device, "job": each.job, "bytes": taken} for each, taken in nbytes.items()]
-    return {"status": "ok" if workers else "starting", "workers": workers}
+    """Whether the server can run jobs: "ok", "starting", or "failing" with the reasons why no worker can start.
+
+    Also its workers, and what each is running.
+    """
+    pool = request.app[WORKERS]
+    nbytes = await pool.nbytes()
+    workers = [{"device": each.device, "job": each.job, "bytes": taken} for each, taken in nbytes.items() if each.ready]
+    status = "ok" if workers else "failing" if pool.problems else "starting"
+    return {"status": status, "workers": workers, "problems": pool.problem_data()}
 
 
 @routes.get(f"{OWN}/metrics", gives="text/plain")

@@ -114,7 +114,7 @@ async def queue(request: web.Request) -> dict[str, Any]:
 
 
 async def overview(app: web.Application) -> dict[str, Any]:
-    """The running jobs, the first pending ones, and the number of pending ones."""
+    """The running jobs, the first pending ones, the number of pending ones, and why devices have no worker."""
 
     def read(jobs: Jobs) -> dict[str, Any]:
         return {
@@ -124,7 +124,7 @@ async def overview(app: web.Application) -> dict[str, Any]:
             "total_pending": jobs.counts()["pending"],
         }
 
-    return await app[QUEUE].ask(read)
+    return {**await app[QUEUE].ask(read), "problems": app[WORKERS].problem_data()}
 
 
 class Listing(Query):

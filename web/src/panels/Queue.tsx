@@ -7,7 +7,7 @@ import { cancel, retry } from "../actions/running";
 import { api } from "../api";
 import { t } from "../i18n";
 import { isUnderWay, progressOf } from "../run";
-import type { Job } from "../schema";
+import type { Job, Queue as State } from "../schema";
 import { useStore } from "../store";
 import { seconds, time } from "../ui/format";
 import { IconButton } from "../ui/IconButton";
@@ -18,7 +18,7 @@ const RECENT = 30;
 const titleOf = (job: Job) => job.title || t("document.untitled");
 
 export function Queue() {
-  const { paused, running, pending } = useStore((state) => state.queue);
+  const { paused, running, pending, problems } = useStore((state) => state.queue);
   const ended = useStore((state) => state.ended);
   const recent = useLoaded(() => api.jobs(RECENT), [ended, running.length, pending.length]);
   const toggle = () => trying(paused ? api.resume : api.pause);
@@ -28,6 +28,7 @@ export function Queue() {
         {paused ? <Play aria-hidden /> : <Pause aria-hidden />}
         {t(paused ? "queue.resume" : "queue.pause")}
       </button>
+      <NoWorkers problems={problems} />
       <h3>{t("queue.running")}</h3>
       {running.length === 0 && <p className="empty">{t(paused ? "queue.paused" : "queue.nothingRuns")}</p>}
       <ul className="jobs">
@@ -64,6 +65,15 @@ export function Queue() {
       </Loading>
     </div>
   );
+}
+
+/** Why nothing runs on some devices. */
+export function NoWorkers({ problems }: Pick<State, "problems">) {
+  return problems.map(({ device, problem }) => (
+    <p key={device} className="why" role="alert">
+      {t("queue.noWorker", { device: device || t("queue.bestDevice"), problem })}
+    </p>
+  ));
 }
 
 function Running({ job }: { job: Job }) {

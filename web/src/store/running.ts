@@ -47,7 +47,7 @@ function release(previews: Record<string, string>): void {
 export const runSlice: StateCreator<RunSlice> = (set, get) => ({
   client: typeof sessionStorage === "undefined" ? "" : newClient(),
   isConnected: false,
-  queue: { paused: false, running: [], pending: [] },
+  queue: { paused: false, running: [], pending: [], problems: [] },
   runs: {},
   job: null,
   previews: {},
