@@ -9,7 +9,9 @@ from typing import Any
 
 from aiohttp import web
 
+from engine.server.http.settings import Folders, ServerSettings
 from engine.server.jobs.queue import QUEUE, Queue
+from engine.server.jobs.workers import WORKERS, WorkerPool
 from engine.server.live.broadcast import QUEUE_BYTES, QUEUE_SECONDS, Broadcaster
 from engine.server.live.clients import Client, Clients
 from engine.work.messages import JobBegun, JobEnded
@@ -58,6 +60,8 @@ def sent(folder: Path, count: int, jobs: int, seconds: float) -> list[Counting]:
                 queue.add(Request(str(number), {"kinograph": 1, "graph": {}}))
 
         await queue.ask(fill)
+        folders = Folders(*(folder / name for name in ("input", "output", "models", "data")))
+        app[WORKERS] = WorkerPool(ServerSettings(folders), queue, {}, lambda report, data: None, lambda job: None)
         broadcaster: Any = Broadcaster(app, clients, queue)
         running = asyncio.create_task(broadcaster.run())
         end = asyncio.get_running_loop().time() + seconds
