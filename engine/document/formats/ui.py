@@ -46,6 +46,7 @@ class UiSocket(_Model):
     name: str = ""
     label: str | None = None
     """The user's name for it."""
+    type: Any = None
     link: Number | None = None
     """The incoming link."""
     widget: UiWidget | None = None
