@@ -63,7 +63,15 @@ def check(
         raise WorkflowError.of(checker.problems + checker.missing)
     if checker.missing:
         raise MissingError.of(checker.missing)
-    return Graph(prepared.workflow, steps, order, tuple(targets), places=prepared.places, confinement=confinement)
+    return Graph(
+        prepared.workflow,
+        steps,
+        order,
+        tuple(targets),
+        places=prepared.places,
+        confinement=confinement,
+        registry=prepared.registry,
+    )
 
 
 def check_without_files(prepared: Prepared) -> None:

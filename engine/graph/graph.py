@@ -12,6 +12,7 @@ from engine.document.subgraphs import Place
 from engine.document.workflow import Workflow
 from engine.graph.confinement import Confinement
 from engine.node import Node
+from engine.registry import Registry
 
 
 class Source(NamedTuple):
@@ -66,8 +67,10 @@ class Graph:
     """Where the workflow has the constants of nodes within subgraphs."""
     confinement: Confinement | None = None
     """The folders that may be read, if not all."""
-    carried: Any = None
-    """JSON data that saved files carry in place of the document, for a client's own editor."""
+    registry: Registry = field(default_factory=lambda: Registry([]))
+    """The kinds of node that it may use."""
+    carried: Mapping[str, Any] = field(default_factory=dict)
+    """Further JSON data that saved files carry, by the names of their tags."""
 
     def part_of(self, target: str) -> tuple[Graph, str]:
         """The graph that a target comes from, and its id there: this one, unless several were joined."""

@@ -7,7 +7,7 @@ editor adds stand in between: after a seed, what becomes of it after a run; afte
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -68,16 +68,16 @@ def _by_position(node: UiNode, kind: type[Node] | None) -> Placed:
     if names := named_in_order(node):
         return [*zip(names, node.values, strict=True)]
     in_file = {socket.widget.name: socket.type for socket in node.inputs or () if socket.widget}
-    by_file = [*_placed([*in_file], node.values, partial(_takes_type, in_file), _is_seed)]
+    by_file = [*_placed([*in_file], node.values, partial(_takes_type, in_file), None)]
     if kind is None:
         return by_file
     takes = partial(_takes_constant, kind)
     names = [socket.name for socket in widgets(kind)]
     seeds = {socket.name for socket in widgets(kind) if has_control(socket)}
-    by_kind = [*_placed(names, node.values, takes, seeds.__contains__)]
+    by_kind = [*_placed(names, node.values, takes, seeds)]
     theirs = WIDGETS.get(kind.spec.kind)
     if theirs is not None and [name for name, value in by_kind if takes(name, value) > 0] != names:
-        by_kind = [*_placed(theirs, node.values, takes, seeds.__contains__)]
+        by_kind = [*_placed(theirs, node.values, takes, seeds)]
     return by_file if _fitting(by_file, takes) > _fitting(by_kind, takes) else by_kind
 
 
@@ -111,52 +111,45 @@ TYPES: Mapping[Any, tuple[type, ...]] = {
 }
 
 
-def _is_seed(name: str) -> bool:
-    return name.endswith("seed")
-
-
 def _placed(
-    names: Sequence[str], values: Sequence[Any], takes: Takes, is_seed: Callable[[str], bool]
+    names: Sequence[str], values: Sequence[Any], takes: Takes, seeds: Container[str] | None
 ) -> Iterator[tuple[str, Any]]:
-    """The names with their values, in order, without the values of widgets that an editor adds."""
+    """The names with their values, in order, without the values of widgets that an editor adds.
+
+    Args:
+        names: of the widgets.
+        values: of these and of those that an editor adds.
+        takes: whether one takes a value.
+        seeds: the names of those after which an editor adds one; None if only their names say so.
+    """
     index, before = 0, ""
     for place, name in enumerate(names):
-        spare = len(values) - index > len(names) - place
-        if index < len(values) and before and _is_added(values, index, before, name, spare, takes, is_seed):
-            index += 1
+        if before and index < len(values) and _could_be_added(values[index], before, seeds):
+            spare = len(values) - index > len(names) - place
+            following = values[index + 1 : index + 2]
+            fits = takes(name, values[index]) < 0 or all(takes(name, other) >= 0 for other in following)
+            index += fits and (spare or _is_certain(values[index], before, seeds))
         if index >= len(values):
             return
         yield name, values[index]
         index, before = index + 1, name
     for place in range(index, len(values)):
-        if not (names and _could_be_added(values[place], before if place == index else "", is_seed)):
+        if not (names and _could_be_added(values[place], before if place == index else "", seeds)):
             yield f"{UNNAMED}{place + 1}", values[place]
 
 
-def _could_be_added(value: Any, before: str, is_seed: Callable[[str], bool]) -> bool:
-    """Whether a value may be that of a widget that an editor adds after another."""
+def _could_be_added(value: Any, before: str, seeds: Container[str] | None) -> bool:
+    """Whether a value may be that of a widget that an editor adds after another: a seed's control, an upload button."""
     if isinstance(value, bool):
-        return is_seed(before)
-    return isinstance(value, str) and value in (*AFTER_RUNS, *UPLOADS)
+        return _is_seed(before, seeds)
+    is_word = isinstance(value, str)
+    return is_word and (value in UPLOADS or (value in AFTER_RUNS and (seeds is None or _is_seed(before, seeds))))
 
 
-def _is_added(
-    values: Sequence[Any],
-    index: int,
-    before: str,
-    name: str,
-    spare: bool,
-    takes: Takes,
-    is_seed: Callable[[str], bool],
-) -> bool:
-    """Whether the value at an index, which stands between those of two widgets, is that of one that an editor adds.
+def _is_certain(value: Any, before: str, seeds: Container[str] | None) -> bool:
+    """Whether such a value is one even if there are no more values than names."""
+    return isinstance(value, str) and value in AFTER_RUNS and _is_seed(before, seeds)
 
-    `spare` says whether there are more values than widgets left.
-    """
-    value, following = values[index], values[index + 1 : index + 2]
-    if not _could_be_added(value, before, is_seed):
-        return False
-    after_run = isinstance(value, str) and value in AFTER_RUNS and is_seed(before)
-    if not (spare or after_run):
-        return False
-    return takes(name, value) < 0 or all(takes(name, other) >= 0 for other in following)
+
+def _is_seed(name: str, seeds: Container[str] | None) -> bool:
+    return name.endswith("seed") if seeds is None else name in seeds
