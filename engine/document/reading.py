@@ -14,11 +14,11 @@ from typing import Any
 
 from pydantic_core import from_json, to_json
 
-from engine.document.formats import from_ui, is_ui, kinds_in, without_additions
+from engine.document.formats import from_ui, is_made_here, is_ui, kinds_in, without_additions
 from engine.document.prepared import Prepared, prepare
 from engine.document.shipped import shipped
-from engine.document.tags import tags
-from engine.document.workflow import Workflow, json_of
+from engine.document.tags import DOCUMENT, DRAWN, GRAPH, tags
+from engine.document.workflow import Workflow, as_constant, as_link, json_of
 from engine.errors import MissingError, UsageError, WorkflowError, path_errors, suggestion
 from engine.registry import Registry
 
@@ -131,21 +131,59 @@ def _part(name: str, folder: Path, registry: Registry) -> Workflow:
     return part
 
 
-def _embedded(tags: Mapping[str, str], path: Path, registry: Registry) -> Workflow:
+def _embedded(texts: Mapping[str, str], path: Path, registry: Registry) -> Workflow:
     """The workflow embedded in a file.
 
-    Other programs put the UI format in `workflow`, which is used if it can be read completely, and the graph in
-    `prompt`, which is used otherwise.
+    Kinograph's own document goes before all else. Other programs put the UI format in `workflow`, which is used if it
+    can be read completely, and the graph in `prompt`, which is used otherwise.
     """
-    found = {name: _tag(text, path) for name in ("workflow", "prompt") if (text := tags.get(name))}
+    found = {name: _tag(text, path) for name in (DOCUMENT, DRAWN, GRAPH) if (text := texts.get(name))}
     if not found:
         raise WorkflowError(
             f"{path.name} carries no workflow",
             hint="use a file that Kinograph saved, which carries one",
         )
-    if len(found) == 2 and is_ui(found["workflow"]):
-        return _complete(found["workflow"], found["prompt"], registry) or parse(found["prompt"], registry)
+    drawn = found.get(DRAWN)
+    if DOCUMENT in found:
+        document = Workflow.read(found[DOCUMENT])
+        if is_ui(drawn) and not is_made_here(drawn):
+            return _as_drawn(drawn, document, registry) or document
+        return document
+    if GRAPH in found and is_ui(drawn):
+        return _complete(drawn, found[GRAPH], registry) or parse(found[GRAPH], registry)
     return parse(next(iter(found.values())), registry)
+
+
+def _as_drawn(drawn: Any, document: Workflow, registry: Registry) -> Workflow | None:
+    """A bare graph as an editor has drawn it, with layout and subgraphs; None unless both say the same."""
+    if document.document().keys() - {"kinograph", "graph"}:
+        return None
+    try:
+        read = prepare(from_ui(drawn, registry), registry)
+    except WorkflowError:
+        return None
+    return read.workflow if _meaning(read.active, registry) == _meaning(document, registry) else None
+
+
+def _meaning(workflow: Workflow, registry: Registry) -> dict[str, Any]:
+    """The nodes of a graph with all of their inputs, by ids as ComfyUI's editor writes them for nodes in subgraphs."""
+    kinds = {node: registry.get(entry.class_type) for node, entry in workflow.graph.items()}
+
+    def meant(value: Any) -> Any:
+        if link := as_link(value):
+            kind = kinds.get(link.node)
+            slot = kind.spec.slot(link.slot) if kind else None
+            return [link.node.replace("/", ":"), link.slot if slot is None else slot]
+        return as_constant(value)
+
+    meanings = {}
+    for node, entry in workflow.graph.items():
+        kind = kinds[node]
+        sockets = kind.spec.inputs if kind else {}
+        defaults = {name: socket.default for name, socket in sockets.items() if not socket.required}
+        inputs = defaults | {name: meant(value) for name, value in entry.inputs.items()}
+        meanings[node.replace("/", ":")] = entry.class_type, inputs
+    return meanings
 
 
 def _tag(text: str, path: Path) -> Any:

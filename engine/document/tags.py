@@ -1,4 +1,12 @@
-"""Read the texts embedded in pictures and videos, among them the workflow that made them."""
+"""Read the texts embedded in pictures and videos, among them the workflow that made them.
+
+    kinograph   Kinograph's document
+    prompt      the graph alone, in the API format
+    workflow    what ComfyUI's editor opens: the workflow in the UI format. Files that Kinograph wrote before it had a
+                tag of its own have the document here.
+
+What other programs write, such as ComfyUI, has the last two.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +20,12 @@ from engine.errors import WorkflowError
 
 PNG = b"\x89PNG\r\n\x1a\n"
 MATROSKA = b"\x1a\x45\xdf\xa3"
+DOCUMENT, GRAPH, DRAWN = "kinograph", "prompt", "workflow"
+"""The names of the texts that hold workflows."""
 
 
 def tags(path: Path) -> Mapping[str, str] | None:
-    """The texts embedded in a PNG, WebP, MP4 or WebM, of which `workflow` and `prompt` are its workflow.
+    """The texts embedded in a PNG, WebP, MP4 or WebM, by name.
 
     None for any other file.
 

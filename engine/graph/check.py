@@ -68,6 +68,7 @@ def check(
         places=prepared.places,
         confinement=confinement,
         warnings=prepared.warnings,
+        registry=prepared.registry,
     )
 
 

@@ -13,6 +13,7 @@ from engine.document.workflow import Workflow
 from engine.errors import Problem
 from engine.graph.confinement import Confinement
 from engine.node import Node
+from engine.registry import Registry
 
 
 class Source(NamedTuple):
@@ -67,10 +68,12 @@ class Graph:
     """Where the workflow has the constants of nodes within subgraphs."""
     confinement: Confinement | None = None
     """The folders that may be read, if not all."""
+    registry: Registry = field(default_factory=lambda: Registry([]))
+    """The kinds of node that it may use."""
+    carried: Mapping[str, Any] = field(default_factory=dict)
+    """Further JSON data that saved files carry, by the names of their tags."""
     warnings: tuple[Problem, ...] = ()
     """What is deprecated or ignored in the workflow."""
-    carried: Any = None
-    """JSON data that saved files carry in place of the document, for a client's own editor."""
 
     def part_of(self, target: str) -> tuple[Graph, str]:
         """The graph that a target comes from, and its id there: this one, unless several were joined."""

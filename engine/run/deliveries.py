@@ -98,7 +98,7 @@ class Deliveries:
         self._lock = Lock()
         parts = {id(part): part for part, _ in map(graph.part_of, graph.targets)}
         self._folders = {
-            (name, temporary): OutputFolder(folder, part.workflow, part.local_files, part.carried)
+            (name, temporary): OutputFolder(folder, part.workflow, part.local_files, part.carried, part.registry)
             for name, part in parts.items()
             for temporary, folder in ((False, out), (True, temp))
         }

@@ -1,8 +1,8 @@
 """Write what a run saves: numbered files in the output folder, each with the workflow that made it embedded.
 
-PNG files carry it in the text chunks `prompt` (the API-format graph) and `workflow` (the complete document, or what a
-client's editor has in its place), MP4 files in container tags of the same names. Local files are named in it relative
-to the saved file, so that it can be run again from there and doesn't reveal the folders of this machine.
+PNG files carry it in text chunks, MP4 files in container tags: as `engine.document.tags` says, the document, the graph,
+and for ComfyUI's editor the workflow that its client sent along, or one made from the document. Local files are named
+in it relative to the saved file, so that it can be run again from there and doesn't reveal the folders of this machine.
 """
 
 from __future__ import annotations
@@ -20,9 +20,12 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from engine.atomic import unfinished
+from engine.document.formats import is_small, to_ui
 from engine.document.subgraphs import Place
+from engine.document.tags import DOCUMENT, DRAWN, GRAPH
 from engine.document.workflow import Workflow
 from engine.errors import InputError
+from engine.registry import Registry
 from engine.values import Files, Folder, Media
 
 PNG_START = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
@@ -30,6 +33,8 @@ TIMES = {"year": "%Y", "month": "%m", "day": "%d", "hour": "%H", "minute": "%M",
 """The words between % in a prefix, with the time formats that replace them when the file is written, as in ComfyUI."""
 PNG_HEADER = 33
 """Bytes of a PNG's signature and IHDR chunk, after which text may stand."""
+TAG = re.compile(r"(?=.{1,79}$)[!-~¡-ÿ]+( [!-~¡-ÿ]+)*")
+"""The names that a PNG allows for a text (11.3.3.1)."""
 
 
 class OutputFolder:
@@ -39,16 +44,24 @@ class OutputFolder:
         folder: the folder.
         workflow: the workflow to embed.
         files: the absolute paths of the local files that the workflow names, by the place of the name.
-        carried: JSON data that pictures and videos carry in place of the document; None for the document itself.
+        carried: further JSON data for pictures and videos to carry, by the names of the tags. `workflow` is a client's
+            own workflow in the UI format; without it, one is made.
+        registry: the kinds of node of the workflow, for that.
     """
 
     def __init__(
-        self, folder: Path, workflow: Workflow, files: Mapping[Place, str] | None = None, carried: Any = None
+        self,
+        folder: Path,
+        workflow: Workflow,
+        files: Mapping[Place, str] | None = None,
+        carried: Mapping[str, Any] | None = None,
+        registry: Registry | None = None,
     ) -> None:
         self.folder = folder
         self.workflow = workflow
         self.files = files or {}
-        self.carried = carried
+        self.carried = carried or {}
+        self.registry = registry or Registry([])
         self._tags = cache(self._tags_in)
 
     def write(
@@ -95,8 +108,10 @@ class OutputFolder:
             return claimed[0]
         path = self._first(folder.prefix, "")
         part = path.parent / f".{path.stem.rpartition('_')[0]}-{folder.identity[:16]}.part"
-        tags = {"workflow.json": json.dumps(self._relative_to(path).document()).encode()}
-        files = {name: partial(_write_plain, data, tags={}) for name, data in tags.items()} | dict(folder.files)
+        document = json.dumps(self._relative_to(path).document()).encode()
+        files: dict[str, Callable[[Path], object]] = {"workflow.json": partial(_write_plain, document)} | dict(
+            folder.files
+        )
         for done, (name, write) in enumerate(files.items()):
             progress(done, len(files))
             target = part / name
@@ -129,14 +144,19 @@ class OutputFolder:
             return claimed[0]
         path = self._first(_dated(media.prefix, now), f".{media.extension}")
         with unfinished(path.parent, suffix=f".{media.extension}") as part:
-            embed = {"png": _write_png, "mp4": _write_mp4}.get(media.extension, _write_plain)
-            embed(media.data, part, self._tags(path.parent))
+            if embed := EMBED.get(media.extension):
+                embed(media.data, part, self._tags(path.parent))
+            else:
+                _write_plain(media.data, part)
             return part.rename(_reclaimed(claimed) or claim(path, on_try=on_claim))
 
     def _tags_in(self, folder: Path) -> Mapping[str, str]:
         workflow = self._relative_to(folder)
-        document = workflow.document() if self.carried is None else self.carried
-        return {"prompt": json.dumps(workflow.api()), "workflow": json.dumps(document)}
+        data = {GRAPH: workflow.api(), DOCUMENT: workflow.document()}
+        data |= {name: value for name, value in self.carried.items() if name not in data and TAG.fullmatch(name)}
+        if DRAWN not in data and is_small(workflow):
+            data[DRAWN] = to_ui(workflow, self.registry)
+        return {name: json.dumps(value) for name, value in data.items()}
 
     def _relative_to(self, folder: Path) -> Workflow:
         """The workflow with its local files named relative to a folder."""
@@ -181,7 +201,7 @@ def claim(first: Path, *, folder: bool = False, on_try: Callable[[Path], object]
             number += 1
 
 
-def _write_plain(data: bytes, path: Path, tags: Mapping[str, str]) -> None:
+def _write_plain(data: bytes, path: Path) -> None:
     path.write_bytes(data)
 
 
@@ -209,3 +229,7 @@ def _write_mp4(data: bytes, path: Path, tags: Mapping[str, str]) -> None:
             if packet.dts is not None:  # the last, empty one of a stream
                 packet.stream = streams[packet.stream.index]
                 target.mux(packet)
+
+
+EMBED: Mapping[str, Callable[[bytes, Path, Mapping[str, str]], None]] = {"png": _write_png, "mp4": _write_mp4}
+"""What writes files that carry texts, by the ending of their names."""

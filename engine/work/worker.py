@@ -24,6 +24,7 @@ from engine.document.formats import is_ui
 from engine.document.prepared import prepare
 from engine.document.reading import Document
 from engine.document.subgraphs import outermost
+from engine.document.tags import DRAWN
 from engine.document.workflow import Workflow
 from engine.errors import Cancelled, KinographError, Problem
 from engine.events import Event as RunEvent
@@ -158,7 +159,7 @@ class Worker:
         axes = [sweep.Axis(axis["name"], tuple(axis["values"])) for axis in request.axes]
         made = sweep.combinations(document, axes) if axes else {(): document}
         graphs = [runnable_graph(one, self._reports, self._stop, request.targets, roots) for one in made.values()]
-        graph = sweep.joined(graphs) if axes else replace(graphs[0], carried=_editors_own(request.extra))
+        graph = sweep.joined(graphs) if axes else replace(graphs[0], carried=_carried(request.extra))
         ends = sweep.outcomes(graph, made) if axes else []
 
         def starting(node: str, kind: str) -> None:
@@ -264,12 +265,11 @@ class _Run:
         self.outputs[node] = given
 
 
-def _editors_own(extra: Mapping[str, Any]) -> Any:
-    """The workflow in the UI format that a client sent along, for its editor to find in the files."""
-    match extra:
-        case {"extra_pnginfo": {"workflow": workflow}} if is_ui(workflow):
-            return workflow
-    return None
+def _carried(extra: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a client wants its files to carry: for its editor, a workflow in the UI format, and other data."""
+    found = extra.get("extra_pnginfo")
+    data = found if isinstance(found, dict) else {}
+    return {name: value for name, value in data.items() if name != DRAWN or is_ui(value)}
 
 
 def _failure(failure: NodeFailed) -> dict[str, Any]:

@@ -69,9 +69,10 @@ CARRIERS = pytest.mark.parametrize(
 
 
 @CARRIERS
-def test_a_picture_or_video_carries_its_document(tmp_path: Path, save: object, name: str) -> None:
+@pytest.mark.parametrize("tag", ["kinograph", "workflow"], ids=["now", "in older files"])
+def test_a_picture_or_video_carries_its_document(tmp_path: Path, save: object, name: str, tag: str) -> None:
     assert callable(save)
-    save(tmp_path / name, workflow={"kinograph": 1, "title": "Snail", "graph": GRAPH}, prompt=GRAPH)
+    save(tmp_path / name, **{tag: {"kinograph": 1, "title": "Snail", "graph": GRAPH}}, prompt=GRAPH)
     document = read(str(tmp_path / name), registry())
     assert document.workflow.title == "Snail"
     assert document.base == tmp_path
@@ -105,6 +106,43 @@ def test_from_another_programs_picture_or_video_the_editors_workflow_is_read(
     workflow = read(str(tmp_path / name), registry()).workflow
     assert workflow.graph["1"].inputs == {"text": "snail", "filename_prefix": "kinograph"}
     assert workflow.layout["notes"][0]["text"] == "Look here."
+
+
+IN_PART = {"graph": {"5:1": {"class_type": "SaveText", "inputs": {"text": "snail", "filename_prefix": "kinograph"}}}}
+"""A graph as an editor sends it that has the node in a subgraph."""
+
+
+def drawn(text: str) -> dict[str, object]:
+    """What such an editor saves."""
+    part = {"id": "a0", "name": "Part", "nodes": [{"id": 1, "type": "SaveText", "widgets_values": [text]}], "links": []}
+    return {"nodes": [{"id": 5, "type": "a0", "pos": [1, 2]}], "links": [], "definitions": {"subgraphs": [part]}}
+
+
+@CARRIERS
+def test_a_graph_is_opened_as_the_clients_editor_drew_it(tmp_path: Path, save: object, name: str) -> None:
+    assert callable(save)
+    save(tmp_path / name, kinograph={"kinograph": 1, **IN_PART}, prompt=IN_PART["graph"], workflow=drawn("snail"))
+    workflow = read(str(tmp_path / name), registry()).workflow
+    assert (workflow.graph["5"].class_type, *workflow.subgraphs) == ("Part", "Part")
+    assert workflow.layout == {"nodes": {"5": {"x": 1, "y": 2}}}
+
+
+@pytest.mark.parametrize(
+    ("document", "workflow"),
+    [
+        (IN_PART, drawn("fox")),
+        (IN_PART, {"nodes": [{"id": 1}]}),
+        (IN_PART, {"generator": "kinograph", **drawn("snail")}),
+        ({"title": "Snail", **IN_PART}, drawn("snail")),
+    ],
+    ids=["it says something else", "it is malformed", "Kinograph made it", "the document says more"],
+)
+def test_what_ran_goes_before_what_an_editor_drew(
+    tmp_path: Path, document: dict[str, object], workflow: dict[str, object]
+) -> None:
+    save_png(tmp_path / "a.png", kinograph={"kinograph": 1, **document}, prompt={}, workflow=workflow)
+    found = read(str(tmp_path / "a.png"), registry()).workflow
+    assert found.document() == {"kinograph": 1, **document}
 
 
 FOREIGN = {"nodes": [*UI["nodes"], {"id": 3, "type": "SwitchOfSomeExtension"}], "links": []}

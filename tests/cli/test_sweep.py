@@ -83,7 +83,7 @@ def test_each_file_carries_the_workflow_of_its_own_combination(kinograph: Comman
     _, _, (sheet, table) = sweep(kinograph, file, "draw.grey=10,200")
     for row in rows(table):
         with Image.open(Path("output", row["files"])) as picture:
-            assert Workflow.parse(picture.info["workflow"]).graph["draw"].inputs["grey"] == int(row["draw.grey"])
+            assert Workflow.parse(picture.info["kinograph"]).graph["draw"].inputs["grey"] == int(row["draw.grey"])
     with Image.open(sheet) as page:
         assert {(10, 10, 10), (200, 200, 200)} <= {colour for _, colour in page.getcolors(1 << 16)}  # type: ignore[union-attr]
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image as Picture
 
 from engine.document.reading import Document, read
 from engine.events import NodeCached, NodeFinished, NodeSaved
@@ -52,7 +53,16 @@ def test_what_was_computed_then_is_not_computed_again(tmp_path: Path) -> None:
     assert not [event for event in events if isinstance(event, NodeFinished)]
     assert [event.kind for event in events if isinstance(event, NodeCached)] == ["SaveImage"]
     (saved,) = [event for event in events if isinstance(event, NodeSaved)]
-    assert saved.files[0].read_bytes() == (FILES / "squares_00001.png").read_bytes()
+    with Picture.open(saved.files[0]) as new, Picture.open(FILES / "squares_00001.png") as old:
+        assert new.tobytes() == old.tobytes()
+        assert new.text["prompt"] == old.text["prompt"]
+    assert read(str(saved.files[0]), registry()).workflow == squares().workflow
+
+
+def test_a_picture_runs_again(tmp_path: Path) -> None:
+    _, events = run(read(str(FILES / "squares_00001.png"), registry()), tmp_path)
+    assert not [event for event in events if isinstance(event, NodeFinished)]
+    assert [event for event in events if isinstance(event, NodeSaved)]
 
 
 def test_a_value_in_the_cache_is_what_it_was(tmp_path: Path) -> None:

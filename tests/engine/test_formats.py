@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.document.formats import converted, from_ui, is_ui, levels
+from engine.document.formats.elsewhere import WIDGETS
 from engine.document.prepared import prepare
 from engine.document.reading import parse
 from engine.document.subgraphs import inlined
@@ -21,6 +22,7 @@ from engine.graph.check import check
 from engine.node import Context, InputFile, Node
 from engine.registry import Registry
 from engine.values import Image
+from nodes import registry
 
 
 class Load(Node, version=1):
@@ -62,6 +64,25 @@ class Send(Node, version=1):
         raise NotImplementedError
 
 
+class Play(Node, version=1):
+    start: float = 0.0
+    loop: bool = False
+    file: InputFile
+
+    def run(self, ctx: Context) -> str:
+        raise NotImplementedError
+
+
+class Sow(Node, version=1):
+    seed: int = 0
+    tiled: bool = False
+    text: str = ""
+    steps: int = 20
+
+    def run(self, ctx: Context) -> str:
+        raise NotImplementedError
+
+
 class Measure(Node, version=1):
     whole: int = 0
     number: float | None = 0.0
@@ -88,8 +109,8 @@ def node(id: int | str, type: str, values: Any = None, **more: Any) -> dict[str,
     return {"id": id, "type": type} | ({} if values is None else {"widgets_values": values}) | more
 
 
-def socket(name: str, link: int | None = None, widget: bool = False) -> dict[str, Any]:
-    return {"name": name, "type": "*", "link": link} | ({"widget": {"name": name}} if widget else {})
+def socket(name: str, link: int | None = None, widget: bool = False, type: str = "*") -> dict[str, Any]:
+    return {"name": name, "type": type, "link": link} | ({"widget": {"name": name}} if widget else {})
 
 
 def link(id: int, source: int, slot: int, target: int, at: int = 0) -> dict[str, Any]:
@@ -139,15 +160,82 @@ def test_values_are_named(values: Any, sockets: list[dict[str, Any]]) -> None:
     assert inputs(read(node(1, "Draw", values, inputs=sockets)), "1") == GIVEN
 
 
-def test_names_given_with_the_values_take_precedence_over_positions() -> None:
-    named = {"prompt": "a fox", "seed": 3, "fixed": "fixed"}
-    assert inputs(read(node(1, "Draw", DRAWN, widgets_values_named=named)), "1") == {"prompt": "a fox", "seed": 3}
+def test_values_by_position_count_before_those_by_name() -> None:
+    named = {"prompt": "a fox", "seed": 3, "control_after_generate": "fixed", "steps": 9}
+    told = read(node(1, "Draw", ["a snail", 7, "fixed", 30], widgets_values_named=named))
+    assert inputs(told, "1") == {"prompt": "a snail", "seed": 7, "steps": 30}
+    fewer = read(node(1, "Draw", ["a snail"], widgets_values_named=named))
+    assert inputs(fewer, "1") == {"prompt": "a snail", "seed": 3, "steps": 9}, "what has no position is taken by name"
+
+
+def test_names_for_all_values_tell_what_each_is() -> None:
+    named = {"flag": True, "upload": "image", "prompt": "a fox", "seed": 3, "control_after_generate": "fixed"}
+    foreign = read(node(1, "Foreign", [False, "image", "a hen", 5, "randomize"], widgets_values_named=named))
+    assert inputs(foreign, "1") == {"flag": False, "prompt": "a hen", "seed": 5}
+    drawn = read(node(1, "Draw", ["coarse", "a hen"], widgets_values_named={"manner": "fine", "prompt": ""}))
+    assert inputs(drawn, "1") == {"manner": "coarse", "prompt": "a hen"}
 
 
 def test_an_upload_button_is_not_a_value() -> None:
     sockets = [socket("image", widget=True), socket("upload", widget=True)]
-    for listed in ([], sockets):
-        assert inputs(read(node(1, "Load", ["snail.png", "image"], inputs=listed)), "1") == {"image": "snail.png"}
+    for told in ([], sockets):
+        assert inputs(read(node(1, "Load", ["snail.png", "image"], inputs=told)), "1") == {"image": "snail.png"}
+    play = {"file": "a.mp4", "start": 1.5, "loop": True}
+    for listed in (["a.mp4", "image", 1.5, True], ["a.mp4", 1.5, True, "image"], ["a.mp4", 1.5, True]):
+        assert inputs(from_ui(ui(node(1, "Play", listed)), Registry([Play])), "1") == play
+
+
+@pytest.mark.parametrize("control", ["randomize", "increment-wrap", True, False])
+def test_what_becomes_of_a_seed_is_no_value(control: object) -> None:
+    listed = [7, control, False, "a snail", 20]
+    sown = {"seed": 7, "tiled": False, "text": "a snail", "steps": 20}
+    for one in (listed, [each for each in listed if each is not control or each is False]):
+        assert inputs(from_ui(ui(node(1, "Sow", one)), Registry([Sow])), "1") == sown
+    told = [socket("seed", widget=True, type="INT"), socket("tiled", widget=True, type="BOOLEAN")]
+    told += [socket("text", widget=True, type="STRING"), socket("steps", widget=True, type="INT")]
+    assert inputs(from_ui(ui(node(1, "Foreign", listed, inputs=told)), Registry([])), "1") == sown
+
+
+def test_a_text_after_a_seed_may_be_the_word_for_what_becomes_of_it() -> None:
+    told = from_ui(ui(node(1, "Sow", [7, "randomize", True, "fixed", 20])), Registry([Sow]))
+    assert inputs(told, "1") == {"seed": 7, "tiled": True, "text": "fixed", "steps": 20}
+
+
+THEIRS = [
+    ("LoadVideo", ["a.mp4", "image"], {"file": "a.mp4"}),
+    ("LoadImage", ["f.png", "image"], {"image": "f.png"}),
+    ("SaveVideo", ["v", "auto", "auto"], {"filename_prefix": "v", "format": "auto", "codec": "auto"}),
+    ("SaveVideo", ["v", "auto", "auto", "auto"], {"filename_prefix": "v", "format": "auto", "codec": "auto"}),
+    ("LoadImage", ["f.png", {"filename": "f.png"}], {"image": "f.png"}),
+    ("SaveVideo", ["v", "mp4", "h264", 20], {"filename_prefix": "v", "format": "mp4", "codec": "h264"}),
+    ("SaveImage", ["ComfyUI", ""], {"filename_prefix": "ComfyUI"}),
+    ("SaveImage", ["ComfyUI"], {"filename_prefix": "ComfyUI"}),
+    ("EmptyImage", [64, 32, 1, 0], {"width": 64, "height": 32, "batch_size": 1, "color": 0}),
+]
+"""Values of ComfyUI's own nodes, and what each is."""
+
+
+@pytest.mark.parametrize(("kind", "listed", "given"), THEIRS)
+def test_further_inputs_of_a_kind_that_comfyui_has_too_are_not_given_by_position(
+    kind: str, listed: list[Any], given: dict[str, Any]
+) -> None:
+    found = inputs(from_ui(ui(node(1, kind, listed)), registry()), "1")
+    assert {name: value for name, value in found.items() if not name.startswith("value ")} == given
+
+
+def test_unless_the_file_has_a_value_for_each_or_names_them() -> None:
+    every = {"filename_prefix": "v", "format": "auto", "codec": "auto", "quality": 20, "fps": 8, "scale": 2}
+    assert inputs(from_ui(ui(node(1, "SaveVideo", [*every.values()])), registry()), "1") == every
+    told = [socket(name, widget=True) for name in ("filename_prefix", "scale")]
+    assert inputs(from_ui(ui(node(1, "SaveImage", ["v", 4], inputs=told)), registry()), "1") == {
+        "filename_prefix": "v",
+        "scale": 4,
+    }
+
+
+def test_widgets_that_comfyui_has_are_those_of_the_kinds_that_are_here() -> None:
+    for name, theirs in WIDGETS.items():
+        assert {*theirs} <= {*registry()[name].spec.inputs}
 
 
 def test_a_prompt_may_be_the_name_of_an_editors_widget() -> None:
@@ -376,6 +464,9 @@ def test_a_subgraph_exposes_its_inputs_and_outputs() -> None:
     [
         {"widgets_values": ["a hen"]},
         {"widgets_values_named": {"text": "a hen"}},
+        {"widgets_values": ["a hen"], "widgets_values_named": {"text": "a fox"}},
+        {"widgets_values": ["a hen"], "widgets_values_named": {"text": "a fox", "gone": 1}},
+        {"widgets_values": ["gone", "a hen"], "widgets_values_named": {"gone": 1, "text": "a fox"}},
         {"widgets_values": ["a hen"], "properties": {"proxyWidgets": [["-1", "text"]]}},
         {"widgets_values": ["a hen"], "properties": {"proxyWidgets": [["1", "prompt"]]}},
     ],

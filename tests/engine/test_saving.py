@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
 
@@ -12,8 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from engine.document.formats import from_ui, is_made_here, writing
 from engine.document.workflow import Workflow
 from engine.errors import InputError
+from engine.registry import Registry
 from engine.run.saving import OutputFolder
 from engine.values import Files, Folder, Media
 
@@ -41,11 +44,19 @@ def mp4() -> bytes:
     return buffer.getvalue()
 
 
+def carries(texts: Mapping[str, str]) -> None:
+    """Check that a file carries the workflow in each form."""
+    assert json.loads(texts["prompt"]) == WORKFLOW.api()
+    assert Workflow.parse(texts["kinograph"]) == WORKFLOW
+    drawn = json.loads(texts["workflow"])
+    assert is_made_here(drawn)
+    assert from_ui(drawn, Registry([])).graph == WORKFLOW.graph
+
+
 def test_a_png_carries_graph_and_document_and_keeps_its_pixels(tmp_path: Path) -> None:
     (path,) = OutputFolder(tmp_path, WORKFLOW).write(Media(png(), "png", "snail"))
     with Image.open(path) as image, Image.open(BytesIO(png())) as original:
-        assert json.loads(image.text["prompt"]) == WORKFLOW.api()
-        assert Workflow.parse(image.text["workflow"]) == WORKFLOW
+        carries(image.text)
         assert np.array_equal(np.asarray(image), np.asarray(original))
 
 
@@ -56,27 +67,37 @@ def test_an_mp4_carries_graph_and_document_and_keeps_its_packets(tmp_path: Path)
         return [(packet.pts, bytes(packet)) for packet in container.demux(video=0) if packet.dts is not None]
 
     with av.open(path) as container, av.open(BytesIO(mp4())) as original:
-        assert json.loads(container.metadata["prompt"]) == WORKFLOW.api()
-        assert Workflow.parse(container.metadata["workflow"]) == WORKFLOW
+        carries(container.metadata)
         assert container.streams.video[0].average_rate == 7
         assert packets(container) == packets(original)
     data = path.read_bytes()
     assert data.index(b"moov") < data.index(b"mdat"), "a browser can start before it has all"
 
 
-def test_the_data_of_another_editor_replaces_the_document(tmp_path: Path) -> None:
+def test_what_a_client_sends_along_is_carried_as_it_is(tmp_path: Path) -> None:
     theirs = {"nodes": [], "extra": {"é": "\0"}}
-    outputs = OutputFolder(tmp_path, WORKFLOW, carried=theirs)
+    odd = {"": 1, " spaced": 1, "x" * 80: 1, "two\nlines": 1, "Ω": 1, "prompt": 5, "kinograph": 5}
+    outputs = OutputFolder(tmp_path, WORKFLOW, carried={"workflow": theirs, "my tool": [1, None], "x" * 79: 2, **odd})
     pixels, film = outputs.write(Files((Media(png(), "png", "snail"), Media(mp4(), "mp4", "snail"))))
     with Image.open(pixels) as image, av.open(film) as container:
-        for tags in (image.text, container.metadata):
-            assert json.loads(tags["prompt"]) == WORKFLOW.api()
-            assert json.loads(tags["workflow"]) == theirs
+        for texts in (image.text, container.metadata):
+            assert json.loads(texts["prompt"]) == WORKFLOW.api()
+            assert Workflow.parse(texts["kinograph"]) == WORKFLOW
+            assert json.loads(texts["workflow"]) == theirs
+            assert (json.loads(texts["my tool"]), json.loads(texts["x" * 79])) == ([1, None], 2)
+            assert not odd.keys() - {"prompt", "kinograph"} & texts.keys()
+
+
+def test_a_workflow_too_large_to_be_drawn_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writing, "MOST_NODES", 0)
+    (path,) = OutputFolder(tmp_path, WORKFLOW).write(Media(png(), "png", "snail"))
+    with Image.open(path) as image:
+        assert image.text.keys() == {"prompt", "kinograph"}
 
 
 def test_a_folder_holds_the_document_itself(tmp_path: Path) -> None:
     folder = Folder("shots", {"a.txt": lambda path: path.write_bytes(b"a")}, "one")
-    (path,) = OutputFolder(tmp_path, WORKFLOW, carried={"nodes": []}).write(folder)
+    (path,) = OutputFolder(tmp_path, WORKFLOW, carried={"workflow": {"nodes": []}}).write(folder)
     assert Workflow.parse((path / "workflow.json").read_bytes()) == WORKFLOW
 
 

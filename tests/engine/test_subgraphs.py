@@ -194,7 +194,7 @@ def test_files_are_named_where_the_document_names_them(cache: Cache, tmp_path: P
     workflow = Workflow.read(graph)
     whole = check(prepare(workflow, REGISTRY), base=tmp_path, targets=["own", "given"])
     outputs = OutputFolder(tmp_path / "out", whole.workflow, whole.local_files)
-    embedded = Workflow.parse(outputs._tags_in(tmp_path / "out")["workflow"])
+    embedded = Workflow.parse(outputs._tags_in(tmp_path / "out")["kinograph"])
     assert embedded.subgraphs["Read"].graph["read"].inputs["file"] == "../in.txt"
     assert embedded.graph["given"].inputs["file"] == "../in.txt"
     RAN.clear()

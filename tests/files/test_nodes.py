@@ -105,7 +105,7 @@ def test_pictures_videos_and_texts_are_shown_in_the_temporary_folder(tmp_path: P
     assert {node: event.files[0].suffix for node, event in saved.items()} == {"1": ".png", "2": ".mp4", "3": ".txt"}
     with PIL.Image.open(saved["1"].files[0]) as picture:
         assert (picture.size, picture.getpixel((0, 0))) == ((6, 4), (200, 200, 200))
-        assert Workflow.parse(picture.info["workflow"]).graph["1"].class_type == "PreviewImage"
+        assert Workflow.parse(picture.info["kinograph"]).graph["1"].class_type == "PreviewImage"
     assert saved["3"].files[0].read_text() == "snail"
 
 

@@ -40,7 +40,7 @@ def save(server: Server, name: str, data: bytes, flow: Workflow) -> Path:
 
 def test_a_file_in_the_ui_format_is_searched_by_its_graph(server: Server) -> None:
     flow, theirs = workflow("", "a red snail"), {"nodes": [{"id": 1, "type": "Foreign", "widgets_values": ["whale"]}]}
-    (path,) = OutputFolder(server.folders.output, flow, carried=theirs).write(Media(png(), "png", "key"))
+    (path,) = OutputFolder(server.folders.output, flow, carried={"workflow": theirs}).write(Media(png(), "png", "key"))
     assert names(server, query="red snail") == [path.name]
     assert names(server, query="whale") == []
 

@@ -6,9 +6,10 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field
 
+from engine.document.formats.types import type_name, widgets
 from engine.node import Context, InputFile, Lazy, ModelFile, Node
 from engine.registry import Registry
-from engine.server.comfyui.object_info import info, links, type_name
+from engine.server.comfyui.object_info import info, links
 from engine.server.http.settings import Folders
 from engine.values import Image, LoRA, Video
 from tests.server.conftest import Server, png
@@ -109,6 +110,31 @@ def test_widgets_have_their_options(folders: Folders) -> None:
     assert spec(Everything, folders, "mode")[1]["default"] == "good"
     assert spec(Everything, folders, "limit")[1]["forceInput"] is True
     assert spec(Everything, folders, "anything")[1]["lazy"] is True
+
+
+def test_a_list_or_none_is_only_linked_for_no_widget_holds_it(folders: Folders) -> None:
+    class Listed(Node, version=1):
+        words: tuple[str, ...] = ()
+        manners: tuple[Literal["fine", "coarse"], ...] = ()
+        steps: int | None = None
+        either: int | str = 0
+        word: str | None = "hello"
+
+        def run(self, ctx: Context) -> str:
+            raise NotImplementedError
+
+    about = {name: spec(Listed, folders, name) for name in Listed.spec.inputs}
+    assert {name: given[0] for name, given in about.items()} == {
+        "words": "STRING",
+        "manners": "STRING",
+        "steps": "INT",
+        "either": "INT,STRING",
+        "word": "STRING",
+    }
+    forced = {name for name, given in about.items() if given[1].get("forceInput")}
+    assert forced == {"words", "manners", "steps"}
+    assert not any("default" in about[name][1] for name in forced)
+    assert [socket.name for socket in widgets(Listed)] == ["word"]
 
 
 def test_a_kind_is_described_in_the_standard_shape(folders: Folders) -> None:

@@ -311,8 +311,9 @@ def tags(server: Live, job: str) -> dict[str, Any]:
 def test_files_carry_the_workflow_that_the_client_sent_along(server: Live) -> None:
     for color in ("#111111", "#222222"):  # the second time from the cache
         sent = in_ui_format("sent", color)
-        job = server.submit(picture("sent"), extra_data={"extra_pnginfo": {"workflow": sent}})
-        assert tags(server, job) == {"prompt": picture("sent"), "workflow": sent}
+        job = server.submit(picture("sent"), extra_data={"extra_pnginfo": {"workflow": sent, "tool": [1]}})
+        document = {"kinograph": 1, "graph": picture("sent")}
+        assert tags(server, job) == {"prompt": picture("sent"), "kinograph": document, "workflow": sent, "tool": [1]}
     opened = server.get("/api/kinograph/outputs/workflow?filename=sent_00002.png")
     assert list(opened["graph"]) == ["1", "2"]
     assert opened["layout"]["nodes"]["1"]["color"] == "#222222"
@@ -330,9 +331,13 @@ def test_the_workflow_that_the_client_sent_survives_a_restart(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("extra", [{}, {"extra_pnginfo": None}, {"extra_pnginfo": {"workflow": {"nodes": 5}}}])
-def test_files_carry_the_document_if_nothing_else_was_sent(server: Live, extra: dict[str, Any]) -> None:
+def test_files_carry_a_workflow_for_comfyuis_editor_if_none_was_sent(server: Live, extra: dict[str, Any]) -> None:
     found = tags(server, server.submit(picture("plain"), extra_data=extra))
-    assert found == {"prompt": picture("plain"), "workflow": {"kinograph": 1, "graph": picture("plain")}}
+    drawn = found.pop("workflow")
+    assert found == {"prompt": picture("plain"), "kinograph": {"kinograph": 1, "graph": picture("plain")}}
+    assert [(node["id"], node["type"]) for node in drawn["nodes"]] == [(1, "EmptyImage"), (2, "SaveImage")]
+    assert drawn["links"] == [[1, 1, 0, 2, 0, "IMAGE"]]
+    assert drawn["nodes"][1]["widgets_values"] == ["plain", 1]
 
 
 @pytest.mark.parametrize("body", [{}, {"prompt": {}}, {"prompt": 5}, {"prompt": {"1": {"class_type": 5}}}])

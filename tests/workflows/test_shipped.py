@@ -51,7 +51,7 @@ def test_key_frames_are_drawn_and_saved(tmp_path: Path) -> None:
     for path in saved:
         with PIL.Image.open(path) as picture:
             assert picture.size == (256, 256)
-            assert Workflow.parse(picture.info["workflow"]).graph["keyframes"].inputs["prompt"] == "a red snail"
+            assert Workflow.parse(picture.info["kinograph"]).graph["keyframes"].inputs["prompt"] == "a red snail"
 
 
 def test_a_picture_is_set_moving_and_saved(tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_a_picture_is_set_moving_and_saved(tmp_path: Path) -> None:
         stream = container.streams.video[0]
         frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(stream)]
         assert stream.average_rate == 7
-        assert Workflow.parse(container.metadata["workflow"]).graph["video"].inputs["steps"] == 2
+        assert Workflow.parse(container.metadata["kinograph"]).graph["video"].inputs["steps"] == 2
     assert np.stack(frames).shape == (14, 256, 256, 3)
 
 

@@ -1,4 +1,4 @@
-"""The ecosystem's own formats, read as workflows.
+"""The ecosystem's own formats, read as workflows, and written.
 
 Its editors save two: the API format, which `engine.document.workflow` reads, and the UI format, which also holds the
 layout. The latter gives widgets' values by position, so reading it needs the registry.
@@ -6,15 +6,20 @@ layout. The latter gives widgets' values by position, so reading it needs the re
     api        what other programs add to the API format
     elsewhere  kinds of node that people know from ComfyUI and its extensions
     ui         the UI format's JSON, without what isn't read
+    types      types and widgets, as its editors know them
     widgets    values by position → values by name
     layout     the editor's layout
     levels     the nodes and links of one graph
     reading    a file with its subgraphs → a workflow
+    arranging  where nodes stand that have no place
+    writing    a workflow → a file
 """
 
 from engine.document.formats.api import converted, is_graph, kinds_in, without_additions
 from engine.document.formats.elsewhere import elsewhere
 from engine.document.formats.reading import from_ui
-from engine.document.formats.ui import is_ui
+from engine.document.formats.ui import is_made_here, is_ui
+from engine.document.formats.writing import is_small, to_ui
 
-__all__ = ["converted", "elsewhere", "from_ui", "is_graph", "is_ui", "kinds_in", "without_additions"]
+__all__ = ["converted", "elsewhere", "from_ui", "is_graph", "is_made_here", "is_small", "is_ui", "kinds_in", "to_ui"]
+__all__ += ["without_additions"]

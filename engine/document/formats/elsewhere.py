@@ -1,4 +1,4 @@
-"""Kinds of node that people know from ComfyUI, for hints about those that Kinograph lacks."""
+"""Kinds of node that people know from ComfyUI: hints about those that Kinograph lacks, widgets of those that it has."""
 
 from __future__ import annotations
 
@@ -22,6 +22,17 @@ _NAMES = """
     VHS_LoadVideo VHS_VideoCombine VideoLinearCFGGuidance WanImageToVideo unCLIPConditioning
 """
 KNOWN = frozenset(_NAMES.split())
+WIDGETS: Mapping[str, tuple[str, ...]] = {
+    "CreateVideo": ("fps",),
+    "EmptyImage": ("width", "height", "batch_size", "color"),
+    "ImageScale": ("upscale_method", "width", "height", "crop"),
+    "LoadImage": ("image",),
+    "LoadVideo": ("file",),
+    "PreviewImage": (),
+    "SaveImage": ("filename_prefix",),
+    "SaveVideo": ("filename_prefix", "format", "codec"),
+}
+"""The widgets, in order, of kinds that ComfyUI has too; Kinograph's may have further ones."""
 ITSELF = "comfy-core"
 """The extension that files name for ComfyUI's own nodes."""
 EXTENSION = "extension"

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 from engine.document.formats.elsewhere import EXTENSION
 from engine.document.formats.layout import NOTES, layout
 from engine.document.formats.ui import BYPASSED, MUTED, UiGraph, UiNode, UiSubgraph
-from engine.document.formats.widgets import values
-from engine.document.workflow import Link, NodeEntry, as_json
+from engine.document.formats.widgets import named_in_order, values
+from engine.document.workflow import Link, NodeEntry, as_constant, as_json
 from engine.errors import Problem, WorkflowError
 from engine.registry import Registry
 
@@ -165,7 +165,7 @@ class Level:
 
     def _node_inputs(self, node: UiNode) -> dict[str, Any]:
         """The inputs of an ordinary node."""
-        inputs = values(node, self.context.registry.get(node.type))
+        inputs = _with_own(node, values(node, self.context.registry.get(node.type)))
         for socket in node.inputs or ():
             self._connect(inputs, (node.key, socket.name), self._source(socket.link))
         return inputs
@@ -179,7 +179,7 @@ class Level:
         for index, source in sources:
             for name in interface.exposed[index]:
                 self._connect(inputs, (node.key, name), source)
-        return inputs
+        return _with_own(node, inputs)
 
     def _instance(self, node: UiNode, interface: Interface) -> _Instance:
         if node.key not in self._instances:
@@ -285,10 +285,13 @@ class Level:
 def _outer_values(node: UiNode, interface: Interface) -> Iterable[tuple[int | None, Any]]:
     """The values set on a use of a subgraph, by the index of the input; inputs without one keep their inner value.
 
-    Different editors wrote them in different orders. If their number fits none, they can't be told apart.
+    Different editors wrote them in different orders. If their number fits none, they can't be told apart. Values by
+    name come first here, so that those by position count where both are given.
     """
-    if named := node.widgets_values_named:
-        return [(interface.slots.get(name), value) for name, value in named.items()]
+    named = node.widgets_values_named or {}
+    by_name = [(interface.slots.get(name), value) for name, value in named.items()]
+    if names := named_in_order(node):
+        return [(interface.slots.get(name), value) for name, value in zip(names, node.values, strict=True)]
     shown, listed = node.promoted, [socket.name for socket in node.inputs or () if socket.widget]
     orders: tuple[list[int | None], ...] = (
         [
@@ -299,7 +302,14 @@ def _outer_values(node: UiNode, interface: Interface) -> Iterable[tuple[int | No
         [interface.slots.get(name) for name in listed],
     )
     indices = next((order for order in orders if len(order) == len(node.values)), [])
-    return zip(indices, node.values, strict=False)
+    return [*by_name, *zip(indices, node.values, strict=False)]
+
+
+def _with_own(node: UiNode, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """A node's inputs, without defaults that nobody has changed, and with those that no widget holds."""
+    is_default = {name for name, value in node.defaults.items() if as_constant(inputs.get(name)) == value}
+    given = {name: value for name, value in inputs.items() if name not in is_default}
+    return node.unheld | given
 
 
 def _incoming(node: UiNode) -> int | None:

@@ -16,6 +16,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
+from engine.document.workflow import as_link
 from engine.errors import Problem, WorkflowError
 
 MUTED, BYPASSED = 2, 4
@@ -24,12 +25,21 @@ MAX_INTEGER = 2**53
 
 Number = Annotated[int, Field(ge=-MAX_INTEGER, le=MAX_INTEGER)]
 Id = Annotated[Number, Strict()] | Annotated[str, Field(max_length=200)]
+OWN = "kinograph"
+"""The property of a node with what `engine.document.formats.writing` noted there."""
+GENERATOR = "kinograph"
+"""The `generator` of a file that it wrote, which an editor doesn't keep."""
 LINK = ("id", "origin_id", "origin_slot", "target_id", "target_slot", "type")
 
 
 def is_ui(data: Any) -> bool:
     """Whether JSON data are a workflow in the UI format."""
     return isinstance(data, dict) and isinstance(data.get("nodes"), list)
+
+
+def is_made_here(data: Any) -> bool:
+    """Whether JSON data in the UI format are as Kinograph wrote them, and no editor has saved them since."""
+    return is_ui(data) and data.get("generator") == GENERATOR
 
 
 class _Model(BaseModel):
@@ -46,6 +56,7 @@ class UiSocket(_Model):
     name: str = ""
     label: str | None = None
     """The user's name for it."""
+    type: Any = None
     link: Number | None = None
     """The incoming link."""
     widget: UiWidget | None = None
@@ -112,6 +123,21 @@ class UiNode(_Model):
             (pair[0], pair[1]) if isinstance(pair, list) and [*map(type, pair[:2])] == [str, str] else ("", "")
             for pair in (pairs if isinstance(pairs, list) else [])
         ]
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """Values of widgets that were no values of the workflow when Kinograph wrote them."""
+        return self._own("defaults")
+
+    @property
+    def unheld(self) -> dict[str, Any]:
+        """Inputs that no widget holds, as a workflow writes them."""
+        return {name: value for name, value in self._own("inputs").items() if not as_link(value)}
+
+    def _own(self, part: str) -> dict[str, Any]:
+        own = (self.properties or {}).get(OWN)
+        found = own.get(part) if isinstance(own, dict) else None
+        return found if isinstance(found, dict) else {}
 
 
 class UiBoundary(_Model):

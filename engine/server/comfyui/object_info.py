@@ -1,21 +1,21 @@
 """Descriptions of the kinds of node, for ComfyUI's clients and for Kinograph's editor.
 
-int, float, str, bool → INT, FLOAT, STRING, BOOLEAN      Literal → a list of choices
-a value's type → its name in capitals                     a union → "A,B"        Any → "*"
-a list → its items' type, with `output_is_list`           a picture to choose → the input folder's files
+`engine.document.formats.types` says how types are named. A list of values is its items' type with `output_is_list`, and
+a picture to choose a list of the input folder's files.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any
 
 from aiohttp import web
 from pydantic import JsonValue
 
 from engine.catalogue import as_data
-from engine.node import Input, Node, item_of, linkable, name_of
+from engine.document.formats.types import PRIMITIVES, choices, has_widget, type_name
+from engine.node import Input, Node, linkable, name_of
 from engine.registry import Registry
 from engine.server.files.paths import walk
 from engine.server.files.pictures import PICTURES, VIDEOS
@@ -25,7 +25,6 @@ from engine.values import Video
 
 routes = Routes("nodes")
 
-PRIMITIVES = {int: "INT", float: "FLOAT", str: "STRING", bool: "BOOLEAN"}
 MOST_WHOLE = 2**53 - 1
 """The largest integer that JavaScript represents exactly; sent to clients where an input has no limit."""
 MOST_FLOAT = 1e9
@@ -104,12 +103,6 @@ def info(kind: type[Node], folders: Folders, media: Media | None = None) -> dict
     }
 
 
-def type_name(annotation: Any) -> str:
-    """A type as the protocol names it."""
-    members = [_bare_name(member) for member in _members(annotation)]
-    return ",".join(dict.fromkeys(members)) or "*"
-
-
 class Media:
     """The selectable files of the input folder, listed once, when first needed."""
 
@@ -139,14 +132,14 @@ def _input(kind: type[Node], socket: Input, schema: Mapping[str, Any], media: Me
         shows_video = any(output.type is Video for output in kind.spec.outputs)
         upload, suffixes = ("video_upload", VIDEOS) if shows_video else ("image_upload", PICTURES)
         return [media.ending_in([*suffixes]), about | {upload: True}]
-    if choices := _choices(socket.type):
-        return [choices, about]
+    if (chosen := choices(socket.type)) and has_widget(socket):
+        return [[*chosen], about]
     name = type_name(socket.type)
     if name in PRIMITIVES.values():
         about |= dict(_widget(name, _constraints(schema)))
-        if not socket.required and socket.default is None:  # a widget has no way to say "none"
-            about = {**about, "forceInput": True}
-            del about["default"]
+        if not has_widget(socket):
+            about["forceInput"] = True
+            about.pop("default", None)
     return [name, about]
 
 
@@ -171,24 +164,3 @@ def _constraints(schema: Mapping[str, Any]) -> Mapping[str, Any]:
     """The part of an input's JSON schema with its limits, also for an optional type."""
     parts = [part for part in schema.get("anyOf", ()) if part.get("type") != "null"]
     return {**schema, **(parts[0] if parts else {})}
-
-
-def _choices(annotation: Any) -> list[JsonValue]:
-    members = _members(annotation)
-    return [*get_args(members[0])] if len(members) == 1 and get_origin(members[0]) is Literal else []
-
-
-def _members(annotation: Any) -> list[Any]:
-    """The types of a union, without None; of a list, the type of its items."""
-    annotation = item_of(annotation) or annotation
-    if get_origin(annotation) is not Union:
-        return [annotation]
-    return [item_of(member) or member for member in get_args(annotation) if member is not type(None)]
-
-
-def _bare_name(member: Any) -> str:
-    if get_origin(member) is Literal:
-        return PRIMITIVES.get(type(get_args(member)[0]), "STRING")
-    if member is Any or not isinstance(member, type):
-        return "*"
-    return PRIMITIVES.get(member, member.__name__.upper())

@@ -17,7 +17,7 @@ from pydantic_core import from_json
 
 from engine.document.formats import is_ui
 from engine.document.reading import read
-from engine.document.tags import tags
+from engine.document.tags import DOCUMENT, DRAWN, GRAPH, tags
 from engine.errors import KinographError
 from engine.server.comfyui.files import FileQuery, Listed
 from engine.server.files.paths import FileEntry, find_file, require_file, resolve_within, walk
@@ -176,9 +176,9 @@ def carried(file: FileEntry) -> Carried:
 def _read(path: Path) -> Carried:
     try:
         carried_tags = tags(path) or {}
-        document = from_json(carried_tags.get("workflow") or "{}")
+        document = from_json(carried_tags.get(DOCUMENT) or carried_tags.get(DRAWN) or "{}")
         if not document or is_ui(document):  # the UI format doesn't say which inputs its texts belong to
-            document = from_json(carried_tags.get("prompt") or "{}")
+            document = from_json(carried_tags.get(GRAPH) or "{}")
     except (KinographError, OSError, ValueError):  # it carries nothing readable, and is listed all the same
         return Carried()
     about = [document.get(name) for name in ("title", "description")] if isinstance(document, dict) else [""]
