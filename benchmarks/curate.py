@@ -111,7 +111,7 @@ def cuts_alone(path: Path) -> list[int]:
 
 def flow_alone(path: Path) -> list[float]:
     samples = [(time, grey(small(picture))) for time, picture in at_two_per_second(path)]
-    return [motion([flow_map(a, b, to - since)]).whole for (since, a), (to, b) in pairwise(samples)]
+    return [motion([flow_map(a, b, to - since)]).total for (since, a), (to, b) in pairwise(samples)]
 
 
 def quality_alone(path: Path) -> list[float]:

@@ -34,7 +34,10 @@ def find(path: Path, may_read: MayRead = any_file) -> Sequence[Path]:
     if path.suffix in (".txt", ".parquet") and path.is_file():
         listed = [path.parent / name for name in (_lines if path.suffix == ".txt" else _column)(path)]
         if outside := next((file for file in listed if not may_read(file)), None):
-            raise InputError(f"{path.name} names {outside}, which leads out of the folders that may be read")
+            raise InputError(
+                f"{path.name} names {outside}, which leads out of the folders that may be read",
+                hint="list only files within them",
+            )
         return list(dict.fromkeys(listed))
     if path.is_file():
         return [path]
@@ -88,11 +91,12 @@ def _column(path: Path) -> list[str]:
     try:
         names = pq.read_schema(path).names
     except (pa.ArrowInvalid, OSError) as error:
-        raise InputError(f"{path} can't be read as a table: {str(error).partition(chr(10))[0]}") from error
+        reason = str(error).partition("\n")[0]
+        raise InputError(f"{path} can't be read as a table: {reason}", hint="give a Parquet file") from error
     column = next((name for name in COLUMNS if name in names), None)
     if column is None:
         raise InputError(f"{path} has no column of paths", hint=f"call it {' or '.join(COLUMNS[:2])}")
     listed = pq.read_table(path, columns=[column])[column].to_pylist()
     if strange := next((name for name in listed if not isinstance(name, str | None)), None):
-        raise InputError(f"{path} names {strange!r} in its column {column}, which is not a path")
+        raise InputError(f"{path} names {strange!r} in its column {column}, which is not a path", hint="give texts")
     return [name for name in listed if name is not None]

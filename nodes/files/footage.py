@@ -84,7 +84,9 @@ class Footage:
             stream = video_stream(container, path)
             codec = stream.codec_context
             if codec is None:
-                raise InputError(f"{path} is in a codec that can't be decoded here")
+                raise InputError(
+                    f"{path} is in a codec that can't be decoded here", hint="convert it to another, such as H.264"
+                )
             self.codec = codec.name
             self.pixel_format = codec.pix_fmt or ""
             self.fps = _rate(stream)
@@ -199,20 +201,26 @@ class Footage:
     def require_frames(self, count: int) -> None:
         """Raise InputError if not one frame could be decoded."""
         if not count:
-            raise InputError(f"{self.path} holds no picture that can be decoded: {self.damage or 'it is empty'}")
+            raise InputError(
+                f"{self.path} holds no picture that can be decoded: {self.damage or 'it is empty'}",
+                hint="the file may be damaged",
+            )
 
     def opened(self) -> av.container.InputContainer:
         """The file as an open container."""
         try:
             return av.open(str(self.path), "r", options=_ONLY, metadata_errors="replace")
         except (av.error.FFmpegError, OSError) as error:
-            raise InputError(f"{self.path} can't be opened as a video: {error.strerror or error}") from error
+            raise InputError(
+                f"{self.path} can't be opened as a video: {error.strerror or error}",
+                hint="give a video file, such as MP4 or WebM",
+            ) from error
 
 
 def video_stream(container: av.container.InputContainer, path: Path) -> av.VideoStream:
     """The first video stream of a file; raises InputError if there is none."""
     if not container.streams.video:
-        raise InputError(f"{path} holds no video")
+        raise InputError(f"{path} holds no video", hint="give a file with a video stream")
     return container.streams.video[0]
 
 

@@ -72,13 +72,13 @@ def solve_layer(
     present = [(i, layer) for i, layer in enumerate(factors) if layer is not None]
     width = present[0][1].down.shape[1]
     quadratics = [_quadratic(s, [layer for _, layer in present]) for s in moments]
-    whole = torch.stack(quadratics).sum(0)
+    total = torch.stack(quadratics).sum(0)
     # Column p is 1 on the p-th present LoRA's columns: the directions of uniform scaling, and the targets e.
-    uniform = torch.eye(len(present)).repeat_interleave(width, dim=0).to(whole)
+    uniform = torch.eye(len(present)).repeat_interleave(width, dim=0).to(total)
     pull = sum(quadratics[i] @ uniform[:, p] for p, (i, _) in enumerate(present))
-    scalars = torch.linalg.pinv(uniform.T @ whole @ uniform, hermitian=True) @ (uniform.T @ pull)
-    weight = (ridge * whole.diagonal().mean()).clamp(min=torch.finfo(whole.dtype).tiny)
-    system = whole + weight * torch.eye(len(whole)).to(whole)
+    scalars = torch.linalg.pinv(uniform.T @ total @ uniform, hermitian=True) @ (uniform.T @ pull)
+    weight = (ridge * total.diagonal().mean()).clamp(min=torch.finfo(total.dtype).tiny)
+    system = total + weight * torch.eye(len(total)).to(total)
     solution = torch.linalg.solve(system, pull + weight * (uniform @ scalars)).split(width)
     mergers: list[Tensor | None] = [None for _ in factors]
     for (i, _), columns in zip(present, solution, strict=True):

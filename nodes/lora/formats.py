@@ -42,6 +42,7 @@ UNSUPPORTED = {
 }
 """Kinds of adapter other than LoRA, by a part of their keys."""
 
+_DAMAGED = "the file may be damaged: save or fetch it again"
 _MATRIX = re.compile(r"(?P<layer>.+?)[._]lora(_linear_layer)?[._](?P<side>down|up|A|B)(\.default)?\.weight")
 _ALPHA = re.compile(r"(?P<layer>.+?)([._]lora)?\.alpha")
 _TEXT_PROJECTIONS = {"to_q": "q_proj", "to_k": "k_proj", "to_v": "v_proj", "to_out": "out_proj"}
@@ -97,7 +98,7 @@ def _entry(file: str, header: Mapping[str, str], key: str, kind: type[T]) -> T:
     try:
         return TypeAdapter(kind).validate_json(header.get(key, "{}"))
     except ValidationError as error:
-        raise InputError(f"{file}: the header's {key} can't be parsed", input="file") from error
+        raise InputError(f"{file}: the header's {key} can't be parsed", input="file", hint=_DAMAGED) from error
 
 
 def _sides(file: str, tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, float]]:
@@ -121,10 +122,10 @@ def _sides(file: str, tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor],
         message = f"{file} has keys that belong to no known LoRA layer: {', '.join(stray[:3])}{more}"
         raise InputError(message, input="file", hint="give a LoRA for Stable Diffusion XL")
     if not up and not down:
-        raise InputError(f"{file} holds no LoRA layers", input="file")
+        raise InputError(f"{file} holds no LoRA layers", input="file", hint="give a LoRA")
     lone = sorted(up.keys() ^ down.keys())
     if lone:
-        raise InputError(f"{file} has only one of the two matrices of {lone[0]}", input="file")
+        raise InputError(f"{file} has only one of the two matrices of {lone[0]}", input="file", hint=_DAMAGED)
     return up, down, alphas
 
 
@@ -139,9 +140,9 @@ def _check_pair(file: str, layer: str, up: Tensor, down: Tensor) -> None:
     alike = up.ndim == down.ndim and up.ndim in (2, 4)
     if not (alike and up.shape[1] == down.shape[0] > 0 and up.shape[2:].numel() == 1):
         message = f"{file}: the matrices of {layer}, {tuple(up.shape)} and {tuple(down.shape)}, do not multiply"
-        raise InputError(message, input="file")
+        raise InputError(message, input="file", hint=_DAMAGED)
     if not (torch.isfinite(up).all() and torch.isfinite(down).all()):
-        raise InputError(f"{file}: {layer} holds numbers that are not finite", input="file")
+        raise InputError(f"{file}: {layer} holds numbers that are not finite", input="file", hint=_DAMAGED)
 
 
 def _layer(stem: str) -> str | None:

@@ -126,7 +126,7 @@ def train_lora(
 
 def _check(pipeline: StableDiffusionXLPipeline, examples: Sequence[Example], settings: TrainingSettings) -> None:
     if not examples:
-        raise InputError("there are no pictures to train on", input="examples")
+        raise InputError("there are no pictures to train on", input="examples", hint="give at least one")
     sizes = {tuple(example.pixels.shape) for example in examples}
     if len(sizes) > 1:
         raise InputError(
@@ -153,7 +153,9 @@ def _initial_factors(
     }
     for target in (*settings.targets, *settings.text_targets):
         if not any(name.endswith(f".{target}") for name in found):
-            raise InputError(f"no layer of the model is called {target!r}", input="targets", hint="such as 'to_q'")
+            raise InputError(
+                f"no layer of the model is called {target!r}", input="targets", hint="name one, such as 'to_q'"
+            )
     if not found:
         raise InputError("there are no layers to train", input="targets", hint="give targets or text_targets")
     scale = 1.0 if settings.alpha is None else settings.alpha / settings.rank

@@ -38,7 +38,7 @@ class TestMotion:
 
     def test_it_is_in_percent_of_the_longer_side_per_second(self) -> None:
         shifted = motion([flow_map(TEXTURE, moved([[1, 0, 4], [0, 1, 0]]), 0.5)])
-        assert shifted.whole == pytest.approx(100 * 4 / 160 / 0.5, rel=0.15)
+        assert shifted.total == pytest.approx(100 * 4 / 160 / 0.5, rel=0.15)
         assert flow_map(TEXTURE, TEXTURE, 0.5).shape == (16, 28, 2)
 
     def test_pans_rotations_and_zooms_are_the_cameras(self) -> None:
@@ -54,7 +54,7 @@ class TestMotion:
 
     def test_nothing_moves_where_nothing_can_be_compared(self) -> None:
         assert motion([]) == (0, 0, 0)
-        assert motion([flow_map(TEXTURE, TEXTURE, 0.5)]).whole < 0.01
+        assert motion([flow_map(TEXTURE, TEXTURE, 0.5)]).total < 0.01
 
     def test_static_scenes_are_distinguished_from_moving_ones(self) -> None:
         """The AUC over drawn clips with some noise, a third of them static."""
@@ -67,7 +67,7 @@ class TestMotion:
             noisy = np.clip(shot + rng.normal(0, 3, shot.shape), 0, 255).astype(np.uint8)
             greys = [grey(picture) for picture in noisy]
             maps = [flow_map(a, b, 0.5) for a, b in pairwise(greys)]
-            scores.append((static, motion(maps).whole))
+            scores.append((static, motion(maps).total))
         better = [still < moving for s, still in scores if s for m, moving in scores if not m]
         assert np.mean(better) >= 0.99
 

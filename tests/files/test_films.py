@@ -138,10 +138,10 @@ def test_frames_that_claim_to_be_shown_for_years_end_somewhere(tmp_path: Path) -
 
 def test_progress_is_reported_and_reading_can_be_cancelled(tmp_path: Path) -> None:
     path = write(tmp_path / "a.mp4", sprites(9, seconds=1))
-    told: list[tuple[int, int]] = []
-    ctx = Context(on_progress=lambda done, total, unit, preview: told.append((done, total)))
+    reported: list[tuple[int, int]] = []
+    ctx = Context(on_progress=lambda done, total, unit, preview: reported.append((done, total)))
     LoadVideo(file=str(path)).run(ctx)
-    assert told == [(done, 24) for done in range(1, 25)]
+    assert reported == [(done, 24) for done in range(1, 25)]
     with pytest.raises(Cancelled):
         LoadVideo(file=str(path)).run(Context(cancelled=lambda: True))
 

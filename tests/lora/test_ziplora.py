@@ -203,7 +203,7 @@ def test_layers_that_one_lora_changes_do_not_overlap() -> None:
 class Zipped(NamedTuple):
     lora: LoRA
     report: ZipReport
-    told: list[tuple[int, int]]
+    steps: list[tuple[int, int]]
 
 
 @pytest.fixture(scope="module")
@@ -212,11 +212,11 @@ def loras(make: Make, names: Names) -> tuple[LoRA, LoRA]:
 
 
 def zipped(pipeline: StableDiffusionXLPipeline, loras: tuple[LoRA, LoRA], **settings: object) -> Zipped:
-    told: list[tuple[int, int]] = []
+    steps: list[tuple[int, int]] = []
     lora, report = zip_loras(
-        pipeline, *loras, replace(QUICK, **settings), **PROMPTS, progress=lambda *step: told.append(step)
+        pipeline, *loras, replace(QUICK, **settings), **PROMPTS, progress=lambda *step: steps.append(step)
     )
-    return Zipped(lora, report, told)
+    return Zipped(lora, report, steps)
 
 
 @pytest.fixture(scope="module")
@@ -266,8 +266,8 @@ def test_gradient_checkpointing_changes_memory_only(
 
 
 def test_progress_is_reported_to_the_end(quick: Zipped) -> None:
-    total = quick.told[-1][1]
-    assert quick.told == [(step, total) for step in range(1, total + 1)]
+    total = quick.steps[-1][1]
+    assert quick.steps == [(step, total) for step in range(1, total + 1)]
 
 
 @pytest.mark.parametrize("moment", [1, 6, 20], ids=["drawing", "descending", "comparing"])

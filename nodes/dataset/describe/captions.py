@@ -79,5 +79,9 @@ def _load(source: str, path: Path, dtype: torch.dtype) -> Captioner:
         model = kind.from_pretrained(path, dtype=dtype, local_files_only=True, use_safetensors=True).eval()
         processor = AutoProcessor.from_pretrained(path, local_files_only=True)
     if not hasattr(processor, "image_processor"):
-        raise InputError(f"{source} has no image processor, so it can't caption pictures", input="captioner")
+        raise InputError(
+            f"{source} has no image processor, so it can't caption pictures",
+            input="captioner",
+            hint="give a captioner, such as BLIP or GIT",
+        )
     return Captioner(model, processor, getattr(config, "num_image_with_embedding", None) or 1)

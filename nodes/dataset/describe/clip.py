@@ -76,7 +76,9 @@ def _load(source: str, path: Path, dtype: torch.dtype) -> Clip:
         model = AutoModel.from_pretrained(path, dtype=dtype, local_files_only=True, use_safetensors=True).eval()
         processor = AutoProcessor.from_pretrained(path, local_files_only=True)
     if not hasattr(model, "get_image_features"):
-        raise InputError(f"{source} is a {type(model).__name__}, not a CLIP model", input="clip")
+        raise InputError(
+            f"{source} is a {type(model).__name__}, not a CLIP model", input="clip", hint="give a CLIP model"
+        )
     return Clip(model, processor)
 
 

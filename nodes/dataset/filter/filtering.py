@@ -63,7 +63,7 @@ def frames_of(video: Video) -> Table:
         reduced = small(picture)
         look, moved = quality(reduced), 0.0
         if before is not None:
-            moved = motion([flow_map(grey(before), grey(reduced), 1 / video.fps)]).whole
+            moved = motion([flow_map(grey(before), grey(reduced), 1 / video.fps)]).total
         same = before is not None and int(cv2.absdiff(reduced, last).max()) <= SAME
         if not same:
             first, last = index, reduced

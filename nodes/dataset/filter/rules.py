@@ -137,7 +137,9 @@ def _values(rows: Sequence[Row], column: str) -> list[float | None]:
         raise _no_column(column, [name for name, value in rows[0].items() if isinstance(value, int | float)])
     values = [None if value is None or isnan(value) else float(np.float32(value)) for value in found]
     if all(value is None for value in values):
-        raise InputError(f"a rule is about '{column}', for which no row has a value", input="rules")
+        raise InputError(
+            f"a rule is about '{column}', for which no row has a value", input="rules", hint="leave it out"
+        )
     return values
 
 

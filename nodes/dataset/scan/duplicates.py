@@ -149,13 +149,13 @@ def _duplicates(
     similar: float,
 ) -> Iterator[tuple[int, int]]:
     """Pairs of a clip among `rows` and an earlier one among `others` that show the same."""
-    whole, trimmed = coarse[:, rows]
+    untrimmed, trimmed = coarse[:, rows]
     for start in range(0, len(others), COLUMNS):
         columns = others[start : start + COLUMNS]
-        other_whole, other_trimmed = coarse[:, columns]
-        nearness = whole @ other_whole.T
-        np.maximum(nearness, whole @ other_trimmed.T, out=nearness)
-        np.maximum(nearness, trimmed @ other_whole.T, out=nearness)
+        other_untrimmed, other_trimmed = coarse[:, columns]
+        nearness = untrimmed @ other_untrimmed.T
+        np.maximum(nearness, untrimmed @ other_trimmed.T, out=nearness)
+        np.maximum(nearness, trimmed @ other_untrimmed.T, out=nearness)
         row, column = np.nonzero(nearness >= NEAR)
         pairs = np.stack([rows[row], columns[column]], 1)
         pairs = pairs[pairs[:, 1] < pairs[:, 0]]

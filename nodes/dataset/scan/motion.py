@@ -27,7 +27,7 @@ FlowMap = NDArray[np.float32]
 class Motion(NamedTuple):
     """Mean lengths of flow, in percent of the picture's longer side per second."""
 
-    whole: float
+    total: float
     camera: float
     """Of the similarity (shift, rotation, zoom) that explains most of the flow."""
     objects: float

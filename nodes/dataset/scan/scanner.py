@@ -200,7 +200,7 @@ class _Scanner:
             "end_frame": end,
             "start": self.times[first],
             "seconds": self._seconds(first, end),
-            "motion": moved.whole,
+            "motion": moved.total,
             "camera_motion": moved.camera,
             "object_motion": moved.objects,
             "text_area": self._text_area([shown[0], shown[len(shown) // 2], shown[-1]]),
