@@ -33,6 +33,8 @@ from tempfile import TemporaryDirectory
 from time import perf_counter, process_time, sleep
 from typing import Annotated, Any
 
+import psutil
+
 from engine.document.prepared import prepare
 from engine.document.workflow import Workflow, as_link
 from engine.events import to_json
@@ -254,7 +256,7 @@ def peak(length: int) -> int:
 
 
 def _resident() -> int:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return psutil.Process().memory_info().rss
 
 
 def events(rounds: int, large: bool) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from engine.errors import MissingError, Problem, WorkflowError
+from engine.run import devices
 from kinograph.documents import AnyWorkflow, NodeKinds, Path_, load, with_inputs
 from kinograph.results import Results
 from kinograph.session import OUT, Session, Sweep
@@ -30,8 +31,8 @@ class RunOptions(TypedDict, total=False):
     progress: bool
 
 
-_sessions: dict[str | None, Session] = {}
-"""The sessions that `run` and `sweep` have made, by requested device."""
+_sessions: dict[str, Session] = {}
+"""The sessions that `run` and `sweep` have made, by device."""
 _making = threading.Lock()
 
 
@@ -155,9 +156,10 @@ def close() -> None:
 
 
 def _session(device: str | None) -> Session:
+    name = devices.checked(device) if device else devices.best()
     with _making:
-        if device not in _sessions:
+        if name not in _sessions:
             atexit.unregister(close)
             atexit.register(close)
-            _sessions[device] = Session(device)
-        return _sessions[device]
+            _sessions[name] = Session(name)
+        return _sessions[name]

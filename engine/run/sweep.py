@@ -16,6 +16,7 @@ from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
+from engine.atomic import unfinished, write
 from engine.document.reading import Document
 from engine.document.settings import with_setting, with_value
 from engine.document.workflow import split_id
@@ -199,8 +200,10 @@ def save(axes: Sequence[Axis], outcomes: Sequence[Outcome], folder: Path) -> tup
     tiles = [Tile(label_of(axes, outcome.values), _first_picture(outcome)) for outcome in outcomes]
     folder.mkdir(parents=True, exist_ok=True)
     sheet, listing = claim(folder / "sweep_00001.png"), claim(folder / "sweep_00001.csv")
-    contact_sheet(tiles, columns=len(axes[-1].values)).save(sheet)
-    listing.write_text(table(axes, outcomes, folder), encoding="utf-8")
+    with unfinished(folder, suffix=".png") as part:
+        contact_sheet(tiles, columns=len(axes[-1].values)).save(part)
+        part.replace(sheet)
+    write(listing, table(axes, outcomes, folder).encode())
     return sheet, listing
 
 

@@ -68,6 +68,7 @@ def test_several_threads_may_use_it(client: Client) -> None:
         assert [*pool.map(run, range(8))] == [f"thread {number}".encode() for number in range(8)]
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_ends_the_waiting_and_not_the_job(client: Client) -> None:
     job = client.submit(saving("Wait", "interrupted", steps=2000))
     here = threading.get_ident()

@@ -273,7 +273,7 @@ def test_saved_files_carry_the_present_form(tmp_path: Path) -> None:
         pass
     (saved,) = tmp_path.glob("*.png")
     with Picture.open(saved) as picture:
-        carried = json.loads(picture.info["workflow"])
+        carried = json.loads(picture.info["kinograph"])
     assert carried["graph"]["blur"]["inputs"] == {"text": "a", "share": 0.5}
 
 

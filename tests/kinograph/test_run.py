@@ -321,6 +321,7 @@ class TestErrors:
 
 
 class TestStopping:
+    @pytest.mark.usefixtures("ctrl_c")
     def test_ctrl_c_ends_the_run_in_good_order(self, gate: threading.Event) -> None:
         told: list[Event] = []
 

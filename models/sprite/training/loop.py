@@ -17,6 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from engine.atomic import unfinished
+
 M = TypeVar("M", bound=nn.Module)
 
 CHECKPOINTS = Path(os.environ.get("KINOGRAPH_TRAIN", ".train"))
@@ -123,11 +125,11 @@ def machine(device: torch.device) -> str:
 
 
 def _store(path: Path, step: int, seconds: float, device: torch.device, *parts: object) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     states = [part.state_dict() for part in parts]  # type: ignore[attr-defined]
     progress = {"step": step, "seconds": seconds, "machine": machine(device)}
-    torch.save(progress | {"parts": states}, path.with_suffix(".new"))
-    path.with_suffix(".new").replace(path)
+    with unfinished(path.parent) as part:
+        torch.save(progress | {"parts": states}, part)
+        part.replace(path)
 
 
 def _restore(path: Path, *parts: object) -> tuple[int, float]:
