@@ -91,7 +91,7 @@ class TestWorkflows:
     def test_what_load_gives_tells_of_itself(self) -> None:
         document = kinograph.load("image_to_video")
         assert repr(document) == "<Document 'image_to_video' of 4 nodes>"
-        assert document.workflow.title == "A picture set moving"
+        assert document.workflow.title == "A video from a picture"
         assert document.workflow.inputs["image"] == "picture.image"
         assert document.document()["graph"]["picture"]["class_type"] == "LoadImage"
 
