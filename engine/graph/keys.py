@@ -33,15 +33,24 @@ _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 
 def node_keys(graph: Graph, device: str) -> dict[str, Key]:
     """The key of every node, by id, for a run on that device ("cpu", "cuda:0")."""
+    kinds = {step.kind for step in graph.steps.values()}
+    identities = {
+        kind: _identity(kind, device) for kind in kinds
+    }  # once a run: code may change until the next
     keys: dict[str, Key] = {}
     for node in graph.order:
-        keys[node] = step_key(graph.steps[node], keys, device)
+        step = graph.steps[node]
+        keys[node] = _step_key(step, keys, identities[step.kind])
     return keys
 
 
 def step_key(step: Step, keys: Mapping[str, Key], device: str) -> Key:
     """The key of one node, from the keys of those it links to."""
-    lines = [_head(step.kind, device) + _code(step.kind)]
+    return _step_key(step, keys, _identity(step.kind, device))
+
+
+def _step_key(step: Step, keys: Mapping[str, Key], identity: str) -> Key:
+    lines = [identity]
     for name, default in _defaults(step.kind).items():
         # One line per input, by name; JSON holds no line breaks, so different inputs can't give the same text.
         if name in step.links:
@@ -57,7 +66,12 @@ def step_key(step: Step, keys: Mapping[str, Key], device: str) -> Key:
 
 def part_key(kind: type[Node], name: str, device: str) -> Key:
     """The key of a part of a node's work, from a name that states everything that determines it."""
-    return sha256(f"{_head(kind, device)}{_code(kind)}\npart {name}".encode()).hexdigest()
+    return sha256(f"{_identity(kind, device)}\npart {name}".encode()).hexdigest()
+
+
+def _identity(kind: type[Node], device: str) -> str:
+    """What identifies a kind, its code included where that may change."""
+    return _head(kind, device) + _code(kind)
 
 
 def _linked(link: Source | Gathered, keys: Mapping[str, Key]) -> str:
