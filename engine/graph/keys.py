@@ -34,9 +34,7 @@ _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 def node_keys(graph: Graph, device: str) -> dict[str, Key]:
     """The key of every node, by id, for a run on that device ("cpu", "cuda:0")."""
     kinds = {step.kind for step in graph.steps.values()}
-    identities = {
-        kind: _identity(kind, device) for kind in kinds
-    }  # once a run: code may change until the next
+    identities = {kind: _identity(kind, device) for kind in kinds}  # once a run: code may change until the next
     keys: dict[str, Key] = {}
     for node in graph.order:
         step = graph.steps[node]
