@@ -8,10 +8,12 @@ NPM = PATH="$$(cd "$(BIN)" && pwd):$$PATH" && export PATH && cd web && npm
 THEME ?= fireworks
 OUT ?= output
 TESTS ?= tests
+COUNT ?= 100
+SEED ?= 1
 
 EDITOR := engine/server/editor/index.html
 
-.PHONY: demo serve editor wheel test test-full lint types unit web full coverage chromium clean
+.PHONY: demo serve editor wheel test test-full lint types unit web full coverage mutants chromium clean
 
 demo: $(VENV)/.demo
 	$(BIN)/kinograph run prompt_to_video --set "theme=$(THEME)" --out "$(OUT)"
@@ -49,6 +51,10 @@ coverage: $(VENV)/.test editor chromium
 	$(COVERAGE) erase
 	HF_HUB_OFFLINE=1 $(COVERAGE) run -m pytest -m "not full" $(TESTS); told=$$?; \
 	$(COVERAGE) combine --quiet && $(COVERAGE) report --sort=cover | sed -n '1,12p;$$p'; exit $$told
+
+# How many small mistakes the tests see; takes hours, and resumes where it was stopped.
+mutants: $(VENV)/.test editor chromium
+	$(BIN)/python -m tests.mutants --count $(COUNT) --seed $(SEED)
 
 # The editor is tested in a real browser: where there is none, Debian's is installed if it may be.
 chromium:
