@@ -9,8 +9,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, Self
 
-from engine.cli.console import Labels, Pace, lines_for, reporter
-from engine.document.prepared import Prepared
+from engine.cli.console import Pace, lines_for, reporter
 from engine.events import Event, NodeFailed, NodeFinished, NodeProgress, NodeStarted, NodeText, RunFinished
 from engine.run.reporter import Reporter
 from kinograph.display import shell_of_ipython
@@ -30,19 +29,6 @@ def shown(labels: Mapping[str, str], progress: bool) -> Reporter:
     if getattr(shell_of_ipython(), "kernel", None) is not None:
         return Bars(labels)
     return reporter(labels, as_json=False, debug=False)
-
-
-def labels(prepared: Prepared, parts: Mapping[str, str] | None = None) -> Labels:
-    """The nodes' labels: their titles, or else their kinds, with the ids that inputs are named by.
-
-    `parts` are the labels of a sweep's parts, by the prefix of their nodes' ids.
-    """
-    own = {
-        node: f"{entry.meta.get('title') or entry.class_type} ({node})" for node, entry in prepared.flat.graph.items()
-    }
-    if parts is None:
-        return Labels(own)
-    return Labels({f"{part}{node}": f"{label}, {name}" for part, name in parts.items() for node, label in own.items()})
 
 
 class Silence:

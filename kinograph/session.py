@@ -245,12 +245,13 @@ class Session:
     ) -> Iterator[tuple[Run, list[Noted]]]:
         """A run, when its turn has come, and the records of its events; `parts` are the labels of a sweep's parts, by
         the prefix of their nodes' ids."""
+        from engine.cli.console import Labels
         from kinograph.interrupts import Interrupts
-        from kinograph.progress import labels, shown
+        from kinograph.progress import shown
         from kinograph.running import Noted, Run
 
         noted = [Noted()] if parts is None else [Noted(is_part=True) for _ in parts]
-        with self._turn, Interrupts() as stop, shown(labels(prepared, parts), progress) as reporter:
+        with self._turn, Interrupts() as stop, shown(Labels.of(prepared, parts), progress) as reporter:
             try:
                 yield Run(self._shared, self._node_threads, stop, reporter), noted
             except Cancelled:

@@ -15,6 +15,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Ta
 from rich.table import Column
 from rich.text import Text
 
+from engine.document.prepared import Prepared
 from engine.document.workflow import split_id
 from engine.events import (
     Event,
@@ -41,6 +42,18 @@ TAIL = 300
 
 class Labels(dict[str, str]):
     """Labels of nodes, by id; where a node runs for an item of a list, its label includes the item's number."""
+
+    @classmethod
+    def of(cls, prepared: Prepared, parts: Mapping[str, str] | None = None) -> Labels:
+        """A workflow's: titles, or else kinds, with the ids that inputs are named by.
+
+        `parts` are the labels of a sweep's parts, by the prefix of their nodes' ids.
+        """
+        graph = prepared.flat.graph
+        own = {node: f"{entry.meta.get('title') or entry.class_type} ({node})" for node, entry in graph.items()}
+        if parts is None:
+            return cls(own)
+        return cls({f"{part}{node}": f"{label}, {name}" for part, name in parts.items() for node, label in own.items()})
 
     def __missing__(self, node: str) -> str:
         name, index = split_id(node)

@@ -15,8 +15,7 @@ from engine.errors import UsageError
 from engine.run.quiet import quiet_libraries
 
 if TYPE_CHECKING:
-    from engine.cli.console import Labels
-    from engine.document.reading import Document
+    pass
 
 
 @with_groups
@@ -39,7 +38,7 @@ def run(
     files.
     """
     with answering(printing), Interrupts() as interrupts:
-        from engine.cli.console import reporter
+        from engine.cli.console import Labels, reporter
         from engine.events import NodeSaved
         from engine.run.preparing import runnable_graph
         from engine.run.session import open_session, stream_events
@@ -55,7 +54,7 @@ def run(
         device = options.chosen_device()
         answers: list[str] = []
         try:
-            with reporter(_labels(document), as_json=printing.as_json, debug=printing.debug) as shown:
+            with reporter(Labels.of(document.prepared), as_json=printing.as_json, debug=printing.debug) as shown:
                 graph = runnable_graph(document, shown, interrupts, [target] if target else None)
                 with open_session(limits, device) as session:
                     execution = session.execution(graph, options.out, alone=bool(only))
@@ -100,10 +99,7 @@ def sweep(
         made = combinations(document, axes, by_command=True)
         device = options.chosen_device()
         names = {f"{part}:": label_of(axes, values) for part, values in enumerate(made)}
-        own = _labels(document)
-        labels = Labels(
-            {f"{part}{node}": f"{label}, {name}" for part, name in names.items() for node, label in own.items()}
-        )
+        labels = Labels.of(document.prepared, names)
         with reporter(labels, as_json=printing.as_json, debug=printing.debug) as shown:
             graph = joined([runnable_graph(one, shown, interrupts, None) for one in made.values()])
             ends = outcomes(graph, made)
@@ -115,11 +111,3 @@ def sweep(
         saved = {"event": "sweep", "sheet": str(sheet), "table": str(table)}
         print(json.dumps(saved) if printing.as_json else f"{sheet}\n{table}")
         raise typer.Exit(execution.exit_code)
-
-
-def _labels(document: Document) -> Labels:
-    """The labels of the nodes: their titles, or else their kinds, with the ids that `--set` takes."""
-    from engine.cli.console import Labels
-
-    graph = document.prepared.flat.graph
-    return Labels({node: f"{entry.meta.get('title') or entry.class_type} ({node})" for node, entry in graph.items()})
