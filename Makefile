@@ -49,8 +49,8 @@ full: $(VENV)/.test editor chromium
 # How much of the code `make unit` runs, in all of its processes: the ten files it runs least of, and the total.
 coverage: $(VENV)/.test editor chromium
 	$(COVERAGE) erase
-	HF_HUB_OFFLINE=1 $(COVERAGE) run -m pytest -m "not full" $(TESTS); told=$$?; \
-	$(COVERAGE) combine --quiet && $(COVERAGE) report --sort=cover | sed -n '1,12p;$$p'; exit $$told
+	HF_HUB_OFFLINE=1 $(COVERAGE) run -m pytest -m "not full" $(TESTS); status=$$?; \
+	$(COVERAGE) combine --quiet && $(COVERAGE) report --sort=cover | sed -n '1,12p;$$p'; exit $$status
 
 # How many small mistakes the tests see; takes hours, and resumes where it was stopped.
 mutants: $(VENV)/.test editor chromium

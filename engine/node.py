@@ -401,7 +401,7 @@ class Node(BaseModel):
         cls.spec = replace(spec, deprecated=deprecated, changes=Changes(dict(renamed), dict(removed), by))
 
     @classmethod
-    def __pydantic_init_subclass__(cls, **told: Any) -> None:
+    def __pydantic_init_subclass__(cls, **keywords: Any) -> None:
         """Complete the spec, now that the fields are known; the class keywords are in it already."""
         inputs = {name: Input(name, _bare(info.annotation), info) for name, info in cls.model_fields.items()}
         outputs, named = _outputs(cls)

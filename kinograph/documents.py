@@ -147,7 +147,7 @@ def _kinds_in(node: NodeKind) -> Iterable[type[Node]]:
         return [node]
     if isinstance(node, str | os.PathLike):
         return Registry.of_modules(load_file(Path(node))).values()
-    raise UsageError(f"{node!r} is no kind of node", hint="give a subclass of kinograph.Node, or a Python file")
+    raise UsageError(f"{node!r} is not a kind of node", hint="give a subclass of kinograph.Node, or a Python file")
 
 
 def _is_redefined(known: type[Node], kind: type[Node]) -> bool:

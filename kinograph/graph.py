@@ -189,7 +189,8 @@ class Graph(Kinds):
         try:
             return self._handles[id]
         except KeyError:
-            raise KeyError(f"no node is called '{id}': {suggestion(id, self._handles) or 'there are others'}") from None
+            hint = suggestion(id, self._handles)
+            raise KeyError(f"no node is called '{id}'" + (f": {hint}" if hint else "")) from None
 
     def __iter__(self) -> Iterator[Handle]:
         return iter(self._handles.values())

@@ -61,8 +61,8 @@ class ByNode(Mapping[str, T]):
         try:
             return self._found[name]
         except KeyError:
-            hint = suggestion(name, self._found) or "there is nothing"
-            raise KeyError(f"nothing is here of '{name}': {hint}") from None
+            hint = suggestion(name, self._found)
+            raise KeyError(f"there is no result of '{name}'" + (f": {hint}" if hint else "")) from None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._found)

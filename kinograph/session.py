@@ -101,7 +101,7 @@ class Session:
         from engine.run.session import CacheLimits, open_session
 
         if not keep and (cache_dir or cache_disk):
-            raise UsageError("what isn't kept needs no cache_dir and no cache_disk")
+            raise UsageError("keep=False excludes cache_dir and cache_disk")
         sizes = {"cache_device": cache_device, "cache_host": cache_host, "cache_disk": cache_disk}
         on_device, on_host, on_disk = (_bytes(name, size) for name, size in sizes.items())
         folder = Path(cache_dir).expanduser().absolute() if cache_dir else None
@@ -218,16 +218,16 @@ class Session:
         lines = [grid.Axis.of(name, [as_data(value, name) for value in some]) for name, some in values.items()]
         document = self._document(workflow, inputs, nodes)
         made = grid.combinations(document, lines)
-        aims = [wanted(one) for one in made.values()]
+        _, aim = wanted(document)  # that of every combination: they differ in constants, which no aim depends on
         names = {f"{part}:": grid.label_of(lines, texts) for part, texts in enumerate(made)}
         folder = _folder(out)
         with self._run(document.prepared, progress, names) as (run, noted):
-            graph = grid.joined([run.ready(*aim) for aim in aims])
+            graph = grid.joined([run.ready(one, aim) for one in made.values()])
             ends = grid.outcomes(graph, made)
             listeners = [lambda event: grid.record(ends, event), by_part(noted), *([on_event] if on_event else [])]
             given = run.carry_out(graph, folder, listeners, cache=cache)
         sheet, table = grid.save(lines, ends, folder)
-        found = [aim.found(given, graph, prefix) for prefix, (_, aim) in zip(names, aims, strict=True)]
+        found = [aim.found(given, graph, prefix) for prefix in names]
         results = [one.results(some, end.status) for one, some, end in zip(noted, found, ends, strict=True)]
         each = [dict(zip(values, some, strict=True)) for some in product(*values.values())]
         return Sweep(tuple(map(Combination, each, results)), sheet, table)
@@ -236,7 +236,9 @@ class Session:
         if self._closed:
             raise UsageError("the session is closed", hint="make another")
         if threading.get_ident() in self._node_threads:
-            raise UsageError("a node can't run a workflow in the session that runs it", hint="make it another")
+            raise UsageError(
+                "a node can't run a workflow in the session that runs it", hint="open another session in the node"
+            )
         return with_inputs(load(workflow, nodes=[*self._nodes, *each_of(nodes)]), inputs)
 
     @contextmanager

@@ -77,7 +77,9 @@ def nodes(
             from engine.document.schema import schema_of
 
             if name:
-                raise UsageError("--schema is of all kinds of node", hint="kinograph nodes --schema")
+                raise UsageError(
+                    "--schema describes all kinds of node, and takes no name", hint="kinograph nodes --schema"
+                )
             print(json.dumps(schema_of(known), indent=2))
             return
         if name and name not in known:

@@ -118,7 +118,7 @@ class _Checker:
         self.files = files
         self.whole = whole
         self.problems = list(prepared.problems)
-        self.told = {(problem.node, problem.input) for problem in self.problems}
+        self.reported = {(problem.node, problem.input) for problem in self.problems}
         self.missing: list[Problem] = []
 
     def step(self, node: str, entry: NodeEntry) -> Step | None:
@@ -140,7 +140,7 @@ class _Checker:
             if (socket := sockets.get(name)) is None:
                 if kind.spec.is_stand_in and name in changes.replaced and not as_link(value):
                     converted.update(changes.replaced[name])  # by the pack's own code, when the workflow runs
-                elif (node, name) not in self.told:
+                elif (node, name) not in self.reported:
                     hint = changes.hint(name) or suggestion(name, sockets)
                     self.problems.append(Problem(f"{entry.class_type} has no such input", node, name, hint))
             elif link := as_link(value):

@@ -1,6 +1,6 @@
 """The worker process: `python -m engine.work` (see `engine.work.worker`).
 
-What it needs is imported late, so that the server is told why it can't start, whatever the reason.
+What it needs is imported late, so that the server learns why it can't start, whatever the reason.
 """
 
 import ctypes
@@ -36,8 +36,8 @@ def main() -> None:
 
         run(out)
     except BaseException as error:
-        told = hasattr(error, "problems")  # of a KinographError, which is fit to be shown
-        problem = str(error) if told else "".join(traceback.format_exception_only(error)).strip()
+        is_ours = hasattr(error, "problems")  # of a KinographError, which is fit to be shown
+        problem = str(error) if is_ours else "".join(traceback.format_exception_only(error)).strip()
         out.write(json.dumps({"message": "worker_failed", "problem": problem}).encode() + b"\n")
         raise
 

@@ -134,7 +134,7 @@ class TestWorkflows:
         ]
 
     def test_what_is_no_kind_of_node_is_refused(self) -> None:
-        with pytest.raises(kinograph.UsageError, match="is no kind of node"):
+        with pytest.raises(kinograph.UsageError, match="is not a kind of node"):
             run(saving(), nodes=[int])
 
         class Text(kinograph.Node, version=1):
@@ -263,7 +263,7 @@ class TestValues:
 
     def test_a_name_that_gave_nothing_is_told_with_those_that_did(self) -> None:
         results = run(saving(), until="n")
-        with pytest.raises(KeyError, match="nothing is here of 'nn': did you mean 'n'"):
+        with pytest.raises(KeyError, match="there is no result of 'nn': did you mean 'n'"):
             results["nn"]
 
     def test_a_node_that_is_not_there(self) -> None:
@@ -445,7 +445,7 @@ class TestSharing:
             ({"device": "gpu"}, "no device is called 'gpu'"),
             ({"device": "cuda:99"}, "torch finds no cuda:99 on this machine"),
             ({"cache_disk": "much"}, "cache_disk much: not a size"),
-            ({"keep": False, "cache_dir": "x"}, "what isn't kept needs no cache_dir"),
+            ({"keep": False, "cache_dir": "x"}, "keep=False excludes cache_dir"),
             ({"cache_dir": __file__}, "results can't be kept in .*give another cache_dir"),
         ],
     )
