@@ -26,6 +26,7 @@ from engine.document.tags import DOCUMENT, DRAWN, GRAPH
 from engine.document.workflow import Workflow
 from engine.errors import InputError
 from engine.registry import Registry
+from engine.run.folder_in_work import folder_in_work
 from engine.values import Files, Folder, Media
 
 PNG_START = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
@@ -107,25 +108,15 @@ class OutputFolder:
         if claimed and _is_complete(claimed[0]):
             return claimed[0]
         path = self._first(folder.prefix, "")
-        part = path.parent / f".{path.stem.rpartition('_')[0]}-{folder.identity[:16]}.part"
         document = json.dumps(self._relative_to(path).document()).encode()
-        files: dict[str, Callable[[Path], object]] = {"workflow.json": partial(_write_plain, document)} | dict(
-            folder.files
-        )
-        for done, (name, write) in enumerate(files.items()):
-            progress(done, len(files))
-            target = part / name
-            if ".." in PurePath(name).parts or not target.is_relative_to(part):
-                raise InputError(f"'{name}' is outside the folder that is saved")
-            if target.exists():
-                continue
-            target.parent.mkdir(parents=True, exist_ok=True)
-            hidden = target.with_name(f".{target.name}")
-            hidden.unlink(missing_ok=True)
-            write(hidden)
-            if hidden.exists():
-                hidden.rename(target)
-        return part.rename(_reclaimed(claimed) or claim(path, folder=True, on_try=on_claim))
+        with folder_in_work(path.parent, f"{path.name.rpartition('_')[0]}-{folder.identity[:16]}") as part:
+            (part / "workflow.json").unlink(missing_ok=True)  # of the run that was stopped, whose title may differ
+            own: dict[str, Callable[[Path], object]] = {"workflow.json": partial(_write_plain, document)}
+            files = own | dict(folder.files)
+            for done, (name, write) in enumerate(files.items()):
+                progress(done, len(files))
+                _write_once(part, name, write)
+            return part.rename(_reclaimed(claimed) or claim(path, folder=True, on_try=on_claim))
 
     def _first(self, prefix: str, suffix: str) -> Path:
         """The first path of a prefix; its folder is created if missing."""
@@ -166,6 +157,21 @@ class OutputFolder:
         return workflow
 
 
+def _write_once(part: Path, name: str, write: Callable[[Path], object]) -> None:
+    """Write a file of a folder under another name and rename it, unless it is there already."""
+    target = part / name
+    if ".." in PurePath(name).parts or not target.is_relative_to(part):
+        raise InputError(f"'{name}' is outside the folder that is saved")
+    if target.exists():
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    hidden = target.with_name(f".{target.name}")
+    hidden.unlink(missing_ok=True)
+    write(hidden)
+    if hidden.exists():
+        hidden.rename(target)
+
+
 def _dated(prefix: str, now: time.struct_time) -> str:
     for word, form in TIMES.items():
         prefix = prefix.replace(f"%{word}%", time.strftime(form, now))
@@ -187,12 +193,13 @@ def claim(first: Path, *, folder: bool = False, on_try: Callable[[Path], object]
 
     `on_try` is called with each name before it is tried.
     """
-    stem = first.stem.rpartition("_")[0]
-    pattern = re.compile(rf"{re.escape(stem)}_(\d+){re.escape(first.suffix)}")
+    suffix = "" if folder else first.suffix
+    stem = first.name.removesuffix(suffix).rpartition("_")[0]
+    pattern = re.compile(rf"{re.escape(stem)}_(\d+){re.escape(suffix)}")
     taken = (int(match[1]) for other in first.parent.iterdir() if (match := pattern.fullmatch(other.name)))
     number = max(taken, default=0) + 1
     while True:
-        path = first.with_name(f"{stem}_{number:05}{first.suffix}")
+        path = first.with_name(f"{stem}_{number:05}{suffix}")
         on_try(path)
         try:
             path.mkdir() if folder else path.touch(exist_ok=False)

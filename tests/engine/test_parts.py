@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,12 +13,14 @@ import pytest
 from engine.document.workflow import Workflow
 from engine.errors import Cancelled, InputError, MissingError
 from engine.events import NodeFailed, NodeSaved
+from engine.run.folder_in_work import folder_in_work
 from engine.run.saving import OutputFolder
 from engine.store.cache import Cache
 from engine.store.disk import Disk
 from engine.values import Folder
 from tests.engine.toys import Run, checked, node
 
+ROOT = Path(__file__).parents[2]
 READ = {"read": node("ReadFolder", folder="in")}
 
 
@@ -104,6 +109,43 @@ class TestFolders:
         (path,) = outputs.write(folder())
         assert wrote == ["a", "b", "c"]
         assert {file.name for file in path.iterdir()} == {"a", "b", "c", "workflow.json"}
+
+    def test_two_runs_that_save_equal_files_at_once_both_have_all_of_them(self, tmp_path: Path) -> None:
+        outputs = OutputFolder(tmp_path, Workflow.read({"graph": {}}))
+        others: list[Path] = []
+
+        def slow(path: Path) -> None:
+            path.write_text("half")
+            others.extend(outputs.write(folder(lambda path: path.write_text("second"))))
+            assert path.read_text() == "half", "the other run leaves this file alone"
+            path.write_text("first")
+
+        def folder(write: Callable[[Path], object]) -> Folder:
+            return Folder("v1.2", {"a": write, "b": lambda path: path.write_text("b")}, "same")
+
+        written = [*outputs.write(folder(slow)), *others]
+        assert [path.name for path in written] == ["v1.2_00002", "v1.2_00001"]
+        assert [(path / "a").read_text() for path in written] == ["first", "second"]
+        assert {path.name for path in tmp_path.iterdir()} == {"v1.2_00001", "v1.2_00002"}, "nothing else is left"
+
+    def test_a_folder_goes_on_where_a_killed_process_left_it_but_not_while_that_one_lives(self, tmp_path: Path) -> None:
+        code = f"""
+from pathlib import Path
+from engine.run.folder_in_work import folder_in_work
+with folder_in_work(Path({str(tmp_path)!r}), "set") as part:
+    print(part, flush=True)
+    input()
+"""
+        with subprocess.Popen([sys.executable, "-c", code], stdin=-1, stdout=-1, text=True, cwd=ROOT) as process:
+            assert process.stdout
+            theirs = Path(process.stdout.readline().strip())
+            with folder_in_work(tmp_path, "set") as mine:
+                assert mine != theirs
+                (mine / "a").touch()
+                mine.rename(tmp_path / "done")
+            process.kill()
+        with folder_in_work(tmp_path, "set") as mine:
+            assert mine == theirs
 
     def test_its_files_stay_inside_it(self, tmp_path: Path) -> None:
         folder = Folder("set", {"../a": lambda path: path.write_text("a")}, "x")
