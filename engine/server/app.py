@@ -19,6 +19,7 @@ from engine.errors import UsageError
 from engine.registry import Registry
 from engine.server.comfyui import files, object_info, prompts, userdata
 from engine.server.http import openapi
+from engine.server.http.connections import CONNECTIONS, Connections, capacity, watched
 from engine.server.http.guard import add_headers, guard
 from engine.server.http.routes import Routes, add_to, errors
 from engine.server.http.settings import REGISTRY, SETTINGS, ServerSettings
@@ -50,8 +51,9 @@ ROUTES: tuple[Routes, ...] = tuple(
 
 def make_app(setup: ServerSettings, registry: Registry) -> web.Application:
     """The application, with all its services; they stop when it does."""
-    app = web.Application(middlewares=[errors, guard], client_max_size=setup.body_limit)
+    app = web.Application(middlewares=[watched, errors, guard], client_max_size=setup.body_limit)
     app[SETTINGS], app[REGISTRY], app[CLIENTS] = setup, registry, Clients()
+    app[CONNECTIONS] = Connections(capacity().open, setup.patience)
     for routes in ROUTES:
         add_to(app, routes)
     app.router.add_get("/", _editor)

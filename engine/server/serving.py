@@ -14,8 +14,13 @@ from aiohttp import web
 from engine.errors import UsageError
 from engine.registry import Registry
 from engine.server.app import make_app
+from engine.server.http.connections import CONNECTIONS, IDLE_SECONDS, LINGER_SECONDS, Answered, capacity
 from engine.server.http.guard import is_loopback
+from engine.server.http.logs import Log
 from engine.server.http.settings import ServerSettings
+
+BACKLOG = 1024
+"""Connections that wait to be accepted."""
 
 
 def serving(setup: ServerSettings, registry: Registry, *, as_json: bool = False) -> None:
@@ -32,20 +37,36 @@ def serving(setup: ServerSettings, registry: Registry, *, as_json: bool = False)
     for offer in registry.packs:
         if offer.problem:
             print(f"warning: {offer} {offer.problem}", file=sys.stderr)
-    asyncio.run(_serve(setup, registry, as_json))
+    with Log() as log:
+        asyncio.run(_serve(setup, registry, log, as_json))
 
 
-async def _serve(setup: ServerSettings, registry: Registry, as_json: bool) -> None:
+async def _serve(setup: ServerSettings, registry: Registry, log: Log, as_json: bool) -> None:
     listener = _listen(setup)
-    runner = web.AppRunner(make_app(setup, registry), access_log=None, shutdown_timeout=2.0)
+    app = make_app(setup, registry)
+    runner = web.AppRunner(
+        app,
+        access_log_class=Answered,
+        shutdown_timeout=2.0,
+        keepalive_timeout=IDLE_SECONDS,
+        lingering_time=LINGER_SECONDS,
+    )
     stopped = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     try:
         await runner.setup()
-        await web.SockSite(runner, listener).start()
+        assert runner.server
+        serving = await asyncio.get_running_loop().create_server(
+            app[CONNECTIONS].factory(runner.server), sock=listener, backlog=capacity().accepted
+        )
+        listener.listen(BACKLOG)  # more may wait than are accepted at once
+        watching = [asyncio.create_task(task) for task in (app[CONNECTIONS].watch(), log.count())]
         _announce(setup, listener.getsockname()[1], as_json)
         await stopped.wait()
+        serving.close()
+        for task in watching:
+            task.cancel()
     finally:
         await runner.cleanup()
 

@@ -25,14 +25,18 @@ PATIENCE = 180.0
 class Live:
     """One server with its folders; it can be killed and started again."""
 
-    def __init__(self, folder: Path, *options: str, env: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, folder: Path, *options: str, env: dict[str, str] | None = None, files: int | None = None
+    ) -> None:
         self.folder = folder
         self._options = options
+        self._limited = ["sh", "-c", f'ulimit -n {files}; exec "$0" "$@"'] if files else []
         self._env = {**os.environ, "KINOGRAPH_HOME": str(folder / "home"), "HF_HUB_OFFLINE": "1", **(env or {})}
         self.start()
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "engine.cli", "serve", "--json", "--port", "0", "--nodes", str(NODES)]
+        python = [*self._limited, sys.executable]
+        command = [*python, "-m", "engine.cli", "serve", "--json", "--port", "0", "--nodes", str(NODES)]
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
                 [*command, *self._options], cwd=self.folder, env=self._env, stdout=subprocess.PIPE, stderr=log
@@ -147,10 +151,10 @@ class Live:
 
 
 @contextmanager
-def live(folder: Path, *options: str, env: dict[str, str] | None = None) -> Iterator[Live]:
-    """A server for the duration of a test."""
+def live(folder: Path, *options: str, env: dict[str, str] | None = None, files: int | None = None) -> Iterator[Live]:
+    """A server for the duration of a test, which may have that many files open, connections included."""
     folder.mkdir(parents=True, exist_ok=True)
-    server = Live(folder, *options, env=env)
+    server = Live(folder, *options, env=env, files=files)
     try:
         yield server
     finally:

@@ -41,7 +41,14 @@ def is_loopback(host: str) -> bool:
 
 @web.middleware
 async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Refuse requests of other sites, or without the token."""
+    """Refuse requests of other sites, or without the token, and close their connections."""
+    answer = await _guarded(request, handler)
+    if answer.status in (401, 403):
+        answer.force_close()
+    return answer
+
+
+async def _guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
     setup = request.app[SETTINGS]
     if problem := _origin_problem(request, setup):
         return refusal(403, "forbidden", [problem])

@@ -9,6 +9,7 @@ from aiohttp import web
 
 from engine.registry import Registry
 from engine.run.session import CacheLimits
+from engine.server.http.connections import Patience
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,8 @@ class ServerSettings:
     """Most bytes of memory that a worker may take; nine tenths of the machine's if None."""
     stall_seconds: float = 1800.0
     """How long a job may report no progress."""
+    patience: Patience = field(default_factory=Patience)
+    """How long clients may take to send a request."""
     cache: CacheLimits = field(default_factory=CacheLimits)
     """Where workers keep results, and how large they may become."""
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from aiohttp import web
 
+from engine.server.http.connections import CONNECTIONS
 from engine.server.http.routes import OWN, Routes
 from engine.server.jobs.queue import QUEUE
 from engine.server.jobs.workers import WORKERS
@@ -37,6 +38,8 @@ async def metrics(request: web.Request) -> web.Response:
     lines += [f'kinograph_jobs{{state="{state}"}} {count}' for state, count in counts.items()]
     lines += ["# HELP kinograph_clients WebSocket clients.", "# TYPE kinograph_clients gauge"]
     lines += [f"kinograph_clients {len(app[CLIENTS])}"]
+    lines += ["# HELP kinograph_connections Open connections.", "# TYPE kinograph_connections gauge"]
+    lines += [f"kinograph_connections {len(app[CONNECTIONS])}"]
     lines += ["# HELP kinograph_worker_bytes Memory of each worker.", "# TYPE kinograph_worker_bytes gauge"]
     lines += [f'kinograph_worker_bytes{{device="{each.device}"}} {taken}' for each, taken in nbytes.items()]
     return web.Response(text="\n".join(lines) + "\n", content_type="text/plain", charset="utf-8")

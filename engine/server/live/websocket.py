@@ -11,6 +11,7 @@ from aiohttp import WSMsgType, web
 
 from engine.server.comfyui.prompts import left
 from engine.server.comfyui.userdata import features_of
+from engine.server.http.connections import CONNECTIONS
 from engine.server.http.routes import Routes
 from engine.server.http.settings import SETTINGS
 from engine.server.jobs.workers import WORKERS
@@ -27,6 +28,8 @@ LARGEST_MESSAGE = 1 << 20
 async def connect(request: web.Request) -> web.WebSocketResponse:
     """A WebSocket; it receives the progress of jobs that are submitted with its `clientId`."""
     app = request.app
+    if len(app[CLIENTS]) >= app[CONNECTIONS].most_sockets:
+        raise web.HTTPServiceUnavailable(text="there are as many WebSocket clients as the server can have")
     sid = request.query.get("clientId", "")[:200] or uuid.uuid4().hex
     # each client would compress each message anew, and need more memory for that than for everything else
     socket = web.WebSocketResponse(heartbeat=HEARTBEAT, max_msg_size=LARGEST_MESSAGE, compress=False)
