@@ -45,7 +45,9 @@ def say(client: socket.socket, text: str) -> None:
 
 def clients(server: Live) -> int:
     (line,) = [
-        line for line in server.get("/api/kinograph/metrics").decode().splitlines() if line.startswith("kinograph_clients")
+        line
+        for line in server.get("/api/kinograph/metrics").decode().splitlines()
+        if line.startswith("kinograph_clients")
     ]
     return int(line.split()[1])
 
