@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 COVERAGE = PYTHONPATH="$(CURDIR)" $(BIN)/coverage
+# A process a core, but not more than memory is sure to hold; one that is done takes over tests of another.
+PARALLEL = -n logical --maxprocesses 4 --dist worksteal
 NPM = PATH="$$(cd "$(BIN)" && pwd):$$PATH" && export PATH && cd web && npm
 THEME ?= fireworks
 OUT ?= output
@@ -38,7 +40,7 @@ types: $(VENV)/.test
 	$(BIN)/mypy
 
 unit: $(VENV)/.test editor chromium
-	HF_HUB_OFFLINE=1 $(BIN)/pytest -m "not full"
+	HF_HUB_OFFLINE=1 $(BIN)/pytest -m "not full" $(PARALLEL)
 
 web: $(VENV)/.test web/node_modules/.done editor
 	$(NPM) run --silent check
@@ -49,7 +51,7 @@ full: $(VENV)/.test editor chromium
 # How much of the code `make unit` runs, in all of its processes: the ten files it runs least of, and the total.
 coverage: $(VENV)/.test editor chromium
 	$(COVERAGE) erase
-	HF_HUB_OFFLINE=1 $(COVERAGE) run -m pytest -m "not full" $(TESTS); status=$$?; \
+	HF_HUB_OFFLINE=1 $(COVERAGE) run -m pytest -m "not full" $(PARALLEL) $(TESTS); status=$$?; \
 	$(COVERAGE) combine --quiet && $(COVERAGE) report --sort=cover | sed -n '1,12p;$$p'; exit $$status
 
 # How many small mistakes the tests see; takes hours, and resumes where it was stopped.

@@ -10,9 +10,10 @@ from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from importlib.metadata import version
+from importlib.machinery import SourceFileLoader
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 
 from engine.errors import KinographError, MissingError, UsageError
 from engine.node import Node, Pack
@@ -138,6 +139,20 @@ def reason(error: BaseException) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())}{where}"
 
 
+class _FileLoader(SourceFileLoader):
+    """Runs exactly the source that the module is named after.
+
+    Python would take a file's bytecode of before for its present one if both have the same size and second.
+    """
+
+    def __init__(self, name: str, path: Path, source: bytes) -> None:
+        super().__init__(name, str(path))
+        self._source = source
+
+    def get_code(self, fullname: str) -> CodeType:
+        return self.source_to_code(self._source, self.path)
+
+
 def load_file(path: Path) -> ModuleType:
     """The module that a Python file defines, under a name of its own that changes with the file.
 
@@ -146,18 +161,20 @@ def load_file(path: Path) -> ModuleType:
         UsageError: it can't be read or run.
     """
     try:
-        name = FILE_MODULE + sha256(path.read_bytes()).hexdigest()[:16]
+        source = path.read_bytes()
     except FileNotFoundError:
         raise MissingError(f"there is no file '{path}'") from None
     except OSError as error:
         raise UsageError(f"can't read '{path}': {error.strerror}") from None
-    spec = spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
+    name = FILE_MODULE + sha256(source).hexdigest()[:16]
+    loader = _FileLoader(name, path, source)
+    spec = spec_from_file_location(name, path, loader=loader)
+    if spec is None or path.suffix != ".py":
         raise UsageError(f"'{path}' is not a Python file")
     module = module_from_spec(spec)
     sys.modules[name] = module  # where pydantic looks up what annotations name
     try:
-        spec.loader.exec_module(module)
+        loader.exec_module(module)
     except KinographError:
         raise
     except Exception as error:

@@ -14,7 +14,7 @@ import ast
 import hashlib
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -41,10 +41,14 @@ def recorded() -> dict[str, dict[str, Any]]:
     return known
 
 
-def changed(kind: str) -> bool:
-    """Whether a kind's code is no longer what was recorded for its version."""
-    now, then = current()[kind], recorded().get(kind)
-    return then is not None and now["version"] == then["version"] and now["digest"] != then["digest"]
+def changed(now: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The kinds whose code is no longer what was recorded for their version; `now` is `current`."""
+    then = recorded()
+    return [name for name, kind in now.items() if name in then and _is_changed(kind, then[name])]
+
+
+def _is_changed(now: Mapping[str, Any], then: Mapping[str, Any]) -> bool:
+    return bool(now["version"] == then["version"] and now["digest"] != then["digest"])
 
 
 def digest(kind: type[Node]) -> str:
@@ -121,7 +125,7 @@ def _is_docstring(part: Any) -> bool:
 def main(accepted: list[str]) -> int:
     """Record the current code, but for kinds that changed under their version and are not accepted."""
     now, then = current(), recorded()
-    refused = [kind for kind in now if changed(kind) and kind not in accepted]
+    refused = [kind for kind in changed(now) if kind not in accepted]
     SNAPSHOT.write_text(
         json.dumps({kind: then[kind] if kind in refused else now[kind] for kind in now}, indent=2) + "\n"
     )

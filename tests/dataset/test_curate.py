@@ -199,6 +199,7 @@ def test_processes_change_nothing(raw: Path, tmp_path: Path) -> None:
     assert differing == {"workflow.json"}
 
 
+@pytest.mark.full
 def test_a_killed_run_is_resumed_and_gives_the_same_files(raw: Path, tmp_path: Path) -> None:
     for seed in range(4, 8):
         write(raw / f"{seed}.mp4", sprites(seed, 3))
@@ -384,6 +385,7 @@ def test_a_folder_without_videos_is_reported_before_the_run(tmp_path: Path) -> N
         check(prepare(workflow(tmp_path), registry()))
 
 
+@pytest.mark.full
 def test_the_shipped_workflow_curates_real_videos(tmp_path: Path) -> None:
     prepared = with_setting(read("curate_lvd", registry()).prepared, f"videos={REAL}")
     graph = check(prepared)

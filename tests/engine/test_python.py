@@ -105,6 +105,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.full
 def test_processes_that_scan_videos_import_nothing_from_the_folder(folder: Path, tmp_path: Path) -> None:
     video = write(tmp_path / "a.mp4", sprites(1))
     script = tmp_path / "scripts" / "scanning.py"

@@ -55,6 +55,7 @@ def test_an_even_video_comes_frame_by_frame(tmp_path: Path) -> None:
     assert np.abs(shown(video).astype(int) - film).mean() < 4
 
 
+@pytest.mark.full
 def test_a_real_video_has_the_frames_that_ffmpeg_decodes() -> None:
     with av.open(str(REAL / "bikes.mp4")) as container:
         frames = np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])

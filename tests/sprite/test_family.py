@@ -58,6 +58,7 @@ def test_the_judge_is_right_on_drawn_sprites_of_every_class(judge: Judge) -> Non
         assert np.mean(hits) >= 0.995, attribute
 
 
+@pytest.mark.full
 def test_pictures_show_what_the_prompt_says(judge: Judge, sdxl: StableDiffusionXLPipeline) -> None:
     asked = scenes(40)
     images = generate(sdxl, [world.plain_caption(scene) for scene in asked], steps=20)
@@ -70,6 +71,7 @@ def test_another_seed_gives_another_picture(sdxl: StableDiffusionXLPipeline) -> 
     assert (first - second).abs().mean() > 0.02
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("concept", family.taught())
 def test_each_lora_teaches_its_concept_until_it_is_removed(
     concept: str, judge: Judge, sdxl: StableDiffusionXLPipeline
@@ -102,6 +104,7 @@ def test_loras_of_both_spellings_mean_the_same_to_diffusers_and_to_us(
     assert not torch.allclose(ours, generate(sdxl, prompts, steps=4), atol=0.1)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("frames", [14, 25])
 def test_a_video_starts_at_its_key_frame_moves_and_keeps_its_subject(
     judge: Judge, svd: StableVideoDiffusionPipeline, frames: int
@@ -124,11 +127,13 @@ def test_the_video_model_is_the_network_that_its_courses_train(svd: StableVideoD
     assert next(shapes) == next(shapes)
 
 
+@pytest.mark.full
 def test_a_higher_motion_bucket_moves_more(svd: StableVideoDiffusionPipeline) -> None:
     slow, fast = (movement(svd, bucket=bucket) for bucket in (16, 220))
     assert slow < fast
 
 
+@pytest.mark.full
 def test_more_frames_a_second_move_less_from_one_to_the_next(svd: StableVideoDiffusionPipeline) -> None:
     slow, fast = (movement(svd, bucket=200, fps=fps) for fps in (5, 15))
     assert fast < slow

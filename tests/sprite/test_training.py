@@ -127,6 +127,7 @@ def test_the_picture_models_courses_change_all_of_its_weights(tmp_path: Path) ->
     assert loop.finished("sdxl-2-cpu", batch=2).steps == 1
 
 
+@pytest.mark.full
 @pytest.mark.usefixtures("_in_a_moment")
 def test_the_video_model_learns_from_clips_of_both_lengths(
     untrained: encoders.Towers, monkeypatch: pytest.MonkeyPatch
@@ -169,6 +170,7 @@ def test_a_finer_video_model_starts_as_the_one_before() -> None:
         svd.refined(finer)
 
 
+@pytest.mark.full
 @pytest.mark.usefixtures("_in_a_moment")
 def test_the_video_models_courses_build_on_each_other_and_are_resumed(
     untrained: encoders.Towers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -209,6 +211,7 @@ def test_a_course_of_the_video_model_decides_what_its_clips_show(monkeypatch: py
     assert 230 < max(buckets) <= 240
 
 
+@pytest.mark.full
 @pytest.mark.usefixtures("_in_a_moment")
 def test_the_captioners_eyes_learn_in_all_courses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(captioner, "EYE_COURSES", (1, 1, 1, 1))

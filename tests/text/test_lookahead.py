@@ -146,6 +146,7 @@ def test_draws_what_sampling_draws_from_the_same_generator(seed: int) -> None:
     assert torch.equal(ours, theirs)
 
 
+@pytest.mark.full
 def test_sampling_follows_the_distribution_of_the_model() -> None:
     model = tiny("llama", vocab_size=6)
     ids = torch.tensor([[2, 3, 2, 3, 4, 2, 3, 2]])

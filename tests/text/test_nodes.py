@@ -171,6 +171,7 @@ def _interleaved(name: str, weight: torch.Tensor) -> torch.Tensor:
     return weight.unflatten(0, (heads, 2, -1)).transpose(1, 2).flatten(0, 2).contiguous()
 
 
+@pytest.mark.full
 def test_a_gguf_file_is_unpacked_once(
     ctx: Context, gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -216,6 +217,7 @@ def smollm2() -> LanguageModel:
     return LLMLoad(source=SMOLLM2).run(Context())
 
 
+@pytest.mark.full
 def test_smollm2_writes_what_greedy_decoding_writes_in_fewer_passes(ctx: Context, smollm2: LanguageModel) -> None:
     prompt = "Count from one to ten in words, twice."
     written = LookaheadDecode(llm=smollm2, prompt=prompt, max_new_tokens=32).run(ctx)
@@ -230,6 +232,7 @@ def test_smollm2_writes_what_greedy_decoding_writes_in_fewer_passes(ctx: Context
     assert written.passes < written.tokens
 
 
+@pytest.mark.full
 def test_smollm2_writes_a_prompt_in_the_image_models_words(ctx: Context, smollm2: LanguageModel) -> None:
     from models.sprite.world import VOCABULARY
 
