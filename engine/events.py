@@ -173,11 +173,16 @@ Event = (
 )
 
 
+PYDANTIC = "    For further information visit https://errors.pydantic.dev/"
+"""Begins a line in the texts of pydantic's errors that helps nobody who runs a workflow."""
+
+
 def problem_of(node: str, error: BaseException) -> Problem:
     """An exception that a node raised, as a problem of that node."""
     if isinstance(error, KinographError):
         return Problem(error.message, node, error.input, error.hint)
-    return Problem("".join(traceback.format_exception_only(error)).strip(), node)
+    lines = "".join(traceback.format_exception_only(error)).splitlines()
+    return Problem("\n".join(line for line in lines if not line.startswith(PYDANTIC)).strip(), node)
 
 
 def _name(kind: type) -> str:

@@ -177,6 +177,9 @@ def load_file(path: Path) -> ModuleType:
         loader.exec_module(module)
     except KinographError:
         raise
+    except SystemExit as error:
+        hint = "put what only a program does under `if __name__ == '__main__':`"
+        raise UsageError(f"'{path}' ends the process (SystemExit: {error})", hint=hint) from error
     except Exception as error:
         raise UsageError(f"'{path}' fails: {type(error).__name__}: {error}", hint="--debug shows where") from error
     return module

@@ -21,6 +21,10 @@ Side = Annotated[int, Field(ge=0, le=8192, multiple_of=8)]
 Seed = Annotated[int, Field(ge=0, lt=2**64, json_schema_extra={"widget": "seed"})]
 
 
+PART_BYTES = 200
+"""File systems allow 255 bytes for a name, and to a prefix a number and an ending are added."""
+
+
 def _inside(prefix: str) -> str:
     """Normalise a file prefix; raises ValueError if it leaves the output folder, or isn't valid, on some system."""
     path = PurePosixPath(prefix)
@@ -30,6 +34,8 @@ def _inside(prefix: str) -> str:
         raise ValueError("the name may not lead out of the output folder")
     if any(part.startswith(".") for part in path.parts):
         raise ValueError("names that start with a dot are hidden; give another")
+    if any(len(part.encode("utf-8", "replace")) > PART_BYTES for part in path.parts):
+        raise ValueError(f"names of files and folders may have {PART_BYTES} bytes in UTF-8 here")
     if bad := sorted({letter for letter in prefix if letter in '<>:"\\|?*' or not letter.isprintable()}):
         raise ValueError(f"file names on some systems can't contain {' '.join(map(repr, bad))}")
     return str(path)

@@ -6,6 +6,8 @@ imports are left to the commands that need them, so that `--help` appears at onc
 
 from __future__ import annotations
 
+import sys
+from io import TextIOWrapper
 from typing import Annotated
 
 import typer
@@ -38,4 +40,6 @@ for command in (run, sweep, serve, validate, export, nodes, models, cache, workf
 
 def main() -> None:
     """Run the command line; ends the process."""
+    if isinstance(sys.stdout, TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")  # where letters that a text has can't be shown
     app()

@@ -14,10 +14,11 @@ from aiohttp import FormData
 from engine.client.answers import Converted
 from engine.client.connection import OWN, Connection
 from engine.document.formats import is_graph, is_ui
+from engine.document.jsontext import json_of
 from engine.document.reading import near, parse, with_files
 from engine.document.shipped import shipped
 from engine.document.subgraphs import exposed
-from engine.document.workflow import Workflow, as_link, json_of
+from engine.document.workflow import Workflow, as_link
 from engine.errors import MissingError, UsageError, WorkflowError, path_errors, suggestion
 from engine.registry import Registry
 

@@ -15,10 +15,11 @@ from typing import Any
 from pydantic_core import from_json, to_json
 
 from engine.document.formats import from_ui, is_made_here, is_ui, kinds_in, without_additions
+from engine.document.jsontext import json_of
 from engine.document.prepared import Prepared, prepare
 from engine.document.shipped import shipped
 from engine.document.tags import DOCUMENT, DRAWN, GRAPH, tags
-from engine.document.workflow import Workflow, as_constant, as_link, json_of
+from engine.document.workflow import Workflow, as_constant, as_link
 from engine.errors import MissingError, UsageError, WorkflowError, path_errors, suggestion
 from engine.registry import Registry
 
@@ -70,7 +71,7 @@ def read(name: str, registry: Registry) -> Document:
         WorkflowError: it holds no workflow.
     """
     if name == "-":
-        workflow = parse(json_of(sys.stdin.buffer.read()), registry)
+        workflow = parse(json_of(sys.stdin.buffer.read(), "standard input"), registry)
         workflow = with_files(workflow, Path.cwd(), registry)
         return Document(prepare(workflow, registry), "standard input", None)
     with path_errors(name):
@@ -95,7 +96,11 @@ def near(path: Path) -> str | None:
 
 def _read_file(path: Path, registry: Registry) -> Workflow:
     texts = tags(path)
-    return parse(json_of(path.read_bytes()), registry) if texts is None else _embedded(texts, path, registry)
+    return (
+        parse(json_of(path.read_bytes(), f"'{path.name}'"), registry)
+        if texts is None
+        else _embedded(texts, path, registry)
+    )
 
 
 def with_files(workflow: Workflow, folder: Path, registry: Registry) -> Workflow:
@@ -119,11 +124,11 @@ def _part(name: str, folder: Path, registry: Registry) -> Workflow:
         if not path.is_relative_to(folder.resolve()):
             raise WorkflowError(f"'{name}' is used as a node, but is not in the workflow's folder or below")
     try:
-        part = parse(json_of(path.read_bytes()), registry)
+        part = parse(json_of(path.read_bytes(), "the file"), registry)
     except OSError:
         raise MissingError(f"there is no workflow '{name}' in {folder} to use as a node", hint=near(path)) from None
     except WorkflowError as error:
-        raise WorkflowError(f"'{name}', used as a node: {error.message}") from None
+        raise WorkflowError(f"'{name}', used as a node: {error.problems[0]}") from None
     if part.subgraphs:
         raise WorkflowError(
             f"'{name}' is used as a node and defines subgraphs itself", hint="put these into files of their own"

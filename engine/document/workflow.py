@@ -16,8 +16,9 @@ import re
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
-from pydantic_core import ErrorDetails, from_json
+from pydantic_core import ErrorDetails
 
+from engine.document.jsontext import json_of
 from engine.errors import Problem, WorkflowError
 
 
@@ -43,14 +44,6 @@ def as_constant(value: Any) -> Any:
 def as_json(constant: Any) -> Any:
     """A constant as a workflow writes it, so that it isn't taken for a link."""
     return {"__value__": constant} if as_link(constant) or as_constant(constant) is not constant else constant
-
-
-def json_of(text: str | bytes) -> Any:
-    """The JSON data that a workflow's text holds; raises `WorkflowError`."""
-    try:
-        return from_json(text, allow_inf_nan=False)
-    except ValueError as error:
-        raise WorkflowError(f"the workflow is not JSON: {error}") from None
 
 
 _ITEM = re.compile(r"(.*)\[(\d+)\]", re.DOTALL)

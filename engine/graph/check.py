@@ -13,6 +13,7 @@ import networkx as nx
 from pydantic import ValidationError
 
 from engine.document.formats import elsewhere
+from engine.document.jsontext import is_finite
 from engine.document.modes import mode_of
 from engine.document.prepared import Prepared, prepare
 from engine.document.subgraphs import outermost
@@ -185,6 +186,9 @@ class _Checker:
     def _constant(
         self, node: str, socket: Input, value: Any, constants: dict[str, Any], contents: dict[str, str]
     ) -> None:
+        if not is_finite(value):
+            self.problems.append(Problem(f"must be finite, not {value}", node, socket.name))
+            return
         try:
             value = socket.validate(value)
             if socket.file and value is not None and self.files:

@@ -53,6 +53,7 @@ from engine.run.planner import Extension, Planner
 from engine.run.schedule import Schedule, Task, Turn
 from engine.run.threads import cores, set_torch_threads
 from engine.store.cache import Cache, Entry
+from engine.values import brief
 
 QUICK_SECONDS = 1e-4
 """The approximate cost of waking another thread and taking turns with it."""
@@ -303,7 +304,7 @@ class Execution:
         try:
             outputs = spec.outputs_of(returned)
         except ValidationError as error:
-            raise NodeError(f"{spec.kind} returned something other than what it declares: {error}") from error
+            raise _wrong_outputs(spec.kind, error) from error
         upstream = sum([source.entry.restore for source in task.sources if source.entry])
         return self.cache.put(task.key, outputs, seconds, upstream=upstream, keep=task.key in self._planner.targets)
 
@@ -419,6 +420,17 @@ class Execution:
 
     def _text(self, node: str, text: str) -> None:
         self._events.put(NodeText(node, text))
+
+
+def _wrong_outputs(kind: str, error: ValidationError) -> NodeError:
+    """The error for a node that returned something other than what it declares."""
+    first = error.errors(include_url=False)[0]
+    place = "".join(f"[{part!r}]" for part in first["loc"])
+    message = f"{first['msg'].removeprefix('Input ')}, not {brief(first['input'])}"
+    hint = "what `run` returns must fit its annotation"
+    return NodeError(
+        f"{kind} returned something other than what it declares: {f'{place} {message}'.strip()}", hint=hint
+    )
 
 
 def _input_error(error: ValidationError) -> InputError:

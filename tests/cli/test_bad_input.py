@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -117,3 +120,80 @@ def test_a_file_that_an_input_names_must_exist(kinograph: Command) -> None:
     assert result.exit_code == 4
     assert "node load, input image: there is no file 'snial.png'" in result.stderr
     assert "did you mean 'snail.png'?" in result.stderr
+
+
+@pytest.mark.parametrize("number", ["1e999", "-Infinity", "NaN"])
+def test_a_number_that_json_lacks_is_refused_with_its_place(kinograph: Command, snail: str, number: str) -> None:
+    graph = f'{{"weigh": {{"class_type": "Shout", "inputs": {{"text": "a", "marks": {number}}}}}}}'
+    Path("bad.json").write_text(graph)
+    result = kinograph("validate", "bad.json")
+    assert result.exit_code == 3
+    assert f"error: node weigh, input marks: {number} is no number that JSON has" in result.stderr
+    result = kinograph("run", snail, "--set", f"say.marks={number}")
+    assert result.exit_code == 3
+    assert "node say, input marks: must be finite" in result.stderr
+
+
+def test_a_node_that_is_there_twice_is_named(kinograph: Command) -> None:
+    Path("bad.json").write_text('{"kinograph": 1, "graph": {"a": {"class_type": "X"}, "a": {"class_type": "Y"}}}')
+    result = kinograph("validate", "bad.json")
+    assert result.exit_code == 3
+    assert "node a: is written twice" in result.stderr
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_files_that_other_systems_write_are_read(kinograph: Command, snail: str, encoding: str) -> None:
+    Path("other.json").write_text(Path(snail).read_text(), encoding)
+    assert kinograph("validate", "other.json").exit_code == 0
+
+
+def test_a_file_that_is_not_json_is_named(kinograph: Command) -> None:
+    Path("bad.json").write_bytes(b'{"1": "\xe9"}')
+    assert "'bad.json' is not JSON" in kinograph("validate", "bad.json").stderr
+
+
+@pytest.mark.parametrize("letters", ["é" * 150, "a" * 201, "folder/" + "漢" * 67])
+def test_a_name_too_long_for_a_file_is_refused_before_the_run(kinograph: Command, letters: str) -> None:
+    result = kinograph("run", write("long.json", {"keep": ("SaveText", {"text": "a", "filename_prefix": letters})}))
+    assert result.exit_code == 3
+    assert "node keep, input filename_prefix: " in result.stderr
+
+
+def test_a_name_as_long_as_allowed_is_written(kinograph: Command) -> None:
+    name = "é" * 100
+    assert (
+        kinograph("run", write("long.json", {"keep": ("SaveText", {"text": "a", "filename_prefix": name})})).exit_code
+        == 0
+    )
+    assert [path.name for path in Path().rglob("*.txt")] == [f"{name}_00001.txt"]
+
+
+def test_a_node_file_that_ends_the_process_is_named(kinograph: Command, snail: str) -> None:
+    Path("program.py").write_text("import sys\nsys.exit(0)\n")
+    result = kinograph("validate", snail, "--nodes", "program.py")
+    assert result.exit_code == 2
+    assert "'program.py' ends the process" in result.stderr
+
+
+def test_a_wrong_result_is_told_without_an_address(kinograph: Command) -> None:
+    Path("wrong.py").write_text(
+        "from kinograph import Context, Node\n\n\nclass Wrong(Node, version=1, category='toy'):\n"
+        "    'Give a text.'\n\n    def run(self, ctx: Context) -> int:\n        return 'seven'\n"
+    )
+    result = kinograph("run", write("wrong.json", {"w": ("Wrong", {})}), "--until", "w", "--nodes", "wrong.py")
+    assert result.exit_code == 5
+    assert (
+        "Wrong returned something other than what it declares: should be a valid integer, not 'seven'" in result.stderr
+    )
+    assert "pydantic.dev" not in result.stderr
+
+
+def test_help_is_printed_where_only_ascii_can_be(tmp_path: Path) -> None:
+    (tmp_path / "more.py").write_text(
+        "from kinograph import Context, Node\n\n\nclass More(Node, version=1, category='toy'):\n"
+        "    'Give ≥ 3.'\n\n    def run(self, ctx: Context) -> int:\n        return 3\n"
+    )
+    command = [sys.executable, "-m", "kinograph", "nodes", "More", "--nodes", str(tmp_path / "more.py")]
+    done = subprocess.run(command, env=os.environ | {"PYTHONIOENCODING": "ascii"}, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "Give \\u2265 3." in done.stdout

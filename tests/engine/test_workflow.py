@@ -59,7 +59,7 @@ def test_one_input_is_replaced_and_the_rest_shared() -> None:
     [
         ("{", "the workflow is not JSON: .* line 1 column 1"),
         ("", "is not JSON"),
-        ('{"1": NaN}', "is not JSON"),
+        ('{"1": NaN}', "NaN is no number that JSON has"),
         ("[" * 100_000, "is not JSON"),
         ("[]", "a workflow is a JSON object"),
         ('{"nodes": [], "links": []}', "in an editor's own format"),

@@ -13,6 +13,7 @@ returned value is written as JSON, unless it is a response. The docstring become
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import json
 import re
@@ -22,9 +23,9 @@ from typing import Any, TypedDict, Unpack, get_type_hints
 
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
-from pydantic_core import from_json
 
-from engine.errors import KinographError, MissingError, Problem, UsageError
+from engine.document.jsontext import json_of
+from engine.errors import KinographError, MissingError, Problem, UsageError, WorkflowError
 
 Handler = Callable[..., Awaitable[Any]]
 OWN = "/api/kinograph"
@@ -182,8 +183,8 @@ def _adapted(route: Route) -> Callable[[web.Request], Awaitable[web.StreamRespon
     return handle
 
 
-_LARGE = re.compile(rb"\d[eE]\+?\d{3}|\d{309}")
-"""Matches numbers that may be read as infinite, which can't be written as JSON."""
+SMALL = 64 << 10
+"""Bytes of a body up to which reading it takes less time than handing it to a thread and waiting for others."""
 
 
 async def read_json(request: web.Request) -> Any:
@@ -192,12 +193,14 @@ async def read_json(request: web.Request) -> Any:
     if not text:
         return {}
     try:
-        data = from_json(text, allow_inf_nan=False)
-        if _LARGE.search(text):
-            json.dumps(data, allow_nan=False)
-    except ValueError as error:
-        raise UsageError(f"the request's body is not JSON: {error}") from None
-    return data
+        small = len(text) <= SMALL
+        return _json(text) if small else await asyncio.to_thread(_json, text)
+    except WorkflowError as error:
+        raise UsageError.of(error.problems) from None
+
+
+def _json(text: bytes) -> Any:
+    return json_of(text, "the request's body")
 
 
 STATUS: dict[type[KinographError], int] = {MissingError: 404}
