@@ -324,7 +324,7 @@ def disk(rounds: int, large: bool) -> None:
                 os.fsync(target.fileno())
 
         def write_stored() -> None:
-            save(stored, (video,), 1.0)
+            save(stored, (video,), 1.0, 1.0)
             with stored.open("rb+") as target:
                 os.fsync(target.fileno())
 

@@ -30,12 +30,23 @@ def unfinished(folder: Path, *, prefix: str = ".", suffix: str = ".part") -> Ite
             path.unlink(missing_ok=True)
 
 
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Give errors of the system this file's name: those of writing have none, or a temporary one."""
+    try:
+        yield
+    except OSError as error:
+        error.filename, error.filename2 = str(path), None
+        raise
+
+
 def write(path: Path, data: bytes, *, durable: bool = False) -> None:
     """Write a file under a temporary name and rename it; its folder is created if missing.
 
-    `durable` waits until both the data and the name are on disk, so that they survive a power failure.
+    `durable` waits until both the data and the name are on disk, so that they survive a power failure. An OSError, as
+    of a full disk, has the file's own name.
     """
-    with unfinished(path.parent) as part:
+    with naming(path), unfinished(path.parent) as part:
         with part.open("wb") as file:
             file.write(data)
             if durable:

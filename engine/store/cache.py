@@ -1,7 +1,7 @@
 """The outputs of nodes, by key, on the device, in host memory and on disk; `docs/engine.md` gives the reasons.
 
-Entries are evicted by GreedyDual-Size (Cao and Irani 1997): each has the priority L + seconds it took / bytes, the
-lowest is evicted first, and L is the priority of the last one evicted, so that entries in use stay and others age.
+Entries are evicted by GreedyDual-Size (Cao and Irani 1997): each has the priority L + seconds to restore it / bytes,
+the lowest is evicted first, and L is the priority of the last one evicted, so that entries in use stay and others age.
 """
 
 from __future__ import annotations
@@ -100,9 +100,9 @@ class Cache:
         nbytes = sum(map(size, outputs))
         restore, reading = seconds + upstream, read_seconds(nbytes)
         worthwhile = restore > 2 * reading  # twice, since it must be written as well
-        if self.disk is not None and (keep or worthwhile) and storable(outputs):
-            if key not in self.disk:
-                self.disk.write(key, _on_host(outputs), seconds)  # so that pending writes don't fill the device
+        if self.disk is not None and (keep or worthwhile) and self.disk.takes(nbytes) and storable(outputs):
+            if key not in self.disk:  # on the host, so that pending writes don't fill the device
+                self.disk.write(key, _on_host(outputs), seconds, restore)
             restore = reading
         entry = Entry(outputs, nbytes, seconds, restore, any(map(_device_size, outputs)))
         (self.device if entry.on_device else self.memory).put(key, entry)
@@ -179,7 +179,7 @@ class MemoryTier:
             self.nbytes = 0
 
     def _rank(self, key: Key, entry: Entry) -> None:
-        priority = self._inflation + entry.seconds / (entry.nbytes + OVERHEAD)
+        priority = self._inflation + entry.restore / (entry.nbytes + OVERHEAD)
         if self._priorities.get(key) != priority:
             self._priorities[key] = priority
             heapq.heappush(self._heap, (priority, key))

@@ -1,32 +1,32 @@
 """The disk tier: a file per entry, in one folder.
 
 A file is called `<key>.<priority>.safetensors`: the folder's listing is the only index, so that no index can be lost or
-disagree with the files. Files are written under a temporary name and renamed when complete.
+disagree with the files. Files are written in another place and renamed when complete (`engine.store.workplace`). What
+else is in the folder is left alone.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import os
 import re
 import shutil
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from threading import Condition, Lock
+from typing import NamedTuple
 
-from engine.atomic import unfinished
 from engine.graph.keys import Key
 from engine.node import Outputs
 from engine.store.encoding import CorruptFileError, load, save
+from engine.store.workplace import LEAVING, Workplace, remove_left_over
 from engine.values import size
 
-NAME = re.compile(r"[0-9a-f]{64}\.[0-9.e+-]+\.safetensors")
-UNFINISHED = ".part"
-ABANDONED_SECONDS = 3600
-"""An unfinished file of this age is assumed to be left by a process that was killed."""
+NAME = re.compile(r"([0-9a-f]{64})\.(\d+(?:\.\d+)?(?:e[+-]?\d+)?)\.safetensors", re.ASCII)
+"""An entry's key and priority."""
 
 MAX_PENDING_BYTES = 1 << 30
 """Bytes that may wait to be written; `write` blocks beyond that, so that a slow disk doesn't fill up memory."""
@@ -37,6 +37,21 @@ log = logging.getLogger(__name__)
 def read_seconds(nbytes: int) -> float:
     """The assumed time to read an entry back: opening and parsing a file, and checking a gigabyte a second."""
     return 5e-4 + nbytes / 1e9
+
+
+class Stock(NamedTuple):
+    """What is in the folder."""
+
+    entries: dict[str, int]
+    """The bytes of each entry's file, by name."""
+    unfinished: int
+    """Bytes that other processes are writing, or have left so recently that it can't be known."""
+    removed: int
+    """Bytes of what killed processes had left, which is gone now."""
+
+    @property
+    def nbytes(self) -> int:
+        return sum(self.entries.values()) + self.unfinished
 
 
 class Disk:
@@ -64,19 +79,20 @@ class Disk:
         self._inflation = 0.0
         self._lock = Lock()  # of the listing and the count, which the writer changes too
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="kinograph-disk")
+        self._workplace = Workplace(folder)
         folder.mkdir(parents=True, exist_ok=True)
         self.refresh()
 
     def __contains__(self, key: Key) -> bool:
-        return key in self._names
+        return key in self._names or key in self._pending
 
     def __len__(self) -> int:
         return len(self._names)
 
     @property
     def nbytes(self) -> int:
-        """Bytes that the files take, as they are now."""
-        return sum(self._sizes().values())
+        """Bytes that the files take, as they are now, those that are being written included."""
+        return self._take_stock().nbytes
 
     @property
     def budget(self) -> int:
@@ -84,43 +100,56 @@ class Disk:
             self._budget = (shutil.disk_usage(self.folder).free + self.nbytes) // 4
         return self._budget
 
-    def trim(self, budget: int) -> tuple[int, int]:
-        """Remove the least valuable files until the rest takes at most that many bytes; returns how many files and
-        bytes were removed.
+    def takes(self, nbytes: int) -> bool:
+        """Whether an entry of that size may be kept, as far as this is known before anything is written."""
+        return self._budget is None or nbytes <= self._budget
 
-        A budget of 0 removes everything.
+    def trim(self, budget: int) -> tuple[int, int]:
+        """Remove the least valuable files until the rest takes at most that many bytes; returns how many entries and
+        bytes were removed, what killed processes had left included.
+
+        A budget of 0 removes everything that no process is writing.
         """
         with self._lock:
-            before = self._sizes()
-            self._nbytes = self._make_room(0, budget)
-            left = self._sizes()
-        return len(before) - len(left), sum(before.values()) - sum(left.values())
+            before = self._take_stock(everything=not budget)
+            self._nbytes = self._evict(before, budget)
+            left = self._take_stock()
+        return len(before.entries) - len(left.entries), before.nbytes + before.removed - left.nbytes
 
     def close(self) -> None:
         """Wait until everything is written."""
         self._writer.shutdown()
+        self._workplace.close()
 
     def refresh(self) -> None:
         """List the folder anew if it has changed."""
-        changed_at = self.folder.stat().st_mtime_ns
+        try:
+            changed_at = self.folder.stat().st_mtime_ns
+        except FileNotFoundError:  # someone has removed it: it is made again when there is something to write
+            changed_at = -1
         with self._lock:
-            if changed_at != self._listed_at:
+            if changed_at != self._listed_at or changed_at < 0:
                 self._listed_at = changed_at
-                names = (path.name for path in self.folder.iterdir())
-                self._names = {_key(name): name for name in names if NAME.fullmatch(name)}
+                self._names = {_key(entry.name): entry.name for entry in _scan(self.folder) if _is_entry(entry)}
                 self._inflation = min(map(_priority, self._names.values()), default=0.0)
                 self._nbytes = None
 
     def read(self, key: Key) -> tuple[Outputs, float] | None:
-        """The outputs of that key and the seconds they took, or None if their file is missing or corrupt."""
+        """The outputs of that key and the seconds they took, or None if their file is missing or corrupt.
+
+        What waits to be written is waited for.
+        """
+        if key in self._pending:
+            with self._written:
+                self._written.wait_for(lambda: key not in self._pending)
         for _ in range(2):  # another process may have renamed the file: look again once
             if (name := self._names.get(key)) is None:
                 return None
             path = self.folder / name
             try:
-                outputs, seconds = load(path)
-                self._touch(key, path, seconds)
-                return outputs, seconds
+                stored = load(path)
+                self._touch(key, path, stored.restore)
+                return stored.outputs, stored.seconds
             except FileNotFoundError:
                 self._names.pop(key, None)
                 self._listed_at = -1
@@ -135,9 +164,16 @@ class Disk:
                 self._names.pop(key, None)
         return None
 
-    def write(self, key: Key, outputs: Outputs, seconds: float) -> None:
-        """Store outputs that are `storable`, in the background; blocks while too much waits to be written."""
-        if key in self._names or key in self._pending:
+    def write(self, key: Key, outputs: Outputs, seconds: float, restore: float | None = None) -> None:
+        """Store outputs that are `storable`, in the background; blocks while too much waits to be written.
+
+        Args:
+            key: their key.
+            outputs: the outputs.
+            seconds: what computing them took.
+            restore: what computing them again would take, with the sources that they need; `seconds` if None.
+        """
+        if key in self:
             return
         nbytes = sum(map(size, outputs))
         with self._written:
@@ -145,15 +181,14 @@ class Disk:
                 lambda: not self._pending or sum(self._pending.values()) + nbytes <= MAX_PENDING_BYTES
             )
             self._pending[key] = nbytes
-        self._writer.submit(self._write, key, outputs, seconds)
+        self._writer.submit(self._write, key, outputs, seconds, seconds if restore is None else restore)
 
-    def _write(self, key: Key, outputs: Outputs, seconds: float) -> None:
+    def _write(self, key: Key, outputs: Outputs, seconds: float, restore: float) -> None:
         try:
-            with unfinished(self.folder, prefix="", suffix=UNFINISHED) as part:
-                save(part, outputs, seconds)
+            with self._workplace.part() as part:
+                save(part, outputs, seconds, restore)
                 nbytes = part.stat().st_size
-                if nbytes <= self.budget:
-                    self._admit(part, key, nbytes, seconds)
+                if self._admit(part, key, nbytes, restore):
                     self.on_stored(key)
         except Exception as error:  # noqa: BLE001 - such as a full disk: the entry is lost, the run continues
             log.warning("%s could not be stored: %r", key, error)
@@ -162,45 +197,58 @@ class Disk:
                 del self._pending[key]
                 self._written.notify_all()
 
-    def _admit(self, file: Path, key: Key, nbytes: int, seconds: float) -> None:
-        """Rename a complete file to an entry's name, within the budget."""
+    def _admit(self, file: Path, key: Key, nbytes: int, restore: float) -> bool:
+        """Rename a complete file to an entry's name, if the budget has room for it."""
         with self._lock:
             if self._nbytes is None or self._nbytes + nbytes > self.budget:
-                self._nbytes = self._make_room(nbytes, self.budget)
+                stock = self._take_stock()
+                if stock.unfinished + nbytes > self.budget:
+                    return False
+                self._nbytes = self._evict(stock, self.budget - nbytes)
             self._nbytes += nbytes
-            name = _name(key, self._inflation + seconds / nbytes)
+            name = _name(key, self._inflation + restore / nbytes)
             file.rename(self.folder / name)
             self._names[key] = name
+            return True
 
-    def _make_room(self, nbytes: int, budget: int) -> int:
-        """Evict the least valuable files until `nbytes` more fit the budget; returns the bytes that stay."""
-        files = sorted((_priority(name), name, taken) for name, taken in self._sizes().items())
-        total = sum(taken for _, _, taken in files)
-        for priority, name, taken in files:
-            if total + nbytes <= budget:
+    def _evict(self, stock: Stock, budget: int) -> int:
+        """Remove the least valuable files until the rest fits the budget; returns the bytes that stay."""
+        total = stock.nbytes
+        for name in sorted(stock.entries, key=lambda name: (_priority(name), name)):
+            if total <= budget:
                 break
-            (self.folder / name).unlink(missing_ok=True)
-            self._names.pop(_key(name), None)
-            self._inflation = priority
-            total -= taken
+            try:
+                (self.folder / name).unlink(missing_ok=True)
+            except OSError as error:
+                log.warning("%s can't be removed: %s", self.folder / name, error.strerror)
+                continue
+            if self._names.get(_key(name)) == name:
+                del self._names[_key(name)]
+            self._inflation = _priority(name)
+            total -= stock.entries[name]
         return total
 
-    def _sizes(self) -> dict[str, int]:
-        """The bytes of each file; abandoned unfinished files are removed on the way."""
-        sizes: dict[str, int] = {}
-        with os.scandir(self.folder) as entries:
-            for entry in entries:
-                with suppress(FileNotFoundError):  # another process may remove any of them meanwhile
-                    if NAME.fullmatch(entry.name):
-                        sizes[entry.name] = entry.stat().st_size
-                    elif entry.name.endswith(UNFINISHED) and time.time() - entry.stat().st_mtime > ABANDONED_SECONDS:
-                        Path(entry.path).unlink()
-        return sizes
+    def _take_stock(self, *, everything: bool = False) -> Stock:
+        """Measure what is in the folder, and remove what killed processes have left.
 
-    def _touch(self, key: Key, path: Path, seconds: float) -> None:
+        Args:
+            everything: remove also what may be left, without waiting for its age.
+        """
+        entries: dict[str, int] = {}
+        unfinished = removed = 0
+        for found in _scan(self.folder):
+            with suppress(FileNotFoundError):  # another process may remove any of them meanwhile
+                if _is_entry(found):
+                    entries[found.name] = found.stat().st_size
+                elif LEAVING.fullmatch(found.name) and Path(found.path) != self._workplace.own:
+                    stays, gone = remove_left_over(found, everything=everything)
+                    unfinished, removed = unfinished + stays, removed + gone
+        return Stock(entries, unfinished, removed)
+
+    def _touch(self, key: Key, path: Path, restore: float) -> None:
         """Raise the priority of a file that was used; it stays as it was in a folder that can't be written to."""
         with suppress(OSError):
-            name = _name(key, self._inflation + seconds / path.stat().st_size)
+            name = _name(key, self._inflation + restore / path.stat().st_size)
             if _priority(name) > _priority(path.name):
                 path.rename(self.folder / name)
                 self._names[key] = name
@@ -216,3 +264,15 @@ def _key(name: str) -> Key:
 
 def _priority(name: str) -> float:
     return float(name.partition(".")[2].removesuffix(".safetensors"))
+
+
+def _scan(folder: Path) -> Iterator[os.DirEntry[str]]:
+    """What is in a folder; nothing if it doesn't exist."""
+    with suppress(FileNotFoundError), os.scandir(folder) as entries:
+        yield from entries
+
+
+def _is_entry(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a file of this cache: a directory, a link or an odd name isn't."""
+    name = entry.name
+    return bool(NAME.fullmatch(name)) and math.isfinite(_priority(name)) and entry.is_file(follow_symlinks=False)

@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from safetensors import SafetensorError, TensorSpec, safe_open, serialize_file
 from xxhash import xxh3_64_hexdigest
@@ -43,11 +43,21 @@ def storable(outputs: Outputs) -> bool:
     )
 
 
-def save(path: Path, outputs: Outputs, seconds: float) -> None:
-    """Write outputs, and the seconds they took to compute, without copying arrays that lie in host memory."""
+class Stored(NamedTuple):
+    """What a file holds."""
+
+    outputs: Outputs
+    seconds: float
+    """What computing them took."""
+    restore: float
+    """What computing them took, or would have taken, with the sources that weren't held."""
+
+
+def save(path: Path, outputs: Outputs, seconds: float, restore: float) -> None:
+    """Write a `Stored`, without copying arrays that lie in host memory."""
     arrays: dict[str, _Raw] = {}
     described = [_described(str(index), value, arrays) for index, value in enumerate(outputs)]
-    text = json.dumps({"outputs": described, "seconds": seconds})
+    text = json.dumps({"outputs": described, "seconds": seconds, "restore": restore})
     specs = {name: raw.spec() for name, raw in arrays.items()}
     serialize_file(specs, path, {"kinograph": text, "xxh3": xxh3_64_hexdigest(text.encode())})
 
@@ -65,7 +75,7 @@ def _described(name: str, value: Any, arrays: dict[str, _Raw]) -> dict[str, Any]
     return {"type": _type_name(type(value)), "metadata": metadata, "checksums": checksums}
 
 
-def load(path: Path) -> tuple[Outputs, float]:
+def load(path: Path) -> Stored:
     """Load what `save` wrote; torch tensors are memory-mapped, not read.
 
     Raises:
@@ -82,7 +92,9 @@ def load(path: Path) -> tuple[Outputs, float]:
         with ExitStack() as stack:
             opened = cache(lambda framework: stack.enter_context(safe_open(path, framework=framework)))
             described = enumerate(content["outputs"])
-            return tuple(_output(opened, str(index), about) for index, about in described), content["seconds"]
+            outputs = tuple(_output(opened, str(index), about) for index, about in described)
+            seconds = content["seconds"]
+            return Stored(outputs, seconds, content.get("restore", seconds))  # version 0.1.0 didn't write it
     except SafetensorError as error:
         raise CorruptFileError(str(error)) from error
 

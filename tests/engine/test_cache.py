@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from engine.store.cache import OVERHEAD, Cache, Entry, MemoryTier
-from engine.store.disk import Disk
+from engine.store.disk import Disk, _priority
 from engine.store.encoding import save
+from tests.conftest import largest_file
 
 
 def key(name: str) -> str:
     return sha256(name.encode()).hexdigest()
 
 
-def entry(nbytes: int = 100, seconds: float = 1.0) -> Entry:
-    return Entry(("x",), nbytes, seconds, seconds)
+def entry(nbytes: int = 100, seconds: float = 1.0, restore: float | None = None) -> Entry:
+    return Entry(("x",), nbytes, seconds, seconds if restore is None else restore)
 
 
 def held(memory: MemoryTier, names: str) -> str:
@@ -35,6 +40,23 @@ class TestMemory:
         memory.put("c", entry(seconds=2))
         memory.put("d", entry(seconds=4))
         assert held(memory, "abcd") == "acd"
+
+    def test_what_counts_is_the_cost_of_restoring_with_all_that_this_needs(self) -> None:
+        memory = MemoryTier(2 * (100 + OVERHEAD))
+        memory.put("cheap, after much that isn't held", entry(seconds=1, restore=9))
+        memory.put("dear, but on disk", entry(seconds=5, restore=0.1))
+        memory.put("next", entry(seconds=2))
+        assert [*memory._entries] == ["cheap, after much that isn't held", "next"]
+
+    def test_reading_raises_an_entrys_priority(self) -> None:
+        memory = MemoryTier(3 * (100 + OVERHEAD))
+        memory.put("evicted", entry(seconds=1))
+        memory.put("read", entry(seconds=2))
+        memory.put("unread", entry(seconds=2.5))
+        memory.put("another", entry(seconds=4))
+        memory.get("read")
+        memory.put("next", entry(seconds=4))
+        assert [*memory._entries] == ["read", "another", "next"]
 
     def test_a_large_entry_is_evicted_before_a_small_one_of_the_same_cost(self) -> None:
         memory = MemoryTier(3000 + 2 * OVERHEAD)
@@ -186,17 +208,62 @@ class TestDisk:
         assert key("used") in survivors
         assert key("unused") not in survivors
 
-    def test_an_unfinished_file_of_a_killed_process_is_removed_after_a_while(self, tmp_path: Path) -> None:
-        folder = tmp_path / "cache"
-        folder.mkdir()
-        (folder / "old.part").write_bytes(b"torn")
-        os.utime(folder / "old.part", (0, 0))
-        (folder / "new.part").write_bytes(b"being written")
-        (folder / "notes.txt").write_bytes(b"someone else's")
-        disk = Disk(folder)
-        disk.write(key("a"), (1,), 1)
+    @pytest.mark.parametrize("each", [1, 12], ids=["many processes", "one process"])
+    def test_what_was_stored_before_ages(self, each: int, tmp_path: Path) -> None:
+        """Processes that store one file each know how far the others had come only by the files' names."""
+        text = "x" * 1000
+        for first in range(0, 12, each):
+            disk = Disk(tmp_path / "small", budget=3 * 1300)
+            disk.write(key("old and dear"), (text,), 5) if first == 0 else None
+            for turn in range(first, first + each):
+                disk.write(key(f"{turn}"), (text,), 1)
+            disk.close()
+        held = Disk(tmp_path / "small")
+        assert key("old and dear") not in held
+        assert key("11") in held
+
+    def test_reading_raises_a_files_priority_for_other_processes_too(self, tmp_path: Path) -> None:
+        folder, text = tmp_path / "small", "x" * 1000
+        for name, seconds in (("evicted", 1), ("read", 2), ("unread", 2.5), ("another", 9)):
+            disk = Disk(folder, budget=3 * 1300)
+            disk.write(key(name), (text,), seconds)
+            disk.close()
+        Disk(folder).read(key("read"))
+        disk = Disk(folder, budget=3 * 1300)
+        disk.write(key("next"), (text,), 9)
         disk.close()
-        assert {path.name for path in folder.iterdir()} == {"new.part", "notes.txt", disk._names[key("a")]}
+        assert [name for name in ("evicted", "read", "unread", "another", "next") if key(name) in disk] == [
+            "read",
+            "another",
+            "next",
+        ]
+
+    def test_a_files_priority_goes_by_the_cost_of_restoring_with_its_sources(self, tmp_path: Path) -> None:
+        text = "x" * 1000
+        with Cache(disk=Disk(tmp_path / "small", budget=2 * 1300)) as cache:
+            cache.put(key("after much"), (text,), 1, upstream=8)
+            cache.put(key("after little"), (text,), 2, upstream=0)
+            cache.put(key("next"), (text,), 5, upstream=0)
+        held = Disk(tmp_path / "small", budget=2 * 1300)
+        assert [name for name in ("after much", "after little", "next") if key(name) in held] == ["after much", "next"]
+        before = held._names[key("after much")]
+        held.read(key("after much"))
+        assert _priority(held._names[key("after much")]) > 1.5 * _priority(before), "it is known from the file"
+
+    def test_what_waits_to_be_written_is_held_and_read_once_it_is(
+        self, disk: Disk, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        gate = threading.Event()
+
+        def slowly(*args: Any) -> None:
+            assert gate.wait(10)
+            save(*args)
+
+        monkeypatch.setattr("engine.store.disk.save", slowly)
+        disk.write(key("a"), ("text",), 1)
+        assert key("a") in disk
+        threading.Timer(0.05, gate.set).start()
+        assert disk.read(key("a")) == (("text",), 1)
 
     def test_on_a_slow_disk_writers_wait_instead_of_filling_memory(
         self, disk: Disk, monkeypatch: pytest.MonkeyPatch
@@ -204,9 +271,9 @@ class TestDisk:
         monkeypatch.setattr("engine.store.disk.MAX_PENDING_BYTES", 250)
         gate, written = threading.Event(), list[str]()
 
-        def slowly(path: Path, outputs: tuple[str], seconds: float) -> None:
+        def slowly(*args: Any) -> None:
             assert gate.wait(10)
-            save(path, outputs, seconds)
+            save(*args)
 
         def write() -> None:
             for name in "abc":
@@ -225,16 +292,131 @@ class TestDisk:
         assert len(disk) == 3
 
     def test_a_full_disk_loses_the_entry_but_does_not_end_the_run(
-        self, disk: Disk, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+        self, disk: Disk, caplog: pytest.LogCaptureFixture
     ) -> None:
-        def full(*args: object) -> None:
-            raise OSError(28, "No space left on device")
+        disk.write(key("fits"), (1,), 1)
+        with largest_file(50_000):
+            disk.write(key("a"), ("x" * 100_000,), 1)
+            assert disk.read(key("a")) is None
+        disk.write(key("b"), ("x" * 100_000,), 1)
+        disk.close()
+        assert [key("fits") in disk, key("a") in disk, key("b") in disk] == [True, False, True]
+        assert "could not be stored" in caplog.text
+        assert len([*disk.folder.iterdir()]) == 2, "nothing unfinished is left"
 
-        monkeypatch.setattr("engine.store.disk.save", full)
+    def test_a_folder_that_is_emptied_meanwhile_is_begun_anew(self, disk: Disk) -> None:
+        disk.write(key("a"), (1,), 1)
+        assert disk.read(key("a"))
+        shutil.rmtree(disk.folder)
+        disk.refresh()
+        assert key("a") not in disk
+        disk.write(key("b"), (2,), 1)
+        assert disk.read(key("b")) == ((2,), 1)
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from engine.store import disk
+from engine.store.disk import Disk
+
+def save(path, *args):
+    path.write_bytes(b"x" * 5000)
+    path.with_name(".tmpAbC123").write_bytes(b"x" * 2000)
+    print("writing", flush=True)
+    sys.stdin.read()
+
+disk.save = save
+Disk(Path(sys.argv[1])).write("0" * 64, (1,), 1)
+"""
+"""A process that writes until it is killed; as safetensors does, it has a file of its own beside the one asked for."""
+
+
+@pytest.fixture
+def writing(disk: Disk) -> Iterator[subprocess.Popen[bytes]]:
+    """Another process that is in the midst of writing."""
+    code = [sys.executable, "-c", KILLED, str(disk.folder)]
+    root = Path(__file__).parents[2]
+    with subprocess.Popen(code, cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        process.stdout.readline()
+        yield process
+        process.kill()
+
+
+class TestLeavings:
+    """What killed processes have left goes; what isn't the cache's stays, and does no harm."""
+
+    def test_what_a_killed_process_was_writing_is_removed(self, disk: Disk, writing: subprocess.Popen[bytes]) -> None:
+        writing.kill()
+        writing.wait()
         disk.write(key("a"), (1,), 1)
         disk.close()
-        assert key("a") not in disk
-        assert "No space left" in caplog.text
+        assert [path.name for path in disk.folder.iterdir()] == [disk._names[key("a")]]
+
+    def test_clearing_removes_it_and_says_how_much_that_was(self, disk: Disk, writing: subprocess.Popen[bytes]) -> None:
+        writing.kill()
+        writing.wait()
+        assert disk.trim(0) == (0, 7000)
+        assert not [*disk.folder.iterdir()]
+
+    def test_what_a_living_process_writes_stays_and_counts(
+        self, disk: Disk, writing: subprocess.Popen[bytes], tmp_path: Path
+    ) -> None:
+        assert disk.nbytes == 7000
+        assert disk.trim(0) == (0, 0)
+        assert disk.nbytes == 7000
+        tight = Disk(disk.folder, budget=7500)
+        tight.write(key("a"), ("x" * 1000,), 1)
+        tight.close()
+        assert key("a") not in Disk(disk.folder), "there is no room for it until the other process is done"
+
+    def test_what_version_0_1_0_left_goes_when_it_is_old_or_everything_goes(self, disk: Disk) -> None:
+        files = [disk.folder / name for name in (".tmpAbC123", f"{1:032x}.part")]
+        for file in files:
+            file.write_bytes(b"x" * 1000)
+        assert disk.nbytes == 2000, "it may be being written"
+        os.utime(files[0], (0, 0))
+        assert disk.nbytes == 1000
+        assert [file.exists() for file in files] == [False, True]
+        assert disk.trim(0) == (0, 1000)
+        assert not files[1].exists()
+
+    def test_a_write_that_fails_leaves_nothing(self, disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
+        def fail(path: Path, *args: object) -> None:
+            path.write_bytes(b"half")
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr("engine.store.disk.save", fail)
+        disk.write(key("a"), (1,), 1)
+        assert disk.read(key("a")) is None
+        assert not [*disk.folder.rglob("*.part/????????*")]
+
+    def test_what_the_cache_does_not_know_is_left_alone(self, disk: Disk) -> None:
+        foreign = [f"{key('dir')}.1.0e+00.safetensors", f"{2:032x}.part", ".tmpFoldEr", "holiday"]
+        for name in foreign:
+            (disk.folder / name).mkdir()
+            (disk.folder / name / "file").write_bytes(b"x" * 1000)
+            os.utime(disk.folder / name, (0, 0))
+        for name in ("notes.txt", "movie.mkv.part", *(f"{key(odd)}.{odd}.safetensors" for odd in ODD)):
+            (disk.folder / name).write_bytes(b"x" * 1000)
+            os.utime(disk.folder / name, (0, 0))
+            foreign.append(name)
+        (disk.folder / f"{key('link')}.1.0e+00.safetensors").symlink_to(disk.folder / "notes.txt")
+        foreign.append(f"{key('link')}.1.0e+00.safetensors")
+        for budget in (5000, 0):
+            with Cache(disk=Disk(disk.folder, budget=5000)) as cache:
+                for name in "abcdef":
+                    cache.put(key(name), ("x" * 1000,), 1, upstream=0)
+            assert cache.disk
+            assert 1 <= len(Disk(disk.folder)) <= 4
+            cache.disk.trim(budget)
+        assert sorted(path.name for path in disk.folder.iterdir()) == sorted(foreign)
+        assert disk.nbytes == 0
+
+
+ODD = ("e+e+", "1e999", "nan", "-1", "1.2.3", "")
+"""What a name may have in place of a priority."""
 
 
 class TestBothTiers:

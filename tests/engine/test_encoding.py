@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import serialize_file
+from xxhash import xxh3_64_hexdigest
 
 from engine.store.encoding import CorruptFileError, load, save, storable
 from engine.values import Files, Image, ImageModel, Latents, LoRA, Media, Video, Vocabulary
@@ -54,16 +57,16 @@ def same(a: Any, b: Any) -> bool:
 )
 def test_outputs_come_back_as_they_were(outputs: tuple[Any, ...], tmp_path: Path) -> None:
     assert storable(outputs)
-    save(tmp_path / "file", outputs, 1.5)
-    back, seconds = load(tmp_path / "file")
+    save(tmp_path / "file", outputs, 1.5, 2.5)
+    back, seconds, restore = load(tmp_path / "file")
     assert same(back, outputs)
-    assert seconds == 1.5
+    assert (seconds, restore) == (1.5, 2.5)
 
 
 def test_tensors_that_share_memory_are_stored_apart(tmp_path: Path) -> None:
     pixels = torch.rand(4, 3, 2, 2)
     outputs = (Image(pixels), Image(pixels[1:2]))
-    save(tmp_path / "file", outputs, 0)
+    save(tmp_path / "file", outputs, 0, 0)
     assert same(load(tmp_path / "file")[0], outputs)
 
 
@@ -76,21 +79,39 @@ def test_models_and_values_that_hold_them_stay_in_memory() -> None:
 @pytest.mark.parametrize("outputs", [(Latents(torch.arange(6.0)),), ("text", 3)])
 def test_any_altered_byte_is_detected(outputs: tuple[Any, ...], tmp_path: Path) -> None:
     path = tmp_path / "file"
-    save(path, outputs, 1)
+    save(path, outputs, 1, 1)
     intact = path.read_bytes()
     for position in range(len(intact)):
-        path.write_bytes(intact[:position] + bytes([intact[position] ^ 1]) + intact[position + 1 :])
-        try:
-            back, _ = load(path)
-        except CorruptFileError:
-            continue
-        assert same(back, outputs), position  # such as a space of the header's padding
+        for flipped in (1 << position % 8, 0xFF):
+            path.write_bytes(intact[:position] + bytes([intact[position] ^ flipped]) + intact[position + 1 :])
+            try:
+                back = load(path).outputs
+            except CorruptFileError:
+                continue
+            assert same(back, outputs), position  # such as a space of the header's padding
+
+
+@pytest.mark.parametrize(("stated", "altered"), [("F32", "I32"), ("[4,3]", "[3,4]")])
+def test_an_array_that_is_said_to_be_something_else_is_detected(stated: str, altered: str, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    save(path, (Latents(torch.rand(4, 3)),), 1, 1)
+    written = path.read_bytes()
+    assert written.count(stated.encode()) == 1
+    path.write_bytes(written.replace(stated.encode(), altered.encode()))
+    with pytest.raises(CorruptFileError, match="altered"):
+        load(path)
+
+
+def test_a_file_of_version_0_1_0_states_no_cost_of_restoring(tmp_path: Path) -> None:
+    text = json.dumps({"outputs": [{"constant": 5}], "seconds": 1.5})
+    serialize_file({}, tmp_path / "file", {"kinograph": text, "xxh3": xxh3_64_hexdigest(text.encode())})
+    assert load(tmp_path / "file") == ((5,), 1.5, 1.5)
 
 
 @pytest.mark.parametrize("kept", [0, 4, 8, 100, -1])
 def test_a_truncated_file_is_detected(kept: int, tmp_path: Path) -> None:
     path = tmp_path / "file"
-    save(path, (Latents(torch.arange(6.0)),), 1)
+    save(path, (Latents(torch.arange(6.0)),), 1, 1)
     path.write_bytes(path.read_bytes()[:kept])
     with pytest.raises(CorruptFileError):
         load(path)
@@ -105,7 +126,7 @@ def test_a_file_of_another_program_is_rejected(tmp_path: Path) -> None:
 
 
 def test_media_and_scalars_are_read_without_torch(tmp_path: Path) -> None:
-    save(tmp_path / "file", (Media(b"abc", "txt", "a"), "text"), 1)
+    save(tmp_path / "file", (Media(b"abc", "txt", "a"), "text"), 1, 1)
     code = (
         "import sys, pathlib; from engine.store.encoding import load; import engine.values;"
         f"print(load(pathlib.Path({str(tmp_path / 'file')!r}))[0][0].data, 'torch' in sys.modules)"
