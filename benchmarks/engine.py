@@ -25,98 +25,28 @@ import os
 import resource
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
-from time import perf_counter, process_time, sleep
-from typing import Annotated, Any
+from time import perf_counter, process_time
+from typing import Any
 
 import psutil
 
+from benchmarks.kinds import Choose, Join, Letter, Pass, Start, Texts, Wait
 from engine.document.prepared import prepare
 from engine.document.workflow import Workflow, as_link
 from engine.events import to_json
 from engine.graph.check import check
 from engine.graph.graph import Graph
-from engine.node import Context, Lazy, Node
+from engine.node import Context, Node
 from engine.registry import Registry
 from engine.run.execute import Execution
 from engine.store.cache import Cache
 
 COLUMNS = ("plain", "check", "first", "cached", "head", "tail")
-
-
-class Start(Node, version=1):
-    text: str = ""
-
-    def run(self, ctx: Context) -> str:
-        return self.text
-
-
-class Pass(Node, version=1):
-    text: str
-    mark: int = 0
-
-    def run(self, ctx: Context) -> str:
-        return self.text
-
-
-class Join(Node, version=1):
-    a: str = ""
-    b: str = ""
-    c: str = ""
-    d: str = ""
-    e: str = ""
-    f: str = ""
-    g: str = ""
-    h: str = ""
-    i: str = ""
-    j: str = ""
-    mark: int = 0
-
-    def run(self, ctx: Context) -> str:
-        return self.a
-
-
-class Letter(Node, version=1):
-    """Whether the text starts with an "a"."""
-
-    text: str
-    mark: int = 0
-
-    def run(self, ctx: Context) -> bool:
-        return self.text.startswith("a")
-
-
-class Choose(Node, version=1):
-    on: bool
-    yes: Annotated[str, Lazy()] = ""
-    no: Annotated[str, Lazy()] = ""
-
-    @classmethod
-    def wanted(cls, given: Mapping[str, Any]) -> tuple[str, ...]:
-        return ("yes",) if given["on"] else ("no",)
-
-    def run(self, ctx: Context) -> str:
-        return self.yes if self.on else self.no
-
-
-class Texts(Node, version=1):
-    count: int
-
-    def run(self, ctx: Context) -> tuple[str, ...]:
-        return tuple(f"{'ab'[i % 2]} {i}" for i in range(self.count))
-
-
-class Wait(Node, version=1, uses="io"):
-    text: str
-    mark: int = 0
-
-    def run(self, ctx: Context) -> str:
-        sleep(0.3)
-        return self.text
 
 
 REGISTRY = Registry([Start, Pass, Join, Letter, Choose, Texts, Wait])

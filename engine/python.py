@@ -30,7 +30,7 @@ def command(*arguments: str) -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    """The environment variables of such a process: those of this one, without secrets.
+    """The environment variables of such a process: this one's, without secrets.
 
     `PYTHONPATH` leads to the same copy of Kinograph, even if it runs from a source tree that isn't installed. Empty
     entries, which stand for the working folder, are left out.

@@ -34,7 +34,7 @@ def python_code(document: Document, nodes: Sequence[str] = ()) -> str:
     """Code that builds a workflow as `g`, and runs it if executed as a script.
 
     Args:
-        document: the workflow. Files in its folder are named so that they are found from anywhere.
+        document: the workflow. Files in its folder get absolute paths.
         nodes: the Python files whose kinds it uses.
 
     Raises:
@@ -59,7 +59,7 @@ class _Names:
     def __init__(self) -> None:
         self._taken = set(RESERVED)
         self.graphs: dict[str, str] = {}
-        """Those of graphs that are used as nodes, by name."""
+        """The variables of graphs that are used as nodes, by the graphs' names."""
 
     def new(self, *names: Any) -> str:
         """A name that no variable has yet, after the first of these that makes a valid one."""
@@ -70,7 +70,7 @@ class _Names:
 
 
 class _Writer:
-    """Writes one graph, the document's own or one that is used as a node, which has a name."""
+    """Writes one graph: the document's own, or a named one that is used as a node."""
 
     def __init__(
         self, document: Document, workflow: Workflow, owner: str, names: _Names, name: str | None = None
@@ -94,25 +94,25 @@ class _Writer:
         about |= {key: text for key in ("title", "description") if (text := getattr(self._workflow, key))}
         yield from call(f"{self._owner} = Graph", arguments(about) + ["nodes=NODES"] * has_nodes)
         for node in _in_order(self._workflow):
-            self._take_up(node)
+            self._include(node)
         self._later = {
             node: found
             for node, links in self._later.items()
-            if (found := {k: v for k, v in links.items() if self._sound(v)})
+            if (found := {k: v for k, v in links.items() if self._valid(v)})
         }
         inputs = {name: at for name, path in self._workflow.inputs.items() if (at := self._exposed(path))}
-        outputs = {name: end for name, link in self._workflow.outputs.items() if (end := self._sound(as_link(link)))}
+        outputs = {name: end for name, link in self._workflow.outputs.items() if (end := self._valid(as_link(link)))}
         yield from self._calls({*(node for node, _ in inputs.values()), *(link.node for link in outputs.values())})
         if inputs:
             exposed = {
                 name: f"{self._variables[node]}.inputs{member(socket)}" for name, (node, socket) in inputs.items()
             }
-            yield from call(f"{self._owner}.expose", _in_their_order(exposed))
+            yield from call(f"{self._owner}.expose", _in_order_given(exposed))
         if outputs:
             ends = {name: self._link(link) for name, link in outputs.items()}
-            yield from call(f"{self._owner}.output", _in_their_order(ends))
+            yield from call(f"{self._owner}.output", _in_order_given(ends))
 
-    def _take_up(self, node: str) -> None:
+    def _include(self, node: str) -> None:
         """Find the arguments of the call that makes a node of this valid workflow.
 
         Inactive nodes may be invalid: their links that lead nowhere are left out, and those that no call could make are
@@ -121,7 +121,7 @@ class _Writer:
         entry = self._workflow.graph[node]
         links = {socket: link for socket, value in entry.inputs.items() if (link := as_link(value))}
         later = {socket: link for socket, link in links.items() if link.node not in self._entries}
-        kept = {k: value for k, value in entry.inputs.items() if k not in links or self._sound(links[k])}
+        kept = {k: value for k, value in entry.inputs.items() if k not in links or self._valid(links[k])}
         entry = entry.model_copy(update={"inputs": kept})
         problems = self._problems(node, entry)
         for socket in kept if self._name is not None else ():
@@ -179,7 +179,7 @@ class _Writer:
             return [output.name for output in self._registry[kind].spec.outputs]
         return [*self._subgraphs[kind].outputs] if kind in self._subgraphs else None
 
-    def _sound(self, link: Link | None) -> Link | None:
+    def _valid(self, link: Link | None) -> Link | None:
         """A link, if it leads to an output of a node whose arguments have been found."""
         if link is None or link.node not in self._entries:
             return None
@@ -227,13 +227,13 @@ class _Writer:
         return self._registry[kind].spec.inputs.get(socket) if kind in self._registry else None
 
 
-def _in_their_order(codes: Mapping[str, str]) -> list[str]:
+def _in_order_given(codes: Mapping[str, str]) -> list[str]:
     """Keyword arguments, or all in a dictionary if some names aren't valid."""
     return named(codes) if all(map(is_name, codes)) else [dictionary(codes)]
 
 
 def _used(workflow: Workflow) -> list[str]:
-    """The graphs that are used as nodes, each after those that it uses itself."""
+    """The graphs that are used as nodes, each after those it uses itself."""
     found: dict[str, None] = {}
 
     def visit(one: Workflow) -> None:

@@ -68,7 +68,7 @@ def _with_path(value: Any, socket: Input | None) -> Any:
 
 
 def _from_cwd(name: str, find: Callable[[Path], object]) -> str:
-    """The absolute path of a file that exists, seen from the working folder, else the name as it is."""
+    """The absolute path of a file that exists, seen from the working folder, else the name unchanged."""
     with path_errors(name):
         path = Path(name).expanduser().absolute()
         return str(path) if name and find(path) else name
