@@ -239,7 +239,7 @@ def test_a_file_is_used_as_a_node(tmp_path: Path, kinograph: Command) -> None:
     [
         ("../secret.json", "is not in the workflow's folder or below"),
         ("nothing.json", "there is no workflow 'nothing.json'"),
-        ("broken.json", "'broken.json', used as a node: the workflow is not JSON"),
+        ("broken.json", "'broken.json', used as a node: the file is not JSON"),
         ("deep.json", "is used as a node and defines subgraphs itself"),
     ],
 )
