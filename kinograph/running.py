@@ -15,8 +15,7 @@ from engine.events import Event, NodeCached, NodeFailed, NodeFinished, NodeSaved
 from engine.graph.graph import Graph
 from engine.run.preparing import runnable_graph
 from engine.run.reporter import Reporter
-from engine.run.session import Session as Shared
-from engine.run.session import stream_events
+from engine.run.resources import Resources, stream_events
 from engine.store.cache import Cache
 from kinograph.interrupts import Interrupts
 from kinograph.results import ByNode, File, Results
@@ -35,7 +34,7 @@ class Run:
         shown: shows its progress.
     """
 
-    def __init__(self, shared: Shared, node_threads: set[int], stop: Interrupts, shown: Reporter) -> None:
+    def __init__(self, shared: Resources, node_threads: set[int], stop: Interrupts, shown: Reporter) -> None:
         self._shared = shared
         self._node_threads = node_threads
         self._stop = stop

@@ -98,7 +98,7 @@ class Session:
         nodes: NodeKinds = (),
     ) -> None:
         from engine.run import devices
-        from engine.run.session import CacheLimits, open_session
+        from engine.run.resources import CacheLimits, open_resources
 
         if not keep and (cache_dir or cache_disk):
             raise UsageError("keep=False excludes cache_dir and cache_disk")
@@ -110,7 +110,7 @@ class Session:
         self._nodes = each_of(nodes)
         self._open = ExitStack()
         try:
-            self._shared = self._open.enter_context(open_session(limits, self.device))
+            self._shared = self._open.enter_context(open_resources(limits, self.device))
         except UsageError as error:
             raise UsageError(error.message, hint="give another cache_dir, or keep=False") from error
         self._turn = threading.RLock()

@@ -14,7 +14,7 @@ import typer
 from engine.cli.answering import answering
 from engine.cli.groups import with_groups
 from engine.cli.interrupts import Interrupts
-from engine.cli.options import CacheFolder, Changes, Chosen, Debug, Nodes, Printing, registry
+from engine.cli.options import CacheFolder, Chosen, Debug, Nodes, Overrides, Printing, registry
 from engine.errors import MissingError, UsageError, suggestion
 from engine.store.sizes import human_size, parsed_size
 
@@ -94,7 +94,7 @@ def nodes(
 
 @with_groups
 def models(
-    changes: Changes,
+    overrides: Overrides,
     printing: Printing,
     file: Annotated[
         str, typer.Argument(metavar="[FILE]", help="A workflow, to list the models it needs, or a model's source.")
@@ -116,7 +116,7 @@ def models(
             base: Path | None = None
             needed: Mapping[str, tuple[Socket, ...]] = {file: ()}
             if not can_fetch(file):
-                document = changes.document(file)
+                document = overrides.document(file)
                 base, needed = document.base, document.prepared.models
             if fetch:
                 with reporter({}, as_json=printing.as_json, debug=printing.debug) as shown:
@@ -140,7 +140,7 @@ def cache(
 ) -> None:
     """Show what is kept between runs, and remove some or all of it."""
     with answering(printing):
-        from engine.run.session import open_disk
+        from engine.run.resources import open_disk
 
         if trim and clear:
             raise UsageError("--trim and --clear exclude each other")

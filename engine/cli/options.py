@@ -14,7 +14,7 @@ from engine.store.sizes import parsed_size
 if TYPE_CHECKING:
     from engine.document.reading import Document
     from engine.registry import Registry
-    from engine.run.session import CacheLimits
+    from engine.run.resources import CacheLimits
 
 Nodes = Annotated[
     list[Path], typer.Option("--nodes", metavar="FILE.py", help="Add the nodes that a Python file defines.")
@@ -41,8 +41,8 @@ class Printing:
 
 
 @dataclass(frozen=True)
-class Changes:
-    """Changes to a workflow, and further kinds of node for it."""
+class Overrides:
+    """Values set in a workflow, and further kinds of node for it."""
 
     settings: Set = field(default_factory=list)
     nodes: Nodes = field(default_factory=list)
@@ -60,7 +60,7 @@ class Changes:
 
 
 @dataclass(frozen=True)
-class Chosen(Changes):
+class Chosen(Overrides):
     """The workflow that a command is about."""
 
     file: Annotated[
@@ -106,7 +106,7 @@ class CacheOptions(CacheFolder):
 
     def limits(self) -> CacheLimits:
         """The limits in bytes; raises UsageError for an invalid size."""
-        from engine.run.session import CacheLimits
+        from engine.run.resources import CacheLimits
 
         sizes = {"--cache-device": self.cache_device, "--cache-host": self.cache_host, "--cache-disk": self.cache_disk}
         device, host, disk = (parsed_size(name, text) if text else None for name, text in sizes.items())
@@ -114,7 +114,7 @@ class CacheOptions(CacheFolder):
 
 
 @dataclass(frozen=True)
-class RunOptions(CacheOptions):
+class ExecutionOptions(CacheOptions):
     """Where a run computes, what it keeps and where its files go."""
 
     no_cache: Annotated[bool, typer.Option("--no-cache", help="Compute everything, and keep nothing.")] = False

@@ -10,7 +10,7 @@ import typer
 from engine.cli.answering import answering
 from engine.cli.groups import with_groups
 from engine.cli.interrupts import Interrupts
-from engine.cli.options import Chosen, Printing, RunOptions
+from engine.cli.options import Chosen, ExecutionOptions, Printing
 from engine.errors import UsageError
 from engine.run.quiet import quiet_libraries
 
@@ -28,7 +28,7 @@ def run(
     only: Annotated[
         str, typer.Option("--only", metavar="NODE", help="Run this node alone, on results that earlier runs have kept.")
     ] = "",
-    options: RunOptions,
+    options: ExecutionOptions,
     printing: Printing,
 ) -> None:
     """Run a workflow, save its files, and print their paths.
@@ -41,7 +41,7 @@ def run(
         from engine.cli.console import Labels, reporter
         from engine.events import NodeSaved
         from engine.run.preparing import runnable_graph
-        from engine.run.session import open_session, stream_events
+        from engine.run.resources import open_resources, stream_events
 
         if not printing.debug:
             quiet_libraries()
@@ -56,8 +56,8 @@ def run(
         try:
             with reporter(Labels.of(document.prepared), as_json=printing.as_json, debug=printing.debug) as shown:
                 graph = runnable_graph(document, shown, interrupts, [target] if target else None)
-                with open_session(limits, device) as session:
-                    execution = session.execution(graph, options.out, alone=bool(only))
+                with open_resources(limits, device) as resources:
+                    execution = resources.execution(graph, options.out, alone=bool(only))
                     for event in stream_events(execution, shown, interrupts):
                         if isinstance(event, NodeSaved):
                             answers += map(str, event.files)
@@ -77,7 +77,7 @@ def sweep(
             "--axis", metavar="INPUT=A,B,C", help="An input and the values to try; may be given several times."
         ),
     ],
-    options: RunOptions,
+    options: ExecutionOptions,
     printing: Printing,
 ) -> None:
     """Run a workflow with every combination of values for some of its inputs.
@@ -88,7 +88,7 @@ def sweep(
     with answering(printing), Interrupts() as interrupts:
         from engine.cli.console import Labels, reporter
         from engine.run.preparing import runnable_graph
-        from engine.run.session import open_session, stream_events
+        from engine.run.resources import open_resources, stream_events
         from engine.run.sweep import Axis, combinations, joined, label_of, outcomes, record, save
 
         if not printing.debug:
@@ -103,8 +103,8 @@ def sweep(
         with reporter(labels, as_json=printing.as_json, debug=printing.debug) as shown:
             graph = joined([runnable_graph(one, shown, interrupts, None) for one in made.values()])
             ends = outcomes(graph, made)
-            with open_session(limits, device) as session:
-                execution = session.execution(graph, options.out)
+            with open_resources(limits, device) as resources:
+                execution = resources.execution(graph, options.out)
                 for event in stream_events(execution, shown, interrupts):
                     record(ends, event)
         sheet, table = save(axes, ends, options.out)

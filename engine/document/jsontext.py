@@ -1,8 +1,8 @@
 """JSON text as data: what is written must be read as it stands, or be refused with its place.
 
-`pydantic_core.from_json` reads it, which is fast, but keeps the last of several members with one name, and takes numbers
-beyond a float's range for infinite. So what it gives is written again to see whether something was lost, and only then is
-the text read a second time, slowly, to say what it was and where.
+`pydantic_core.from_json` reads it, which is fast, but keeps the last of several members with one name, and takes
+numbers beyond a float's range for infinite. So what it gives is written again to see whether something was lost, and
+only then is the text read a second time, slowly, to say what it was and where.
 """
 
 from __future__ import annotations

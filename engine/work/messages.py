@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from engine.run.session import CacheLimits
+from engine.run.resources import CacheLimits
 
 MAX_LINE_BYTES = 64 << 20
 """The largest size of a line, and of a preview."""

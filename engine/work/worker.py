@@ -36,7 +36,7 @@ from engine.run.deliveries import Claims
 from engine.run.execute import Execution
 from engine.run.preparing import runnable_graph
 from engine.run.quiet import quiet_libraries
-from engine.run.session import Session, open_session, stream_events
+from engine.run.resources import Resources, open_resources, stream_events
 from engine.work.media import location_of, media_type
 from engine.work.messages import (
     CancelJob,
@@ -106,27 +106,27 @@ class Worker:
         with (
             Jobs(self._settings.queue) as jobs,
             Jobs(self._settings.queue, quick=True) as names,
-            open_session(self._settings.cache, device) as session,
+            open_resources(self._settings.cache, device) as resources,
         ):
             self._reports.send(WorkerReady(device=device, devices=every))
             while True:
                 if lease := jobs.claim(self._settings.name):
-                    self._do(_Run(lease, self._settings.roots, names), jobs, session)
+                    self._do(_Run(lease, self._settings.roots, names), jobs, resources)
                 else:
-                    self._wait(session)
+                    self._wait(resources)
 
-    def _wait(self, session: Session) -> None:
+    def _wait(self, resources: Resources) -> None:
         with self._looking:
             if not (self._asked or self._free):
                 self._looking.wait(LOOK_SECONDS)
             self._asked, free, self._free = False, self._free, False
         if free:
-            session.models.clear()
-            session.cache.memory.trim(0)
-            session.cache.device.trim(0)
+            resources.models.clear()
+            resources.cache.memory.trim(0)
+            resources.cache.device.trim(0)
             devices.empty_cache()
 
-    def _do(self, run: _Run, jobs: Jobs, session: Session) -> None:
+    def _do(self, run: _Run, jobs: Jobs, resources: Resources) -> None:
         """Run one job, and record how it ends."""
         lease = run.lease
         with self._looking:
@@ -134,12 +134,12 @@ class Worker:
             if lease.id in self._cancelled:
                 self._stop.cancel()
         state: Ended = "failed"
-        if session.cache.disk is not None:
-            session.cache.disk.on_stored = run.stored
+        if resources.cache.disk is not None:
+            resources.cache.disk.on_stored = run.stored
         with self._renewing(lease, run), self._reports.of(lease.id, self._settings.roots):
             self._reports.send(JobBegun(job=lease.id, attempt=lease.attempt))
             try:
-                state = self._carry_out(run, session)
+                state = self._carry_out(run, resources)
             except KinographError as error:
                 state = "cancelled" if isinstance(error, Cancelled) else "failed"
                 run.record["problems"] = [asdict(problem) for problem in error.problems]
@@ -152,7 +152,7 @@ class Worker:
         if jobs.finish(lease, state, run.outputs, shortened(run.record)):
             self._reports.send(JobEnded(job=lease.id))
 
-    def _carry_out(self, run: _Run, session: Session) -> Ended:
+    def _carry_out(self, run: _Run, resources: Resources) -> Ended:
         request, roots = run.lease.request, self._settings.roots
         workflow = prepare(Workflow.read(request.document), self._registry)
         document = Document(workflow, request.title, roots["input"])
@@ -167,7 +167,7 @@ class Worker:
             self._reports.starting(node, kind)
 
         careful = starting if run.lease.start > 1 else None  # to know which node killed the first
-        execution = session.execution(
+        execution = resources.execution(
             graph, roots["output"], temp=roots["temp"], claims=Claims(run.claimed(), run.claim), on_start=careful
         )
         for event in stream_events(execution, self._reports, self._stop):

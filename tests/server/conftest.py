@@ -17,7 +17,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from PIL import Image
 from yarl import URL
 
-from engine.run.session import CacheLimits
+from engine.run.resources import CacheLimits
 from engine.server.comfyui import files, object_info, userdata
 from engine.server.http import openapi
 from engine.server.http.routes import Routes, add_to, errors

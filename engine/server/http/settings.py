@@ -8,7 +8,7 @@ from pathlib import Path
 from aiohttp import web
 
 from engine.registry import Registry
-from engine.run.session import CacheLimits
+from engine.run.resources import CacheLimits
 from engine.server.http.connections import Patience
 
 

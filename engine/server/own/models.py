@@ -25,7 +25,7 @@ from engine.models import can_fetch, find
 from engine.models.listing import local_models
 from engine.models.sources import is_path
 from engine.python import command, environment
-from engine.run.session import open_disk
+from engine.run.resources import open_disk
 from engine.server.files.paths import walk
 from engine.server.http.routes import OWN, Answer, Body, Query, Routes
 from engine.server.http.settings import SETTINGS, Folders, ServerSettings

@@ -47,7 +47,7 @@ def open_disk(folder: Path | None, budget: int | None = None) -> Disk:
         ) from error
 
 
-class Session(NamedTuple):
+class Resources(NamedTuple):
     """What the runs of a process share."""
 
     device: str
@@ -81,13 +81,13 @@ class Session(NamedTuple):
 
 
 @contextmanager
-def open_session(limits: CacheLimits, device: str) -> Iterator[Session]:
-    """Open a session in which results and models share the device's memory; leaving waits until results are on disk."""
+def open_resources(limits: CacheLimits, device: str) -> Iterator[Resources]:
+    """Resources whose results and models share the device's memory; leaving waits until results are on disk."""
     models = Models(device_budget=limits.device)
     disk = open_disk(limits.folder, limits.disk) if limits.keep else None
     with Cache(limits.host, disk, device=lambda: models.device_budget(device) - models.device_nbytes) as cache:
         models.on_move = cache.device.trim
-        yield Session(device, cache, models, Costs(home() / COSTS))
+        yield Resources(device, cache, models, Costs(home() / COSTS))
 
 
 def stream_events(execution: Execution, reporter: Reporter, cancellation: Cancellation) -> Generator[Event, None, None]:
