@@ -22,6 +22,8 @@ PNG = b"\x89PNG\r\n\x1a\n"
 MATROSKA = b"\x1a\x45\xdf\xa3"
 DOCUMENT, GRAPH, DRAWN = "kinograph", "prompt", "workflow"
 """The names of the texts that hold workflows."""
+LONGEST_COMMENT = 8 << 20
+"""Characters of a video's comment; a longer one isn't read as JSON, which would take long."""
 
 
 def tags(path: Path) -> Mapping[str, str] | None:
@@ -62,6 +64,8 @@ def _video_tags(path: Path) -> dict[str, str]:
             found = {name.lower(): text for name, text in container.metadata.items()}
     except av.FFmpegError as error:
         raise WorkflowError(f"{path.name} is not a valid video: {error.strerror}") from error
+    if len(found.get("comment", "")) > LONGEST_COMMENT:
+        return found
     try:
         comment = from_json(found.get("comment", ""))
     except ValueError:

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from engine.document import tags
 from engine.document.reading import read
 from engine.document.shipped import shipped
 from engine.errors import MissingError, WorkflowError
@@ -76,6 +77,13 @@ def test_a_picture_or_video_carries_its_document(tmp_path: Path, save: object, n
     document = read(str(tmp_path / name), registry())
     assert document.workflow.title == "Snail"
     assert document.base == tmp_path
+
+
+def test_a_very_long_comment_is_not_read_as_a_workflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_commented(tmp_path / "a.mp4", workflow={"kinograph": 1, "graph": GRAPH})
+    monkeypatch.setattr(tags, "LONGEST_COMMENT", 100)
+    with pytest.raises(WorkflowError, match="carries no workflow"):
+        read(str(tmp_path / "a.mp4"), registry())
 
 
 UI = {

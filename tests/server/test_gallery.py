@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from pathlib import Path
@@ -14,6 +15,7 @@ from PIL.PngImagePlugin import PngInfo
 from engine.document.workflow import Workflow
 from engine.run.saving import OutputFolder
 from engine.server.files.thumbnails import Thumbnails
+from engine.server.http.limits import MOST_VALUES
 from engine.server.http.settings import Folders
 from engine.server.own import gallery
 from engine.server.own.gallery import OutputsQuery, page
@@ -43,6 +45,13 @@ def test_a_file_in_the_ui_format_is_searched_by_its_graph(server: Server) -> Non
     (path,) = OutputFolder(server.folders.output, flow, carried={"workflow": theirs}).write(Media(png(), "png", "key"))
     assert names(server, query="red snail") == [path.name]
     assert names(server, query="whale") == []
+
+
+def test_a_file_that_carries_too_much_is_listed_without_it(server: Server) -> None:
+    about = PngInfo()
+    about.add_text("kinograph", json.dumps({"title": "Snail", "padding": [0] * (MOST_VALUES + 1)}))
+    Image.new("RGB", (8, 8)).save(server.folders.output / "snail.png", pnginfo=about)
+    assert [item["title"] for item in server.get(ROUTE).json["items"]] == [""]
 
 
 @pytest.fixture

@@ -14,7 +14,8 @@ from engine.document.prepared import prepare
 from engine.document.workflow import Workflow
 from engine.errors import MissingError, Problem, UsageError, WorkflowError
 from engine.server.comfyui.messages import last_message, outputs_of
-from engine.server.http.routes import Body, Query, Routes, problem_data
+from engine.server.http.limits import MOST_LISTED, MOST_PROBLEMS
+from engine.server.http.routes import Body, Query, Routes, problems_data
 from engine.server.http.settings import REGISTRY, SETTINGS
 from engine.server.jobs.checking import Checked, examine_parts, node_errors, parsed
 from engine.server.jobs.queue import QUEUE
@@ -56,7 +57,7 @@ class Prompt(Body):
     """Whether it goes before all other jobs of its priority."""
     priority: int = Field(0, ge=-1000, le=1000)
     """Jobs with a higher priority run first."""
-    partial_execution_targets: list[str] | None = None
+    partial_execution_targets: list[str] | None = Field(None, max_length=MOST_LISTED)
     """The nodes whose outputs are wanted; if omitted, all that save."""
     whole: bool = False
     """Whether to refuse a workflow of which a part can't be run; with targets, what leads to them counts."""
@@ -96,7 +97,7 @@ async def prompt(request: web.Request, body: Prompt) -> web.Response:
         return _refused(whole)
     job_request = Request(
         body.prompt_id or uuid.uuid4().hex,
-        part.prepared.workflow.document(),
+        await asyncio.to_thread(part.prepared.workflow.document),
         workflow.title,
         body.client,
         part.targets if part is not whole else targets,
@@ -123,10 +124,10 @@ def _refused(checked: Checked) -> web.Response:
     error = {
         "type": "prompt_outputs_failed_validation",
         "message": str(problems[0]),
-        "details": "\n".join(map(str, problems)),
+        "details": "\n".join(map(str, problems[:MOST_PROBLEMS])),
         "extra_info": {"kind": (WorkflowError if checked.problems or not checked.missing else MissingError).__name__},
     }
-    data = {"error": error, "node_errors": node_errors(checked), "problems": [*map(problem_data, problems)]}
+    data = {"error": error, "node_errors": node_errors(checked), "problems": problems_data(problems)}
     return web.json_response(data, status=400)
 
 
@@ -155,7 +156,7 @@ async def queue(request: web.Request) -> dict[str, list[Any]]:
 class Ids(Body):
     clear: bool = False
     """All jobs."""
-    delete: list[str] = Field(default_factory=list)
+    delete: list[str] = Field(default_factory=list, max_length=MOST_LISTED)
     """The ids of some jobs."""
 
 

@@ -13,11 +13,10 @@ returned value is written as JSON, unless it is a response. The docstring become
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import json
 import re
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypedDict, Unpack, get_type_hints
 
@@ -26,6 +25,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from engine.document.jsontext import json_of
 from engine.errors import KinographError, MissingError, Problem, UsageError, WorkflowError
+from engine.server.http.limits import MOST_PROBLEMS, SMALL, TooLargeError, check_values, in_turn
 
 Handler = Callable[..., Awaitable[Any]]
 OWN = "/api/kinograph"
@@ -183,27 +183,29 @@ def _adapted(route: Route) -> Callable[[web.Request], Awaitable[web.StreamRespon
     return handle
 
 
-SMALL = 64 << 10
-"""Bytes of a body up to which reading it takes less time than handing it to a thread and waiting for others."""
-
-
 async def read_json(request: web.Request) -> Any:
-    """A request's body as JSON, whatever its Content-Type says; no body counts as an empty object."""
+    """A request's body as JSON, whatever its Content-Type says; no body counts as an empty object.
+
+    Raises:
+        UsageError: it is not JSON.
+        TooLargeError: it has too many values.
+        HTTPRequestEntityTooLarge: it has too many bytes.
+    """
     text = await request.read()
     if not text:
         return {}
+    return _json(text) if len(text) <= SMALL else await in_turn(_json, text)
+
+
+def _json(text: bytes) -> Any:
+    check_values(text)
     try:
-        small = len(text) <= SMALL
-        return _json(text) if small else await asyncio.to_thread(_json, text)
+        return json_of(text, "the request's body")
     except WorkflowError as error:
         raise UsageError.of(error.problems) from None
 
 
-def _json(text: bytes) -> Any:
-    return json_of(text, "the request's body")
-
-
-STATUS: dict[type[KinographError], int] = {MissingError: 404}
+STATUS: dict[type[KinographError], int] = {MissingError: 404, TooLargeError: 413}
 """The HTTP status of errors for which it isn't 400."""
 
 
@@ -217,8 +219,8 @@ async def errors(
     except KinographError as error:
         return refusal(STATUS.get(type(error), 400), type(error).__name__, error.problems)
     except ValidationError as error:
-        problems = [Problem(f"{_location(each['loc'])}{each['msg']}") for each in error.errors()]
-        return refusal(400, "invalid_request", problems)
+        found = error.errors(include_url=False, include_context=False, include_input=False)[:MOST_PROBLEMS]
+        return refusal(400, "invalid_request", [Problem(f"{_location(each['loc'])}{each['msg']}") for each in found])
     except web.HTTPException as error:
         if error.status < 400:
             raise
@@ -233,10 +235,15 @@ def refusal(
     data = {
         "error": {"type": kind, "message": str(listed[0]), "details": "", "extra_info": {}},
         "node_errors": {},
-        "problems": [problem_data(problem) for problem in listed],
+        "problems": problems_data(listed),
     }
     headers = {name: error.headers[name] for name in ("Allow",) if error and name in error.headers}
     return web.Response(text=json.dumps(data), status=status, content_type="application/json", headers=headers)
+
+
+def problems_data(problems: Sequence[Problem]) -> list[dict[str, str | None]]:
+    """The first of some problems as JSON data."""
+    return [problem_data(problem) for problem in problems[:MOST_PROBLEMS]]
 
 
 def problem_data(problem: Problem) -> dict[str, str | None]:

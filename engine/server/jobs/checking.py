@@ -17,10 +17,13 @@ from engine.document.workflow import Workflow, as_link
 from engine.errors import KinographError, MissingError, Problem
 from engine.graph.check import check
 from engine.registry import Registry
+from engine.server.http.limits import MOST_PROBLEMS
 from engine.server.http.settings import REGISTRY, SETTINGS, ServerSettings
 
 MOST_NODES = 20_000
 """Nodes that a workflow may have, including its subgraph definitions."""
+MOST_INPUTS = 1000
+"""Inputs that a node may have."""
 
 
 @dataclass(frozen=True)
@@ -45,11 +48,34 @@ class Checked:
 
 def parse(data: Any, registry: Registry) -> Workflow:
     """The workflow in JSON data; raises KinographError if it is too large, WorkflowError if it is invalid."""
+    _check_size(data)
     workflow = reading.parse(data, registry)
+    check_nodes(workflow)
+    return workflow
+
+
+def check_nodes(workflow: Workflow) -> None:
+    """Raise KinographError if a workflow has more nodes than the server takes."""
     nodes = len(workflow.graph) + sum(len(inner.graph) for inner in workflow.subgraphs.values())
+    _check_count(nodes)
+
+
+def _check_size(data: Any) -> None:
+    """As `check_nodes`, for data that may not be a workflow at all: reading those would take long already."""
+    if not isinstance(data, dict):
+        return
+    nodes = data.get("graph", data.get("nodes", data))
+    if isinstance(nodes, dict | list):
+        _check_count(len(nodes))
+    for node in nodes.values() if isinstance(nodes, dict) else ():
+        inputs = node.get("inputs") if isinstance(node, dict) else None
+        if isinstance(inputs, dict) and len(inputs) > MOST_INPUTS:
+            raise KinographError(f"a node has {len(inputs):,} inputs; the server takes at most {MOST_INPUTS:,}")
+
+
+def _check_count(nodes: int) -> None:
     if nodes > MOST_NODES:
         raise KinographError(f"the workflow has {nodes:,} nodes; the server takes at most {MOST_NODES:,}")
-    return workflow
 
 
 def examine(prepared: Prepared, setup: ServerSettings, targets: Sequence[str] | None = None) -> Checked:
@@ -94,7 +120,7 @@ def examine_parts(prepared: Prepared, setup: ServerSettings, targets: Sequence[s
 def node_errors(checked: Checked) -> dict[str, dict[str, Any]]:
     """The problems of each node, in the protocol's format."""
     errors: dict[str, dict[str, Any]] = {}
-    for problem in (*checked.problems, *checked.missing):
+    for problem in (*checked.problems, *checked.missing)[:MOST_PROBLEMS]:
         if problem.node is None:
             continue
         node = outermost(problem.node)

@@ -5,19 +5,22 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
+from pathlib import Path
 from typing import Any, Literal
 
 from aiohttp import web
 from pydantic import Field
 
 from engine.document.reading import Document, read
+from engine.document.tags import tags
 from engine.errors import KinographError, MissingError, UsageError, WorkflowError
 from engine.run.sweep import Axis, combinations
 from engine.server.comfyui.files import received
 from engine.server.comfyui.prompts import JobId, cancel, submit
-from engine.server.http.routes import OWN, Answer, Body, Query, Routes, problem_data, read_json
-from engine.server.http.settings import REGISTRY
-from engine.server.jobs.checking import examined, prepared
+from engine.server.http.limits import MOST_LISTED, TooLargeError, check_values, in_turn
+from engine.server.http.routes import OWN, Answer, Body, Query, Routes, problems_data, read_json
+from engine.server.http.settings import REGISTRY, SETTINGS
+from engine.server.jobs.checking import check_nodes, examined, prepared
 from engine.server.jobs.queue import QUEUE
 from engine.server.jobs.workers import WORKERS
 from engine.work.queue import ENDED, Job, Jobs, Request
@@ -40,9 +43,9 @@ async def validate(request: web.Request, body: Checkable) -> dict[str, Any]:
         "valid": found.can_run,
         "nodes": found.nodes,
         "targets": found.targets,
-        "problems": [*map(problem_data, found.problems)],
-        "missing": [*map(problem_data, found.missing)],
-        "warnings": [*map(problem_data, found.prepared.warnings)],
+        "problems": problems_data(found.problems),
+        "missing": problems_data(found.missing),
+        "warnings": problems_data(found.prepared.warnings),
     }
 
 
@@ -61,16 +64,28 @@ async def convert(request: web.Request) -> Converted:
     """Convert a workflow in any format to a document with today's input names: JSON as for `validate`, or a file."""
     if request.content_type != "multipart/form-data":
         body = Checkable.model_validate(await read_json(request))
-        return Converted(document=(await prepared(request.app, body.workflow)).workflow.document())
+        ready = await prepared(request.app, body.workflow)
+        return Converted(document=await asyncio.to_thread(ready.workflow.document))
     async with received(request, "file") as upload:
-        document = await asyncio.to_thread(read, str(upload.file), request.app[REGISTRY])
-    return Converted(document=document.workflow.document())
+        return Converted(document=await in_turn(_carried, upload.file, request.app))
+
+
+def _carried(path: Path, app: web.Application) -> dict[str, Any]:
+    """The document in a file, which may carry or be no more than a request may be."""
+    texts, limit = tags(path), app[SETTINGS].body_limit
+    size = path.stat().st_size if texts is None else sum(map(len, texts.values()))
+    if size > limit:
+        raise TooLargeError(f"the workflow has {size:,} bytes; the server reads at most {limit:,}")
+    check_values(path.read_bytes() if texts is None else "".join(texts.values()))
+    workflow = read(str(path), app[REGISTRY]).workflow
+    check_nodes(workflow)
+    return workflow.document()
 
 
 class Axes(Body):
     name: str
     """The input: `node.input`, or a name that the workflow exposes."""
-    values: list[Any] = Field(min_length=1)
+    values: list[Any] = Field(min_length=1, max_length=MOST_LISTED)
     """The values that it takes, one after the other."""
 
 

@@ -22,6 +22,7 @@ from engine.errors import KinographError
 from engine.server.comfyui.files import FileQuery, Listed
 from engine.server.files.paths import FileEntry, find_file, require_file, resolve_within, walk
 from engine.server.files.thumbnails import Thumbnails
+from engine.server.http.limits import check_values
 from engine.server.http.routes import OWN, Answer, Query, Routes
 from engine.server.http.settings import REGISTRY, SETTINGS, Folders
 from engine.work.media import media_type
@@ -176,6 +177,8 @@ def carried(file: FileEntry) -> Carried:
 def _read(path: Path) -> Carried:
     try:
         carried_tags = tags(path) or {}
+        for text in carried_tags.values():
+            check_values(text)
         document = from_json(carried_tags.get(DOCUMENT) or carried_tags.get(DRAWN) or "{}")
         if not document or is_ui(document):  # the UI format doesn't say which inputs its texts belong to
             document = from_json(carried_tags.get(GRAPH) or "{}")
