@@ -18,6 +18,7 @@ from filelock import FileLock, Timeout
 from engine.errors import UsageError
 from engine.registry import Registry
 from engine.server.comfyui import files, object_info, prompts, userdata
+from engine.server.files import previews
 from engine.server.http import openapi
 from engine.server.http.connections import CONNECTIONS, Connections, capacity, watched
 from engine.server.http.guard import add_headers, guard
@@ -64,7 +65,7 @@ def make_app(setup: ServerSettings, registry: Registry) -> web.Application:
     notify: Callable[[dict[str, Any]], object] = partial(app[CLIENTS].send_native, "model", needed=False)
     app[models.NOTIFY] = notify
     app[models.DEVICES] = {}
-    app.cleanup_ctx.extend([_run_services, models.fetching])
+    app.cleanup_ctx.extend([_run_services, models.fetching, previews.decoding])
     return app
 
 

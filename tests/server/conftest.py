@@ -19,6 +19,7 @@ from yarl import URL
 
 from engine.run.resources import CacheLimits
 from engine.server.comfyui import files, object_info, userdata
+from engine.server.files import previews
 from engine.server.http import openapi
 from engine.server.http.routes import Routes, add_to, errors
 from engine.server.http.settings import REGISTRY, SETTINGS, Folders, ServerSettings
@@ -57,7 +58,7 @@ class Server:
         self.messages: list[dict[str, Any]] = []
         self.app[models.NOTIFY] = self.messages.append
         self.app[models.DEVICES] = {"cpu": {"name": "cpu", "type": "cpu", "index": 0, "vram_total": 1, "vram_free": 1}}
-        self.app.cleanup_ctx.append(models.fetching)
+        self.app.cleanup_ctx.extend([models.fetching, previews.decoding])
         for each in routes:
             add_to(self.app, each)
         self.runner = asyncio.Runner()

@@ -20,7 +20,9 @@ from PIL.PngImagePlugin import PngInfo
 
 from engine import atomic
 from engine.errors import UsageError
-from engine.server.files import pictures
+from engine.server.files.decoder import Limits
+from engine.server.files.pictures import Pictures
+from engine.server.files.previews import UPLOADS
 from tests.server.conftest import Server, png
 
 SCRIPT = b"<script>alert(1)</script>"
@@ -256,11 +258,9 @@ def test_a_picture_that_unpacks_to_too_much_is_refused(server: Server) -> None:
     assert server.get("/api/kinograph/thumbnail", filename="a.png").status == 400
 
 
-def test_frames_that_are_larger_than_their_container_says_are_not_decoded(
-    server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_frames_that_are_larger_than_their_container_says_are_not_decoded(server: Server) -> None:
     lying = video(size=(64, 64)).replace(b"\0\x40\0\x40", b"\0\x02\0\x02")  # in the sample description
-    monkeypatch.setattr("engine.server.files.pictures.MAX_PIXELS", 2500)
+    server.app[UPLOADS].limits = Limits(pixels=2500)
     assert server.upload(lying, "a.mp4").status == 400
     assert server.upload(video(size=(32, 16)), "b.mp4").status == 200
 
@@ -442,7 +442,7 @@ def test_any_error_of_a_decoder_becomes_a_refusal(tmp_path: Path) -> None:
             path = tmp_path / f"a{suffix}"
             path.write_bytes(torn[: rng.integers(1, len(data) + 1)])
             with suppress(UsageError):
-                pictures.check(path, suffix)
+                Pictures(1 << 20).check(path, suffix)
 
 
 def left_behind(server: Server) -> list[Path]:

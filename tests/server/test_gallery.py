@@ -14,7 +14,6 @@ from PIL.PngImagePlugin import PngInfo
 
 from engine.document.workflow import Workflow
 from engine.run.saving import OutputFolder
-from engine.server.files.thumbnails import Thumbnails
 from engine.server.http.limits import MOST_VALUES
 from engine.server.http.settings import Folders
 from engine.server.own import gallery
@@ -201,15 +200,6 @@ def test_transparent_parts_are_black(server: Server) -> None:
     Image.new("RGBA", (8, 8), (255, 255, 255, 0)).save(server.folders.output / "a.png")
     pixel = opened(server.get("/api/kinograph/thumbnail", filename="a.png").body).getpixel((4, 4))
     assert pixel == (0, 0, 0)
-
-
-def test_thumbnails_stay_within_a_budget(tmp_path: Path) -> None:
-    for number in range(10):
-        path = tmp_path / f"{number}.jpg"
-        path.write_bytes(bytes(100))
-        os.utime(path, (number, number))
-    Thumbnails(tmp_path, budget=350).trim()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["7.jpg", "8.jpg", "9.jpg"]
 
 
 def test_ten_thousand_files_are_searched_fast(folders: Folders, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,8 +23,8 @@ from pydantic_core import from_json
 
 from engine.atomic import rename_noreplace, unfinished
 from engine.errors import MissingError, UsageError
-from engine.server.files import pictures
 from engine.server.files.paths import Root, find_file, locate, require_file, resolve_within, walk
+from engine.server.files.previews import PREVIEWS, UPLOADS
 from engine.server.http.routes import OWN, Answer, Body, Query, Routes
 from engine.server.http.settings import SETTINGS, Folders
 from engine.work.media import location_of
@@ -156,12 +156,12 @@ async def view(request: web.Request, query: ViewQuery) -> web.StreamResponse:
     folders = request.app[SETTINGS].folders
     path = await asyncio.to_thread(find_file, folders, query.filename, query.subfolder, query.type)
     if query.preview:
-        target, _, quality = query.preview.partition(";")
-        data = await pictures.in_thread(pictures.encoded, path, target, int(quality or 90))
-        return web.Response(body=data, headers=headers_of(path.with_suffix(f".{target}")))
+        name, _, quality = query.preview.partition(";")
+        made = await request.app[PREVIEWS].encoded(path, "webp" if name == "webp" else "jpeg", int(quality or 90))
+        return web.FileResponse(made, headers=headers_of(path.with_suffix(made.suffix)))
     if query.channel != "rgba":
-        data = await pictures.in_thread(pictures.channel, path, query.channel)
-        return web.Response(body=data, headers=headers_of(path.with_suffix(".png")))
+        made = await request.app[PREVIEWS].channel(path, query.channel)
+        return web.FileResponse(made, headers=headers_of(path.with_suffix(made.suffix)))
     return web.FileResponse(path, headers=headers_of(path))
 
 
@@ -178,7 +178,7 @@ async def upload_image(request: web.Request) -> Uploaded:
     A file with the same name and content is not stored twice.
     """
     async with received(request) as upload:
-        await pictures.in_thread(pictures.check, upload.file, upload.suffix)
+        await request.app[UPLOADS].run("check", upload.file, options=(upload.suffix,))
         return await asyncio.to_thread(upload.keep, upload.file)
 
 
@@ -194,7 +194,7 @@ async def upload_mask(request: web.Request) -> Uploaded:
         )
         composed = upload.file.with_suffix(".masked")
         try:
-            await pictures.in_thread(pictures.masked, source, upload.file, composed)
+            await request.app[UPLOADS].run("mask", source, upload.file, composed)
             return await asyncio.to_thread(upload.keep, composed)
         finally:
             composed.unlink(missing_ok=True)

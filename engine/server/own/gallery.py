@@ -21,7 +21,7 @@ from engine.document.tags import DOCUMENT, DRAWN, GRAPH, tags
 from engine.errors import KinographError
 from engine.server.comfyui.files import FileQuery, Listed
 from engine.server.files.paths import FileEntry, find_file, require_file, resolve_within, walk
-from engine.server.files.thumbnails import Thumbnails
+from engine.server.files.previews import PREVIEWS
 from engine.server.http.limits import check_values
 from engine.server.http.routes import OWN, Answer, Query, Routes
 from engine.server.http.settings import REGISTRY, SETTINGS, Folders
@@ -118,7 +118,7 @@ async def thumbnail(request: web.Request, query: ThumbnailQuery) -> web.StreamRe
     """A small JPEG of a picture, or of a video's first frame."""
     folders = request.app[SETTINGS].folders
     path = await asyncio.to_thread(find_file, folders, query.filename, query.subfolder, query.type)
-    small = await Thumbnails(folders.data / "thumbnails").of(path, query.size)
+    small = await request.app[PREVIEWS].thumbnail(path, query.size)
     return web.FileResponse(small, headers={"Content-Type": "image/jpeg", "Cache-Control": "private, no-cache"})
 
 
