@@ -21,7 +21,7 @@ from __future__ import annotations
 import inspect
 import types
 from abc import abstractmethod
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property, partial
 from pathlib import Path
@@ -32,7 +32,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import CoreSchema, to_json
 
 from engine.changes import Changes
-from engine.errors import Cancelled
+from engine.errors import Cancelled, Problem
 from engine.models import Models
 from engine.values import Files, Folder, Image, Media, Value
 
@@ -274,6 +274,10 @@ class Spec:
     """What to use instead; "" unless it is deprecated."""
     changes: Changes = NO_CHANGES
     """What became of the inputs of earlier versions."""
+    has_remarks: bool = False
+    """Whether the class has `remarks_on` of its own."""
+    has_checks: bool = False
+    """Whether the class has `check_inputs` of its own."""
 
     @cached_property
     def required(self) -> tuple[str, ...]:
@@ -312,6 +316,11 @@ class Spec:
     def has_deprecated(self) -> bool:
         """Whether it or one of its inputs is deprecated."""
         return bool(self.deprecated) or any(socket.deprecated for socket in self.inputs.values())
+
+    def given(self, constants: Mapping[str, Any], linked: Collection[str]) -> dict[str, Any]:
+        """Constants by input, with the defaults of the other inputs that are not linked."""
+        optional = ((name, socket) for name, socket in self.inputs.items() if not socket.required)
+        return {name: socket.default for name, socket in optional if name not in linked} | dict(constants)
 
     def slot(self, slot: int | str) -> int | None:
         """The index of the output that a link names, by index or name; None if there is no such output."""
@@ -409,9 +418,16 @@ class Node(BaseModel):
             raise TypeError(
                 f"{cls.__name__} saves, so it must return Media, Files or a Folder, not {name_of(outputs[0].type)}"
             )
-        converts = cls.replacing.__func__ is not Node.replacing.__func__  # type: ignore[attr-defined]
-        cls.spec.changes.check(cls.__name__, inputs, converts=converts)
-        cls.spec = replace(cls.spec, inputs=inputs, outputs=outputs, named=named)
+        own = {name for name in ("replacing", "remarks_on", "check_inputs") if _is_own(cls, name)}
+        cls.spec.changes.check(cls.__name__, inputs, converts="replacing" in own)
+        cls.spec = replace(
+            cls.spec,
+            inputs=inputs,
+            outputs=outputs,
+            named=named,
+            has_remarks="remarks_on" in own,
+            has_checks="check_inputs" in own,
+        )
 
     @classmethod
     def wanted(cls, given: Mapping[str, Any]) -> Collection[str]:
@@ -426,9 +442,32 @@ class Node(BaseModel):
         """
         raise NotImplementedError
 
+    @classmethod
+    def remarks_on(cls, given: Mapping[str, Any]) -> Iterable[Problem]:
+        """What people should know before a run: warnings, each with the input that it concerns.
+
+        `given` are the constants as the workflow has them, perhaps invalid ones, and the defaults; linked inputs are
+        left out, as in `check_inputs`.
+        """
+        return ()
+
+    @classmethod
+    def check_inputs(cls, given: Mapping[str, Any]) -> None:
+        """Check before a run that inputs which are valid by themselves go together; `given` are constants and defaults.
+
+        Raises:
+            InputError: they don't.
+            MissingError: all that is wrong is that a model or a file isn't named.
+        """
+
     @abstractmethod
     def run(self, ctx: Context) -> Any:
         """Compute the outputs. Equal inputs must give equal outputs, and no input may be changed in place."""
+
+
+def _is_own(cls: type[Node], method: str) -> bool:
+    """Whether a class method isn't the one that `Node` has."""
+    return bool(getattr(cls, method).__func__ is not getattr(Node, method).__func__)
 
 
 def _outputs(cls: type[Node]) -> tuple[tuple[Output, ...], bool]:

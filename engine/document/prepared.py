@@ -47,8 +47,8 @@ class Prepared:
 
     @cached_property
     def warnings(self) -> tuple[Problem, ...]:
-        """Deprecated kinds and inputs, and values that are ignored; they don't keep the workflow from running."""
-        return (*self.ignored, *self._deprecated())
+        """Deprecated kinds and inputs, values that are ignored, and what kinds remark on; the workflow can run."""
+        return (*self.ignored, *self._deprecated(), *self._remarks())
 
     def _deprecated(self) -> Iterator[Problem]:
         specs = {name: kind.spec for name, kind in self.registry.items() if kind.spec.has_deprecated}
@@ -59,6 +59,14 @@ class Prepared:
                 for name in entry.inputs:
                     if name in spec.inputs and (instead := spec.inputs[name].deprecated):
                         yield Problem(f"is deprecated: {instead}", node, name)
+
+    def _remarks(self) -> Iterator[Problem]:
+        kinds = {name: kind for name, kind in self.registry.items() if kind.spec.has_remarks}
+        for node, entry in self.active.graph.items() if kinds else ():
+            if kind := kinds.get(entry.class_type):
+                constants = {name: as_constant(value) for name, value in entry.inputs.items() if not as_link(value)}
+                for remark in kind.remarks_on(kind.spec.given(constants, entry.inputs)):
+                    yield replace(remark, node=node)
 
     @cached_property
     def models(self) -> Mapping[str, tuple[Socket, ...]]:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -22,7 +23,7 @@ from engine.errors import InputError, MissingError, Problem, WorkflowError, sugg
 from engine.graph.confinement import Confinement
 from engine.graph.contents import Contents
 from engine.graph.graph import Graph, Source, Step
-from engine.node import Input, linkable, name_of
+from engine.node import Input, Node, linkable, name_of
 from engine.registry import Registry
 
 
@@ -133,6 +134,7 @@ class _Checker:
             message = f"no kind of node is called '{entry.class_type}'"
             self.problems.append(Problem(message, node, hint="; ".join(hints) or None))
             return None
+        found = len(self.problems) + len(self.missing)
         constants: dict[str, Any] = {}
         links: dict[str, Source] = {}
         contents: dict[str, str] = {}
@@ -155,6 +157,8 @@ class _Checker:
                 if holds := sockets[name].holds:
                     wanted = "a folder, or a pattern of files" if holds == "files" else f"the name of a {holds} file"
                 self.problems.append(Problem(f"is missing: {entry.class_type} needs {wanted}", node, name))
+        if kind.spec.has_checks and self.whole and len(self.problems) + len(self.missing) == found:
+            self._together(node, kind, kind.spec.given(constants, links))
         return Step(node, kind, constants, links, contents)
 
     def _source(self, node: str, socket: Input, link: Link) -> Source | None:
@@ -200,6 +204,15 @@ class _Checker:
             self.missing.append(Problem(error.message, node, socket.name, error.hint))
         except (WorkflowError, InputError) as error:
             self.problems.append(Problem(error.message, node, socket.name, error.hint))
+
+    def _together(self, node: str, kind: type[Node], given: Mapping[str, Any]) -> None:
+        """Check that inputs that are valid by themselves go together."""
+        try:
+            kind.check_inputs(given)
+        except MissingError as error:
+            self.missing += (replace(problem, node=node) for problem in error.problems)
+        except InputError as error:
+            self.problems += (replace(problem, node=node) for problem in error.problems)
 
     def exposed(self) -> None:
         """Check that the inputs that the document exposes exist."""

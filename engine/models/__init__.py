@@ -14,6 +14,6 @@ enters cache keys. `Models` holds the loaded models.
 from engine.models.home import home
 from engine.models.progress import Progress
 from engine.models.resident import HOST, Models
-from engine.models.sources import can_fetch, find, identity, resolve
+from engine.models.sources import can_fetch, find, identity, is_path, is_shipped, resolve
 
-__all__ = ["HOST", "Models", "Progress", "can_fetch", "find", "home", "identity", "resolve"]
+__all__ = ["HOST", "Models", "Progress", "can_fetch", "find", "home", "identity", "is_path", "is_shipped", "resolve"]

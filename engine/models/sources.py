@@ -71,6 +71,15 @@ def can_fetch(source: str) -> bool:
         return False
 
 
+def is_shipped(source: str) -> bool:
+    """Whether a source is a model that ships with Kinograph, by its name or by the path of its folder or file."""
+    try:
+        place = parse(source)
+    except MissingError:
+        return False
+    return isinstance(place, Local) and place.path.resolve().is_relative_to(SHIPPED / "sprite")
+
+
 def is_path(source: str) -> bool:
     """Whether a source names a file or folder on this machine, other than a model that ships with Kinograph."""
     scheme, colon, _ = source.partition(":")

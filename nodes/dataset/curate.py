@@ -24,7 +24,9 @@ import torch
 from engine.models.digest import digest
 from engine.values import Table
 from nodes.dataset.describe.describer import Describer
+from nodes.dataset.provenance import with_models
 from nodes.dataset.scan.duplicates import groups
+from nodes.dataset.scan.models import models
 from nodes.dataset.scan.processes import PartsOrProblem, Scanners, Update
 from nodes.dataset.scan.scanner import Part, ScanSettings, require
 from nodes.dataset.table import CLIPS, VIDEOS, Row, of_arrow, rows, to_arrow, to_table, with_columns
@@ -94,9 +96,9 @@ def curate(ctx: Context, files: Sequence[Path], root: Path, settings: CurationSe
         if own.num_rows:
             clips.append(_with_video(own, video, name, file, settings.seed))
         progress.finish(file, video.get("problem") or f"{own.num_rows} clips")
-    return Curated(
-        of_arrow(_with_duplicates(pa.concat_tables([CLIPS.empty_table(), *clips]))), to_table(videos, VIDEOS)
-    )
+    table = _with_duplicates(pa.concat_tables([CLIPS.empty_table(), *clips]))
+    used = [*models(settings.scan), *settings.describe.models()]
+    return Curated(of_arrow(with_models(table, used)), to_table(videos, VIDEOS))
 
 
 def _parts(found: PartsOrProblem) -> list[Part]:
@@ -108,7 +110,7 @@ class _KeptParts:
 
     def __init__(self, ctx: Context, settings: CurationSettings) -> None:
         self._ctx, self._describe = ctx, settings.describe
-        self._scan = json.dumps(asdict(settings.scan), sort_keys=True)
+        self._scan = json.dumps([asdict(settings.scan), *map(asdict, models(settings.scan))], sort_keys=True)
         self._last_kept = time.perf_counter()
         self._scan_keys: dict[Path, str | None] = {}
 

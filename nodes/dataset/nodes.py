@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field
 
-from engine.errors import InputError, MissingError
+from engine.errors import InputError, MissingError, Problem
 from engine.node import Context, FileContents, InputFile, ModelFile, Node
 from engine.values import Files, Folder, Image, LanguageModel, Media, Table, Video
 from nodes.dataset import extra, sources
 from nodes.dataset.presets import SUMMARISE
+from nodes.dataset.provenance import demo_note
 from nodes.files.nodes import PREVIEW
 from nodes.inputs import Prefix, Seed
 
@@ -29,20 +31,24 @@ class CuratedClips(NamedTuple):
     """A row for each video, with its problem if it has one."""
 
 
-class LVDCurate(Node, version=4, category="dataset", uses="device"):
+class LVDCurate(Node, version=5, category="dataset", uses="device"):
     """Find the clips in raw videos, score and caption them, and filter them, as for Stable Video Diffusion's Large
     Video Dataset (arXiv 2311.15127).
 
     Each video is decoded once. The results are kept: an interrupted run resumes after the last video, or the last five
     minutes or so of a long one, and other rules or captions decode nothing again. A file that can't be read affects no
     other.
+
+    Motion, sharpness, brightness, text and duplicates need nothing else. Captions, how well they fit and aesthetics
+    come from models that you name; they are listed in what is saved. Those that ship with Kinograph (`sprite/clip`,
+    `sprite/captioner`) are for trying it out: they know only drawn sprites.
     """
 
     videos: VideoFiles
     """The videos: a folder, a pattern such as `raw/**/*.mp4`, a `.txt` list, a `.parquet` table, or one file."""
     rules: Multiline = "no duplicates"
     """What to drop, one rule per line: `worst 25% motion`, `text_area <= 0.07`, `no duplicates`, or `lvd-f` for all
-    rules of the paper, which need captions."""
+    rules of the paper, which need `clip`, `aesthetics` and a captioner."""
     cuts: Literal["cascade", "transnet", "both"] = "cascade"
     """How shots are found: by detectors at three frame rates, by TransNetV2, which takes some fifty times as long, or
     by the detectors where TransNetV2 agrees."""
@@ -59,13 +65,15 @@ class LVDCurate(Node, version=4, category="dataset", uses="device"):
     """What finds text: PP-OCR's detector, which is included, or CRAFT, which the paper used, on the models' device."""
     craft: ModelFile | None = None
     """CRAFT's weights (`craft_mlt_25k.pth`, or safetensors of them), which its authors publish."""
-    clip: ModelFile | None = "sprite/clip"
-    """The CLIP model that rates how well captions fit; without one, similarities and aesthetics are left out."""
-    aesthetics: ModelFile | None = "sprite/clip/aesthetic.safetensors"
+    clip: ModelFile | None = None
+    """The CLIP model that rates how well captions fit, such as `hf:openai/clip-vit-large-patch14`; without one,
+    similarities and aesthetics are left out."""
+    aesthetics: ModelFile | None = None
     """LAION's aesthetic head for that CLIP model, or one of the same form."""
-    image_captioner: ModelFile | None = "sprite/captioner"
-    """The captioner (BLIP, GIT or the like) that describes the middle frame."""
-    video_captioner: ModelFile | None = "sprite/captioner"
+    image_captioner: ModelFile | None = None
+    """The captioner (BLIP, GIT or the like) that describes the middle frame, such as
+    `hf:Salesforce/blip-image-captioning-base`."""
+    video_captioner: ModelFile | None = None
     """The captioner that describes the clip; a captioner for pictures sees its middle frame."""
     llm: LanguageModel | None = None
     """The language model that merges both descriptions into one."""
@@ -79,26 +87,49 @@ class LVDCurate(Node, version=4, category="dataset", uses="device"):
     seed: Seed = 0
     """Seed of the choice among the captions of a clip."""
 
+    @classmethod
+    def remarks_on(cls, given: Mapping[str, Any]) -> Iterator[Problem]:
+        for name in ("clip", "aesthetics", "image_captioner", "video_captioner", "craft"):
+            if isinstance(source := given.get(name), str) and (note := demo_note(source)):
+                yield Problem(note, input=name, hint="name a real model to make a data set")
+
+    @classmethod
+    def check_inputs(cls, given: Mapping[str, Any]) -> None:
+        from nodes.dataset.filter.rules import about, parse, without_models
+
+        if 0 < given.get("longest", 0) < given.get("shortest", 0):
+            raise InputError("longest is below shortest", input="longest", hint="raise it, or give 0 for no limit")
+        rules = parse(given.get("rules", ""))
+        if not given.get("find_text", True) and "text_area" in about(rules):
+            hint = "turn find_text on, or leave the rule out"
+            raise InputError("a rule judges text_area, which clips won't have", input="rules", hint=hint)
+        missing = [*without_models(rules, given)]
+        if given.get("aesthetics") and not given.get("clip", True):
+            hint = "set clip, or leave aesthetics out"
+            missing.append(Problem("an aesthetic head needs the CLIP model that it is for", input="clip", hint=hint))
+        if given.get("find_text") and given.get("text_detector") == "craft" and not given.get("craft", True):
+            hint = "give the path of craft_mlt_25k.pth, which its authors publish, or choose ppocr"
+            missing.append(Problem("CRAFT's weights are not given", input="craft", hint=hint))
+        if missing:
+            raise MissingError.of(missing)
+
     def run(self, ctx: Context) -> CuratedClips:
         extra.require()
         from nodes.dataset.curate import CurationSettings, curate
         from nodes.dataset.describe.describer import Describer, DescribeSettings
         from nodes.dataset.filter.filtering import filtered
-        from nodes.dataset.filter.rules import check, parse
+        from nodes.dataset.filter.judging import check
+        from nodes.dataset.filter.rules import parse
         from nodes.dataset.scan.scanner import ScanSettings
 
-        if 0 < self.longest < self.shortest:
-            raise InputError("longest is below shortest", input="longest", hint="raise it, or give 0 for no limit")
+        self.check_inputs({name: getattr(self, name) for name in self.spec.inputs})
+        check(parse(self.rules))
         by_craft = self.find_text and self.text_detector == "craft"
-        if by_craft and not self.craft:
-            hint = "give the path of craft_mlt_25k.pth, which its authors publish, or choose ppocr"
-            raise MissingError("CRAFT's weights are not given", input="craft", hint=hint)
-        check(parse(self.rules), self._without_values())
         by_ppocr = self.find_text and not by_craft
         scan = ScanSettings(self.cuts, self.shortest, self.longest, self.at_key_frames, by_ppocr)
         models = DescribeSettings(
             self.clip or "",
-            (self.clip and self.aesthetics) or "",
+            self.aesthetics or "",
             self.image_captioner or "",
             self.video_captioner or "",
             (by_craft and self.craft) or "",
@@ -110,21 +141,8 @@ class LVDCurate(Node, version=4, category="dataset", uses="device"):
         found = curate(ctx, sources.find(path, ctx.may_read), sources.root(path), settings)
         return CuratedClips(filtered(found.clips, self.rules), found.videos)
 
-    def _without_values(self) -> dict[str, str]:
-        """The columns for which no clip will have a value, each with what to change."""
-        missing = {} if self.find_text else {"text_area": "turn find_text on"}
-        if not (self.clip and self.aesthetics):
-            missing["aesthetics"] = "give a CLIP model and its aesthetic head"
-        captions = [self.image_captioner, self.video_captioner, self.llm]
-        for kind, caption in zip(("image_caption", "video_caption", "summary"), captions, strict=True):
-            if not (self.clip and caption):
-                missing[f"{kind}_similarity"] = "give a CLIP model and what writes these captions"
-        if not (self.clip and any(captions)):
-            missing["caption_similarity"] = "give a captioner and a CLIP model, or leave the rule out"
-        return missing
 
-
-class LoadScores(Node, version=1, category="dataset", uses="io"):
+class LoadScores(Node, version=2, category="dataset", uses="io"):
     """Read the clips of a saved data set, including dropped ones, to filter them by other rules."""
 
     file: InputFile
@@ -244,8 +262,11 @@ class SaveTable(Node, version=1, category="dataset", saves="table"):
         return Files((Media(as_csv(self.table).encode(), "csv", self.filename_prefix),))
 
 
-class SaveDataset(Node, version=2, category="dataset", saves="dataset"):
-    """Save a data set as a folder: clips, a manifest that Hugging Face `datasets` opens, all scores, and a report."""
+class SaveDataset(Node, version=3, category="dataset", saves="dataset"):
+    """Save a data set as a folder: clips, a manifest that Hugging Face `datasets` opens, all scores, and a report.
+
+    Manifest, report and README list the models that scores and captions are from, with their revisions and settings.
+    """
 
     clips: Table
     """The clips; those that a filter dropped are listed with the reasons, but not written."""

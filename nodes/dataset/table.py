@@ -123,7 +123,7 @@ def read_clips(path: Path) -> Table:
         for field in CLIPS:
             if field.name not in found.column_names:
                 found = found.append_column(field, pa.nulls(found.num_rows, field.type))
-        known = found.select(CLIPS.names).cast(CLIPS)
+        known = found.select(CLIPS.names).cast(CLIPS).replace_schema_metadata(found.schema.metadata)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
         reason = str(error).partition("\n")[0]
         raise InputError(f"{path} can't be read as a table of clips: {reason}", hint="give a scores.parquet") from error

@@ -386,19 +386,26 @@ def test_a_folder_without_videos_is_reported_before_the_run(tmp_path: Path) -> N
 
 
 @pytest.mark.full
-def test_the_shipped_workflow_curates_real_videos(tmp_path: Path) -> None:
-    prepared = with_setting(read("curate_lvd", registry()).prepared, f"videos={REAL}")
+def test_the_paper_s_workflow_curates_real_videos(tmp_path: Path) -> None:
+    prepared = read("lvd_f", registry()).prepared
+    demo = {
+        "clip": "sprite/clip",
+        "aesthetics": "sprite/clip/aesthetic.safetensors",
+        "image_captioner": "sprite/captioner",
+    }
+    for name, value in ({"videos": str(REAL)} | demo).items():
+        prepared = with_setting(prepared, f"{name}={value}")
     graph = check(prepared)
     events = list(Execution(graph, cache=Cache(), out=tmp_path))
     saved = {path.name: path for event in events if isinstance(event, NodeSaved) for path in event.files}
-    assert saved.keys() == {"lvd_00001", "lvd_preview_00001.png"}
-    scores = pq.read_table(saved["lvd_00001"] / "scores.parquet").to_pylist()
+    assert saved.keys() == {"lvd_f_00001", "lvd_f_preview_00001.png"}
+    scores = pq.read_table(saved["lvd_f_00001"] / "scores.parquet").to_pylist()
     assert {row["video"] for row in scores} == {path.name for path in REAL.glob("*.mp4")}
     assert all(row["aesthetics"] is not None and len(row["embedding"]) == 128 for row in scores)
     assert [row["duplicate_of"] for row in scores if row["video"] == "carphone_pristine.mp4"] == [
         "carphone_distorted.mp4#0"
     ]
-    assert 0 < len(list((saved["lvd_00001"] / "clips").iterdir())) < len(scores)
+    assert 0 < len(list((saved["lvd_f_00001"] / "clips").iterdir())) < len(scores)
 
 
 def test_the_shots_of_a_real_video(tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ from engine.node import Context
 from engine.values import Table, Video
 from nodes.dataset import extra
 from nodes.dataset.filter.elo import Vote, parse, ratings
+from nodes.dataset.filter.judging import reasons
 from nodes.dataset.filter.rules import parse as rules
-from nodes.dataset.filter.rules import reasons
 from nodes.dataset.nodes import EloThreshold, LVDCurate, SaveDataset, VideoFrameFilter
 from nodes.dataset.presets import LVD_F
 from nodes.dataset.table import CLIPS, rows, to_table
@@ -99,14 +99,19 @@ def test_the_paper_s_rules_are_a_preset() -> None:
 
 
 def test_a_rule_that_no_clip_will_have_values_for_is_refused_before_anything_is_decoded() -> None:
-    for inputs, hint in (
-        ({"rules": "lvd-f", "image_captioner": None, "video_captioner": None}, "give a captioner and a CLIP model"),
-        ({"rules": "aesthetics >= 4", "clip": None}, "give a CLIP model and its aesthetic head"),
-        ({"rules": "text_area <= 0.1", "find_text": False}, "turn find_text on"),
-    ):
-        with pytest.raises(InputError, match="which clips won't have") as caught:
-            LVDCurate(videos="nowhere", **inputs).run(Context())
-        assert hint in str(caught.value.hint)
+    with pytest.raises(InputError, match="judges text_area, which clips won't have") as caught:
+        LVDCurate(videos="nowhere", rules="text_area <= 0.1", find_text=False).run(Context())
+    assert "turn find_text on" in str(caught.value.hint)
+    with pytest.raises(MissingError, match="judges aesthetics, for which no model is named"):
+        LVDCurate(videos="nowhere", rules="aesthetics >= 4").run(Context())
+    with pytest.raises(InputError, match="'motoin', which is not a column"):
+        LVDCurate(videos="nowhere", rules="worst 5% motoin").run(Context())
+
+
+def test_a_table_without_scores_of_a_model_says_which_model_would_give_them() -> None:
+    with pytest.raises(InputError, match="no row has a value") as caught:
+        reasons([{"aesthetics": None}], rules("aesthetics >= 4"))
+    assert caught.value.hint == "curate with clip and aesthetics set, or leave the rule out"
 
 
 def test_a_table_is_split_and_shown() -> None:

@@ -27,7 +27,7 @@ LAYERS = {
     ),
     "nodes": ("inputs", "loading", "diffusion", "flow", "image", "files", "text", "lora", "video", "dataset"),
     "nodes/dataset": (
-        *("extra", "sources", "presets", "table", "weights", "scan", "describe", "filter", "save"),
+        *("extra", "sources", "presets", "table", "provenance", "weights", "scan", "describe", "filter", "save"),
         *("on_ray", "curate", "nodes"),
     ),
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +11,11 @@ import pytest
 
 from engine.document.prepared import prepare
 from engine.document.workflow import Workflow
-from engine.errors import MissingError, Problem, WorkflowError
+from engine.errors import InputError, MissingError, Problem, WorkflowError
 from engine.graph.check import check, check_node, check_without_files
-from engine.graph.graph import Source
+from engine.graph.graph import Graph, Source
+from engine.node import Context, Node
+from engine.registry import Registry
 from tests.engine.toys import REGISTRY, chain, checked, node
 
 
@@ -146,6 +150,63 @@ def test_a_file_is_looked_for_beside_the_workflow_then_in_the_working_folder(tmp
     )
     assert graph.steps["1"].constants["file"] == str(tmp_path / "here.txt")
     assert graph.steps["2"].constants["file"] == str(beside / "there.txt")
+
+
+class Span(Node, version=1):
+    """From one number to another."""
+
+    first: int
+    last: int = 9
+    file: str | None = None
+
+    @classmethod
+    def remarks_on(cls, given: Mapping[str, Any]) -> Iterator[Problem]:
+        if given.get("first") == given.get("last"):
+            yield Problem("is a span of one number", input="last")
+
+    @classmethod
+    def check_inputs(cls, given: Mapping[str, Any]) -> None:
+        if given.get("first", 0) > given.get("last", inf):
+            raise InputError("the span ends before it begins", input="last", hint="swap them")
+        if not given["file"] and given.get("first") == 7:
+            raise MissingError("spans from 7 on need a file", input="file")
+
+    def run(self, ctx: Context) -> int: ...
+
+
+class TestInputsThatMustGoTogether:
+    """`Node.check_inputs` and `Node.remarks_on` see constants and defaults before a run."""
+
+    kinds = Registry([*REGISTRY.values(), Span])
+
+    def checked(self, **inputs: Any) -> Graph:
+        graph = {"n": node("Number"), "a": node("Span", **inputs)}
+        return check(prepare(Workflow.read(graph), self.kinds), targets=["a"])
+
+    def test_those_that_don_t_are_problems_of_the_workflow(self) -> None:
+        with pytest.raises(WorkflowError) as caught:
+            self.checked(first=10)
+        assert str(caught.value) == "node a, input last: the span ends before it begins (swap them)"
+        self.checked(first=10, last=10)
+        self.checked(first=10, last=["n", 0])  # which is known in the run only
+
+    def test_a_file_that_is_to_be_named_is_missing(self) -> None:
+        with pytest.raises(MissingError, match="spans from 7 on need a file") as caught:
+            self.checked(first=7)
+        assert (caught.value.node, caught.value.input) == ("a", "file")
+        self.checked(first=7, file="a.txt")
+
+    def test_invalid_inputs_are_reported_alone(self) -> None:
+        with pytest.raises(WorkflowError) as caught:
+            self.checked(first=10, last="x")
+        assert [problem.message for problem in caught.value.problems] == ["should be a valid integer, not 'x'"]
+
+    def test_remarks_are_warnings_of_the_graph(self) -> None:
+        assert self.checked(first=1).warnings == ()
+        assert self.checked(first=["n", 0]).warnings == ()
+        assert [str(problem) for problem in self.checked(first=9).warnings] == [
+            "node a, input last: is a span of one number"
+        ]
 
 
 def test_long_chains_are_checked_without_recursion() -> None:

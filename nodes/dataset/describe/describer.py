@@ -13,6 +13,7 @@ import numpy as np
 
 from engine.models import identity, resolve
 from nodes.dataset.presets import SUMMARISE
+from nodes.dataset.provenance import Model, model
 from nodes.dataset.table import Row, thumbnail
 from nodes.files.footage import Picture
 
@@ -62,6 +63,27 @@ class Describer:
         known = {name: source and identity(source) for name, source in sources.items()}
         llm = f"{self.llm.identity} {self.llm.dtype} {self.settings.summarise}" if self.llm else ""
         return json.dumps(known | {"llm": llm})
+
+    def models(self) -> list[Model]:
+        """The models that describe clips, with their settings; raises MissingError if one isn't there."""
+        from nodes.dataset.describe.captions import TOKENS
+        from nodes.dataset.describe.craft import AFFINITY, CERTAIN, PIXELS, REGION
+
+        dtype = "float32" if self.device == "cpu" else "float16"
+        writing = {"dtype": dtype, "max_new_tokens": TOKENS, "decoding": "greedy"}
+        settings: dict[str, dict[str, Any]] = {
+            "clip": {"dtype": dtype},
+            "aesthetics": {"dtype": "float32"},
+            "image_captioner": writing,
+            "video_captioner": writing,
+            "craft": {"dtype": "float32", "region": REGION, "affinity": AFFINITY, "certain": CERTAIN, "pixels": PIXELS},
+        }
+        sources = {name: getattr(self.settings, name) for name in _MODELS}
+        found = [model(name, source, settings[name]) for name, source in sources.items() if source]
+        if self.llm is not None:
+            how = {"dtype": self.llm.dtype, "max_new_tokens": SUMMARY_TOKENS, "instructions": self.settings.summarise}
+            found.append(model("llm", self.llm.source, how, self.llm.identity))
+        return found
 
     def __call__(self, clips: Sequence[Row]) -> list[Row]:
         """The rows of a scan, with descriptions in place of the views."""

@@ -8,7 +8,8 @@ import pyarrow as pa
 
 from engine.errors import InputError
 from engine.values import Table, Video
-from nodes.dataset.filter.rules import parse, reasons
+from nodes.dataset.filter.judging import reasons
+from nodes.dataset.filter.rules import parse
 from nodes.dataset.scan.motion import flow_map, grey, motion
 from nodes.dataset.scan.quality import quality
 from nodes.dataset.table import CLIPS, Row, of_arrow, rows, thumbnail, to_arrow, to_table, with_columns

@@ -1,4 +1,4 @@
-"""Rules that say which clips are kept, and why they drop the others.
+"""Rules that say which clips are kept.
 
     text_area <= 0.07
     worst 25% motion
@@ -12,21 +12,21 @@ Diffusion, each column is judged by itself.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import inf, isnan
+from typing import Any
 
-import numpy as np
-import pyarrow as pa
-
-from engine.errors import InputError, suggestion
+from engine.errors import InputError, Problem
 from nodes.dataset.presets import PRESETS
-from nodes.dataset.table import CLIPS, Row
 
-NUMBERS = [field.name for field in CLIPS if pa.types.is_integer(field.type) or pa.types.is_floating(field.type)]
-"""The columns of clips that rules can be about."""
-LOW_IS_BETTER = frozenset({"text_area", "clipped"})
-"""Columns whose worst values are the highest; in all others, the lowest values are the worst."""
+NEEDS: Mapping[str, tuple[tuple[str, ...], ...]] = {
+    "aesthetics": (("clip",), ("aesthetics",)),
+    "caption_similarity": (("clip",), ("image_captioner", "video_captioner")),
+    "image_caption_similarity": (("clip",), ("image_captioner",)),
+    "video_caption_similarity": (("clip",), ("video_captioner",)),
+    "summary_similarity": (("clip",), ("image_captioner", "video_captioner"), ("llm",)),
+}
+"""The columns that models fill in, with the inputs that name these models: one of each group is needed."""
 
 _BOUND = re.compile(r"(\w+)\s*(<=|>=|≤|≥)\s*(-?(?:\d+\.?\d*|\.\d+)(?:e-?\d+)?)")
 _WORST = re.compile(r"worst\s+(\d+(?:\.\d+)?)\s*%\s+(\w+)")
@@ -40,12 +40,6 @@ class Bound:
     least: bool
     limit: float
 
-    def reason(self, value: float) -> str | None:
-        limit = float(np.float32(self.limit))  # to the precision of scores
-        if value >= limit if self.least else value <= limit:
-            return None
-        return f"{self.column} {value:.3g} is {'below' if self.least else 'above'} {self.limit:.3g}"
-
 
 @dataclass(frozen=True, slots=True)
 class Worst:
@@ -53,13 +47,6 @@ class Worst:
 
     column: str
     percent: float
-
-    def bound(self, values: Sequence[float]) -> Bound:
-        """The resulting limit: the worst value that is kept. Rows that equal it are kept too."""
-        least = self.column not in LOW_IS_BETTER
-        ordered = sorted(values, reverse=not least)
-        gone = int(len(ordered) * self.percent / 100 + 1e-9)
-        return Bound(self.column, least, ordered[gone] if gone < len(ordered) else (inf if least else -inf))
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,20 +64,32 @@ def parse(text: str) -> list[Rule]:
     return [_rule(line) for line in expanded.splitlines() if line and not line.startswith("#")]
 
 
-def check(rules: Sequence[Rule], columns: Mapping[str, str]) -> None:
-    """Raise InputError if a rule is about a column that will have no values.
+def about(rules: Sequence[Rule]) -> list[str]:
+    """The columns that rules judge, each once."""
+    return list(dict.fromkeys(rule.column for rule in rules if not isinstance(rule, NoDuplicates)))
+
+
+def without_models(rules: Sequence[Rule], given: Mapping[str, Any]) -> Iterator[Problem]:
+    """A problem for each column that a rule judges, but for which a model isn't named.
 
     Args:
-        rules: the rules to check.
-        columns: the columns without values, each with what would give it values.
+        rules: the rules to look at.
+        given: the inputs by name, empty or None where no model is named; those that are left out count as named.
     """
-    for rule in rules:
-        if isinstance(rule, NoDuplicates):
-            continue
-        if rule.column not in NUMBERS:
-            raise _no_column(rule.column, NUMBERS)
-        if hint := columns.get(rule.column):
-            raise InputError(f"a rule is about '{rule.column}', which clips won't have", input="rules", hint=hint)
+    for column in about(rules):
+        lacking = [group for group in NEEDS.get(column, ()) if not any(given.get(name, True) for name in group)]
+        if lacking:
+            hint = f"set {_named(lacking)}, or leave the rule out"
+            yield Problem(f"a rule judges {column}, for which no model is named", input=lacking[0][0], hint=hint)
+
+
+def models_for(column: str) -> str:
+    """The inputs that name the models which a column needs, such as "clip and aesthetics"; "" if it needs none."""
+    return _named(NEEDS.get(column, ()))
+
+
+def _named(groups: Sequence[Sequence[str]]) -> str:
+    return " and ".join(" or ".join(group) for group in groups)
 
 
 def _rule(line: str) -> Rule:
@@ -105,44 +104,3 @@ def _rule(line: str) -> Rule:
         input="rules",
         hint="write 'motion >= 2', 'worst 25% motion', 'no duplicates' or 'lvd-f'",
     )
-
-
-def reasons(rows: Sequence[Row], rules: Sequence[Rule]) -> list[list[str]]:
-    """Why each row is dropped; no reasons for those that are kept.
-
-    Raises:
-        InputError: a rule is about a column that doesn't exist, isn't numeric, or has no values.
-    """
-    found: list[list[str]] = [[] for _ in rows]
-    for rule in rules if rows else ():
-        if isinstance(rule, NoDuplicates):
-            for row, why in zip(rows, found, strict=True):
-                if row.get("duplicate_of"):
-                    why.append(f"shows the same as {row['duplicate_of']}")
-            continue
-        values = _values(rows, rule.column)
-        bound = rule.bound([value for value in values if value is not None]) if isinstance(rule, Worst) else rule
-        share = f", the worst {rule.percent:g} %" if isinstance(rule, Worst) else ""
-        for value, why in zip(values, found, strict=True):
-            if value is None:
-                why.append(f"has no {rule.column}")
-            elif reason := bound.reason(value):
-                why.append(reason + share)
-    return found
-
-
-def _values(rows: Sequence[Row], column: str) -> list[float | None]:
-    found = [row.get(column) for row in rows]
-    if any(isinstance(value, str | bytes | list | bool | np.ndarray) for value in found) or column not in rows[0]:
-        raise _no_column(column, [name for name, value in rows[0].items() if isinstance(value, int | float)])
-    values = [None if value is None or isnan(value) else float(np.float32(value)) for value in found]
-    if all(value is None for value in values):
-        raise InputError(
-            f"a rule is about '{column}', for which no row has a value", input="rules", hint="leave it out"
-        )
-    return values
-
-
-def _no_column(column: str, there: Collection[str]) -> InputError:
-    hint = suggestion(column, there) or f"there are {', '.join(there)}"
-    return InputError(f"a rule is about '{column}', which is not a column of numbers", input="rules", hint=hint)

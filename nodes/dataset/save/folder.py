@@ -8,6 +8,7 @@ import logging
 import tarfile
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -21,6 +22,7 @@ from av.error import FFmpegError
 from engine.errors import InputError
 from engine.node import MayRead
 from engine.values import Folder, Table
+from nodes.dataset.provenance import models_of, note
 from nodes.dataset.save.excerpts import Clip, write_copy, write_exact
 from nodes.dataset.save.report import report
 from nodes.dataset.save.statistics import statistics
@@ -54,7 +56,8 @@ def folder(
 ) -> Folder:
     """The folder of a data set.
 
-    - `manifest.parquet`: the clips that were kept, with the file that each is in.
+    - `manifest.parquet`: the clips that were kept, with the file that each is in. Its metadata list the models that
+      scores and captions are from; if demo models are among them, its first column is a note that says so.
     - `clips/000000.mp4` …, or `shards/00000.tar` … with a `.mp4`, `.txt` and `.json` for each clip.
     - `scores.parquet`: all clips with their scores, and why some were dropped; it can be filtered again.
     - `videos.parquet`, `statistics.json`, `report.html`, and a `README.md` from which `datasets` knows what to load.
@@ -77,7 +80,10 @@ def folder(
     manifest = arrow.filter(mask).drop_columns(list(NOT_IN_MANIFEST))
     if names:
         manifest = manifest.add_column(0, pa.field("file", pa.string()), pa.array(names, pa.string()))
-    facts = statistics(everything, of)
+    models = models_of(arrow)
+    if about := note(models):
+        manifest = manifest.add_column(0, pa.field("note", pa.string()), pa.array([about] * len(kept), pa.string()))
+    facts = {"note": about, **statistics(everything, of), "models": [asdict(model) for model in models]}
     title = Path(prefix).name
     files: dict[str, Write] = {
         "README.md": _text(_card(title, facts)),
@@ -159,9 +165,28 @@ def _text(text: str) -> Write:
 
 
 def _card(title: str, facts: Mapping[str, Any]) -> str:
+    warning = f"> **{facts['note']}**\n\n" if facts["note"] else ""
     return (
-        f"---\nconfigs:\n- config_name: default\n  data_files: manifest.parquet\n---\n# {title}\n\n"
+        f"---\nconfigs:\n- config_name: default\n  data_files: manifest.parquet\n---\n# {title}\n\n{warning}"
         f"{facts['clips_kept']:,} of {facts['clips']:,} clips from {facts['videos']:,} videos, "
         f"{facts['hours_kept']:.2f} hours. `manifest.parquet` lists them, `scores.parquet` has all clips with their "
         "scores and why some were dropped, `report.html` shows both. Made with Kinograph from `workflow.json`.\n"
+        + _models(facts["models"])
     )
+
+
+def _models(models: Sequence[Mapping[str, Any]]) -> str:
+    """The card's section on the models; without any, no score or caption needed one."""
+    if not models:
+        return ""
+    rows = "".join(
+        f"| {model['use']} | {model['name']}{' (demo)' if model['demo'] else ''} | `{model['revision']}` "
+        f"| {'; '.join(f'{name}: {_cell(value)}' for name, value in model['settings'].items())} |\n"
+        for model in models
+    )
+    return f"\n## Models\n\n| used for | model | revision | settings |\n|---|---|---|---|\n{rows}"
+
+
+def _cell(value: Any) -> str:
+    """A setting in a table of Markdown."""
+    return str(value).replace("|", "\\|").replace("\n", " ")

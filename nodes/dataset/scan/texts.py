@@ -95,24 +95,30 @@ def covered(boxes: Sequence[Quadrilateral], height: int, width: int) -> float:
     return float(mask.mean())
 
 
-def _session(threads: int) -> Any:
-    """The network, ready to run. Nothing is fetched and nothing logged."""
+def weights() -> Path:
+    """The network's file; raises MissingError if what it needs isn't installed."""
     packages = {name: find_spec(name) for name in ("rapidocr", "onnxruntime")}
     if missing := [name for name, package in packages.items() if package is None]:
         raise MissingError(f"finding text needs {' and '.join(missing)}, not installed here", hint=INSTALL)
+    package = packages["rapidocr"]
+    found = package.submodule_search_locations if package else None
+    files = sorted(file for folder in found or () for file in Path(folder).glob("models/*det*.onnx"))
+    if not files:
+        raise MissingError("rapidocr comes without a text detector here", hint=INSTALL)
+    return files[-1]
+
+
+def _session(threads: int) -> Any:
+    """The network, ready to run. Nothing is fetched and nothing logged."""
+    file = weights()
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # it would record what is run here, and send it to its maker
     import onnxruntime
 
-    package = packages["rapidocr"]
-    found = package.submodule_search_locations if package else None
-    weights = sorted(file for folder in found or () for file in Path(folder).glob("models/*det*.onnx"))
-    if not weights:
-        raise MissingError("rapidocr comes without a text detector here", hint=INSTALL)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.log_severity_level = 4  # only what is fatal
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # leave the cores to the other workers
-    return onnxruntime.InferenceSession(str(weights[-1]), options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
 
 
 def _outlines(probabilities: NDArray[np.float32], height: int, width: int) -> list[Quadrilateral]:

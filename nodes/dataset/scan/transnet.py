@@ -27,6 +27,8 @@ STEP, EDGE = 50, 25
 """Frames for which the network answers at once, and how many it takes before and after them."""
 SIZE = 48, 27
 """Width and height of its input."""
+THRESHOLD = 0.5
+"""The probability above which a frame is a boundary's: its authors' choice."""
 PLAIN = 4.0
 """Standard deviation, in grey levels, up to which a frame is plain: a boundary with one in it is a fade."""
 SHARP = 2
@@ -42,7 +44,7 @@ class TransnetFinder:
     Memory and delay are bounded: some hundred tiny frames, or as many more than the cascade has.
 
     Args:
-        threshold: the probability above which a frame is a boundary's; 0.5 is its authors' choice.
+        threshold: the probability above which a frame is a boundary's.
         cascade: if given, the network only confirms or rejects the boundaries that this finds.
         doubted: the kinds of boundary that it judges; the others are believed.
         device: on which the network runs.
@@ -53,7 +55,7 @@ class TransnetFinder:
 
     def __init__(
         self,
-        threshold: float = 0.5,
+        threshold: float = THRESHOLD,
         cascade: CutFinder | None = None,
         doubted: Collection[Transition] = ("cut", "fade", "dissolve"),
         device: str = "cpu",

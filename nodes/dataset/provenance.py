@@ -1,0 +1,68 @@
+"""Which models the scores and captions of a table are from: kept in the table itself, and in files made of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from engine.models import identity, is_path, is_shipped
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+KEY = b"kinograph"
+"""The metadata of a table, and of a Parquet file, that lists the models as JSON: {"note": …, "models": [{…}, …]}."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model that filled in columns of a table."""
+
+    use: str
+    """What it was used for: the input that names it, such as "image_captioner", "find_text" or "cuts"."""
+    name: str
+    """As it was given; of a file or folder on this machine only the last part of its path."""
+    revision: str
+    """A revision of the hub, or a digest of its contents."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    demo: bool = False
+    """Whether it is one of those that ship with Kinograph, which know only drawn sprites."""
+
+
+def model(use: str, source: str, settings: Mapping[str, Any], revision: str = "") -> Model:
+    """The model of a source string; raises MissingError if its revision isn't given, and it isn't there."""
+    name = Path(source).name if is_path(source) else source
+    return Model(use, name, revision or identity(source), settings, is_shipped(source))
+
+
+def demo_note(source: str) -> str:
+    """What people should know about a demo model; "" for any other."""
+    if not is_shipped(source):
+        return ""
+    return f"{source} is a demo model: it knows only drawn sprites, and what it says of other videos is wrong"
+
+
+def note(models: Sequence[Model]) -> str:
+    """What people should know first about a table: that demo models made it; "" if none did."""
+    demo = [f"{model.use} ({model.name})" for model in models if model.demo]
+    if not demo:
+        return ""
+    return (
+        f"Made with demo models, which know only drawn sprites: {', '.join(demo)}. What they say of other videos is "
+        "wrong; name real models to make a data set."
+    )
+
+
+def with_models(table: pa.Table, models: Sequence[Model]) -> pa.Table:
+    """The table with a list of the models that filled it in."""
+    about = json.dumps({"note": note(models), "models": [asdict(model) for model in models]}, ensure_ascii=False)
+    return table.replace_schema_metadata({**(table.schema.metadata or {}), KEY: about})
+
+
+def models_of(table: pa.Table) -> list[Model]:
+    """The models that filled in a table; none if it doesn't say."""
+    about = (table.schema.metadata or {}).get(KEY)
+    return [Model(**known) for known in json.loads(about)["models"]] if about else []
