@@ -109,6 +109,8 @@ def test_clips_are_captioned_summarised_and_compared(blip: Path, git: Path, tmp_
     babbler(tmp_path / "llm")
     inputs: dict[str, Any] = {
         "videos": str(tmp_path),
+        "clip": "sprite/clip",
+        "aesthetics": "sprite/clip/aesthetic.safetensors",
         "image_captioner": str(blip),
         "video_captioner": str(git),
         "llm": ["llm", 0],
