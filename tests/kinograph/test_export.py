@@ -80,8 +80,8 @@ def test_every_shipped_workflow_comes_to_the_same(name: str, tmp_path: Path) -> 
         if source.startswith("pypi:"):  # any other will do that is here
             before = replace(before, prepared=before.prepared.with_input(*sockets[0], "sprite/sdxl"))
     if name == "lvd_f":  # whose models its users name
-        for input in ("clip", "aesthetics", "image_captioner"):
-            before = replace(before, prepared=before.prepared.with_input("curate", input, "sprite/clip"))
+        for name in ("clip", "aesthetics", "image_captioner"):
+            before = replace(before, prepared=before.prepared.with_input("curate", name, "sprite/clip"))
     after = same(before)
     entries = before.workflow.graph.items()
     assert {node: entry.meta for node, entry in after.workflow.graph.items()} == {n: entry.meta for n, entry in entries}
