@@ -1,8 +1,8 @@
 """JSON text as data: what is written must be read as it stands, or be refused with its place.
 
 `pydantic_core.from_json` reads it, which is fast, but keeps the last of several members with one name, and takes
-numbers beyond a float's range for infinite. So what it gives is written again to see whether something was lost, and
-only then is the text read a second time, slowly, to say what it was and where.
+numbers beyond a float's range for infinite. So what it gives is written again to see whether something was lost. Only
+then is the text read a second time, slowly, to say what it was and where.
 """
 
 from __future__ import annotations
@@ -67,9 +67,8 @@ def _utf8(text: str | bytes, what: str) -> bytes:
     try:
         return text.decode(encoding).encode()
     except ValueError:
-        raise WorkflowError(
-            f"{what} is not JSON: it isn't text in {encoding.upper()}", hint="save it in UTF-8"
-        ) from None
+        message = f"{what} is not JSON: it isn't text in {encoding.upper()}"
+        raise WorkflowError(message, hint="save it in UTF-8") from None
 
 
 def _hint(data: bytes) -> str | None:

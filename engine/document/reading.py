@@ -96,11 +96,9 @@ def near(path: Path) -> str | None:
 
 def _read_file(path: Path, registry: Registry) -> Workflow:
     texts = tags(path)
-    return (
-        parse(json_of(path.read_bytes(), f"'{path.name}'"), registry)
-        if texts is None
-        else _embedded(texts, path, registry)
-    )
+    if texts is not None:
+        return _embedded(texts, path, registry)
+    return parse(json_of(path.read_bytes(), f"'{path.name}'"), registry)
 
 
 def with_files(workflow: Workflow, folder: Path, registry: Registry) -> Workflow:

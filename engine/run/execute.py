@@ -426,11 +426,9 @@ def _wrong_outputs(kind: str, error: ValidationError) -> NodeError:
     """The error for a node that returned something other than what it declares."""
     first = error.errors(include_url=False)[0]
     place = "".join(f"[{part!r}]" for part in first["loc"])
-    message = f"{first['msg'].removeprefix('Input ')}, not {brief(first['input'])}"
+    wrong = f"{place} {first['msg'].removeprefix('Input ')}, not {brief(first['input'])}".strip()
     hint = "what `run` returns must fit its annotation"
-    return NodeError(
-        f"{kind} returned something other than what it declares: {f'{place} {message}'.strip()}", hint=hint
-    )
+    return NodeError(f"{kind} returned something other than what it declares: {wrong}", hint=hint)
 
 
 def _input_error(error: ValidationError) -> InputError:

@@ -91,7 +91,7 @@ def test_all_of_them_are_told_in_order() -> None:
 
 
 def test_a_thousand_are_not() -> None:
-    assert len(wrong(f"[{', '.join(['NaN'] * 1000)}]")) == 20
+    assert len(wrong("[" + "NaN, " * 999 + "NaN]")) == 20
 
 
 @pytest.mark.parametrize("text", ["{", "[" * 100_000 + "NaN", '{"a": NaN,}', '"\\ud800"', "Infinity and more"])
