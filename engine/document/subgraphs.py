@@ -19,8 +19,8 @@ from engine.registry import Registry
 
 MAX_DEPTH = 32
 """How deep subgraphs may be nested."""
-MAX_NODES = 200_000
-"""How many nodes a workflow may have with its subgraphs inlined."""
+MOST_HINTS = 100
+"""Problems up to which similar names are looked for."""
 MAX_HOPS = 200
 """How many bypassed or nested subgraphs a link may pass through."""
 SEPARATOR = "/"
@@ -48,10 +48,14 @@ class Inlined:
 
 
 def inlined(workflow: Workflow, registry: Registry) -> Inlined:
-    """The workflow with its subgraphs inlined; raises WorkflowError if that makes more than `MAX_NODES` nodes."""
+    """The workflow with its subgraphs inlined; raises WorkflowError if that makes more than the `MOST` there may be."""
     if not workflow.subgraphs:
         return Inlined(workflow)
-    inliner = _Inliner(workflow.subgraphs, registry)
+    sizes = Sizes(workflow.subgraphs)
+    for number, most, what in zip(sizes.of(workflow), MOST, MOST._fields, strict=True):
+        if number > most:
+            raise WorkflowError(f"with its subgraphs inlined, the workflow has more than {most:,} {what}")
+    inliner = _Inliner(workflow.subgraphs, registry, sizes.cycles)
     for name, subgraph in workflow.subgraphs.items():
         inliner.check(name, subgraph)
     level = _Level(workflow, None, "")
@@ -59,6 +63,65 @@ def inlined(workflow: Workflow, registry: Registry) -> Inlined:
     outputs = {name: inliner.led(link, level) for name, link in workflow.outputs.items()}
     flat = workflow.model_copy(update={"graph": inliner.graph, "outputs": outputs, "subgraphs": {}})
     return Inlined(flat, inliner.places, inliner.outputs, tuple(inliner.problems))
+
+
+class Size(NamedTuple):
+    """How large a workflow is with its subgraphs inlined."""
+
+    nodes: int
+    inputs: int
+    letters: int
+    """Of all nodes' ids."""
+
+
+MOST = Size(200_000, 2_000_000, 100_000_000)
+"""How large it may be."""
+
+
+class Sizes:
+    """The sizes that workflows with these subgraphs would have inlined, each subgraph counted once."""
+
+    def __init__(self, subgraphs: Mapping[str, Workflow]) -> None:
+        self.cycles: dict[str, tuple[str, ...]] = {}
+        """Subgraphs that contain themselves, which can't be inlined, and how; without them there are no cycles."""
+        self._subgraphs = subgraphs
+        self._sizes: dict[str, Size] = {}
+
+    def of(self, workflow: Workflow) -> Size:
+        """The size of a workflow, or of a subgraph; beyond `MOST` not exact."""
+        for entry in workflow.graph.values():
+            self._count(entry.class_type)
+        return self._sum(workflow)
+
+    def _count(self, name: str) -> None:
+        """Find the size of a subgraph, and of those within it: depth first, to notice cycles."""
+        path = dict[str, None]()
+        waiting = [(name, False)]
+        while waiting:
+            name, is_left = waiting.pop()
+            if is_left:
+                del path[name]
+                self._sizes[name] = self._sum(self._subgraphs[name])
+            elif name in path:
+                around = [*path][[*path].index(name) :]
+                self.cycles |= {each: (*around, name) for each in (name, around[-1]) if each not in self.cycles}
+            elif name in self._subgraphs and name not in self._sizes:
+                path[name] = None
+                kinds = {entry.class_type: None for entry in self._subgraphs[name].graph.values()}
+                waiting += [(name, True), *((kind, False) for kind in kinds)]
+
+    def _sum(self, workflow: Workflow) -> Size:
+        nodes = inputs = letters = 0
+        for node, entry in workflow.graph.items():
+            kind = entry.class_type
+            inner = _NONE if kind in self.cycles else self._sizes.get(kind, _NONE)
+            nodes += 1 + inner.nodes
+            inputs += len(entry.inputs) + inner.inputs
+            letters += len(node) + inner.letters + inner.nodes * (len(node) + 1)
+        return Size(*(min(number, most + 1) for number, most in zip((nodes, inputs, letters), MOST, strict=True)))
+
+
+_NONE = Size(0, 0, 0)
 
 
 def exposed(workflow: Workflow, node: str, socket: str) -> tuple[str, str] | None:
@@ -99,21 +162,26 @@ class _Level(NamedTuple):
     outer: tuple[_Level, str] | None = None
     """The level that uses it, and the node there."""
 
+    depth: int = 0
+
     def inner(self, node: str, name: str, subgraph: Workflow, muted: bool) -> _Level:
-        return _Level(subgraph, name, f"{self.prefix}{node}{SEPARATOR}", self.muted or muted, (self, node))
+        prefix = f"{self.prefix}{node}{SEPARATOR}"
+        return _Level(subgraph, name, prefix, self.muted or muted, (self, node), self.depth + 1)
 
 
 class _Inliner:
     """Collects the flat graph."""
 
-    def __init__(self, subgraphs: Mapping[str, Workflow], registry: Registry) -> None:
+    def __init__(
+        self, subgraphs: Mapping[str, Workflow], registry: Registry, cycles: Mapping[str, tuple[str, ...]]
+    ) -> None:
         self.subgraphs = subgraphs
+        self.cycles = cycles
         self.registry = registry
         self.graph: dict[str, NodeEntry] = {}
         self.places: dict[tuple[str, str], Place] = {}
         self.outputs: dict[str, tuple[str, ...]] = {}
         self.problems: list[Problem] = []
-        self._count = 0
         self._found: dict[tuple[str, Link], tuple[Link, Any]] = {}
         self._depth = 0
 
@@ -133,23 +201,20 @@ class _Inliner:
             if link[0] not in subgraph.graph:
                 self.problem(f"the output '{output}' of subgraph '{name}' leads to node {link[0]}, which doesn't exist")
 
-    def inline(self, level: _Level, given: Mapping[str, _Given], within: tuple[str, ...] = ()) -> None:
-        """Inline a level's nodes; `given` has values for its exposed inputs, `within` the subgraphs that enclose it."""
+    def inline(self, level: _Level, given: Mapping[str, _Given]) -> None:
+        """Inline a level's nodes; `given` has values for its exposed inputs."""
         from_outside: dict[str, dict[str, _Given]] = {}
         for name, value in given.items():
             node, _, socket = level.workflow.inputs[name].rpartition(".")
             from_outside.setdefault(node, {})[socket] = value
         for node, entry in level.workflow.graph.items():
-            self._count += 1
-            if self._count > MAX_NODES:
-                raise WorkflowError(f"with its subgraphs inlined, the workflow has more than {MAX_NODES:,} nodes")
             own = {
                 name: _Given(self.led(value, level), Place(level.subgraph, node, name))
                 for name, value in entry.inputs.items()
             }
             inputs = own | from_outside.get(node, {})
             if entry.class_type in self.subgraphs:
-                self._inline_subgraph(level, node, entry, inputs, within)
+                self._inline_subgraph(level, node, entry, inputs)
             else:
                 self._inline_node(level, node, entry, inputs)
 
@@ -166,19 +231,21 @@ class _Inliner:
             self.places |= {(name, socket): Place(level.subgraph, node, socket) for socket in named}
             self.places |= {(name, socket): place for socket, (_, place) in inputs.items()}
 
-    def _inline_subgraph(
-        self, level: _Level, node: str, entry: NodeEntry, inputs: Mapping[str, _Given], within: tuple[str, ...]
-    ) -> None:
+    def _inline_subgraph(self, level: _Level, node: str, entry: NodeEntry, inputs: Mapping[str, _Given]) -> None:
         name, subgraph = entry.class_type, self.subgraphs[entry.class_type]
         at = f"{level.prefix}{node}"
-        if name in within or len(within) >= MAX_DEPTH:
-            self.problem(f"the subgraph '{name}' contains itself: {' → '.join([*within, name])}", at)
+        if cycle := self.cycles.get(name):
+            self.problem(f"the subgraph '{name}' contains itself: {' → '.join(cycle)}", at)
+            return
+        if level.depth >= MAX_DEPTH:
+            self.problem(f"subgraphs are nested more than {MAX_DEPTH} levels deep", at)
             return
         for socket in inputs.keys() - subgraph.inputs.keys():
-            self.problem(f"{name} exposes no such input", at, socket, suggestion(socket, subgraph.inputs))
+            hint = suggestion(socket, subgraph.inputs) if len(self.problems) < MOST_HINTS else None
+            self.problem(f"{name} exposes no such input", at, socket, hint)
         known = {socket: value for socket, value in inputs.items() if socket in subgraph.inputs}
         inner = level.inner(node, name, subgraph, mode_of(entry) in MODES)
-        self.inline(inner, known, (*within, name))
+        self.inline(inner, known)
         links = [link for name in subgraph.outputs if (link := _output(subgraph, name))]
         self.outputs[at] = tuple(dict.fromkeys(self._resolved(link, inner)[0].node for link in links))
 
@@ -202,7 +269,7 @@ class _Inliner:
     def _resolve(self, link: Link, level: _Level) -> tuple[Link, Any]:
         entry = level.workflow.graph.get(link.node)
         here = Link(level.prefix + link.node, link.slot)
-        if entry is None or level.prefix.count(SEPARATOR) > MAX_DEPTH:
+        if entry is None or level.depth > MAX_DEPTH:
             return here, None
         if (subgraph := self.subgraphs.get(entry.class_type)) is None:
             kind = self.registry.get(entry.class_type)

@@ -26,6 +26,9 @@ from engine.graph.graph import Graph, Source, Step
 from engine.node import Input, Node, linkable, name_of
 from engine.registry import Registry
 
+MOST_HINTS = 100
+"""Problems up to which similar names are looked for."""
+
 
 def check(
     prepared: Prepared,
@@ -129,7 +132,7 @@ class _Checker:
             self.problems.append(Problem("a node's id can't end in a number in brackets: ids of list items do", node))
         kind = self.kinds.get(entry.class_type)
         if kind is None:
-            hint = elsewhere(entry.class_type, entry.meta) or suggestion(entry.class_type, self.kinds)
+            hint = elsewhere(entry.class_type, entry.meta) or self._near(entry.class_type, self.kinds)
             hints = filter(None, (hint, self.prepared.registry.why_not(entry.class_type)))
             message = f"no kind of node is called '{entry.class_type}'"
             self.problems.append(Problem(message, node, hint="; ".join(hints) or None))
@@ -144,7 +147,7 @@ class _Checker:
                 if kind.spec.is_stand_in and name in changes.replaced and not as_link(value):
                     converted.update(changes.replaced[name])  # by the pack's own code, when the workflow runs
                 elif (node, name) not in self.reported:
-                    hint = changes.hint(name) or suggestion(name, sockets)
+                    hint = changes.hint(name) or self._near(name, sockets)
                     self.problems.append(Problem(f"{entry.class_type} has no such input", node, name, hint))
             elif link := as_link(value):
                 if source := self._source(node, socket, link):
@@ -172,12 +175,12 @@ class _Checker:
         hint = None
         if producer is None:
             message = f"links to node {link.node}, which doesn't exist"
-            hint = suggestion(link.node, self.graph)
+            hint = self._near(link.node, self.graph)
         elif kind is None:
             return None  # reported with that node
         elif index is None:
             message = f"node {link.node} ({producer.class_type}) has no output {link.slot}"
-            hint = suggestion(str(link.slot), [output.name for output in kind.spec.outputs])
+            hint = self._near(str(link.slot), [output.name for output in kind.spec.outputs])
         elif socket.holds:
             message = "can't be linked: the file's contents must be known before the run"
             hint = "write the file's name here"
@@ -186,6 +189,10 @@ class _Checker:
             message = f"takes {name_of(socket.type)}, but '{output.name}' of node {link.node} is {name_of(output.type)}"
         self.problems.append(Problem(message, node, socket.name, hint))
         return None
+
+    def _near(self, name: str, names: Collection[str]) -> str | None:
+        """A suggestion, unless there are so many problems that finding them all would take long."""
+        return suggestion(name, names) if len(self.problems) < MOST_HINTS else None
 
     def _constant(
         self, node: str, socket: Input, value: Any, constants: dict[str, Any], contents: dict[str, str]
@@ -239,7 +246,7 @@ class _Checker:
             if node in self.prepared.flat.graph and node not in self.graph:
                 self.problems.append(Problem("can't be run: it, or what it needs, is muted or bypassed", node))
             elif node not in self.graph:
-                hint = suggestion(node, self.graph)
+                hint = self._near(node, self.graph)
                 self.problems.append(Problem(f"no node is called '{node}', so it can't be run", hint=hint))
         if not targets:
             savers = [name for name, kind in self.kinds.items() if kind.spec.saves]

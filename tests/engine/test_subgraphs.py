@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from time import process_time
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from engine.document.prepared import prepare
+from engine.document.subgraphs import Sizes, inlined
 from engine.document.workflow import Workflow
 from engine.errors import WorkflowError
 from engine.events import NodeSaved
@@ -105,7 +109,17 @@ def test_the_files_of_a_subgraph_are_saved(cache: Cache, tmp_path: Path) -> None
         (
             {"t": node("Loop")},
             {"Loop": {"graph": {"t": node("Loop")}}},
-            "node t/t: the subgraph 'Loop' contains itself",
+            "node t: the subgraph 'Loop' contains itself: Loop → Loop",
+        ),
+        (
+            {"t": node("A")},
+            {"A": {"graph": {"b": node("B")}}, "B": {"graph": {"c": node("C"), "a": node("A")}}, "C": {"graph": {}}},
+            "node t: the subgraph 'A' contains itself: A → B → A",
+        ),
+        (
+            {"t": node("S0")},
+            {f"S{depth}": {"graph": {"t": node(f"S{depth + 1}")}} for depth in range(40)} | {"S40": {"graph": {}}},
+            "node t(/t){32}: subgraphs are nested more than 32 levels deep",
         ),
         ({"t": node("Mix", a=1)}, {"Mix": TWICE}, "'Mix' has the name of a kind of node"),
         (
@@ -124,13 +138,73 @@ def test_problems_are_reported_with_their_place(graph: Any, subgraphs: Any, mess
         checked(data, list(graph)[:1])
 
 
-def test_subgraphs_that_multiply_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engine.document.subgraphs.MAX_NODES", 1000)
-    bomb = {f"S{depth}": {"graph": {str(i): node(f"S{depth + 1}") for i in range(10)}} for depth in range(8)} | {
-        "S8": {"graph": {"n": node("Number")}}
+def doubling(levels: int, last: dict[str, Any], names: tuple[str, str] = ("a", "b")) -> dict[str, Any]:
+    """A document of a node that stands for 2 ** levels graphs."""
+    levelled = {f"S{depth}": {"graph": dict.fromkeys(names, node(f"S{depth + 1}"))} for depth in range(levels)}
+    return document({"start": node("S0")}, **levelled, **{f"S{levels}": {"graph": last}})
+
+
+@pytest.mark.parametrize(
+    ("bomb", "message"),
+    [
+        (doubling(17, {"n": node("Number"), "m": node("Number")}), "more than 200,000 nodes"),
+        (doubling(1000, {"n": node("Number")}), "more than 200,000 nodes"),
+        (doubling(15, {"n": node("Mix", **{f"x{i}": 0 for i in range(70)})}), "more than 2,000,000 inputs"),
+        (doubling(12, {"n": node("Number")}, names=("a" * 2000, "b")), "more than 100,000,000 letters"),
+    ],
+)
+def test_subgraphs_that_double_are_counted_and_refused_before_they_are_written_out(bomb: Any, message: str) -> None:
+    workflow = Workflow.read(bomb)
+    started = process_time()
+    with pytest.raises(WorkflowError, match=f"with its subgraphs inlined, the workflow has {message}"):
+        prepare(workflow, REGISTRY)
+    assert process_time() - started < 0.5
+
+
+def test_subgraphs_that_contain_one_another_are_not_written_out_in_every_order() -> None:
+    names = "ABCDEFGHIJKLMNOP"
+    knot = {name: {"graph": {other: node(other) for other in names}} for name in names}
+    started = process_time()
+    with pytest.raises(WorkflowError, match="contains itself"):
+        checked(document({"start": node("A")}, **knot), ["start"])
+    assert process_time() - started < 0.5
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from("ABCDE"), st.dictionaries(st.sampled_from("xyz"), st.sampled_from("ABCDE*"), max_size=3)
+    )
+)
+def test_what_is_counted_is_what_is_written_out(graphs: dict[str, dict[str, str]]) -> None:
+    parts = {
+        name: {"graph": {each: node("Number", value=1) if kind == "*" else node(kind) for each, kind in graph.items()}}
+        for name, graph in graphs.items()
     }
-    with pytest.raises(WorkflowError, match="more than 1,000 nodes"):
-        checked(document({"start": node("S0")}, **bomb), ["start"])
+    workflow = Workflow.read(document({"start": node("A"), "more": node("Number")}, **parts))
+    counted, written = Sizes(workflow.subgraphs).of(workflow), inlined(workflow, REGISTRY)
+    nodes, refused = written.workflow.graph, [problem.node or "" for problem in written.problems]
+    ids = [*nodes, *written.outputs, *refused]
+    assert counted == (len(ids), sum(len(entry.inputs) for entry in nodes.values()), sum(map(len, ids)))
+
+
+def test_a_muted_subgraph_within_a_subgraph_is_left_out(cache: Cache) -> None:
+    muted = node("Twice", number=["own", 0]) | {"_meta": {"mode": "mute"}}
+    around = {
+        "outputs": {"out": ["mix", 0]},
+        "graph": {"own": node("Number", value=3), "twice": muted, "mix": node("Mix", a=["own", 0], b=["twice", 0])},
+    }
+    graph = document({"around": node("Around")}, Twice=TWICE, Around=around)
+    without = {"own": node("Number", value=3), "mix": node("Mix", a=["own", 0])}
+    run = Run(graph, ["around"], cache=cache)
+    assert run.ran["Mix"] == 1
+    assert run.results["around/mix"] == Run(without, ["mix"], cache=cache).results["mix"]
+
+
+def test_all_within_a_muted_subgraph_is_muted(cache: Cache) -> None:
+    around = {"outputs": {"out": ["twice", 0]}, "graph": {"twice": node("Twice")}}
+    muted = node("Around") | {"_meta": {"mode": "mute"}}
+    graph = document({"around": muted, "end": node("Mix", a=2, b=["around", 0])}, Twice=TWICE, Around=around)
+    assert set(checked(graph, ["end"]).steps) == {"end"}
 
 
 def bypassed(number: Any) -> dict[str, Any]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from time import process_time
 from typing import Any
 
 import pytest
 
 from engine.document.prepared import prepare
 from engine.document.workflow import Workflow
+from engine.errors import KinographError
 from engine.server.http.settings import Folders, ServerSettings
-from engine.server.jobs.checking import examine_parts
+from engine.server.jobs.checking import examine, examine_parts, parse
 from nodes import registry
 
 
@@ -46,6 +48,28 @@ def test_a_node_within_a_subgraph_can_be_requested(setup: ServerSettings) -> Non
     whole, part = examine_parts(prepare(Workflow.read(document), registry()), setup, ["face/save"])
     assert (part.can_run, part.targets, list(part.prepared.workflow.graph)) == (True, ("face/save",), ["face"])
     assert not whole.can_run
+
+
+def test_a_workflow_is_counted_with_its_subgraphs_inlined() -> None:
+    levels = {f"S{i}": {"graph": {name: {"class_type": f"S{i + 1}"} for name in "ab"}} for i in range(13)}
+    document = {
+        "kinograph": 1,
+        "graph": {"a": {"class_type": "S0"}},
+        "subgraphs": levels | {"S13": {"graph": saved("a")}},
+    }
+    with pytest.raises(KinographError, match="inlined, the workflow has more than 20,000 nodes"):
+        parse(document, registry())
+
+
+def test_thousands_of_problems_are_found_in_a_moment(setup: ServerSettings) -> None:
+    links = {f"link {index}": [f"nowhere {index}", 0] for index in range(1000)}
+    graph = {str(index): {"class_type": f"Texte{index}", "inputs": {}} for index in range(1000)}
+    graph |= {f"node {index}": {"class_type": "Text", "inputs": links} for index in range(20)}
+    started = process_time()
+    checked = examine(prepare(parse(graph, registry()), registry()), setup)
+    assert process_time() - started < 2
+    assert len(checked.problems) == 1000 + 20 * 1001
+    assert checked.problems[0].hint == "did you mean 'Text'?"
 
 
 def test_nothing_can_be_run_if_every_node_is_faulty(setup: ServerSettings) -> None:

@@ -12,7 +12,7 @@ from aiohttp import web
 
 from engine.document import reading
 from engine.document.prepared import Prepared, prepare
-from engine.document.subgraphs import outermost
+from engine.document.subgraphs import Sizes, outermost
 from engine.document.workflow import Workflow, as_link
 from engine.errors import KinographError, MissingError, Problem
 from engine.graph.check import check
@@ -21,7 +21,7 @@ from engine.server.http.limits import MOST_PROBLEMS
 from engine.server.http.settings import REGISTRY, SETTINGS, ServerSettings
 
 MOST_NODES = 20_000
-"""Nodes that a workflow may have, including its subgraph definitions."""
+"""Nodes that a workflow may have: with its subgraph definitions, and with its subgraphs inlined."""
 MOST_INPUTS = 1000
 """Inputs that a node may have."""
 
@@ -58,6 +58,10 @@ def check_nodes(workflow: Workflow) -> None:
     """Raise KinographError if a workflow has more nodes than the server takes."""
     nodes = len(workflow.graph) + sum(len(inner.graph) for inner in workflow.subgraphs.values())
     _check_count(nodes)
+    if Sizes(workflow.subgraphs).of(workflow).nodes > MOST_NODES:
+        raise KinographError(
+            f"with its subgraphs inlined, the workflow has more than {MOST_NODES:,} nodes, the most the server takes"
+        )
 
 
 def _check_size(data: Any) -> None:
