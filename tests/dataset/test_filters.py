@@ -46,7 +46,13 @@ def test_the_worst_are_the_lowest_or_for_some_columns_the_highest() -> None:
     assert dropped(listed, "worst 25% motion") == [1]
     assert dropped(listed, "worst 50% motion") == [1, 3]
     assert dropped(listed, "worst 25% text_area") == [1]
+    assert dropped(clips(clipped=[0.1, 0.4, 0.2, 0.3]), "worst 25% clipped") == [1]
     assert "the worst 25 %" in reasons(listed, rules("worst 25% motion"))[1][0]
+
+
+@pytest.mark.parametrize(("share", "count", "gone"), [(18.4, 375, 69), (29, 100, 29), (0.7, 1000, 7), (33.3, 10, 3)])
+def test_a_share_that_is_a_whole_number_of_rows_is_that_number(share: float, count: int, gone: int) -> None:
+    assert dropped(clips(motion=[float(row) for row in range(count)]), f"worst {share}% motion") == [*range(gone)]
 
 
 def test_percentages_are_of_all_rows_whatever_other_rules_drop() -> None:

@@ -23,13 +23,14 @@ from tests.engine.toys import REGISTRY, node
 
 @pytest.fixture
 def roots(tmp_path: Path) -> dict[str, Path]:
-    """Four folders with a file each, beside a secret one."""
+    """Four folders with a file each, beside a secret one and one whose name begins like another's."""
     folders = {name: tmp_path / name for name in ("input", "output", "temp", "models")}
     for name, folder in folders.items():
         folder.mkdir()
         (folder / "a.txt").write_text(f"of {name}")
-    (tmp_path / "secret").mkdir()
-    (tmp_path / "secret" / "a.txt").write_text("secret")
+    for name in ("secret", "input2"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.txt").write_text("secret")
     (tmp_path / "input" / "out").symlink_to(tmp_path / "secret")
     (tmp_path / "input" / "out.txt").symlink_to(tmp_path / "secret" / "a.txt")
     return folders
@@ -90,6 +91,9 @@ def test_neither_the_workflows_folder_nor_the_working_folder_counts(roots: dict[
 LEADING_OUT = [
     "../secret/{}",
     "../../{}",
+    "../input2/{}",
+    "{root}/input2/{}",
+    "../models2/{}",
     "x/../../secret/{}",
     "{root}/secret/{}",
     "{root}/input/../secret/{}",

@@ -403,6 +403,19 @@ def test_reroutes_primitives_and_variables_are_left_out() -> None:
     assert inputs(workflow, "8") == GIVEN | {"image": ["1", 0], "seed": 9, "prompt": "a hen"}
 
 
+@pytest.mark.parametrize("reroutes", [0, 1, 3])
+def test_a_primitive_at_the_end_of_reroutes_from_nowhere_keeps_its_own_value(reroutes: int) -> None:
+    row = range(1, reroutes + 1)
+    ends = [8 if number == reroutes else number + 1 for number in row]
+    workflow = read(
+        *(node(number, "Reroute", inputs=[socket("", number - 1 or None)]) for number in row),
+        node(8, "PrimitiveInt", [9, "fixed"], inputs=[socket("value", reroutes or None, True)]),
+        node(9, "Draw", DRAWN, inputs=[socket("seed", 8, True)]),
+        links=[*(link(number, number, 0, end) for number, end in zip(row, ends, strict=True)), link(8, 8, 0, 9)],
+    )
+    assert inputs(workflow, "9") == GIVEN | {"seed": 9}
+
+
 def test_reroutes_that_lead_to_each_other_lead_nowhere() -> None:
     workflow = read(
         node(1, "Reroute", inputs=[socket("", 6)]),

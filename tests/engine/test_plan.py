@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -67,6 +68,27 @@ def test_the_longest_branch_by_measured_cost_comes_first(tmp_path: Path) -> None
     ):
         plan = make_plan(part, node_keys(part, "cpu"), lambda key: False, seconds=seconds)
         assert [step.id for step in plan.runs.values()] == order
+
+
+@pytest.mark.parametrize(
+    ("long", "second"),
+    [
+        ({"a": node("Mix", a=1), "b": node("Mix", a=["a", 0]), "long": node("Mix", a=["b", 0])}, ["a", "b", "long"]),
+        (
+            {"n": node("Number"), "a": node("Mix", a=1), "b": node("Mix", a=["n", 0], b=["a", 0])}
+            | {"long": node("Mix", a=["b", 0], b=["n", 0])},
+            ["a", "n", "b", "long"],
+        ),
+    ],
+)
+def test_a_branch_is_as_long_as_its_longest_path(long: dict[str, Any], second: list[str]) -> None:
+    """Three steps of two seconds are longer than one of five."""
+    graph = {"slow": node("Slow", a=3), **long, "end": node("Mix", a=["slow", 0], b=["long", 0])}
+    part = checked(graph, targets=["end"])
+    plan = make_plan(
+        part, node_keys(part, "cpu"), lambda key: False, seconds={"Slow": 5, "Mix": 2, "Number": 0}.__getitem__
+    )
+    assert [step.id for step in plan.runs.values()] == [*second, "slow", "end"]
 
 
 def test_the_cost_of_a_kind_is_learnt_and_a_corrupt_file_ignored(tmp_path: Path) -> None:

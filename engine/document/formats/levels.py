@@ -27,7 +27,7 @@ PRIMITIVES = (
 """Kinds that give what is written in them, unless something comes in."""
 MODES = {MUTED: "mute", BYPASSED: "bypass"}
 OUTSIDE = "-1"
-MAX_INPUTS = 1_000_000
+MAX_INPUTS = 200_000
 """How many inputs a file may have in all: one that leads to several nodes counts as several, in nested subgraphs too.
 """
 
