@@ -20,6 +20,7 @@ def as_data(kind: type[Node]) -> dict[str, Any]:
         "uses": spec.uses,
         "saves": spec.saves or None,
         "temporary": spec.temporary,
+        "volatile": spec.volatile,
         "inputs": [
             {"name": name, "type": name_of(socket.type), "required": socket.required, "help": socket.help}
             | ({} if socket.required else {"default": socket.default})

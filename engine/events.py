@@ -105,6 +105,14 @@ class NodeRetried:
 
 
 @dataclass(frozen=True, slots=True)
+class NodeWarned:
+    """A node goes on in spite of a problem that people should know of, such as a file that was replaced meanwhile."""
+
+    node: str
+    problem: Problem
+
+
+@dataclass(frozen=True, slots=True)
 class NodeFailed:
     """A node failed; what depends on it is skipped, everything else continues."""
 
@@ -148,6 +156,8 @@ class RunFinished:
     timings: Mapping[str, float]
     """Seconds spent in `run`, by node, for the nodes that finished."""
     failures: tuple[NodeFailed, ...]
+    warnings: tuple[Problem, ...] = ()
+    """Problems that nodes went on in spite of."""
 
     @property
     def exit_code(self) -> int:
@@ -167,6 +177,7 @@ Event = (
     | NodeCached
     | NodeFinished
     | NodeRetried
+    | NodeWarned
     | NodeFailed
     | NodeSkipped
     | RunFinished

@@ -272,6 +272,9 @@ class Spec:
     """Whether the class stands in for that of a pack that isn't imported."""
     deprecated: str = ""
     """What to use instead; "" unless it is deprecated."""
+    volatile: bool = False
+    """Whether equal inputs may give other outputs each time. So these are never kept: it runs in every run, and so does
+    what depends on it."""
     changes: Changes = NO_CHANGES
     """What became of the inputs of earlier versions."""
     has_remarks: bool = False
@@ -396,6 +399,7 @@ class Node(BaseModel):
         saves: str = "",
         temporary: bool = False,
         retries: int = 0,
+        volatile: bool = False,
         deprecated: str = "",
         renamed: Mapping[str, str] = NOTHING,
         removed: Mapping[str, str] = NOTHING,
@@ -407,7 +411,8 @@ class Node(BaseModel):
         about = inspect.cleandoc(cls.__doc__ or "")
         by = {old: (new,) if isinstance(new, str) else tuple(new) for old, new in replaced.items()}
         spec = Spec(cls.__name__, version, category, uses, saves, temporary, retries, about, {}, (), named=False)
-        cls.spec = replace(spec, deprecated=deprecated, changes=Changes(dict(renamed), dict(removed), by))
+        changes = Changes(dict(renamed), dict(removed), by)
+        cls.spec = replace(spec, volatile=volatile, deprecated=deprecated, changes=changes)
 
     @classmethod
     def __pydantic_init_subclass__(cls, **keywords: Any) -> None:
@@ -462,7 +467,8 @@ class Node(BaseModel):
 
     @abstractmethod
     def run(self, ctx: Context) -> Any:
-        """Compute the outputs. Equal inputs must give equal outputs, and no input may be changed in place."""
+        """Compute the outputs. Equal inputs must give equal outputs, unless the kind is `volatile`, and no input may be
+        changed in place."""
 
 
 def _is_own(cls: type[Node], method: str) -> bool:

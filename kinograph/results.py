@@ -8,7 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from engine.errors import InputError, KinographError, MissingError, NodeError, UsageError, WorkflowError, suggestion
+from engine.errors import (
+    InputError,
+    KinographError,
+    MissingError,
+    NodeError,
+    Problem,
+    UsageError,
+    WorkflowError,
+    suggestion,
+)
 from engine.events import NodeFailed, Status
 from engine.values import brief
 from kinograph.display import html_of_file, html_of_results
@@ -90,6 +99,8 @@ class Results:
     cached: tuple[str, ...]
     """The nodes whose outputs were taken from the cache; nodes that lead only to these aren't included."""
     failures: tuple[NodeFailed, ...] = ()
+    warnings: tuple[Problem, ...] = ()
+    """Problems that nodes went on in spite of, such as a file that was replaced during the run."""
 
     def __getitem__(self, key: Key) -> Any:
         """A value, or for a node that saves files, these."""
@@ -125,6 +136,7 @@ class Results:
                 *(f"  {node}: {file.path}" for node, files in self.files.items() for file in files),
                 *(f"  {name}: {brief(value)}" for name, value in self.values.items()),
                 *(f"  {failure.problem}" for failure in self.failures),
+                *(f"  warning: {problem}" for problem in self.warnings),
             ]
         )
 

@@ -11,7 +11,18 @@ from typing import Any
 
 from engine.document.reading import Document
 from engine.document.subgraphs import outermost
-from engine.events import Event, NodeCached, NodeFailed, NodeFinished, NodeSaved, NodeSkipped, RunFinished, Status
+from engine.errors import Problem
+from engine.events import (
+    Event,
+    NodeCached,
+    NodeFailed,
+    NodeFinished,
+    NodeSaved,
+    NodeSkipped,
+    NodeWarned,
+    RunFinished,
+    Status,
+)
 from engine.graph.graph import Graph
 from engine.run.preparing import runnable_graph
 from engine.run.reporter import Reporter
@@ -76,6 +87,7 @@ class Noted:
         self._cached: list[str] = []
         self._timings: dict[str, float] = {}
         self._because: set[str] = set()
+        self._warnings: list[Problem] = []
         self._end: RunFinished | None = None
 
     def note(self, event: Event) -> None:
@@ -93,6 +105,8 @@ class Noted:
                 self._because.add(node)
             case NodeSkipped(_, _, because):
                 self._because.add(because)  # it may belong to another part that shares it
+            case NodeWarned(node, problem):
+                self._warnings.append(replace(problem, node=self._own(node)))
             case RunFinished():
                 self._end = event
 
@@ -107,6 +121,7 @@ class Noted:
             self._timings,
             tuple(self._cached),
             tuple(self._as_own(failure) for failure in self._end.failures if failure.node in self._because),
+            tuple(self._warnings),
         )
 
     def _own(self, node: str) -> str:

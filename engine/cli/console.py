@@ -28,6 +28,7 @@ from engine.events import (
     NodeSkipped,
     NodeStarted,
     NodeText,
+    NodeWarned,
     RunFinished,
     RunStarted,
     to_json,
@@ -298,6 +299,8 @@ def lines_for(event: Event, labels: Mapping[str, str], texts: dict[str, str], de
         case NodeRetried(node, problem, attempt, attempts, seconds):
             texts.pop(node, None)
             return [f"{problem}", f"{labels[node]}: attempt {attempt} of {attempts} in {duration(seconds)}"]
+        case NodeWarned(_, problem):
+            return [f"warning: {problem}"]
         case NodeSkipped(node, _, because):
             return [f"{labels[node]}: skipped, as it needs {labels[because]}"]
         case RunFinished():

@@ -39,6 +39,7 @@ def in_full(kind: type[Node]) -> str:
     about = [spec.category or "other", f"version {spec.version}", *([f"of the pack {spec.pack}"] if spec.pack else [])]
     lines = [f"{spec.kind} ({', '.join(about)})", "", spec.help, ""]
     lines += [f"Deprecated: {spec.deprecated}", ""] if spec.deprecated else []
+    lines += ["Volatile: it runs in every run, and so does what depends on it.", ""] if spec.volatile else []
     lines += ["Inputs"]
     for name, socket in spec.inputs.items():
         lines += [f"  {name}: {', '.join(_facts(socket, properties[name]))}", indent(socket.help, "      ")]
@@ -47,9 +48,9 @@ def in_full(kind: type[Node]) -> str:
 
 
 def _in_line(kind: type[Node]) -> str:
-    """The first line of its help, its pack, and whether it is deprecated."""
+    """The first line of its help, its pack, and whether it is deprecated or volatile."""
     marks = [str(kind.spec.pack)] if kind.spec.pack else []
-    marks += ["deprecated"] if kind.spec.deprecated else []
+    marks += [mark for mark in ("deprecated", "volatile") if getattr(kind.spec, mark)]
     return kind.spec.help.partition("\n")[0] + (f"  [{', '.join(marks)}]" if marks else "")
 
 

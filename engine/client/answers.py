@@ -43,6 +43,7 @@ class Record(Answer):
     """How a job ended."""
 
     problems: tuple[Problem, ...] = ()
+    warnings: tuple[Problem, ...] = ()
     seconds: float | None = None
 
 
@@ -80,6 +81,7 @@ class Job(Answer):
             problems=self.record.problems or ((self.problem,) if self.problem else ()),
             texts=tuple(text for given in self.outputs.values() for text in given.get("text", ()) if type(text) is str),
             outputs=dict(self.saved()),
+            warnings=self.record.warnings,
         )
 
 
@@ -106,6 +108,8 @@ class JobStatus:
     """The outputs of nodes that save no files, abridged: "out: 42"."""
     outputs: Mapping[str, tuple[Place, ...]]
     """The files saved so far, by node; a job's `files` can be read."""
+    warnings: tuple[Problem, ...] = ()
+    """Problems that nodes went on in spite of, such as a replaced file; none in lists of jobs."""
 
     @property
     def has_ended(self) -> bool:
@@ -186,6 +190,8 @@ class Kind(Answer):
     """The pack that offers it; None if it comes with Kinograph."""
     deprecated: str = ""
     """What to use instead; "" unless it is deprecated."""
+    volatile: bool = False
+    """Whether it runs in every run, and so does what depends on it."""
     inputs: tuple[Socket, ...] = ()
     outputs: tuple[Socket, ...] = ()
     input_schema: dict[str, Any] = Field({}, validation_alias="schema")

@@ -23,6 +23,7 @@ from engine.events import (
     NodeSkipped,
     NodeStarted,
     NodeText,
+    NodeWarned,
     RunExtended,
     RunFinished,
     RunStarted,
@@ -41,6 +42,7 @@ EngineEvent = (
     | NodeCached
     | NodeFinished
     | NodeRetried
+    | NodeWarned
     | NodeFailed
     | NodeSkipped
     | RunFinished

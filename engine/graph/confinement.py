@@ -55,6 +55,11 @@ class Confinement:
         hint = f"put it into the folder '{root}' and give its name there"
         raise WorkflowError(f"{brief(name)} is outside the folders that may be read", hint=hint)
 
+    def named(self, path: Path) -> str:
+        """A file's name within its folder; one that is in none of them stays as it is."""
+        folders = [folder for folder in self._folders if path.is_relative_to(folder)]
+        return path.relative_to(folders[0]).as_posix() if folders else str(path)
+
     def allows(self, path: Path) -> bool:
         """Whether a file may be read; also false for a path that no file can have."""
         try:

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 from engine.errors import MissingError, path_errors, suggestion
 from engine.graph.confinement import Confinement
-from engine.models.digest import digest, states
+from engine.models.digest import Watch, digest, states
 from engine.models.sources import SOURCE_HINT, Local, is_path, parse
-from engine.node import FileContents, any_file
+from engine.node import FileContents, MayRead, any_file
 
 
 class Content(NamedTuple):
@@ -80,3 +80,20 @@ class Contents:
         folders = [path.parent for path in paths if self._may_read(path.parent) and path.parent.is_dir()]
         names = {other.name for folder in folders for other in folder.iterdir()}
         return suggestion(paths[0].name, {name for name in names if not name.startswith(".")})
+
+
+def watch(file: FileContents, name: str, checked: str, may_read: MayRead) -> Watch:
+    """Watch what an input of a checked step names, while the step runs.
+
+    Args:
+        file: the input's mark.
+        name: the checked name.
+        checked: the digest that it was checked with.
+        may_read: whether a file that a folder, a list or a table names may be read.
+    """
+    if file.holds == "model":
+        return Watch(checked, lambda: parse(name).identity(), lambda: parse(name).watched())
+    path = Path(name)
+    if find := file.find:
+        return Watch(checked, lambda: states(find(path, may_read)), lambda: ())
+    return Watch(checked, lambda: digest(path), lambda: (path,))

@@ -2,9 +2,10 @@
 
     sha256(format, kind, version, constants with defaults filled in, files' contents, {input: (producer's key, output)},
            for a kind from a file: the file's contents, from a pack: its name and version, from `__main__`: its code,
-           for a kind that runs on a device: the device's kind and the versions of the libraries that compute there)
+           for a kind that runs on a device: the device's kind and the versions of the libraries that compute there,
+           for a volatile kind: the node's id, since two such nodes give different values)
 
-Node ids, titles and positions never enter. Tensors are never hashed: a value is named by how it is made.
+Titles and positions never enter, nor do other nodes' ids. Tensors are never hashed: a value is named by how it is made.
 """
 
 from __future__ import annotations
@@ -49,6 +50,8 @@ def step_key(step: Step, keys: Mapping[str, Key], device: str) -> Key:
 
 def _step_key(step: Step, keys: Mapping[str, Key], identity: str) -> Key:
     lines = [identity]
+    if step.kind.spec.volatile:
+        lines.append(f"volatile {step.id}")
     for name, default in _defaults(step.kind).items():
         # One line per input, by name; JSON holds no line breaks, so different inputs can't give the same text.
         if name in step.links:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -58,6 +59,9 @@ class Hub:
             )
         commit = path.parents[len(self.member.parts) - 1].name if self.member else path.name
         return f"hf:{self.repository}{f'/{self.member}' if self.member else ''}@{commit}"
+
+    def watched(self) -> Iterable[Path]:
+        return ()  # a revision's files never change; which revision a branch stands for is in the identity
 
     def fetch(self, progress: Progress) -> Path:
         from huggingface_hub import constants, errors

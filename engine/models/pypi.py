@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -81,6 +81,9 @@ class PyPI:
                 f"'{self.source}' is not on this machine yet", hint="fetch it with kinograph models FILE --fetch"
             )
         return digest(self.path)
+
+    def watched(self) -> Iterable[Path]:
+        return ()  # a version's files never change
 
     def fetch(self, progress: Progress) -> Path:
         with self._locked(progress):

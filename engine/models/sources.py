@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -29,6 +30,9 @@ class Source(Protocol):
 
     def identity(self) -> str:
         """An identifier of its contents, without fetching; raises MissingError if they must be fetched first."""
+
+    def watched(self) -> Iterable[Path]:
+        """The files and folders that decide its identity; none if it names contents that never change."""
 
 
 def find(source: str, *, base: Path | None = None) -> Path | None:
@@ -150,6 +154,9 @@ class Local:
         except OSError as error:
             raise MissingError(f"'{self.source}' can't be read: {error.strerror}") from error
 
+    def watched(self) -> Iterable[Path]:
+        return (self.path, *_settings_beside(self.path))
+
     def _missing(self) -> MissingError:
         folder, name = self.path.absolute().parent, self.path.name
         while not folder.exists():
@@ -170,8 +177,15 @@ class Local:
 def _with_settings(checkpoint: Path) -> str:
     """A file's digest, together with that of the settings beside it if it is in the folder of a pipeline."""
     folder = checkpoint.parent
-    if not any((folder / name).is_file() for name in ("card.json", "model_index.json")):
+    if not (settings := _settings_beside(checkpoint)):
         return digest(checkpoint)
-    settings = sorted(path for path in folder.rglob("*") if path.suffix in (".json", ".txt"))
     lines = [f"{path.relative_to(folder).as_posix()} {digest(path)}\n" for path in settings]
     return f"sha256:{sha256(''.join([digest(checkpoint), *lines]).encode()).hexdigest()}"
+
+
+def _settings_beside(checkpoint: Path) -> list[Path]:
+    """The settings beside a file that is in the folder of a pipeline, in order."""
+    folder = checkpoint.parent
+    if not checkpoint.is_file() or not any((folder / name).is_file() for name in ("card.json", "model_index.json")):
+        return []
+    return sorted(path for path in folder.rglob("*") if path.suffix in (".json", ".txt"))

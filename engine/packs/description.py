@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from engine.node import Input, Node, Uses
 from engine.packs.annotations import ClassData, Encoder
 
-FORMAT = 1
+FORMAT = 2
 """Raised when the form of descriptions changes."""
 
 
@@ -46,6 +46,7 @@ class KindData(_Data):
     saves: str
     temporary: bool
     retries: int
+    volatile: bool
     deprecated: str
     renamed: dict[str, str]
     removed: dict[str, str]
@@ -94,6 +95,7 @@ def _kind(kind: type[Node], encoder: Encoder) -> KindData:
         saves=spec.saves,
         temporary=spec.temporary,
         retries=spec.retries,
+        volatile=spec.volatile,
         deprecated=spec.deprecated,
         renamed=dict(spec.changes.renamed),
         removed=dict(spec.changes.removed),

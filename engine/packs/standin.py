@@ -22,7 +22,7 @@ from engine.packs.annotations import ClassData, Decoder
 from engine.packs.description import InputData, KindData
 
 KEYWORDS = {
-    *("version", "category", "uses", "saves", "temporary", "retries"),
+    *("version", "category", "uses", "saves", "temporary", "retries", "volatile"),
     *("deprecated", "renamed", "removed", "replaced"),
 }
 """The keywords of the class statement."""

@@ -15,6 +15,7 @@ Heavy nodes take turns on the device's one slot; light nodes and waiting ones ru
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
@@ -25,7 +26,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from engine.errors import Cancelled, InputError, KinographError, NodeError
+from engine.document.workflow import split_id
+from engine.errors import Cancelled, InputError, KinographError, NodeError, Problem
 from engine.events import (
     Event,
     NodeCached,
@@ -36,6 +38,7 @@ from engine.events import (
     NodeSkipped,
     NodeStarted,
     NodeText,
+    NodeWarned,
     RunExtended,
     RunFinished,
     RunStarted,
@@ -43,15 +46,17 @@ from engine.events import (
     problem_of,
 )
 from engine.graph.graph import Gathered, Graph, Source, Step
-from engine.graph.keys import Key, part_key
+from engine.graph.keys import Key
 from engine.models import HOST, Models
 from engine.node import Context, Node, Preview, Uses, any_file
 from engine.run import devices
 from engine.run.costs import Costs
 from engine.run.deliveries import Claims, Deliveries
+from engine.run.holding import Holding
 from engine.run.planner import Extension, Planner
 from engine.run.schedule import Schedule, Task, Turn
 from engine.run.threads import cores, set_torch_threads
+from engine.run.watching import WatchedFiles
 from engine.store.cache import Cache, Entry
 from engine.values import brief
 
@@ -104,6 +109,7 @@ class Execution:
         """The command's exit code, once the run has ended."""
         self._slots: dict[Uses, int] = {"device": 1, "cpu": cores(), "io": 8}
         self._schedule = Schedule(self._slots, self._add_thread, self._is_quick)
+        self._holding = Holding(cache, device, grows=graph.dynamic)
         self._costs = Costs() if costs is None else costs
         self._planner = Planner(graph, device, cache, self._is_available, self._costs)
         self._planning = Lock()
@@ -121,6 +127,7 @@ class Execution:
         self._cached = 0
         self._timings: dict[str, float] = {}
         self._failures: list[NodeFailed] = []
+        self._warnings: dict[Problem, None] = {}
 
     @property
     def results(self) -> dict[str, tuple[Any, ...]]:
@@ -143,6 +150,7 @@ class Execution:
         yield RunStarted(len(graph.order), tuple(step.id for step in runs), tuple(reversed(once.values())))
         self._announced.update(step.id for step in runs)
         self._skip(self._apply(extension))
+        self._schedule.complete = extension.complete
         self._deliveries.write()
         self._add_thread()
         try:
@@ -155,10 +163,12 @@ class Execution:
             for thread in self._threads:
                 thread.join()
             self._costs.save()
+            self._holding.close()
         if self._engine_error:
             raise self._engine_error
         seconds = perf_counter() - started
-        finished = RunFinished(status, seconds, self._cached, self._timings, tuple(self._failures))
+        ended = status, seconds, self._cached, self._timings, tuple(self._failures), tuple(self._warnings)
+        finished = RunFinished(*ended)
         self.exit_code = finished.exit_code
         yield finished
 
@@ -167,7 +177,7 @@ class Execution:
         return not task.fetch and 0 < self._costs.of(task.step.kind.spec.kind) < QUICK_SECONDS
 
     def _is_available(self, key: Key) -> bool:
-        return self._schedule.alive(key) or self.cache.held(key)
+        return self._schedule.alive(key) or self.cache.held(key) or self._holding.held(key)
 
     def _apply(self, extension: Extension) -> list[Task]:
         """Schedule an extension of the plan, and report it; returns the tasks that can't run."""
@@ -234,7 +244,7 @@ class Execution:
                     self._on_start(node, kind)
                 entry = self._run(task)
                 finished: Event = NodeFinished(node, kind, entry.seconds)
-            elif held := self.cache.get(task.key):
+            elif held := self._holding.get(task.key):
                 entry = held
                 finished = NodeCached(node, kind)
             else:
@@ -248,7 +258,7 @@ class Execution:
         self._events.put(finished)
         if self.graph.dynamic:
             with self._planning:
-                if self._planner.learn(task.key, entry.outputs, entry.seconds):
+                if self._planner.learn(task.key, entry):
                     self._schedule.freeze()
         self._schedule.done(task, entry)
         if self.graph.dynamic:  # it may have become a target meanwhile
@@ -275,7 +285,7 @@ class Execution:
                 skipped += self._schedule.fail(task)
             self._failed.clear()
             self._skip(skipped)
-            self._schedule.thaw((perf_counter() - started) / PLANNING_SHARE)
+            self._schedule.thaw((perf_counter() - started) / PLANNING_SHARE, complete=extension.complete)
         self._deliveries.write()
         for key, entry in held:
             self._deliver(key, entry)
@@ -285,7 +295,12 @@ class Execution:
         step, spec = task.step, task.step.kind.spec
         linked = self._linked_inputs(task)
         progress, text = partial(self._progress, step.id), partial(self._text, step.id)
-        recall, keep = partial(self._recall, step.kind), partial(self._keep, step.kind)
+        given = [source.entry for source in task.sources if source.entry]
+        lasting = not spec.volatile and False not in [entry.lasting for entry in given]
+        recall, keep = (
+            partial(self._holding.recall, step.kind, lasting),
+            partial(self._holding.keep, step.kind, lasting),
+        )
         cancelled, cores = self._cancelled.is_set, self._slots["cpu"]
         may_read = self.graph.confinement.allows if self.graph.confinement else any_file
         ctx = Context(self.device, self.models, progress, text, cancelled, cores, recall, keep, may_read)
@@ -294,6 +309,7 @@ class Execution:
         except ValidationError as error:
             raise _input_error(error) from error
         set_torch_threads(cores if spec.uses == "device" else 1)
+        watched = WatchedFiles(step, self.graph) if step.contents else None
         started = perf_counter()
         try:
             returned = self._attempt(step, node, ctx)
@@ -305,7 +321,13 @@ class Execution:
             outputs = spec.outputs_of(returned)
         except ValidationError as error:
             raise _wrong_outputs(spec.kind, error) from error
-        upstream = sum([source.entry.restore for source in task.sources if source.entry])
+        replaced = [*watched.problems()] if watched else []
+        for problem in replaced:
+            self._warn(problem)
+        if replaced or not lasting:
+            task.pinned = lasting or spec.volatile
+            return self._holding.put(task.key, outputs, seconds)
+        upstream = sum([entry.restore for entry in given])
         return self.cache.put(task.key, outputs, seconds, upstream=upstream, keep=task.key in self._planner.targets)
 
     def _attempt(self, step: Step, node: Node, ctx: Context) -> Any:
@@ -408,12 +430,12 @@ class Execution:
         self._events.put(NodeSkipped(node, self._planner.kind_of(node), blame))
         self._deliveries.skip(node)
 
-    def _recall(self, kind: type[Node], name: str) -> tuple[Any, ...] | None:
-        entry = self.cache.get(part_key(kind, name, self.device))
-        return entry.on_host().outputs if entry else None
-
-    def _keep(self, kind: type[Node], name: str, outputs: tuple[Any, ...], seconds: float) -> None:
-        self.cache.put(part_key(kind, name, self.device), outputs, seconds, upstream=0, keep=True)
+    def _warn(self, problem: Problem) -> None:
+        """Report a problem that doesn't end its node; once for all items of a list."""
+        node = split_id(problem.node or "")[0]
+        if (once := replace(problem, node=node)) not in self._warnings:
+            self._warnings[once] = None
+            self._events.put(NodeWarned(node, once))
 
     def _progress(self, node: str, done: int, total: int, unit: str, preview: Preview | None) -> None:
         self._events.put(NodeProgress(node, done, total, unit, preview))

@@ -20,7 +20,7 @@ from engine.graph.graph import Graph, Step
 from engine.graph.keys import Key, node_keys
 from engine.graph.plan import Plan, make_plan
 from engine.run.costs import Costs
-from engine.store.cache import Cache
+from engine.store.cache import Cache, Entry
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,8 @@ class Extension:
     """Nodes that turned out not to be able to run."""
     lost: Mapping[str, str]
     """The steps newly found to be lost, and the node to blame, which may be the same."""
+    complete: bool
+    """Whether everything is expanded, so that the plan grows no more unless a node fails."""
 
 
 class Planner:
@@ -81,12 +83,13 @@ class Planner:
         step = self.checked.steps.get(node) or self.checked.steps[split_id(node)[0]]
         return step.kind.spec.kind
 
-    def learn(self, key: Key, outputs: tuple[Any, ...], seconds: float) -> bool:
-        """Record outputs, which took `seconds`; returns whether the plan can be extended with them."""
-        structure = self._structures[key] = structure_of(outputs)
+    def learn(self, key: Key, entry: Entry) -> bool:
+        """Record the outputs of a step; returns whether the plan can be extended with them."""
+        structure = self._structures[key] = structure_of(entry.outputs)
         stored = _structure_key(key)
-        if any(isinstance(output, tuple) for output in structure) and not self._cache.held(stored):
-            self._cache.put(stored, (json.dumps(structure, default=_as_json),), seconds, upstream=0, keep=True)
+        has_lists = any(isinstance(output, tuple) for output in structure)
+        if has_lists and entry.lasting and not self._cache.held(stored):
+            self._cache.put(stored, (json.dumps(structure, default=_as_json),), entry.seconds, upstream=0, keep=True)
         return key in self._awaited
 
     def due(self, key: Key) -> list[Step]:
@@ -127,7 +130,7 @@ class Planner:
         lost = {node: blame for node, blame in expansion.lost.items() if node not in self._reported}
         self._reported.update(lost)
         new_failures = tuple(problem for problem in failures if problem.node in lost)
-        return Extension(plan, new_failures, lost)
+        return Extension(plan, new_failures, lost, complete=not expansion.awaited)
 
     def recover(self, step: str, key: Key) -> Plan:
         """The plan to compute outputs that were to be fetched but are no longer held."""
@@ -137,7 +140,12 @@ class Planner:
         """Raise MissingError for outputs that the targets need, also through steps that are never held, and that
         aren't held.
         """
-        anew = {key for key, step in plan.runs.items() if key in self.targets or not step.kind.spec.storable}
+        passing = set[Key]()
+        """Volatile steps and what depends on them."""
+        for key, step in plan.runs.items():  # each after its sources
+            if step.kind.spec.volatile or not passing.isdisjoint(plan.sources[key]):
+                passing.add(key)
+        anew = passing | {key for key, step in plan.runs.items() if key in self.targets or not step.kind.spec.storable}
         taken = {source for key in anew for source in plan.sources[key]} | self._awaited
         missing = [
             Problem("has not been computed, or is no longer kept", step.id, hint="--until also computes what is needed")

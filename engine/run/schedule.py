@@ -66,6 +66,8 @@ class Task:
     stalled: bool = False
     """Whether it has failed, and the plan has to be extended before the tasks that depend on it fail."""
     entry: Entry | None = None
+    pinned: bool = False
+    """Whether its outputs can't be made again, and so are held until the plan is complete."""
     blame: str = ""
     """The node whose failure stopped it."""
     sources: tuple[Task, ...] = ()
@@ -104,6 +106,8 @@ class Schedule:
         self._plan_at = 0.0
         self._spared: list[Task] = []
         """Those whose value would have been freed."""
+        self.complete = True
+        """Whether the plan can no longer be extended by what becomes known."""
         self._open = 0
         self._stopped = False
         self._lock = RLock()
@@ -192,10 +196,14 @@ class Schedule:
         with self._lock:
             self._frozen = True
 
-    def thaw(self, pause: float) -> None:
-        """Free unused values again, as the plan has been extended; the next extension should wait `pause` seconds."""
+    def thaw(self, pause: float, *, complete: bool) -> None:
+        """Free unused values again, as the plan has been extended; the next extension should wait `pause` seconds.
+
+        Outputs that can't be made again are freed only if the plan is `complete` now.
+        """
         with self._lock:
             self._frozen = self._planning = False
+            self.complete = complete
             self._plan_at = perf_counter() + pause
             spared, self._spared = self._spared, []
             for task in spared:
@@ -287,7 +295,7 @@ class Schedule:
             self._changed.notify_all()
 
     def _free_value(self, task: Task) -> None:
-        if task.state is State.HELD and self._frozen:
+        if task.state is State.HELD and (self._frozen or (task.pinned and not self.complete)):
             self._spared.append(task)
         elif task.state is State.HELD:
             task.state, task.entry = State.FREED, None

@@ -7,7 +7,7 @@ the lowest is evicted first, and L is the priority of the last one evicted, so t
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from threading import Lock
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -34,6 +34,8 @@ class Entry(NamedTuple):
     """Seconds to get the outputs back without this entry in memory: read back, or computed from what is stored."""
     on_device: bool = False
     """Whether some of the outputs are in the memory of a device other than the host."""
+    lasting: bool = True
+    """Whether the key determines the outputs, so that other runs may use them."""
 
     def on_host(self) -> Entry:
         """The entry in host memory."""
@@ -108,6 +110,16 @@ class Cache:
         (self.device if entry.on_device else self.memory).put(key, entry)
         return entry
 
+    def put_passing(self, key: Key, entry: Entry) -> None:
+        """Hold an entry that isn't lasting, in memory only, under a key that no other run uses."""
+        (self.device if entry.on_device else self.memory).put(key, entry)
+
+    def drop(self, keys: Iterable[Key]) -> None:
+        """Hold these no longer in memory."""
+        for key in keys:
+            self.device.drop(key)
+            self.memory.drop(key)
+
 
 class MemoryTier:
     """Entries in memory, by key, within a budget of bytes.
@@ -152,6 +164,12 @@ class MemoryTier:
             self._rank(key, entry)
         self.trim()
 
+    def drop(self, key: Key) -> None:
+        """Hold an entry no longer, if it is held."""
+        with self._lock:
+            if key in self._entries:
+                self._drop(key)
+
     def trim(self, budget: int | None = None) -> None:
         """Evict the least valuable entries until the budget, or a smaller one, is met."""
         budget = self.budget if budget is None else budget
@@ -189,6 +207,12 @@ class MemoryTier:
         entry = self._entries.pop(key)
         self.nbytes -= entry.nbytes + OVERHEAD
         return entry
+
+
+def passing(outputs: tuple[Any, ...], seconds: float) -> Entry:
+    """The entry of outputs that their key doesn't determine, so that they are of use to one run only."""
+    on_device = any(map(_device_size, outputs))
+    return Entry(outputs, sum(map(size, outputs)), seconds, seconds, on_device, lasting=False)
 
 
 def _device_size(value: Any) -> int:

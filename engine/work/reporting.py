@@ -11,7 +11,17 @@ from pathlib import Path
 from threading import Condition, RLock, Thread
 from typing import Any, BinaryIO, Self
 
-from engine.events import Event, NodeFailed, NodeProgress, NodeRetried, NodeSaved, NodeText, RunFinished, to_json
+from engine.events import (
+    Event,
+    NodeFailed,
+    NodeProgress,
+    NodeRetried,
+    NodeSaved,
+    NodeText,
+    NodeWarned,
+    RunFinished,
+    to_json,
+)
 from engine.node import Preview
 from engine.values import Image
 from engine.work.media import location_of
@@ -107,7 +117,7 @@ class ServerReporter:
         data = to_json(event)
         if isinstance(event, NodeSaved):
             data["files"] = [location_of(file, self._roots) for file in event.files]
-        elif isinstance(event, NodeFailed | NodeRetried | RunFinished):
+        elif isinstance(event, NodeFailed | NodeRetried | NodeWarned | RunFinished):
             data = shortened(data)
         with self._waking:
             if isinstance(event, NodeProgress) and event.preview and self.previews:

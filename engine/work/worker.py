@@ -253,10 +253,11 @@ class _Run:
             case RunStarted(_, pending) if not self.lease.request.axes:
                 to_run = set(map(outermost, pending))
                 self.record["held"] = [node for node in self.lease.request.document["graph"] if node not in to_run]
-            case RunFinished(_, seconds, cached, timings, failures):
+            case RunFinished(_, seconds, cached, timings, failures, warnings):
                 self.record |= {"seconds": seconds, "cached": cached, "timings": dict(timings)}
                 self.record |= {"failures": [_failure(failure) for failure in failures]}
                 self.record |= {"problems": [asdict(failure.problem) for failure in failures]}
+                self.record |= {"warnings": [*map(asdict, warnings)]}
 
     def add(self, node: str, files: tuple[Path, ...]) -> None:
         given: dict[str, list[Any]] = {}

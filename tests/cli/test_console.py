@@ -22,6 +22,7 @@ from engine.events import (
     NodeSkipped,
     NodeStarted,
     NodeText,
+    NodeWarned,
     RunFinished,
     RunStarted,
 )
@@ -38,6 +39,7 @@ EVENTS: list[Event] = [
     NodeText("b", "[bold] at sea"),
     NodeProgress("b", 1, 20, "step"),
     NodeProgress("b", 20, 20, "step"),
+    NodeWarned("b", Problem("'ref [1].png' was changed", "b", "image", "run it again")),
     NodeFinished("b", "Draw", 3.25),
     NodeSaved("b", (Path("b.png"),)),
     NodeResult("b", {"out": "Image of 2 × 64×64"}),
@@ -52,6 +54,7 @@ LINES = [
     "Load (a): from the cache",
     "node b: ConnectionError: gone",
     "[red] Draw (b): attempt 2 of 3 in 0.5 s",
+    "warning: node b, input image: 'ref [1].png' was changed (run it again)",
     "[red] Draw (b): 3.2 s",
     "    a snail [bold] at sea",
     "[red] Draw (b): out is Image of 2 × 64×64",

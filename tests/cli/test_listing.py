@@ -121,6 +121,13 @@ def test_a_run_warns_about_them_once(kinograph: Command) -> None:
     assert result.stderr.count("is deprecated") == 1
 
 
+def test_listings_mark_volatile_kinds(kinograph: Command) -> None:
+    assert "Roll a die.  [volatile]" in kinograph("nodes").stdout
+    assert "\nVolatile: it runs in every run, and so does what depends on it.\n" in kinograph("nodes", "Roll").stdout
+    kinds = json.loads(kinograph("nodes", "--json").stdout)
+    assert (kinds["Roll"]["volatile"], kinds["Whisper"]["volatile"]) == (True, False)
+
+
 def test_listings_mark_deprecated_kinds_and_inputs(kinograph: Command) -> None:
     assert "Say it quietly.  [deprecated]" in kinograph("nodes").stdout
     assert "\nDeprecated: use Shout instead\n" in kinograph("nodes", "Whisper").stdout

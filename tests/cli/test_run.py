@@ -200,6 +200,19 @@ def test_a_file_given_on_the_command_line_is_relative_to_the_working_folder(kino
     assert Path(kinograph("run", f"../{flow}", "--set", "weigh.model=model.bin").stdout.strip()).read_text() == "3"
 
 
+def test_what_was_made_of_a_file_that_was_replaced_meanwhile_is_told_and_not_kept(kinograph: Command) -> None:
+    flow = write("wear.json", {"wear": ("Wear", {"file": "coat.txt"}), "keep": ("Keep", {"text": ["wear", 0]})})
+    for _ in range(2):
+        Path("coat.txt").write_text("new")
+        result = kinograph("run", flow)
+        assert result.exit_code == 0
+        assert "warning: node wear, input file: '" in result.stderr
+        assert "coat.txt' was changed or replaced during the run (" in result.stderr
+        assert result.stderr.endswith("2 nodes ran, 0 came from the cache\n")
+    last = json.loads(kinograph("run", flow, "--json").stdout.splitlines()[-1])
+    assert (last["cached"], last["warnings"]) == (0, []), "of the worn coat, nothing is kept yet either"
+
+
 def test_a_saved_picture_can_be_run_again_from_where_it_is(kinograph: Command, tmp_path: Path) -> None:
     (tmp_path / "flow").mkdir()
     Image.new("RGB", (8, 8)).save(tmp_path / "flow" / "pic.png")

@@ -1,12 +1,13 @@
 """Nodes that the tests of the command add with `--nodes`."""
 
+import random
 import time
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from engine.node import Context, ModelFile, Node
+from engine.node import Context, InputFile, ModelFile, Node
 from engine.values import Files, Image, Media
 
 
@@ -139,3 +140,22 @@ class Whisper(Node, version=2, category="toy", deprecated="use Shout instead", r
 
     def run(self, ctx: Context) -> str:
         return self.text.lower()
+
+
+class Roll(Node, version=1, category="toy", volatile=True):
+    """Roll a die."""
+
+    def run(self, ctx: Context) -> int:
+        return random.randrange(6)
+
+
+class Wear(Node, version=1, category="toy"):
+    """Read a file that someone else replaces meanwhile, if it is new."""
+
+    file: InputFile
+    """The file."""
+
+    def run(self, ctx: Context) -> str:
+        if Path(self.file).read_text() == "new":
+            Path(self.file).write_text("worn")
+        return Path(self.file).read_text()

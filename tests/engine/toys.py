@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 import threading
 import time
@@ -415,6 +416,42 @@ class IsOdd(Node, version=1):
     def run(self, ctx: Context) -> bool:
         RAN["IsOdd"] += 1
         return self.a % 2 == 1
+
+
+class Draw(Node, version=1, volatile=True):
+    """A number that no earlier draw gave, even on the same lot."""
+
+    lot: str = ""
+
+    def run(self, ctx: Context) -> int:
+        RAN["Draw"] += 1
+        number = next(_NUMBERS)
+        DRAWN.setdefault(self.lot, []).append(number)
+        return number
+
+
+DRAWN: dict[str, list[int]] = {}
+"""The numbers drawn, by lot."""
+_NUMBERS = itertools.count(1000)
+
+
+class DrawPair(Node, version=1, volatile=True):
+    """Two handles on numbers drawn."""
+
+    def run(self, ctx: Context) -> tuple[Handle, ...]:
+        RAN["DrawPair"] += 1
+        return Handle(next(_NUMBERS)), Handle(next(_NUMBERS))
+
+
+class DrawInParts(Node, version=1, volatile=True):
+    """Keeps the number that it draws, and reads it back."""
+
+    def run(self, ctx: Context) -> int:
+        if ctx.recall("number") is None:
+            RAN["DrawInParts"] += 1
+            ctx.keep("number", (next(_NUMBERS),), 1.0)
+        (number,) = ctx.recall("number") or (0,)
+        return int(number)
 
 
 REGISTRY = Registry.of_modules(sys.modules[__name__])

@@ -63,7 +63,7 @@ class Outputs(NamedTuple):
     text: str
 
 
-class Every(Node, version=3, category="every/kind", uses="device", retries=2):
+class Every(Node, version=3, category="every/kind", uses="device", retries=2, volatile=True):
     """Take all that there is.
 
     Over several lines.

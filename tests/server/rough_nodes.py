@@ -5,7 +5,7 @@ import re
 import signal
 import time
 
-from engine.node import Context, Node
+from engine.node import Context, InputFile, Node
 from engine.values import Files, Image, Media
 
 
@@ -20,6 +20,22 @@ class Wait(Node, version=1, category="rough"):
             ctx.progress(step, self.steps)
             time.sleep(0.02)
         return self.text
+
+
+class LateLook(Node, version=1, category="rough"):
+    """The colour of a picture, which is read after a while."""
+
+    text: str
+    picture: InputFile
+
+    def run(self, ctx: Context) -> str:
+        for step in range(25):
+            ctx.progress(step, 25)
+            time.sleep(0.02)
+        import PIL.Image
+
+        with PIL.Image.open(self.picture) as picture:
+            return str(picture.convert("RGB").getpixel((0, 0)))
 
 
 class Hang(Node, version=1, category="rough"):

@@ -51,6 +51,7 @@ function About({ kind, onClose }: { kind: string; onClose: () => void }) {
     <Dialog label={words(found.kind)} className="about" onClose={onClose}>
       <Deprecation instead={found.deprecated} />
       <p className="help">{found.help}</p>
+      {found.volatile && <p className="help">{t("kind.volatile")}.</p>}
       {found.pack && <p className="help pack">{t("kind.pack", { pack: found.pack })}</p>}
       <h3>{t("node.inputs")}</h3>
       <dl>

@@ -1,6 +1,6 @@
 /** Small marks on kinds and inputs: a kind's pack, and the replacement of something deprecated. */
 
-import { Puzzle, TriangleAlert } from "lucide-react";
+import { Dices, Puzzle, TriangleAlert } from "lucide-react";
 import { t } from "./i18n";
 
 /** The text on something deprecated; `instead` says what to use. */
@@ -17,6 +17,17 @@ export function PackMark({ pack }: { pack: string | null }) {
   return (
     <span className="mark" role="img" aria-label={label} title={label}>
       <Puzzle aria-hidden />
+    </span>
+  );
+}
+
+/** A kind that runs in every run, as an icon with a name; nothing for any other. */
+export function VolatileMark({ volatile }: { volatile: boolean }) {
+  if (!volatile) return null;
+  const label = t("kind.volatile");
+  return (
+    <span className="mark" role="img" aria-label={label} title={label}>
+      <Dices aria-hidden />
     </span>
   );
 }

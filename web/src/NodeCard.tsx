@@ -11,7 +11,7 @@ import { SocketButton, SocketMarks } from "./canvas/Sockets";
 import { StateBadge, StateBar } from "./canvas/States";
 import { FieldOf } from "./fields";
 import { t } from "./i18n";
-import { DeprecatedMark, Deprecation, deprecation, labelled, PackMark } from "./Marks";
+import { DeprecatedMark, Deprecation, deprecation, labelled, PackMark, VolatileMark } from "./Marks";
 import { Results } from "./Results";
 import type { Json, Problem } from "./schema";
 import { shownRun, useStore } from "./store";
@@ -98,6 +98,7 @@ const FullCard = memo(function FullCard({ id, data }: Pick<NodeProps<CardNode>, 
         />
         {face.form === "subgraph" && <Boxes className="mark" aria-label={t("node.isSubgraph")} />}
         <PackMark pack={face.pack} />
+        <VolatileMark volatile={face.volatile} />
         {mode && <span className="mode">{t(mode === "mute" ? "node.muted" : "node.bypassed")}</span>}
         <StateBadge run={run} />
         <button

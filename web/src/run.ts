@@ -144,6 +144,7 @@ class Draft {
         this.keepBefore(event.node);
         break;
       case "node_retried":
+      case "node_warned":
         this.each(event.node, () => ({ problem: event.problem }));
         break;
       case "node_failed":
@@ -235,6 +236,9 @@ function recorded({ outputs, record }: FullJob): RunEvent[] {
   }
   for (const { node, kind, problem, trace } of record?.failures ?? []) {
     events.push({ event: "node_failed", node, kind, problem, trace });
+  }
+  for (const problem of record?.warnings ?? []) {
+    if (problem.node) events.push({ event: "node_warned", node: problem.node, problem });
   }
   return events;
 }

@@ -108,6 +108,8 @@ export interface Kind {
   pack?: string | null;
   /** What to use instead; empty unless the kind is deprecated. */
   deprecated?: string;
+  /** Whether it runs in every run, and so does what depends on it. */
+  volatile?: boolean;
   inputs: InputSpec[];
   outputs: OutputSpec[];
   schema: { properties?: Record<string, JsonSchema> };
@@ -174,6 +176,7 @@ export interface FullJob extends Job {
     cached?: number;
     timings?: Record<string, number>;
     failures?: { node: string; kind: string; problem: Problem; trace: string }[];
+    warnings?: Problem[];
   };
 }
 
@@ -236,6 +239,7 @@ export type RunEvent =
   | { event: "node_cached"; node: string; kind: string }
   | { event: "node_finished"; node: string; kind: string; seconds: number }
   | { event: "node_retried"; node: string; problem: Problem; attempt: number; attempts: number }
+  | { event: "node_warned"; node: string; problem: Problem }
   | { event: "node_failed"; node: string; kind: string; problem: Problem; trace: string }
   | { event: "node_skipped"; node: string; kind: string; because: string }
   | { event: "run_finished"; status: "done" | "failed" | "cancelled"; seconds: number; cached: number };

@@ -30,6 +30,8 @@ export interface Face {
   pack: string | null;
   /** What to use instead; empty unless the kind is deprecated. */
   deprecated: string;
+  /** Whether it runs in every run, and so does what depends on it. */
+  volatile: boolean;
   inputs: Socket[];
   outputs: OutputSpec[];
 }
@@ -186,15 +188,26 @@ export function runId(path: Step[], node: string): string {
 }
 
 /** The properties of a node without a kind: a subgraph, or an unknown one. */
-const PLAIN = { category: "", saves: null, pack: null, deprecated: "" };
+const PLAIN = { category: "", saves: null, pack: null, deprecated: "", volatile: false };
 
 function kindFace(kind: Kind): Face {
   const inputs = kind.inputs.map((input) => ({
     ...input,
     schema: kind.schema.properties?.[input.name] ?? {},
   }));
-  const { category, help, outputs, saves, pack = null, deprecated = "" } = kind;
-  return { form: "kind", kind: kind.kind, help, category, saves, pack, deprecated, inputs, outputs };
+  const { category, help, outputs, saves, pack = null, deprecated = "", volatile = false } = kind;
+  return {
+    form: "kind",
+    kind: kind.kind,
+    help,
+    category,
+    saves,
+    pack,
+    deprecated,
+    volatile,
+    inputs,
+    outputs,
+  };
 }
 
 function unknownFace(name: string, entry: Entry | undefined, slots: Iterable<string>): Face {

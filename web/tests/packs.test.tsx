@@ -3,7 +3,7 @@ import { beforeEach, describe, expect, it, vi } from "vitest";
 import { importFile } from "../src/actions/files";
 import { api, Refused } from "../src/api";
 import { learn } from "../src/background";
-import { DeprecatedMark, Deprecation, labelled, PackMark } from "../src/Marks";
+import { DeprecatedMark, Deprecation, labelled, PackMark, VolatileMark } from "../src/Marks";
 import { FailedPacks, Told } from "../src/Palette";
 import type { Kind, Kinds, Pack } from "../src/schema";
 import { kindsFound } from "../src/search";
@@ -75,6 +75,15 @@ describe("a mark on a card", () => {
     expect(markup).toContain(
       'role="img" aria-label="From the pack night-sky" title="From the pack night-sky"',
     );
+  });
+
+  it("says that a kind is volatile", () => {
+    const volatile = new Faces({ Draw: like(KINDS.Draw, { volatile: true }) }, {}).of("Draw");
+    const label = "Runs in every run, and so does what depends on it";
+    expect(renderToStaticMarkup(<VolatileMark volatile={volatile.volatile} />)).toContain(
+      `aria-label="${label}"`,
+    );
+    expect(renderToStaticMarkup(<VolatileMark volatile={faces.of("Text").volatile} />)).toBe("");
   });
 
   it("says what to use instead of an input", () => {

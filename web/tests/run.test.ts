@@ -80,6 +80,15 @@ describe("a run", () => {
     expect(again.nodes.draw?.problem).toBeNull();
   });
 
+  it("shows what a node was warned of, also when it is done", () => {
+    const done = run(
+      started("face/draw"),
+      { event: "node_warned", node: "face/draw", problem },
+      { event: "node_finished", node: "face/draw", kind: "Draw", seconds: 1 },
+    );
+    expect(done.nodes.face).toMatchObject({ state: "done", problem });
+  });
+
   it("marks all unfinished nodes as cancelled when it is cancelled", () => {
     const over = run({ event: "run_started", nodes: 2, pending: ["draw", "save"] }, started("draw"), {
       event: "run_finished",

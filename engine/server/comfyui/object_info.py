@@ -99,6 +99,7 @@ def info(kind: type[Node], folders: Folders, media: Media | None = None) -> dict
         "category": spec.category,
         "output_node": bool(spec.saves),
         "deprecated": bool(spec.deprecated),
+        "volatile": spec.volatile,
         "experimental": False,
     }
 
