@@ -13,7 +13,7 @@ from engine.server.http.settings import Folders, ServerSettings
 from engine.server.jobs.queue import QUEUE, Queue
 from engine.server.jobs.workers import WORKERS, WorkerPool
 from engine.server.live.broadcast import QUEUE_BYTES, QUEUE_SECONDS, Broadcaster
-from engine.server.live.clients import Client, Clients
+from engine.server.live.clients import GROUP, Client, Clients
 from engine.work.messages import JobBegun, JobEnded
 from engine.work.queue import Jobs, Request
 
@@ -84,6 +84,30 @@ def test_with_many_clients_and_a_long_queue_changes_are_gathered(tmp_path: Path)
 def test_with_one_client_changes_are_sent_at_once(tmp_path: Path) -> None:
     (client,) = sent(tmp_path, count=1, jobs=100, seconds=1.0)
     assert client.messages > 0.5 / QUEUE_SECONDS
+
+
+def test_a_message_for_one_need_not_wait_until_all_have_the_queue(tmp_path: Path) -> None:
+    async def main() -> list[Listening]:
+        app, clients = web.Application(), Clients()
+        made = [Listening(str(number)) for number in range(2 * GROUP + 1)]
+        queue = app[QUEUE] = Queue(tmp_path / "jobs.sqlite")
+        for client in made:
+            clients.add(client)
+        broadcaster = Broadcaster(app, clients, queue)
+        running = asyncio.create_task(broadcaster.run())
+        broadcaster.queue_changed()
+        while not any(client.messages for client in made):
+            await asyncio.sleep(0)
+        for client in made:
+            clients.send("executing", {}, to=str(client.sid))
+        await asyncio.sleep(QUEUE_SECONDS)
+        running.cancel()
+        await queue.close()
+        return made
+
+    received = [client.messages for client in asyncio.run(main())]
+    assert all(sorted(messages, key=str) == [0, "executing"] for messages in received)
+    assert sum(messages == ["executing", 0] for messages in received) >= GROUP
 
 
 def test_a_job_counts_as_remaining_until_its_client_knows_how_it_ended(tmp_path: Path) -> None:

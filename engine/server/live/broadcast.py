@@ -14,7 +14,7 @@ from engine.server.comfyui.messages import JobMessages, Message
 from engine.server.comfyui.prompts import left
 from engine.server.jobs.queue import Queue
 from engine.server.jobs.workers import until_it_works
-from engine.server.live.clients import Clients
+from engine.server.live.clients import Clients, send
 from engine.server.own.control import overview
 from engine.work.messages import JobBegun, JobEnded, JobEvents, JobPreview, ModelFetched, ModelProgress, Report
 from engine.work.queue import Jobs
@@ -131,11 +131,25 @@ class Broadcaster:
         while True:
             await self._queue_changed.wait()
             self._queue_changed.clear()
-            status = {"status": {"exec_info": {"queue_remaining": await left(self._app)}}}
-            nbytes = self._clients.send("status", status)
-            if self._clients.has_native:
-                nbytes += self._clients.send_native("queue", await overview(self._app))
+            nbytes = await self._send_status() + await self._send_overview()
             await asyncio.sleep(QUEUE_SECONDS + nbytes / QUEUE_BYTES)
+
+    async def _send_status(self) -> int:
+        """Send the number of remaining jobs, which is counted for each group: some clients stop listening at 0."""
+        nbytes = 0
+        for group in self._clients.groups():
+            status = {"status": {"exec_info": {"queue_remaining": await left(self._app)}}}
+            nbytes += send("status", status, group)
+        return nbytes
+
+    async def _send_overview(self) -> int:
+        if not self._clients.has_native:
+            return 0
+        now, nbytes = await overview(self._app), 0
+        for group in self._clients.groups(native=True):
+            nbytes += send("queue", now, group)
+            await asyncio.sleep(0)
+        return nbytes
 
 
 BROADCASTER = web.AppKey("broadcaster", Broadcaster)

@@ -6,7 +6,7 @@ import asyncio
 import json
 import struct
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, Literal
 
@@ -17,6 +17,8 @@ Features = Mapping[str, Any]
 MOST_QUEUED = 4096
 """Messages that may be queued for a client; beyond that, messages that aren't needed are dropped."""
 MOST_QUEUED_BYTES = 32 << 20
+GROUP = 50
+"""How many clients are sent a message for all at a time: as many as don't noticeably delay another message."""
 CLOSE_SECONDS = 1.0
 """How long a client may take to answer the closing handshake."""
 PREVIEW, TEXT, PREVIEW_WITH_DATA = 1, 3, 4
@@ -86,6 +88,16 @@ class Client:
         self._abort()
 
 
+def send(kind: str, data: Any, receivers: Collection[Client], *, needed: bool = True) -> int:
+    """Send a message to some clients; returns its size times its receivers."""
+    if not receivers:
+        return 0
+    message = json.dumps({"type": kind, "data": data})
+    for client in receivers:
+        client.enqueue(message, needed=needed)
+    return len(message) * len(receivers)
+
+
 class Clients:
     """All clients."""
 
@@ -110,21 +122,18 @@ class Clients:
         """Whether any client understands Kinograph's own messages."""
         return any(client.is_native for client in self._clients)
 
-    def send(self, kind: str, data: Any, *, to: str | None = None, needed: bool = True) -> int:
-        """Send a message to all clients, or to the one with an id; returns its size times its receivers."""
-        return self._enqueue(kind, data, [client for client in self._clients if to in (None, client.sid)], needed)
+    def send(self, kind: str, data: Any, *, to: str, needed: bool = True) -> None:
+        """Send a message to the client with an id."""
+        send(kind, data, [client for client in self._clients if client.sid == to], needed=needed)
 
-    def send_native(self, kind: str, data: Any, *, needed: bool = True) -> int:
-        """Send one of Kinograph's own messages to all clients that understand them; returns as `send` does."""
-        return self._enqueue(kind, data, [client for client in self._clients if client.is_native], needed)
+    def send_native(self, kind: str, data: Any, *, needed: bool = True) -> None:
+        """Send one of Kinograph's own messages to all clients that understand them."""
+        send(kind, data, [client for client in self._clients if client.is_native], needed=needed)
 
-    def _enqueue(self, kind: str, data: Any, receivers: list[Client], needed: bool) -> int:
-        if not receivers:
-            return 0
-        message = json.dumps({"type": kind, "data": data})
-        for client in receivers:
-            client.enqueue(message, needed=needed)
-        return len(message) * len(receivers)
+    def groups(self, *, native: bool = False) -> Iterator[tuple[Client, ...]]:
+        """All clients, or those that understand Kinograph's own messages, a few at a time."""
+        clients = [client for client in self._clients if client.is_native or not native]
+        yield from (tuple(clients[start : start + GROUP]) for start in range(0, len(clients), GROUP))
 
     @property
     def wants_previews(self) -> bool:
