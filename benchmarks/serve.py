@@ -1,6 +1,6 @@
 """What the server costs, and how soon clients receive messages.
 
-    python -m benchmarks.serve [--clients 200] [--jobs 1000] [--port 0]
+    python -m benchmarks.serve [--protocol 1000] [--editors 200] [--jobs 1000] [--port 0]
 
 - `ready`: seconds from the start of the process until it says that it listens; the median of three.
 - `idle`: its memory (RSS) then, once its worker is ready, without the worker's.
@@ -9,6 +9,7 @@
   monotonic clock as its progress, which all processes of a machine share; so the figure includes the worker, the pipe,
   the server, the WebSocket and the client's event loop, and the 50 ms for which a worker collects its messages.
 - `answer`: milliseconds for `GET /prompt`, requested twenty times per second meanwhile.
+- `queue`: milliseconds for `GET /queue`, and its size, with all jobs pending; the median of five.
 
 The clients run in one process of their own. `protocol` are ComfyUI's clients, each sent the messages of its own jobs;
 `editors` are sent everything. With each runs one client that never reads, and every job is one trivial node.
@@ -171,12 +172,13 @@ async def crowd(server: Server, clients: int, jobs: int, *, editors: bool) -> di
     address = server.address
     await post(address, "pause")
     with silent(address):
-        command = [sys.executable, "-m", "benchmarks.serve", "--clients", str(clients), "--jobs", str(jobs)]
-        command += ["--listen", address, *(["--editors"] if editors else [])]
+        command = [sys.executable, "-m", "benchmarks.serve", "--listen", address, "--jobs", str(jobs)]
+        command += ["--protocol", str(0 if editors else clients), "--editors", str(clients if editors else 0)]
         process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE, limit=1 << 28)
         assert process.stdout
         assert await process.stdout.readline() == b"connected\n"
         seconds = await submit(address, clients, jobs)
+        queue = await listing(address)
         started = time.monotonic()
         await post(address, "resume")
         delays = asyncio.create_task(process.stdout.readline())
@@ -184,7 +186,20 @@ async def crowd(server: Server, clients: int, jobs: int, *, editors: bool) -> di
         took, late = time.monotonic() - started, json.loads(await delays)
         await process.wait()
     memory = server.process.memory_info().rss
-    return {"prompts": jobs / seconds, "jobs": jobs / took, "delay": late, "answer": answers, "memory": memory}
+    speeds = {"prompts": jobs / seconds, "jobs": jobs / took}
+    return {**speeds, "delay": late, "answer": answers, "memory": memory, "queue": queue}
+
+
+async def listing(address: str) -> tuple[float, int]:
+    """The time that `GET /queue` takes, in ms, and its size in bytes."""
+    took: list[float] = []
+    async with aiohttp.ClientSession() as session:
+        for _ in range(5):
+            started = time.monotonic()
+            async with session.get(f"{address}queue") as answer:
+                size = len(await answer.read())
+            took.append((time.monotonic() - started) * 1000)
+    return median(took), size
 
 
 def spread(values: Sequence[float]) -> str:
@@ -205,14 +220,14 @@ async def settle(server: Server) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--clients", type=int, default=200)
+    parser.add_argument("--protocol", type=int, default=1000, help="Clients of ComfyUI's protocol.")
+    parser.add_argument("--editors", type=int, default=200, help="Clients that are sent everything.")
     parser.add_argument("--jobs", type=int, default=1000)
     parser.add_argument("--port", type=int, default=0)
-    parser.add_argument("--listen", metavar="ADDRESS", help="Run the clients of a running server.")
-    parser.add_argument("--editors", action="store_true", help="Clients that are sent everything.")
+    parser.add_argument("--listen", metavar="ADDRESS", help="Run the clients of a running server, of one sort.")
     args = parser.parse_args()
     if args.listen:
-        asyncio.run(listen(args.listen, args.clients, args.editors, args.jobs))
+        asyncio.run(listen(args.listen, args.editors or args.protocol, bool(args.editors), args.jobs))
         return
     starts: list[float] = []
     for _ in range(3):
@@ -220,15 +235,18 @@ def main() -> None:
             starts.append(server.seconds)
     print(f"machine  {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} before the start")
     print(f"ready    {median(starts):.2f} s")
-    for name, editors in (("protocol", False), ("editors", True)):
+    for name, clients in (("protocol", args.protocol), ("editors", args.editors)):
+        if not clients:
+            continue
         with TemporaryDirectory() as folder, serving(Path(folder), args.port) as server:
             asyncio.run(settle(server))
-            if not editors:
+            if name == "protocol":
                 print(f"idle     {server.process.memory_info().rss / 1e6:.0f} MB")
-            found = asyncio.run(crowd(server, args.clients, args.jobs, editors=editors))
-        print(f"\n{args.clients} {name}, {args.jobs} jobs, one client that never reads")
+            found = asyncio.run(crowd(server, clients, args.jobs, editors=name == "editors"))
+        print(f"\n{clients} {name}, {args.jobs} jobs, one client that never reads")
         print(f"prompts  {found['prompts']:.0f} a second\njobs     {found['jobs']:.0f} a second")
         print(f"memory   {found['memory'] / 1e6:.0f} MB afterwards")
+        print(f"queue    {found['queue'][0]:.0f} ms, {found['queue'][1] / 1e6:.2f} MB")
         print("            p50     p99     max   ms")
         print(f"delay   {spread(found['delay'])}   {len(found['delay'])} messages\nanswer  {spread(found['answer'])}")
 
