@@ -239,7 +239,7 @@ class Kinds:
         title: str = "",
         mode: _Mode = "",
     ) -> _LoadImage:
-        """Read a picture: PNG, JPEG, WebP, GIF, BMP or TIFF; the first, where a file has several."""
+        """Read a picture: PNG, JPEG, WebP, GIF, BMP or TIFF. An animated GIF, WebP or PNG gives all of its frames, any other file with several pictures the first."""
 
     def LoadScores(
         self,

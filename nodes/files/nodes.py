@@ -24,15 +24,17 @@ class Picture(NamedTuple):
     """A picture that was read."""
 
     out: Image
-    """The picture."""
+    """The picture, or the frames of an animation."""
     mask: Image
     """White where it is transparent (1 − alpha), the same in all channels."""
 
 
-class LoadImage(Node, version=2, category="files", uses="io"):
-    """Read a picture: PNG, JPEG, WebP, GIF, BMP or TIFF; the first, where a file has several.
+class LoadImage(Node, version=3, category="files", uses="io"):
+    """Read a picture: PNG, JPEG, WebP, GIF, BMP or TIFF. An animated GIF, WebP or PNG gives all of its frames, any
+    other file with several pictures the first.
 
-    It is rotated as its EXIF data says; transparent parts are laid over black, and are white in the mask.
+    It is rotated as its EXIF data says. Transparent parts keep the colours that the file has there, and are white in
+    the mask.
     """
 
     image: InputFile
