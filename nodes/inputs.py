@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Annotated, Literal
 
@@ -21,12 +22,14 @@ Side = Annotated[int, Field(ge=0, le=8192, multiple_of=8)]
 Seed = Annotated[int, Field(ge=0, lt=2**64, json_schema_extra={"widget": "seed"})]
 
 
+_PATTERN = re.compile(r"%([^%]+)%")
 PART_BYTES = 200
 """File systems allow 255 bytes for a name, and to a prefix a number and an ending are added."""
 
 
 def _inside(prefix: str) -> str:
     """Normalise a file prefix; raises ValueError if it leaves the output folder, or isn't valid, on some system."""
+    written, prefix = str(PurePosixPath(prefix)), _PATTERN.sub(_stand_in, prefix)
     path = PurePosixPath(prefix)
     if not path.name or prefix.endswith("/"):
         raise ValueError("a file name is needed, such as 'kinograph' or 'folder/kinograph'")
@@ -38,7 +41,14 @@ def _inside(prefix: str) -> str:
         raise ValueError(f"names of files and folders may have {PART_BYTES} bytes in UTF-8 here")
     if bad := sorted({letter for letter in prefix if letter in '<>:"\\|?*' or not letter.isprintable()}):
         raise ValueError(f"file names on some systems can't contain {' '.join(map(repr, bad))}")
-    return str(path)
+    return written
+
+
+def _stand_in(pattern: re.Match[str]) -> str:
+    """What is checked in place of a pattern: a date's format, and a letter for a node's value."""
+    if pattern[1].startswith("date:"):
+        return pattern[1].removeprefix("date:").replace(":", "_")
+    return "x" if "." in pattern[1] else pattern[0]
 
 
 Prefix = Annotated[str, FilePrefix(), Field(max_length=200), AfterValidator(_inside)]

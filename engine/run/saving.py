@@ -27,11 +27,10 @@ from engine.document.workflow import Workflow
 from engine.errors import InputError
 from engine.registry import Registry
 from engine.run.folder_in_work import folder_in_work
+from engine.run.naming import Names
 from engine.values import Files, Folder, Media
 
 PNG_START = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
-TIMES = {"year": "%Y", "month": "%m", "day": "%d", "hour": "%H", "minute": "%M", "second": "%S"}
-"""The words between % in a prefix, with the time formats that replace them when the file is written, as in ComfyUI."""
 PNG_HEADER = 33
 """Bytes of a PNG's signature and IHDR chunk, after which text may stand."""
 TAG = re.compile(r"(?=.{1,79}$)[!-~¡-ÿ]+( [!-~¡-ÿ]+)*")
@@ -64,6 +63,7 @@ class OutputFolder:
         self.carried = carried or {}
         self.registry = registry or Registry([])
         self._tags = cache(self._tags_in)
+        self._names = Names(self.workflow, self.registry)
 
     def write(
         self,
@@ -75,8 +75,7 @@ class OutputFolder:
     ) -> tuple[Path, ...]:
         """Write `<prefix>_<number>.<extension>` for each, or the folder `<prefix>_<number>`.
 
-        In file names `%year%`, `%month%`, `%day%`, `%hour%`, `%minute%` and `%second%` stand for the current time; not
-        in the name of a folder, by which an unfinished one is found again.
+        Patterns in the prefix are filled in (`engine.run.naming`).
 
         Args:
             saved: what to write.
@@ -95,7 +94,7 @@ class OutputFolder:
         now = time.localtime()
         for index, media in enumerate(saved.items if isinstance(saved, Files) else (saved,)):
             taken = claimed[index : index + 1]
-            written.append(self._write(media, now, taken, lambda path: on_claim([*written, path])))
+            written.append(self._write(media, now, index, taken, lambda path: on_claim([*written, path])))
         return tuple(written)
 
     def _write_folder(
@@ -107,7 +106,7 @@ class OutputFolder:
     ) -> Path:
         if claimed and _is_complete(claimed[0]):
             return claimed[0]
-        path = self._first(folder.prefix, "")
+        path = self._first(self._names.of_folder(folder.prefix), "")
         document = json.dumps(self._relative_to(path).document()).encode()
         with folder_in_work(path.parent, f"{path.name.rpartition('_')[0]}-{folder.identity[:16]}") as part:
             (part / "workflow.json").unlink(missing_ok=True)  # of the run that was stopped, whose title may differ
@@ -129,11 +128,16 @@ class OutputFolder:
         return path
 
     def _write(
-        self, media: Media, now: time.struct_time, claimed: Sequence[Path], on_claim: Callable[[Path], object]
+        self,
+        media: Media,
+        now: time.struct_time,
+        index: int,
+        claimed: Sequence[Path],
+        on_claim: Callable[[Path], object],
     ) -> Path:
         if claimed and _is_complete(claimed[0]):
             return claimed[0]
-        path = self._first(_dated(media.prefix, now), f".{media.extension}")
+        path = self._first(self._names.of_file(media.prefix, now, index), f".{media.extension}")
         with unfinished(path.parent, suffix=f".{media.extension}") as part:
             if embed := EMBED.get(media.extension):
                 embed(media.data, part, self._tags(path.parent))
@@ -170,12 +174,6 @@ def _write_once(part: Path, name: str, write: Callable[[Path], object]) -> None:
     write(hidden)
     if hidden.exists():
         hidden.rename(target)
-
-
-def _dated(prefix: str, now: time.struct_time) -> str:
-    for word, form in TIMES.items():
-        prefix = prefix.replace(f"%{word}%", time.strftime(form, now))
-    return prefix
 
 
 def _is_complete(path: Path) -> bool:

@@ -104,7 +104,8 @@ class SaveImage(Node, version=2, category="files", saves="image"):
     """The pictures."""
     filename_prefix: Prefix = "kinograph"
     """The start of the files' names; `folder/name` saves into a folder below the output folder. `%width%`,
-    `%height%`, `%year%`, `%month%`, `%day%`, `%hour%`, `%minute%` and `%second%` are filled in."""
+    `%height%`, `%date:yyyy-MM-dd%`, `%year%` and the like, `%batch_num%`, and a node's value, `%Text.text%`, are filled
+    in."""
     scale: Scale = 1
     """Enlarge the pictures this many times, repeating pixels."""
 
@@ -135,7 +136,7 @@ class SaveVideo(Node, version=2, category="files", saves="video"):
     """The video."""
     filename_prefix: Prefix = "kinograph"
     """The start of the file's name; `folder/name` saves into a folder below the output folder. `%width%`,
-    `%height%`, `%year%`, `%month%`, `%day%`, `%hour%`, `%minute%` and `%second%` are filled in."""
+    `%height%`, `%date:yyyy-MM-dd%`, `%year%` and the like, and a node's value, `%Text.text%`, are filled in."""
     format: Literal["auto", "mp4"] = "auto"
     """The container; only MP4 so far."""
     codec: Literal["auto", "h264"] = "auto"
@@ -174,7 +175,8 @@ class SaveText(Node, version=1, category="files", uses="io", saves="text"):
     text: str
     """The text."""
     filename_prefix: Prefix = "kinograph"
-    """The start of the file's name; `folder/name` saves into a folder below the output folder."""
+    """The start of the file's name; `folder/name` saves into a folder below the output folder. `%date:yyyy-MM-dd%` and
+    a node's value, `%Text.text%`, are filled in."""
 
     def run(self, ctx: Context) -> Files:
         text = self.text if self.text.endswith("\n") else f"{self.text}\n"

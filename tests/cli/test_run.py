@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -277,3 +278,19 @@ def test_a_node_file_may_not_take_a_name_that_is_taken(kinograph: Command, snail
     result = kinograph("run", snail, "--nodes", "mine.py")
     assert result.exit_code == 2
     assert "two kinds of node are called Text" in result.stderr
+
+
+def test_the_names_of_files_can_tell_values_and_the_date(kinograph: Command) -> None:
+    prefix = "%date:yyyy-MM-dd%/%say.text%_%Shout.marks%"
+    graph = {"say": ("Shout", {"text": "a: b"}), "keep": ("SaveText", {"text": ["say", 0], "filename_prefix": prefix})}
+    result = kinograph("run", write("named.json", graph))
+    assert result.exit_code == 0, result.stderr
+    (path,) = Path().rglob("*.txt")
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d/a_ b_1_00001\.txt", path.as_posix().partition("/")[2])
+
+
+@pytest.mark.parametrize("prefix", ["%date:/yyyy%", "%date:../../yyyy%", "a:%Shout.text%", "%year%:a", "%say.text%/"])
+def test_a_name_with_patterns_may_lead_nowhere_else(kinograph: Command, prefix: str) -> None:
+    result = kinograph("run", write("named.json", {"keep": ("SaveText", {"text": "a", "filename_prefix": prefix})}))
+    assert result.exit_code == 3
+    assert "node keep, input filename_prefix: " in result.stderr
