@@ -18,6 +18,7 @@ from engine.server.http.connections import CONNECTIONS, IDLE_SECONDS, LINGER_SEC
 from engine.server.http.guard import is_loopback
 from engine.server.http.logs import Log
 from engine.server.http.settings import ServerSettings
+from engine.server.http.tokens import LEAST_LENGTH, check_length
 
 BACKLOG = 1024
 """Connections that wait to be accepted."""
@@ -29,11 +30,14 @@ def serving(setup: ServerSettings, registry: Registry, *, as_json: bool = False)
     Raises:
         UsageError: it may not, or can't, listen on its address, or another server uses its folder.
     """
+    is_local = is_loopback(setup.host) and not setup.hosts
     if not is_loopback(setup.host) and not setup.token:
         raise UsageError(
             f"on {setup.host} anyone who can reach this machine could run workflows",
-            hint="set KINOGRAPH_TOKEN to a secret",
+            hint=f"set KINOGRAPH_TOKEN to a secret of at least {LEAST_LENGTH} characters",
         )
+    if setup.token and not is_local:
+        check_length(setup.token)
     for offer in registry.packs:
         if offer.problem:
             print(f"warning: {offer} {offer.problem}", file=sys.stderr)

@@ -62,6 +62,10 @@ class Live:
         return self.process.wait(PATIENCE)
 
     @property
+    def port(self) -> int:
+        return int(self.host.rpartition(":")[2])
+
+    @property
     def log(self) -> str:
         return (self.folder / "log").read_text()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import gzip
 import json
@@ -102,13 +103,14 @@ def test_its_own_page_may_send_requests(server: Live) -> None:
 @pytest.mark.parametrize("path", SOME)
 def test_nothing_is_served_without_the_token(guarded: Live, path: str) -> None:
     assert guarded.ask("GET", path)[0] == 401
-    for wrong in ("Bearer wrong", "Bearer ", TOKEN, f"Basic {TOKEN}"):
-        assert guarded.ask("GET", path, headers={"Authorization": wrong})[0] == 401
-    assert guarded.ask("GET", path, headers={"Cookie": "kinograph_token=wrong"})[0] == 401
+    for nothing in ("Bearer ", TOKEN, f"Basic {TOKEN}"):
+        assert guarded.ask("GET", path, headers={"Authorization": nothing})[0] == 401
+    for value in ("wrong", TOKEN):
+        assert guarded.ask("GET", path, headers={"Cookie": f"kinograph_{guarded.port}={value}"})[0] == 401
 
 
 def test_a_token_that_is_not_valid_text(guarded: Live) -> None:
-    for name, value in (("Authorization", "Bearer \xff"), ("Cookie", "kinograph_token=\xff")):
+    for name, value in (("Authorization", "Bearer \xff"), ("Cookie", f"kinograph_{guarded.port}=\xff")):
         assert guarded.ask("GET", "/queue", headers={name: value})[0] == 401
     assert "Traceback" not in guarded.log
 
@@ -118,24 +120,61 @@ def test_a_body_that_unpacks_to_more_is_not_unpacked(server: Live) -> None:
     assert server.ask("POST", "/prompt", bomb, {"Content-Encoding": "gzip"})[0] == 415
 
 
+def basic(user: str, password: str) -> dict[str, str]:
+    return {"Authorization": f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}"}
+
+
 def test_with_the_token_requests_are_served(guarded: Live) -> None:
-    assert guarded.ask("GET", "/queue", headers={"Authorization": f"Bearer {TOKEN}"})[0] == 200
+    for headers in ({"Authorization": f"Bearer {TOKEN}"}, basic("x", TOKEN), basic("", TOKEN)):
+        assert guarded.ask("GET", "/queue", headers=headers)[0] == 200
+    assert guarded.ask("GET", "/queue", headers=basic(TOKEN, ""))[0] == 401
+
+
+def test_an_address_with_user_and_token(guarded: Live) -> None:
+    async def ask() -> tuple[int, int]:
+        address = URL(f"http://{guarded.host}").with_user("x").with_password(TOKEN)
+        async with (
+            aiohttp.ClientSession() as session,
+            session.get(address / "queue") as answer,
+            session.ws_connect(address / "ws") as socket,
+        ):
+            return answer.status, len(await socket.receive_str())
+
+    status, size = asyncio.run(ask())
+    assert status == 200
+    assert size > 0
+
+
+@pytest.mark.parametrize(
+    ("headers", "scheme"),
+    [({}, "Basic"), ({"Sec-Fetch-Mode": "navigate"}, "Bearer"), ({"User-Agent": "Mozilla/5.0"}, "Bearer")],
+)
+def test_programs_are_asked_for_a_password_and_browsers_raise_no_dialog(
+    guarded: Live, headers: dict[str, str], scheme: str
+) -> None:
+    async def ask() -> str:
+        address = f"http://{guarded.host}/"
+        async with aiohttp.ClientSession() as session, session.get(address, headers=headers) as answer:
+            return answer.headers["WWW-Authenticate"]
+
+    assert asyncio.run(ask()).partition(" ")[0] == scheme
 
 
 def test_the_first_visit_leaves_a_cookie_that_scripts_cannot_read(guarded: Live) -> None:
-    async def visit() -> tuple[int, str, int, int]:
+    async def visit() -> tuple[int, str, int]:
         async with aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as session:
             async with session.get(guarded.address, allow_redirects=False) as first:
                 cookie = first.headers["Set-Cookie"]
             async with session.get(f"http://{guarded.host}/queue") as second:
-                asked = second.status
-            async with session.get(f"http://{guarded.host}/?token=wrong", cookies={}) as third:
-                return first.status, cookie, asked, third.status
+                return first.status, cookie, second.status
 
-    first, cookie, asked, _ = asyncio.run(visit())
+    first, cookie, asked = asyncio.run(visit())
     assert (first, asked) == (303, 200)
+    assert cookie.startswith(f"kinograph_{guarded.port}=")
     assert "HttpOnly" in cookie
     assert "SameSite=Strict" in cookie
+    assert TOKEN not in cookie
+    assert TOKEN.encode().hex() not in cookie
 
 
 @pytest.mark.parametrize("token", ["ab+cd/ef==", "a b&c=d", "sécret?#"])
@@ -151,9 +190,19 @@ def test_the_printed_address_works_with_any_token(tmp_path: Path, token: str) ->
         assert asyncio.run(visit(running.address, running.host)) == [303, 200]
 
 
-def test_listening_beyond_this_machine_requires_a_token(tmp_path: Path) -> None:
-    with pytest.raises(AssertionError, match="KINOGRAPH_TOKEN"):
-        Live(tmp_path, "--host", "0.0.0.0")
+@pytest.mark.parametrize(
+    ("options", "token", "message"),
+    [
+        (["--host", "0.0.0.0"], "", "set KINOGRAPH_TOKEN to a secret of at least 16 characters"),
+        (["--host", "0.0.0.0"], "x" * 15, "this token of 15 characters could be guessed; 16 are needed"),
+        (["--allow-host", "films.example"], "x" * 15, "this token of 15 characters could be guessed; 16 are needed"),
+    ],
+)
+def test_listening_beyond_this_machine_requires_a_long_token(
+    tmp_path: Path, options: list[str], token: str, message: str
+) -> None:
+    with pytest.raises(AssertionError, match=message):
+        Live(tmp_path, *options, env={"KINOGRAPH_TOKEN": token})
 
 
 def test_every_response_has_security_headers(server: Live) -> None:

@@ -7,7 +7,6 @@ accepted), and `Sec-Fetch-Site` must not name another site.
 
 from __future__ import annotations
 
-import hmac
 import ipaddress
 import socket
 from collections.abc import Awaitable, Callable
@@ -18,10 +17,10 @@ from aiohttp import web
 from engine.errors import Problem
 from engine.server.http.routes import refusal
 from engine.server.http.settings import SETTINGS, ServerSettings
+from engine.server.http.tokens import TOKENS, cookie_name
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-COOKIE = "kinograph_token"
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 HEADERS = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:; "
@@ -52,16 +51,13 @@ async def _guarded(request: web.Request, handler: Handler) -> web.StreamResponse
     setup = request.app[SETTINGS]
     if problem := _origin_problem(request, setup):
         return refusal(403, "forbidden", [problem])
-    if setup.token and not _has_token(request, setup.token):
-        hint = "open the address that the server printed, or send 'Authorization: Bearer TOKEN'"
-        if request.method == "GET" and request.path == "/" and "token" in request.query:
-            message = "this is not the token that the server was started with"
-            return refusal(401, "unauthorized", [Problem(message, hint=hint)])
-        return refusal(401, "unauthorized", [Problem("a token is required", hint=hint)])
-    if setup.token and request.path == "/" and "token" in request.query:
-        answer = web.HTTPSeeOther("/")
-        answer.set_cookie(COOKIE, setup.token, httponly=True, samesite="Strict", path="/")
-        return answer
+    if tokens := request.app[TOKENS]:
+        if not await tokens.carried_by(request):
+            return _unauthorized(request)
+        if request.path == "/" and "token" in request.query:
+            answer = web.HTTPSeeOther("/")
+            answer.set_cookie(cookie_name(request), tokens.cookie, httponly=True, samesite="Strict", path="/")
+            return answer
     if "Content-Encoding" in request.headers:  # a small body can unpack to any size
         return refusal(415, "unsupported", [Problem("compressed bodies are not accepted", hint="send it uncompressed")])
     return await handler(request)
@@ -125,17 +121,13 @@ def _is_address(host: str) -> bool:
     return True
 
 
-def _has_token(request: web.Request, token: str) -> bool:
-    """Whether a request carries the token: in a header, in a cookie or, on the first visit, in the address."""
-    scheme, _, bearer = request.headers.get("Authorization", "").partition(" ")
-    candidates = [request.cookies.get(COOKIE, "")]
-    if scheme.lower() == "bearer":
-        candidates.append(bearer.strip())
-    if request.path == "/":
-        candidates.append(request.query.get("token", ""))
-    return any(hmac.compare_digest(_bytes(each), _bytes(token)) for each in candidates)
-
-
-def _bytes(text: str) -> bytes:
-    """The bytes that were sent, even if they aren't valid UTF-8."""
-    return text.encode(errors="surrogateescape")
+def _unauthorized(request: web.Request) -> web.Response:
+    """The refusal of a request without the token."""
+    is_wrong = "Authorization" in request.headers or (request.path == "/" and "token" in request.query)
+    message = "this is not the token that the server was started with" if is_wrong else "a token is required"
+    hint = "open the address that the server printed, or send 'Authorization: Bearer TOKEN'"
+    answer = refusal(401, "unauthorized", [Problem(message, hint=hint)])
+    # some programs send a password only when asked; a browser would ask its user, for each file of the editor
+    is_browser = "Sec-Fetch-Mode" in request.headers or request.headers.get("User-Agent", "").startswith("Mozilla/")
+    answer.headers["WWW-Authenticate"] = "Bearer" if is_browser else 'Basic realm="Kinograph", charset="UTF-8"'
+    return answer

@@ -19,7 +19,6 @@ from urllib.parse import urlencode
 from aiohttp import web
 from pydantic import JsonValue, TypeAdapter
 
-from engine.server.http.guard import COOKIE
 from engine.server.http.routes import ADDED, OWN, Answer, Query, Route, Routes
 
 routes = Routes("documentation")
@@ -155,7 +154,7 @@ def document(routes: tuple[Route, ...]) -> dict[str, Any]:
             "description": ABOUT,
         },
         "servers": [{"url": "/"}],
-        "security": [{}, {"token": []}, {"cookie": []}],
+        "security": [{}, {"token": []}, {"basic": []}],
         "tags": [{"name": tag} for tag in dict.fromkeys(route.tag for route in routes)],
         "paths": paths,
         "components": {
@@ -163,7 +162,7 @@ def document(routes: tuple[Route, ...]) -> dict[str, Any]:
             "responses": {f"E{status}": _refusal(status) for status in REFUSALS},
             "securitySchemes": {
                 "token": {"type": "http", "scheme": "bearer"},
-                "cookie": {"type": "apiKey", "in": "cookie", "name": COOKIE},
+                "basic": {"type": "http", "scheme": "basic", "description": "Any user, with the token as password."},
             },
         },
     }

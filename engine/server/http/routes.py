@@ -237,7 +237,7 @@ def refusal(
         "node_errors": {},
         "problems": problems_data(listed),
     }
-    headers = {name: error.headers[name] for name in ("Allow",) if error and name in error.headers}
+    headers = {name: error.headers[name] for name in ("Allow", "Retry-After") if error and name in error.headers}
     return web.Response(text=json.dumps(data), status=status, content_type="application/json", headers=headers)
 
 
