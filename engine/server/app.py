@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 
 from engine.errors import UsageError
 from engine.registry import Registry
-from engine.server.comfyui import files, object_info, prompts, userdata
+from engine.server.comfyui import files, lists, object_info, prompts, userdata
 from engine.server.files import previews
 from engine.server.http import openapi
 from engine.server.http.connections import CONNECTIONS, Connections, capacity, watched
@@ -45,7 +45,7 @@ The <a href="/api/kinograph/docs">API</a> works without it.</p></html>
 ROUTES: tuple[Routes, ...] = tuple(
     module.routes
     for module in (
-        *(prompts, control, monitoring, websocket, files, gallery),
+        *(prompts, lists, control, monitoring, websocket, files, gallery),
         *(models, packs, workflows, object_info, userdata, openapi),
     )
 )

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import sys
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -80,6 +81,22 @@ SHOWN = "number, id, state, priority, title, client, created, started, finished,
 UNREPORTED = "lease IS NOT NULL AND state != 'running'"
 """Of jobs that have ended without this having been reported to their clients."""
 
+WORKFLOW_ID = (
+    "CASE WHEN length(request) <= 4000000 AND json_valid(request)"
+    " THEN json_extract(request, '$.extra.extra_pnginfo.workflow.id') END"
+)
+"""The id of the workflow in the UI format that came with a job."""
+Order = Literal["last created", "first created", "last ended", "first ended", "longest took", "shortest took"]
+ORDERS: Mapping[Order, str] = {
+    "last created": "number DESC",
+    "first created": "number",
+    "last ended": "finished DESC, number DESC",
+    "first ended": "finished, number",
+    "longest took": "coalesce(finished - started, 0) DESC, number DESC",
+    "shortest took": "coalesce(finished - started, 0), number",
+}
+"""In which order jobs can be listed."""
+
 JobOutputs = dict[str, dict[str, list[Any]]]
 """The outputs of a job: by node, lists of files (or texts) by media type."""
 
@@ -121,6 +138,16 @@ class Job:
     outputs: JobOutputs
     record: dict[str, Any]
     """How it ended: `problem`, `timings`, `cached`, `messages`."""
+
+
+class Waiting(NamedTuple):
+    """A pending job, briefly."""
+
+    number: int
+    id: str
+    client: str | None
+    created: float
+    """Seconds since 1970."""
 
 
 class Lease(NamedTuple):
@@ -410,8 +437,43 @@ class Jobs:
 
     def request(self, id: str) -> Request | None:
         """The request that a job was added with."""
-        row = self._db.execute("SELECT document, title, client, request FROM jobs WHERE id = ?", (id,)).fetchone()
-        return Request(id, json.loads(row[0]), row[1], row[2], **json.loads(row[3])) if row else None
+        found = self.sized_request(id)
+        return found and found[0]
+
+    def sized_request(self, id: str, *, most: int = sys.maxsize) -> tuple[Request, int] | None:
+        """As `request`, with its size in bytes; None if that is more than `most`, or there is no such job."""
+        columns = "title, client, document, request, length(document) + length(request) AS nbytes"
+        row = self._db.execute(f"SELECT {columns} FROM jobs WHERE id = ? AND nbytes <= ?", (id, most)).fetchone()
+        if row is None:
+            return None
+        title, client, document, about, nbytes = row
+        return Request(id, json.loads(document), title, client, **json.loads(about)), nbytes
+
+    def workflow_id(self, id: str) -> str | None:
+        """The id that an editor gave the workflow it sent along with a job."""
+        row = self._db.execute(f"SELECT {WORKFLOW_ID} FROM jobs WHERE id = ?", (id,)).fetchone()
+        return str(row[0]) if row and row[0] is not None else None
+
+    def waiting(self, limit: int) -> list[Waiting]:
+        """The pending jobs in the order in which they will run, with little about each."""
+        where = "WHERE state = 'pending' ORDER BY priority DESC, place LIMIT ?"
+        rows = self._db.execute(f"SELECT {', '.join(Waiting._fields)} FROM jobs {where}", (limit,))
+        return [*map(Waiting._make, rows)]
+
+    def ids(
+        self, states: Sequence[State], order: Order, limit: int = -1, offset: int = 0, *, workflow: str | None = None
+    ) -> list[str]:
+        """The ids of the jobs in some states, and of one workflow if its id is given."""
+        where, values = _matching(states, workflow)
+        rows = self._db.execute(
+            f"SELECT id FROM jobs WHERE {where} ORDER BY {ORDERS[order]} LIMIT ? OFFSET ?", (*values, limit, offset)
+        )
+        return [row[0] for row in rows]
+
+    def count(self, states: Sequence[State], *, workflow: str | None = None) -> int:
+        """How many jobs `ids` lists without a limit."""
+        where, values = _matching(states, workflow)
+        return int(self._db.execute(f"SELECT count(*) FROM jobs WHERE {where}", values).fetchone()[0])
 
     def running(self) -> list[Job]:
         return self._jobs("WHERE state = 'running' ORDER BY started")
@@ -460,6 +522,12 @@ class Jobs:
 def _job(row: Sequence[Any]) -> Job:
     columns = dict(zip(SHOWN.split(", "), row, strict=True))
     return Job(**columns | {name: json.loads(columns[name]) for name in ("outputs", "record")})
+
+
+def _matching(states: Sequence[State], workflow: str | None) -> tuple[str, tuple[str, ...]]:
+    """The condition for jobs in some states and of a workflow, with its values."""
+    where = f"state IN ({_marks(states)})"
+    return (where, (*states,)) if workflow is None else (f"{where} AND {WORKFLOW_ID} = ?", (*states, workflow))
 
 
 def _marks(values: Collection[object]) -> str:

@@ -23,6 +23,7 @@ from engine.server.files import previews
 from engine.server.http import openapi
 from engine.server.http.routes import Routes, add_to, errors
 from engine.server.http.settings import REGISTRY, SETTINGS, Folders, ServerSettings
+from engine.server.jobs.queue import QUEUE, Queue
 from engine.server.own import gallery, models, packs, workflows
 from nodes import registry
 
@@ -49,12 +50,14 @@ class Answer:
 class Server:
     """Answers requests: `server.get("/view", filename="a.png")`. Paths are sent as they are written."""
 
-    def __init__(self, setup: ServerSettings, routes: list[Routes]) -> None:
+    def __init__(self, setup: ServerSettings, routes: list[Routes], queue: Queue | None = None) -> None:
         self.setup = setup
         self.folders = setup.folders
         self.app = web.Application(middlewares=[errors], client_max_size=setup.body_limit)
         self.app[SETTINGS] = setup
         self.app[REGISTRY] = registry()
+        if queue:
+            self.app[QUEUE] = queue
         self.messages: list[dict[str, Any]] = []
         self.app[models.NOTIFY] = self.messages.append
         self.app[models.DEVICES] = {"cpu": {"name": "cpu", "type": "cpu", "index": 0, "vram_total": 1, "vram_free": 1}}

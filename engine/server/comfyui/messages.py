@@ -116,6 +116,46 @@ def outputs_of(outputs: JobOutputs) -> dict[str, dict[str, list[Any]]]:
     return by_node
 
 
+TEXT_CHARACTERS = 1024
+"""Characters of a text in a preview."""
+TEXTS = (".txt", ".md", ".json")
+"""The file name endings of texts that clients show."""
+
+
+def preview_of(outputs: Mapping[str, Mapping[str, list[Any]]]) -> tuple[dict[str, Any] | None, int, int]:
+    """What stands for a job in lists, the number of its files, and how many of these clients show.
+
+    A saved picture or video goes before one that is only for looking at, then a saved text, then a text.
+
+    Args:
+        outputs: those of a job, in the protocol's format.
+    """
+    found: dict[int, dict[str, Any]] = {}
+    files = shown = 0
+    for node, output in outputs.items():
+        for medium, items in output.items():
+            about = {"nodeId": node, "mediaType": medium}
+            if medium == "text":
+                text = next((text for text in items if isinstance(text, str)), "")
+                cut = {"truncated": True} if len(text) > TEXT_CHARACTERS else {}
+                found.setdefault(3, {"content": text[:TEXT_CHARACTERS], **cut, **about})
+            elif medium != "animated":
+                files += len(items)
+                for file in items:
+                    is_text = file["filename"].lower().endswith(TEXTS)
+                    if medium == "images" or is_text:
+                        shown += 1
+                        rank = 2 if is_text else 0 if file["type"] == "output" else 1
+                        found.setdefault(rank, {**file, **about})
+    return (found[min(found)] if found else None), files, shown
+
+
+def execution_error(job: Job) -> dict[str, Any]:
+    """What the protocol says of a job that has failed; clients expect a node, which is "" for a fault elsewhere."""
+    about = last_message(job, [])[1]
+    return {**about, "node_id": about["node_id"] or "", "node_type": about["node_type"] or ""}
+
+
 def last_message(job: Job, executed: list[str]) -> Message:
     """The message that says how a job ended."""
     about: dict[str, Any] = {"prompt_id": job.id, "timestamp": _now(job.finished)}

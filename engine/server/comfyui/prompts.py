@@ -1,4 +1,4 @@
-"""ComfyUI's routes for jobs: /prompt, /queue, /history, /jobs, /interrupt, /free."""
+"""ComfyUI's routes that add, cancel and remove jobs: /prompt, /queue, /history, /interrupt, /free."""
 
 from __future__ import annotations
 
@@ -11,23 +11,19 @@ from pydantic import AfterValidator, Field
 
 from engine.document.formats import converted, is_graph
 from engine.document.prepared import prepare
-from engine.document.workflow import Workflow
 from engine.errors import MissingError, Problem, UsageError, WorkflowError
-from engine.server.comfyui.messages import last_message, outputs_of
 from engine.server.http.limits import MOST_LISTED, MOST_PROBLEMS
-from engine.server.http.routes import Body, Query, Routes, problems_data
+from engine.server.http.routes import Body, Routes, problems_data
 from engine.server.http.settings import REGISTRY, SETTINGS
 from engine.server.jobs.checking import Checked, examine_parts, node_errors, parsed
 from engine.server.jobs.queue import QUEUE
 from engine.server.jobs.workers import WORKERS
-from engine.work.queue import ENDED, Job, Jobs, Request
+from engine.work.queue import Jobs, Request
 
 routes = Routes("jobs")
 
 SECRETS = ("auth_token_comfy_org", "api_key_comfy_org")
 """Keys of `extra_data` that are secret and not needed here: they are neither stored nor sent to anyone."""
-MOST_SHOWN = 10_000
-"""Most jobs in one list."""
 LOST_SECONDS = 0.1
 """How often to check whether a job whose worker is gone is pending again."""
 
@@ -142,17 +138,6 @@ async def left(app: web.Application) -> int:
     return await app[QUEUE].ask(Jobs.remaining)
 
 
-@routes.get("/queue")
-async def queue(request: web.Request) -> dict[str, list[Any]]:
-    """The running and the pending jobs, in order."""
-
-    def rows(jobs: Jobs) -> dict[str, list[Any]]:
-        listed = {"queue_running": jobs.running(), "queue_pending": jobs.pending(MOST_SHOWN)}
-        return {name: [_row(job, jobs.request(job.id)) for job in each] for name, each in listed.items()}
-
-    return await request.app[QUEUE].ask_slow(rows)
-
-
 class Ids(Body):
     clear: bool = False
     """All jobs."""
@@ -166,39 +151,6 @@ async def clear_queue(request: web.Request, body: Ids) -> dict[str, Any]:
     if body.clear or body.delete:
         await request.app[QUEUE].change(Jobs.cancel, None if body.clear else body.delete)
     return {}
-
-
-class Page(Query):
-    max_items: int = Field(MOST_SHOWN, ge=0, le=MOST_SHOWN)
-    offset: int = Field(-1, ge=-1, le=2**53)
-
-
-@routes.get("/history")
-async def history(request: web.Request, query: Page) -> dict[str, Any]:
-    """The jobs that have ended, oldest first: the last `max_items`, or `max_items` from `offset` on."""
-
-    def entries(jobs: Jobs) -> dict[str, Any]:
-        if query.offset < 0:
-            ended = jobs.ended(query.max_items)
-        else:
-            counts = jobs.counts()
-            end = sum(counts[state] for state in ENDED) - query.offset  # `ended` lists the newest first
-            begin = max(0, end - query.max_items)
-            ended = jobs.ended(max(0, end - begin), begin)
-        return {job.id: _history_entry(job, jobs.request(job.id)) for job in reversed(ended)}
-
-    return await request.app[QUEUE].ask_slow(entries)
-
-
-@routes.get("/history/{prompt_id}")
-async def history_of(request: web.Request, prompt_id: str) -> dict[str, Any]:
-    """A job that has ended; an empty object if it hasn't, or doesn't exist."""
-
-    def entry(jobs: Jobs) -> dict[str, Any]:
-        job = jobs.get(prompt_id)
-        return {job.id: _history_entry(job, jobs.request(job.id))} if job and job.state in ENDED else {}
-
-    return await request.app[QUEUE].ask(entry)
 
 
 @routes.post("/history")
@@ -236,35 +188,6 @@ async def free(request: web.Request, body: Free) -> dict[str, Any]:
     return {}
 
 
-class Part(Query):
-    limit: int = Field(100, ge=0, le=MOST_SHOWN)
-    offset: int = Field(0, ge=0, le=2**53)
-
-
-@routes.get("/api/jobs")
-async def jobs(request: web.Request, query: Part) -> dict[str, Any]:
-    """Running, pending and ended jobs, in this order."""
-
-    def page(jobs: Jobs) -> dict[str, Any]:
-        listed = [*jobs.running(), *jobs.pending(MOST_SHOWN), *jobs.ended(query.limit, query.offset)]
-        counts = jobs.counts()
-        ended = sum(counts[state] for state in ENDED)
-        pagination = {"offset": query.offset, "limit": query.limit, "total": sum(counts.values())}
-        pagination["has_more"] = query.offset + query.limit < ended
-        return {"jobs": [_listed(job) for job in listed], "pagination": pagination}
-
-    return await request.app[QUEUE].ask_slow(page)
-
-
-@routes.get("/api/jobs/{id}")
-async def job(request: web.Request, id: str) -> dict[str, Any]:
-    """One job."""
-    found = await request.app[QUEUE].ask(Jobs.get, id)
-    if found is None:
-        raise MissingError(f"there is no job '{id}'")
-    return _listed(found)
-
-
 @routes.post("/api/jobs/{id}/cancel")
 async def cancel_job(request: web.Request, id: str) -> dict[str, bool]:
     """Cancel a pending or running job."""
@@ -281,44 +204,3 @@ async def cancel(app: web.Application, id: str) -> bool:
             return True
         await asyncio.sleep(LOST_SECONDS)
     return True
-
-
-def _graph(request: Request | None) -> dict[str, Any]:
-    return Workflow.read(dict(request.document)).api() if request else {}
-
-
-def _row(job: Job, request: Request | None) -> list[Any]:
-    """A job as the protocol lists it."""
-    extra = {**(request.extra if request else {}), "client_id": job.client, "create_time": int(job.created * 1000)}
-    return [job.number, job.id, _graph(request), extra, list((request and request.targets) or ())]
-
-
-def _history_entry(job: Job, request: Request | None) -> dict[str, Any]:
-    """An ended job as the protocol's history has it."""
-    about = {"prompt_id": job.id, "timestamp": int((job.started or job.created) * 1000)}
-    messages: list[Any] = [["execution_start", about]]
-    if "held" in job.record:
-        messages.append(["execution_cached", {**about, "nodes": job.record["held"]}])
-    messages.append(list(last_message(job, list(job.record.get("timings", ())))))
-    done = job.state == "done"
-    return {
-        "prompt": _row(job, request),
-        "outputs": outputs_of(job.outputs),
-        "status": {"status_str": "success" if done else "error", "completed": done, "messages": messages},
-        "meta": {},
-    }
-
-
-_STATES = {"pending": "pending", "running": "in_progress", "done": "completed", "failed": "failed"}
-
-
-def _listed(job: Job) -> dict[str, Any]:
-    times = {"create_time": job.created, "execution_start_time": job.started, "execution_end_time": job.finished}
-    return {
-        "id": job.id,
-        "status": _STATES.get(job.state, job.state),
-        "priority": job.priority,
-        "outputs": outputs_of(job.outputs),
-        "outputs_count": sum(len(files) for output in job.outputs.values() for files in output.values()),
-        **{name: seconds and int(seconds * 1000) for name, seconds in times.items()},
-    }
