@@ -165,6 +165,30 @@ def test_a_model_in_use_is_not_moved_away() -> None:
     assert (first.device, models.device_nbytes) == ("cpu", 0)
 
 
+class WithModel(Node, version=1, uses="device"):
+    """Takes a model to the device, and may fail there."""
+
+    fail: bool
+
+    def run(self, ctx: Context) -> str:
+        where = ctx.models.get("model", lambda: Movable(40), "far:0").device
+        if self.fail:
+            raise ZeroDivisionError
+        return where
+
+
+@pytest.mark.parametrize("fail", [False, True])
+def test_after_a_run_its_models_can_leave_the_device(fail: bool) -> None:
+    models = Models(device_budget=50)
+    graph = check(prepare(Workflow.read({"a": node("WithModel", fail=fail)}), Registry([WithModel])), targets=["a"])
+    execution = Execution(graph, cache=Cache(), out=Path(), models=models)
+    list(execution)
+    assert execution.results == ({} if fail else {"a": ("far:0",)})
+    assert models.device_nbytes == 40, "it stays as long as there is room"
+    models.get("other", lambda: Movable(30), "far:0")
+    assert models.device_nbytes == 30
+
+
 @dataclass
 class Heavy:
     """A part of a model that doesn't fit on any device."""

@@ -415,6 +415,42 @@ def test_after_the_last_attempt_the_node_fails() -> None:
     assert [failure.problem.message for failure in run.end.failures] == ["ConnectionError: attempt 3"]
 
 
+class Hopeless(Node, version=1, retries=3):
+    """Fails each time, at first perhaps for want of memory."""
+
+    memory: bool = False
+
+    def run(self, ctx: Context) -> int:
+        RAN["Hopeless"] += 1
+        raise MemoryError("no room") if self.memory and RAN["Hopeless"] <= 3 else ConnectionError("gone")
+
+
+def hopeless(*, memory: bool = False) -> list[Any]:
+    """The events of a run of it alone."""
+    RAN.clear()
+    graph = check(prepare(Workflow.read({"0": node("Hopeless", memory=memory)}), Registry([Hopeless])), targets=["0"])
+    return list(Execution(graph, cache=Cache(), out=Path("out")))
+
+
+def test_each_pause_is_twice_as_long_as_the_one_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[float | None] = []
+
+    class Watch(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            waited.append(timeout)
+            return self.is_set()
+
+    monkeypatch.setattr("engine.run.execute.Flag", Watch)
+    assert [event.seconds for event in hopeless() if isinstance(event, NodeRetried)] == [0.5, 1.0, 2.0]
+    assert waited == [0.5, 1.0, 2.0]
+
+
+def test_out_of_memory_is_retried_once_whatever_the_kind_allows() -> None:
+    (failure,) = (event for event in hopeless(memory=True) if isinstance(event, NodeFailed))
+    assert "out of memory" in failure.problem.message
+    assert RAN["Hopeless"] == 2
+
+
 def test_a_kind_without_retries_is_not_run_again() -> None:
     assert Run({"0": node("Fail")}, ["0"]).ran["Fail"] == 1
 

@@ -34,6 +34,12 @@ def waiting(server: Live) -> list[str]:
     return [job["id"] for job in server.get(f"{OWN}/queue")["pending"]]
 
 
+def test_a_job_with_a_negative_number_goes_first(paused: Live) -> None:
+    first, second = (paused.submit(saving("Wait", name, steps=0)) for name in ("first", "second"))
+    urgent = paused.submit(saving("Wait", "urgent", steps=0), number=-1)
+    assert waiting(paused) == [urgent, first, second]
+
+
 class TestWorkflows:
     def test_a_valid_workflow(self, server: Live) -> None:
         found = server.post(f"{OWN}/validate", {"workflow": saving("Wait")})

@@ -354,6 +354,10 @@ def test_all_jobs_are_listed_in_pages(server: Live) -> None:
     page = server.get("/api/jobs?limit=1")
     assert (len(page["jobs"]), page["pagination"]["has_more"]) == (1, True)
     assert page["jobs"][0]["status"] == "completed"
+    total = page["pagination"]["total"]
+    for limit, offset, more in ((total, 0, False), (1, total - 1, False), (1, total - 2, True)):
+        last = server.get(f"/api/jobs?limit={limit}&offset={offset}")
+        assert (len(last["jobs"]), last["pagination"]["has_more"]) == (limit, more)
 
 
 @pytest.mark.parametrize("path", ["/history", "/api/jobs", "/api/kinograph/jobs"])

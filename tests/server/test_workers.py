@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from engine.server.http.settings import Folders, ServerSettings
@@ -268,5 +269,84 @@ def test_why_a_process_cannot_be_started_is_known_until_it_can(tmp_path: Path, m
         failing = False
         while pool.problems:
             await asyncio.sleep(0.02)
+
+    scripted.run(play)
+
+
+PARENT = """
+import subprocess
+child = subprocess.Popen([REAL, "-c", "hoard = b'x' * 200_000_000; print(flush=True); import time; time.sleep(60)"],
+                         stdout=subprocess.PIPE, **HOW)
+child.stdout.readline()
+lease = claim()
+jobs.record_outputs(lease, {"child": {"pid": [child.pid]}})
+if ENDS:
+    os.kill(os.getpid(), signal.SIGKILL)
+time.sleep(60)
+"""
+"""A worker with a child process that takes 200 MB; REAL is Python, which the pool knows by another name."""
+
+
+def parent(**values: object) -> str:
+    names = "".join(f"{name} = {value!r}\n" for name, value in {"REAL": sys.executable, "HOW": {}, **values}.items())
+    return f"import os, signal\n{names}{PARENT}"
+
+
+async def child_of(queue: Queue, job: str) -> psutil.Process:
+    while not ((found := await queue.ask(Jobs.get, job)) and "child" in found.outputs):
+        await asyncio.sleep(0.02)
+    return psutil.Process(found.outputs["child"]["pid"][0])
+
+
+async def has_ended(process: psutil.Process) -> None:
+    while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+        await asyncio.sleep(0.02)
+
+
+def test_the_memory_of_a_workers_children_counts_and_they_end_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scripted = Scripted(tmp_path, monkeypatch, parent(ENDS=False, HOW={"start_new_session": True}))
+
+    async def play(pool: WorkerPool, queue: Queue) -> None:
+        await add(queue, "a")
+        child = await child_of(queue, "a")
+        (worker,) = pool.workers
+        assert 200e6 < (await pool.nbytes())[worker] < 400e6
+        worker.kill("it took too much")
+        await has_ended(child)
+
+    scripted.run(play)
+
+
+def test_the_children_of_a_worker_that_crashes_end_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scripted = Scripted(tmp_path, monkeypatch, parent(ENDS=True))
+
+    async def play(pool: WorkerPool, queue: Queue) -> None:
+        await add(queue, "a")
+        await has_ended(await child_of(queue, "a"))
+
+    scripted.run(play)
+
+
+def test_a_worker_has_ended_though_a_child_keeps_its_output_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one does that was forked."""
+    script = """
+import os, signal
+lease = claim()
+if lease.attempt == 1 and os.fork():
+    os.kill(os.getpid(), signal.SIGKILL)
+if lease.attempt == 1:
+    time.sleep(60)
+jobs.finish(lease, "done", {}, {})
+time.sleep(60)
+"""
+    scripted = Scripted(tmp_path, monkeypatch, script)
+
+    async def play(pool: WorkerPool, queue: Queue) -> None:
+        await add(queue, "a")
+        assert (await scripted.ended(queue, "a")).state == "done"
 
     scripted.run(play)

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import sqlite3
+import sys
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
@@ -145,6 +147,12 @@ class WorkerProcess:
         with suppress(ProcessLookupError):
             self.process.kill()
 
+    def kill_rest(self) -> None:
+        """Kill the child processes that it has left behind, once it has ended."""
+        if sys.platform != "win32":
+            with suppress(ProcessLookupError, PermissionError):  # macOS refuses if only ended ones are left
+                os.killpg(self.process.pid, signal.SIGKILL)
+
 
 class WorkerPool:
     """All workers.
@@ -272,6 +280,7 @@ class WorkerPool:
             *command("-m", "engine.work"),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
+            process_group=None if sys.platform == "win32" else 0,  # so that `kill_rest` finds its children
             env=environment(),
             limit=MAX_LINE_BYTES,
         )
@@ -311,6 +320,7 @@ class WorkerPool:
         while await output.read(MAX_LINE_BYTES):
             pass  # while unread output is left, the process doesn't count as ended
         await worker.process.wait()
+        worker.kill_rest()
 
     def _worker_ready(self, worker: WorkerProcess, report: WorkerReady) -> None:
         """Note a new worker's devices; unless devices were set, the first report starts workers for the others."""
@@ -363,6 +373,8 @@ class WorkerPool:
                 checked = now
                 await until_it_works(self._release_expired)
             for worker in self.workers:
+                if worker.process.returncode is not None:
+                    worker.kill_rest()  # which may keep its output open
                 job = worker.job
                 if not job:
                     continue
