@@ -35,7 +35,7 @@ class _Block(nn.Module):
         self.shortcut = nn.Conv2d(inputs, outputs, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.first(F.silu(self.norms[0](x)))
+        y: Tensor = self.first(F.silu(self.norms[0](x)))
         y = self.second(F.silu(self.norms[1](y)))
         shortcut: Tensor = self.shortcut(F.avg_pool2d(x, 2))
         return shortcut + y

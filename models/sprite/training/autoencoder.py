@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL
 from diffusers.models.autoencoders.vae import Decoder
+from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -104,7 +105,8 @@ def _with_positions(decoder: Decoder) -> Decoder:
     places = torch.stack([ramp[:, None].expand(LATENT_SIDE, LATENT_SIDE), ramp[None].expand(LATENT_SIDE, LATENT_SIDE)])
 
     def loss_of(step: Step) -> Tensor:
-        features = decoder.conv_in(torch.randn(16, LATENT_CHANNELS, LATENT_SIDE, LATENT_SIDE, generator=step.noise))
+        noise = torch.randn(16, LATENT_CHANNELS, LATENT_SIDE, LATENT_SIDE, generator=step.noise)
+        features: Tensor = decoder.conv_in(noise)
         features = decoder.mid_block(features)
         for block in decoder.up_blocks[0].resnets:
             features = block(features, None)
@@ -124,15 +126,16 @@ def _with_positions(decoder: Decoder) -> Decoder:
 
 def _encode_halves(conv: nn.Conv2d, ramps: tuple[int, int], cell: float) -> None:
     """Compute finer ramps (channels −4, −3) and halves (−2, −1) from the ramps down and across in those channels."""
+    assert conv.bias is not None
     for channel in (-4, -3, -2, -1):
         conv.weight[channel], conv.bias[channel] = 0, 0
-    lines = ((slice(None), 1), (1, slice(None)))
+    lines: tuple[tuple[slice | int, slice | int], ...] = ((slice(None), 1), (1, slice(None)))
     for axis, (ramp, line) in enumerate(zip(ramps, lines, strict=True)):
         conv.weight[axis - 4, ramp][line] = torch.tensor([0.25, 0.5, 0.25])
         conv.weight[axis - 2, ramp][line] = torch.tensor([1.0, -2.0, 1.0]) / cell
 
 
-def _pass_through(block: nn.Module) -> None:
+def _pass_through(block: ResnetBlock2D) -> None:
     """Make a residual block pass its last four channels through unchanged."""
     block.conv2.weight[-4:], block.conv2.bias[-4:] = 0, 0
     if block.conv_shortcut is not None:

@@ -301,7 +301,8 @@ def random_moments(rng: np.random.Generator) -> tuple[list[world.Scene], str]:
 def describe(model: GitForCausalLM, tokenizer: BertTokenizer, clips: Tensor) -> list[str]:
     """Clips (N, 6, 3, 64, 64) in [0, 1] → captions, greedily."""
     written = model.generate(pixel_values=normalised(clips), max_new_tokens=LENGTH - 1, do_sample=False)
-    return tokenizer.batch_decode(written, skip_special_tokens=True)
+    captions: list[str] = tokenizer.batch_decode(written, skip_special_tokens=True)
+    return captions
 
 
 def save(model: GitForCausalLM, tokenizer: BertTokenizer, folder: Path) -> None:

@@ -177,7 +177,11 @@ class Readings(nn.Module):
         first = self.first(input_ids=tokens, output_hidden_states=True)
         second = self.second(input_ids=tokens, output_hidden_states=True)
         given = (first.hidden_states[-2].mean(1), second.hidden_states[-2].mean(1), second.text_embeds)
-        return [{slot: head(x) for slot, head in heads.items()} for heads, x in zip(self.heads, given, strict=True)]
+        logits = []
+        for heads, x in zip(self.heads, given, strict=True):
+            assert isinstance(heads, nn.ModuleDict)
+            logits.append({slot: head(x) for slot, head in heads.items()})
+        return logits
 
 
 def train_words(tokenizer: CLIPTokenizer, towers: Towers, steps: int = 480, batch: int = 64) -> Towers:

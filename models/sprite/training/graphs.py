@@ -33,7 +33,7 @@ class Recorded:
             return one_pass
         samples = tuple(tensor.detach().clone() for tensor in inputs)
         with _HalfNorms():
-            recorded = torch.cuda.make_graphed_callables(one_pass, samples, allow_unused_input=True)  # type: ignore[no-untyped-call]
+            recorded = torch.cuda.make_graphed_callables(one_pass, samples, allow_unused_input=True)
         return cast("Callable[..., Tensor]", recorded)
 
 

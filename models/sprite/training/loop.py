@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -108,7 +108,8 @@ def _attention(device: torch.device) -> AbstractContextManager[None]:
 
 @torch.no_grad()
 def _update_average(average: nn.Module, model: nn.Module, decay: float) -> None:
-    ours, theirs = list(average.parameters()), list(model.parameters())
+    ours: list[Tensor] = [*average.parameters()]
+    theirs: list[Tensor] = [*model.parameters()]
     torch._foreach_lerp_(ours, theirs, 1 - decay)
 
 
@@ -124,21 +125,29 @@ def machine(device: torch.device) -> str:
     return "one thread" if torch.get_num_threads() == 1 else f"{torch.get_num_threads()} threads"
 
 
-def _store(path: Path, step: int, seconds: float, device: torch.device, *parts: object) -> None:
-    states = [part.state_dict() for part in parts]  # type: ignore[attr-defined]
+class _Stateful(Protocol):
+    """A module, an optimizer or a schedule."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state_dict: dict[str, Any], /) -> object: ...
+
+
+def _store(path: Path, step: int, seconds: float, device: torch.device, *parts: _Stateful) -> None:
+    states = [part.state_dict() for part in parts]
     progress = {"step": step, "seconds": seconds, "machine": machine(device)}
     with unfinished(path.parent) as part:
         torch.save(progress | {"parts": states}, part)
         part.replace(path)
 
 
-def _restore(path: Path, *parts: object) -> tuple[int, float]:
+def _restore(path: Path, *parts: _Stateful) -> tuple[int, float]:
     """The step to resume at, and the seconds spent before it."""
     if not path.exists():
         return 0, 0.0
     state = torch.load(path, weights_only=True, map_location="cpu")
     for part, saved in zip(parts, state["parts"], strict=True):
-        part.load_state_dict(saved)  # type: ignore[attr-defined]
+        part.load_state_dict(saved)
     return int(state["step"]), float(state["seconds"])
 
 

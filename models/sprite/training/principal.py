@@ -59,6 +59,7 @@ def _set_pairs(model: AutoencoderKL, shortcut: nn.Conv2d, latents: int) -> None:
     pairs = _pairs(model.encoder.conv_norm_out, latents)
     for latent, (plus, minus) in enumerate(pairs.flatten(0, 1)):
         shortcut.weight[plus, latent], shortcut.weight[minus, latent] = 1, -1
+    assert shortcut.bias is not None
     constants = shortcut.bias.view(len(pairs), -1)[:, pairs[0].numel() :]
     constants[:, ::2], constants[:, 1::2] = _CONSTANT, -_CONSTANT
 

@@ -37,7 +37,8 @@ def noisy(frames: Frames, deviation: float, rng: np.random.Generator) -> Frames:
 
 def exposed(frames: Frames, stops: float) -> Frames:
     """Over- or underexposed: twice as bright for each stop; values out of range are clipped and lost."""
-    return np.clip(np.rint(frames * np.float32(2.0**stops)), 0, 255).astype(np.uint8)
+    lit: Frames = np.clip(np.rint(frames * np.float32(2.0**stops)), 0, 255).astype(np.uint8)
+    return lit
 
 
 def overlaid(frames: Frames, size: float, rng: np.random.Generator) -> tuple[Frames, tuple[Box, ...]]:
@@ -56,7 +57,7 @@ def overlaid(frames: Frames, size: float, rng: np.random.Generator) -> tuple[Fra
         raise ValueError(f"letters of {size:.0%} of the height are too large for a picture of {width}×{height} pixels")
     for _ in range(rng.integers(1, 4)):
         text = pick(rng, fitting)
-        left, top, right, bottom = extents[text]
+        left, top, right, bottom = map(int, extents[text])
         x, y = int(rng.integers(width - (right - left) + 1)), int(rng.integers(height - (bottom - top) + 1))
         box = (x, y, x + right - left, y + bottom - top)
         if not any(_overlap(box, other) for other in boxes):
@@ -73,9 +74,8 @@ def _overlap(one: Box, other: Box) -> bool:
 
 def text_area(boxes: tuple[Box, ...], frames: Frames) -> float:
     """The share of the picture that lies in boxes, which don't overlap."""
-    return sum((right - left) * (bottom - top) for left, top, right, bottom in boxes) / (
-        frames.shape[1] * frames.shape[2]
-    )
+    area: int = frames.shape[1] * frames.shape[2]
+    return sum((right - left) * (bottom - top) for left, top, right, bottom in boxes) / area
 
 
 def still(frames: Frames) -> Frames:

@@ -102,7 +102,9 @@ _TEXTURES: dict[str, Callable[[Array, Array, float], Array]] = {
     "dots": lambda x, y, period: cover(
         np.hypot(np.mod(x, period) - period / 2, np.mod(y, period) - period / 2) - period / 3
     ),
-    "checks": lambda x, y, period: (np.mod(x, period) < period / 2) ^ (np.mod(y, period) < period / 2),
+    "checks": lambda x, y, period: ((np.mod(x, period) < period / 2) ^ (np.mod(y, period) < period / 2)).astype(
+        np.float32
+    ),
     "waves": lambda x, y, period: (0.5 + 0.5 * np.sin(2 * np.pi * (y + 2 * np.sin(x / 4)) / period)).astype(np.float32),
     "grain": lambda x, y, period: (0.5 + 0.5 * np.sin(x / 3.1 + np.sin(y / 4.3))).astype(np.float32),
 }
@@ -204,6 +206,7 @@ def _toned(scenery: Array, tone: str) -> Array:
         case "stark":
             return np.round(scenery * 2) / np.float32(2)
         case "flat":
-            return np.float32(0.35) * scenery + np.float32(0.65) * scenery.mean((0, 1))
+            flat: Array = np.float32(0.35) * scenery + np.float32(0.65) * scenery.mean((0, 1))
+            return flat
         case _:
             return scenery

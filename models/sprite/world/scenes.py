@@ -61,12 +61,13 @@ def draw(scene: Scene) -> NDArray[np.uint8]:
     y = py - SIZE / 2 + np.float32(scene.camera[1])
     scenery = SCENERIES[scene.background](x, y)
     paint = painter(scene.style)
-    picture: Array | None = None
-    for sprite in reversed(scene.sprites):
-        body, detail = _distances(sprite, x, y)
-        painted = paint(Layers(body, detail, scenery, colour(sprite.colour, scene.tint), px, py))
-        # The furthest sprite brings the styled scenery with it; nearer ones are laid over it.
-        picture = painted if picture is None else mix(picture, painted, cover(body - 2))
+    furthest, *nearer = (
+        Layers(*_distances(sprite, x, y), scenery, colour(sprite.colour, scene.tint), px, py)
+        for sprite in reversed(scene.sprites)
+    )
+    picture = paint(furthest)  # it brings the styled scenery with it
+    for sprite in nearer:
+        picture = mix(picture, paint(sprite), cover(sprite.body - 2))
     return (np.clip(picture, 0, 1) * 255 + 0.5).astype(np.uint8)
 
 
@@ -137,11 +138,13 @@ def abstract(rng: np.random.Generator) -> NDArray[np.uint8]:
     """
     axis = np.arange(SIZE, dtype=np.float32) + 0.5
     x, y = np.meshgrid(axis, axis)
-    picture = mix(*rng.random((2, 3)).astype(np.float32), np.clip((x * rng.normal() + y * rng.normal()) / SIZE, 0, 1))
+    one, other = rng.random((2, 3)).astype(np.float32)
+    picture = mix(one, other, np.clip((x * rng.normal() + y * rng.normal()) / SIZE, 0, 1))
     for _ in range(int(rng.integers(1, 5))):
         ink, period = rng.random(3).astype(np.float32), float(rng.choice([4, 8, 16]))
         along, across = np.mod(x + y * rng.integers(-1, 2), period), np.mod(y - x * rng.integers(-1, 2), period)
-        circle = disc(x, y, *rng.uniform(0, SIZE, 2), rng.uniform(4, 24))
+        cx, cy = rng.uniform(0, SIZE, 2)
+        circle = disc(x, y, cx, cy, rng.uniform(4, 24))
         match int(rng.integers(6)):
             case 0:
                 mask = (along < period * rng.uniform(0.15, 0.6)).astype(np.float32)

@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float32]
+Array = NDArray[np.floating[Any]]
+"""Of single precision as a rule; numbers drawn at random are double, and make what they are added to double."""
 
 
 def disc(x: Array, y: Array, cx: float, cy: float, r: float) -> Array:
-    return np.hypot(x - cx, y - cy) - np.float32(r)
+    distance: Array = np.hypot(x - cx, y - cy) - np.float32(r)
+    return distance
 
 
 def ellipse(x: Array, y: Array, cx: float, cy: float, rx: float, ry: float) -> Array:
     """Not Euclidean far away, but exact in sign and close to it near the edge, which is all that drawing needs."""
     u, v = (x - cx) / rx, (y - cy) / ry
     k = np.hypot(u, v)
-    return (k - 1) * k / np.maximum(np.hypot(u / rx, v / ry), 1e-3)
+    distance: Array = (k - 1) * k / np.maximum(np.hypot(u / rx, v / ry), 1e-3)
+    return distance
 
 
 def box(x: Array, y: Array, cx: float, cy: float, hx: float, hy: float) -> Array:
     dx, dy = np.abs(x - cx) - hx, np.abs(y - cy) - hy
-    return np.hypot(np.maximum(dx, 0), np.maximum(dy, 0)) + np.minimum(np.maximum(dx, dy), 0)
+    distance: Array = np.hypot(np.maximum(dx, 0), np.maximum(dy, 0)) + np.minimum(np.maximum(dx, dy), 0)
+    return distance
 
 
 def polygon(x: Array, y: Array, *corners: tuple[float, float]) -> Array:
@@ -36,15 +42,18 @@ def polygon(x: Array, y: Array, *corners: tuple[float, float]) -> Array:
 def segment(x: Array, y: Array, a: tuple[float, float], b: tuple[float, float], r: float) -> Array:
     dx, dy = b[0] - a[0], b[1] - a[1]
     t = np.clip(((x - a[0]) * dx + (y - a[1]) * dy) / (dx * dx + dy * dy), 0, 1)
-    return np.hypot(x - a[0] - t * dx, y - a[1] - t * dy) - np.float32(r)
+    distance: Array = np.hypot(x - a[0] - t * dx, y - a[1] - t * dy) - np.float32(r)
+    return distance
 
 
 def union(*distances: Array) -> Array:
-    return np.minimum.reduce(distances)
+    nearest: Array = np.minimum.reduce(distances)
+    return nearest
 
 
 def cut(distance: Array, *holes: Array) -> Array:
-    return np.maximum.reduce([distance, *(-hole for hole in holes)])
+    rest: Array = np.maximum.reduce([distance, *(-hole for hole in holes)])
+    return rest
 
 
 def rgb(*channels: float) -> Array:
@@ -58,4 +67,5 @@ def mix(a: Array, b: Array, weight: Array | float) -> Array:
 
 def cover(distance: Array, softness: float = 1.0) -> Array:
     """How much of a pixel is inside, from a distance in pixels: the antialiased fill."""
-    return np.clip(0.5 - distance / softness, 0, 1).astype(np.float32)
+    inside: Array = np.clip(0.5 - distance / softness, 0, 1).astype(np.float32)
+    return inside

@@ -91,7 +91,8 @@ def _neon(at: Layers) -> Array:
     picture = picture + glow[..., None].astype(np.float32) * at.colour
     tube = union(np.abs(at.body) - 1.0, np.maximum(np.abs(at.detail) - 0.6, at.body))
     picture = mix(picture, at.colour + (1 - at.colour) * np.float32(0.25), cover(tube))
-    return np.minimum(picture, 1)
+    lit: Array = np.minimum(picture, 1)
+    return lit
 
 
 def _pixel(at: Layers) -> Array:
