@@ -2,6 +2,8 @@
 
 KinographError           1    any other error
 ├── ServerError          1    a server can't be reached, or doesn't answer as it should
+├── StorageError         1    a file that Kinograph keeps can't be read or written
+│   └── DiskFullError    1    there is no room for it
 ├── UsageError           2    the command was called wrongly
 ├── WorkflowError        3    the workflow is invalid; `problems` lists everything that is wrong with it
 ├── MissingError         4    a model or a file is missing
@@ -77,6 +79,14 @@ class KinographError(Exception):
 
 class ServerError(KinographError):
     """A server can't be reached, or doesn't answer as it should."""
+
+
+class StorageError(KinographError):
+    """A file that Kinograph keeps can't be read or written."""
+
+
+class DiskFullError(StorageError):
+    """There is no room for a file."""
 
 
 class UsageError(KinographError):

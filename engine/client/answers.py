@@ -235,6 +235,8 @@ class Health(Answer):
     """"ok"; without workers "starting", or "failing" if they can't start."""
     workers: tuple[Worker, ...] = ()
     problems: tuple[WorkerProblem, ...] = ()
+    notices: tuple[str, ...] = ()
+    """What is wrong with the queue: its file can't be used, or was damaged when the server started."""
 
 
 class Uploaded(Answer):

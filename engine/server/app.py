@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
-import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from functools import partial
@@ -15,7 +14,7 @@ from typing import Any
 from aiohttp import web
 from filelock import FileLock, Timeout
 
-from engine.errors import UsageError
+from engine.errors import StorageError, UsageError
 from engine.registry import Registry
 from engine.server.comfyui import files, lists, object_info, prompts, userdata
 from engine.server.files import previews
@@ -86,6 +85,8 @@ async def _run_services(app: web.Application) -> AsyncIterator[None]:
         shutil.rmtree(setup.folders.temp)
         setup.folders.make()
         queue = app[QUEUE] = Queue(setup.folders.data / "jobs.sqlite")
+        if queue.notice:
+            logger.error("%s", queue.notice)
         for job in await queue.change(Jobs.restart):
             logger.error("job %s has failed: %s", job.id, job.record["problems"][0]["message"])
         broadcaster = app[BROADCASTER] = Broadcaster(app, app[CLIENTS], queue)
@@ -101,7 +102,7 @@ async def _run_services(app: web.Application) -> AsyncIterator[None]:
             await broadcasting
         try:
             await queue.ask(Jobs.suspend)
-        except sqlite3.Error as error:  # at the next start they count as attempts
+        except StorageError as error:  # at the next start they count as attempts
             logger.error("running jobs could not be put back into the queue: %s", error)
         await queue.close()
     finally:

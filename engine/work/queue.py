@@ -170,10 +170,11 @@ class Jobs:
         path: the file.
         quick: don't wait until writes are on disk: they survive a killed process, but not a power failure. Such an
             instance may be used from several threads, one at a time.
+        patience: seconds to wait for others that write, or have locked the file.
     """
 
-    def __init__(self, path: Path, *, quick: bool = False) -> None:
-        self._db = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=not quick)
+    def __init__(self, path: Path, *, quick: bool = False, patience: float = 30.0) -> None:
+        self._db = sqlite3.connect(path, timeout=patience, isolation_level=None, check_same_thread=not quick)
         wait = "NORMAL" if quick else "FULL"
         self._db.executescript(f"PRAGMA journal_mode = WAL; PRAGMA synchronous = {wait};{SCHEMA}")
         if self._missing_columns():

@@ -38,6 +38,7 @@ from engine.run.preparing import runnable_graph
 from engine.run.quiet import quiet_libraries
 from engine.run.resources import Resources, open_resources, stream_events
 from engine.work.media import location_of, media_type
+from engine.work.mending import explaining
 from engine.work.messages import (
     CancelJob,
     Command,
@@ -104,6 +105,7 @@ class Worker:
         wanted = self._settings.device
         device = devices.checked(wanted) if wanted else str(every[0]["name"])
         with (
+            explaining(self._settings.queue),
             Jobs(self._settings.queue) as jobs,
             Jobs(self._settings.queue, quick=True) as names,
             open_resources(self._settings.cache, device) as resources,
@@ -111,7 +113,7 @@ class Worker:
             self._reports.send(WorkerReady(device=device, devices=every))
             while True:
                 if lease := jobs.claim(self._settings.name):
-                    self._do(_Run(lease, self._settings.roots, names), jobs, resources)
+                    self._do(_Run(lease, self._settings, names), jobs, resources)
                 else:
                     self._wait(resources)
 
@@ -207,11 +209,12 @@ class Worker:
 class _Run:
     """The state of one attempt at a job."""
 
-    def __init__(self, lease: Lease, roots: Mapping[str, Path], names: Jobs) -> None:
+    def __init__(self, lease: Lease, settings: WorkerSettings, names: Jobs) -> None:
         self.lease = lease
         self.outputs: JobOutputs = {}
         self.record: dict[str, Any] = {}
-        self._roots = roots
+        self._roots = settings.roots
+        self._queue = settings.queue
         self._names = names
         self._claiming = Lock()
 
@@ -225,12 +228,12 @@ class _Run:
     def claim(self, step: str, files: Sequence[Path]) -> None:
         """Record the names that a step is about to claim for its files; may be called from any thread."""
         places = [location_of(file, self._roots) for file in files]
-        with self._claiming:
+        with self._claiming, explaining(self._queue):
             self._names.record_claim(self.lease, step, places)
 
     def starting(self, node: str, kind: str) -> None:
         """Record that a node is about to run; may be called from any thread."""
-        with self._claiming:
+        with self._claiming, explaining(self._queue):
             self._names.record_step(self.lease, node, kind)
 
     def stored(self, mark: str) -> None:

@@ -14,6 +14,7 @@ import { isSamePath, levelAt, type Step, titleOf } from "./workflow";
 export function StatusBar() {
   const isConnected = useStore((state) => state.isConnected);
   const fault = useStore((state) => state.queue.problems[0]);
+  const notice = useStore((state) => state.queue.notices[0]);
   return (
     <footer className="statusbar">
       <span className={isConnected ? "online" : "offline"} role="status">
@@ -23,6 +24,11 @@ export function StatusBar() {
       {fault && (
         <span className="why" role="alert" title={fault.problem}>
           {t("status.noWorker")}
+        </span>
+      )}
+      {notice && (
+        <span className="why" role="alert" title={notice}>
+          {t("status.newQueue")}
         </span>
       )}
       <Problems />

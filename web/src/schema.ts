@@ -186,6 +186,8 @@ export interface Queue {
   pending: Job[];
   /** Devices whose workers can't start; a device without a name is the best of the machine. */
   problems: { device: string; problem: string }[];
+  /** That the queue was damaged when the server started, and where it is kept. */
+  notices: string[];
 }
 
 export interface Verdict {

@@ -21,7 +21,7 @@ from aiohttp.http_exceptions import BadHttpMessage
 from pydantic import Field
 from pydantic_core import from_json
 
-from engine.atomic import rename_noreplace, unfinished
+from engine.atomic import naming, rename_noreplace, unfinished
 from engine.errors import MissingError, UsageError
 from engine.server.files.paths import Root, find_file, locate, require_file, resolve_within, walk
 from engine.server.files.previews import PREVIEWS, UPLOADS
@@ -345,7 +345,8 @@ async def _read_form(request: web.Request, file_part: str, upload: _Upload, limi
             raise UsageError("the form is nested, or has too many fields", hint=hint)
         if part.name == file_part and part.filename and not upload.name:
             upload.name = part.filename
-            await _write(part, upload.file, limit)
+            with naming(Path(part.filename)):
+                await _write(part, upload.file, limit)
         elif part.name:
             upload.fields[part.name] = await _text(part)
     if not upload.name or not upload.file.stat().st_size:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import logging
 import re
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -24,8 +25,11 @@ from aiohttp import web
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from engine.document.jsontext import json_of
-from engine.errors import KinographError, MissingError, Problem, UsageError, WorkflowError
+from engine.errors import DiskFullError, KinographError, MissingError, Problem, StorageError, UsageError, WorkflowError
+from engine.server.http.faults import own_fault, storage_error
 from engine.server.http.limits import MOST_PROBLEMS, SMALL, TooLargeError, check_values, in_turn
+
+logger = logging.getLogger("kinograph")
 
 Handler = Callable[..., Awaitable[Any]]
 OWN = "/api/kinograph"
@@ -205,7 +209,7 @@ def _json(text: bytes) -> Any:
         raise UsageError.of(error.problems) from None
 
 
-STATUS: dict[type[KinographError], int] = {MissingError: 404, TooLargeError: 413}
+STATUS: dict[type[KinographError], int] = {MissingError: 404, TooLargeError: 413, StorageError: 503, DiskFullError: 507}
 """The HTTP status of errors for which it isn't 400."""
 
 
@@ -225,6 +229,16 @@ async def errors(
         if error.status < 400:
             raise
         return refusal(error.status, "http_error", [Problem(error.text or error.reason)], error)
+    except ConnectionError:
+        raise  # there is nobody to tell
+    except Exception as error:
+        if request.writer.output_size:
+            raise  # the answer has begun
+        logger.exception("%s %s", request.method, request.path)
+        if not isinstance(error, OSError) or isinstance(error, TimeoutError):
+            return refusal(500, "internal_error", [own_fault(error)])
+        failed = storage_error(error)
+        return refusal(STATUS[type(failed)], type(failed).__name__, failed.problems)
 
 
 def refusal(

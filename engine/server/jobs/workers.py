@@ -10,7 +10,6 @@ import asyncio
 import logging
 import os
 import signal
-import sqlite3
 import sys
 import time
 import uuid
@@ -21,6 +20,7 @@ from typing import Any, ParamSpec, TypeVar
 import psutil
 from aiohttp import web
 
+from engine.errors import StorageError
 from engine.python import command, environment
 from engine.server.http.settings import ServerSettings
 from engine.server.jobs.queue import Queue
@@ -392,7 +392,7 @@ async def until_it_works(do: Callable[P, Awaitable[T]], *args: P.args, **kwargs:
     while True:
         try:
             return await do(*args, **kwargs)
-        except (OSError, sqlite3.Error) as error:
+        except (OSError, StorageError) as error:
             logger.error("%s; trying again in %g s", error, TRY_AGAIN_SECONDS)
             await asyncio.sleep(TRY_AGAIN_SECONDS)
 

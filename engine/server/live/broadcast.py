@@ -109,7 +109,7 @@ class Broadcaster:
                 return [], None
             return [] if request.axes else list(request.document["graph"]), request.client
 
-        nodes, client = await self._queue.ask(nodes_and_client)
+        nodes, client = await until_it_works(self._queue.ask, nodes_and_client)
         active = self._active[job] = _ActiveJob(JobMessages(job, nodes), client)
         if client is not None:
             self._clients.send(*active.messages.started(), to=client)
@@ -117,7 +117,7 @@ class Broadcaster:
 
     async def _job_ended(self, name: str) -> None:
         """Report how a job ended, if it has; its history is written by now. Only then is it no longer remaining."""
-        active, job = self._active.pop(name, None), await self._queue.ask(Jobs.unreported, name)
+        active, job = self._active.pop(name, None), await until_it_works(self._queue.ask, Jobs.unreported, name)
         if job and job.client is not None:
             # its worker may have died before it reported anything
             messages = active.messages if active else JobMessages(name, ())
@@ -131,7 +131,7 @@ class Broadcaster:
         while True:
             await self._queue_changed.wait()
             self._queue_changed.clear()
-            nbytes = await self._send_status() + await self._send_overview()
+            nbytes = await until_it_works(self._send_status) + await until_it_works(self._send_overview)
             await asyncio.sleep(QUEUE_SECONDS + nbytes / QUEUE_BYTES)
 
     async def _send_status(self) -> int:

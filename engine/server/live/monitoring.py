@@ -6,6 +6,7 @@ from typing import Any
 
 from aiohttp import web
 
+from engine.errors import StorageError
 from engine.server.http.connections import CONNECTIONS
 from engine.server.http.routes import OWN, Routes
 from engine.server.jobs.queue import QUEUE
@@ -20,13 +21,20 @@ routes = Routes("control")
 async def health(request: web.Request) -> dict[str, Any]:
     """Whether the server can run jobs: "ok", "starting", or "failing" with the reasons why no worker can start.
 
-    Also its workers, and what each is running.
+    Also its workers, what each is running, and `notices` of what is wrong with the queue: that its file can't be used,
+    or was damaged when the server started.
     """
-    pool = request.app[WORKERS]
+    pool, queue = request.app[WORKERS], request.app[QUEUE]
+    notices = [queue.notice] if queue.notice else []
+    try:
+        await queue.ask(Jobs.counts)
+        works = True
+    except StorageError as error:
+        works, notices = False, [*notices, str(error)]
     nbytes = await pool.nbytes()
     workers = [{"device": each.device, "job": each.job, "bytes": taken} for each, taken in nbytes.items() if each.ready]
-    status = "ok" if workers else "failing" if pool.problems else "starting"
-    return {"status": status, "workers": workers, "problems": pool.problem_data()}
+    status = "failing" if not works else "ok" if workers else "failing" if pool.problems else "starting"
+    return {"status": status, "workers": workers, "problems": pool.problem_data(), "notices": notices}
 
 
 @routes.get(f"{OWN}/metrics", gives="text/plain")

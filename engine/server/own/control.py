@@ -129,7 +129,9 @@ async def queue(request: web.Request) -> dict[str, Any]:
 
 
 async def overview(app: web.Application) -> dict[str, Any]:
-    """The running jobs, the first pending ones, the number of pending ones, and why devices have no worker."""
+    """The running jobs, the first pending ones, the number of pending ones, why devices have no worker, and that the
+    queue was damaged when the server started.
+    """
 
     def read(jobs: Jobs) -> dict[str, Any]:
         return {
@@ -139,7 +141,8 @@ async def overview(app: web.Application) -> dict[str, Any]:
             "total_pending": jobs.counts()["pending"],
         }
 
-    return {**await app[QUEUE].ask(read), "problems": app[WORKERS].problem_data()}
+    notices = [app[QUEUE].notice] if app[QUEUE].notice else []
+    return {**await app[QUEUE].ask(read), "problems": app[WORKERS].problem_data(), "notices": notices}
 
 
 class Listing(Query):

@@ -18,7 +18,7 @@ const RECENT = 30;
 const titleOf = (job: Job) => job.title || t("document.untitled");
 
 export function Queue() {
-  const { paused, running, pending, problems } = useStore((state) => state.queue);
+  const { paused, running, pending, problems, notices } = useStore((state) => state.queue);
   const ended = useStore((state) => state.ended);
   const recent = useLoaded(() => api.jobs(RECENT), [ended, running.length, pending.length]);
   const toggle = () => trying(paused ? api.resume : api.pause);
@@ -29,6 +29,7 @@ export function Queue() {
         {t(paused ? "queue.resume" : "queue.pause")}
       </button>
       <NoWorkers problems={problems} />
+      <Notices notices={notices} />
       <h3>{t("queue.running")}</h3>
       {running.length === 0 && <p className="empty">{t(paused ? "queue.paused" : "queue.nothingRuns")}</p>}
       <ul className="jobs">
@@ -72,6 +73,15 @@ export function NoWorkers({ problems }: Pick<State, "problems">) {
   return problems.map(({ device, problem }) => (
     <p key={device} className="why" role="alert">
       {t("queue.noWorker", { device: device || t("queue.bestDevice"), problem })}
+    </p>
+  ));
+}
+
+/** What happened to the queue. */
+export function Notices({ notices }: Pick<State, "notices">) {
+  return notices.map((notice) => (
+    <p key={notice} className="why" role="alert">
+      {notice}
     </p>
   ));
 }

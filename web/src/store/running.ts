@@ -47,7 +47,7 @@ function release(previews: Record<string, string>): void {
 export const runSlice: StateCreator<RunSlice> = (set, get) => ({
   client: typeof sessionStorage === "undefined" ? "" : newClient(),
   isConnected: false,
-  queue: { paused: false, running: [], pending: [], problems: [] },
+  queue: { paused: false, running: [], pending: [], problems: [], notices: [] },
   runs: {},
   job: null,
   previews: {},
