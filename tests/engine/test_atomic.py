@@ -28,7 +28,11 @@ def test_a_write_that_fails_halfway_leaves_the_file_as_it_was(tmp_path: Path) ->
 def test_the_file_is_named_in_the_error(tmp_path: Path) -> None:
     with largest_file(5000), pytest.raises(OSError, match="too large") as caught:
         write(tmp_path / "file", b"x" * 10_000)
-    assert caught.value.filename == str(tmp_path / "file")
+    assert str(caught.value) == f"[Errno 27] File too large: '{tmp_path / 'file'}'"
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(IsADirectoryError) as renaming:
+        write(tmp_path / "folder", b"data")
+    assert str(renaming.value) == f"[Errno 21] Is a directory: '{tmp_path / 'folder'}'"
 
 
 @pytest.mark.parametrize("begin", [Path.touch, Path.mkdir])

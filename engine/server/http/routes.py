@@ -234,9 +234,10 @@ async def errors(
     except Exception as error:
         if request.writer.output_size:
             raise  # the answer has begun
-        logger.exception("%s %s", request.method, request.path)
         if not isinstance(error, OSError) or isinstance(error, TimeoutError):
+            logger.exception("%s %s", request.method, request.path)
             return refusal(500, "internal_error", [own_fault(error)])
+        logger.error("%s %s: %s", request.method, request.path, error)
         failed = storage_error(error)
         return refusal(STATUS[type(failed)], type(failed).__name__, failed.problems)
 
