@@ -21,6 +21,7 @@ from engine.server.files import previews
 from engine.server.http import openapi
 from engine.server.http.connections import CONNECTIONS, Connections, capacity, watched
 from engine.server.http.guard import add_headers, guard
+from engine.server.http.peers import PEERS, Peers
 from engine.server.http.routes import Routes, add_to, errors
 from engine.server.http.settings import REGISTRY, SETTINGS, ServerSettings
 from engine.server.http.tokens import TOKENS, Tokens
@@ -54,6 +55,7 @@ def make_app(setup: ServerSettings, registry: Registry) -> web.Application:
     """The application, with all its services; they stop when it does."""
     app = web.Application(middlewares=[watched, errors, guard], client_max_size=setup.body_limit)
     app[SETTINGS], app[REGISTRY], app[CLIENTS] = setup, registry, Clients()
+    app[PEERS] = Peers()
     app[TOKENS] = Tokens(setup.token) if setup.token else None
     app[CONNECTIONS] = Connections(capacity().open, setup.patience)
     for routes in ROUTES:

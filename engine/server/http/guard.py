@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from engine.errors import Problem
+from engine.server.http.peers import PEERS
 from engine.server.http.routes import refusal
 from engine.server.http.settings import SETTINGS, ServerSettings
 from engine.server.http.tokens import TOKENS, cookie_name
@@ -58,6 +59,10 @@ async def _guarded(request: web.Request, handler: Handler) -> web.StreamResponse
             answer = web.HTTPSeeOther("/")
             answer.set_cookie(cookie_name(request), tokens.cookie, httponly=True, samesite="Strict", path="/")
             return answer
+    elif not await request.app[PEERS].is_own(request):
+        message = "without a token, only the account that runs this server may use it, and through no proxy"
+        hint = "start the server with KINOGRAPH_TOKEN set to a secret, and send that"
+        return refusal(401, "unauthorized", [Problem(message, hint=hint)])
     if "Content-Encoding" in request.headers:  # a small body can unpack to any size
         return refusal(415, "unsupported", [Problem("compressed bodies are not accepted", hint="send it uncompressed")])
     return await handler(request)
