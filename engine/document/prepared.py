@@ -14,6 +14,7 @@ from engine.changes import Changes
 from engine.document.migrating import migrated
 from engine.document.modes import active
 from engine.document.modes import problems as problems_of_modes
+from engine.document.partial import problems as problems_of_partial
 from engine.document.subgraphs import Place, exposed, inlined, outermost
 from engine.document.workflow import Link, Workflow, as_constant, as_link
 from engine.errors import Problem
@@ -162,6 +163,6 @@ def prepare(workflow: Workflow, registry: Registry) -> Prepared:
     today = migrated(workflow, registry)
     written = inlined(today.workflow, registry)
     flat = written.workflow
-    problems = (*today.problems, *written.problems, *problems_of_modes(flat))
+    problems = (*today.problems, *written.problems, *problems_of_modes(flat), *problems_of_partial(flat))
     parts = (flat, active(flat, registry), written.places, written.outputs, problems)
     return Prepared(today.workflow, registry, *parts, ignored=today.warnings)

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from engine.document.modes import MODES
+from engine.document.partial import PARTIAL
 from engine.node import Input, Node
 from engine.registry import Registry
 
@@ -26,11 +27,15 @@ LINK: Schema = {
     "maxItems": 2,
 }
 META: Schema = {
-    "description": "What editors show, and the mode.",
+    "description": "What editors show, the mode, and what becomes of lists with failed items.",
     "type": "object",
     "properties": {
         "title": {"type": "string", "description": "The title of the node."},
         "mode": {"enum": [*MODES, "", None], "description": "Whether the node is muted or bypassed."},
+        "partial": {
+            "enum": [*PARTIAL, "", None],
+            "description": "Whether the node takes what is left of a list whose items have failed in part, or fails.",
+        },
     },
 }
 INACTIVE: Schema = {
@@ -51,6 +56,10 @@ ABOUT: Schema = {
         "description": "Its outputs where it is used as a node: names for links.",
         "type": "object",
         "additionalProperties": {"$ref": "#/$defs/link"},
+    },
+    "partial": {
+        "enum": [*PARTIAL, ""],
+        "description": "Whether nodes take what is left of a list whose items have failed in part, or fail.",
     },
     "layout": {"description": "Where the editor shows nodes."},
 }

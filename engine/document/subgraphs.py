@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from engine.document.modes import MODES, mode_of
+from engine.document.partial import partial_of
 from engine.document.workflow import Link, NodeEntry, Workflow, as_link, split_id
 from engine.errors import Problem, WorkflowError, suggestion
 from engine.node import fits
@@ -163,10 +164,14 @@ class _Level(NamedTuple):
     """The level that uses it, and the node there."""
 
     depth: int = 0
+    partial: str = ""
+    """The setting of `engine.document.partial` for its nodes, where it isn't that of the document."""
 
-    def inner(self, node: str, name: str, subgraph: Workflow, muted: bool) -> _Level:
+    def inner(self, node: str, entry: NodeEntry, subgraph: Workflow, muted: bool) -> _Level:
         prefix = f"{self.prefix}{node}{SEPARATOR}"
-        return _Level(subgraph, name, prefix, self.muted or muted, (self, node), self.depth + 1)
+        partial = subgraph.partial or partial_of(entry) or self.partial
+        at = (self, node), self.depth + 1, partial
+        return _Level(subgraph, entry.class_type, prefix, self.muted or muted, *at)
 
 
 class _Inliner:
@@ -223,6 +228,8 @@ class _Inliner:
         if name in self.graph:
             self.problem("exists twice: as a node, and in a subgraph", name)
         meta = {**entry.meta, "mode": "mute"} if level.muted else entry.meta
+        if level.partial and not partial_of(entry):
+            meta = {**meta, "partial": level.partial}
         values = {socket: value for socket, (value, _) in inputs.items()}
         self.graph[name] = entry.model_copy(update={"inputs": values, "meta": meta})
         if level.subgraph is not None:
@@ -244,7 +251,7 @@ class _Inliner:
             hint = suggestion(socket, subgraph.inputs) if len(self.problems) < MOST_HINTS else None
             self.problem(f"{name} exposes no such input", at, socket, hint)
         known = {socket: value for socket, value in inputs.items() if socket in subgraph.inputs}
-        inner = level.inner(node, name, subgraph, mode_of(entry) in MODES)
+        inner = level.inner(node, entry, subgraph, mode_of(entry) in MODES)
         self.inline(inner, known)
         links = [link for name in subgraph.outputs if (link := _output(subgraph, name))]
         self.outputs[at] = tuple(dict.fromkeys(self._resolved(link, inner)[0].node for link in links))
@@ -277,7 +284,7 @@ class _Inliner:
             return here, None if kind is None or slot is None else kind.spec.outputs[slot].type
         if (inner_link := _output(subgraph, link.slot)) is None:
             return here, None
-        inner = level.inner(link.node, entry.class_type, subgraph, False)
+        inner = level.inner(link.node, entry, subgraph, False)
         found, output_type = self._resolved(inner_link, inner)
         if mode_of(entry) == "bypass":
             for socket in subgraph.inputs:

@@ -90,6 +90,8 @@ class Workflow(BaseModel):
     """The inputs that the workflow exposes: a name for "node.input"."""
     outputs: dict[str, Annotated[list[str | int], AfterValidator(_output)]] = {}
     """Its outputs where it is used as a node: names for links to nodes of the graph."""
+    partial: Literal["allow", "fail", ""] = ""
+    """Whether its nodes take what is left of a list whose items have failed in part (`engine.document.partial`)."""
     graph: dict[str, NodeEntry]
     subgraphs: dict[str, Workflow] = {}
     """Workflows, by name, that the graph, or one another, use as nodes."""
@@ -147,7 +149,7 @@ class Workflow(BaseModel):
 
     def document(self) -> dict[str, Any]:
         """The whole document, as JSON data."""
-        about = {name: getattr(self, name) for name in ("title", "description", "inputs", "outputs")}
+        about = {name: getattr(self, name) for name in ("title", "description", "inputs", "outputs", "partial")}
         subgraphs = {name: workflow.document() for name, workflow in self.subgraphs.items()}
         return (
             ({"$schema": self.schema_place} if self.schema_place else {})

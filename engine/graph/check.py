@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from engine.document.formats import elsewhere
 from engine.document.jsontext import is_finite
 from engine.document.modes import mode_of
+from engine.document.partial import allows_partial
 from engine.document.prepared import Prepared, prepare
 from engine.document.subgraphs import outermost
 from engine.document.workflow import Link, NodeEntry, Workflow, as_constant, as_link, split_id
@@ -162,7 +163,7 @@ class _Checker:
                 self.problems.append(Problem(f"is missing: {entry.class_type} needs {wanted}", node, name))
         if kind.spec.has_checks and self.whole and len(self.problems) + len(self.missing) == found:
             self._together(node, kind, kind.spec.given(constants, links))
-        return Step(node, kind, constants, links, contents)
+        return Step(node, kind, constants, links, contents, allows_partial(entry, self.prepared.active))
 
     def _source(self, node: str, socket: Input, link: Link) -> Source | None:
         """Where a link leads; None if nowhere, which is then reported."""

@@ -5,8 +5,8 @@ on, and so do the steps linked to it, up to an input that takes a list. Lists th
 item, so they must have the same length. A step keeps only those of its lazy inputs that it wants.
 
 The length of a list and the values that a choice depends on may become known only during the run. `expand` goes as far
-as it can and returns what it awaits; a run calls it again as values come in, and when an item fails, which lists then
-leave out.
+as it can and returns what it awaits; a run calls it again as values come in, and when an item fails. What takes the
+whole list is lost then too, unless it takes what is left of it (`Step.partial`).
 """
 
 from __future__ import annotations
@@ -104,6 +104,8 @@ class _Expander:
         self._blockers: dict[str, str] = {}
         """The step that a step waits for, or the lost one that it depends on."""
         self._copies: dict[str, tuple[str, ...]] = {}
+        self._incomplete: dict[str, str] = {}
+        """The nodes that run for items of which some are unknown, since the step that makes them is lost: that step."""
 
     def copies(self, node: str) -> tuple[str, ...]:
         """The steps that a node expands to: itself, if it doesn't run for the items of a list, or not yet."""
@@ -134,6 +136,8 @@ class _Expander:
         elif items:
             count = next(iter(lengths.values()))
             self._copies[step.id] = tuple(item_id(step.id, index) for index in range(count))
+            if lost := next(filter(None, (self._unknown(step.links[name]) for name in items)), None):
+                self._incomplete[step.id] = lost
             for index, copy in enumerate(self._copies[step.id]):
                 self._add(step._replace(id=copy), full | {name: of[index] for name, of in items.items()})
         else:
@@ -174,14 +178,17 @@ class _Expander:
         return source.node in self._copies or producer.kind.spec.outputs[source.output].item is not None
 
     def _full_link(self, step: Step, name: str) -> Source | Gathered:
-        """All that an input is linked to, without lost items."""
+        """All that an input is linked to, without lost items; raises `_Lost` if the step needs these."""
         link = _source(step, name)
         if link.node in self._copies:
             copies = self._copies[link.node]
             left = tuple(Source(copy, link.output) for copy in copies if copy not in self._blames)
-            if copies and not left:
-                raise _Lost(copies[0])
-            return Gathered(left)
+            lost = next((copy for copy in copies if copy in self._blames), None) or self._incomplete.get(link.node)
+            if lost is None or (step.partial and left):
+                return Gathered(left)
+            if name not in step.kind.spec.lazy:
+                raise _Lost(lost)
+            return Gathered((Source(lost, 0),))  # matters only if it is wanted
         takes_list = step.kind.spec.inputs[name].item is not None
         return Gathered((link,)) if takes_list and not self._is_list(link) else link
 
@@ -198,6 +205,15 @@ class _Expander:
                 listed = self._known(copy)[link.output]
                 items += [Source(copy, link.output, i) if v is OPAQUE else _Constant(v) for i, v in enumerate(listed)]
         return tuple(items)
+
+    def _unknown(self, link: Source | Gathered) -> str | None:
+        """A lost step that would have made items of the list that an input is linked to; None if all are known."""
+        assert isinstance(link, Source)
+        if self.graph.steps[link.node].kind.spec.outputs[link.output].item is not None:
+            for copy in self.copies(link.node):
+                if copy in self._blames and copy not in self.known:
+                    return copy
+        return self._incomplete.get(link.node)
 
     def _known(self, step: str) -> Structure:
         if step not in self.known:

@@ -41,6 +41,8 @@ class Step(NamedTuple):
     """Only sources in a checked graph; `engine.graph.expand` gathers lists."""
     contents: Mapping[str, str]
     """The digests of the files that inputs name, by input."""
+    partial: bool = False
+    """Whether it takes what is left of a list whose items have failed in part."""
 
     def sources(self) -> Iterator[Source]:
         """All sources of its links."""

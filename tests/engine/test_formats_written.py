@@ -93,6 +93,12 @@ def test_titles_modes_groups_notes_and_colours_are_kept() -> None:
     read = from_ui(written({"graph": graph, "layout": layout}), KINDS)
     assert read.graph["03"].meta == {"title": "It"}
     assert read.graph["4"].meta == {"mode": "mute"}
+    strict = graph | {"2": {**GRAPH["2"], "_meta": {"partial": "fail"}}}
+    allowing = from_ui(written({"graph": strict, "partial": "allow"}), KINDS)
+    assert {node: entry.meta["partial"] for node, entry in allowing.graph.items()} == {
+        **dict.fromkeys(("load", "03", "4"), "allow"),
+        "2": "fail",
+    }
     assert read.layout["nodes"]["load"] == layout["nodes"]["load"]
     assert (read.layout["groups"], read.layout["notes"]) == (layout["groups"], layout["notes"])
 
@@ -271,7 +277,9 @@ CONSTANTS: dict[Any, st.SearchStrategy[Any]] = {
     tuple[str, ...]: st.lists(words, max_size=3),
     **{each: st.sampled_from(get_args(each)) for each in (Literal["fine", "coarse"], Literal["1", "2"])},
 }
-metas = st.sampled_from([{}, {"title": "Its title"}, {"mode": "mute"}, {"mode": "bypass", "title": "é"}])
+metas = st.sampled_from(
+    [{}, {"title": "Its title"}, {"mode": "mute"}, {"mode": "bypass", "title": "é"}, {"partial": "fail"}]
+)
 node_ids = st.sampled_from(["1", "2", "03", "12", "-4", "load", "a b", "face/load", "x:1", "9" * 15, "9" * 16, "٣"])
 foreign = st.dictionaries(st.sampled_from(["a", "seed", "upload", "fixed", "", "_"]), json.map(as_json), max_size=4)
 

@@ -10,15 +10,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.document.workflow import split_id
+from engine.document.prepared import prepare
+from engine.document.workflow import Workflow, split_id
 from engine.errors import MissingError, WorkflowError
 from engine.events import NodeCached, NodeFailed, NodeSaved, NodeSkipped, NodeStarted, RunExtended, RunStarted
+from engine.graph.check import check
 from engine.run.execute import Execution
 from engine.store.cache import Cache
 from engine.store.disk import Disk
 from engine.store.encoding import load
 from tests.engine import toys
-from tests.engine.toys import MODULUS, RAN, SEEN, MaybeOpen, Run, checked, node
+from tests.engine.toys import MODULUS, RAN, REGISTRY, SEEN, MaybeOpen, Run, checked, node
 
 
 def squares(to: int = 3) -> dict[str, Any]:
@@ -178,7 +180,7 @@ def test_an_item_that_failed_before_the_list_was_known_loses_only_itself(cache: 
         "start": node("Slow", a=2, seconds=0.1),
         "count": node("Count", to=["start", 0]),
         "x": node("FailOn", a=["count", 0], bad=2),
-        "total": node("Total", numbers=["x", 0]),
+        "total": node("Total", numbers=["x", 0]) | {"_meta": {"partial": "allow"}},
     }
     assert Run(graph, ["alone", "total"], cache=cache).results == {"total": 0 + 1}
 
@@ -259,8 +261,88 @@ def failing(bad: int) -> dict[str, Any]:
     }
 
 
-def test_a_failed_item_loses_only_itself(cache: Cache, tmp_path: Path) -> None:
+def allowing(graph: dict[str, Any], partial: str = "allow", at: str = "total") -> dict[str, Any]:
+    """The graph with a node's setting of what it does with lists whose items have failed in part."""
+    return graph | {at: graph[at] | {"_meta": {"partial": partial}}}
+
+
+def test_what_takes_a_list_as_a_whole_fails_with_any_of_its_items(cache: Cache, tmp_path: Path) -> None:
     run = Run(failing(1), cache=cache, out=tmp_path / "a")
+    assert [event.node for event in run.of(NodeFailed)] == ["check[1]"]
+    assert {event.node: event.because for event in run.of(NodeSkipped)} == dict.fromkeys(
+        ("mix[1]", "save[1]", "total", "last"), "check[1]"
+    )
+    assert {event.node for event in run.of(NodeSaved)} == {"save[0]", "save[2]", "save[3]"}
+    assert (run.end.status, run.end.exit_code) == ("failed", 5)
+
+
+def test_items_that_are_unknown_since_their_list_failed_count_as_lost(cache: Cache, tmp_path: Path) -> None:
+    graph = {
+        "count": node("Count", to=3),
+        "check": node("FailOn", a=["count", 0], bad=1),
+        "pair": node("Pair", a=["check", 0]),
+        "each": node("Mix", a=["pair", 0]),
+        "total": node("Total", numbers=["each", 0]),
+    }
+    for bad in (0, 1, 2):
+        graph["check"]["inputs"]["bad"] = bad
+        run = Run(graph, ["total"], cache=cache)
+        assert not run.results
+        assert [(event.node, event.because) for event in run.of(NodeSkipped) if event.node == "total"] == [
+            ("total", f"check[{bad}]")
+        ]
+        left = sum(31 * number + 11 for start in range(3) if start != bad for number in (start, start + 1))
+        assert Run(allowing(graph), ["total"], cache=cache).results == {"total": left}
+    none_left = allowing(graph) | {"count": node("Count", to=1), "check": node("FailOn", a=["count", 0], bad=0)}
+    assert not Run(none_left, ["total"], cache=cache).results
+
+
+def test_a_list_with_failed_items_matters_only_if_it_is_chosen(cache: Cache) -> None:
+    graph = {
+        "count": node("Count", to=3),
+        "check": node("FailOn", a=["count", 0], bad=1),
+        "whole": node("Choose", first=False, one=["check", 0], other=7),
+        "each": node("ChooseList", a=["count", 0], lists=["check", 0]),
+    }
+    run = Run(graph, ["whole", "each"], cache=cache)
+    assert run.results == {"whole": 7, "each[0]": 0, "each[2]": 2}
+    assert [(event.node, event.because) for event in run.of(NodeSkipped)] == [("each[1]", "check[1]")]
+
+
+@pytest.mark.parametrize("where", ["document", "node", "use of a subgraph", "subgraph"])
+@pytest.mark.parametrize("overruled", [False, True])
+def test_what_is_left_of_a_list_is_taken_where_that_is_allowed(where: str, overruled: bool, cache: Cache) -> None:
+    data: dict[str, Any] = {"graph": failing(1)}
+    if "subgraph" in where:
+        inner = {"outputs": {"out": ["total", 0]}, "graph": failing(1)}
+        data = {"subgraphs": {"part": inner}, "graph": {"use": {"class_type": "part"}}}
+    holder = {
+        "document": data,
+        "node": data["graph"].get("total", {}).setdefault("_meta", {}) if where == "node" else {},
+        "use of a subgraph": data["graph"].get("use", {}).setdefault("_meta", {}) if "subgraph" in where else {},
+        "subgraph": data.get("subgraphs", {}).get("part", {}),
+    }[where]
+    holder["partial"] = "allow"
+    if overruled:  # by the node itself
+        graph = data["subgraphs"]["part"]["graph"] if "subgraph" in where else data["graph"]
+        graph["total"]["_meta"] = {"partial": "fail"}
+    written = Workflow.read(Workflow.read(data).document())
+    target = "use/total" if "subgraph" in where else "total"
+    execution = Execution(check(prepare(written, REGISTRY), targets=[target]), cache=cache, out=Path("output"))
+    list(execution)
+    expected = {} if overruled else {target: (sum(31 * number + 11 for number in (0, 2, 3)),)}
+    assert execution.results == expected
+
+
+def test_an_unknown_setting_is_named() -> None:
+    with pytest.raises(WorkflowError, match=r"node total: partial is 'alow', but can be allow or fail.*'allow'"):
+        checked(allowing(failing(1), "alow"))
+    with pytest.raises(WorkflowError, match="partial"):
+        Workflow.read({"graph": {}, "partial": "alow"})
+
+
+def test_a_failed_item_loses_only_itself_if_that_is_allowed(cache: Cache, tmp_path: Path) -> None:
+    run = Run(allowing(failing(1)), cache=cache, out=tmp_path / "a")
     assert [(event.node, event.problem.message) for event in run.of(NodeFailed)] == [
         ("check[1]", "ZeroDivisionError: 1 is bad")
     ]
@@ -275,13 +357,13 @@ def test_a_failed_item_loses_only_itself(cache: Cache, tmp_path: Path) -> None:
 
 
 def test_a_list_without_its_failed_item_is_not_mistaken_for_the_complete_list(cache: Cache, tmp_path: Path) -> None:
-    Run(failing(1), cache=cache, out=tmp_path / "a")
+    Run(allowing(failing(1)), cache=cache, out=tmp_path / "a")
     Run(failing(-1), cache=cache, out=tmp_path / "b")
     assert (tmp_path / "b" / "total_00001.txt").read_text() == str(sum(number * 31 + 11 for number in range(4)))
 
 
 def test_nodes_that_need_a_list_whose_items_have_all_failed_are_skipped(cache: Cache, tmp_path: Path) -> None:
-    graph = failing(0) | {"count": node("Count", to=1)}
+    graph = allowing(failing(0)) | {"count": node("Count", to=1)}
     run = Run(graph, cache=cache, out=tmp_path)
     assert {event.node for event in run.of(NodeSkipped)} == {"mix[0]", "save[0]", "total", "last"}
     assert not run.of(NodeSaved)

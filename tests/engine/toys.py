@@ -408,6 +408,20 @@ class ChooseByLength(Node, version=1):
         return self.other if len(self.numbers) % 2 else self.one
 
 
+class ChooseList(Node, version=1):
+    """A number, or the sum of a list for 1."""
+
+    a: int
+    lists: Annotated[tuple[int, ...], Lazy()] = ()
+
+    @classmethod
+    def wanted(cls, given: Mapping[str, Any]) -> tuple[str, ...]:
+        return ("lists",) if given["a"] == 1 else ()
+
+    def run(self, ctx: Context) -> int:
+        return sum(self.lists) if self.a == 1 else self.a
+
+
 class IsOdd(Node, version=1):
     """Whether a number is odd."""
 

@@ -108,6 +108,7 @@ def test_a_document_and_a_bare_graph_are_right() -> None:
         (FISH | {"3": {"inputs": {}}}, "3: 'class_type' is a required property"),
         (FISH | {"3": {"class_type": "SaveImage"}}, "3: 'inputs' is a required property"),
         (FISH | {"3": {**FISH["3"], "_meta": {"mode": "off"}}}, "3._meta.mode: 'off' is not one of"),
+        (FISH | {"3": {**FISH["3"], "_meta": {"partial": "off"}}}, "3._meta.partial: 'off' is not one of"),
         (FISH | {"3": {**FISH["3"], "more": 1}}, "3: Additional properties are not allowed ('more' was unexpected)"),
     ],
 )
@@ -121,6 +122,7 @@ def test_a_broken_one_is_told_where(graph: dict[str, Any], where: str) -> None:
     [
         {"kinograph": 2, "graph": FISH},
         {"kinograph": 1},
+        {"kinograph": 1, "graph": FISH, "partial": "off"},
         {"kinograph": 1, "graph": FISH, "titel": "x"},
         {"kinograph": 1, "graph": FISH, "inputs": {"p": 1}},
         {"kinograph": 1, "graph": FISH, "outputs": {"p": "2.out"}},

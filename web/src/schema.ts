@@ -7,9 +7,13 @@ export type Link = [node: string, slot: number | string];
 
 export type Mode = "mute" | "bypass";
 
+/** Whether a node takes what is left of a list whose items have failed in part, or fails, as is usual. */
+export type Partiality = "allow" | "fail";
+
 export interface Meta {
   title?: string;
   mode?: Mode;
+  partial?: Partiality;
 }
 
 export interface Entry {
@@ -57,6 +61,7 @@ export interface Document {
   description?: string;
   inputs?: Record<string, string>;
   outputs?: Record<string, Link>;
+  partial?: Partiality;
   graph: Record<string, Entry>;
   subgraphs?: Record<string, Document>;
   layout?: Layout;

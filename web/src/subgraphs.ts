@@ -122,8 +122,14 @@ export function expand(document: Document, path: Step[], id: string): [Document,
       const link = asLink(value);
       return [name, link ? renamed(link) : value];
     });
-    const mode = entry._meta?.mode === "mute" ? { _meta: { ...rest._meta, mode: "mute" as const } } : {};
-    graph[ids[inner] ?? inner] = { ...rest, ...mode, inputs: Object.fromEntries(moved) };
+    const partial = rest._meta?.partial ?? subgraph.partial ?? entry._meta?.partial;
+    const meta = {
+      ...rest._meta,
+      ...(entry._meta?.mode === "mute" ? { mode: "mute" as const } : {}),
+      ...(partial ? { partial } : {}),
+    };
+    const kept = Object.keys(meta).length > 0 ? { _meta: meta } : {};
+    graph[ids[inner] ?? inner] = { ...rest, ...kept, inputs: Object.fromEntries(moved) };
   }
   const inside: Record<string, string> = {};
   for (const [exposed, place] of Object.entries(subgraph.inputs ?? {})) {

@@ -23,6 +23,25 @@ describe("making a subgraph", () => {
     expect(document.layout?.bends).toEqual(picture().layout?.bends);
   });
 
+  it("keeps what its nodes do with lists whose items have failed", () => {
+    const [document, id] = collapse(
+      { ...picture(), partial: "allow" },
+      [],
+      new Set(["draw"]),
+      "Painter",
+      KINDS,
+    );
+    expect(document.partial).toBe("allow");
+    const part = document.subgraphs?.Painter;
+    if (!part) throw new Error("no subgraph");
+    const [expanded, [draw]] = expand(
+      { ...document, subgraphs: { Painter: { ...part, partial: "fail" } } },
+      [],
+      id,
+    );
+    expect(expanded.graph[draw ?? ""]?._meta?.partial).toBe("fail");
+  });
+
   it("takes a name that is neither a kind's nor another subgraph's", () => {
     const [once] = collapse(picture(), [], new Set(["load"]), "Draw", KINDS);
     expect(Object.keys(once.subgraphs ?? {})).toEqual(["Draw 2"]);

@@ -31,6 +31,8 @@ describe("reading documents", () => {
   });
 
   it("takes a bare graph", () => {
+    const allowing = { ...picture(), partial: "allow" as const };
+    expect(readDocument(JSON.parse(JSON.stringify(allowing)))?.partial).toBe("allow");
     expect(readDocument(picture().graph)?.graph).toEqual(picture().graph);
   });
 

@@ -159,6 +159,7 @@ class Level:
         inputs = self._subgraph_inputs(node, interface) if interface else self._node_inputs(node)
         meta = {"title": node.title} if node.title and node.title != node.type else {}
         meta |= {"mode": MODES[node.mode]} if node.mode in MODES else {}
+        meta |= {"partial": node.partial} if node.partial else {}
         if node.extension and not interface and node.type not in self.context.registry:
             meta[EXTENSION] = node.extension
         return NodeEntry(class_type=interface.name if interface else node.type, inputs=inputs, _meta=meta)

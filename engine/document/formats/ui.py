@@ -134,10 +134,21 @@ class UiNode(_Model):
         """Inputs that no widget holds, as a workflow writes them."""
         return {name: value for name, value in self._own("inputs").items() if not as_link(value)}
 
+    @property
+    def partial(self) -> str:
+        """What the node does with lists whose items have failed in part, "" if nothing is said."""
+        found = self._properties.get("partial")
+        return found if isinstance(found, str) else ""
+
     def _own(self, part: str) -> dict[str, Any]:
-        own = (self.properties or {}).get(OWN)
-        found = own.get(part) if isinstance(own, dict) else None
+        found = self._properties.get(part)
         return found if isinstance(found, dict) else {}
+
+    @property
+    def _properties(self) -> dict[str, Any]:
+        """What Kinograph wrote among the node's properties."""
+        own = (self.properties or {}).get(OWN)
+        return own if isinstance(own, dict) else {}
 
 
 class UiBoundary(_Model):

@@ -8,7 +8,8 @@ Reading it gives the same graph. What the editor has no place for is among a nod
     {"kinograph": {"defaults": {"times": 2}, "inputs": {"weights": [1, 2]}}}
 
 are values of widgets that the workflow leaves out, for as long as nobody changes them, and constants that no widget
-holds. A subgraph is defined in the file; if one exposes what such a definition can't, all are inlined.
+holds. Beside them is what the node does with lists whose items have failed in part, `"partial": "allow"`. A subgraph is
+defined in the file; if one exposes what such a definition can't, all are inlined.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from engine.document.formats.types import choices, has_control, has_widget, sock
 from engine.document.formats.ui import GENERATOR, MAX_INTEGER, OWN, UiNode
 from engine.document.formats.widgets import values
 from engine.document.modes import mode_of
+from engine.document.partial import on_nodes, partial_of
 from engine.document.subgraphs import inlined
 from engine.document.workflow import Link, NodeEntry, Workflow, as_constant, as_link
 from engine.errors import WorkflowError
@@ -61,6 +63,7 @@ def to_ui(workflow: Workflow, registry: Registry) -> Json:
     Raises:
         WorkflowError: a subgraph contains itself, or all of them inlined make too many nodes.
     """
+    workflow = on_nodes(workflow)
     used = _inner_first(workflow)
     if not all(_can_be_defined(workflow.subgraphs[name]) for name in used):
         workflow, used = inlined(workflow, registry).workflow, ()
@@ -273,7 +276,8 @@ class _Writer:
             read = values(UiNode.model_validate(written), self.registry.get(entry.class_type))
         left_out = {name: as_constant(value) for name, value in read.items() if name not in entry.inputs}
         unheld = {name: value for name, value in entry.inputs.items() if not (name in read or as_link(value))}
-        own = ({"defaults": left_out} if left_out else {}) | ({"inputs": unheld} if unheld else {})
+        own: Json = ({"defaults": left_out} if left_out else {}) | ({"inputs": unheld} if unheld else {})
+        own |= {"partial": partial} if (partial := partial_of(entry)) else {}
         return {OWN: own} if own else {}
 
     def _link(self, origin: Json, slot: int, target: Json, index: int) -> Json:
