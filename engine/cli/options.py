@@ -95,7 +95,7 @@ class CacheOptions(CacheFolder):
     ] = ""
     cache_host: Annotated[
         str,
-        typer.Option(metavar="SIZE", help="Memory for results; by default a quarter of the machine's."),
+        typer.Option(metavar="SIZE", help="Memory for results; by default a quarter of the machine's or container's."),
     ] = ""
     cache_disk: Annotated[
         str,

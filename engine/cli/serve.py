@@ -64,7 +64,9 @@ class WorkerOptions:
     ] = field(default_factory=list)
     memory: Annotated[
         str,
-        typer.Option(metavar="SIZE", help="Memory for a worker; by default nine tenths of the machine's."),
+        typer.Option(
+            metavar="SIZE", help="Memory for a worker; by default nine tenths of the machine's or container's."
+        ),
     ] = ""
     stall: Annotated[float, typer.Option(min=1, help="Seconds that a job may go without progress.")] = 1800.0
     nodes: Nodes = field(default_factory=list)

@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any, TypeVar, cast
 
-import psutil
+from engine.memory import total
 
 T = TypeVar("T")
 
@@ -24,13 +24,13 @@ class Models:
     """A pool of loaded models, safe to share between threads.
 
     Args:
-        budget: how many bytes of parameters may stay loaded; half of the machine's memory if None. The model just
-            requested stays even if it alone is larger.
+        budget: how many bytes of parameters may stay loaded; half of the memory that this process may use if None. The
+            model just requested stays even if it alone is larger.
         device_budget: how many of them may be on a device; most of its memory if None.
     """
 
     def __init__(self, budget: int | None = None, device_budget: int | None = None) -> None:
-        self.budget = _half_of_memory() if budget is None else budget
+        self.budget = total() // 2 if budget is None else budget
         self.on_move: Callable[[], None] = lambda: None
         """Called when a model has moved to a device, where there is now less room."""
         self._device_budget = device_budget
@@ -103,11 +103,11 @@ class Models:
     def _evict(self, kept: Hashable) -> None:
         """Drop the least recently used models, except `kept`, until the budget is met."""
         with self._lock:
-            total = sum(slot.nbytes for slot in self._slots.values())
+            taken = sum(slot.nbytes for slot in self._slots.values())
             for key, slot in list(self._slots.items()):
-                if total > self.budget and slot.loaded and key != kept:
+                if taken > self.budget and slot.loaded and key != kept:
                     del self._slots[key]
-                    total -= slot.nbytes
+                    taken -= slot.nbytes
 
     def clear(self) -> None:
         """Drop every model."""
@@ -163,10 +163,6 @@ def nbytes(model: Any) -> int:
     return size if isinstance(size, int) else 0
 
 
-def _half_of_memory() -> int:
-    return psutil.virtual_memory().total // 2
-
-
 def _device_memory(device: str) -> int:
     import torch
 
@@ -174,4 +170,4 @@ def _device_memory(device: str) -> int:
         return torch.cuda.mem_get_info(device)[1]
     if device.startswith("mps"):
         return torch.mps.recommended_max_memory()
-    return 2 * _half_of_memory()
+    return total()

@@ -6,9 +6,8 @@ import re
 import sys
 from pathlib import Path
 
-import psutil
-
 from engine.errors import UsageError
+from engine.memory import memory
 
 ACCELERATORS = ("nvidia[0-9]*", "kfd", "dxg")
 """Files in Linux's /dev that the drivers of NVIDIA, of AMD, or of Windows below it create."""
@@ -27,8 +26,8 @@ def every() -> list[dict[str, str | int]]:
         import torch
 
         return [_gpu(index, *torch.cuda.mem_get_info(index)) for index in range(torch.cuda.device_count())]
-    memory = psutil.virtual_memory()
-    return [{"name": device, "type": device, "index": 0, "vram_total": memory.total, "vram_free": memory.available}]
+    host = memory()
+    return [{"name": device, "type": device, "index": 0, "vram_total": host.total, "vram_free": host.free}]
 
 
 def _gpu(index: int, free: int, total: int) -> dict[str, str | int]:

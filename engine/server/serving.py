@@ -7,6 +7,7 @@ import json
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from urllib.parse import quote
 
 from aiohttp import web
@@ -56,8 +57,7 @@ async def _serve(setup: ServerSettings, registry: Registry, log: Log, as_json: b
         lingering_time=LINGER_SECONDS,
     )
     stopped = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    _on_stop(stopped.set)
     try:
         await runner.setup()
         assert runner.server
@@ -73,6 +73,16 @@ async def _serve(setup: ServerSettings, registry: Registry, log: Log, as_json: b
             task.cancel()
     finally:
         await runner.cleanup()
+
+
+def _on_stop(stop: Callable[[], object]) -> None:
+    """Call this in the event loop on Ctrl-C or SIGTERM."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        try:
+            loop.add_signal_handler(number, stop)
+        except NotImplementedError:  # Windows
+            signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop))
 
 
 def _listen(setup: ServerSettings) -> socket.socket:

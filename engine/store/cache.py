@@ -12,9 +12,8 @@ from threading import Lock
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
-import psutil
-
 from engine.graph.keys import Key
+from engine.memory import total
 from engine.store.disk import Disk, read_seconds
 from engine.store.encoding import storable
 from engine.values import Value, size
@@ -46,7 +45,7 @@ class Cache:
     """Three tiers: device memory, host memory, disk. Safe to use from several threads, the disk from several processes.
 
     Args:
-        memory: bytes that values may take in host memory; a quarter of the machine's if None.
+        memory: bytes that values may take in host memory; a quarter of what this process may use if None.
         disk: where storable values are kept between processes, or None.
         device: bytes that values may take in the memory of the device where nodes leave them, or a function that
             returns how many are free at the moment. Values evicted there move to host memory.
@@ -55,7 +54,7 @@ class Cache:
     def __init__(
         self, memory: int | None = None, disk: Disk | None = None, device: int | Callable[[], int] = 1 << 30
     ) -> None:
-        self.memory = MemoryTier(_quarter_of_memory() if memory is None else memory)
+        self.memory = MemoryTier(total() // 4 if memory is None else memory)
         self.device = MemoryTier(device, spill=lambda key, entry: self.memory.put(key, entry.on_host()))
         self.disk = disk
 
@@ -226,7 +225,3 @@ def _on_host(value: Any) -> Any:
     if isinstance(value, Value):
         return value.on_host()
     return tuple(map(_on_host, value)) if isinstance(value, tuple) else value
-
-
-def _quarter_of_memory() -> int:
-    return psutil.virtual_memory().total // 4

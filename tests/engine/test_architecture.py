@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 
 LAYERS = {
     "engine": (
-        *("errors", "atomic", "python", "values", "models", "changes", "node", "events", "registry", "packs"),
+        *("errors", "atomic", "python", "memory", "values", "models", "changes", "node", "events", "registry", "packs"),
         "catalogue",
         *("document", "graph", "store", "run", "work", "server", "client", "cli"),
     ),

@@ -59,7 +59,7 @@ class ServerSettings:
     body_limit: int = 32 << 20
     """Most bytes of any other request's body."""
     memory_limit: int | None = None
-    """Most bytes of memory that a worker may take; nine tenths of the machine's if None."""
+    """Most bytes of memory that a worker may take; nine tenths of what the server may use if None."""
     stall_seconds: float = 1800.0
     """How long a job may report no progress."""
     patience: Patience = field(default_factory=Patience)

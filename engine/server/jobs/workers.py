@@ -21,6 +21,7 @@ import psutil
 from aiohttp import web
 
 from engine.errors import StorageError
+from engine.memory import total
 from engine.python import command, environment
 from engine.server.http.settings import ServerSettings
 from engine.server.jobs.queue import Queue
@@ -180,7 +181,7 @@ class WorkerPool:
         self._workers: dict[str, WorkerProcess] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._previews = False
-        self._memory_limit = setup.memory_limit or int(SHARE_OF_MEMORY * psutil.virtual_memory().total)
+        self._memory_limit = setup.memory_limit or int(SHARE_OF_MEMORY * total())
         self._devices = devices
         self.problems: dict[str, str] = {}
         """Why the workers of devices can't start, by device ("" for the best of the machine)."""

@@ -15,12 +15,12 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Annotated, Any, Literal
 
-import psutil
 from aiohttp import web
 from pydantic import Field, JsonValue
 
 from engine.errors import MissingError, UsageError, WorkflowError
 from engine.graph.confinement import Confinement
+from engine.memory import memory
 from engine.models import can_fetch, find
 from engine.models.listing import local_models
 from engine.models.sources import is_path
@@ -301,11 +301,11 @@ def _trimmed(setup: ServerSettings, budget: int) -> Trimmed:
 
 
 def _system() -> System:
-    memory = psutil.virtual_memory()
+    host = memory()
     return System(
         os=sys.platform,
-        ram_total=memory.total,
-        ram_free=memory.available,
+        ram_total=host.total,
+        ram_free=host.free,
         kinograph_version=version("kinograph"),
         python_version=f"{platform.python_version()} ({platform.python_implementation()})",
         pytorch_version=version("torch"),
