@@ -76,6 +76,12 @@ def rename_noreplace(file: Path, path: Path) -> None:
         file.unlink()
 
 
+def sync(path: Path) -> None:
+    """Wait until a file is on its disk, which may only now say that it is full."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
 def sync_folder(folder: Path) -> None:
     """Flush the names in a folder to disk; systems that can't open folders do so by themselves."""
     if os.name != "nt":

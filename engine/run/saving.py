@@ -7,24 +7,26 @@ in it relative to the saved file, so that it can be run again from there and doe
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
 import struct
 import time
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache, partial
 from io import BytesIO
 from pathlib import Path, PurePath
 from typing import Any
 
-from engine.atomic import unfinished
+from engine.atomic import sync, unfinished
 from engine.document.formats import is_small, to_ui
 from engine.document.subgraphs import Place
 from engine.document.tags import DOCUMENT, DRAWN, GRAPH
 from engine.document.workflow import Workflow
-from engine.errors import InputError
+from engine.errors import InputError, NodeError
 from engine.registry import Registry
 from engine.run.folder_in_work import folder_in_work
 from engine.run.naming import Names
@@ -138,7 +140,7 @@ class OutputFolder:
         if claimed and _is_complete(claimed[0]):
             return claimed[0]
         path = self._first(self._names.of_file(media.prefix, now, index), f".{media.extension}")
-        with unfinished(path.parent, suffix=f".{media.extension}") as part:
+        with _errors_of(path.name), unfinished(path.parent, suffix=f".{media.extension}") as part:
             if embed := EMBED.get(media.extension):
                 embed(media.data, part, self._tags(path.parent))
             else:
@@ -168,12 +170,30 @@ def _write_once(part: Path, name: str, write: Callable[[Path], object]) -> None:
         raise InputError(f"'{name}' is outside the folder that is saved")
     if target.exists():
         return
-    target.parent.mkdir(parents=True, exist_ok=True)
     hidden = target.with_name(f".{target.name}")
-    hidden.unlink(missing_ok=True)
-    write(hidden)
-    if hidden.exists():
-        hidden.rename(target)
+    with _errors_of(name):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            hidden.unlink(missing_ok=True)
+            write(hidden)
+            if hidden.exists():
+                sync(hidden)
+                hidden.rename(target)
+        finally:
+            hidden.unlink(missing_ok=True)
+
+
+@contextmanager
+def _errors_of(name: str) -> Iterator[None]:
+    """Turn errors of the system, such as a full disk, into a NodeError about the file that is being written."""
+    try:
+        yield
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        raise NodeError(
+            f"{name} can't be written: {os.strerror(error.errno) if error.errno else error}",
+            hint=f"{'make room' if full else 'see to it'}, and run again: what is finished is kept",
+        ) from error
 
 
 def _is_complete(path: Path) -> bool:

@@ -27,6 +27,8 @@ SMALL = 256
 INDIRECT = frozenset({"concat", "dash", "hls", "imf", "rtp", "rtsp", "sap", "sdp", "vobsub", "webm_dash_manifest"})
 """Formats through which FFmpeg would open other files, or network addresses."""
 _ONLY = {"format_whitelist": ",".join(sorted(av.formats_available - INDIRECT)), "protocol_whitelist": "file"}
+BLOCK = 2**20
+"""Bytes that are read at a time."""
 MAX_BAD_PACKETS = 50
 """Consecutive packets that can't be decoded, after which reading stops."""
 
@@ -40,6 +42,10 @@ FPS = 0.001, 300.0
 """Lowest and highest frames per second that a video is believed to have."""
 HDR: dict[int | None, str] = {ColorTrc.SMPTE2084: "PQ", ColorTrc.ARIB_STD_B67: "HLG"}
 """Transfer curves of videos with a high dynamic range."""
+
+
+class UnreachableError(InputError):
+    """A file can't be read for a reason that lies in the system, not in the file: it may pass."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +74,7 @@ class Footage:
         threads: for the decoder.
 
     Raises:
+        UnreachableError: it isn't there, may not be read, or its disk fails.
         InputError: it can't be opened, or holds no video.
     """
 
@@ -191,6 +198,8 @@ class Footage:
                     return
                 decoded = packet.decode()
             except av.error.FFmpegError as error:
+                if isinstance(error, OSError):
+                    require_readable(self.path)
                 broken += 1
                 self.damage = f"{error.strerror} at {last:.1f} s"
                 continue
@@ -211,10 +220,40 @@ class Footage:
         try:
             return av.open(str(self.path), "r", options=_ONLY, metadata_errors="replace")
         except (av.error.FFmpegError, OSError) as error:
+            require_readable(self.path, wholly=isinstance(error, OSError))
             raise InputError(
                 f"{self.path} can't be opened as a video: {error.strerror or error}",
                 hint="give a video file, such as MP4 or WebM",
             ) from error
+
+
+def require_readable(path: Path, *, wholly: bool = True) -> None:
+    """Check that the system gives a file. FFmpeg's errors don't tell: it calls a truncated one an input/output error.
+
+    Args:
+        path: the file.
+        wholly: read all of it, rather than only its start.
+
+    Raises:
+        UnreachableError: it isn't there, may not be read, or its disk fails.
+        InputError: it is empty.
+    """
+    try:
+        with path.open("rb") as file:
+            block = file.read(BLOCK)
+            empty = not block
+            while wholly and block:
+                block = file.read(BLOCK)
+    except FileNotFoundError:
+        raise UnreachableError(
+            f"{path} isn't there", hint="it may have been moved, or its disk isn't mounted"
+        ) from None
+    except PermissionError:
+        raise UnreachableError(f"{path} may not be read", hint="change its permissions") from None
+    except OSError as error:
+        raise UnreachableError(f"{path} can't be read: {error.strerror}", hint="check its disk") from None
+    if empty:
+        raise InputError(f"{path} is empty", hint="copy it again")
 
 
 def video_stream(container: av.container.InputContainer, path: Path) -> av.VideoStream:

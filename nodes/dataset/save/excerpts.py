@@ -12,7 +12,7 @@ import av
 import numpy as np
 from av.video.reformatter import ColorPrimaries, Colorspace, ColorTrc
 
-from engine.errors import InputError
+from engine.errors import InputError, NodeError
 from nodes.files.footage import SAME_TIME, Footage, Frame, video_stream
 from nodes.files.h264 import BT709, CONTAINER, Colours, add_stream, frame_of
 
@@ -38,7 +38,15 @@ class Clip(NamedTuple):
     end_frame: int
 
 
-def write_exact(path: Path, source: Path, clip: Clip) -> None:
+class Written(NamedTuple):
+    """What a written clip must be found to hold."""
+
+    packets: int
+    encoded: bool
+    """Whether each packet was made of one picture here; copied ones may be damaged."""
+
+
+def write_exact(path: Path, source: Path, clip: Clip) -> Written:
     """Cut a clip exactly to the frame, encoding it as H.264 in BT.709, or in ten bits of BT.2020 if it is HDR.
 
     Frames are upright and deinterlaced, have square pixels, and keep their intervals in time; an odd side loses its
@@ -47,16 +55,18 @@ def write_exact(path: Path, source: Path, clip: Clip) -> None:
     Raises:
         InputError: the source can't be read, or doesn't have the clip's frames any more.
         MissingError: PyAV was built without libx264.
+        OSError: the clip can't be written.
     """
     footage, wanted = Footage(source), clip.end_frame - clip.first_frame
     layout = _LAID_OUT[footage.hdr][0]
     sought = footage.frames(clip.start, layout)
     if _encode(path, footage, takewhile(lambda frame: frame.time < clip.seconds - SAME_TIME, sought)) == wanted:
-        return
+        return Written(wanted, encoded=True)
     # Where frames can't be found by their times: from the start, counting, as the clip was found.
     counted = (frame for frame in footage.frames(layout=layout) if frame.index >= clip.first_frame)
     if _encode(path, footage, islice(counted, wanted)) != wanted:
         raise InputError(f"{source} doesn't have the frames of a clip any more", hint="curate it again")
+    return Written(wanted, encoded=True)
 
 
 def _encode(path: Path, footage: Footage, frames: Iterator[Frame]) -> int:
@@ -78,15 +88,16 @@ def _encode(path: Path, footage: Footage, frames: Iterator[Frame]) -> int:
     return count
 
 
-def write_copy(path: Path, source: Path, clip: Clip) -> None:
+def write_copy(path: Path, source: Path, clip: Clip) -> Written:
     """Cut a clip from its key frame on, copying the packets: nothing is encoded again.
 
     The clip may end some frames early: it holds no frame that needs one from beyond its end.
 
     Raises:
         InputError: the source can't be read, has no key frame there, or is in a codec that MP4 doesn't take.
+        OSError: the clip can't be written.
     """
-    footage = Footage(source)
+    footage, count = Footage(source), 0
     with footage.opened() as container:
         stream = video_stream(container, source)
         if (codec := stream.codec_context.name) not in _COPIED:
@@ -106,6 +117,33 @@ def write_copy(path: Path, source: Path, clip: Clip) -> None:
                 packet.pts, packet.dts = (packet.pts or 0) - offset, (packet.dts or 0) - offset
                 packet.stream = copied
                 target.mux(packet)
+                count += 1
+    return Written(count, encoded=False)
+
+
+def check_written(path: Path, written: Written) -> None:
+    """Read a clip back, all of it.
+
+    Raises:
+        NodeError: it isn't what was written.
+        InputError: it is, but what was copied can't be decoded.
+    """
+    packets, pictures, problem = 0, 0, ""
+    try:
+        with av.open(path, options={"ignore_editlist": "1"}) as container:
+            for packet in container.demux(video_stream(container, path)):
+                packets += packet.size > 0 and not packet.is_corrupt
+                pictures += len(packet.decode())
+    except (av.error.FFmpegError, InputError) as error:
+        problem = str(error)
+    whole = packets == written.packets and (not written.encoded or pictures == packets)
+    if not whole or (written.encoded and problem):
+        raise NodeError(
+            f"a clip was not written as it should be: {pictures:,} of {written.packets:,} frames can be read back",
+            hint="check the disk, and run again",
+        )
+    if problem or not pictures:
+        raise InputError(f"its pictures can't be decoded: {problem or 'there are none'}")
 
 
 def _packets(

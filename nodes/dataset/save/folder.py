@@ -2,38 +2,30 @@
 
 from __future__ import annotations
 
-import io
 import json
-import logging
-import tarfile
-import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from functools import partial
+from functools import lru_cache, partial
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from av.error import FFmpegError
 
 from engine.errors import InputError
 from engine.node import MayRead
 from engine.values import Folder, Table
 from nodes.dataset.provenance import models_of, note
-from nodes.dataset.save.excerpts import Clip, write_copy, write_exact
+from nodes.dataset.save.cutting import Cutting, Layout, Write
 from nodes.dataset.save.report import report
 from nodes.dataset.save.statistics import statistics
-from nodes.dataset.table import Row, rows, to_arrow
+from nodes.dataset.table import VIDEOS, Row, rows, to_arrow, with_columns
 
-log = logging.getLogger(__name__)
-
-Write = Callable[[Path], object]
-
-SHARD = 256
-"""Clips in a WebDataset shard."""
+FORMAT = 2
+"""Raised when equal clips give other files than before, so that no unfinished folder has some of both."""
+DESCRIPTION = ("README.md", "scores.parquet", "statistics.json", "report.html", "videos.parquet", "manifest.parquet")
+"""The files that say what is in the folder. They are written last."""
 NOT_IN_MANIFEST = ("source", "dropped", "fingerprint", "duplicate_of")
 """Columns that only `scores.parquet` has: they serve to filter again."""
 LARGE = ("embedding", "thumbnail", "fingerprint")
@@ -51,9 +43,7 @@ def check_sources(clips: Table, may_read: MayRead) -> None:
         )
 
 
-def folder(
-    prefix: str, clips: Table, videos: Table | None, *, layout: Literal["files", "webdataset", "none"], exact: bool
-) -> Folder:
+def folder(prefix: str, clips: Table, videos: Table | None, *, layout: Layout, exact: bool) -> Folder:
     """The folder of a data set.
 
     - `manifest.parquet`: the clips that were kept, with the file that each is in. Its metadata list the models that
@@ -71,89 +61,68 @@ def folder(
     """
     arrow = to_arrow(clips)
     everything = rows(arrow, [name for name in arrow.column_names if name not in LARGE])
-    of = rows(videos) if videos else []
     kept = [row for row in everything if not row["dropped"]]
     if layout != "none" and any(row[name] is None for row in kept for name in ("source", "start", "seconds")):
         raise InputError("the table doesn't say where its clips are", hint="load scores.parquet, not manifest.parquet")
-    names = _names(len(kept), layout)
-    mask = pa.array([not row["dropped"] for row in everything], pa.bool_())
-    manifest = arrow.filter(mask).drop_columns(list(NOT_IN_MANIFEST))
-    if names:
-        manifest = manifest.add_column(0, pa.field("file", pa.string()), pa.array(names, pa.string()))
-    models = models_of(arrow)
-    if about := note(models):
-        manifest = manifest.add_column(0, pa.field("note", pa.string()), pa.array([about] * len(kept), pa.string()))
-    facts = {"note": about, **statistics(everything, of), "models": [asdict(model) for model in models]}
+    cutting = Cutting(kept, layout, exact=exact, hidden=NOT_IN_MANIFEST)
     title = Path(prefix).name
-    files: dict[str, Write] = {
-        "README.md": _text(_card(title, facts)),
-        "scores.parquet": partial(_parquet, arrow),
-        "statistics.json": _text(json.dumps(facts, indent=1)),
-        "report.html": _text(report(title, facts, everything, of, arrow["thumbnail"])),
-    }
-    if videos:
-        files["videos.parquet"] = partial(_parquet, to_arrow(videos))
-    cut = write_exact if exact else write_copy
-    writers = [partial(_cut, cut, row) for row in kept] if layout != "none" else []
-    if layout == "files":
-        files |= zip(names, writers, strict=True)
-    elif layout == "webdataset":
-        files |= _shards(kept, names, writers)
-    files["manifest.parquet"] = partial(_manifest, manifest)
-    contents = [clips.data, videos.data if videos else b"", f"{layout} {exact}".encode()]
+
+    @lru_cache(maxsize=1)
+    def described(root: Path) -> Mapping[str, Write]:
+        left_out = cutting.left_out(root)
+        return _described(title, arrow, everything, videos, cutting.names, left_out)
+
+    def write(path: Path, name: str) -> None:
+        described(path.parent)[name](path)
+
+    names = [name for name in DESCRIPTION if videos or name != "videos.parquet"]
+    files = cutting.files() | {name: partial(write, name=name) for name in names}
+    contents = [clips.data, videos.data if videos else b"", f"{FORMAT} {layout} {exact}".encode()]
     return Folder(prefix, files, sha256(b"\0".join(contents)).hexdigest())
 
 
-def _names(count: int, layout: str) -> list[str]:
-    """The file that each clip is in."""
-    if layout == "files":
-        return [f"clips/{index:06}.mp4" for index in range(count)]
-    return [f"shards/{index // SHARD:05}.tar" for index in range(count)] if layout == "webdataset" else []
+def _described(
+    title: str,
+    arrow: pa.Table,
+    everything: Sequence[Row],
+    videos: Table | None,
+    names: Sequence[str],
+    left_out: Mapping[int, str],
+) -> dict[str, Write]:
+    """What writes tables and texts, once clips are written: those that are left out count as dropped.
 
-
-def _shards(kept: Sequence[Row], names: Sequence[str], writers: Sequence[Write]) -> dict[str, Write]:
-    members: dict[str, list[tuple[str, Row, Write]]] = {}
-    for index, (row, name, write) in enumerate(zip(kept, names, writers, strict=True)):
-        members.setdefault(name, []).append((f"{index:06}", row, write))
-    return {name: partial(_shard, members=of) for name, of in members.items()}
-
-
-def _shard(path: Path, members: Sequence[tuple[str, Row, Write]]) -> None:
-    """A tar of samples, as WebDataset reads it; equal samples give equal bytes."""
-    with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as shard, tempfile.TemporaryDirectory() as scratch:
-        for key, row, write in members:
-            clip = Path(scratch, "clip.mp4")
-            clip.unlink(missing_ok=True)
-            write(clip)
-            if not clip.exists():
-                continue
-            known = {name: value for name, value in row.items() if name not in NOT_IN_MANIFEST}
-            for suffix, data in (
-                ("mp4", clip.read_bytes()),
-                ("txt", (row["caption"] or "").encode()),
-                ("json", json.dumps(known, default=np.ndarray.tolist).encode()),
-            ):
-                entry = tarfile.TarInfo(f"{key}.{suffix}")
-                entry.size = len(data)
-                shard.addfile(entry, io.BytesIO(data))
-
-
-def _cut(cut: Callable[[Path, Path, Clip], object], row: Row, path: Path) -> None:
-    """Write a clip; one that can't be cut, as from a damaged video, is left out and logged."""
-    try:
-        clip = Clip(row["start"], row["seconds"], row["first_frame"], row["end_frame"])
-        cut(path, Path(row["source"]), clip)
-    except (InputError, FFmpegError) as error:
-        path.unlink(missing_ok=True)
-        log.warning("clip %s of %s is left out: %s", row["clip"], row["source"], error)
-
-
-def _manifest(table: pa.Table, path: Path) -> None:
-    """Write the rows whose files have been written."""
-    if "file" in table.column_names:
-        there = [(path.parent / name).exists() for name in table["file"].to_pylist()]
-        table = table.filter(pa.array(there, pa.bool_()))
-    _parquet(table, path)
+    Args:
+        title: what the data set is called.
+        arrow: all clips.
+        everything: their rows, without large columns.
+        videos: a table `VIDEOS`, or None.
+        names: the file of each clip that was kept, or none.
+        left_out: why some of these weren't written, by their number among them.
+    """
+    kept = [index for index, row in enumerate(everything) if not row["dropped"]]
+    reasons = {kept[number]: [reason] for number, reason in left_out.items()}
+    listed = [{**row, "dropped": reasons.get(index, row["dropped"])} for index, row in enumerate(everything)]
+    arrow = with_columns(arrow, {"dropped": [row["dropped"] for row in listed]})
+    manifest = arrow.filter(pa.array([not row["dropped"] for row in listed], pa.bool_()))
+    manifest = manifest.drop_columns(list(NOT_IN_MANIFEST))
+    if names:
+        there = [name for number, name in enumerate(names) if number not in left_out]
+        manifest = manifest.add_column(0, pa.field("file", pa.string()), pa.array(there, pa.string()))
+    models = models_of(arrow)
+    if about := note(models):
+        manifest = manifest.add_column(
+            0, pa.field("note", pa.string()), pa.array([about] * manifest.num_rows, pa.string())
+        )
+    of = rows(videos) if videos else []
+    facts = {"note": about, **statistics(listed, of), "models": [asdict(model) for model in models]}
+    return {
+        "README.md": _text(_card(title, facts)),
+        "scores.parquet": partial(_parquet, arrow),
+        "statistics.json": _text(json.dumps(facts, indent=1)),
+        "report.html": _text(report(title, facts, listed, of, arrow["thumbnail"])),
+        "videos.parquet": partial(_parquet, to_arrow(videos) if videos else VIDEOS.empty_table()),
+        "manifest.parquet": partial(_parquet, manifest),
+    }
 
 
 def _parquet(table: pa.Table, path: Path) -> None:

@@ -23,6 +23,8 @@ SCORES = (
     "aesthetics",
     "caption_similarity",
 )
+UNCUT = "can't be cut out of its video"
+"""How the reason begins if a clip is left out since its footage is wrong."""
 BINS = 24
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
@@ -51,7 +53,9 @@ def statistics(clips: Sequence[Row], videos: Sequence[Row]) -> dict[str, Any]:
 
 
 def about(reason: str) -> str:
-    """What a reason for dropping a clip is about: the column, or "duplicates"."""
+    """What a reason for dropping a clip is about: the column, "duplicates", or "cutting"."""
+    if reason.startswith(UNCUT):
+        return "cutting"
     if reason.startswith("shows the same as"):
         return "duplicates"
     return reason.removeprefix("has no ").partition(" ")[0]

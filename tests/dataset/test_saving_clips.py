@@ -1,0 +1,177 @@
+"""Data sets whose clips can't all be saved: if a disk is to blame, saving ends; if a video is, the set says so."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import subprocess
+import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from engine.document.workflow import Workflow
+from engine.errors import InputError, NodeError
+from engine.run.saving import OutputFolder
+from engine.values import Folder
+from nodes.dataset.save import cutting, excerpts
+from nodes.dataset.save.folder import folder
+from nodes.dataset.save.statistics import about
+from nodes.dataset.table import CLIPS, to_table
+from tests.dataset.films import three_shots, write
+
+resource = pytest.importorskip("resource")
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return three_shots(tmp_path_factory.mktemp("raw") / "film.mp4")
+
+
+def data_set(*films: Path, layout: Literal["files", "webdataset"] = "files", exact: bool = True) -> Folder:
+    """A data set of the three shots of films."""
+    shots = [(0, 48), (48, 120), (120, 168)]
+    clips = [
+        {"video": film.name, "clip": number, "source": str(film), "dropped": [], "caption": "a snail"}
+        | {"first_frame": first, "end_frame": end, "start": first / 24, "seconds": (end - first) / 24}
+        for film in films
+        for number, (first, end) in enumerate(shots)
+    ]
+    return folder("set", to_table(clips, CLIPS), None, layout=layout, exact=exact)
+
+
+def save(out: Path, value: Folder) -> Path:
+    (path,) = OutputFolder(out, Workflow.read({"graph": {}})).write(value)
+    return path
+
+
+def bytes_of(path: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(path)): file.read_bytes() for file in path.rglob("*") if file.is_file()}
+
+
+@contextmanager
+def files_no_larger_than(size: int) -> Iterator[None]:
+    """Have the system refuse to write more than so many bytes to a file, as a full disk would, in the middle of it."""
+    _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, most))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+
+
+@pytest.mark.parametrize("exact", [True, False])
+@pytest.mark.parametrize("layout", ["files", "webdataset"])
+def test_a_disk_that_refuses_to_write_ends_the_node_and_the_next_run_goes_on(
+    layout: Literal["files", "webdataset"], exact: bool, film: Path, tmp_path: Path
+) -> None:
+    whole = bytes_of(save(tmp_path / "whole", data_set(film, layout=layout, exact=exact)))
+    largest = max(len(data) for name, data in whole.items() if name.endswith((".mp4", ".tar")))
+    for size in (4000, largest - 1):
+        with (
+            files_no_larger_than(size),
+            pytest.raises(NodeError, match=r"^(clips|shards)/\S+ can't be written: File too large") as caught,
+        ):
+            save(tmp_path / "out", data_set(film, layout=layout, exact=exact))
+        assert caught.value.exit_code == 5
+        assert not list((tmp_path / "out").glob("set*")), "no short data set is taken for a whole one"
+    assert bytes_of(save(tmp_path / "out", data_set(film, layout=layout, exact=exact))) == whole
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["set_00001"]
+
+
+def test_a_full_disk_is_said_to_be_full_and_what_is_finished_is_kept(tmp_path: Path) -> None:
+    def full(path: Path) -> None:
+        path.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    files = {"a.txt": lambda path: path.write_text("a"), "b/c.txt": full}
+    with pytest.raises(NodeError, match=r"b/c.txt can't be written: No space left") as caught:
+        save(tmp_path, Folder("set", files, "x"))
+    assert "make room, and run again" in str(caught.value.hint)
+    kept = {name: data for part in tmp_path.glob(".*.part") for name, data in bytes_of(part).items()}
+    assert kept.keys() == {"a.txt", "workflow.json"}
+
+
+def test_a_file_system_that_is_really_full(film: Path, tmp_path: Path) -> None:
+    disk = tmp_path / "small"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=40k", "none", disk], check=False).returncode:
+        pytest.skip("needs the right to mount a file system")
+    try:
+        with pytest.raises(NodeError, match=r"clips/00000\d.mp4 can't be written: No space left"):
+            save(disk, data_set(film))
+        assert not list(disk.glob("set*"))
+        subprocess.run(["mount", "-o", "remount,size=2m", disk], check=True)
+        assert len(pq.read_table(save(disk, data_set(film)) / "manifest.parquet")) == 3
+    finally:
+        subprocess.run(["umount", "--lazy", disk], check=True)
+
+
+@pytest.mark.parametrize("cut", [0, 1, 1000, -1])
+def test_a_clip_that_the_disk_lost_part_of_is_noticed(
+    cut: int, film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def torn(path: Path, source: Path, clip: excerpts.Clip) -> excerpts.Written:
+        written = excerpts.write_exact(path, source, clip)
+        path.write_bytes(path.read_bytes()[:cut])
+        return written
+
+    monkeypatch.setattr(cutting, "write_exact", torn)
+    with pytest.raises(NodeError, match=r"a clip was not written as it should be: \d+ of 48 frames"):
+        save(tmp_path, data_set(film))
+    assert not list(tmp_path.glob("set*"))
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_a_clip_whose_video_is_gone_ends_the_node_too(exact: bool, film: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"gone\.mp4 isn't there"):
+        save(tmp_path, data_set(film, tmp_path / "gone.mp4", exact=exact))
+    assert not list(tmp_path.glob("set*"))
+
+
+@pytest.mark.parametrize("layout", ["files", "webdataset"])
+def test_a_clip_that_its_video_no_longer_has_is_listed_as_dropped(
+    layout: Literal["files", "webdataset"], film: Path, tmp_path: Path
+) -> None:
+    short = write(tmp_path / "short.mp4", np.zeros((60, 64, 64, 3), np.uint8))
+    saved = save(tmp_path, data_set(film, short, layout=layout))
+    manifest = pq.read_table(saved / "manifest.parquet").to_pylist()
+    assert [(row["video"], row["clip"]) for row in manifest] == [*(("film.mp4", n) for n in range(3)), ("short.mp4", 0)]
+    if layout == "webdataset":
+        with tarfile.open(saved / "shards" / "00000.tar") as shard:
+            assert sorted(shard.getnames()) == [f"00000{n}.{e}" for n in range(4) for e in ("json", "mp4", "txt")]
+    reasons = [row["dropped"] for row in pq.read_table(saved / "scores.parquet").to_pylist()]
+    assert reasons[:4] == [[]] * 4
+    assert "can't be cut out of its video: short.mp4 doesn't have the frames of a clip any more" in reasons[4]
+    assert {about(reason) for reason in (*reasons[4], *reasons[5])} == {"cutting"}
+    facts = json.loads((saved / "statistics.json").read_text())
+    assert (facts["clips"], facts["clips_kept"]) == (6, 4)
+    assert "4 of 6 clips" in (saved / "README.md").read_text()
+    assert "doesn&#39;t have the frames" in (saved / "report.html").read_text()
+
+
+def test_reasons_are_known_where_another_run_left_the_clips_out(film: Path, tmp_path: Path) -> None:
+    short = write(tmp_path / "short.mp4", np.zeros((60, 64, 64, 3), np.uint8))
+    whole = bytes_of(save(tmp_path / "whole", data_set(film, short, layout="webdataset")))
+    shards = data_set(film, short, layout="webdataset").files
+
+    def stopped(path: Path) -> None:
+        raise InputError("stopped")
+
+    cut = {"shards/00000.tar": shards["shards/00000.tar"], "scores.parquet": stopped}
+    with pytest.raises(InputError, match="stopped"):
+        save(tmp_path / "out", Folder("set", cut, data_set(film, short, layout="webdataset").identity))
+    assert bytes_of(save(tmp_path / "out", data_set(film, short, layout="webdataset"))) == whole
+
+
+def test_a_set_of_which_no_clip_can_be_cut_is_an_error(tmp_path: Path) -> None:
+    short = write(tmp_path / "short.mp4", np.zeros((5, 64, 64, 3), np.uint8))
+    with pytest.raises(InputError, match=r"none of the 3 clips can be saved; the first can't be cut out of its video"):
+        save(tmp_path, data_set(short))
+    assert not list(tmp_path.glob("set*"))
