@@ -16,21 +16,23 @@ from filelock import FileLock, Timeout
 
 from engine.errors import StorageError, UsageError
 from engine.registry import Registry
-from engine.server.comfyui import files, lists, object_info, prompts, userdata
+from engine.server.comfyui import files, folders, lists, object_info, prompts, userdata
 from engine.server.files import previews
 from engine.server.http import openapi
 from engine.server.http.connections import CONNECTIONS, Connections, capacity, watched
 from engine.server.http.guard import add_headers, guard
+from engine.server.http.journal import JOURNAL, Journal
 from engine.server.http.peers import PEERS, Peers
 from engine.server.http.routes import Routes, add_to, errors
 from engine.server.http.settings import REGISTRY, SETTINGS, ServerSettings
 from engine.server.http.tokens import TOKENS, Tokens
 from engine.server.jobs.queue import QUEUE, Queue
 from engine.server.jobs.workers import WORKERS, WorkerPool
-from engine.server.live import monitoring, websocket
+from engine.server.live import logs, monitoring, websocket
 from engine.server.live.broadcast import BROADCASTER, Broadcaster
 from engine.server.live.clients import CLIENTS, Clients
 from engine.server.own import control, gallery, models, packs, workflows
+from engine.work.messages import Report
 from engine.work.queue import Jobs
 
 logger = logging.getLogger("kinograph")
@@ -45,7 +47,7 @@ The <a href="/api/kinograph/docs">API</a> works without it.</p></html>
 ROUTES: tuple[Routes, ...] = tuple(
     module.routes
     for module in (
-        *(prompts, lists, control, monitoring, websocket, files, gallery),
+        *(prompts, lists, logs, folders, control, monitoring, websocket, files, gallery),
         *(models, packs, workflows, object_info, userdata, openapi),
     )
 )
@@ -58,6 +60,7 @@ def make_app(setup: ServerSettings, registry: Registry) -> web.Application:
     app[PEERS] = Peers()
     app[TOKENS] = Tokens(setup.token) if setup.token else None
     app[CONNECTIONS] = Connections(capacity().open, setup.patience)
+    app[JOURNAL] = Journal()
     for routes in ROUTES:
         add_to(app, routes)
     app.router.add_get("/", _editor)
@@ -68,7 +71,7 @@ def make_app(setup: ServerSettings, registry: Registry) -> web.Application:
     notify: Callable[[dict[str, Any]], object] = partial(app[CLIENTS].send_native, "model", needed=False)
     app[models.NOTIFY] = notify
     app[models.DEVICES] = {}
-    app.cleanup_ctx.extend([_run_services, models.fetching, previews.decoding])
+    app.cleanup_ctx.extend([logs.journaling, _run_services, models.fetching, previews.decoding])
     return app
 
 
@@ -93,7 +96,12 @@ async def _run_services(app: web.Application) -> AsyncIterator[None]:
             logger.error("job %s has failed: %s", job.id, job.record["problems"][0]["message"])
         broadcaster = app[BROADCASTER] = Broadcaster(app, app[CLIENTS], queue)
         queue.on_change.append(broadcaster.queue_changed)
-        pool = WorkerPool(setup, queue, app[models.DEVICES], broadcaster.publish, broadcaster.worker_lost)
+
+        def publish(report: Report, data: bytes) -> None:
+            logs.note(app[JOURNAL], report)
+            broadcaster.publish(report, data)
+
+        pool = WorkerPool(setup, queue, app[models.DEVICES], publish, broadcaster.worker_lost)
         app[WORKERS] = pool
         pool.start()
         broadcasting = asyncio.create_task(broadcaster.run())

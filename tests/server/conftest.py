@@ -18,7 +18,7 @@ from PIL import Image
 from yarl import URL
 
 from engine.run.resources import CacheLimits
-from engine.server.comfyui import files, object_info, userdata
+from engine.server.comfyui import files, folders, object_info, userdata
 from engine.server.files import previews
 from engine.server.http import openapi
 from engine.server.http.routes import Routes, add_to, errors
@@ -27,7 +27,7 @@ from engine.server.jobs.queue import QUEUE, Queue
 from engine.server.own import gallery, models, packs, workflows
 from nodes import registry
 
-MODULES = (files, gallery, models, packs, openapi, workflows, object_info, userdata)
+MODULES = (files, folders, gallery, models, packs, openapi, workflows, object_info, userdata)
 
 
 @dataclass(frozen=True)

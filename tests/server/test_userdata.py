@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
 
 from engine import atomic
-from tests.server.conftest import Server
+from tests.server.conftest import Server, png
 
 
 def test_the_stock_front_end_can_start(server: Server) -> None:
@@ -158,14 +160,41 @@ def test_user_files_are_only_served_as_downloads(server: Server, name: str) -> N
 
 
 def test_models_are_listed_by_folder(server: Server) -> None:
-    for name in ("loras/a.safetensors", "loras/sub/b.gguf", "loras/c.ckpt", "embeddings/neon.safetensors"):
+    for name in ("loras/a.safetensors", "loras/sub/b.gguf", "loras/c.ckpt", "embeddings/neon.safetensors", "mine/a"):
         (server.folders.models / name).parent.mkdir(parents=True, exist_ok=True)
         (server.folders.models / name).touch()
-    assert server.get("/models").json == ["embeddings", "loras"]
+    listed = server.get("/models").json
+    assert {"embeddings", "loras", "mine", "checkpoints", "vae"} <= {*listed}
+    assert listed == sorted(listed)
     assert server.get("/models/loras").json == ["a.safetensors", "sub/b.gguf"]
+    assert server.get("/models/checkpoints").json == []
     assert server.get("/embeddings").json == ["neon"]
     for name in ("nothing", "..%2fdata", "..%5cdata", "%252e%252e", "loras%2fsub"):
-        assert server.get(f"/models/{name}").status == 404
+        assert server.get(f"/models/{name}").json == []
+    assert server.get("/internal/folder_paths").json["mine"] == ["mine"]
+    about = {folder["name"]: folder for folder in server.get("/api/experiment/models").json}
+    assert about["loras"] == {"name": "loras", "folders": ["loras"], "extensions": [".safetensors", ".gguf"]}
+    first, _ = server.get("/experiment/models/loras").json
+    assert (first["name"], first["pathIndex"], first["size"]) == ("a.safetensors", 0, 0)
+    assert server.get("/experiment/models/..%2fdata").json == []
+
+
+def test_the_newest_files_of_a_folder_are_listed_for_the_front_end(server: Server) -> None:
+    for seconds, name in enumerate(("a.png", "b.png", "sub/c.png", ".hidden.png")):
+        path = server.folders.input / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(png())
+        os.utime(path, (seconds, seconds))
+    assert server.get("/internal/files/input").json == ["b.png", "a.png"]
+    assert server.get("/internal/files/temp").json == []
+    for name in ("models", "data", "..%2fdata"):
+        assert server.get(f"/internal/files/{name}").status == 400
+
+
+def test_the_front_end_gets_what_it_loads_at_first(server: Server) -> None:
+    assert server.get("/api/global_subgraphs").json == {}
+    css = server.get("/user.css")
+    assert (css.status, css.headers["Content-Type"], css.body) == (200, "text/css; charset=utf-8", b"")
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,7 +202,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
     atomic.write(path, b"first", durable=True)
 
     def full(number: int) -> None:
-        raise OSError("no space left on device")
+        raise OSError(errno.ENOSPC, "no space left on device")
 
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(OSError, match="no space"):

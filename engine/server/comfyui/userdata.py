@@ -1,4 +1,4 @@
-"""What ComfyUI's stock front end keeps on its server: settings, the user's files, and lists of models and the like."""
+"""What ComfyUI's stock front end keeps on its server: settings, the user's files, and lists that are empty here."""
 
 from __future__ import annotations
 
@@ -25,8 +25,6 @@ routes = Routes("userdata")
 
 SETTINGS_LIMIT = 4 << 20
 """Bytes of all settings together."""
-WEIGHTS = (".safetensors", ".gguf")
-"""The file name endings of models; other formats can run code when they are loaded."""
 
 _CHANGING = Lock()
 """Held while settings are read, changed and written."""
@@ -193,26 +191,16 @@ async def extensions(request: web.Request) -> list[str]:
     return []
 
 
-@routes.get("/embeddings")
-async def embeddings(request: web.Request) -> list[str]:
-    """The names of the textual embeddings in the models folder, without their endings."""
-    names = await asyncio.to_thread(_weights, request.app[SETTINGS].folders.models / "embeddings")
-    return [name.rpartition(".")[0] for name in names]
+@routes.get("/global_subgraphs")
+async def global_subgraphs(request: web.Request) -> dict[str, JsonValue]:
+    """Subgraphs that come with the server, for the stock front end; always empty."""
+    return {}
 
 
-@routes.get("/models")
-async def model_folders(request: web.Request) -> list[str]:
-    """The folders in the models folder."""
-    return await asyncio.to_thread(_model_folders, request.app[SETTINGS].folders.models)
-
-
-@routes.get("/models/{folder}")
-async def models_in(request: web.Request, folder: str) -> list[str]:
-    """The models in one of these folders, subfolders included."""
-    root = request.app[SETTINGS].folders.models
-    if folder not in await asyncio.to_thread(_model_folders, root):
-        raise MissingError(f"there is no models folder '{folder}'")
-    return await asyncio.to_thread(_weights, root / folder)
+@routes.get("/user.css", gives="text/css")
+async def stylesheet(request: web.Request) -> web.Response:
+    """The style sheet that the stock front end loads; always empty, since nothing that was uploaded is one."""
+    return web.Response(text="", content_type="text/css")
 
 
 @routes.get("/features")
@@ -325,12 +313,3 @@ def _about(path: Path, root: Path) -> UserFile:
     stat = path.stat()
     times = {"modified": stat.st_mtime_ns // 1_000_000, "created": stat.st_ctime_ns // 1_000_000}
     return UserFile(path=path.relative_to(root).as_posix(), size=stat.st_size, **times)
-
-
-def _weights(folder: Path) -> list[str]:
-    names = (f"{file.subfolder}/{file.filename}".lstrip("/") for file in walk(folder))
-    return sorted(name for name in names if name.lower().endswith(WEIGHTS))
-
-
-def _model_folders(root: Path) -> list[str]:
-    return sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))

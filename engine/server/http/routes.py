@@ -135,6 +135,9 @@ class Routes:
     def put(self, path: str, **options: Unpack[RouteOptions]) -> Callable[[Handler], Handler]:
         return self._register("PUT", path, options)
 
+    def patch(self, path: str, **options: Unpack[RouteOptions]) -> Callable[[Handler], Handler]:
+        return self._register("PATCH", path, options)
+
     def delete(self, path: str, **options: Unpack[RouteOptions]) -> Callable[[Handler], Handler]:
         return self._register("DELETE", path, options)
 
