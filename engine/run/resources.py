@@ -26,7 +26,7 @@ COSTS = "costs.json"
 
 @dataclass(frozen=True)
 class CacheLimits:
-    """Where results are kept, and how many bytes they may take; None leaves it to the size of the machine or container."""
+    """Where results are kept, and how many bytes they may take; None: by the size of the machine or container."""
 
     folder: Path | None = None
     device: int | None = None
