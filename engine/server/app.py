@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from engine.server.http.connections import CONNECTIONS, Connections, capacity, w
 from engine.server.http.guard import add_headers, guard
 from engine.server.http.journal import JOURNAL, Journal
 from engine.server.http.peers import PEERS, Peers
-from engine.server.http.routes import Routes, add_to, errors
+from engine.server.http.routes import Routes, add_to, errors, without_paths
 from engine.server.http.settings import REGISTRY, SETTINGS, ServerSettings
 from engine.server.http.tokens import TOKENS, Tokens
 from engine.server.jobs.queue import QUEUE, Queue
@@ -55,7 +54,7 @@ ROUTES: tuple[Routes, ...] = tuple(
 
 def make_app(setup: ServerSettings, registry: Registry) -> web.Application:
     """The application, with all its services; they stop when it does."""
-    app = web.Application(middlewares=[watched, errors, guard], client_max_size=setup.body_limit)
+    app = web.Application(middlewares=[watched, without_paths, errors, guard], client_max_size=setup.body_limit)
     app[SETTINGS], app[REGISTRY], app[CLIENTS] = setup, registry, Clients()
     app[PEERS] = Peers()
     app[TOKENS] = Tokens(setup.token) if setup.token else None
@@ -68,7 +67,10 @@ def make_app(setup: ServerSettings, registry: Registry) -> web.Application:
         app.router.add_static("/assets", EDITOR / "assets")
     app.on_response_prepare.append(add_headers)
     app.on_shutdown.append(_disconnect_clients)
-    notify: Callable[[dict[str, Any]], object] = partial(app[CLIENTS].send_native, "model", needed=False)
+
+    def notify(message: dict[str, Any]) -> None:
+        app[CLIENTS].send_native("model", setup.shown(message) if "error" in message else message, needed=False)
+
     app[models.NOTIFY] = notify
     app[models.DEVICES] = {}
     app.cleanup_ctx.extend([logs.journaling, _run_services, models.fetching, previews.decoding])

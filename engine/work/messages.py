@@ -34,6 +34,8 @@ class WorkerSettings(_Message):
     nodes: tuple[Path, ...] = ()
     """Python files that define further kinds of node."""
     cache: CacheLimits = CacheLimits()
+    hides_paths: bool = False
+    """Whether errors have no absolute paths, as those who read them may be elsewhere."""
 
 
 class LookForJobs(_Message):

@@ -24,6 +24,7 @@ from engine.events import (
 )
 from engine.node import Preview
 from engine.values import Image
+from engine.work.hiding import Hiding
 from engine.work.media import location_of
 from engine.work.messages import (
     JobEvents,
@@ -56,12 +57,14 @@ class ServerReporter:
 
     Args:
         out: takes the bytes.
+        hiding: leaves paths out of errors, if that is wanted.
     """
 
-    def __init__(self, out: BinaryIO) -> None:
+    def __init__(self, out: BinaryIO, hiding: Hiding | None = None) -> None:
         self.previews = False
         """Whether anyone is watching them."""
         self._out = out
+        self._hiding = hiding
         self._waking = Condition()
         self._writing = RLock()
         self._closed = False
@@ -118,7 +121,7 @@ class ServerReporter:
         if isinstance(event, NodeSaved):
             data["files"] = [location_of(file, self._roots) for file in event.files]
         elif isinstance(event, NodeFailed | NodeRetried | NodeWarned | RunFinished):
-            data = shortened(data)
+            data = self.shown(data)
         with self._waking:
             if isinstance(event, NodeProgress) and event.preview and self.previews:
                 self._preview = self._job, event.node, event.preview
@@ -137,6 +140,11 @@ class ServerReporter:
                 data = shortened(data, MAX_TEXT)
             events.append(data)
             self._waking.notify()
+
+    def shown(self, report: Any) -> Any:
+        """A report of errors as JSON data, as those may see it who are told."""
+        data = shortened(report)
+        return self._hiding.data(data) if self._hiding else data
 
     def _run(self) -> None:
         shown = sent = 0.0

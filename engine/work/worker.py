@@ -37,6 +37,7 @@ from engine.run.execute import Execution
 from engine.run.preparing import runnable_graph
 from engine.run.quiet import quiet_libraries
 from engine.run.resources import Resources, open_resources, stream_events
+from engine.work.hiding import Hiding
 from engine.work.media import location_of, media_type
 from engine.work.mending import explaining
 from engine.work.messages import (
@@ -52,7 +53,7 @@ from engine.work.messages import (
     read_command,
 )
 from engine.work.queue import LEASE_SECONDS, Ended, JobOutputs, Jobs, Lease
-from engine.work.reporting import ServerReporter, shortened
+from engine.work.reporting import ServerReporter
 from nodes import registry
 
 LOOK_SECONDS = 2.0
@@ -151,7 +152,7 @@ class Worker:
         with self._looking:
             self._lease = None
             self._cancelled.discard(lease.id)
-        if jobs.finish(lease, state, run.outputs, shortened(run.record)):
+        if jobs.finish(lease, state, run.outputs, self._reports.shown(run.record)):
             self._reports.send(JobEnded(job=lease.id))
 
     def _carry_out(self, run: _Run, resources: Resources) -> Ended:
@@ -296,7 +297,8 @@ def run(out: BinaryIO) -> None:
     commands = map(read_command, sys.stdin.buffer)
     settings = next(commands)
     assert isinstance(settings, WorkerSettings)
-    with ServerReporter(out) as reports:
+    hiding = Hiding(settings.roots) if settings.hides_paths else None
+    with ServerReporter(out, hiding) as reports:
         worker = Worker(settings, registry(settings.nodes), reports)
 
         def listen() -> None:

@@ -59,6 +59,15 @@ class Seize(Node, version=1, category="rough"):
         return self.text
 
 
+class Fail(Node, version=1, category="rough"):
+    """Fail with a message."""
+
+    text: str
+
+    def run(self, ctx: Context) -> str:
+        raise ValueError(self.text)
+
+
 class Shout(Node, version=1, category="rough"):
     """Fail with a very long message."""
 

@@ -101,7 +101,7 @@ async def prompt(request: web.Request, body: Prompt) -> web.Response:
     )
     front = body.front or (body.number or 0) < 0
     number = await submit(app, job_request, front=front, priority=body.priority)
-    errors = node_errors(whole) if part is not whole else {}
+    errors = app[SETTINGS].shown(node_errors(whole)) if part is not whole else {}
     return web.json_response({"prompt_id": job_request.id, "number": number, "node_errors": errors})
 
 

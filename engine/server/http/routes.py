@@ -28,6 +28,7 @@ from engine.document.jsontext import json_of
 from engine.errors import DiskFullError, KinographError, MissingError, Problem, StorageError, UsageError, WorkflowError
 from engine.server.http.faults import own_fault, storage_error
 from engine.server.http.limits import MOST_PROBLEMS, SMALL, TooLargeError, check_values, in_turn
+from engine.server.http.settings import SETTINGS
 
 logger = logging.getLogger("kinograph")
 
@@ -243,6 +244,18 @@ async def errors(
         logger.error("%s %s: %s", request.method, request.path, error)
         failed = storage_error(error)
         return refusal(STATUS[type(failed)], type(failed).__name__, failed.problems)
+
+
+@web.middleware
+async def without_paths(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    """Leave absolute paths out of errors, if those who read them may be elsewhere."""
+    answer, setup = await handler(request), request.app[SETTINGS]
+    is_error = answer.status >= 400 and answer.content_type == "application/json"
+    if setup.hiding and is_error and isinstance(answer, web.Response) and answer.text:
+        answer.text = json.dumps(setup.shown(json.loads(answer.text)))
+    return answer
 
 
 def refusal(

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from aiohttp import web
 
 from engine.registry import Registry
 from engine.run.resources import CacheLimits
 from engine.server.http.connections import Patience
+from engine.work.hiding import Hiding
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,15 @@ class ServerSettings:
     """How long clients may take to send a request."""
     cache: CacheLimits = field(default_factory=CacheLimits)
     """Where workers keep results, and how large they may become."""
+
+    @cached_property
+    def hiding(self) -> Hiding | None:
+        """Leaves paths out of errors. None without a token: then all who read them are on this machine."""
+        return Hiding(self.folders.roots | {"data": self.folders.data}) if self.token else None
+
+    def shown(self, problems: Any) -> Any:
+        """JSON data that tells of problems, as those may see it who are told."""
+        return self.hiding.data(problems) if self.hiding else problems
 
 
 SETTINGS = web.AppKey("settings", ServerSettings)

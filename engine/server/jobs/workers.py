@@ -195,9 +195,14 @@ class WorkerPool:
     def workers(self) -> list[WorkerProcess]:
         return [*self._workers.values()]
 
+    @property
+    def settings(self) -> ServerSettings:
+        return self._setup
+
     def problem_data(self) -> list[dict[str, str]]:
         """Which devices have no worker, and why."""
-        return [{"device": device, "problem": problem} for device, problem in self.problems.items()]
+        shown: dict[str, str] = self._setup.shown(self.problems)
+        return [{"device": device, "problem": problem} for device, problem in shown.items()]
 
     async def nbytes(self) -> dict[WorkerProcess, int]:
         """Bytes of memory that each worker takes."""
@@ -295,6 +300,7 @@ class WorkerPool:
                 device=device,
                 nodes=setup.nodes,
                 cache=setup.cache,
+                hides_paths=setup.hiding is not None,
             )
         )
         worker.send(ShowPreviews(wanted=self._previews))
@@ -341,7 +347,7 @@ class WorkerPool:
         why = worker.reason
         again = f", {MAX_ATTEMPTS} times without progress" if not worker.killed else ""
         message = f"{why}{worker.while_running}{again}"
-        record = {"problems": [{"message": message, "node": next(iter(worker.running), None)}]}
+        record = self._setup.shown({"problems": [{"message": message, "node": next(iter(worker.running), None)}]})
         cancelled = worker.cancelled and worker.cancelled[0]
         if cancelled:
             await self._queue.ask(Jobs.fail, cancelled, worker.name, "cancelled", {})
@@ -356,7 +362,8 @@ class WorkerPool:
     async def _release_expired(self) -> None:
         """Release the jobs whose leases have expired: their workers exist, but are stopped or can't reach the queue."""
         why = "it did not renew its lease"
-        record = {"problems": [{"message": f"{why}, {MAX_ATTEMPTS} times without progress", "node": None}]}
+        message = f"{why}, {MAX_ATTEMPTS} times without progress"
+        record = self._setup.shown({"problems": [{"message": message, "node": None}]})
         for job in await self._queue.ask(Jobs.release, because=record):
             if worker := self._workers.get(job.worker or ""):
                 worker.job = None  # it was released above, and must not fail for the kill as well

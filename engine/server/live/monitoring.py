@@ -9,6 +9,7 @@ from aiohttp import web
 from engine.errors import StorageError
 from engine.server.http.connections import CONNECTIONS
 from engine.server.http.routes import OWN, Routes
+from engine.server.http.settings import SETTINGS
 from engine.server.jobs.queue import QUEUE
 from engine.server.jobs.workers import WORKERS
 from engine.server.live.clients import CLIENTS
@@ -31,7 +32,7 @@ async def health(request: web.Request) -> dict[str, Any]:
         works = True
     except StorageError as error:
         works, notices = False, [*notices, str(error)]
-    nbytes = await pool.nbytes()
+    notices, nbytes = request.app[SETTINGS].shown(notices), await pool.nbytes()
     workers = [{"device": each.device, "job": each.job, "bytes": taken} for each, taken in nbytes.items() if each.ready]
     status = "failing" if not works else "ok" if workers else "failing" if pool.problems else "starting"
     return {"status": status, "workers": workers, "problems": pool.problem_data(), "notices": notices}

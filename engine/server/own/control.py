@@ -39,13 +39,14 @@ class Checkable(Body):
 async def validate(request: web.Request, body: Checkable) -> dict[str, Any]:
     """Check a workflow without running it; lists all its problems, missing models and files, and deprecated nodes."""
     found = await examined(request.app, await prepared(request.app, body.workflow))
+    shown = request.app[SETTINGS].shown
     return {
         "valid": found.can_run,
         "nodes": found.nodes,
         "targets": found.targets,
-        "problems": problems_data(found.problems),
-        "missing": problems_data(found.missing),
-        "warnings": problems_data(found.prepared.warnings),
+        "problems": shown(problems_data(found.problems)),
+        "missing": shown(problems_data(found.missing)),
+        "warnings": shown(problems_data(found.prepared.warnings)),
     }
 
 
@@ -141,7 +142,7 @@ async def overview(app: web.Application) -> dict[str, Any]:
             "total_pending": jobs.counts()["pending"],
         }
 
-    notices = [app[QUEUE].notice] if app[QUEUE].notice else []
+    notices = app[WORKERS].settings.shown([app[QUEUE].notice] if app[QUEUE].notice else [])
     return {**await app[QUEUE].ask(read), "problems": app[WORKERS].problem_data(), "notices": notices}
 
 
