@@ -215,7 +215,9 @@ def test_pictures_and_videos_are_accepted(server: Server, data: bytes, name: str
         (SCRIPT, "a.html"),
         (b"#!/bin/sh", "a.sh"),
         (b"\x80\x04.", "a.pkl"),
-        (b"text", "a.txt"),
+        (b"\xff\xfea", "a.txt"),
+        (b"a\0b", "a.txt"),
+        (b"a" * 1_000_001, "a.txt"),
         (b"{}", "a.json"),
         (struct.pack("<Q", 2) + b"{}", "a.safetensors"),
         (png(), "a"),
@@ -237,6 +239,16 @@ def test_nothing_else_is_accepted(server: Server, data: bytes, name: str) -> Non
     assert answer.message
     assert left_behind(server) == []
     assert server.get("/api/kinograph/files").json == []
+
+
+@pytest.mark.parametrize("name", ["prompts.txt", "prompts.md", "prompts.CSV"])
+def test_a_text_is_stored_and_shown_as_nothing_else(server: Server, name: str) -> None:
+    data = "\ufeffa red snail\r\n<script>alert(1)</script>".encode()
+    stored = server.upload(data, name).json
+    assert (server.folders.input / stored["name"]).read_bytes() == data
+    answer = server.get("/view", filename=name, type="input")
+    assert (answer.headers["Content-Type"], answer.body) == ("text/plain; charset=utf-8", data)
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
 
 
 def test_a_playlist_cannot_make_the_server_read_files(server: Server, tmp_path: Path) -> None:

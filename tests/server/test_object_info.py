@@ -163,6 +163,13 @@ def test_files_are_chosen_from_the_input_folder(folders: Folders) -> None:
     assert spec(Played, folders, "video") == [["film.mp4"], {"tooltip": "", "video_upload": True}]
 
 
+def test_texts_are_chosen_from_the_input_folder_too(server: Server) -> None:
+    server.upload(b"a red snail", "prompts.txt")
+    server.upload(png(), "mine.png")
+    (files, about) = server.get("/object_info/LoadText").json["LoadText"]["input"]["required"]["file"]
+    assert (files, "image_upload" in about) == (["prompts.txt"], False)
+
+
 def test_all_kinds_are_described_and_each_by_itself(server: Server) -> None:
     server.upload(png(), "mine.png")
     everything = server.get("/object_info").json

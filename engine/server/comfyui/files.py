@@ -25,6 +25,7 @@ from engine.atomic import naming, rename_noreplace, unfinished
 from engine.errors import MissingError, UsageError
 from engine.server.files.paths import Root, find_file, locate, require_file, resolve_within, walk
 from engine.server.files.previews import PREVIEWS, UPLOADS
+from engine.server.files.texts import TEXTS, check_text
 from engine.server.http.routes import OWN, Answer, Body, Query, Routes
 from engine.server.http.settings import SETTINGS, Folders
 from engine.work.media import location_of
@@ -114,7 +115,7 @@ class FolderQuery(Query):
 
 
 class ImageForm(Body):
-    """A picture or video to be stored."""
+    """A picture, video or text to be stored."""
 
     image: bytes
     """The file, with a name whose ending fits its content."""
@@ -173,12 +174,15 @@ async def view_metadata(request: web.Request, folder: str, query: MetadataQuery)
 
 @routes.post("/upload/image", form=ImageForm)
 async def upload_image(request: web.Request) -> Uploaded:
-    """Store a picture or video, after checking that it is one; an existing file is replaced only with `overwrite`.
+    """Store a picture, video or text, after checking that it is one; only `overwrite` replaces an existing file.
 
     A file with the same name and content is not stored twice.
     """
     async with received(request) as upload:
-        await request.app[UPLOADS].run("check", upload.file, options=(upload.suffix,))
+        if upload.suffix in TEXTS:
+            await asyncio.to_thread(check_text, upload.file)
+        else:
+            await request.app[UPLOADS].run("check", upload.file, options=(upload.suffix,))
         return await asyncio.to_thread(upload.keep, upload.file)
 
 

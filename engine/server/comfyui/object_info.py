@@ -19,6 +19,7 @@ from engine.node import Input, Node, linkable, name_of
 from engine.registry import Registry
 from engine.server.files.paths import walk
 from engine.server.files.pictures import PICTURES, VIDEOS
+from engine.server.files.texts import TEXTS
 from engine.server.http.routes import OWN, Answer, Routes
 from engine.server.http.settings import REGISTRY, SETTINGS, Folders
 from engine.values import Video
@@ -130,8 +131,10 @@ def _input(kind: type[Node], socket: Input, schema: Mapping[str, Any], media: Me
     if socket.lazy:
         about["lazy"] = True
     if socket.holds == "media":
-        shows_video = any(output.type is Video for output in kind.spec.outputs)
-        upload, suffixes = ("video_upload", VIDEOS) if shows_video else ("image_upload", PICTURES)
+        given = {output.type for output in kind.spec.outputs}
+        if given == {str}:
+            return [media.ending_in([*TEXTS]), about]
+        upload, suffixes = ("video_upload", VIDEOS) if Video in given else ("image_upload", PICTURES)
         return [media.ending_in([*suffixes]), about | {upload: True}]
     if (chosen := choices(socket.type)) and has_widget(socket):
         return [[*chosen], about]

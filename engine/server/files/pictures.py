@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from engine.errors import KinographError, UsageError
+from engine.server.files.texts import TEXTS
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -54,7 +55,7 @@ class Pictures:
         elif suffix in VIDEOS:
             self._first_frame(path, suffix, CHECKED_SIDE)
         else:
-            endings = " ".join(sorted([*PICTURES, *VIDEOS]))
+            endings = " ".join(sorted([*PICTURES, *VIDEOS, *TEXTS]))
             raise UsageError(f"files that end in '{suffix}' are not accepted", hint=f"accepted endings are {endings}")
 
     def encode(self, path: Path, target: Path, format: Literal["webp", "jpeg"], quality: int) -> None:
