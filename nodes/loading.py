@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from engine.errors import MissingError
+from engine.errors import MissingError, NodeError
+from engine.models import watch
 
 
 @contextmanager
@@ -19,6 +20,18 @@ def loading(source: str, hint: str) -> Iterator[None]:
     except (OSError, ValueError, KeyError, AttributeError, SafetensorError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise MissingError(f"{source} can't be loaded: {reason}", hint=hint) from error
+
+
+@contextmanager
+def unchanged(source: str, contents: str) -> Iterator[None]:
+    """Read a model within this: raises NodeError at the end if it wasn't the one of these contents all the time.
+
+    What its identity stands for, in memory or on disk, is then never made of another file.
+    """
+    watched = watch(source, contents)
+    yield
+    if not watched.unchanged():
+        raise NodeError(f"{source} was replaced before it was loaded", hint="run the workflow again")
 
 
 @contextmanager

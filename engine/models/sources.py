@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from engine.errors import MissingError, path_errors
-from engine.models.digest import digest
+from engine.models.digest import Watch, digest
 from engine.models.progress import Progress
 
 SHIPPED = Path(__file__).resolve().parents[2] / "models"
@@ -65,6 +65,12 @@ def identity(source: str, *, base: Path | None = None) -> str:
         MissingError: it is not on this machine, and only its contents could identify it.
     """
     return parse(source, base).identity()
+
+
+def watch(source: str, contents: str) -> Watch:
+    """Watch a model while it is read: whether its contents are those that `identity` gave."""
+    place = parse(source)
+    return Watch(contents, place.identity, place.watched)
 
 
 def can_fetch(source: str) -> bool:

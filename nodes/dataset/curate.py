@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from engine.models.digest import digest
+from engine.models.digest import Watch, digest
 from engine.values import Table
 from nodes.dataset.describe.describer import Describer
 from nodes.dataset.provenance import with_models
@@ -86,7 +86,7 @@ def curate(ctx: Context, files: Sequence[Path], root: Path, settings: CurationSe
     clips: list[pa.Table] = []
     videos: list[Row] = []
     progress = _Progress(ctx, files)
-    kept = _KeptParts(ctx, settings)
+    kept = KeptParts(ctx, settings)
     described = (_described_on_ray if settings.on_ray else _described)(files, settings, kept, progress)
     for file, found in zip(files, described, strict=True):
         name = _printable(file.relative_to(root).as_posix() if file.is_relative_to(root) else str(file))
@@ -105,7 +105,7 @@ def _parts(found: PartsOrProblem) -> list[Part]:
     return [] if isinstance(found, str) else found
 
 
-class _KeptParts:
+class KeptParts:
     """The parts of videos that are kept in the cache: scanned, and described by models."""
 
     def __init__(self, ctx: Context, settings: CurationSettings) -> None:
@@ -113,6 +113,7 @@ class _KeptParts:
         self._scan = json.dumps([asdict(settings.scan), *map(asdict, models(settings.scan))], sort_keys=True)
         self._last_kept = time.perf_counter()
         self._scan_keys: dict[Path, str | None] = {}
+        self._watches: dict[Path, Watch] = {}
 
     def scan_key(self, file: Path) -> str | None:
         """Everything that decides a scan of a file; None if the file can't be read, or named in a table."""
@@ -120,7 +121,9 @@ class _KeptParts:
             self._scan_keys[file] = None
             with suppress(OSError):
                 if _printable(str(file)) == str(file):
-                    self._scan_keys[file] = f"{VERSION} {digest(file)} {self._scan}"
+                    contents = digest(file)
+                    self._watches[file] = Watch(contents, partial(digest, file), lambda: (file,))
+                    self._scan_keys[file] = f"{VERSION} {contents} {self._scan}"
         return self._scan_keys[file]
 
     def described(self, file: Path) -> list[Part]:
@@ -132,10 +135,11 @@ class _KeptParts:
         return [] if _is_complete(after) else self._recall(f"scan {self.scan_key(file)}", len(after))
 
     def keep_described(self, file: Path, part: Part) -> None:
-        self._keep(f"clips {self.scan_key(file)} {self._describe.identity}", part)
+        if self._describe.is_unchanged():
+            self._keep(file, f"clips {self.scan_key(file)} {self._describe.identity}", part)
 
     def keep_scanned(self, file: Path, part: Part) -> None:
-        self._keep(f"scan {self.scan_key(file)}", part)
+        self._keep(file, f"scan {self.scan_key(file)}", part)
 
     def _recall(self, name: str, number: int) -> list[Part]:
         found: list[Part] = []
@@ -144,8 +148,13 @@ class _KeptParts:
             found.append(Part(number + len(found), facts["video"], known[1], facts["last"]))
         return found
 
-    def _keep(self, name: str, part: Part) -> None:
-        """Keep a part; its cost is taken to be all the time since a part was last kept."""
+    def _keep(self, file: Path, name: str, part: Part) -> None:
+        """Keep a part, unless it may be of another file that has replaced its own meanwhile.
+
+        Its cost is taken to be all the time since a part was last kept.
+        """
+        if not self._watches[file].unchanged():
+            return
         now = time.perf_counter()
         facts = json.dumps({"video": part.video, "last": part.last})
         self._ctx.keep(f"{name} {part.number}", (facts, part.clips), now - self._last_kept)
@@ -157,7 +166,7 @@ def _is_complete(parts: Sequence[Part]) -> bool:
 
 
 def _described(
-    files: Sequence[Path], settings: CurationSettings, kept: _KeptParts, progress: _Progress
+    files: Sequence[Path], settings: CurationSettings, kept: KeptParts, progress: _Progress
 ) -> Iterator[PartsOrProblem]:
     """The described parts of each video, in order, or why there are none; some scans are started ahead."""
 
@@ -178,9 +187,7 @@ def _described(
             yield started.popleft()()
 
 
-def _start(
-    file: Path, settings: CurationSettings, kept: _KeptParts, scanners: Scanners
-) -> Callable[[], PartsOrProblem]:
+def _start(file: Path, settings: CurationSettings, kept: KeptParts, scanners: Scanners) -> Callable[[], PartsOrProblem]:
     """Start what remains to be done of a video; the function returned waits for it and describes it."""
     if kept.scan_key(file) is None:
         return lambda: _UNREADABLE
@@ -194,7 +201,7 @@ def _start(
 def _finish(
     file: Path,
     settings: CurationSettings,
-    kept: _KeptParts,
+    kept: KeptParts,
     done: list[Part],
     seen: list[Part],
     rest: Callable[[], PartsOrProblem],
@@ -210,7 +217,7 @@ def _finish(
 
 
 def _described_on_ray(
-    files: Sequence[Path], settings: CurationSettings, kept: _KeptParts, progress: _Progress
+    files: Sequence[Path], settings: CurationSettings, kept: KeptParts, progress: _Progress
 ) -> Iterator[PartsOrProblem]:
     """As `_described`, by Ray's workers: they are given what isn't kept, and their results are kept as they come."""
     from nodes.dataset.on_ray import Stages, Task, described

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from engine.atomic import unfinished
-from engine.errors import MissingError
+from engine.errors import MissingError, NodeError
 from engine.models import home
-from engine.models.digest import digest
+from engine.models.digest import Watch, digest
 
 
 def read_weights(path: Path, what: str) -> dict[str, Tensor]:
@@ -50,11 +50,15 @@ def converted(path: Path, what: str) -> Path:
     if path.suffix == ".safetensors":
         return path
     try:
-        kept = home() / "converted" / f"{digest(path).removeprefix('sha256:')}.safetensors"
+        contents = digest(path)
+        kept = home() / "converted" / f"{contents.removeprefix('sha256:')}.safetensors"
     except OSError as error:
         raise MissingError(f"{path} can't be read as {what}: {error}") from error
     if not kept.is_file():
+        watched = Watch(contents, lambda: digest(path), lambda: (path,))
         state = {name: weight.contiguous() for name, weight in read_weights(path, what).items()}
+        if not watched.unchanged():
+            raise NodeError(f"{path} was replaced while it was read", hint="run the workflow again")
         with unfinished(kept.parent) as part:
             save_file(state, part)
             part.replace(kept)

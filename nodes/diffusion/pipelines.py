@@ -11,7 +11,7 @@ import torch
 from engine.errors import MissingError
 from engine.models import find
 from nodes.diffusion.layout import SDXL
-from nodes.loading import loading
+from nodes.loading import loading, unchanged
 
 if TYPE_CHECKING:
     from diffusers import StableDiffusionXLPipeline
@@ -37,12 +37,13 @@ def load(kind: str, model: ModelReference, **options: Any) -> Any:
 
     Raises:
         MissingError: a file that it needs is missing or can't be read.
+        NodeError: it has been replaced since it was chosen.
     """
     if Path(model.path).is_dir():
         method, options = "from_pretrained", options | {"use_safetensors": True}
     else:
         method, options = "from_single_file", options | {"config": str(_settings(model))}
-    with loading(model.source, hint="fetch or copy the model again"):
+    with unchanged(model.source, model.identity), loading(model.source, hint="fetch or copy the model again"):
         loader = getattr(getattr(import_module("diffusers"), kind), method)
         pipeline = loader(model.path, dtype=getattr(torch, model.dtype), local_files_only=True, **options)
     pipeline.set_progress_bar_config(disable=True)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nodes.loading import loading
+from engine.models import find
+from nodes.loading import loading, unchanged
 
 if TYPE_CHECKING:
     from engine.node import Context
@@ -27,6 +30,7 @@ def language_model(ctx: Context, model: LanguageModel) -> LoadedModel:
 
     Raises:
         MissingError: the files are not those of a causal language model, or can't be read.
+        NodeError: they have been replaced since the model was chosen.
     """
     loaded: LoadedModel = ctx.models.get(
         ("language model", model.identity, model.dtype, ctx.device), lambda: _load(model), ctx.device
@@ -37,7 +41,9 @@ def language_model(ctx: Context, model: LanguageModel) -> LoadedModel:
 def _load(reference: LanguageModel) -> LoadedModel:
     import torch
 
-    with loading(reference.source, hint="give a transformers folder or a GGUF file"):
+    is_source = Path(reference.path) == find(reference.source)  # and not unpacked from it
+    watched = unchanged(reference.source, reference.identity) if is_source else nullcontext()
+    with watched, loading(reference.source, hint="give a transformers folder or a GGUF file"):
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
         tokenizer = AutoTokenizer.from_pretrained(reference.path, local_files_only=True)

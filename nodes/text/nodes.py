@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, NamedTuple
 
 from pydantic import Field
@@ -42,6 +43,7 @@ class LLMLoad(Node, version=1, category="text", uses="io"):
     """Precision of the weights. In float32 lookahead writes what plain greedy decoding would, in others up to ties."""
 
     def run(self, ctx: Context) -> LanguageModel:
+        from nodes.loading import unchanged
         from nodes.text.unpack import unpacked
 
         path = resolve(self.source, progress=lambda done, total: ctx.progress(done, total, unit="B"))
@@ -55,8 +57,10 @@ class LLMLoad(Node, version=1, category="text", uses="io"):
             raise InputError(f"{path.name} is not a GGUF file", input="source", hint="give its folder, or a .gguf file")
         contents = identity(self.source)
         if path.is_file():
+            waiting = partial(ctx.progress, 0, 1, unit="model")
+            reading = partial(unchanged, self.source, contents)
             try:
-                path = unpacked(path, contents, home(), lambda: ctx.progress(0, 1, unit="model"))
+                path = unpacked(path, contents, home(), waiting, reading)
             except ValueError as error:
                 raise MissingError(
                     f"{self.source} can't be unpacked: {error}", hint="give another GGUF file"

@@ -13,12 +13,16 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
+Reading = AbstractContextManager[None]
 TICK = 0.25  # seconds between two calls of `waiting`
 
 
-def unpacked(file: Path, identity: str, home: Path, waiting: Callable[[], None]) -> Path:
+def unpacked(
+    file: Path, identity: str, home: Path, waiting: Callable[[], None], reading: Callable[[], Reading]
+) -> Path:
     """The folder below `home` that holds a GGUF file's model and tokenizer, created if it doesn't exist.
 
     Weights are in half precision, whatever their quantisation, as GGUF's own scales are.
@@ -26,6 +30,7 @@ def unpacked(file: Path, identity: str, home: Path, waiting: Callable[[], None])
     Args:
         identity: identifies the file's contents; equal files share a folder.
         waiting: called several times a second; what it raises ends the unpacking.
+        reading: makes a context in which the file is read; if leaving it raises, what was unpacked is dropped.
 
     Raises:
         ValueError: transformers can't read the file; the message is its own.
@@ -38,13 +43,13 @@ def unpacked(file: Path, identity: str, home: Path, waiting: Callable[[], None])
         try:
             with FileLock(f"{folder}.lock", timeout=TICK):
                 if not folder.is_dir():
-                    _unpack_apart(file, folder, waiting)
+                    _unpack_apart(file, folder, waiting, reading)
         except Timeout:  # another process is unpacking it
             waiting()
     return folder
 
 
-def _unpack_apart(file: Path, folder: Path, waiting: Callable[[], None]) -> None:
+def _unpack_apart(file: Path, folder: Path, waiting: Callable[[], None], reading: Callable[[], Reading]) -> None:
     """Unpack in another process, next to the folder's path, and move the result there."""
     from engine.atomic import unfinished  # not at the top: the unpacking process runs this file alone
     from engine.python import command, environment
@@ -55,17 +60,18 @@ def _unpack_apart(file: Path, folder: Path, waiting: Callable[[], None]) -> None
         tempfile.TemporaryFile("w+", encoding="utf-8") as errors,
         unfinished(folder.parent, prefix=f".{folder.name}.", suffix="") as part,
     ):
-        process = subprocess.Popen(command(__file__, str(file), str(part)), env=environment(), stderr=errors)
-        try:
-            while process.poll() is None:
-                waiting()
-                time.sleep(TICK)
-        finally:
-            process.kill()
-            process.wait()
-        if process.returncode:
-            errors.seek(0)
-            raise ValueError((errors.read().strip() or "no reason was given").splitlines()[-1])
+        with reading():
+            process = subprocess.Popen(command(__file__, str(file), str(part)), env=environment(), stderr=errors)
+            try:
+                while process.poll() is None:
+                    waiting()
+                    time.sleep(TICK)
+            finally:
+                process.kill()
+                process.wait()
+            if process.returncode:
+                errors.seek(0)
+                raise ValueError((errors.read().strip() or "no reason was given").splitlines()[-1])
         part.rename(folder)
 
 

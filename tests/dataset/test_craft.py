@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 
-from engine.errors import MissingError
+from engine.errors import MissingError, NodeError
 from engine.node import Context
 from nodes.dataset.describe import craft
 from nodes.dataset.describe.craft import Craft, CraftDetector, load_craft, words
@@ -79,6 +79,23 @@ def test_a_checkpoint_is_read_and_converted_to_safetensors_once(
     monkeypatch.setattr(torch, "load", None)
     again = load_craft(Context(), str(published)).model.state_dict()
     assert all(torch.equal(again[name], weight) for name, weight in state.items())
+
+
+def test_a_checkpoint_that_is_replaced_while_it_is_read_leaves_nothing_behind(
+    published: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, ctx = torch.load, Context()
+
+    def load(*args: Any, **how: Any) -> Any:
+        state = plain(*args, **how)
+        published.write_bytes(published.read_bytes() + b"\0")
+        return state
+
+    monkeypatch.setattr(torch, "load", load)
+    with pytest.raises(NodeError, match="was replaced while it was read"):
+        load_craft(ctx, str(published))
+    assert not list(home.rglob("*.safetensors"))
+    assert len(ctx.models) == 0
 
 
 def test_safetensors_are_read_as_they_are(state: dict[str, torch.Tensor], tmp_path: Path, home: Path) -> None:

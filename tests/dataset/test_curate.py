@@ -31,12 +31,14 @@ from engine.store.cache import Cache
 from engine.store.disk import Disk
 from nodes import registry
 from nodes.dataset import sources
+from nodes.dataset.curate import CurationSettings, KeptParts
+from nodes.dataset.describe.describer import Describer, DescribeSettings
 from nodes.dataset.nodes import LoadScores, SaveDataset, VideoFrameFilter
 from nodes.dataset.scan import processes as scanning
 from nodes.dataset.scan import scanner as scan
 from nodes.dataset.scan.processes import Scanners
 from nodes.dataset.scan.scanner import Part, ScanSettings
-from nodes.dataset.table import rows
+from nodes.dataset.table import CLIPS, rows, to_table
 from nodes.files.footage import Footage
 from tests.dataset.films import REAL, sprites, three_shots, write
 
@@ -53,6 +55,29 @@ def raw(tmp_path: Path) -> Path:
     (folder / "broken.mp4").write_bytes(b"\0" * 1000)
     (folder / "notes.txt").write_text("no video")
     return folder
+
+
+def test_a_part_of_a_video_or_model_that_was_replaced_meanwhile_is_not_kept(raw: Path, tmp_path: Path) -> None:
+    kept: dict[str, Any] = {}
+    head = tmp_path / "head.safetensors"
+    head.write_bytes(b"head")
+    ctx = Context(keep=lambda name, outputs, seconds: kept.update({name: outputs}))
+    describe = Describer(ctx, DescribeSettings("", str(head), "", "", "", ""), None)
+    parts, file = KeptParts(ctx, CurationSettings(ScanSettings(), describe)), raw / "shots.mp4"
+    part = Part(0, {}, to_table([], CLIPS), last=True)
+    assert parts.described(file) == []
+    parts.keep_scanned(file, part)
+    parts.keep_described(file, part)
+    assert len(kept) == 2
+    kept.clear()
+    head.write_bytes(b"another")
+    parts.keep_described(file, part)
+    assert not kept
+    film = file.read_bytes()
+    file.write_bytes(b"another")
+    file.write_bytes(film)
+    parts.keep_scanned(file, part)
+    assert not kept
 
 
 def workflow(raw: Path, **inputs: Any) -> Workflow:

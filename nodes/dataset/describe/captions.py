@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -12,7 +13,7 @@ import torch
 from engine.errors import InputError
 from engine.models import identity, resolve
 from nodes.files.footage import Picture
-from nodes.loading import loading
+from nodes.loading import loading, unchanged
 
 if TYPE_CHECKING:
     from engine.node import Context
@@ -65,13 +66,14 @@ def load_captioner(ctx: Context, source: str) -> Captioner:
     """The captioner of a source string (BLIP, GIT and their like), loaded once and shared; raises MissingError."""
     path = resolve(source, progress=lambda done, total: ctx.progress(done, total, unit="B"))
     dtype = torch.float32 if ctx.device == "cpu" else torch.float16
-    key = ("captioner", identity(source), dtype)
-    found: Captioner = ctx.models.get(key, lambda: _load(source, path, dtype), ctx.device)
+    contents = identity(source)
+    load = partial(_load, source, contents, path, dtype)
+    found: Captioner = ctx.models.get(("captioner", contents, dtype), load, ctx.device)
     return found
 
 
-def _load(source: str, path: Path, dtype: torch.dtype) -> Captioner:
-    with loading(source, hint="give the folder of a captioner"):
+def _load(source: str, contents: str, path: Path, dtype: torch.dtype) -> Captioner:
+    with unchanged(source, contents), loading(source, hint="give the folder of a captioner"):
         from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor
 
         config = AutoConfig.from_pretrained(path, local_files_only=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -18,7 +19,7 @@ from engine.errors import InputError, MissingError
 from engine.models import identity, resolve
 from nodes.dataset.weights import read_weights
 from nodes.files.footage import Picture
-from nodes.loading import loading
+from nodes.loading import loading, unchanged
 
 if TYPE_CHECKING:
     from engine.node import Context
@@ -65,12 +66,14 @@ def load_clip(ctx: Context, source: str) -> Clip:
     """The CLIP model of a source string, loaded once and shared; raises MissingError."""
     path = resolve(source, progress=lambda done, total: ctx.progress(done, total, unit="B"))
     dtype = torch.float32 if ctx.device == "cpu" else torch.float16
-    found: Clip = ctx.models.get(("clip", identity(source), dtype), lambda: _load(source, path, dtype), ctx.device)
+    contents = identity(source)
+    load = partial(_load, source, contents, path, dtype)
+    found: Clip = ctx.models.get(("clip", contents, dtype), load, ctx.device)
     return found
 
 
-def _load(source: str, path: Path, dtype: torch.dtype) -> Clip:
-    with loading(source, hint="give the folder of a CLIP model"):
+def _load(source: str, contents: str, path: Path, dtype: torch.dtype) -> Clip:
+    with unchanged(source, contents), loading(source, hint="give the folder of a CLIP model"):
         from transformers import AutoModel, AutoProcessor
 
         model = AutoModel.from_pretrained(path, dtype=dtype, local_files_only=True, use_safetensors=True).eval()

@@ -10,6 +10,7 @@ The network's parameters have the names of the checkpoints that the authors publ
 from __future__ import annotations
 
 from collections import OrderedDict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -25,6 +26,7 @@ from engine.models import identity, resolve
 from nodes.dataset.scan.texts import Quadrilateral, covered, resized
 from nodes.dataset.weights import converted, read_weights
 from nodes.files.footage import Picture
+from nodes.loading import unchanged
 
 if TYPE_CHECKING:
     from engine.node import Context
@@ -159,12 +161,14 @@ def load_craft(ctx: Context, source: str) -> CraftDetector:
         MissingError: it doesn't exist, or its weights are not CRAFT's.
     """
     path = resolve(source, progress=lambda done, total: ctx.progress(done, total, unit="B"))
-    found: CraftDetector = ctx.models.get(("craft", identity(source)), lambda: _load(path), ctx.device)
+    contents = identity(source)
+    found: CraftDetector = ctx.models.get(("craft", contents), partial(_load, source, contents, path), ctx.device)
     return found
 
 
-def _load(path: Path) -> CraftDetector:
-    state = read_weights(converted(path, "CRAFT"), "CRAFT")
+def _load(source: str, contents: str, path: Path) -> CraftDetector:
+    with unchanged(source, contents):
+        state = read_weights(converted(path, "CRAFT"), "CRAFT")
     state = {name.removeprefix("module."): weight for name, weight in state.items()}
     with torch.device("meta"):
         model = Craft()

@@ -59,8 +59,7 @@ class Describer:
     @cached_property
     def identity(self) -> str:
         """Everything that decides what is added."""
-        sources = {name: getattr(self.settings, name) for name in _MODELS}
-        known = {name: source and identity(source) for name, source in sources.items()}
+        known = self._identities()
         llm = f"{self.llm.identity} {self.llm.dtype} {self.settings.summarise}" if self.llm else ""
         return json.dumps(known | {"llm": llm})
 
@@ -84,6 +83,15 @@ class Describer:
             how = {"dtype": self.llm.dtype, "max_new_tokens": SUMMARY_TOKENS, "instructions": self.settings.summarise}
             found.append(model("llm", self.llm.source, how, self.llm.identity))
         return found
+
+    def is_unchanged(self) -> bool:
+        """Whether the models still are those that `identity` names."""
+        known: dict[str, str] = json.loads(self.identity)
+        return all(known[name] == contents for name, contents in self._identities().items())
+
+    def _identities(self) -> dict[str, str]:
+        sources: dict[str, str] = {name: getattr(self.settings, name) for name in _MODELS}
+        return {name: source and identity(source) for name, source in sources.items()}
 
     def __call__(self, clips: Sequence[Row]) -> list[Row]:
         """The rows of a scan, with descriptions in place of the views."""
