@@ -29,6 +29,23 @@ class Problem:
     node: str | None = None
     input: str | None = None
     hint: str | None = None
+    cause: str | None = None
+    """What sort of mistake it is, in the words of ComfyUI's protocol, if it has one: "value_not_in_list"."""
+
+    @classmethod
+    def within(
+        cls,
+        subgraph: str | None,
+        node: str,
+        input: str,
+        message: str,
+        hint: str | None = None,
+        cause: str | None = None,
+    ) -> Self:
+        """A problem with an input; nodes of subgraph definitions have no id in the document itself."""
+        if subgraph is None:
+            return cls(message, node, input, hint, cause)
+        return cls(f"in the subgraph '{subgraph}', node {node}, input {input}: {message}", hint=hint, cause=cause)
 
     def __str__(self) -> str:
         where = [f"node {self.node}"] if self.node is not None else []

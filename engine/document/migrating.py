@@ -100,12 +100,12 @@ class _Migration:
         for name, value in entry.inputs.items():
             if name in changes.removed:
                 message = f"is ignored, as {entry.class_type} no longer has it: {changes.removed[name]}"
-                self.warnings.append(_at(subgraph, node, name, message))
+                self.warnings.append(Problem.within(subgraph, node, name, message))
             elif name in changes.replaced and not kind.spec.is_stand_in:
                 old[name] = value
             elif (today := changes.today(name)) != name and today in entry.inputs:
                 message = f"is ignored, as it is now called {today}, which is given too"
-                self.warnings.append(_at(subgraph, node, name, message))
+                self.warnings.append(Problem.within(subgraph, node, name, message))
             else:
                 inputs[today] = value
         if old:
@@ -127,16 +127,9 @@ class _Migration:
         except Exception as error:  # noqa: BLE001 - a node author's code, given whatever a file contains
             name = next(iter(constants))
             message = f"can't be converted: {type(error).__name__}: {error}"
-            self.problems.append(_at(subgraph, node, name, message, kind.spec.changes.hint(name)))
+            self.problems.append(Problem.within(subgraph, node, name, message, kind.spec.changes.hint(name)))
             return dict(old)
 
 
 def _with(entry: NodeEntry, inputs: Mapping[str, Any]) -> NodeEntry:
     return entry.model_copy(update={"inputs": dict(inputs)})
-
-
-def _at(subgraph: str | None, node: str, name: str, message: str, hint: str | None = None) -> Problem:
-    """A problem with an input; nodes of subgraph definitions have no id in the document itself."""
-    if subgraph is None:
-        return Problem(message, node, name, hint)
-    return Problem(f"in the subgraph '{subgraph}', node {node}, input {name}: {message}", hint=hint)

@@ -1,8 +1,12 @@
 """Take muted and bypassed nodes out of a workflow.
 
 A node's mode is in its `_meta`: `{"mode": "mute"}` or `{"mode": "bypass"}`. Nodes that need a muted node are left out
-with it; an input that has a default falls back to that. A bypassed node passes on what it was linked to: each of its
-outputs is replaced by the first of its links that fits.
+with it; an input that has a default falls back to that. A bypassed node passes on what it was linked to, as in
+ComfyUI's editor: each of its outputs is replaced by the link of the socket in the same place if that takes the same
+type, linked or not, or else by the first of its links that fits.
+
+`_meta` may name the input instead: `{"mode": "bypass", "passes": {"0": "model"}}`, by output as in links. Files that an
+editor saved tell so of nodes whose kind isn't known.
 """
 
 from __future__ import annotations
@@ -10,12 +14,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from engine.document.sockets import sockets
 from engine.document.workflow import Link, NodeEntry, Workflow, as_link
 from engine.errors import Problem, suggestion
-from engine.node import Node, fits
+from engine.node import Node, fits, linkable
 from engine.registry import Registry
 
 MODES = ("mute", "bypass")
+PASSES = "passes"
+"""The key in a bypassed node's `_meta` for the inputs that it passes on."""
 
 
 def mode_of(entry: NodeEntry) -> str:
@@ -85,16 +92,28 @@ def _past_bypassed(
 
 def _replacement(link: Link, graph: Mapping[str, NodeEntry], kinds: Mapping[str, type[Node] | None]) -> Link | None:
     """What a bypassed node passes on in place of one of its outputs; None if nothing fits."""
-    kind = kinds[link.node]
+    kind, entry = kinds[link.node], graph[link.node]
+    if passed := passes(entry, link.slot):
+        return as_link(entry.inputs.get(passed))
     index = kind.spec.slot(link.slot) if kind else None
     if kind is None or index is None:
         return None
     wanted = kind.spec.outputs[index].type
+    opposite = sockets(kind)[index : index + 1]
+    if opposite and linkable(wanted, opposite[0].type):
+        return as_link(entry.inputs.get(opposite[0].name))
     for name in kind.spec.inputs:
-        source = as_link(graph[link.node].inputs.get(name))
+        source = as_link(entry.inputs.get(name))
         producer = kinds.get(source.node) if source else None
         if source and producer:
             slot = producer.spec.slot(source.slot)
             if slot is not None and fits(producer.spec.outputs[slot].type, wanted):
                 return source
     return None
+
+
+def passes(entry: NodeEntry, slot: int | str) -> str | None:
+    """The input that a bypassed node passes on in place of an output, if the node itself names it."""
+    named = entry.meta.get(PASSES)
+    found = named.get(str(slot)) if isinstance(named, dict) else None
+    return found if isinstance(found, str) else None

@@ -165,4 +165,4 @@ def prepare(workflow: Workflow, registry: Registry) -> Prepared:
     flat = written.workflow
     problems = (*today.problems, *written.problems, *problems_of_modes(flat), *problems_of_partial(flat))
     parts = (flat, active(flat, registry), written.places, written.outputs, problems)
-    return Prepared(today.workflow, registry, *parts, ignored=today.warnings)
+    return Prepared(today.workflow, registry, *parts, ignored=(*workflow.ignored, *today.warnings))

@@ -14,7 +14,15 @@ from typing import Any
 
 from pydantic_core import from_json, to_json
 
-from engine.document.formats import from_ui, is_made_here, is_ui, kinds_in, without_additions
+from engine.document.formats import (
+    from_ui,
+    is_graph,
+    is_made_here,
+    is_ui,
+    kinds_in,
+    without_additions,
+    without_unknown,
+)
 from engine.document.jsontext import json_of
 from engine.document.prepared import Prepared, prepare
 from engine.document.shipped import shipped
@@ -56,10 +64,20 @@ class Document:
 def parse(data: Any, registry: Registry) -> Workflow:
     """Read JSON data as a workflow: a document, a bare graph, or what the ecosystem's editors save (the UI format).
 
+    Constants that a node doesn't have are mistakes in a document; in the other two they are left out, and told.
+
     Raises:
         WorkflowError: with everything that is malformed.
     """
-    return from_ui(data, registry) if is_ui(data) else Workflow.read(without_additions(data, registry))
+    if is_ui(data):
+        return _from_ui(data, registry)
+    if is_graph(data):
+        return without_unknown(Workflow.read(without_additions(data, registry)), registry)
+    return Workflow.read(data)
+
+
+def _from_ui(data: Mapping[str, Any], registry: Registry) -> Workflow:
+    return without_unknown(from_ui(data, registry), registry)
 
 
 def read(name: str, registry: Registry) -> Document:
@@ -162,7 +180,7 @@ def _as_drawn(drawn: Any, document: Workflow, registry: Registry) -> Workflow | 
     if document.document().keys() - {"kinograph", "graph"}:
         return None
     try:
-        read = prepare(from_ui(drawn, registry), registry)
+        read = prepare(_from_ui(drawn, registry), registry)
     except WorkflowError:
         return None
     return read.workflow if _meaning(read.active, registry) == _meaning(document, registry) else None
@@ -201,7 +219,7 @@ def _complete(data: Any, graph: Any, registry: Registry) -> Workflow | None:
     """A workflow in the UI format; None if, judging by the graph that was made from it, part of it can't be read."""
     in_graph = kinds_in(graph)
     try:
-        prepared = prepare(from_ui(data, registry), registry)
+        prepared = prepare(_from_ui(data, registry), registry)
     except WorkflowError:
         return None
     known = {kind for kind in in_graph if kind in registry}

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from engine.document.modes import MODES, mode_of
+from engine.document.modes import MODES, mode_of, passes
 from engine.document.partial import partial_of
 from engine.document.workflow import Link, NodeEntry, Workflow, as_link, split_id
 from engine.errors import Problem, WorkflowError, suggestion
@@ -287,11 +287,19 @@ class _Inliner:
         inner = level.inner(link.node, entry, subgraph, False)
         found, output_type = self._resolved(inner_link, inner)
         if mode_of(entry) == "bypass":
-            for socket in subgraph.inputs:
+            for socket in self._passed(entry, subgraph, link.slot):
                 passed, input_type = self._source(link.node, socket, level) or (None, None)
                 if passed and input_type is not None and output_type is not None and fits(input_type, output_type):
                     return passed, input_type
         return found, output_type
+
+    def _passed(self, entry: NodeEntry, subgraph: Workflow, slot: int | str) -> list[str]:
+        """The inputs that a bypassed subgraph may pass on in place of an output: that in the same place comes first."""
+        names = list(subgraph.outputs)
+        index = names.index(slot) if slot in names else slot
+        if named := passes(entry, slot) or passes(entry, names[index] if isinstance(index, int) else slot):
+            return [named]
+        return sorted(subgraph.inputs, key=lambda socket: [*subgraph.inputs].index(socket) != index)
 
     def _source(self, node: str, socket: str, level: _Level) -> tuple[Link | None, Any] | None:
         """The link to an input and its type, Nones if the input has a constant; None if it has neither.

@@ -13,6 +13,7 @@ as a node (`engine.document.subgraphs`) names links under `outputs`; the workflo
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
@@ -97,6 +98,18 @@ class Workflow(BaseModel):
     """Workflows, by name, that the graph, or one another, use as nodes."""
     layout: Any = None
     """The editor's data, kept as it is."""
+    _ignored: tuple[Problem, ...] = ()
+
+    @property
+    def ignored(self) -> tuple[Problem, ...]:
+        """Values that were left out when it was read, as its nodes don't have them."""
+        return self._ignored
+
+    def ignoring(self, problems: Iterable[Problem]) -> Workflow:
+        """The same workflow, of which some values were left out."""
+        changed = self.model_copy()
+        changed._ignored = (*self._ignored, *problems)
+        return changed
 
     @classmethod
     def parse(cls, text: str | bytes) -> Workflow:

@@ -27,6 +27,12 @@ from engine.graph.graph import Graph, Source, Step
 from engine.node import Input, Node, linkable, name_of
 from engine.registry import Registry
 
+CAUSES = {
+    **dict.fromkeys(("literal_error", "enum"), "value_not_in_list"),
+    **dict.fromkeys(("greater_than", "greater_than_equal"), "value_smaller_than_min"),
+    **dict.fromkeys(("less_than", "less_than_equal"), "value_bigger_than_max"),
+}
+"""Sorts of mistakes, in the words of ComfyUI's protocol, by pydantic's."""
 MOST_HINTS = 100
 """Problems up to which similar names are looked for."""
 
@@ -136,7 +142,7 @@ class _Checker:
             hint = elsewhere(entry.class_type, entry.meta) or self._near(entry.class_type, self.kinds)
             hints = filter(None, (hint, self.prepared.registry.why_not(entry.class_type)))
             message = f"no kind of node is called '{entry.class_type}'"
-            self.problems.append(Problem(message, node, hint="; ".join(hints) or None))
+            self.problems.append(Problem(message, node, hint="; ".join(hints) or None, cause="missing_node_type"))
             return None
         found = len(self.problems) + len(self.missing)
         constants: dict[str, Any] = {}
@@ -160,7 +166,8 @@ class _Checker:
                 wanted = f"a value of type {name_of(sockets[name].type)}"
                 if holds := sockets[name].holds:
                     wanted = "a folder, or a pattern of files" if holds == "files" else f"the name of a {holds} file"
-                self.problems.append(Problem(f"is missing: {entry.class_type} needs {wanted}", node, name))
+                message = f"is missing: {entry.class_type} needs {wanted}"
+                self.problems.append(Problem(message, node, name, cause="required_input_missing"))
         if kind.spec.has_checks and self.whole and len(self.problems) + len(self.missing) == found:
             self._together(node, kind, kind.spec.given(constants, links))
         return Step(node, kind, constants, links, contents, allows_partial(entry, self.prepared.active))
@@ -173,7 +180,7 @@ class _Checker:
         if kind and index is not None and not socket.holds and linkable(kind.spec.outputs[index].type, socket.type):
             return Source(link.node, index)
 
-        hint = None
+        hint, cause = None, "bad_linked_input"
         if producer is None:
             message = f"links to node {link.node}, which doesn't exist"
             hint = self._near(link.node, self.graph)
@@ -187,8 +194,9 @@ class _Checker:
             hint = "write the file's name here"
         else:
             output = kind.spec.outputs[index]
+            cause = "return_type_mismatch"
             message = f"takes {name_of(socket.type)}, but '{output.name}' of node {link.node} is {name_of(output.type)}"
-        self.problems.append(Problem(message, node, socket.name, hint))
+        self.problems.append(Problem(message, node, socket.name, hint, cause))
         return None
 
     def _near(self, name: str, names: Collection[str]) -> str | None:
@@ -199,7 +207,7 @@ class _Checker:
         self, node: str, socket: Input, value: Any, constants: dict[str, Any], contents: dict[str, str]
     ) -> None:
         if not is_finite(value):
-            self.problems.append(Problem(f"must be finite, not {value}", node, socket.name))
+            self.problems.append(Problem(f"must be finite, not {value}", node, socket.name, cause="invalid_input_type"))
             return
         try:
             value = socket.validate(value)
@@ -209,9 +217,10 @@ class _Checker:
         except ValidationError as error:
             self.problems += _constant_problems(node, socket, error)
         except MissingError as error:
-            self.missing.append(Problem(error.message, node, socket.name, error.hint))
+            cause = "value_not_in_list" if socket.holds == "model" else "custom_validation_failed"
+            self.missing.append(Problem(error.message, node, socket.name, error.hint, cause))
         except (WorkflowError, InputError) as error:
-            self.problems.append(Problem(error.message, node, socket.name, error.hint))
+            self.problems.append(Problem(error.message, node, socket.name, error.hint, "custom_validation_failed"))
 
     def _together(self, node: str, kind: type[Node], given: Mapping[str, Any]) -> None:
         """Check that inputs that are valid by themselves go together."""
@@ -252,7 +261,9 @@ class _Checker:
         if not targets:
             savers = [name for name, kind in self.kinds.items() if kind.spec.saves]
             hint = f"add one of {', '.join(savers)}" if savers else None
-            self.problems.append(Problem("there is nothing to run: no node saves anything", hint=hint))
+            self.problems.append(
+                Problem("there is nothing to run: no node saves anything", hint=hint, cause="prompt_no_outputs")
+            )
 
 
 def _constant_problems(node: str, socket: Input, error: ValidationError) -> Iterator[Problem]:
@@ -265,7 +276,15 @@ def _constant_problems(node: str, socket: Input, error: ValidationError) -> Iter
             hint = suggestion(str(detail["input"]), [str(choice) for choice in get_args(socket.type)])
         found = repr(detail["input"])
         found = found if len(found) <= 60 else f"{found[:57]}…"
-        yield Problem(f"{where} {message}, not {found}".strip(), node, socket.name, hint)
+        yield Problem(f"{where} {message}, not {found}".strip(), node, socket.name, hint, _cause(detail["type"]))
+
+
+def _cause(error: str) -> str:
+    """What sort of mistake an error of pydantic's is."""
+    if error in CAUSES:
+        return CAUSES[error]
+    is_type = error.endswith(("_type", "_parsing")) or error in ("is_instance_of", "needs_python_object")
+    return "invalid_input_type" if is_type else "custom_validation_failed"
 
 
 def _cycles(dag: nx.DiGraph[str]) -> Iterator[Problem]:
@@ -274,4 +293,5 @@ def _cycles(dag: nx.DiGraph[str]) -> Iterator[Problem]:
         start = next(iter(knot))
         if len(knot) > 1 or dag.has_edge(start, start):
             path = [edge[0] for edge in nx.find_cycle(dag.subgraph(knot), start)]
-            yield Problem(f"the nodes form a cycle: {' → '.join([*path, path[0]])}", path[0])
+            message = f"the nodes form a cycle: {' → '.join([*path, path[0]])}"
+            yield Problem(message, path[0], cause="dependency_cycle")

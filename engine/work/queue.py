@@ -61,7 +61,8 @@ CREATE TABLE IF NOT EXISTS jobs (
     record TEXT NOT NULL DEFAULT '{}',
     starts INTEGER NOT NULL DEFAULT 0,
     progressed INTEGER NOT NULL DEFAULT 0,
-    step TEXT
+    step TEXT,
+    rank REAL
 );
 CREATE INDEX IF NOT EXISTS jobs_in_order ON jobs (state, priority DESC, place);
 CREATE INDEX IF NOT EXISTS jobs_ended ON jobs (state, finished DESC);
@@ -74,7 +75,12 @@ CREATE TABLE IF NOT EXISTS progress (
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS settings (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 """
-ADDED = {"starts": "INTEGER NOT NULL DEFAULT 0", "progressed": "INTEGER NOT NULL DEFAULT 0", "step": "TEXT"}
+ADDED = {
+    "starts": "INTEGER NOT NULL DEFAULT 0",
+    "progressed": "INTEGER NOT NULL DEFAULT 0",
+    "step": "TEXT",
+    "rank": "REAL",
+}
 """The columns of `jobs` that files of version 0.1.0 don't have."""
 SHOWN = "number, id, state, priority, title, client, created, started, finished, attempts, worker, outputs, record"
 """The columns of a `Job`: all but those that may be large."""
@@ -195,16 +201,23 @@ class Jobs:
         present = {row[1] for row in self._db.execute("PRAGMA table_info(jobs)")}
         return [name for name in ADDED if name not in present]
 
-    def add(self, request: Request, *, front: bool = False, priority: int = 0) -> int:
-        """Put a job into the queue, last or first of its priority; returns its number.
+    def add(self, request: Request, *, front: bool = False, priority: int = 0, rank: float | None = None) -> int:
+        """Put a job into the queue; returns its number.
+
+        Args:
+            request: what to do.
+            front: whether it goes before all others of its priority; else it goes behind them.
+            priority: jobs with a higher one run first.
+            rank: it goes before those of its priority that have a higher rank: their number, if they were given none.
 
         Raises:
             ValueError: there is a job with that id.
         """
         about = {"targets": request.targets, "axes": list(request.axes), "extra": request.extra}
         with self._writing():
-            place = self._edge("min") - 1 if front else self._edge("max") + 1
-            values = {"id": request.id, "state": "pending", "priority": priority, "place": place}
+            rank = -1.0 if front else rank
+            place = self._edge("min") - 1 if front else self._free_place(priority, rank)
+            values = {"id": request.id, "state": "pending", "priority": priority, "place": place, "rank": rank}
             values |= {"title": request.title, "client": request.client, "created": time.time()}
             values |= {"document": json.dumps(request.document), "request": json.dumps(about)}
             names, marks = ", ".join(values), ", ".join(f":{name}" for name in values)
@@ -502,6 +515,21 @@ class Jobs:
             "UPDATE jobs SET state = 'pending', place = ?, attempts = ?, worker = NULL, lease = NULL WHERE id = ?",
             (self._edge("min") - 1, attempts, job.id),
         )
+
+    def _free_place(self, priority: int, rank: float | None) -> float:
+        """A place for another job, the last if it has no rank; those behind it are moved on."""
+        found = (
+            None
+            if rank is None
+            else self._db.execute(
+                "SELECT min(place) FROM jobs WHERE state = 'pending' AND priority = ? AND coalesce(rank, number) > ?",
+                (priority, rank),
+            ).fetchone()[0]
+        )
+        if found is None:
+            return self._edge("max") + 1
+        self._db.execute("UPDATE jobs SET place = place + 1 WHERE state = 'pending' AND place >= ?", (found,))
+        return float(found)
 
     def _edge(self, which: Literal["min", "max"]) -> float:
         """The first or last place among pending jobs."""

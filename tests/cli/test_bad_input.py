@@ -113,6 +113,32 @@ def test_a_folder_is_not_a_workflow(kinograph: Command, tmp_path: Path) -> None:
     assert "Is a directory" in result.stderr
 
 
+@pytest.mark.parametrize("form", ["api", "ui"])
+def test_values_that_nodes_do_not_have_are_ignored_in_other_programs_files_and_told(
+    kinograph: Command, form: str
+) -> None:
+    api = {
+        "1": {"class_type": "Shout", "inputs": {"text": "a", "marks": 2, "mark": 3}},
+        "2": {"class_type": "Keep", "inputs": {"text": ["1", 0]}},
+    }
+    ui = {
+        "nodes": [
+            {"id": 1, "type": "Shout", "widgets_values": {"text": "a", "marks": 2, "mark": 3}},
+            {"id": 2, "type": "Keep", "inputs": [{"name": "text", "link": 5}]},
+        ],
+        "links": [[5, 1, 0, 2, 0, "STRING"]],
+    }
+    Path("theirs.json").write_text(json.dumps(api if form == "api" else ui))
+    result = kinograph("run", "theirs.json")
+    assert result.exit_code == 0
+    assert "warning: node 1, input mark: is ignored: Shout has no such input (did you mean 'marks'?)" in result.stderr
+    assert Path("output/note_00001.txt").read_text() == "A!!"
+    result = kinograph("validate", "theirs.json")
+    assert "warning: node 1, input mark: is ignored" in result.stderr
+    Path("ours.json").write_text(json.dumps({"kinograph": 1, "graph": api}))
+    assert kinograph("validate", "ours.json").exit_code == 3
+
+
 def test_a_file_that_an_input_names_must_exist(kinograph: Command) -> None:
     Path("snail.png").touch()
     graph = {"load": ("LoadImage", {"image": "snial.png"}), "save": ("SaveImage", {"images": ["load", 0]})}

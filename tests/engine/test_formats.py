@@ -285,7 +285,7 @@ def test_constants_from_clients_are_converted_to_what_an_input_takes(name: str, 
         *[("whole", 8.5), ("whole", "8.0"), ("whole", "eight"), ("whole", "9" * 5000), ("whole", None), ("whole", [8])],
         *[("number", "much"), ("number", "inf"), ("number", "nan"), ("number", None), ("number", 10**400)],
         *[("text", True), ("text", None), ("text", {}), ("truth", "false"), ("truth", "true"), ("truth", None)],
-        *[("file", 8), ("manner", 1), ("numbers", "8"), ("anything", 8.0), ("no such", "8")],
+        *[("file", 8), ("manner", 1), ("numbers", "8"), ("anything", 8.0)],
         *[("whole", ["1", 0]), ("whole", {"__value__": ["1", 0]})],
     ],
 )
@@ -384,6 +384,41 @@ def test_titles_and_modes() -> None:
     assert metas == [{}, {"title": "Snail", "mode": "mute"}, {"mode": "bypass"}]
 
 
+def test_a_bypassed_node_of_an_unknown_kind_passes_on_what_its_file_says() -> None:
+    sockets = [socket("model", 1, type="MODEL"), socket("image", 2, type="IMAGE"), socket("other", 3, type="IMAGE")]
+    outputs = [{"name": "a", "type": "IMAGE"}, {"name": "b", "type": "IMAGE"}, {"name": "c", "type": "MODEL"}]
+    outputs.append({"name": "d", "type": "AUDIO"})
+    workflow = read(
+        *(node(number, "Load", ["snail.png"]) for number in (1, 2, 3)),
+        node(4, "Elsewhere", mode=4, inputs=sockets, outputs=outputs),
+        links=[link(1, 1, 0, 4), link(2, 2, 0, 4, 1), link(3, 3, 0, 4, 2)],
+    )
+    assert workflow.graph["4"].meta == {"mode": "bypass", "passes": {"0": "image", "1": "image", "2": "model"}}
+
+
+def test_a_bypassed_subgraph_passes_on_the_input_in_the_same_place_of_its_file() -> None:
+    """Its first input leads to two nodes, and so the workflow exposes it twice."""
+    inner = subgraph(
+        "u", "Both",
+        *(node(number, "Split", inputs=[socket("image", number)]) for number in (1, 2, 3)),
+        inputs=[{"name": "a", "type": "IMAGE"}, {"name": "b", "type": "IMAGE"}],
+        outputs=[{"name": "x", "type": "IMAGE"}, {"name": "y", "type": "IMAGE"}],
+        links=[link(1, -10, 0, 1), link(2, -10, 0, 2), link(3, -10, 1, 3), link(4, 1, 0, -20), link(5, 3, 0, -20, 1)],
+    )  # fmt: skip
+    ends = [socket("a", 1, type="IMAGE"), socket("b", 2, type="IMAGE")]
+    outputs = [{"name": "x", "type": "IMAGE"}, {"name": "y", "type": "IMAGE"}]
+    workflow = read(
+        node(1, "Load", ["one.png"]),
+        node(2, "Load", ["two.png"]),
+        node(3, "u", mode=4, inputs=ends, outputs=outputs),
+        *(node(number, "Split", inputs=[socket("image", number)]) for number in (4, 5)),
+        links=[link(1, 1, 0, 3), link(2, 2, 0, 3, 1), link(4, 3, 0, 4), link(5, 3, 1, 5)],
+        definitions={"subgraphs": [inner]},
+    )
+    active = prepare(workflow, REGISTRY).active.graph
+    assert [active[name].inputs["image"] for name in ("4", "5")] == [["1", 0], ["2", 0]]
+
+
 def test_reroutes_primitives_and_variables_are_left_out() -> None:
     workflow = read(
         node(1, "Load", ["snail.png"]),
@@ -401,6 +436,139 @@ def test_reroutes_primitives_and_variables_are_left_out() -> None:
     )
     assert workflow.graph.keys() == {"1", "8"}
     assert inputs(workflow, "8") == GIVEN | {"image": ["1", 0], "seed": 9, "prompt": "a hen"}
+
+
+FACES: dict[str, Any] = {
+    "nodes": [
+        node(-1, "Load", ["snail.png"], outputs=[{"name": "out", "type": "IMAGE"}]) | {"index": 0},
+        node(-1, "Draw", DRAWN, inputs=[socket("image", 99)], outputs=[{"name": "out", "type": "IMAGE"}])
+        | {"index": 1},
+        node(-1, "Split", inputs=[socket("image")], outputs=[{"name": "left"}, {"name": "right"}]) | {"index": 2},
+    ],
+    "links": [[0, 0, 1, 0, 7, "IMAGE"], [None, 0, 2, 0, 8, "IMAGE"]],
+    "external": [],
+}
+"""A group of three nodes: a picture is loaded and drawn, another is split."""
+
+
+def grouped(definition: Any, *nodes: dict[str, Any], **more: Any) -> Workflow:
+    return read(*nodes, extra={"groupNodes": {"Faces": definition}}, **more)
+
+
+@pytest.mark.parametrize("kind", ["workflow>Faces", "workflow/Faces"])
+def test_a_group_node_is_the_nodes_that_it_stands_for(kind: str) -> None:
+    values = ["hen.png", "a hen", 8, "fixed", 31, 0.6, "fine"]
+    workflow = grouped(
+        FACES,
+        node(1, "Load", ["other.png"]),
+        node(2, kind, values, inputs=[socket("image", 1)]),
+        node(3, "Split", inputs=[socket("image", 2)]),
+        node(4, "Split", inputs=[socket("image", 3)]),
+        links=[link(1, 1, 0, 2), link(2, 2, 0, 3), link(3, 2, 2, 4)],
+    )
+    drawn = {"prompt": "a hen", "seed": 8, "steps": 31, "strength": 0.6, "manner": "fine"}
+    assert {name: entry.inputs for name, entry in workflow.graph.items()} == {
+        "1": {"image": "other.png"},
+        "2:0": {"image": "hen.png"},
+        "2:1": drawn | {"image": ["2:0", 0]},
+        "2:2": {"image": ["1", 0]},
+        "3": {"image": ["2:1", 0]},
+        "4": {"image": ["2:2", 1]},
+    }
+
+
+def test_a_group_may_show_what_it_links_itself() -> None:
+    for shown in ({"external": [[0, 0, "IMAGE"]]}, {"config": {"0": {"output": {"0": {"visible": True}}}}}):
+        workflow = grouped(
+            FACES | shown,
+            node(2, "workflow>Faces", inputs=[socket("image")]),
+            node(3, "Split", inputs=[socket("image", 2)]),
+            links=[link(2, 2, 0, 3)],
+        )
+        assert inputs(workflow, "3") == {"image": ["2:0", 0]}
+        assert inputs(workflow, "2:1") == GIVEN | {"image": ["2:0", 0]}
+
+
+def test_a_muted_group_node_mutes_its_nodes() -> None:
+    workflow = grouped(FACES, node(2, "workflow>Faces", mode=2, inputs=[socket("image")]))
+    assert {entry.meta["mode"] for entry in workflow.graph.values()} == {"mute"}
+
+
+@pytest.mark.parametrize(
+    "definition",
+    [
+        None,
+        [],
+        {"nodes": 5},
+        {"nodes": [{"type": 3}]},
+        FACES | {"links": [[0, 0, 9, 0]]},
+        FACES | {"links": [5]},
+        FACES | {"links": [["0", 0, 1, 0]]},
+    ],
+)
+def test_a_malformed_group_is_left_for_the_check(definition: Any) -> None:
+    assert [*grouped(definition, node(2, "workflow>Faces", inputs=[socket("image")])).graph] == ["2"]
+
+
+def test_groups_that_stand_for_very_many_nodes_are_left_for_the_check() -> None:
+    many = {"nodes": [node(-1, "Load", ["snail.png"])] * 200}
+    assert len(grouped(many, *(node(number, "workflow>Faces") for number in range(100))).graph) == 20_000
+    assert len(grouped(many, *(node(number, "workflow>Faces") for number in range(101))).graph) == 101
+
+
+def test_a_group_whose_values_cannot_be_told_apart_is_left_for_the_check() -> None:
+    workflow = grouped(FACES, node(2, "workflow>Faces", ["hen.png", "a hen"], inputs=[socket("image")]))
+    assert [*workflow.graph] == ["2"]
+
+
+def test_a_subgraph_gets_a_variable_that_is_set_around_it() -> None:
+    """It is set in the file's graph, and got in a subgraph of a subgraph, for a widget and for a socket."""
+    inner = subgraph(
+        "i", "Inner",
+        node(1, "GetNode", ["picture"]),
+        node(2, "GetNode", ["number"]),
+        node(3, "Draw", DRAWN, inputs=[socket("image", 1), socket("seed", 2, True)]),
+        inputs=[{"name": "steps", "type": "INT"}], outputs=[{"name": "out", "type": "IMAGE"}],
+        links=[link(1, 1, 0, 3), link(2, 2, 0, 3, 1), link(3, 3, 0, -20)],
+    )  # fmt: skip
+    outer = subgraph(
+        "o", "Outer",
+        node(1, "i", [], inputs=[]),
+        node(2, "PrimitiveInt", [9, "fixed"]),
+        node(3, "SetNode", ["number"], inputs=[socket("*", 2)]),
+        outputs=[{"name": "out", "type": "IMAGE"}],
+        links=[link(1, 1, 0, -20), link(2, 2, 0, 3)],
+    )  # fmt: skip
+    workflow = read(
+        node(1, "Load", ["snail.png"]),
+        node(2, "SetNode", ["picture"], inputs=[socket("*", 1)]),
+        node(3, "o"),
+        node(4, "Split", inputs=[socket("image", 2)]),
+        links=[link(1, 1, 0, 2), link(2, 3, 0, 4)],
+        definitions={"subgraphs": [outer, inner]},
+    )
+    active = prepare(workflow, REGISTRY).active.graph
+    assert active["3/1/3"].inputs == GIVEN | {"image": ["1", 0], "seed": 9}
+
+
+def test_a_variable_that_a_subgraph_sets_itself_is_its_own() -> None:
+    inner = subgraph(
+        "i", "Inner",
+        node(1, "GetNode", ["number"]),
+        node(2, "PrimitiveInt", [5, "fixed"]),
+        node(3, "SetNode", ["number"], inputs=[socket("*", 2)]),
+        node(4, "Draw", DRAWN, inputs=[socket("seed", 1, True)]),
+        links=[link(1, 1, 0, 4), link(2, 2, 0, 3)],
+    )  # fmt: skip
+    workflow = read(
+        node(1, "PrimitiveInt", [9, "fixed"]),
+        node(2, "SetNode", ["number"], inputs=[socket("*", 1)]),
+        node(3, "i"),
+        links=[link(1, 1, 0, 2)],
+        definitions={"subgraphs": [inner]},
+    )
+    assert prepare(workflow, REGISTRY).active.graph["3/4"].inputs == GIVEN | {"seed": 5}
+    assert not workflow.subgraphs["Inner"].inputs
 
 
 @pytest.mark.parametrize("reroutes", [0, 1, 3])

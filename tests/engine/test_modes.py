@@ -44,6 +44,26 @@ def test_a_bypassed_node_passes_on_its_first_link_that_fits() -> None:
     assert result(graph, "3") == 6
 
 
+def test_a_bypassed_node_passes_on_the_link_in_the_same_place_or_else_the_first_that_fits() -> None:
+    """Divide has two inputs and two outputs, all numbers."""
+    graph = NUMBERS | {"2": moded("bypass", "Divide", a=["0", 0], by=["1", 0])}
+    for slot, number in ((0, 5), ("quotient", 5), (1, 8), ("remainder", 8)):
+        assert result(graph | {"3": node("Slow", a=["2", slot])}, "3") == number + 1
+
+
+def test_nothing_takes_the_place_of_a_socket_that_fits_but_has_no_link() -> None:
+    graph = NUMBERS | {"2": moded("bypass", "Divide", a=["0", 0], by=8), "3": node("Mix", a=["1", 0], b=["2", 1])}
+    assert result(graph, "3") == result(NUMBERS | {"3": node("Mix", a=["1", 0])}, "3")
+
+
+def test_a_bypassed_node_may_say_itself_what_it_passes_on() -> None:
+    unknown = node("Elsewhere", x=["0", 0], y=["1", 0]) | {"_meta": {"mode": "bypass", "passes": {"0": "y"}}}
+    graph = NUMBERS | {"2": unknown, "3": node("Slow", a=["2", 0])}
+    assert result(graph, "3") == 9
+    without = NUMBERS | {"2": unknown, "3": node("Mix", a=["0", 0], b=["2", 1])}
+    assert result(without, "3") == result(NUMBERS | {"3": node("Mix", a=["0", 0])}, "3")
+
+
 def test_bypassed_nodes_in_a_row_are_all_skipped() -> None:
     graph = NUMBERS | {
         "2": moded("bypass", "Slow", a=["0", 0]),

@@ -40,6 +40,15 @@ def test_jobs_are_claimed_in_the_order_in_which_they_were_added(jobs: Jobs) -> N
     assert (first.id, second.id, jobs.claim("w")) == ("a", "b", None)
 
 
+def test_a_rank_says_before_which_numbers_a_job_goes(jobs: Jobs) -> None:
+    add(jobs, "a", "b", "c")  # numbers 1, 2 and 3
+    add(jobs, "urgent", priority=1)
+    jobs.add(Request("front", DOCUMENT), front=True)
+    for name, rank in (("b+", 2.5), ("b++", 2.5), ("b-", 1.5), ("none", 0), ("last", 99), ("d", None)):
+        jobs.add(Request(name, DOCUMENT), rank=rank)
+    assert order(jobs) == ["urgent", "front", "none", "a", "b-", "b", "b+", "b++", "c", "last", "d"]
+
+
 def test_numbers_increase_and_are_never_reused(jobs: Jobs) -> None:
     first = jobs.add(Request("a", DOCUMENT))
     jobs.cancel(["a"])

@@ -224,6 +224,19 @@ def test_bypassed_subgraphs_in_a_row_pass_on_the_first_ones_input_and_a_cycle_no
         checked(document({"end": node("Mix", a=["499", 0])} | long), ["end"])
 
 
+@pytest.mark.parametrize(("slot", "passed"), [(0, "one"), ("left", "one"), (1, "two"), ("right", "two")])
+def test_a_bypassed_subgraph_passes_on_the_input_in_the_same_place(slot: int | str, passed: str) -> None:
+    both = {
+        "inputs": {"first": "a.a", "second": "b.a"},
+        "outputs": {"left": ["a", 0], "right": ["b", 0]},
+        "graph": {"a": node("Mix", a=1), "b": node("Mix", a=2)},
+    }
+    use = node("Both", second=["two", 0], first=["one", 0]) | {"_meta": {"mode": "bypass"}}
+    graph = {"one": node("Number", value=1), "two": node("Number", value=2), "both": use}
+    end = checked(document(graph | {"end": node("Mix", a=["both", slot])}, Both=both), ["end"]).steps["end"]
+    assert [source.node for source in end.sources()] == [passed]
+
+
 def test_a_bypassed_subgraph_passes_on_the_input_of_the_subgraphs_around_it(cache: Cache) -> None:
     within = {"inputs": {"number": "twice.number"}, "outputs": {"out": ["twice", 0]}, "graph": {"twice": bypassed(1)}}
     around = {

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field
 
-from engine.document.formats.types import type_name, widgets
+from engine.document.sockets import type_name, widgets
 from engine.node import Context, InputFile, Lazy, ModelFile, Node
 from engine.registry import Registry
 from engine.server.comfyui.object_info import info, links

@@ -146,8 +146,10 @@ def test_problems_are_reported_by_node(server: Live) -> None:
     assert status == 400
     assert answer["error"]["type"] == "prompt_outputs_failed_validation"
     (error,) = answer["node_errors"]["1"]["errors"]
-    assert error["extra_info"] == {"input_name": "steps"}
+    assert error["type"] == "invalid_input_type"
+    assert error["extra_info"] == {"input_name": "steps", "received_value": "many"}
     assert answer["node_errors"]["1"]["class_type"] == "Wait"
+    assert answer["node_errors"]["1"]["dependent_outputs"] == ["2"]
 
 
 def test_inputs_that_exist_only_for_widgets_are_dropped(server: Live) -> None:
@@ -174,6 +176,20 @@ def test_constants_are_converted_only_where_the_protocol_has_them(server: Live) 
     assert (status, sorted(answer["node_errors"])) == (400, ["1", "3"])
     found = server.post("/api/kinograph/validate", {"workflow": graph})
     assert len(found["problems"]) == 2
+
+
+def test_values_that_nodes_do_not_have_are_ignored_in_a_graph_and_told(server: Live) -> None:
+    graph = saving("Wait", "odd", steps=1)
+    graph["1"]["inputs"] |= {"stepz": 3, "strange": [1, 2, 3]}
+    answer = server.post("/prompt", {"prompt": graph})
+    assert answer["node_errors"] == {}
+    (about,) = answer["node_warnings"].values()
+    assert (about["class_type"], len(about["warnings"])) == ("Wait", 2)
+    assert about["warnings"][0]["extra_info"] == {"input_name": "stepz"}
+    assert server.ended(answer["prompt_id"])["state"] == "done"
+    assert "input stepz: is ignored: Wait has no such input" in server.log
+    status, answer = server.ask("POST", "/prompt", {"prompt": {"kinograph": 1, "graph": graph}})
+    assert (status, len(answer["node_errors"]["1"]["errors"])) == (400, 2)
 
 
 def test_what_can_be_run_is_run_and_the_rest_reported(server: Live) -> None:
@@ -220,9 +236,14 @@ def test_jobs_wait_in_order_and_can_be_removed(server: Live) -> None:
     queue = server.get("/queue")
     assert [row[1] for row in queue["queue_running"]] == [running]
     assert [row[1] for row in queue["queue_pending"]] == [front, first, second]
-    assert server.get("/prompt") == {"exec_info": {"queue_remaining": 4}}
+    number = queue["queue_pending"][1][0]
+    between = server.submit(saving("Wait", "between"), number=number + 0.5)
+    very_first = server.submit(saving("Wait", "very first"), number=-1)
+    queue = server.get("/queue")
+    assert [row[1] for row in queue["queue_pending"]] == [very_first, front, first, between, second]
+    assert server.get("/prompt") == {"exec_info": {"queue_remaining": 6}}
     server.post("/queue", {"delete": [first]})
-    assert [row[1] for row in server.get("/queue")["queue_pending"]] == [front, second]
+    assert [row[1] for row in server.get("/queue")["queue_pending"]] == [very_first, front, between, second]
     server.post("/queue", {"clear": True})
     server.post("/interrupt")
     assert server.ended(running)["state"] == "cancelled"

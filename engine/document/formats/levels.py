@@ -12,14 +12,15 @@ from typing import Any, NamedTuple
 from engine.document.formats.elsewhere import EXTENSION
 from engine.document.formats.layout import NOTES, layout
 from engine.document.formats.ui import BYPASSED, MUTED, UiGraph, UiNode, UiSubgraph
+from engine.document.formats.variables import GETTER, SETTER, VARIABLE
 from engine.document.formats.widgets import named_in_order, values
+from engine.document.modes import PASSES
 from engine.document.workflow import Link, NodeEntry, as_constant, as_json
 from engine.errors import Problem, WorkflowError
 from engine.registry import Registry
 
-REROUTES = ("Reroute", "Reroute (rgthree)", "SetNode")
+REROUTES = ("Reroute", "Reroute (rgthree)", SETTER)
 """Kinds that pass on what comes in."""
-GETTER = "GetNode"
 PRIMITIVES = (
     *("PrimitiveNode", "PrimitiveInt", "PrimitiveFloat", "PrimitiveBoolean"),
     *("PrimitiveString", "PrimitiveStringMultiline"),
@@ -116,7 +117,7 @@ class Level:
         """The node inputs that each input of the subgraph leads to, by its index."""
         self._sources: dict[int, Source] = {}
         self._real = {node.key: node for node in graph.nodes if not self._is_virtual(node)}
-        self._set = {node.value: node for node in graph.nodes if node.type == "SetNode" and isinstance(node.value, str)}
+        self._set = {node.value: node for node in graph.nodes if node.type == SETTER and isinstance(node.value, str)}
         self._shown = {node: index for (node, _), index in reversed(self.promoted.items())}
         self._instances: dict[str, _Instance] = {}
 
@@ -140,6 +141,8 @@ class Level:
             sockets = target.inputs or () if target and link.origin_id == subgraph.input_boundary.id else ()
             if 0 <= link.target_slot < len(sockets) and sockets[link.target_slot].widget:
                 found.add(link.origin_slot)
+        variables = {index for index, socket in enumerate(subgraph.inputs or ()) if socket.name.startswith(VARIABLE)}
+        found -= variables
         return tuple(sorted(found))
 
     def output_sources(self) -> list[Source]:
@@ -157,12 +160,34 @@ class Level:
     def _entry(self, node: UiNode) -> NodeEntry:
         interface = self.context.interfaces.get(node.type)
         inputs = self._subgraph_inputs(node, interface) if interface else self._node_inputs(node)
-        meta = {"title": node.title} if node.title and node.title != node.type else {}
+        meta: dict[str, Any] = {"title": node.title} if node.title and node.title != node.type else {}
         meta |= {"mode": MODES[node.mode]} if node.mode in MODES else {}
         meta |= {"partial": node.partial} if node.partial else {}
         if node.extension and not interface and node.type not in self.context.registry:
             meta[EXTENSION] = node.extension
+        if node.mode == BYPASSED and (passed := self._passed(node, interface)):
+            meta[PASSES] = passed
         return NodeEntry(class_type=interface.name if interface else node.type, inputs=inputs, _meta=meta)
+
+    def _passed(self, node: UiNode, interface: Interface | None) -> dict[str, str]:
+        """The inputs that a bypassed node passes on, by output, where its file must tell: types of an unknown kind, or
+        places of a subgraph's inputs, some of which the workflow exposes several times."""
+        if node.type in self.context.registry or (interface and all(len(names) == 1 for names in interface.exposed)):
+            return {}
+        passed: dict[str, str] = {}
+        sockets = node.inputs or ()
+        for slot, output in enumerate(node.outputs or ()):
+            opposite = [socket for socket in sockets[slot : slot + 1] if _fit(socket.type, output.type)]
+            exact = [socket for socket in sockets if socket.type == output.type]
+            fitting = [socket for socket in sockets if _fit(socket.type, output.type)]
+            for socket in (*opposite, *exact, *fitting)[:1]:
+                if interface is None:
+                    passed[str(slot)] = socket.name
+                    continue
+                index, end = interface.slots.get(socket.name), interface.outputs[slot : slot + 1]
+                if index is not None and interface.exposed[index] and isinstance(end[0] if end else None, str):
+                    passed[str(end[0])] = interface.exposed[index][0]
+        return passed
 
     def _node_inputs(self, node: UiNode) -> dict[str, Any]:
         """The inputs of an ordinary node."""
@@ -311,6 +336,15 @@ def _with_own(node: UiNode, inputs: Mapping[str, Any]) -> dict[str, Any]:
     is_default = {name for name, value in node.defaults.items() if as_constant(inputs.get(name)) == value}
     given = {name: value for name, value in inputs.items() if name not in is_default}
     return node.unheld | given
+
+
+def _fit(one: Any, other: Any) -> bool:
+    """Whether two types may be linked: "*" may with any, and "A,B" with either."""
+    if "*" in (one, other) or one == other:
+        return True
+    if not (isinstance(one, str) and isinstance(other, str)):
+        return False
+    return not {*one.lower().split(",")}.isdisjoint(other.lower().split(","))
 
 
 def _incoming(node: UiNode) -> int | None:

@@ -10,8 +10,10 @@ from collections.abc import Iterable, Mapping
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
+from engine.document.formats.groups import MOST_NODES, Group, groups_in, nodes_within, without_groups
 from engine.document.formats.levels import OUTSIDE, Interface, Level, NodeInput, ReadContext
 from engine.document.formats.ui import UiGraph, UiSubgraph, definitions, read
+from engine.document.formats.variables import with_variables
 from engine.document.formats.widgets import EDITOR_WIDGETS
 from engine.document.workflow import Workflow
 from engine.errors import WorkflowError
@@ -28,17 +30,19 @@ def from_ui(data: Mapping[str, Any], registry: Registry) -> Workflow:
     Raises:
         WorkflowError: with everything that is malformed.
     """
-    graph = read(data)
-    return _Reader(graph, registry).read()
+    return _Reader(read(data), groups_in(data), registry).read()
 
 
 class _Reader:
     """Reads a file: nested subgraphs before those that contain them."""
 
-    def __init__(self, graph: UiGraph, registry: Registry) -> None:
-        self.graph = graph
+    def __init__(self, graph: UiGraph, groups: Mapping[str, Group], registry: Registry) -> None:
         self.context = ReadContext(registry)
-        self.subgraphs = {subgraph.id: subgraph for subgraph in definitions(graph)}
+        levels = [graph, *definitions(graph)]
+        if sum(nodes_within(level, groups) for level in levels) > MOST_NODES:
+            groups = {}
+        subgraphs = {subgraph.id: without_groups(subgraph, groups) for subgraph in definitions(graph)}
+        self.graph, self.subgraphs = with_variables(without_groups(graph, groups), subgraphs)
         kinds = (node.type for each in [graph, *self.subgraphs.values()] for node in each.nodes)
         self.names = _Names([*registry, *kinds])
 

@@ -12,8 +12,8 @@ from functools import partial
 from typing import Any
 
 from engine.document.formats.elsewhere import WIDGETS
-from engine.document.formats.types import has_control, widgets
 from engine.document.formats.ui import UiNode
+from engine.document.sockets import has_control, widgets
 from engine.document.workflow import as_json
 from engine.node import Node
 

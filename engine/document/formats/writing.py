@@ -24,11 +24,11 @@ from typing import Any, NamedTuple
 from engine.document.formats.arranging import Box, arranged, color, extent, groups, notes
 from engine.document.formats.layout import NOTES
 from engine.document.formats.levels import MODES
-from engine.document.formats.types import choices, has_control, has_widget, sockets, type_name, uploads
 from engine.document.formats.ui import GENERATOR, MAX_INTEGER, OWN, UiNode
 from engine.document.formats.widgets import values
 from engine.document.modes import mode_of
 from engine.document.partial import on_nodes, partial_of
+from engine.document.sockets import choices, has_control, has_widget, sockets, type_name, uploads
 from engine.document.subgraphs import inlined
 from engine.document.workflow import Link, NodeEntry, Workflow, as_constant, as_link
 from engine.errors import WorkflowError

@@ -1,6 +1,6 @@
 """Descriptions of the kinds of node, for ComfyUI's clients and for Kinograph's editor.
 
-`engine.document.formats.types` says how types are named. A list of values is its items' type with `output_is_list`, and
+`engine.document.sockets` says how types are named. A list of values is its items' type with `output_is_list`, and
 a picture to choose a list of the input folder's files.
 """
 
@@ -14,7 +14,7 @@ from aiohttp import web
 from pydantic import JsonValue
 
 from engine.catalogue import as_data
-from engine.document.formats.types import PRIMITIVES, choices, has_widget, type_name
+from engine.document.sockets import PRIMITIVES, choices, has_widget, type_name
 from engine.node import Input, Node, linkable, name_of
 from engine.registry import Registry
 from engine.server.files.paths import walk

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import uuid
 from typing import Annotated, Any
 
@@ -11,17 +12,21 @@ from pydantic import AfterValidator, Field
 
 from engine.document.formats import converted, is_graph
 from engine.document.prepared import prepare
-from engine.errors import MissingError, Problem, UsageError, WorkflowError
-from engine.server.http.limits import MOST_LISTED, MOST_PROBLEMS
-from engine.server.http.routes import Body, Routes, problems_data
+from engine.errors import UsageError
+from engine.server.comfyui.refusals import node_errors, node_warnings, refused
+from engine.server.http.limits import MOST_LISTED
+from engine.server.http.routes import Body, Routes
 from engine.server.http.settings import REGISTRY, SETTINGS
-from engine.server.jobs.checking import Checked, examine_parts, node_errors, parsed
+from engine.server.jobs.checking import examine_parts, parsed
 from engine.server.jobs.queue import QUEUE
 from engine.server.jobs.workers import WORKERS
 from engine.work.queue import Jobs, Request
 
 routes = Routes("jobs")
+logger = logging.getLogger("kinograph")
 
+MOST_LOGGED = 10
+"""Most values of a workflow that the log tells as ignored."""
 SECRETS = ("auth_token_comfy_org", "api_key_comfy_org")
 """Keys of `extra_data` that are secret and not needed here: they are neither stored nor sent to anyone."""
 LOST_SECONDS = 0.1
@@ -48,7 +53,7 @@ class Prompt(Body):
     prompt_id: JobId = None
     """The job's id, if the client chooses it."""
     number: float | None = None
-    """If negative, the job goes first, as with `front`."""
+    """If negative, the job goes first, as with `front`; else before those whose number is higher."""
     front: bool = False
     """Whether it goes before all other jobs of its priority."""
     priority: int = Field(0, ge=-1000, le=1000)
@@ -77,7 +82,8 @@ async def prompt(request: web.Request, body: Prompt) -> web.Response:
     """Add a workflow to the queue.
 
     Parts that can't be run are left out and reported under `node_errors`; if no part can be run, or `whole` is set, the
-    workflow is refused.
+    workflow is refused. Values that a document's nodes don't have are mistakes; a graph's are ignored, and reported
+    under `node_warnings`.
     """
     app = request.app
     if not body.prompt:
@@ -90,7 +96,7 @@ async def prompt(request: web.Request, body: Prompt) -> web.Response:
     whole, part = await asyncio.to_thread(examine_parts, prepared, app[SETTINGS], targets)
     left_out = part is not whole and (targets is None or {*targets} != {*part.targets})
     if not part.can_run or (body.whole and left_out):
-        return _refused(whole)
+        return refused(whole, targets)
     job_request = Request(
         body.prompt_id or uuid.uuid4().hex,
         await asyncio.to_thread(part.prepared.workflow.document),
@@ -100,31 +106,32 @@ async def prompt(request: web.Request, body: Prompt) -> web.Response:
         extra=body.extra,
     )
     front = body.front or (body.number or 0) < 0
-    number = await submit(app, job_request, front=front, priority=body.priority)
-    errors = app[SETTINGS].shown(node_errors(whole)) if part is not whole else {}
-    return web.json_response({"prompt_id": job_request.id, "number": number, "node_errors": errors})
+    number = await submit(app, job_request, front=front, priority=body.priority, rank=body.number)
+    shown = app[SETTINGS].shown
+    errors = shown(node_errors(whole, targets)) if part is not whole else {}
+    answer = {"prompt_id": job_request.id, "number": number, "node_errors": errors}
+    if ignored := part.prepared.ignored:
+        told = "; ".join(map(str, ignored[:MOST_LOGGED]))
+        logger.warning("job %s: %d values are ignored: %s", job_request.id, len(ignored), told)
+        answer["node_warnings"] = shown(node_warnings(part.prepared))
+    return web.json_response(answer)
 
 
-async def submit(app: web.Application, job_request: Request, *, front: bool = False, priority: int = 0) -> int:
+async def submit(
+    app: web.Application,
+    job_request: Request,
+    *,
+    front: bool = False,
+    priority: int = 0,
+    rank: float | None = None,
+) -> int:
     """Add a job to the queue and wake the workers; returns its number."""
     try:
-        number = await app[QUEUE].change(Jobs.add, job_request, front=front, priority=priority)
+        number = await app[QUEUE].change(Jobs.add, job_request, front=front, priority=priority, rank=rank)
     except ValueError as error:
         raise UsageError(str(error), hint="choose another prompt_id, or omit it") from None
     app[WORKERS].wake()
     return number
-
-
-def _refused(checked: Checked) -> web.Response:
-    problems = [*checked.problems, *checked.missing] or [Problem("the workflow has no node that saves something")]
-    error = {
-        "type": "prompt_outputs_failed_validation",
-        "message": str(problems[0]),
-        "details": "\n".join(map(str, problems[:MOST_PROBLEMS])),
-        "extra_info": {"kind": (WorkflowError if checked.problems or not checked.missing else MissingError).__name__},
-    }
-    data = {"error": error, "node_errors": node_errors(checked), "problems": problems_data(problems)}
-    return web.json_response(data, status=400)
 
 
 @routes.get("/prompt")

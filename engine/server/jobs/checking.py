@@ -17,7 +17,6 @@ from engine.document.workflow import Workflow, as_link
 from engine.errors import KinographError, MissingError, Problem
 from engine.graph.check import check
 from engine.registry import Registry
-from engine.server.http.limits import MOST_PROBLEMS
 from engine.server.http.settings import REGISTRY, SETTINGS, ServerSettings
 
 MOST_NODES = 20_000
@@ -119,24 +118,6 @@ def examine_parts(prepared: Prepared, setup: ServerSettings, targets: Sequence[s
         return whole, whole
     part = examine(prepared.up_to(*map(outermost, good)), setup, good)
     return whole, replace(part, targets=tuple(good)) if part.can_run else part
-
-
-def node_errors(checked: Checked) -> dict[str, dict[str, Any]]:
-    """The problems of each node, in the protocol's format."""
-    errors: dict[str, dict[str, Any]] = {}
-    for problem in (*checked.problems, *checked.missing)[:MOST_PROBLEMS]:
-        if problem.node is None:
-            continue
-        node = outermost(problem.node)
-        entry = checked.prepared.workflow.graph.get(node)
-        about = errors.setdefault(
-            node, {"errors": [], "dependent_outputs": [], "class_type": entry and entry.class_type}
-        )
-        where = {"input_name": problem.input} if problem.input else {}
-        about["errors"].append(
-            {"type": "invalid", "message": problem.message, "details": problem.hint or "", "extra_info": where}
-        )
-    return errors
 
 
 async def parsed(app: web.Application, data: Any) -> Workflow:

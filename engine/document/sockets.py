@@ -1,4 +1,4 @@
-"""Types, and which inputs have widgets, as ComfyUI's editor knows them from `/object_info`.
+"""Sockets and widgets of kinds of node, as ComfyUI's editor has them from `/object_info`.
 
 int, float, str, bool → INT, FLOAT, STRING, BOOLEAN      Literal → a list of choices
 a value's type → its name in capitals                     a union → "A,B"        Any → "*"
