@@ -59,8 +59,12 @@ def tiny_sdxl() -> StableDiffusionXLPipeline:
 
 
 @cache
-def tiny_svd() -> StableVideoDiffusionPipeline:
-    """A StableVideoDiffusionPipeline of about 0.3 M random parameters, with the scheduler of the published one."""
+def tiny_svd(levels: int = 2) -> StableVideoDiffusionPipeline:
+    """A StableVideoDiffusionPipeline of about 0.3 M random parameters, with the scheduler of the published one.
+
+    Args:
+        levels: of the UNet, which has four in the published one.
+    """
     from diffusers import (
         AutoencoderKLTemporalDecoder,
         EulerDiscreteScheduler,
@@ -73,14 +77,15 @@ def tiny_svd() -> StableVideoDiffusionPipeline:
         torch.manual_seed(0)
         unet = UNetSpatioTemporalConditionModel(
             sample_size=16,
-            down_block_types=("DownBlockSpatioTemporal", "CrossAttnDownBlockSpatioTemporal"),
-            up_block_types=("CrossAttnUpBlockSpatioTemporal", "UpBlockSpatioTemporal"),
-            block_out_channels=(32, 64),  # its group norms have 32 groups: fewer channels would hide the time embedding
+            down_block_types=("DownBlockSpatioTemporal", *("CrossAttnDownBlockSpatioTemporal",) * (levels - 1)),
+            up_block_types=(*("CrossAttnUpBlockSpatioTemporal",) * (levels - 1), "UpBlockSpatioTemporal"),
+            # Its group norms have 32 groups: fewer channels would hide the time embedding.
+            block_out_channels=(32, *(64,) * (levels - 1)),
             layers_per_block=1,
             addition_time_embed_dim=8,
             projection_class_embeddings_input_dim=3 * 8,
             cross_attention_dim=16,
-            num_attention_heads=(2, 2),
+            num_attention_heads=(2,) * levels,
             num_frames=14,
         )
         vae = AutoencoderKLTemporalDecoder(

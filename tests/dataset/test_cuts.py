@@ -113,6 +113,21 @@ def test_events_within_a_shot_are_not_cuts(trap: Callable[..., Pictures], seed: 
     assert cuts(film(trap(pictures, 20, 80, rng))) == []
 
 
+@pytest.mark.parametrize("source", [STREET, RABBIT, CAR], ids=["street", "rabbit", "car"])
+@pytest.mark.parametrize(("before", "after"), [(1.0, 0.3), (0.3, 1.0)], ids=["darker", "lighter"])
+def test_light_that_changes_within_a_shot_is_not_a_dissolve(
+    before: float, after: float, source: tuple[str, tuple[int, int]]
+) -> None:
+    """A darker picture is a mix as well, of the picture and black: that both ends are alike tells them apart."""
+    still = np.repeat(shot(np.random.default_rng(4), source, 1), 110, axis=0)
+    light = np.interp(range(110), [45, 65], [before, after])[:, None, None, None]
+    frames = film((still * light).astype(np.uint8))
+    assert cuts(frames) == []
+    assert cuts(frames, settings=CutSettings(refound=2)) == []
+    assert [cut.kind for cut in cuts(frames, settings=CutSettings(refound=2, likeness=2))] == ["dissolve"]
+    assert cuts(frames, settings=CutSettings(likeness=2)) == [], "the search ends where nothing moves"
+
+
 @pytest.mark.parametrize("seed", [19, 22, 28])
 def test_a_camera_that_pans_over_soft_ground_is_not_a_dissolve(seed: int) -> None:
     frames = film(shot(np.random.default_rng(seed), "texture", 120))

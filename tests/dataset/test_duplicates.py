@@ -107,6 +107,18 @@ def test_other_colours_make_another_clip() -> None:
     assert grouped(clip(1), [picture[..., ::-1] for picture in clip(1)]) == [0, 1]
 
 
+@pytest.mark.parametrize("moment", [0, 2, 4], ids=["first", "middle", "last"])
+def test_a_tint_in_one_moment_only_makes_another_clip(moment: int) -> None:
+    """Light is the same throughout, and so are the colours on average over the three moments."""
+    first = clip(1)
+    tinted = [picture.copy() for picture in first]
+    light, *colours = cv2.split(cv2.cvtColor(tinted[moment], cv2.COLOR_BGR2YCrCb))
+    moved = cv2.merge([light, *(cv2.add(colour, np.full_like(colour, 13)) for colour in colours)])
+    tinted[moment] = cv2.cvtColor(moved, cv2.COLOR_YCrCb2BGR).astype(np.uint8)
+    assert grouped(first, tinted) == [0, 1]
+    assert grouped(first, [*first]) == [0, 0]
+
+
 def test_plain_clips_duplicate_nothing() -> None:
     black, noise = np.zeros((90, 160, 3), np.uint8), np.random.default_rng(0).integers(0, 3, (90, 160, 3), np.uint8)
     assert grouped([black], [black], [noise], [black + 200]) == [0, 1, 2, 3]

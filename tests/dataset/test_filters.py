@@ -60,12 +60,16 @@ def test_percentages_are_of_all_rows_whatever_other_rules_drop() -> None:
     assert dropped(listed, "worst 25% motion\nworst 25% aesthetics") == [0, 3]
 
 
-@given(st.lists(st.floats(0, 10, width=32), min_size=1), st.integers(0, 100))
-def test_the_worst_are_never_more_than_asked_for_and_no_better_than_what_stays(values: list[float], share: int) -> None:
-    gone = set(dropped(clips(motion=values), f"worst {share}% motion"))
-    assert len(gone) <= share / 100 * len(values)
-    stay = [value for index, value in enumerate(values) if index not in gone]
-    assert all(values[index] < min(stay, default=np.inf) for index in gone)
+@given(st.lists(st.floats(0, 10, width=32) | st.sampled_from([1.0, 2.0]), min_size=1), st.integers(0, 100))
+def test_as_many_as_asked_for_are_dropped_but_for_those_that_equal_the_first_kept(
+    values: list[float], share: int
+) -> None:
+    gone = dropped(clips(motion=values), f"worst {share}% motion")
+    most = share * len(values) // 100
+    ordered = sorted(values)
+    limit = ordered[most] if most < len(values) else np.inf
+    assert gone == [index for index, value in enumerate(values) if value < limit]
+    assert len(gone) == most or ordered[len(gone)] == ordered[most]
 
 
 def test_nan_counts_as_no_value_and_limits_are_as_exact_as_scores() -> None:

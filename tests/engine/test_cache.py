@@ -198,9 +198,9 @@ class TestDisk:
         text = "x" * 1000
         for turn in range(6):
             disk = Disk(tmp_path / "small", budget=3600)
+            for name in ("used", "unused") if turn == 0 else ():
+                disk.write(key(name), (text,), 3)
             disk.read(key("used"))
-            disk.write(key("used"), (text,), 3)
-            disk.write(key("unused"), (text,), 3) if turn == 0 else None
             disk.write(key(f"{turn}"), (text,), 2)
             disk.write(key(f"{turn}+"), (text,), 2)
             disk.close()

@@ -51,7 +51,8 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def run_until_killed(code: str, finished: int, pause: float) -> None:
     """Run code that prints a line for each finished node in a process, and kill that a pause after so many lines."""
-    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+    pipe = subprocess.PIPE  # its input is a pipe that ends with this process, whatever this process's own input is
+    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdin=pipe, stdout=pipe, text=True) as process:
         assert process.stdout
         for _ in range(finished):
             process.stdout.readline()

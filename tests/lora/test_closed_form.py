@@ -11,9 +11,9 @@ from nodes.diffusion.adapters import Factors, applied, factors_of
 from nodes.diffusion.layers import layers
 from nodes.lora import closed_form
 from nodes.lora.closed_form import closed_form_mergers, closed_form_passes, solve_layer
-from nodes.lora.prediction import encode_captions
+from nodes.lora.prediction import encode_captions, predict
 from nodes.lora.references import Draw, Side
-from tests.lora.reference import Make, Names, dense
+from tests.lora.reference import Make, Names, dense, with_dense
 
 OUT, IN, SAMPLES = 5, 4, 60
 
@@ -86,12 +86,50 @@ def _draws(count: int) -> list[Draw]:
     return [Draw(noisy, torch.arange(count) * 300 + 200, noisy) for noisy in noise]
 
 
-def test_every_layer_of_each_lora_gets_its_mergers(pipeline: StableDiffusionXLPipeline, sides: list[Side]) -> None:
-    mergers = closed_form_mergers(pipeline, sides, _draws(2), lambda: None)
-    modules = layers(pipeline)
-    for side, columns in zip(sides, mergers, strict=True):
-        assert columns.keys() == side.factors.keys()
-        assert all(len(m) == modules[name].weight.shape[1] and torch.isfinite(m).all() for name, m in columns.items())
+def test_every_layer_of_each_lora_gets_the_mergers_of_its_inputs_in_that_loras_model(
+    pipeline: StableDiffusionXLPipeline, sides: list[Side]
+) -> None:
+    """Against inputs that a model with dense weights sees, in float64; kernels by the definition of a convolution."""
+    draws = _draws(2)
+    mergers = closed_form_mergers(pipeline, sides, draws, lambda: None)
+    assert [columns.keys() for columns in mergers] == [side.factors.keys() for side in sides]
+    chosen = list(dict.fromkeys(name for side in sides for name in side.factors))
+    chosen = [*chosen[:2], *chosen[len(chosen) // 2 :: 7], *chosen[-2:]]
+    inputs = [_inputs(pipeline, side, draw, chosen) for side, draw in zip(sides, draws, strict=True)]
+    for name in chosen:
+        moments = [(rows.T @ rows / len(rows)).float() for rows in (of[name] for of in inputs)]
+        expected = solve_layer(moments, [side.factors.get(name) for side in sides])
+        for columns, found in zip(expected, mergers, strict=True):
+            if columns is None:
+                assert name not in found
+            else:
+                torch.testing.assert_close(found[name], columns, rtol=0.02, atol=0.02)
+                assert columns.std() > 0.02 or len(columns) == 1, "a constant would do"
+
+
+def _inputs(pipeline: StableDiffusionXLPipeline, side: Side, draw: Draw, names: list[str]) -> dict[str, Tensor]:
+    """The vectors (n, in·k·k) that weights are multiplied with, in a copy of the model in float64 with this LoRA."""
+    own = with_dense(StableDiffusionXLPipeline(**pipeline.components, add_watermarker=False), dense(side.factors))
+    own.to(torch.float64)
+    seen: dict[str, list[Tensor]] = {name: [] for name in names}
+    modules = layers(own)
+    for name in names:
+        modules[name].register_forward_pre_hook(lambda module, inputs, name=name: seen[name].append(inputs[0]))
+    with torch.no_grad():
+        conditioning = encode_captions(own, [side.prompt])
+        for noisy, timestep, _ in zip(*draw, strict=True):
+            predict(own, noisy[None].double(), timestep[None], conditioning)
+    return {name: torch.cat([_rows(modules[name], x) for x in seen[name]]) for name in names}
+
+
+def _rows(module: torch.nn.Module, x: Tensor) -> Tensor:
+    if not isinstance(module, torch.nn.Conv2d):
+        return x.flatten(0, -2)
+    (height, width), (step, _) = module.kernel_size, module.stride
+    edge = int(module.padding[0])
+    padded = torch.nn.functional.pad(x, (edge, edge, edge, edge))
+    patches = padded.unfold(2, height, step).unfold(3, width, step)  # (n, in, H, W, k, k)
+    return patches.permute(0, 2, 3, 1, 4, 5).flatten(0, 2).flatten(1)
 
 
 def test_little_memory_takes_more_passes_to_the_same_mergers(

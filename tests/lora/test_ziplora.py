@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from torch import Tensor
 from engine.errors import Cancelled, InputError
 from engine.values import LoRA
 from nodes.diffusion.adapters import Factors, applied, factors_of, patched
+from nodes.lora import ziplora
 from nodes.lora.formats import write_lora
 from nodes.lora.prediction import encode_captions, predict
 from nodes.lora.references import Draw, Side
@@ -238,6 +240,25 @@ def test_the_closed_form_starts_below_the_best_scalars(
     report = zipped(pipeline, loras, start="closed-form", steps=0).report
     assert (report.direct, report.scaled) == (quick.report.direct, quick.report.scaled)
     assert report.merged == report.start < report.scaled
+
+
+def test_merges_are_compared_by_four_latents_of_each_side_that_are_never_trained_on(
+    pipeline: StableDiffusionXLPipeline, loras: tuple[LoRA, LoRA], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compared, trained = list[Sequence[Draw]](), list[Sequence[Draw]]()
+
+    def seen(pipeline: StableDiffusionXLPipeline, sides: Sequence[Side], draws: Sequence[Draw]) -> Tensor:
+        (trained if torch.is_grad_enabled() else compared).append(draws)
+        return reconstruction(pipeline, sides, draws)
+
+    monkeypatch.setattr(ziplora, "reconstruction", seen)
+    zipped(pipeline, loras, steps=3, batch=2)
+    assert all(draws is compared[0] for draws in compared)
+    assert [draw.timesteps.tolist() for draw in compared[0]] == [[125, 375, 625, 875]] * 2
+    assert [draw.noisy.shape[0] for draw in compared[0]] == [4, 4]
+    assert [[draw.noisy.shape[0] for draw in draws] for draws in trained] == [[2, 2]] * 3
+    noise = [latents for draws in (*trained, compared[0]) for draw in draws for latents in draw.noisy]
+    assert not any(torch.equal(a, b) for a, b in itertools.combinations(noise, 2))
 
 
 def test_a_heavy_penalty_keeps_the_mergers_apart(

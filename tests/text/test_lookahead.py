@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -11,8 +12,9 @@ import torch
 from scipy.stats import chisquare
 from transformers import DynamicCache, StaticCache
 
+from nodes.text import lookahead
 from nodes.text.lookahead import Pool, Tree, Window, _Reader, lookahead_decode, unsupported
-from tests.text.conftest import prompt, tiny
+from tests.text.conftest import VOCABULARY, prompt, tiny
 
 FAMILIES = ("llama", "qwen2", "gpt2", "opt")
 
@@ -60,6 +62,73 @@ def test_lookahead_branch_alone_saves_passes() -> None:
         _, passes = runs(tiny("llama"), prompt(seed), pool_from_prompt=False, window=7, candidates=7)
         saved += 40 - len(passes)
     assert saved > 20
+
+
+@pytest.fixture
+def pools(monkeypatch: pytest.MonkeyPatch) -> list[Pool]:
+    """The pools that decoding makes, so that it can be seen what is in them in the end."""
+    made: list[Pool] = []
+
+    class Seen(Pool):
+        def __init__(self, ngram: int, per_token: int) -> None:
+            super().__init__(ngram, per_token)
+            made.append(self)
+
+    monkeypatch.setattr(lookahead, "Pool", Seen)
+    return made
+
+
+def held(pool: Pool) -> set[tuple[int, ...]]:
+    return {(token, *tail) for token in range(VOCABULARY) for tail in pool.after(token)}
+
+
+def ngrams(tokens: list[int], length: int) -> set[tuple[int, ...]]:
+    return {tuple(tokens[start : start + length]) for start in range(len(tokens) - length + 1)}
+
+
+@pytest.mark.parametrize("ngram", [2, 3, 5])
+def test_the_pool_has_every_ngram_of_the_text_over_the_seams_of_passes_too(pools: list[Pool], ngram: int) -> None:
+    ours, passes = runs(tiny("llama"), prompt(3, 6).repeat(1, 4), window=0, ngram=ngram, candidates=100)
+    assert any(len(run) > 1 for run in passes)
+    assert held(pools[0]) == ngrams(ours[0].tolist(), ngram)
+
+
+def test_the_pool_has_none_of_the_text_if_it_is_not_to(pools: list[Pool]) -> None:
+    runs(tiny("llama"), prompt(3, 6).repeat(1, 4), window=0, candidates=100, pool_from_prompt=False)
+    assert held(pools[0]) == set()
+
+
+def test_the_pool_has_what_the_lookahead_branch_completes(pools: list[Pool], monkeypatch: pytest.MonkeyPatch) -> None:
+    completed: list[tuple[int, ...]] = []
+    advance = Window.advance
+
+    def seen(window: Window, tree: Tree, predictions: list[int]) -> Iterator[list[int]]:
+        for grams in advance(window, tree, predictions):
+            completed.append(tuple(grams))
+            yield grams
+
+    monkeypatch.setattr(Window, "advance", seen)
+    _, passes = runs(tiny("llama"), prompt(1), window=3, ngram=4, candidates=100, pool_from_prompt=False)
+    assert len(completed) == 3 * (len(passes) - 2), "the first two passes fill the window"
+    assert held(pools[0]) == set(completed)
+
+
+@pytest.mark.parametrize("ngram", [2, 4])
+def test_what_the_pool_gives_is_verified_to_its_end(monkeypatch: pytest.MonkeyPatch, ngram: int) -> None:
+    """With a pool that knows what comes next, each pass writes a whole n-gram."""
+    model, ids = tiny("llama"), prompt(1)
+    text = written(model, ids)[0].tolist()
+    starts = itertools.count(ids.shape[1], ngram)
+
+    class Knowing(Pool):
+        def after(self, token: int) -> list[tuple[int, ...]]:
+            at = next(starts)
+            wrong = [(other + 1) % VOCABULARY for other in text[at : at + ngram - 1]]
+            return [tuple(wrong), tuple(text[at : at + ngram - 1])]
+
+    monkeypatch.setattr(lookahead, "Pool", Knowing)
+    _, passes = runs(model, ids, window=0, ngram=ngram)
+    assert [len(run) for run in passes] == [ngram] * (40 // ngram)
 
 
 def test_a_seed_fixes_the_number_of_passes() -> None:

@@ -15,8 +15,9 @@ from diffusers import StableVideoDiffusionPipeline
 from engine.errors import Cancelled, InputError
 from engine.node import Context
 from engine.values import Image, Video, VideoModel
-from nodes.video.nodes import SVDSampler
+from nodes.video.nodes import SVDSampler, VideoModelLoad
 from nodes.video.svd import video_pipeline
+from tests.tiny import tiny_svd
 
 LEVELS = torch.randint(0, 256, (64, 64, 3), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
 PICTURE = Image(LEVELS.movedim(-1, 0)[None] / 255)
@@ -169,6 +170,16 @@ def test_a_size_that_does_not_suit_the_model_comes_with_one_that_does(ctx: Conte
         animate(ctx, model, Image(torch.rand(1, 3, 100, 61)))
     assert "64 × 96" in str(caught.value)
     assert animate(ctx, model, Image(torch.rand(1, 3, 100, 61)), width=64, height=96).frames.shape == (3, 3, 96, 64)
+
+
+def test_each_level_of_the_unet_but_the_last_halves_the_latents(tmp_path: Path, ctx: Context) -> None:
+    """As in the published model, which has four levels: there the unit is 8 × 2³ pixels, here 4 × 2³."""
+    tiny_svd(levels=4).save_pretrained(tmp_path)
+    model = VideoModelLoad(source=str(tmp_path)).run(Context())
+    assert animate(ctx, model, steps=1, frames=2, width=96, height=32).frames.shape == (2, 3, 32, 96)
+    with pytest.raises(InputError, match="80 × 32 pixels don't suit the model: it needs multiples of 32") as caught:
+        animate(ctx, model, width=80, height=32)
+    assert "64 × 32" in str(caught.value)
 
 
 def test_guidance_that_falls_along_the_frames_is_refused(ctx: Context, model: VideoModel) -> None:

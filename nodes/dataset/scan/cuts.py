@@ -256,6 +256,7 @@ class _Judge:
             else:
                 found.append(Cut(start + 1, end, "dissolve"))
                 barriers[start + 1 : end + 1] = 1
+            free[best] = False  # wherever its refined pair lies: else the search might not end
             p, q, scores = p[free], q[free], scores[free]
         return found
 
