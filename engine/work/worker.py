@@ -52,7 +52,8 @@ from engine.work.messages import (
     WorkerSettings,
     read_command,
 )
-from engine.work.queue import LEASE_SECONDS, Ended, JobOutputs, Jobs, Lease
+from engine.work.queue import LEASE_SECONDS, Jobs
+from engine.work.records import Ended, JobOutputs, Lease
 from engine.work.reporting import ServerReporter
 from nodes import registry
 

@@ -13,7 +13,8 @@ import pytest
 from engine.errors import DiskFullError, StorageError
 from engine.work import mending
 from engine.work.mending import explaining, mend
-from engine.work.queue import Jobs, Request
+from engine.work.queue import Jobs
+from engine.work.records import Request
 
 
 @pytest.fixture

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from engine.work import queue
-from engine.work.queue import Ended, Jobs, Lease, Request
+from engine.work import queue, records
+from engine.work.queue import Jobs
+from engine.work.records import Ended, Lease, Request
 
 DOCUMENT = {"kinograph": 1, "graph": {}}
 
@@ -356,7 +357,7 @@ def test_the_queue_of_version_0_1_0_is_resumed(tmp_path: Path) -> None:
     columns = "number, id, state, priority, place, title, document, request, created, attempts, worker, lease"
     old = tmp_path / "jobs.sqlite"
     with closing(sqlite3.connect(old)) as database:
-        later = [line for line in queue.SCHEMA.splitlines() if not re.match(r"    (starts|progressed|step) ", line)]
+        later = [line for line in records.SCHEMA.splitlines() if not re.match(r"    (starts|progressed|step) ", line)]
         database.executescript("\n".join(later).replace("DEFAULT '{}',\n);", "DEFAULT '{}'\n);"))
         database.execute("DROP TABLE progress")
         rows = [(1, "ran", "running", 0, 1.0, "", '{"graph": {}}', "{}", 0.0, 1, "gone", 5.0)]

@@ -15,7 +15,8 @@ from engine.server.jobs.workers import WORKERS, WorkerPool
 from engine.server.live.broadcast import QUEUE_BYTES, QUEUE_SECONDS, Broadcaster
 from engine.server.live.clients import GROUP, Client, Clients
 from engine.work.messages import JobBegun, JobEnded
-from engine.work.queue import Jobs, Request
+from engine.work.queue import Jobs
+from engine.work.records import Request
 
 
 class Listening(Client):

@@ -11,7 +11,8 @@ import pytest
 from engine.server.comfyui import lists
 from engine.server.http.settings import ServerSettings
 from engine.server.jobs.queue import Queue
-from engine.work.queue import Jobs, Request
+from engine.work.queue import Jobs
+from engine.work.records import Request
 from tests.server.conftest import Server
 
 

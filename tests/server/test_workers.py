@@ -17,7 +17,8 @@ from engine.server.jobs import workers
 from engine.server.jobs.queue import Queue
 from engine.server.jobs.workers import WorkerPool
 from engine.work.messages import JobBegun, Report
-from engine.work.queue import Job, Jobs, Request
+from engine.work.queue import Jobs
+from engine.work.records import Job, Request
 
 CLAIM = """
 import json, sys, time

@@ -18,7 +18,8 @@ from engine.errors import MissingError
 from engine.server.comfyui.messages import execution_error, last_message, outputs_of, preview_of
 from engine.server.http.routes import Query, Routes
 from engine.server.jobs.queue import QUEUE
-from engine.work.queue import ENDED, Job, Jobs, Order, Request, State, Waiting
+from engine.work.queue import Jobs
+from engine.work.records import ENDED, Job, Order, Request, State, Waiting
 
 routes = Routes("jobs")
 

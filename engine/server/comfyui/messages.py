@@ -10,7 +10,7 @@ from typing import Any
 from engine.document.subgraphs import outermost
 from engine.errors import KinographError
 from engine.work.media import media_type
-from engine.work.queue import Job, JobOutputs
+from engine.work.records import Job, JobOutputs
 
 Message = tuple[str, dict[str, Any]]
 

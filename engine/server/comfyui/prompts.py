@@ -20,7 +20,8 @@ from engine.server.http.settings import REGISTRY, SETTINGS
 from engine.server.jobs.checking import examine_parts, parsed
 from engine.server.jobs.queue import QUEUE
 from engine.server.jobs.workers import WORKERS
-from engine.work.queue import Jobs, Request
+from engine.work.queue import Jobs
+from engine.work.records import Request
 
 routes = Routes("jobs")
 logger = logging.getLogger("kinograph")

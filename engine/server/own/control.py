@@ -23,7 +23,8 @@ from engine.server.http.settings import REGISTRY, SETTINGS
 from engine.server.jobs.checking import check_nodes, examined, prepared
 from engine.server.jobs.queue import QUEUE
 from engine.server.jobs.workers import WORKERS
-from engine.work.queue import ENDED, Job, Jobs, Request
+from engine.work.queue import Jobs
+from engine.work.records import ENDED, Job, Request
 
 routes = Routes("control")
 SHOWN_PENDING = 100
