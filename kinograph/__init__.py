@@ -41,7 +41,7 @@ from engine.values import (
     VideoModel,
     Vocabulary,
 )
-from kinograph.calls import close, run, sweep, validate
+from kinograph.calls import WorkflowWarning, close, run, sweep, validate
 from kinograph.documents import load
 from kinograph.graph import Graph
 from kinograph.handles import Handle, Inlet, Outlet
@@ -94,6 +94,7 @@ __all__ = [
     "Vocabulary",
     "Workflow",
     "WorkflowError",
+    "WorkflowWarning",
     "close",
     "load",
     "run",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import threading
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -29,6 +30,14 @@ class RunOptions(TypedDict, total=False):
     check: bool
     on_event: OnEvent | None
     progress: bool
+
+
+class WorkflowWarning(UserWarning):
+    """Something in a workflow that doesn't keep it from running, such as a kind of node that is deprecated."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(str(problem))
+        self.problem = problem
 
 
 _sessions: dict[str, Session] = {}
@@ -125,7 +134,8 @@ def sweep(
 def validate(workflow: AnyWorkflow, inputs: Mapping[str, Any] | None = None, *, nodes: NodeKinds = ()) -> list[Problem]:
     """Everything that is wrong with a workflow, or missing on this machine; empty if it can be run.
 
-    A model that a run would fetch doesn't count as missing.
+    A model that a run would fetch doesn't count as missing. What is deprecated or ignored in the workflow is told by a
+    `WorkflowWarning` each.
 
     Args:
         workflow: a path, the name of one that comes with Kinograph, JSON data, or a `Graph`.
@@ -135,17 +145,23 @@ def validate(workflow: AnyWorkflow, inputs: Mapping[str, Any] | None = None, *, 
     Raises:
         UsageError: the call is wrong, for example because the workflow has no such input.
     """
-    from engine.graph.check import check
+    return validated(workflow, inputs, nodes, stacklevel=3)
 
-    document = None
+
+def validated(
+    workflow: AnyWorkflow, inputs: Mapping[str, Any] | None, nodes: NodeKinds, *, stacklevel: int
+) -> list[Problem]:
+    """`validate`, warning at a line of a caller: 2 is the caller of this function, 3 the one of that."""
+    from engine.graph.check import examine
+
     try:
         document, aim = wanted(with_inputs(load(workflow, nodes=nodes), inputs))
-        check(document.prepared, base=document.base, targets=aim.targets)
-    except WorkflowError as error:
+    except (WorkflowError, MissingError) as error:
         return [*error.problems]
-    except MissingError as error:
-        return [problem for problem in error.problems if not (document and document.prepared.can_fetch([problem]))]
-    return []
+    for problem in document.prepared.warnings:
+        warnings.warn(WorkflowWarning(problem), stacklevel=stacklevel)
+    found = examine(document.prepared, base=document.base, targets=aim.targets)
+    return [*found.problems, *found.missing]
 
 
 def close() -> None:

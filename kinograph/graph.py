@@ -24,7 +24,7 @@ from engine.document.reading import Document
 from engine.document.workflow import NodeEntry, Workflow, as_json
 from engine.errors import Problem, UsageError, WorkflowError, suggestion
 from engine.node import Node, name_of
-from kinograph.calls import RunOptions, run, validate
+from kinograph.calls import RunOptions, run, validated
 from kinograph.documents import NodeKinds, Path_, as_data, with_kinds
 from kinograph.handles import Handle, Inlet, Outlet, link_of
 from kinograph.kinds import Kinds
@@ -177,8 +177,8 @@ class Graph(Kinds):
         return target
 
     def validate(self) -> list[Problem]:
-        """Everything that is wrong with it, or missing on this machine; empty if it can be run."""
-        return validate(self)
+        """Everything that is wrong with it, or missing on this machine, as `kinograph.validate` tells it."""
+        return validated(self, None, (), stacklevel=3)
 
     def run(self, inputs: Mapping[str, Any] | None = None, **options: Unpack[RunOptions]) -> Results:
         """Run it; options, results and errors are those of `kinograph.run`."""

@@ -26,18 +26,22 @@ if TYPE_CHECKING:
 def validate(chosen: Chosen, printing: Printing) -> None:
     """Check a workflow without running it, and report everything that is wrong with it."""
     with answering(printing):
-        from engine.graph.check import check
+        from engine.graph.check import examine
 
         document = chosen.read()
         warnings = document.prepared.warnings
         for problem in () if printing.as_json else warnings:
             print(f"warning: {problem}", file=sys.stderr)
-        graph = check(document.prepared, base=document.base)
+        found = examine(document.prepared, base=document.base)
+        if not found.can_run:
+            raise found.error()
         if printing.as_json:
-            about = {"nodes": len(graph.order), "targets": graph.targets, "warnings": [*map(asdict, warnings)]}
-            print(json.dumps({"valid": True} | about))
+            about = {"nodes": found.nodes, "targets": found.targets, "warnings": [*map(asdict, warnings)]}
+            print(json.dumps({"valid": True} | about | {"to_fetch": found.to_fetch()}))
         else:
-            print(f"{document.name} is valid: {len(graph.order)} nodes, of which {len(graph.targets)} save files")
+            print(f"{document.name} is valid: {found.nodes} nodes, of which {len(found.targets)} save files")
+            for source in found.to_fetch():
+                print(f"a run fetches {source}, which is not on this machine")
 
 
 @with_groups

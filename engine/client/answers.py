@@ -159,7 +159,9 @@ class Checked(Answer):
     """The nodes whose outputs a run produces."""
     problems: tuple[Problem, ...] = ()
     missing: tuple[Problem, ...] = ()
-    """The models and files that are missing."""
+    """The models and files that are missing, without the models that a run fetches."""
+    to_fetch: tuple[str, ...] = ()
+    """The sources of the models that a run fetches."""
     warnings: tuple[Problem, ...] = ()
     """What in it is deprecated or ignored."""
 

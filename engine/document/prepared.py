@@ -101,10 +101,13 @@ class Prepared:
         found = {name: as_link(value) for name, value in led.outputs.items()}
         return {name: link for name, link in found.items() if link and link.node in led.graph}
 
-    def can_fetch(self, missing: Iterable[Problem]) -> bool:
-        """Whether nothing is missing but models that can be fetched."""
-        fetchable = {socket for source, sockets in self.models.items() if can_fetch(source) for socket in sockets}
-        return all((problem.node, problem.input) in fetchable for problem in missing)
+    def divided(self, missing: Iterable[Problem]) -> tuple[tuple[Problem, ...], tuple[Problem, ...]]:
+        """What is missing: first that which a run wouldn't fetch, then the models that it would."""
+        fetched = {socket for source, sockets in self.models.items() if can_fetch(source) for socket in sockets}
+        kept, found = list[Problem](), list[Problem]()
+        for problem in missing:
+            (found if (problem.node, problem.input) in fetched else kept).append(problem)
+        return tuple(kept), tuple(found)
 
     def leads_to(self, node: str, socket: str) -> tuple[Socket, Input | None] | None:
         """Where an input of the document leads, through subgraphs, and what it is; None if it leads nowhere.

@@ -1,12 +1,13 @@
 """Check a workflow against a registry: every node known, every input present and in range, every link valid.
 
-`check` reports all problems in one error, so that a file can be corrected in one go.
+All problems are reported at once, so that a file can be corrected in one go: by `examine` as a verdict, by `check` in
+one error.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -24,6 +25,7 @@ from engine.errors import InputError, MissingError, Problem, WorkflowError, sugg
 from engine.graph.confinement import Confinement
 from engine.graph.contents import Contents
 from engine.graph.graph import Graph, Source, Step
+from engine.models import can_fetch, find
 from engine.node import Input, Node, linkable, name_of
 from engine.registry import Registry
 
@@ -37,6 +39,38 @@ MOST_HINTS = 100
 """Problems up to which similar names are looked for."""
 
 
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a workflow can be run, and what keeps it from that."""
+
+    prepared: Prepared
+    nodes: int
+    """How many nodes it has, with its subgraphs inlined, without muted and bypassed ones."""
+    targets: tuple[str, ...]
+    """The nodes whose outputs a run is for; none if it can't be run."""
+    problems: tuple[Problem, ...]
+    """Its mistakes."""
+    missing: tuple[Problem, ...]
+    """The models and files that are not on this machine and that no run would fetch."""
+    unfetched: tuple[Problem, ...]
+    """The models that are not on this machine, and that a run fetches before it can be planned."""
+    graph: Graph | None
+    """The checked graph, if it can be planned."""
+
+    @property
+    def can_run(self) -> bool:
+        """Whether it can be run, if need be after its models have been fetched."""
+        return not (self.problems or self.missing)
+
+    def to_fetch(self) -> tuple[str, ...]:
+        """The sources of all models that a run would fetch, now; reads the folders of models."""
+        return tuple(source for source in self.prepared.models if can_fetch(source) and find(source) is None)
+
+    def error(self) -> WorkflowError | MissingError:
+        """Why it can't be run, as one error; there must be a reason."""
+        return (WorkflowError if self.problems else MissingError).of(self.problems + self.missing)
+
+
 def check(
     prepared: Prepared,
     *,
@@ -44,7 +78,26 @@ def check(
     targets: Collection[str] | None = None,
     roots: Mapping[str, Path] | None = None,
 ) -> Graph:
-    """The workflow as a graph that can be planned.
+    """The workflow as a graph that can be planned; arguments as for `examine`.
+
+    Raises:
+        WorkflowError: with every problem found.
+        MissingError: if the only problems are missing models or files.
+    """
+    found = examine(prepared, base=base, targets=targets, roots=roots)
+    if found.graph is None:
+        raise found.error() if not found.can_run else MissingError.of(found.unfetched)
+    return found.graph
+
+
+def examine(
+    prepared: Prepared,
+    *,
+    base: Path | None = None,
+    targets: Collection[str] | None = None,
+    roots: Mapping[str, Path] | None = None,
+) -> Verdict:
+    """Check a workflow; a model that a run would fetch doesn't keep it from being valid.
 
     Args:
         prepared: the workflow, and the kinds of node that it may use.
@@ -53,10 +106,6 @@ def check(
         roots: the only folders that may be read, by name. Then media are relative to "input" and models to "models",
             unless a name ends in another folder's: `snail.png [output]`. Models that ship with Kinograph, or come from
             elsewhere (`hf:`, `pypi:`), may still be used.
-
-    Raises:
-        WorkflowError: with every problem found.
-        MissingError: if the only problems are missing models or files.
     """
     confinement = None if roots is None else Confinement(roots)
     checker = _Checker(prepared, Contents(base, confinement))
@@ -71,17 +120,19 @@ def check(
         checker.targets(targets)
 
     order = checker.order(steps)
-    if checker.problems:
-        raise WorkflowError.of(checker.problems + checker.missing)
-    if checker.missing:
-        raise MissingError.of(checker.missing)
-    return Graph(
-        *(prepared.workflow, steps, order, tuple(targets)),
-        places=prepared.places,
-        confinement=confinement,
-        warnings=prepared.warnings,
-        registry=prepared.registry,
-    )
+    graph = None
+    if not (checker.problems or checker.missing):
+        graph = Graph(
+            *(prepared.workflow, steps, order, tuple(targets)),
+            places=prepared.places,
+            confinement=confinement,
+            warnings=prepared.warnings,
+            registry=prepared.registry,
+        )
+    missing, unfetched = prepared.divided(checker.missing) if checker.missing else ((), ())
+    problems = tuple(checker.problems)
+    aim = () if problems or missing else tuple(targets)
+    return Verdict(prepared, len(entries), aim, problems, missing, unfetched, graph)
 
 
 def check_without_files(prepared: Prepared) -> None:

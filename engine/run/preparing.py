@@ -10,7 +10,7 @@ from pathlib import Path
 from engine.document.prepared import Socket
 from engine.document.reading import Document
 from engine.errors import Cancelled, MissingError, Problem
-from engine.graph.check import check
+from engine.graph.check import check, examine
 from engine.graph.graph import Graph
 from engine.models import find, resolve
 from engine.run.cancelling import Cancellation
@@ -26,15 +26,11 @@ def runnable_graph(
 ) -> Graph:
     """The checked graph, with its packs imported and its models fetched; `targets` and `roots` are those of `check`."""
     workflow, base = document.prepared.imported(), roots["models"] if roots else document.base
-    try:
-        graph = check(workflow, base=document.base, targets=targets, roots=roots)
-    except MissingError as error:
-        if not workflow.can_fetch(error.problems):
-            raise  # nothing is fetched for a run that can't start
-        fetch_models(workflow.models, base, reporter, cancellation)
-        return check(workflow, base=document.base, targets=targets, roots=roots)
+    found = examine(workflow, base=document.base, targets=targets, roots=roots)
+    if not found.can_run:
+        raise found.error()  # nothing is fetched for a run that can't start
     fetch_models(workflow.models, base, reporter, cancellation)
-    return graph
+    return found.graph or check(workflow, base=document.base, targets=targets, roots=roots)
 
 
 def fetch_models(

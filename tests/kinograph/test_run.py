@@ -8,13 +8,14 @@ import signal
 import threading
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
+from pydantic import Field
 
 import kinograph
 from engine.events import Event, NodeProgress, NodeStarted, RunFinished
-from kinograph import Graph
+from kinograph import Context, Deprecated, Graph, Node
 from tests.engine.toys import (
     RAN,
     Choose,
@@ -51,6 +52,16 @@ TOYS = [
     Style,
     Total,
 ]
+
+
+class Former(Node, version=1, deprecated="use Number instead"):
+    """A kind that was replaced."""
+
+    value: Annotated[int, Field(ge=0)] = 0
+    speed: Annotated[int, Deprecated("it makes no difference")] = 1
+
+    def run(self, ctx: Context) -> int:
+        return self.value
 
 
 def run(workflow: Any, *args: Any, **how: Any) -> kinograph.Results:
@@ -472,6 +483,29 @@ class TestValidate:
         load = {"class_type": "LLMLoad", "inputs": {"source": "pypi:some-model==1/model.gguf"}}
         save = {"class_type": "SaveText", "inputs": {"text": "x"}}
         assert kinograph.validate({"llm": load, "save": save}) == []
+        wrong = {"class_type": "SaveText", "inputs": {"text": 5}}
+        (problem,) = kinograph.validate({"llm": load, "save": wrong})
+        assert problem.node == "save"
         load["inputs"] = {"source": "nowhere.gguf"}
         (problem,) = kinograph.validate({"llm": load, "save": save})
         assert (problem.node, problem.input) == ("llm", "source")
+
+    def test_what_is_deprecated_is_told_by_a_warning_each_where_the_call_is(self) -> None:
+        graph = saving()["graph"] | {"old": {"class_type": "Former", "inputs": {"speed": 2}}}
+        g = Graph(nodes=[*TOYS, Former])
+        g.Former(id="old", speed=2)
+        for validate in (lambda: kinograph.validate(graph, nodes=[*TOYS, Former]), g.validate):
+            with pytest.warns(kinograph.WorkflowWarning) as caught:
+                problems = validate()
+            assert [str(each.message) for each in caught] == [
+                "node old: Former is deprecated: use Number instead",
+                "node old, input speed: is deprecated: it makes no difference",
+            ]
+            assert problems == []
+            assert {each.filename for each in caught} == {__file__}
+        assert isinstance(caught[1].message, kinograph.WorkflowWarning)
+        assert (caught[1].message.problem.node, caught[1].message.problem.input) == ("old", "speed")
+
+    def test_a_workflow_that_is_wrong_is_warned_of_too(self) -> None:
+        with pytest.warns(kinograph.WorkflowWarning, match="use Number instead"):
+            assert kinograph.validate({"old": {"class_type": "Former", "inputs": {"value": -1}}}, nodes=[Former])

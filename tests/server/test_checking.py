@@ -39,6 +39,18 @@ def test_nodes_that_depend_on_a_faulty_one_are_left_out(setup: ServerSettings) -
     assert (part.can_run, part.targets, list(part.prepared.workflow.graph)) == (True, ("save",), ["words", "save"])
 
 
+def test_nodes_that_need_a_model_to_be_fetched_are_not_faulty(setup: ServerSettings) -> None:
+    source = "pypi:some-model==1/model.gguf"
+    graph = {
+        "llm": {"class_type": "LLMLoad", "inputs": {"source": source}},
+        "write": {"class_type": "LookaheadDecode", "inputs": {"llm": ["llm", 0], "prompt": "a"}},
+        "save": {"class_type": "SaveText", "inputs": {"text": ["write", "text"]}},
+    }
+    whole, part = examine_parts(prepare(Workflow.read(graph | WRONG), registry()), setup, None)
+    assert [problem.node for problem in whole.problems + whole.missing] == ["wrong"]
+    assert (part.can_run, part.targets, part.to_fetch()) == (True, ("save",), (source,))
+
+
 def test_a_node_within_a_subgraph_can_be_requested(setup: ServerSettings) -> None:
     document = {
         "kinograph": 1,

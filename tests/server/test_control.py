@@ -43,7 +43,8 @@ def test_a_job_with_a_negative_number_goes_first(paused: Live) -> None:
 class TestWorkflows:
     def test_a_valid_workflow(self, server: Live) -> None:
         found = server.post(f"{OWN}/validate", {"workflow": saving("Wait")})
-        assert found == {"valid": True, "nodes": 2, "targets": ["2"], "problems": [], "missing": [], "warnings": []}
+        nothing: dict[str, Any] = {name: [] for name in ("problems", "missing", "to_fetch", "warnings")}
+        assert found == {"valid": True, "nodes": 2, "targets": ["2"]} | nothing
 
     def test_an_old_one_is_brought_to_todays_form_and_warned_of(self, server: Live) -> None:
         graph = saving("Mumble") | {"1": {"class_type": "Mumble", "inputs": {"words": "hello"}}}
@@ -75,7 +76,8 @@ class TestWorkflows:
         graph["2"] = {"class_type": "LookaheadDecode", "inputs": {"llm": ["1", 0], "prompt": "a"}}
         graph["3"] = {"class_type": "SaveText", "inputs": {"text": ["2", "text"]}}
         found = server.post(f"{OWN}/validate", {"workflow": graph})
-        assert (found["valid"], len(found["missing"])) == (True, 1)
+        assert (found["valid"], found["missing"], found["targets"]) == (True, [], ["3"])
+        assert found["to_fetch"] == ["pypi:no-such-package==1/model.gguf"]
 
     def test_a_bare_graph_becomes_a_document(self, server: Live) -> None:
         document = server.post(f"{OWN}/convert", {"workflow": saving("Wait")})["document"]

@@ -15,10 +15,10 @@ from aiohttp import web
 from engine.document.prepared import Prepared
 from engine.document.subgraphs import outermost
 from engine.document.workflow import as_link
-from engine.errors import MissingError, Problem, WorkflowError
+from engine.errors import Problem
+from engine.graph.check import Verdict
 from engine.server.http.limits import MOST_PROBLEMS
 from engine.server.http.routes import problems_data
-from engine.server.jobs.checking import Checked
 
 MOST_OUTPUTS = 100
 """Most outputs that are listed as dependent on a node."""
@@ -28,31 +28,30 @@ OTHER = "custom_validation_failed"
 """The type of problems for which the protocol has none."""
 
 
-def refused(checked: Checked, targets: Sequence[str] | None = None) -> web.Response:
+def refused(found: Verdict, targets: Sequence[str] | None = None) -> web.Response:
     """The answer that refuses a workflow; `targets` as for `node_errors`."""
-    problems = [*checked.problems, *checked.missing] or [
-        Problem("the workflow has no node that saves something", cause="prompt_no_outputs")
-    ]
+    refusal = found.error()
+    problems = refusal.problems
     kinds = {problem.cause for problem in problems if problem.node is None}
     error = {
         "type": "prompt_no_outputs" if "prompt_no_outputs" in kinds else "prompt_outputs_failed_validation",
         "message": str(problems[0]),
         "details": "\n".join(map(str, problems[:MOST_PROBLEMS])),
-        "extra_info": {"kind": (WorkflowError if checked.problems or not checked.missing else MissingError).__name__},
+        "extra_info": {"kind": type(refusal).__name__},
     }
-    data = {"error": error, "node_errors": node_errors(checked, targets), "problems": problems_data(problems)}
+    data = {"error": error, "node_errors": node_errors(found, targets), "problems": problems_data(problems)}
     return web.json_response(data, status=400)
 
 
-def node_errors(checked: Checked, targets: Sequence[str] | None = None) -> dict[str, dict[str, Any]]:
+def node_errors(found: Verdict, targets: Sequence[str] | None = None) -> dict[str, dict[str, Any]]:
     """The problems of each node.
 
     Args:
-        checked: a workflow that was checked.
+        found: the result of a workflow's check.
         targets: the nodes whose outputs are wanted; those that save if None.
     """
-    prepared, errors = checked.prepared, dict[str, dict[str, Any]]()
-    for problem in (*checked.problems, *checked.missing)[:MOST_PROBLEMS]:
+    prepared, errors = found.prepared, dict[str, dict[str, Any]]()
+    for problem in (*found.problems, *found.missing)[:MOST_PROBLEMS]:
         if problem.node is not None:
             errors.setdefault(outermost(problem.node), {"errors": []})["errors"].append(_error(problem, prepared))
     wanted = [outermost(node) for node in (prepared.saving if targets is None else targets)]

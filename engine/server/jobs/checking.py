@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import networkx as nx
@@ -14,8 +14,9 @@ from engine.document import reading
 from engine.document.prepared import Prepared, prepare
 from engine.document.subgraphs import Sizes, outermost
 from engine.document.workflow import Workflow, as_link
-from engine.errors import KinographError, MissingError, Problem
-from engine.graph.check import check
+from engine.errors import KinographError
+from engine.graph import check
+from engine.graph.check import Verdict
 from engine.registry import Registry
 from engine.server.http.settings import REGISTRY, SETTINGS, ServerSettings
 
@@ -23,26 +24,6 @@ MOST_NODES = 20_000
 """Nodes that a workflow may have: with its subgraph definitions, and with its subgraphs inlined."""
 MOST_INPUTS = 1000
 """Inputs that a node may have."""
-
-
-@dataclass(frozen=True)
-class Checked:
-    """A workflow and the result of its check."""
-
-    prepared: Prepared
-    nodes: int = 0
-    targets: tuple[str, ...] = ()
-    """The nodes whose outputs a run gives; none if it can't be run."""
-    problems: tuple[Problem, ...] = ()
-    """Its mistakes."""
-    missing: tuple[Problem, ...] = ()
-    """The models and files that are not on this machine."""
-    fetchable: bool = False
-    """Whether all that is missing are models that the run will fetch."""
-
-    @property
-    def can_run(self) -> bool:
-        return not self.problems and (not self.missing or self.fetchable)
 
 
 def parse(data: Any, registry: Registry) -> Workflow:
@@ -81,21 +62,12 @@ def _check_count(nodes: int) -> None:
         raise KinographError(f"the workflow has {nodes:,} nodes; the server takes at most {MOST_NODES:,}")
 
 
-def examine(prepared: Prepared, setup: ServerSettings, targets: Sequence[str] | None = None) -> Checked:
+def examine(prepared: Prepared, setup: ServerSettings, targets: Sequence[str] | None = None) -> Verdict:
     """Check a workflow; the first time, this takes as long as reading the files that it names."""
-    roots, count = setup.folders.roots, len(prepared.workflow.graph)
-    try:
-        graph = check(prepared, base=setup.folders.input, targets=targets, roots=roots)
-    except MissingError as error:
-        requested = tuple(prepared.saving if targets is None else targets)
-        fetchable = prepared.can_fetch(error.problems)
-        return Checked(prepared, count, requested, missing=error.problems, fetchable=fetchable)
-    except KinographError as error:
-        return Checked(prepared, count, problems=error.problems)
-    return Checked(prepared, len(graph.order), graph.targets)
+    return check.examine(prepared, base=setup.folders.input, targets=targets, roots=setup.folders.roots)
 
 
-def examine_parts(prepared: Prepared, setup: ServerSettings, targets: Sequence[str] | None) -> tuple[Checked, Checked]:
+def examine_parts(prepared: Prepared, setup: ServerSettings, targets: Sequence[str] | None) -> tuple[Verdict, Verdict]:
     """Check a workflow, and the part of it that can be run, without the nodes that depend on faulty ones.
 
     ComfyUI's protocol asks for it: what can be run is run, and the rest is reported.
@@ -130,6 +102,6 @@ async def prepared(app: web.Application, data: Any) -> Prepared:
     return await asyncio.to_thread(lambda: prepare(parse(data, app[REGISTRY]), app[REGISTRY]))
 
 
-async def examined(app: web.Application, prepared: Prepared, targets: Sequence[str] | None = None) -> Checked:
+async def examined(app: web.Application, prepared: Prepared, targets: Sequence[str] | None = None) -> Verdict:
     """`examine`, in a thread."""
     return await asyncio.to_thread(examine, prepared, app[SETTINGS], targets)

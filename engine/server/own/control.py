@@ -13,7 +13,7 @@ from pydantic import Field
 
 from engine.document.reading import Document, read
 from engine.document.tags import tags
-from engine.errors import KinographError, MissingError, UsageError, WorkflowError
+from engine.errors import KinographError, MissingError, UsageError
 from engine.run.sweep import Axis, combinations
 from engine.server.comfyui.files import received
 from engine.server.comfyui.prompts import JobId, cancel, submit
@@ -38,7 +38,7 @@ class Checkable(Body):
 
 @routes.post(f"{OWN}/validate")
 async def validate(request: web.Request, body: Checkable) -> dict[str, Any]:
-    """Check a workflow without running it; lists all its problems, missing models and files, and deprecated nodes."""
+    """Check a workflow without running it; lists its problems, what is missing or to be fetched, and warnings."""
     found = await examined(request.app, await prepared(request.app, body.workflow))
     shown = request.app[SETTINGS].shown
     return {
@@ -47,6 +47,7 @@ async def validate(request: web.Request, body: Checkable) -> dict[str, Any]:
         "targets": found.targets,
         "problems": shown(problems_data(found.problems)),
         "missing": shown(problems_data(found.missing)),
+        "to_fetch": await asyncio.to_thread(found.to_fetch),
         "warnings": shown(problems_data(found.prepared.warnings)),
     }
 
@@ -110,8 +111,7 @@ async def sweep(request: web.Request, body: Sweep) -> dict[str, Any]:
     for document in made.values():
         found = await examined(app, document.prepared)
         if not found.can_run:
-            refusal = WorkflowError if found.problems else MissingError
-            raise refusal.of(found.problems + found.missing)
+            raise found.error()
     written = [{"name": axis.name, "values": list(axis.values)} for axis in axes]
     name = body.prompt_id or uuid.uuid4().hex
     job = Request(name, ready.workflow.document(), title or "Sweep", body.client_id, axes=written)
