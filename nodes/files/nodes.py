@@ -129,7 +129,7 @@ class PreviewImage(Node, version=1, category="files", saves="image", temporary=T
         return Files(tuple(Media(encode_png(picture), "png", PREVIEW) for picture in self.images.pixels))
 
 
-class SaveVideo(Node, version=2, category="files", saves="video"):
+class SaveVideo(Node, version=3, category="files", saves="video"):
     """Save a video as MP4 (H.264), which browsers play."""
 
     video: Video
@@ -157,7 +157,7 @@ class SaveVideo(Node, version=2, category="files", saves="video"):
         return Files((Media(data, "mp4", prefix),))
 
 
-class PreviewVideo(Node, version=1, category="files", saves="video", temporary=True):
+class PreviewVideo(Node, version=2, category="files", saves="video", temporary=True):
     """Show a video at its own rate."""
 
     video: Video

@@ -2,6 +2,10 @@ from __future__ import annotations
 
 import io
 import itertools
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import av
 import numpy as np
@@ -12,6 +16,8 @@ import torch
 from engine.errors import InputError, MissingError
 from nodes.files import h264
 from nodes.files.media import encode_mp4, encode_png
+
+ROOT = Path(__file__).parents[2]
 
 
 def gradient(frames: int, height: int = 64, width: int = 64) -> torch.Tensor:
@@ -130,3 +136,29 @@ def test_a_missing_encoder_comes_with_a_hint(monkeypatch: pytest.MonkeyPatch) ->
 def test_a_video_needs_a_frame_rate() -> None:
     with pytest.raises(InputError, match="frames a second"):
         encode_mp4(gradient(2), 0.0004)
+
+
+NOISE = """
+import hashlib, io, av, numpy
+from nodes.files.h264 import add_stream, frame_of
+y, x, t = numpy.mgrid[:144, :192, :12]
+film = (127 + 120 * numpy.sin(x / 9 + t) * numpy.sin(y / 7 - t / 2)).astype(numpy.uint8)
+file = io.BytesIO()
+with av.open(file, "w", format="mp4") as container:
+    stream = add_stream(container, 192, 144, 25, crf=18)
+    for index in range(12):
+        container.mux(stream.encode(frame_of(film[..., index, None].repeat(3, 2), index)))
+    container.mux(stream.encode(None))
+print(hashlib.sha256(file.getvalue()).hexdigest())
+"""
+"""Encodes a film of 192×144, a size at which x264's macroblock tree reads memory that nothing was written to."""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs glibc's way of filling new memory")
+def test_the_bytes_of_a_video_do_not_depend_on_what_was_in_memory_before() -> None:
+    def encoded(filling: int) -> str:
+        command = [sys.executable, "-c", NOISE]
+        environment = os.environ | {"MALLOC_PERTURB_": str(filling)}
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=True, cwd=ROOT).stdout
+
+    assert encoded(0) == encoded(1)
