@@ -10,9 +10,10 @@ import pytest
 
 from engine.document.prepared import prepare
 from engine.document.workflow import Workflow
+from engine.graph.check import Verdict
 from engine.server.comfyui.refusals import node_errors, refused
 from engine.server.http.settings import Folders, ServerSettings
-from engine.server.jobs.checking import Checked, examine
+from engine.server.jobs.checking import examine
 from nodes import registry
 
 
@@ -27,7 +28,7 @@ def node(kind: str, **inputs: Any) -> dict[str, Any]:
     return {"class_type": kind, "inputs": inputs}
 
 
-def examined(graph: dict[str, Any], setup: ServerSettings) -> Checked:
+def examined(graph: dict[str, Any], setup: ServerSettings) -> Verdict:
     return examine(prepare(Workflow.read(graph), registry()), setup)
 
 
