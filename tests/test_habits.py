@@ -8,6 +8,7 @@ import tomllib
 from datetime import date
 from fnmatch import fnmatch
 from pathlib import Path
+from pkgutil import resolve_name
 from types import ModuleType
 from typing import Any
 
@@ -43,6 +44,8 @@ def paths(cells: list[str]) -> list[str]:
     return [name for cell in cells for name in re.findall(r"`([\w/]+(?:/|\.\w+))`", cell)]
 
 
+MOVED = re.findall(r"`((?:engine|nodes)\.[\w.]+)`", "".join(re.findall(r"\|([^|]*)\|$", CHANGES, re.MULTILINE)))
+"""The modules that the change log says others have become."""
 MAP = paths(table(CONTRIBUTING, "## The map"))
 
 
@@ -133,3 +136,8 @@ def test_its_test_passes_where_they_are_told_to_put_both(
     assert len(stories) == 2
     for story in stories:
         story()
+
+
+@pytest.mark.parametrize("module", MOVED)
+def test_the_modules_that_the_change_log_sends_people_to_exist(module: str) -> None:
+    resolve_name(module)

@@ -161,8 +161,6 @@ class Board:
             BarColumn(bar_width=None, table_column=Column(ratio=1)),
             TextColumn("{task.fields[pace]}", markup=False, table_column=Column(no_wrap=True)),
             console=console,
-            transient=True,
-            expand=True,
         )
 
     def __enter__(self) -> Self:
@@ -210,9 +208,9 @@ class Board:
 class _Rows(Progress):
     """Progress bars with the ends of the texts being written below them."""
 
-    def __init__(self, texts: Mapping[str, str], *columns: ProgressColumn, **how: Any) -> None:
+    def __init__(self, texts: Mapping[str, str], *columns: ProgressColumn, console: Console) -> None:
         self._texts = texts
-        super().__init__(*columns, **how)
+        super().__init__(*columns, console=console, transient=True, expand=True)
 
     def get_renderables(self) -> Iterable[RenderableType]:
         yield self.make_tasks_table(self.tasks)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -13,9 +13,6 @@ from engine.cli.interrupts import Interrupts
 from engine.cli.options import Chosen, ExecutionOptions, Printing
 from engine.errors import UsageError
 from engine.run.quiet import quiet_libraries
-
-if TYPE_CHECKING:
-    pass
 
 
 @with_groups

@@ -23,7 +23,7 @@ from engine.server.http.routes import problems_data
 MOST_OUTPUTS = 100
 """Most outputs that are listed as dependent on a node."""
 MOST_LETTERS = 1000
-"""Most letters of a value that is told."""
+"""Most letters of a value that are shown."""
 OTHER = "custom_validation_failed"
 """The type of problems for which the protocol has none."""
 

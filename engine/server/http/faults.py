@@ -1,4 +1,4 @@
-"""What a request is told when the disk, or the server itself, fails."""
+"""The answers to requests when the disk, or the server itself, fails."""
 
 from __future__ import annotations
 
