@@ -177,7 +177,7 @@ class Execution:
         return not task.fetch and 0 < self._costs.of(task.step.kind.spec.kind) < QUICK_SECONDS
 
     def _is_available(self, key: Key) -> bool:
-        return self._schedule.alive(key) or self.cache.held(key) or self._holding.held(key)
+        return self._schedule.alive(key) or self.cache.held(key) or (self.graph.dynamic and self._holding.held(key))
 
     def _apply(self, extension: Extension) -> list[Task]:
         """Schedule an extension of the plan, and report it; returns the tasks that can't run."""
@@ -295,8 +295,10 @@ class Execution:
         step, spec = task.step, task.step.kind.spec
         linked = self._linked_inputs(task)
         progress, text = partial(self._progress, step.id), partial(self._text, step.id)
-        given = [source.entry for source in task.sources if source.entry]
-        lasting = not spec.volatile and False not in [entry.lasting for entry in given]
+        lasting, upstream = not spec.volatile, 0.0
+        for source in task.sources:
+            if entry := source.entry:
+                lasting, upstream = lasting and entry.lasting, upstream + entry.restore
         recall, keep = (
             partial(self._holding.recall, step.kind, lasting),
             partial(self._holding.keep, step.kind, lasting),
@@ -327,7 +329,6 @@ class Execution:
         if replaced or not lasting:
             task.pinned = lasting or spec.volatile
             return self._holding.put(task.key, outputs, seconds)
-        upstream = sum([entry.restore for entry in given])
         return self.cache.put(task.key, outputs, seconds, upstream=upstream, keep=task.key in self._planner.targets)
 
     def _attempt(self, step: Step, node: Node, ctx: Context) -> Any:
