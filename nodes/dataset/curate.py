@@ -21,6 +21,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from engine.errors import InputError
 from engine.models.digest import Watch, digest
 from engine.values import Table
 from nodes.dataset.describe.describer import Describer
@@ -30,6 +31,7 @@ from nodes.dataset.scan.models import models
 from nodes.dataset.scan.processes import PartsOrProblem, Scanners, Update
 from nodes.dataset.scan.scanner import Part, ScanSettings, require
 from nodes.dataset.table import CLIPS, VIDEOS, Row, of_arrow, rows, to_arrow, to_table, with_columns
+from nodes.files.footage import require_readable
 
 if TYPE_CHECKING:
     from engine.node import Context
@@ -43,8 +45,6 @@ AHEAD = 2
 
 SHARES = {"image_caption": 0.5, "video_caption": 0.25, "summary": 0.25}
 """How often each kind of caption is the one to train on (Blattmann et al. 2023, arXiv 2311.15127, section 3)."""
-
-_UNREADABLE = "it isn't there, may not be read, or has a name that isn't UTF-8"
 
 
 class Curated(NamedTuple):
@@ -190,7 +190,7 @@ def _described(
 def _start(file: Path, settings: CurationSettings, kept: KeptParts, scanners: Scanners) -> Callable[[], PartsOrProblem]:
     """Start what remains to be done of a video; the function returned waits for it and describes it."""
     if kept.scan_key(file) is None:
-        return lambda: _UNREADABLE
+        return lambda: _unreadable(file)
     done = kept.described(file)
     seen = kept.scanned(file, done)
     last = next(reversed([*done, *seen]), None)
@@ -235,7 +235,7 @@ def _described_on_ray(
     results = described(tasks, len(unfinished), stages, settings.processes, progress.repeat)
     for file in files:
         if file not in done:
-            yield _UNREADABLE
+            yield _unreadable(file)
         elif _is_complete(done[file]):
             yield done[file]
         else:
@@ -245,6 +245,17 @@ def _described_on_ray(
             for part in _parts(found):
                 kept.keep_described(file, part)
             yield found if isinstance(found, str) else [*done[file], *found]
+
+
+def _unreadable(file: Path) -> str:
+    """Why a file has no scan key."""
+    if _printable(str(file)) != str(file):
+        return "its name isn't UTF-8"
+    try:
+        require_readable(file)
+    except InputError as error:
+        return error.message
+    return f"{file} could not be read"
 
 
 def _printable(name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -356,6 +357,25 @@ def test_a_clip_that_can_not_be_cut_is_left_out(raw: Path, tmp_path: Path, caplo
     manifest = pq.read_table(saved / "manifest.parquet").to_pylist()
     assert [row["video"] for row in manifest] == ["shots.mp4", "shots.mp4"]
     assert "again.mp4 is left out" in caplog.text
+
+
+def test_each_file_that_can_not_be_read_has_its_own_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("empty", "locked", "text"):
+        (tmp_path / f"{name}.mp4").write_text("" if name == "empty" else "no video")
+    opened = Path.open
+
+    def refusing(path: Path, *args: Any, **options: Any) -> Any:
+        if path.name == "locked.mp4":  # permissions don't keep out a superuser, as whom tests may run
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return opened(path, *args, **options)
+
+    monkeypatch.setattr(Path, "open", refusing)
+    (tmp_path / "list.txt").write_text("empty.mp4\nlocked.mp4\ntext.mp4\ngone.mp4\n")
+    execution, _ = run(tmp_path / "list.txt", Cache(), tmp_path / "out", layout="none")
+    problems = [row["problem"].partition(".mp4 ")[2] for row in rows(execution.results["curate"][1])]
+    assert problems[:2] == ["is empty", "may not be read"]
+    assert problems[2].startswith("can't be opened as a video")
+    assert problems[3] == "isn't there"
 
 
 def test_lists_tables_patterns_and_single_files_name_videos(raw: Path, tmp_path: Path) -> None:
