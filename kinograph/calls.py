@@ -122,7 +122,7 @@ def sweep(
         progress: whether to show progress.
 
     Raises:
-        UsageError: there is no such input, an axis has no values, or there are too many combinations.
+        UsageError: there is no such input, an axis has no list of values, or there are too many combinations.
         WorkflowError, MissingError, KeyboardInterrupt: as for `run`.
     """
     session = _session(device)

@@ -11,6 +11,7 @@ from numbers import Integral, Real
 from pathlib import Path, PurePath
 from typing import Any, Protocol, runtime_checkable
 
+from engine.document.given import inputs_of, no_workflow
 from engine.document.prepared import prepare
 from engine.document.reading import Document, parse, read, with_files
 from engine.document.settings import with_value
@@ -49,9 +50,11 @@ def load(workflow: AnyWorkflow, *, nodes: NodeKinds = ()) -> Document:
 
     Raises:
         MissingError: there is no workflow of that name.
-        UsageError: it can't be read.
+        UsageError: it can't be read, or is nothing that can stand for a workflow.
         WorkflowError: it isn't a workflow.
     """
+    if isinstance(workflow, type):  # such as Graph, which has the method but isn't one
+        raise no_workflow(workflow)
     match workflow:
         case Document():
             return _with_nodes(workflow, nodes)
@@ -59,6 +62,8 @@ def load(workflow: AnyWorkflow, *, nodes: NodeKinds = ()) -> Document:
             return _with_nodes(workflow.as_document(), nodes)
         case str() | os.PathLike():
             return read(os.fspath(workflow), with_kinds(registry(), nodes))
+    if not isinstance(workflow, Workflow | Mapping):
+        raise no_workflow(workflow)
     kinds = with_kinds(registry(), nodes)
     if not isinstance(workflow, Workflow):
         workflow = parse(dict(workflow), kinds)
@@ -70,18 +75,18 @@ def with_inputs(document: Document, inputs: Mapping[str, Any] | None) -> Documen
     """The document with the values of some inputs changed, by `node.input` or a name that it exposes.
 
     Raises:
-        UsageError: it has no such input.
+        UsageError: it has no such input, or these aren't values by name.
         WorkflowError: a workflow can't hold one of the values.
     """
     prepared = document.prepared
-    for name, value in (inputs or {}).items():
+    for name, value in inputs_of(inputs).items():
         prepared = with_value(prepared, name, as_data(value, name))
     return replace(document, prepared=prepared)
 
 
 def each_of(nodes: NodeKinds) -> list[NodeKind]:
-    """Kinds of node as a list."""
-    return [nodes] if isinstance(nodes, str | os.PathLike | type) else [*nodes]
+    """Kinds of node as a list; anything that is neither a kind nor several is left for `with_kinds` to refuse."""
+    return [*nodes] if isinstance(nodes, Iterable) and not isinstance(nodes, str | os.PathLike | type) else [nodes]
 
 
 def with_kinds(known: Registry, nodes: NodeKinds) -> Registry:

@@ -171,9 +171,22 @@ class Graph(Kinds):
         return Document(prepare(self.workflow, self._registry), self.name or self.title or "workflow", None)
 
     def save(self, path: Path_) -> Path:
-        """Write it as a workflow file. File names are written as given, a `Path` as absolute."""
-        target = Path(path).expanduser()
-        write(target, (json.dumps(self.document(), indent=2, ensure_ascii=False) + "\n").encode())
+        """Write it as a workflow file. File names are written as given, a `Path` as absolute.
+
+        Raises:
+            UsageError: no file can be written there.
+        """
+        data = (json.dumps(self.document(), indent=2, ensure_ascii=False) + "\n").encode()
+        hint = "name a file in a folder that you may write to, such as workflow.json"
+        try:
+            target = Path(path).expanduser()
+            if target.is_dir():
+                raise UsageError(f"'{path}' is a folder", hint=f"name a file in it: {target / 'workflow.json'}")
+            write(target, data)
+        except OSError as error:
+            raise UsageError(f"can't write '{path}': {error.strerror}", hint=hint) from error
+        except (RuntimeError, TypeError, ValueError) as error:  # an unknown `~user`, not a path, a null byte
+            raise UsageError(f"{path!r} can't be the name of a file: {error}", hint=hint) from error
         return target
 
     def validate(self) -> list[Problem]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, overload
 
+from engine.document.given import axes_of
 from engine.document.prepared import Prepared
 from engine.errors import Cancelled, UsageError
 from kinograph.display import show_values
@@ -118,6 +119,9 @@ class Session:
         self._closed = False
         show_values()
 
+    def __repr__(self) -> str:
+        return f"<Session on {self.device}{', closed' if self._closed else ''}>"
+
     def __enter__(self) -> Self:
         return self
 
@@ -206,15 +210,13 @@ class Session:
             progress: as for `run`.
 
         Raises:
-            UsageError: there is no such input, an axis has no values, or there are too many combinations.
+            UsageError: there is no such input, an axis has no list of values, or there are too many combinations.
             WorkflowError, MissingError, KeyboardInterrupt: as for `run`.
         """
         from engine.run import sweep as grid
         from kinograph.running import by_part
 
-        values = {name: list(some) for name, some in axes.items()}
-        if not values:
-            raise UsageError("there are no axes", hint='give such as {"seed": [1, 2, 3]}')
+        values = axes_of(axes)
         lines = [grid.Axis.of(name, [as_data(value, name) for value in some]) for name, some in values.items()]
         document = self._document(workflow, inputs, nodes)
         made = grid.combinations(document, lines)
@@ -266,7 +268,10 @@ class Session:
 
 
 def _folder(out: Path_) -> Path:
-    folder = Path(out).expanduser().absolute()
+    try:
+        folder = Path(out).expanduser().absolute()
+    except (RuntimeError, TypeError) as error:  # an unknown `~user`, or not a path
+        raise UsageError(f"{out!r} is not a folder: {error}", hint="name a folder to save files to") from None
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{out} is not a folder", hint="name a folder to save files to")
     return folder

@@ -11,6 +11,7 @@ from engine.document.prepared import Prepared
 from engine.document.reading import Document
 from engine.document.subgraphs import outermost
 from engine.document.workflow import Link, as_link, split_id
+from engine.errors import UsageError
 from kinograph.handles import Handle, Outlet, node_of
 
 if TYPE_CHECKING:
@@ -59,9 +60,9 @@ def wanted(document: Document, until: Until | Iterable[Until] = ()) -> tuple[Doc
     outputs; failing that, the outputs of its last nodes.
 
     Raises:
-        UsageError: there is no such node.
+        UsageError: there is no such node, or something is given that isn't one.
     """
-    if names := list(dict.fromkeys(map(node_of, [until] if isinstance(until, Until) else until))):
+    if names := list(dict.fromkeys(map(node_of, _each(until)))):
         document = document.up_to(*names)
         return document, Wanted(names, _of_nodes(document.prepared, names))
     prepared = document.prepared
@@ -74,6 +75,14 @@ def wanted(document: Document, until: Until | Iterable[Until] = ()) -> tuple[Doc
         return document, Wanted(None, {})
     last = _last(prepared)
     return document, Wanted(last or None, _of_nodes(prepared, last))
+
+
+def _each(until: Until | Iterable[Until]) -> list[Until]:
+    several = [until] if isinstance(until, Until) or not isinstance(until, Iterable) else [*until]
+    for node in several:
+        if not isinstance(node, Until):
+            raise UsageError(f"until: {node!r} is not a node", hint="give ids or handles of nodes, or their outputs")
+    return several
 
 
 def _of_nodes(prepared: Prepared, nodes: Iterable[str]) -> dict[str, dict[str, Link]]:

@@ -17,6 +17,7 @@ from engine.client.connection import OWN, Connection, Unreachable
 from engine.client.feed import Feed
 from engine.client.jobs import AsyncJob, AsyncResult
 from engine.client.workflows import AnyWorkflow, to_send
+from engine.document.given import axes_of
 from engine.errors import MissingError, UsageError
 
 ADDRESS = "http://127.0.0.1:8188"
@@ -118,8 +119,8 @@ class AsyncClient:
             inputs: values shared by all combinations.
             priority: higher ones go first.
         """
+        listed = [{"name": name, "values": values} for name, values in axes_of(axes).items()]
         data = await to_send(self._connection, workflow, inputs)
-        listed = [{"name": name, "values": list(values)} for name, values in axes.items()]
         return await self._submit(f"{OWN}/sweeps", {"workflow": data, "axes": listed, "priority": priority})
 
     async def validate(self, workflow: AnyWorkflow, inputs: Mapping[str, Any] | None = None) -> Checked:

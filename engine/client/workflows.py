@@ -14,6 +14,7 @@ from aiohttp import FormData
 from engine.client.answers import Converted
 from engine.client.connection import OWN, Connection
 from engine.document.formats import is_graph, is_ui
+from engine.document.given import inputs_of, no_workflow
 from engine.document.jsontext import json_of
 from engine.document.reading import near, parse, with_files
 from engine.document.shipped import shipped
@@ -48,16 +49,18 @@ async def to_send(connection: Connection, workflow: AnyWorkflow, inputs: Mapping
 
     Raises:
         MissingError: there is no such file.
-        UsageError: it can't be read, it has no such input, or a value isn't JSON.
+        UsageError: it can't be read or is nothing that can stand for a workflow, it has no such input, or a value
+            isn't JSON.
         WorkflowError: it isn't a workflow.
     """
+    given = inputs_of(inputs)
     data = await _data(connection, workflow)
-    if not inputs:
+    if not given:
         return data
     if is_ui(data):
         data = (await connection.post(f"{OWN}/convert", Converted, {"workflow": data})).document
     changed = parse(data, UNKNOWN)
-    for name, value in inputs.items():
+    for name, value in given.items():
         changed = _with_input(changed, name, value)
     return changed.api() if is_graph(data) else changed.document()
 
@@ -66,6 +69,8 @@ async def _data(connection: Connection, workflow: AnyWorkflow) -> dict[str, Any]
     if isinstance(workflow, Mapping):
         return dict(workflow)
     if not isinstance(workflow, str | os.PathLike):
+        if isinstance(workflow, type) or not callable(getattr(workflow, "document", None)):
+            raise no_workflow(workflow)
         return dict(workflow.document())
     path = _path(os.fspath(workflow))
     try:

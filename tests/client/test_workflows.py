@@ -66,6 +66,21 @@ def test_inputs_that_are_not_there_or_no_json() -> None:
         sent(GRAPH, {"1.steps": float("nan")})
 
 
+@pytest.mark.parametrize("given", [3, None, [1], b"{}", Workflow])
+def test_what_stands_for_no_workflow(given: Any) -> None:
+    with pytest.raises(UsageError, match=r"is not a workflow \(give a path"):
+        sent(given)
+
+
+def test_inputs_and_axes_that_are_no_dictionary() -> None:
+    with pytest.raises(UsageError, match=r"inputs: .* can't be the text 'theme'"):
+        sent(DOCUMENT, "theme")  # type: ignore[arg-type]
+    with Client("http://127.0.0.1:9") as client:
+        for values in (3, "123"):
+            with pytest.raises(UsageError, match="axis theme: the values are a list"):
+                client.sweep(DOCUMENT, {"theme": values})  # type: ignore[dict-item]
+
+
 def test_files_that_are_used_as_nodes_are_sent_along(tmp_path: Path) -> None:
     part = {"kinograph": 1, "inputs": {"text": "1.text"}, "outputs": {"out": ["1", 0]}, "graph": {"1": GRAPH["1"]}}
     whole = {"1": {"class_type": "part.json", "inputs": {"text": "in a part"}}, "2": GRAPH["2"]}
