@@ -17,7 +17,7 @@
     answers       the server's answers, checked
 """
 
-from engine.client.answers import Checked, Health, JobStatus, Kind, Model, Place, Queue, Socket, Worker
+from engine.client.answers import Checked, Health, JobStatus, Model, NodeKind, Place, Queue, Socket, WorkerStatus
 from engine.client.asynchronous import AsyncClient
 from engine.client.events import JobEnded, NodePreview, NodeSaved
 from engine.client.files import AsyncFile
@@ -38,13 +38,13 @@ __all__ = [
     "Job",
     "JobEnded",
     "JobStatus",
-    "Kind",
     "Model",
+    "NodeKind",
     "NodePreview",
     "NodeSaved",
     "Place",
     "Queue",
     "Result",
     "Socket",
-    "Worker",
+    "WorkerStatus",
 ]

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from engine.errors import Problem
-from engine.work.media import media_type
+from engine.work.media import media_group
 
 State = Literal["pending", "running", "done", "failed", "cancelled"]
 ENDED: tuple[State, ...] = ("done", "failed", "cancelled")
@@ -36,7 +36,7 @@ class Place(Answer):
     @property
     def media(self) -> Media:
         """What kind of content it has, judged by its name."""
-        return MEDIA.get(media_type(PurePath(self.name)), "file")
+        return MEDIA.get(media_group(PurePath(self.name)), "file")
 
 
 class Record(Answer):
@@ -179,7 +179,7 @@ class Socket(Answer):
     """What to do instead of giving it; "" unless it is deprecated."""
 
 
-class Kind(Answer):
+class NodeKind(Answer):
     """A kind of node."""
 
     kind: str
@@ -211,7 +211,7 @@ class Model(Answer):
     """The size of a single file."""
 
 
-class Worker(Answer):
+class WorkerStatus(Answer):
     """A process that runs jobs."""
 
     device: str
@@ -235,7 +235,7 @@ class Health(Answer):
 
     status: str
     """"ok"; without workers "starting", or "failing" if they can't start."""
-    workers: tuple[Worker, ...] = ()
+    workers: tuple[WorkerStatus, ...] = ()
     problems: tuple[WorkerProblem, ...] = ()
     notices: tuple[str, ...] = ()
     """What is wrong with the queue: its file can't be used, or was damaged when the server started."""

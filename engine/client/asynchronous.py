@@ -12,7 +12,7 @@ from urllib.parse import quote
 from aiohttp import FormData
 
 from engine.client import answers
-from engine.client.answers import Checked, Health, JobStatus, Kind, Model, Queue, Submitted, Uploaded
+from engine.client.answers import Checked, Health, JobStatus, Model, NodeKind, Queue, Submitted, Uploaded
 from engine.client.connection import OWN, Connection, Unreachable
 from engine.client.feed import Feed
 from engine.client.jobs import AsyncJob, AsyncResult
@@ -152,9 +152,9 @@ class AsyncClient:
         """Let the server start jobs again."""
         await self._connection.post(f"{OWN}/resume", object, {})
 
-    async def nodes(self) -> dict[str, Kind]:
+    async def nodes(self) -> dict[str, NodeKind]:
         """The kinds of node that the server has, by name."""
-        return await self._connection.get(f"{OWN}/nodes", dict[str, Kind])
+        return await self._connection.get(f"{OWN}/nodes", dict[str, NodeKind])
 
     async def models(self) -> tuple[Model, ...]:
         """The models on the server's machine."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from engine.client.answers import Checked, Health, JobStatus, Kind, Media, Model, Queue
+from engine.client.answers import Checked, Health, JobStatus, Media, Model, NodeKind, Queue
 from engine.client.asynchronous import ADDRESS, AsyncClient
 from engine.client.background import Background
 from engine.client.events import EngineEvent, JobEnded, NodePreview, NodeSaved
@@ -140,7 +140,7 @@ class Client:
         """Let the server start jobs again."""
         self._run(self._client.resume())
 
-    def nodes(self) -> dict[str, Kind]:
+    def nodes(self) -> dict[str, NodeKind]:
         """The kinds of node that the server has, by name."""
         return self._run(self._client.nodes())
 

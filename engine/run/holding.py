@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from secrets import token_hex
-from typing import Any
 
 from engine.graph.keys import Key, part_key
-from engine.node import Node
+from engine.node import Node, Outputs
 from engine.store.cache import Cache, Entry, passing
-
-Outputs = tuple[Any, ...]
 
 
 class Holding:

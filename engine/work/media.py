@@ -1,4 +1,4 @@
-"""The media type of a file, judging by its name, and its location in the terms of the protocol."""
+"""The group of media that a file belongs to, judging by its name, and its location in the terms of the protocol."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path, PurePath
 from typing import Literal
 
-Kind = Literal["images", "videos", "texts", "tables", "files"]
-KINDS: Mapping[str, Kind] = {
+MediaGroup = Literal["images", "videos", "texts", "tables", "files"]
+GROUPS: Mapping[str, MediaGroup] = {
     **dict.fromkeys((".png", ".jpg", ".jpeg", ".webp", ".gif"), "images"),
     **dict.fromkeys((".mp4", ".webm", ".mov", ".mkv"), "videos"),
     **dict.fromkeys((".txt", ".md"), "texts"),
@@ -15,8 +15,9 @@ KINDS: Mapping[str, Kind] = {
 }
 
 
-def media_type(path: PurePath) -> Kind:
-    return KINDS.get(path.suffix.lower(), "files")
+def media_group(path: PurePath) -> MediaGroup:
+    """The name under which the protocol lists files like this."""
+    return GROUPS.get(path.suffix.lower(), "files")
 
 
 def location_of(path: Path, roots: Mapping[str, Path]) -> dict[str, str]:

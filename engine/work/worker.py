@@ -38,7 +38,7 @@ from engine.run.preparing import runnable_graph
 from engine.run.quiet import quiet_libraries
 from engine.run.resources import Resources, open_resources, stream_events
 from engine.work.hiding import Hiding
-from engine.work.media import location_of, media_type
+from engine.work.media import location_of, media_group
 from engine.work.mending import explaining
 from engine.work.messages import (
     CancelJob,
@@ -267,7 +267,7 @@ class _Run:
     def add(self, node: str, files: tuple[Path, ...]) -> None:
         given: dict[str, list[Any]] = {}
         for file in files:
-            given.setdefault(media_type(file), []).append(location_of(file, self._roots))
+            given.setdefault(media_group(file), []).append(location_of(file, self._roots))
         self.outputs[node] = given
 
 

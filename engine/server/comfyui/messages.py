@@ -9,7 +9,7 @@ from typing import Any
 
 from engine.document.subgraphs import outermost
 from engine.errors import KinographError
-from engine.work.media import media_type
+from engine.work.media import media_group
 from engine.work.records import Job, JobOutputs
 
 Message = tuple[str, dict[str, Any]]
@@ -97,7 +97,7 @@ def files_by_medium(files: Iterable[Mapping[str, str]]) -> dict[str, list[Any]]:
     """A node's files in the protocol's format: pictures and videos under "images", and whether they move."""
     grouped: dict[str, list[Any]] = {}
     for file in files:
-        kind = media_type(Path(file["filename"]))
+        kind = media_group(Path(file["filename"]))
         grouped.setdefault("images" if kind in ("images", "videos") else "files", []).append(file)
         if kind == "videos":
             grouped["animated"] = [True]

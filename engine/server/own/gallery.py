@@ -25,12 +25,18 @@ from engine.server.files.previews import PREVIEWS
 from engine.server.http.limits import check_values
 from engine.server.http.routes import OWN, Answer, Query, Routes
 from engine.server.http.settings import REGISTRY, SETTINGS, Folders
-from engine.work.media import media_type
+from engine.work.media import media_group
 
 routes = Routes("outputs")
 
-Kind = Literal["image", "video", "text", "table", "file"]
-KINDS: dict[str, Kind] = {"images": "image", "videos": "video", "texts": "text", "tables": "table", "files": "file"}
+MediaKind = Literal["image", "video", "text", "table", "file"]
+KINDS: dict[str, MediaKind] = {
+    "images": "image",
+    "videos": "video",
+    "texts": "text",
+    "tables": "table",
+    "files": "file",
+}
 CARRIERS = (".png", ".mp4")
 """The name endings of files that carry the workflow that made them."""
 SEARCHED_CHARACTERS = 2000
@@ -44,7 +50,7 @@ class OutputsQuery(Query):
 
     query: str = ""
     """Words that must all occur in a file's name, or in the title or the texts of the workflow that made it."""
-    kind: Kind | None = None
+    kind: MediaKind | None = None
     limit: Annotated[int, Field(ge=1, le=500)] = 50
     offset: Annotated[int, Field(ge=0)] = 0
 
@@ -66,7 +72,7 @@ class ThumbnailQuery(FileQuery):
 class Item(Listed):
     """A saved file."""
 
-    kind: Kind
+    kind: MediaKind
     title: str
     """The title of the workflow that made it, if it carries one."""
 
@@ -140,8 +146,8 @@ def _matching(files: list[FileEntry], query: OutputsQuery) -> Iterator[FileEntry
                 yield file
 
 
-def _kind(file: FileEntry) -> Kind:
-    return KINDS[media_type(file.path)]
+def _kind(file: FileEntry) -> MediaKind:
+    return KINDS[media_group(file.path)]
 
 
 def _item(file: FileEntry) -> Item:
