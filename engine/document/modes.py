@@ -43,7 +43,7 @@ def active(workflow: Workflow, registry: Registry) -> Workflow:
     """The workflow with its modes applied: without muted and bypassed nodes, and nodes that need a muted one."""
     if not any(map(mode_of, workflow.graph.values())):
         return workflow
-    kinds = {node: registry.get(entry.class_type) for node, entry in workflow.graph.items()}
+    kinds = _kinds(workflow, registry)
     graph = {
         node: entry.model_copy(update={"inputs": _past_bypassed(entry.inputs, workflow.graph, kinds)})
         for node, entry in workflow.graph.items()
@@ -70,6 +70,17 @@ def active(workflow: Workflow, registry: Registry) -> Workflow:
     ends = _past_bypassed(workflow.outputs, workflow.graph, kinds)
     outputs = {name: end for name, end in ends.items() if (at := as_link(end)) and at.node in graph}
     return workflow.model_copy(update={"graph": graph, "outputs": outputs})
+
+
+def past_bypassed(links: Mapping[str, Any], workflow: Workflow, registry: Registry) -> dict[str, Any]:
+    """Links to a workflow's nodes, with those to bypassed nodes replaced by the links of those nodes."""
+    if not any(map(mode_of, workflow.graph.values())):
+        return dict(links)
+    return _past_bypassed(links, workflow.graph, _kinds(workflow, registry))
+
+
+def _kinds(workflow: Workflow, registry: Registry) -> dict[str, type[Node] | None]:
+    return {node: registry.get(entry.class_type) for node, entry in workflow.graph.items()}
 
 
 def _past_bypassed(

@@ -12,10 +12,10 @@ from typing import Any
 
 from engine.changes import Changes
 from engine.document.migrating import migrated
-from engine.document.modes import active
+from engine.document.modes import active, past_bypassed
 from engine.document.modes import problems as problems_of_modes
 from engine.document.partial import problems as problems_of_partial
-from engine.document.subgraphs import Place, exposed, inlined, outermost
+from engine.document.subgraphs import Place, exposed, followed, inlined, outermost
 from engine.document.workflow import Link, Workflow, as_constant, as_link
 from engine.errors import Problem
 from engine.models import can_fetch
@@ -91,15 +91,21 @@ class Prepared:
     def imported(self) -> Prepared:
         """The same with the packs of its nodes imported, as a run needs them; raises KinographError."""
         registry = self.registry.imported({entry.class_type for entry in self.flat.graph.values()})
-        return self if registry is self.registry else prepare(self.workflow, registry)
+        if registry is self.registry:
+            return self
+        today = migrated(self.workflow, registry)
+        if today.workflow == self.workflow and not today.problems:
+            return replace(self, registry=registry)._with_flat(self.flat)
+        anew = prepare(self.workflow, registry)  # values of former inputs that only the pack's own code converts
+        return replace(anew, ignored=tuple(dict.fromkeys((*self.ignored, *anew.ignored))))
 
     def ends(self, links: Mapping[str, Link]) -> Mapping[str, Link]:
         """The outputs of active nodes that links to nodes of the document lead to, through subgraphs and past bypassed
         nodes. Links that lead to nothing are left out."""
-        outputs = {name: list(link) for name, link in links.items()}
-        led = prepare(self.workflow.model_copy(update={"outputs": outputs}), self.registry).active
-        found = {name: as_link(value) for name, value in led.outputs.items()}
-        return {name: link for name, link in found.items() if link and link.node in led.graph}
+        flat = followed(links, self.workflow, self.registry)
+        led = past_bypassed(flat, self.flat, self.registry)
+        found = {name: as_link(value) for name, value in led.items()}
+        return {name: link for name, link in found.items() if link and link.node in self.active.graph}
 
     def divided(self, missing: Iterable[Problem]) -> tuple[tuple[Problem, ...], tuple[Problem, ...]]:
         """What is missing: first that which a run wouldn't fetch, then the models that it would."""

@@ -52,6 +52,10 @@ class Document:
         """The whole document, as JSON data."""
         return self.workflow.document()
 
+    def imported(self) -> Document:
+        """The same with the packs of its nodes imported; raises KinographError if one can't be."""
+        return replace(self, prepared=self.prepared.imported())
+
     def up_to(self, *nodes: str) -> Document:
         """The part that leads to some of its nodes; raises UsageError for one that doesn't exist."""
         for node in nodes:

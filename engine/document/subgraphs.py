@@ -141,6 +141,12 @@ def exposed(workflow: Workflow, node: str, socket: str) -> tuple[str, str] | Non
     return None
 
 
+def followed(links: Mapping[str, Link], workflow: Workflow, registry: Registry) -> dict[str, Any]:
+    """Where links to nodes of a workflow, whose size has been checked, lead with its subgraphs inlined."""
+    inliner, level = _Inliner(workflow.subgraphs, registry, {}), _Level(workflow, None, "")
+    return {name: inliner.led(list(link), level) for name, link in links.items()}
+
+
 def outermost(step: str) -> str:
     """The node of the document itself that a step belongs to: `face` for `face/load[3]`."""
     return split_id(step.partition(SEPARATOR)[0])[0]

@@ -128,6 +128,7 @@ def examine(
             confinement=confinement,
             warnings=prepared.warnings,
             registry=prepared.registry,
+            flat=prepared.flat.graph,
         )
     missing, unfetched = prepared.divided(checker.missing) if checker.missing else ((), ())
     problems = tuple(checker.problems)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from engine.document.subgraphs import Place
-from engine.document.workflow import Workflow
+from engine.document.workflow import NodeEntry, Workflow
 from engine.errors import Problem
 from engine.graph.confinement import Confinement
 from engine.node import Node
@@ -76,6 +76,8 @@ class Graph:
     """Further JSON data that saved files carry, by the names of their tags."""
     warnings: tuple[Problem, ...] = ()
     """What is deprecated or ignored in the workflow."""
+    flat: Mapping[str, NodeEntry] = field(default_factory=dict)
+    """The workflow's nodes as they are written, with its subgraphs inlined; none if several graphs were joined."""
 
     def part_of(self, target: str) -> tuple[Graph, str]:
         """The graph that a target comes from, and its id there: this one, unless several were joined."""

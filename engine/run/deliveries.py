@@ -98,8 +98,9 @@ class Deliveries:
         self._lock = Lock()
         parts = {id(part): part for part, _ in map(graph.part_of, graph.targets)}
         self._folders = {
-            (name, temporary): OutputFolder(folder, part.workflow, part.local_files, part.carried, part.registry)
+            (name, temporary): OutputFolder(folder, part.workflow, files, part.carried, part.registry, part.flat)
             for name, part in parts.items()
+            for files in (part.local_files,)
             for temporary, folder in ((False, out), (True, temp))
         }
         self._names = _names(graph)

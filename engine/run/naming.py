@@ -13,11 +13,9 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
-from functools import cached_property
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from engine.document.subgraphs import inlined
 from engine.document.workflow import NodeEntry, Workflow, as_constant, as_link
 from engine.registry import Registry
 
@@ -39,11 +37,13 @@ class Names:
     Args:
         workflow: the document.
         registry: its kinds of node, for inputs that it leaves out.
+        flat: its nodes with subgraphs inlined, for patterns that name nodes within those.
     """
 
-    def __init__(self, workflow: Workflow, registry: Registry) -> None:
+    def __init__(self, workflow: Workflow, registry: Registry, flat: Mapping[str, NodeEntry]) -> None:
         self.workflow = workflow
         self.registry = registry
+        self._within = {node: entry for node, entry in flat.items() if node not in workflow.graph}
 
     def of_file(self, prefix: str, now: time.struct_time, batch: int) -> str:
         """The prefix of a file, with folders, with all patterns filled in."""
@@ -79,16 +79,10 @@ class Names:
 
     def _found(self, name: str) -> Iterator[NodeEntry]:
         """The nodes that a name may mean, the likeliest first: by kind, by title, by id."""
-        nodes = [*self.workflow.graph.items(), *self._within]
+        nodes = [*self.workflow.graph.items(), *self._within.items()]
         yield from (entry for _, entry in nodes if entry.class_type == name)
         yield from (entry for _, entry in nodes if entry.meta.get("title") == name)
         yield from (entry for node, entry in nodes if node == name)
-
-    @cached_property
-    def _within(self) -> list[tuple[str, NodeEntry]]:
-        """The nodes within subgraphs, with the values that they are given."""
-        flat = inlined(self.workflow, self.registry).workflow.graph
-        return [(node, entry) for node, entry in flat.items() if node not in self.workflow.graph]
 
 
 def _time(word: str, now: time.struct_time) -> str | None:

@@ -25,7 +25,7 @@ from engine.atomic import sync, unfinished
 from engine.document.formats import is_small, to_ui
 from engine.document.subgraphs import Place
 from engine.document.tags import DOCUMENT, DRAWN, GRAPH
-from engine.document.workflow import Workflow
+from engine.document.workflow import NodeEntry, Workflow
 from engine.errors import InputError, NodeError
 from engine.registry import Registry
 from engine.run.folder_in_work import folder_in_work
@@ -49,6 +49,7 @@ class OutputFolder:
         carried: further JSON data for pictures and videos to carry, by the names of the tags. `workflow` is a client's
             own workflow in the UI format; without it, one is made.
         registry: the kinds of node of the workflow, for that.
+        flat: the workflow's nodes with subgraphs inlined, whose values a prefix may name.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class OutputFolder:
         files: Mapping[Place, str] | None = None,
         carried: Mapping[str, Any] | None = None,
         registry: Registry | None = None,
+        flat: Mapping[str, NodeEntry] | None = None,
     ) -> None:
         self.folder = folder
         self.workflow = workflow
@@ -65,7 +67,7 @@ class OutputFolder:
         self.carried = carried or {}
         self.registry = registry or Registry([])
         self._tags = cache(self._tags_in)
-        self._names = Names(self.workflow, self.registry)
+        self._names = Names(self.workflow, self.registry, flat or {})
 
     def write(
         self,

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from engine.document.prepared import prepare
 from engine.document.workflow import Workflow
 from engine.run.naming import Names
 from nodes import registry
@@ -24,7 +25,12 @@ DOCUMENT = {"kinograph": 1, "graph": GRAPH, "subgraphs": {"Face": INNER}}
 
 
 def name(prefix: str, batch: int = 0) -> str:
-    return Names(Workflow.read(DOCUMENT), registry()).of_file(prefix, NOW, batch)
+    return names().of_file(prefix, NOW, batch)
+
+
+def names() -> Names:
+    prepared = prepare(Workflow.read(DOCUMENT), registry())
+    return Names(prepared.workflow, prepared.registry, prepared.flat.graph)
 
 
 @pytest.mark.parametrize(
@@ -66,5 +72,4 @@ def test_a_name_with_a_long_value_still_is_one() -> None:
 
 
 def test_the_name_of_a_folder_never_says_when() -> None:
-    names = Names(Workflow.read(DOCUMENT), registry())
-    assert names.of_folder("%year%_%date:yyyy%_%KeyframeSampler.seed%") == "%year%_%date_yyyy%_7"
+    assert names().of_folder("%year%_%date:yyyy%_%KeyframeSampler.seed%") == "%year%_%date_yyyy%_7"

@@ -109,3 +109,12 @@ def test_links_are_followed_through_subgraphs_and_past_bypassed_nodes_to_active_
         "past": Link("flat/second", 0),
         "itself": Link("end", "out"),
     }
+
+
+def test_links_are_followed_past_bypassed_subgraphs_without_inlining_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    bypassed = node("Inner", number=["number", 0]) | {"_meta": {"mode": "bypass"}}
+    graph = {"number": node("Number"), "flat": bypassed, "end": node("Mix", a=["flat", "mixed"])}
+    prepared = prepare(Workflow.read({"kinograph": 1, "graph": graph, "subgraphs": {"Inner": INNER}}), REGISTRY)
+    monkeypatch.setattr("engine.document.prepared.inlined", None)
+    assert prepared.ends({"it": Link("flat", "mixed")}) == {"it": Link("number", 0)}
+    assert prepared.ends({"it": Link("flat", "nothing")}) == {}

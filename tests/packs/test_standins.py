@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+import engine.registry
+import kinograph
 from engine.catalogue import as_data
 from engine.document.prepared import prepare
 from engine.document.workflow import Workflow
@@ -225,6 +227,30 @@ def test_what_the_packs_own_code_converts_waits_for_the_run(changed: tuple[Regis
     check(described)
     assert described.workflow.graph["blur"].inputs == {"text": "a", "speed": 1, "percent": 50}
     assert described.imported().workflow.graph["blur"].inputs == {"text": "a", "speed": 1, "share": 0.5}
+
+
+def test_importing_packs_keeps_what_is_prepared_unless_their_code_converts_values(
+    changed: tuple[Registry, Registry], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    described = prepare(old(share=0.5), changed[0])
+    converted = prepare(old(percent=50), changed[0]).imported()
+    monkeypatch.setattr("engine.document.prepared.prepare", None)
+    ready = described.imported()
+    assert not ready.registry["Blur"].spec.is_stand_in
+    assert (ready.flat, ready.active) == (described.flat, described.active)
+    assert ready.warnings == described.warnings
+    assert len(ready.ignored) == len(converted.ignored) == len(described.ignored) > 0
+    assert ready.imported() is ready
+
+
+def test_a_sweep_imports_a_pack_once(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    site.add("changed", {"changed.py": CHANGED})
+    asked, original = list[Any](), engine.registry._imported
+    monkeypatch.setattr("engine.registry._imported", lambda offer: asked.append(offer) or original(offer))
+    document = old(share=0.5).document()
+    swept = kinograph.sweep(document, {"blur.text": ["a", "b"], "blur.speed": [1, 2]}, out=tmp_path, progress=False)
+    assert {one.results.status for one in swept} == {"done"}
+    assert len(asked) == 1
 
 
 def test_without_old_inputs_what_is_missing_is_told(changed: tuple[Registry, Registry]) -> None:
