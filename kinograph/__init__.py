@@ -51,6 +51,8 @@ from kinograph.session import Combination, Session, Sweep
 if TYPE_CHECKING:
     from engine.client import AsyncClient, Client
 
+    __version__: str
+
 __all__ = [
     "AsyncClient",
     "Cancelled",
@@ -108,4 +110,12 @@ def __getattr__(name: str) -> Any:
         import engine.client
 
         return getattr(engine.client, name)
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("kinograph")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, "__version__"})

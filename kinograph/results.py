@@ -24,6 +24,8 @@ from kinograph.display import html_of_file, html_of_results
 from kinograph.handles import Handle, Outlet, node_of
 
 T = TypeVar("T")
+MOST_PARTS = 8
+"""The most items of a list that are printed."""
 
 Key = str | Handle | Outlet
 """A node, by its id or handle; one of its outputs; or the name of an output of the workflow."""
@@ -80,7 +82,7 @@ class ByNode(Mapping[str, T]):
         return len(self._found)
 
     def __repr__(self) -> str:
-        return repr(dict(self._found))
+        return f"{{{', '.join(f'{name!r}: {shown(found)}' for name, found in self._found.items())}}}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,7 +136,7 @@ class Results:
             [
                 self.summary,
                 *(f"  {node}: {file.path}" for node, files in self.files.items() for file in files),
-                *(f"  {name}: {brief(value)}" for name, value in self.values.items()),
+                *(f"  {name}: {shown(value)}" for name, value in self.values.items()),
                 *(f"  {failure.problem}" for failure in self.failures),
                 *(f"  warning: {problem}" for problem in self.warnings),
             ]
@@ -150,3 +152,18 @@ class Results:
     def _repr_html_(self) -> str:
         files = {node: [(file.path, file.media_type) for file in found] for node, found in self.files.items()}
         return html_of_results(self.summary, files, self.values)
+
+
+def shown(value: Any) -> str:
+    """A value in short; of a list, or several outputs, each part: "(Image of 1 × 64×64, 'a boat')"."""
+    if isinstance(value, File):
+        return repr(value)
+    if not isinstance(value, tuple):
+        return brief(value)
+    fields = getattr(value, "_fields", ())
+    parts = [shown(part) for part in value[:MOST_PARTS]]
+    if fields:
+        parts = [f"{name}={part}" for name, part in zip(fields, parts, strict=False)]
+    if len(value) > MOST_PARTS:
+        parts.append(f"… {len(value) - MOST_PARTS} more")
+    return f"({', '.join(parts)}{',' if len(value) == 1 and not fields else ''})"

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Self, overload
 from engine.document.given import axes_of
 from engine.document.prepared import Prepared
 from engine.errors import Cancelled, UsageError
+from engine.values import brief
 from kinograph.display import show_values
 from kinograph.documents import AnyWorkflow, NodeKinds, Path_, as_data, each_of, load, with_inputs
 from kinograph.results import File, Results
@@ -37,6 +38,10 @@ class Combination:
     inputs: Mapping[str, Any]
     """Its values."""
     results: Results
+
+    def __repr__(self) -> str:
+        given = ", ".join(f"{name}={brief(value)}" for name, value in self.inputs.items())
+        return f"<{given}: {self.results.summary}>"
 
 
 @dataclass(frozen=True, eq=False)

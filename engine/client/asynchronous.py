@@ -53,6 +53,9 @@ class AsyncClient:
         self._connection = Connection(address, token, connect_timeout=connect_timeout, silence_timeout=silence_timeout)
         self._feed = Feed(self._connection, patience)
 
+    def __repr__(self) -> str:
+        return f"<AsyncClient of {self._connection}>"
+
     async def __aenter__(self) -> Self:
         return self
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 from urllib.parse import quote
 
 from engine.client.answers import ENDED, Job, JobStatus, Place
@@ -20,6 +20,8 @@ from engine.events import RunStarted
 AsyncEvent = EngineEvent | NodeSaved[AsyncFile] | NodePreview | JobEnded
 """The events of an `AsyncJob`."""
 End = Literal["front", "back"]
+MOST_SHOWN = 12
+"""The most files that a result names when it is printed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +32,37 @@ class AsyncResult:
     files: tuple[AsyncFile, ...]
     """The files its nodes saved."""
 
+    def __repr__(self) -> str:
+        return outcome(self.status, self.files)
+
     @property
     def texts(self) -> tuple[str, ...]:
         """The outputs of nodes that save no files, abridged: "out: 42"."""
         return self.status.texts
+
+
+class Saved(Protocol):
+    """A file that a job has saved."""
+
+    @property
+    def node(self) -> str: ...
+
+    @property
+    def name(self) -> str: ...
+
+
+def outcome(status: JobStatus, files: Sequence[Saved]) -> str:
+    """A job's outcome in a few lines: how it ended, its files by node, its texts and warnings."""
+    took = "" if status.seconds is None else f" in {status.seconds:.1f} s"
+    return "\n".join(
+        [
+            f"job {status.number} {status.state}{took}",
+            *(f"  {file.node}: {file.name}" for file in files[:MOST_SHOWN]),
+            *([f"  and {len(files) - MOST_SHOWN} more files"] if len(files) > MOST_SHOWN else []),
+            *(f"  {text}" for text in status.texts),
+            *(f"  warning: {problem}" for problem in status.warnings),
+        ]
+    )
 
 
 class AsyncJob:

@@ -14,7 +14,7 @@ from engine.client.asynchronous import ADDRESS, AsyncClient
 from engine.client.background import Background
 from engine.client.events import EngineEvent, JobEnded, NodePreview, NodeSaved
 from engine.client.files import AsyncFile
-from engine.client.jobs import AsyncEvent, AsyncJob, AsyncResult, End
+from engine.client.jobs import AsyncEvent, AsyncJob, AsyncResult, End, outcome
 from engine.client.workflows import AnyWorkflow
 
 T = TypeVar("T")
@@ -51,6 +51,9 @@ class Client:
         )
         self._background = Background(self._client.close)
         self._stop = weakref.finalize(self, self._background.stop)
+
+    def __repr__(self) -> str:
+        return repr(self._client).replace("AsyncClient", "Client", 1)
 
     def __enter__(self) -> Self:
         return self
@@ -246,6 +249,9 @@ class Result:
     status: JobStatus
     files: tuple[File, ...]
     """The files its nodes saved."""
+
+    def __repr__(self) -> str:
+        return outcome(self.status, self.files)
 
     @property
     def texts(self) -> tuple[str, ...]:

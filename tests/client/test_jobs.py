@@ -9,9 +9,23 @@ from typing import Any
 
 import pytest
 
-from engine.client import AsyncClient, Client, Event, Job, JobEnded, NodePreview, NodeSaved
+from engine.client import (
+    AsyncClient,
+    AsyncFile,
+    AsyncResult,
+    Client,
+    Event,
+    Job,
+    JobEnded,
+    NodePreview,
+    NodeSaved,
+    Place,
+    answers,
+)
+from engine.client.connection import Connection
 from engine.errors import Cancelled, MissingError, NodeError, UsageError
 from engine.events import NodeFailed, NodeFinished, NodeProgress, NodeStarted, NodeText, RunFinished, RunStarted
+from tests.client.conftest import JOB
 from tests.server.live import Live, saving
 
 
@@ -46,6 +60,25 @@ def test_what_was_told_before_anyone_listened_is_told_as_well(client: Client) ->
     job.wait()
     assert kinds(list(job.events())) == RUN
     assert kinds(list(job.events())) == RUN
+
+
+def test_clients_and_results_print_as_what_they_are(client: Client) -> None:
+    assert repr(Client("http://127.0.0.1:9/?token=secret")) == "<Client of http://127.0.0.1:9/>"
+    assert repr(AsyncClient("http://127.0.0.1:9/")) == "<AsyncClient of http://127.0.0.1:9/>"
+    result = client.run(saving("Wait", "printed", steps=1))
+    first, *others = repr(result).splitlines()
+    assert first.startswith(f"job {result.status.number} done in ")
+    assert others == [f"  2: {result.files[0].name}"]
+
+
+def test_a_result_names_only_so_many_files() -> None:
+    status = answers.Job.model_validate(JOB).status
+    files = tuple(
+        AsyncFile(str(number), Place(filename="a.png"), Connection("http://127.0.0.1:9")) for number in range(20)
+    )
+    lines = repr(AsyncResult(status, files)).splitlines()
+    assert lines[0] == "job 1 done"
+    assert lines[-2:] == ["  11: a.png", "  and 8 more files"]
 
 
 def test_a_result_has_files_that_can_be_read_and_downloaded(client: Client, tmp_path: Path) -> None:

@@ -6,7 +6,10 @@ import json
 import os
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
+
+import pytest
 
 import kinograph
 from kinograph import Graph, Handle, stubs
@@ -27,6 +30,13 @@ def test_what_it_offers_is_there_and_nothing_is_offered_twice() -> None:
     assert len(set(kinograph.__all__)) == len(kinograph.__all__)
     for name in kinograph.__all__:
         assert getattr(kinograph, name).__doc__, name
+
+
+def test_it_tells_its_version_and_all_of_its_names() -> None:
+    assert kinograph.__version__ == metadata.version("kinograph")
+    assert {*kinograph.__all__, "__version__"} <= {*dir(kinograph)}
+    with pytest.raises(AttributeError, match="no attribute 'Cleint'"):
+        _ = kinograph.Cleint
 
 
 def test_its_names_leave_room_for_those_of_kinds_and_sockets() -> None:

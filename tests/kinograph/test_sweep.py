@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import csv
+from collections import namedtuple
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import kinograph
-from kinograph import Graph
+from kinograph import File, Graph, Image
+from kinograph.results import shown
 from tests.engine.toys import RAN, FailOn, Mix, Number, SaveNumber, Slow
 
 
@@ -73,3 +77,24 @@ def test_what_is_not_saved_is_given() -> None:
 def test_axes_that_make_no_sense(axes: dict[str, Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         kinograph.sweep(graph(), axes, progress=False)
+
+
+def test_a_combination_prints_as_one_line_and_values_in_short() -> None:
+    g = Graph()
+    many = g.EmptyImage(width=8, height=8, batch_size=2)
+    (one,) = kinograph.sweep(g, {"empty_image.color": [1]}, progress=False)
+    assert repr(one).startswith("<empty_image.color=1: done in ")
+    assert "\n" not in repr(one)
+    assert repr(one.results.values) == "{'empty_image': Image of 2 × 8×8}"
+    results = g.run(until=many, progress=False)
+    assert repr(results).endswith("\n  empty_image: Image of 2 × 8×8")
+
+
+def test_lists_and_several_outputs_are_shown_by_their_parts() -> None:
+    image = Image(torch.zeros(1, 3, 4, 8))
+    both = namedtuple("Outputs", ["image", "text"])(image, "a boat")
+    assert shown(both) == "(image=Image of 1 × 8×4, text='a boat')"
+    assert shown((image,)) == "(Image of 1 × 8×4,)"
+    assert shown(tuple(range(20))) == "(0, 1, 2, 3, 4, 5, 6, 7, … 12 more)"
+    file = File(Path("/" + "long/" * 30 + "a.png"))
+    assert shown((file,)) == f"({file!r},)"
