@@ -252,6 +252,8 @@ class Converted(Answer):
     """A workflow as a document."""
 
     document: dict[str, Any]
+    warnings: tuple[Problem, ...] = ()
+    """Values that the document doesn't have, as their nodes have no such input."""
 
 
 class RefusedError(Answer):

@@ -184,10 +184,11 @@ def _as_drawn(drawn: Any, document: Workflow, registry: Registry) -> Workflow | 
     if document.document().keys() - {"kinograph", "graph"}:
         return None
     try:
-        read = prepare(_from_ui(drawn, registry), registry)
+        read = _from_ui(drawn, registry)
+        drawn_active = prepare(read, registry).active
     except WorkflowError:
         return None
-    return read.workflow if _meaning(read.active, registry) == _meaning(document, registry) else None
+    return read if _meaning(drawn_active, registry) == _meaning(document, registry) else None
 
 
 def _meaning(workflow: Workflow, registry: Registry) -> dict[str, Any]:
@@ -223,10 +224,11 @@ def _complete(data: Any, graph: Any, registry: Registry) -> Workflow | None:
     """A workflow in the UI format; None if, judging by the graph that was made from it, part of it can't be read."""
     in_graph = kinds_in(graph)
     try:
-        prepared = prepare(_from_ui(data, registry), registry)
+        workflow = _from_ui(data, registry)
+        prepared = prepare(workflow, registry)
     except WorkflowError:
         return None
     known = {kind for kind in in_graph if kind in registry}
     runs = {entry.class_type for entry in prepared.active.graph.values()}
     has = {entry.class_type for entry in prepared.flat.graph.values()}
-    return prepared.workflow if known <= has and {kind for kind in runs if kind not in registry} <= in_graph else None
+    return workflow if known <= has and {kind for kind in runs if kind not in registry} <= in_graph else None

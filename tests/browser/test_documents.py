@@ -94,6 +94,23 @@ def test_a_workflow_is_saved_and_an_older_version_restored(editor: Editor) -> No
     expect(editor.field("Text", "text")).to_have_value("first")
 
 
+def test_values_that_are_left_out_of_a_foreign_file_are_listed(editor: Editor) -> None:
+    graph = {
+        "1": {"class_type": "EmptyImage", "inputs": {"width": 64, "height": 48, "shine": 3}},
+        "2": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0], "zoom": 2}},
+    }
+    editor.drop(json.dumps(graph).encode(), "foreign.json")
+    expect(editor.toast).to_contain_text("2 values were left out")
+    listed = editor.page.get_by_role("button", name="2 values were left out")
+    listed.click()
+    editor.page.get_by_role("menuitem", name="Preview image, zoom").click()
+    expect(editor.card("Preview image")).to_be_focused()
+    listed.click()
+    editor.page.get_by_role("menuitem", name="Remove this list").click()
+    expect(listed).to_be_hidden()
+    assert "shine" not in editor.document()["graph"]["1"]["inputs"]
+
+
 def test_changes_are_saved_before_something_else_is_opened(editor: Editor) -> None:
     editor.add("text", 150, 150)
     title(editor, "In a hurry")

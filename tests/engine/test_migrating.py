@@ -9,11 +9,12 @@ from typing import Annotated, Any
 
 import pytest
 from PIL import Image as Picture
+from PIL.PngImagePlugin import PngInfo
 
 from engine.catalogue import as_data
 from engine.document.formats import converted
 from engine.document.prepared import Prepared, prepare
-from engine.document.reading import parse
+from engine.document.reading import parse, read
 from engine.document.settings import with_setting
 from engine.document.workflow import Workflow
 from engine.errors import UsageError, WorkflowError
@@ -254,6 +255,18 @@ def test_old_widgets_in_the_editors_format_are_migrated() -> None:
     sockets = [{"name": name, "type": "STRING", "widget": {"name": name}} for name in ("share", "picture")]
     data = {"nodes": [{"id": 1, "type": "Blur", "inputs": sockets, "widgets_values": [0.5, "a"]}], "links": []}
     assert prepare(parse(data, KINDS), KINDS).workflow.graph["1"].inputs == {"share": 0.5, "text": "a"}
+
+
+def test_a_removed_input_in_another_programs_picture_is_reported(tmp_path: Path) -> None:
+    values = {"text": "a", "edges": "black", "mark": 1}
+    texts = PngInfo()
+    texts.add_text("prompt", json.dumps({"1": node("Blur", **values)}))
+    drawn = {"nodes": [{"id": 1, "type": "Blur", "widgets_values": values}], "links": []}
+    texts.add_text("workflow", json.dumps(drawn))
+    Picture.new("RGB", (8, 8)).save(tmp_path / "a.png", pnginfo=texts)
+    prepared = read(str(tmp_path / "a.png"), KINDS).prepared
+    assert prepared.workflow.graph["1"].inputs == {"text": "a"}
+    assert [(problem.node, problem.input) for problem in prepared.ignored] == [("1", "mark"), ("1", "edges")]
 
 
 def test_a_part_of_a_workflow_keeps_its_warnings() -> None:

@@ -89,6 +89,31 @@ class TestWorkflows:
         ui = {"nodes": [note], "links": [], "version": 0.4, "last_node_id": 7, "last_link_id": 0}
         assert "graph" in server.post(f"{OWN}/convert", {"workflow": ui})["document"]
 
+    @pytest.mark.parametrize("sent_as", ["JSON", "a file"])
+    @pytest.mark.parametrize("format", ["graph", "UI format"])
+    def test_values_that_a_node_does_not_have_are_told(
+        self, server: Live, tmp_path: Path, format: str, sent_as: str
+    ) -> None:
+        foreign = saving("Recite", text="hello", volume=3)
+        if format == "UI format":
+            node = {"id": 1, "type": "Recite", "pos": [1, 2], "mode": 0, "inputs": [], "outputs": []}
+            node |= {"widgets_values": {"text": "hello", "volume": 3}}
+            foreign = {"nodes": [node], "links": [], "version": 0.4, "last_node_id": 1, "last_link_id": 0}
+        if sent_as == "JSON":
+            answer = server.post(f"{OWN}/convert", {"workflow": foreign})
+        else:
+            (tmp_path / "a.json").write_text(json.dumps(foreign))
+            answer = self.converted(server, tmp_path / "a.json")
+        (warning,) = answer["warnings"]
+        assert (warning["node"], warning["input"]) == ("1", "volume")
+        assert warning["message"] == "is ignored: Recite has no such input"
+        assert answer["document"]["graph"]["1"]["inputs"] == {"text": "hello"}
+
+    def test_a_document_keeps_values_that_a_node_does_not_have(self, server: Live) -> None:
+        document = {"kinograph": 1, "graph": saving("Recite", text="hello", volume=3)}
+        answer = server.post(f"{OWN}/convert", {"workflow": document})
+        assert answer == {"document": document, "warnings": []}
+
     def test_a_saved_picture_is_converted_to_its_workflow(self, server: Live) -> None:
         graph = {
             "1": {"class_type": "EmptyImage", "inputs": {"width": 8, "height": 8}},
@@ -96,15 +121,15 @@ class TestWorkflows:
         }
         job = server.ended(server.submit(graph))
         file = job["outputs"]["2"]["images"][0]["filename"]
-        assert self.carried(server, server.folder / "output" / file)["graph"] == graph
+        assert self.converted(server, server.folder / "output" / file)["document"]["graph"] == graph
 
     def test_a_file_without_a_workflow_is_refused(self, server: Live, tmp_path: Path) -> None:
         path = tmp_path / "a.json"
         path.write_text("[]")
         with pytest.raises(AssertionError, match="a workflow is a JSON object"):
-            self.carried(server, path)
+            self.converted(server, path)
 
-    def carried(self, server: Live, path: Path) -> dict[str, Any]:
+    def converted(self, server: Live, path: Path) -> dict[str, Any]:
         edge = uuid.uuid4().hex
         head = f'--{edge}\r\nContent-Disposition: form-data; name="file"; filename="{path.name}"\r\n\r\n'
         body = head.encode() + path.read_bytes() + f"\r\n--{edge}--\r\n".encode()
@@ -112,8 +137,8 @@ class TestWorkflows:
             "POST", f"{OWN}/convert", body, {"Content-Type": f"multipart/form-data; boundary={edge}"}
         )
         assert status == 200, answer
-        document: dict[str, Any] = answer["document"]
-        return document
+        found: dict[str, Any] = answer
+        return found
 
 
 class TestSweeps:

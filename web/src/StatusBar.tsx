@@ -1,12 +1,25 @@
 /** The status bar: the connection, the run, and the document's problems. */
 
-import { ChevronRight, CircleAlert, CircleCheck, Maximize, Minus, Plus, Wifi, WifiOff } from "lucide-react";
+import {
+  ChevronRight,
+  CircleAlert,
+  CircleCheck,
+  Maximize,
+  Minus,
+  Plus,
+  TriangleAlert,
+  Wifi,
+  WifiOff,
+  X,
+} from "lucide-react";
 import type { MouseEvent } from "react";
+import { countLeftOut } from "./actions/files";
 import { fit, focusNode, zoom } from "./canvas/view";
 import { type TextKey, t } from "./i18n";
 import { progressOf } from "./run";
 import type { JobState, Problem } from "./schema";
-import { shownRun, store, useStore } from "./store";
+import { type State, shownRun, store, useStore } from "./store";
+import type { MenuItem } from "./store/ui";
 import { seconds } from "./ui/format";
 import { IconButton } from "./ui/IconButton";
 import { isSamePath, levelAt, type Step, titleOf } from "./workflow";
@@ -15,6 +28,7 @@ export function StatusBar() {
   const isConnected = useStore((state) => state.isConnected);
   const fault = useStore((state) => state.queue.problems[0]);
   const notice = useStore((state) => state.queue.notices[0]);
+  const leftOut = useStore((state) => state.leftOut);
   return (
     <footer className="statusbar">
       <span className={isConnected ? "online" : "offline"} role="status">
@@ -32,6 +46,7 @@ export function StatusBar() {
         </span>
       )}
       <Problems />
+      <LeftOut leftOut={leftOut} />
       <RunStatus />
       <div className="zoom">
         <IconButton icon={Minus} label={t("canvas.zoomOut")} onClick={() => zoom(0.8)} />
@@ -61,24 +76,45 @@ function show({ node }: Problem): void {
   }, 120);
 }
 
+/** A problem in a line: its node and input, and the message. */
+export function lineOf({ node, input, message }: Problem): string {
+  const entry = node ? store.getState().document.graph[node] : undefined;
+  const place = entry ? titleOf(entry) : (node ?? t("status.document"));
+  return `${input ? `${place}, ${input}` : place}: ${message}`;
+}
+
+/** Opens a menu of problems above a button; choosing one shows its node. */
+function list(event: MouseEvent, label: string, problems: Problem[], more: MenuItem[] = []): void {
+  const { left, top } = event.currentTarget.getBoundingClientRect();
+  const items: MenuItem[] = problems.map((problem) => ({
+    label: lineOf(problem),
+    icon: CircleAlert,
+    act: () => problem.node && show(problem),
+  }));
+  items.push(...more);
+  store.getState().set({ menu: { label, at: { x: left, y: top - 40 * items.length }, items } });
+}
+
+/** What the file that was opened had and the document hasn't, until another is opened or the list is removed. */
+export function LeftOut({ leftOut }: Pick<State, "leftOut">) {
+  if (leftOut.length === 0) return null;
+  const forget = { label: t("status.forget"), icon: X, act: () => store.setState({ leftOut: [] }) };
+  return (
+    <button
+      type="button"
+      className="left-out"
+      aria-haspopup="menu"
+      onClick={(event) => list(event, t("status.leftOut"), leftOut, [forget])}
+    >
+      <TriangleAlert aria-hidden />
+      {countLeftOut(leftOut)}
+    </button>
+  );
+}
+
 function Problems() {
   const { problems, missing } = useStore((state) => state.verdict);
-  const set = useStore((state) => state.set);
   const all = [...problems, ...missing];
-  const { document } = store.getState();
-  const labelOf = ({ node, message }: Problem) => {
-    const entry = node ? document.graph[node] : undefined;
-    return `${entry ? titleOf(entry) : (node ?? t("status.document"))}: ${message}`;
-  };
-  const open = (event: MouseEvent) => {
-    const { left, top } = event.currentTarget.getBoundingClientRect();
-    const items = all.map((problem) => ({
-      label: labelOf(problem),
-      icon: CircleAlert,
-      act: () => problem.node && show(problem),
-    }));
-    set({ menu: { label: t("status.problems"), at: { x: left, y: top - 40 * all.length }, items } });
-  };
   if (all.length === 0) {
     return (
       <span className="valid">
@@ -88,7 +124,12 @@ function Problems() {
     );
   }
   return (
-    <button type="button" className="faults" aria-haspopup="menu" onClick={open}>
+    <button
+      type="button"
+      className="faults"
+      aria-haspopup="menu"
+      onClick={(event) => list(event, t("status.problems"), all)}
+    >
       <CircleAlert aria-hidden />
       {t(all.length === 1 ? "status.problem" : "status.problemsCount", { count: all.length })}
     </button>

@@ -2,6 +2,7 @@
 
 import { parse, stringify } from "./json";
 import type {
+  Converted,
   Document,
   FileRef,
   FullJob,
@@ -95,7 +96,7 @@ export const api = {
   packs,
   types: () => get<{ links: Links }>("types"),
   validate: (workflow: Document) => post<Verdict>("validate", { workflow }),
-  convertFile: (file: File) => post<{ document: Document }>("convert", form({ file })),
+  convertFile: (file: File) => post<Converted>("convert", form({ file })),
 
   templates: () => get<Template[]>("templates"),
   template: (name: string) => get<Document>(`templates/${at(name)}`),

@@ -201,6 +201,12 @@ export interface Verdict {
   missing: Problem[];
 }
 
+/** A foreign workflow as a document, and which of its values that lacks, as their nodes have no such input. */
+export interface Converted {
+  document: Document;
+  warnings: Problem[];
+}
+
 export interface SavedWorkflow {
   name: string;
   title: string;

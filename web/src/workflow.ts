@@ -56,10 +56,15 @@ function isRecord(value: unknown): value is Record<string, unknown> {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
+/** Whether data, if they are a workflow at all, are a graph without a document around it. */
+export function isBareGraph(data: unknown): boolean {
+  return isRecord(data) && !("kinograph" in data || "graph" in data);
+}
+
 /** A document from the data of the server or a file: a document, or a bare graph. Null if it is neither. */
 export function readDocument(data: unknown): Document | null {
   if (!isRecord(data)) return null;
-  const whole = "kinograph" in data || "graph" in data;
+  const whole = !isBareGraph(data);
   const graph = whole ? data.graph : data;
   if (!isRecord(graph)) return null;
   const entries: Record<string, Entry> = {};

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from aiohttp import web
 from pydantic import Field
 
+from engine.document.prepared import Prepared
 from engine.document.reading import Document, read
 from engine.document.tags import tags
 from engine.errors import KinographError, MissingError, UsageError
@@ -60,29 +61,34 @@ class Carrier(Body):
 class Converted(Answer):
     document: dict[str, Any]
     """The same workflow as a document."""
+    warnings: list[dict[str, str | None]]
+    """Values that the document doesn't have, as their nodes have no such input: message, node, input, and hint."""
 
 
 @routes.post(f"{OWN}/convert", form=Carrier)
 async def convert(request: web.Request) -> Converted:
     """Convert a workflow in any format to a document with today's input names: JSON as for `validate`, or a file."""
+    app = request.app
     if request.content_type != "multipart/form-data":
         body = Checkable.model_validate(await read_json(request))
-        ready = await prepared(request.app, body.workflow)
-        return Converted(document=await asyncio.to_thread(ready.workflow.document))
-    async with received(request, "file") as upload:
-        return Converted(document=await in_turn(_carried, upload.file, request.app))
+        ready = await prepared(app, body.workflow)
+        document = await asyncio.to_thread(ready.workflow.document)
+    else:
+        async with received(request, "file") as upload:
+            ready, document = await in_turn(_carried, upload.file, app)
+    return Converted(document=document, warnings=app[SETTINGS].shown(problems_data(ready.ignored)))
 
 
-def _carried(path: Path, app: web.Application) -> dict[str, Any]:
-    """The document in a file, which may carry or be no more than a request may be."""
+def _carried(path: Path, app: web.Application) -> tuple[Prepared, dict[str, Any]]:
+    """The workflow in a file, which may carry or be no more than a request may be; and as a document."""
     texts, limit = tags(path), app[SETTINGS].body_limit
     size = path.stat().st_size if texts is None else sum(map(len, texts.values()))
     if size > limit:
         raise TooLargeError(f"the workflow has {size:,} bytes; the server reads at most {limit:,}")
     check_values(path.read_bytes() if texts is None else "".join(texts.values()))
-    workflow = read(str(path), app[REGISTRY]).workflow
-    check_nodes(workflow)
-    return workflow.document()
+    found = read(str(path), app[REGISTRY])
+    check_nodes(found.workflow)
+    return found.prepared, found.document()
 
 
 class Axes(Body):

@@ -7,9 +7,9 @@ import { parse, stringify } from "../json";
 import { kindOf } from "../media";
 import { freeName } from "../names";
 import { isUnderWay, runOf } from "../run";
-import type { Document, FileRef, Point } from "../schema";
+import type { Document, FileRef, Point, Problem } from "../schema";
 import { store } from "../store";
-import { emptyDocument, readDocument } from "../workflow";
+import { emptyDocument, isBareGraph, readDocument } from "../workflow";
 import { jobOf, remember } from "./memory";
 
 /** Runs an action that may fail, and shows the error if it does. */
@@ -183,21 +183,36 @@ export function upload(file: File): Promise<string | undefined> {
   });
 }
 
-/** The document in a file, if it is Kinograph's format or a bare graph; other formats are left to the server. */
+/** The document in a file, if it is Kinograph's format; others are left to the server, which knows what they mean. */
 async function ownDocument(file: File): Promise<Document | null> {
   if (!file.name.endsWith(".json")) return null;
   try {
-    return readDocument(parse(await file.text()));
+    const data = parse(await file.text());
+    return isBareGraph(data) ? null : readDocument(data);
   } catch {
     return null;
   }
+}
+
+/** Opens a workflow that the server converts, and tells which of its values are left out. */
+async function openForeign(file: File): Promise<void> {
+  const { document, warnings } = await api.convertFile(file);
+  if (!(await open(document)) || warnings.length === 0) return;
+  store.setState({ leftOut: warnings });
+  store.getState().tell(t("open.leftOut", { values: countLeftOut(warnings) }), "bad");
+}
+
+/** How many values were left out, in words. */
+export function countLeftOut({ length }: Problem[]): string {
+  return t(length === 1 ? "status.leftOutOne" : "status.leftOutCount", { count: length });
 }
 
 /** Opens the workflow in a file; other pictures and videos become a node that loads them. */
 export const importFile = (file: File, at: Point) =>
   trying(async () => {
     try {
-      await open((await ownDocument(file)) ?? (await api.convertFile(file)).document);
+      const own = await ownDocument(file);
+      await (own ? open(own) : openForeign(file));
     } catch (error) {
       if (!(error instanceof Refused && (await addLoader(file, at)))) throw error;
     }

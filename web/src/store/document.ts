@@ -5,7 +5,7 @@ import type { StateCreator } from "zustand";
 import { type FlowEdge, type FlowNode, flowEdges, flowNodes, withoutGuesses } from "../canvas/flow";
 import { layoutOf, place, withLayout } from "../edit";
 import { guessedSize, withPlaces } from "../layout";
-import type { Document, Kinds, Links, Pack, Point } from "../schema";
+import type { Document, Kinds, Links, Pack, Point, Problem } from "../schema";
 import { soundPath } from "../subgraphs";
 import { emptyDocument, Faces, isSamePath, levelAt, readDocument, type Step, withLevel } from "../workflow";
 
@@ -26,6 +26,8 @@ export interface DocumentSlice {
   version: number | undefined;
   /** The document in the state that needn't be saved: as the server has it, or as it was opened. */
   kept: Document | null;
+  /** Values of the file that was opened, which the document lacks, as their nodes have no such input. */
+  leftOut: Problem[];
   path: Step[];
   past: Moment[];
   future: Moment[];
@@ -121,6 +123,7 @@ export const documentSlice: StateCreator<DocumentSlice> = (set, get) => {
     name: null,
     version: undefined,
     kept: empty,
+    leftOut: [],
     path: [],
     past: [],
     future: [],
@@ -148,6 +151,7 @@ export const documentSlice: StateCreator<DocumentSlice> = (set, get) => {
         name,
         version,
         kept: fresh.document,
+        leftOut: [],
         past: [],
         future: [],
         opened: get().opened + 1,
