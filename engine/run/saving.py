@@ -21,7 +21,7 @@ from io import BytesIO
 from pathlib import Path, PurePath
 from typing import Any
 
-from engine.atomic import sync, unfinished
+from engine.atomic import finish, sync, sync_folder, unfinished
 from engine.document.formats import is_small, to_ui
 from engine.document.subgraphs import Place
 from engine.document.tags import DOCUMENT, DRAWN, GRAPH
@@ -119,7 +119,7 @@ class OutputFolder:
             for done, (name, write) in enumerate(files.items()):
                 progress(done, len(files))
                 _write_once(part, name, write)
-            return part.rename(_reclaimed(claimed) or claim(path, folder=True, on_try=on_claim))
+            return part.replace(_reclaimed(claimed) or claim(path, folder=True, on_try=on_claim))
 
     def _first(self, prefix: str, suffix: str) -> Path:
         """The first path of a prefix; its folder is created if missing."""
@@ -142,12 +142,14 @@ class OutputFolder:
         if claimed and _is_complete(claimed[0]):
             return claimed[0]
         path = self._first(self._names.of_file(media.prefix, now, index), f".{media.extension}")
-        with _errors_of(path.name), unfinished(path.parent, suffix=f".{media.extension}") as part:
+
+        def write(part: Path) -> None:
             if embed := EMBED.get(media.extension):
                 embed(media.data, part, self._tags(path.parent))
             else:
                 _write_plain(media.data, part)
-            return part.rename(_reclaimed(claimed) or claim(path, on_try=on_claim))
+
+        return write_new(path, write, lambda: _reclaimed(claimed) or claim(path, on_try=on_claim))
 
     def _tags_in(self, folder: Path) -> Mapping[str, str]:
         workflow = self._relative_to(folder)
@@ -172,17 +174,30 @@ def _write_once(part: Path, name: str, write: Callable[[Path], object]) -> None:
         raise InputError(f"'{name}' is outside the folder that is saved")
     if target.exists():
         return
-    hidden = target.with_name(f".{target.name}")
-    with _errors_of(name):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            hidden.unlink(missing_ok=True)
-            write(hidden)
-            if hidden.exists():
-                sync(hidden)
-                hidden.rename(target)
-        finally:
-            hidden.unlink(missing_ok=True)
+    with _errors_of(name), unfinished(target.parent, name=f".{target.name}") as hidden:
+        hidden.unlink(missing_ok=True)  # of a process that was killed
+        write(hidden)
+        if hidden.exists():
+            finish(hidden, target, durable=True)
+
+
+def write_new(first: Path, write: Callable[[Path], object], claimed: Callable[[], Path] | None = None) -> Path:
+    """Write a file under the next free number from `first` on, which is claimed once all of it is on disk.
+
+    Args:
+        first: the path with the first number.
+        write: writes the file at the path that it is given.
+        claimed: claims another name.
+
+    Raises:
+        NodeError: the file can't be written, as the disk is full.
+    """
+    with _errors_of(first.name), unfinished(first.parent, suffix=first.suffix) as part:
+        write(part)
+        sync(part)
+        path = part.replace(claimed() if claimed else claim(first))
+        sync_folder(path.parent)
+        return path
 
 
 @contextmanager

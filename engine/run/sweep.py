@@ -16,7 +16,6 @@ from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
-from engine.atomic import unfinished, write
 from engine.document.reading import Document
 from engine.document.settings import with_setting, with_value
 from engine.document.workflow import split_id
@@ -24,7 +23,7 @@ from engine.errors import UsageError
 from engine.events import Event, NodeFailed, NodeResult, NodeSaved, NodeSkipped, RunFinished, Status
 from engine.graph.graph import Gathered, Graph, Source
 from engine.run.contact_sheet import Tile, contact_sheet
-from engine.run.saving import claim
+from engine.run.saving import write_new
 
 MAX_COMBINATIONS = 1000
 """How many combinations a sweep may have."""
@@ -196,14 +195,15 @@ def table(axes: Sequence[Axis], outcomes: Iterable[Outcome], folder: Path) -> st
 
 
 def save(axes: Sequence[Axis], outcomes: Sequence[Outcome], folder: Path) -> tuple[Path, Path]:
-    """Write the contact sheet, the last axis across, and the table; returns their paths."""
+    """Write the contact sheet, the last axis across, and the table; returns their paths.
+
+    Raises:
+        NodeError: one of them can't be written, as the disk is full.
+    """
     tiles = [Tile(label_of(axes, outcome.values), _first_picture(outcome)) for outcome in outcomes]
-    folder.mkdir(parents=True, exist_ok=True)
-    sheet, listing = claim(folder / "sweep_00001.png"), claim(folder / "sweep_00001.csv")
-    with unfinished(folder, suffix=".png") as part:
-        contact_sheet(tiles, columns=len(axes[-1].values)).save(part)
-        part.replace(sheet)
-    write(listing, table(axes, outcomes, folder).encode())
+    text = table(axes, outcomes, folder).encode()
+    listing = write_new(folder / "sweep_00001.csv", lambda part: part.write_bytes(text))
+    sheet = write_new(folder / "sweep_00001.png", contact_sheet(tiles, columns=len(axes[-1].values)).save)
     return sheet, listing
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from engine.atomic import unfinished
+from engine.atomic import replacing
 from engine.errors import MissingError, NodeError
 from engine.models import home
 from engine.models.digest import Watch, digest
@@ -59,7 +59,6 @@ def converted(path: Path, what: str) -> Path:
         state = {name: weight.contiguous() for name, weight in read_weights(path, what).items()}
         if not watched.unchanged():
             raise NodeError(f"{path} was replaced while it was read", hint="run the workflow again")
-        with unfinished(kept.parent) as part:
+        with replacing(kept, durable=True) as part:
             save_file(state, part)
-            part.replace(kept)
     return kept

@@ -51,28 +51,27 @@ def unpacked(
 
 def _unpack_apart(file: Path, folder: Path, waiting: Callable[[], None], reading: Callable[[], Reading]) -> None:
     """Unpack in another process, next to the folder's path, and move the result there."""
-    from engine.atomic import unfinished  # not at the top: the unpacking process runs this file alone
+    from engine.atomic import replacing  # not at the top: the unpacking process runs this file alone
     from engine.python import command, environment
 
     for stale in folder.parent.glob(f".{folder.name}.*"):  # of a killed process, whose child may still write
         shutil.rmtree(stale, ignore_errors=True)
     with (
         tempfile.TemporaryFile("w+", encoding="utf-8") as errors,
-        unfinished(folder.parent, prefix=f".{folder.name}.", suffix="") as part,
+        replacing(folder, durable=True, prefix=f".{folder.name}.", suffix="") as part,
+        reading(),
     ):
-        with reading():
-            process = subprocess.Popen(command(__file__, str(file), str(part)), env=environment(), stderr=errors)
-            try:
-                while process.poll() is None:
-                    waiting()
-                    time.sleep(TICK)
-            finally:
-                process.kill()
-                process.wait()
-            if process.returncode:
-                errors.seek(0)
-                raise ValueError((errors.read().strip() or "no reason was given").splitlines()[-1])
-        part.rename(folder)
+        process = subprocess.Popen(command(__file__, str(file), str(part)), env=environment(), stderr=errors)
+        try:
+            while process.poll() is None:
+                waiting()
+                time.sleep(TICK)
+        finally:
+            process.kill()
+            process.wait()
+        if process.returncode:
+            errors.seek(0)
+            raise ValueError((errors.read().strip() or "no reason was given").splitlines()[-1])
 
 
 def _unpack(file: Path, folder: Path) -> None:

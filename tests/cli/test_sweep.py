@@ -12,9 +12,11 @@ from PIL import Image
 from engine.document.prepared import prepare
 from engine.document.reading import Document
 from engine.document.workflow import Workflow
-from engine.run.sweep import Axis, combinations
+from engine.errors import NodeError
+from engine.run.sweep import Axis, Outcome, combinations, save
 from nodes import registry
 from tests.cli.conftest import Command, write
+from tests.conftest import largest_file
 
 
 def rows(path: str) -> list[dict[str, str]]:
@@ -37,6 +39,18 @@ def test_every_combination_is_saved_and_listed_the_last_axis_fastest(kinograph: 
     assert [Path("output", row["files"]).read_text() for row in listed] == [
         f"{theme}{'!' * marks}" for theme in ("SNAIL", "BOAT") for marks in (1, 2, 3)
     ]
+
+
+def test_on_a_full_disk_neither_the_sheet_nor_the_table_is_left_empty(tmp_path: Path) -> None:
+    axes = [Axis("say.text", ("snail", "boat"))]
+    ends = [Outcome((value,), frozenset()) for value in axes[0].values]
+    with largest_file(10), pytest.raises(NodeError, match=r"sweep_00001\.csv can't be written: .*too large") as caught:
+        save(axes, ends, tmp_path)
+    assert "and run again" in str(caught.value)
+    with largest_file(100), pytest.raises(NodeError, match=r"sweep_00001\.png can't be written"):
+        save(axes, ends, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["sweep_00001.csv"], "which is whole"
+    assert len(rows(str(tmp_path / "sweep_00001.csv"))) == 2
 
 
 def test_what_combinations_share_is_computed_once(kinograph: Command) -> None:

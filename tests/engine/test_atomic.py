@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from engine.atomic import rename_noreplace, unfinished, write
+from engine.atomic import rename_noreplace, replacing, unfinished, write
 from tests.conftest import largest_file
 
 
@@ -33,6 +34,31 @@ def test_the_file_is_named_in_the_error(tmp_path: Path) -> None:
     with pytest.raises(IsADirectoryError) as renaming:
         write(tmp_path / "folder", b"data")
     assert str(renaming.value) == f"[Errno 21] Is a directory: '{tmp_path / 'folder'}'"
+
+
+def test_a_folder_gets_its_name_once_all_of_it_is_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced = []
+
+    def note(number: int) -> None:
+        synced.append((os.fstat(number).st_ino, (tmp_path / "kept").exists()))
+
+    monkeypatch.setattr(os, "fsync", note)
+    with replacing(tmp_path / "kept", durable=True) as part:
+        (part / "inner").mkdir(parents=True)
+        (part / "inner" / "file").write_bytes(b"data")
+    kept = tmp_path / "kept"
+    before = [path.stat().st_ino for path in (kept / "inner" / "file", kept / "inner", kept)]
+    assert synced == [*((number, False) for number in before), (tmp_path.stat().st_ino, True)]
+    assert [*tmp_path.iterdir()] == [kept]
+
+
+def test_an_error_about_another_file_keeps_that_name(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError) as caught, replacing(tmp_path / "file"):
+        (tmp_path / "source").read_bytes()
+    assert caught.value.filename == str(tmp_path / "source")
+    with pytest.raises(FileNotFoundError) as unwritten, replacing(tmp_path / "file"):
+        pass
+    assert unwritten.value.filename == str(tmp_path / "file")
 
 
 @pytest.mark.parametrize("begin", [Path.touch, Path.mkdir])

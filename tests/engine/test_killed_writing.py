@@ -35,11 +35,11 @@ def test_killed_at_any_moment(step: int, tmp_path: Path, monkeypatch: pytest.Mon
         if next(moments) == step:
             raise Killed
 
-    rename = Path.rename
+    replace = Path.replace
 
-    def renaming(path: Path, target: Path) -> Path:
+    def replacing(path: Path, target: Path) -> Path:
         moment()
-        return rename(path, target)
+        return replace(path, target)
 
     def claiming(names: Sequence[Path]) -> None:
         nonlocal claimed
@@ -47,7 +47,7 @@ def test_killed_at_any_moment(step: int, tmp_path: Path, monkeypatch: pytest.Mon
         moment()
 
     with monkeypatch.context() as patched:
-        patched.setattr(Path, "rename", renaming)
+        patched.setattr(Path, "replace", replacing)
         with pytest.raises(Killed):
             outputs(tmp_path).write(THREE, on_claim=claiming)
     written = outputs(tmp_path).write(THREE, claimed=claimed)

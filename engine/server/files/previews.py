@@ -14,7 +14,7 @@ from typing import Literal
 
 from aiohttp import web
 
-from engine.atomic import unfinished
+from engine.atomic import finish, unfinished
 from engine.server.files.decoding import Decoder
 from engine.server.http.settings import SETTINGS
 
@@ -98,7 +98,7 @@ class Previews:
     def _keep(self, part: Path, kept: Path) -> None:
         with self._counting:
             size = _size(part.stat())
-            part.replace(kept)
+            finish(part, kept)
             self._taken = None if self._taken is None else self._taken + size
             if self._taken is None or self._taken > self.budget:
                 self.trim()

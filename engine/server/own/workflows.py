@@ -27,7 +27,7 @@ from aiohttp import web
 from pydantic import JsonValue
 from pydantic_core import from_json
 
-from engine.atomic import sync_folder, unfinished, write
+from engine.atomic import replacing, sync_folder, write
 from engine.document.shipped import shipped, shipped_media
 from engine.errors import MissingError, UsageError, WorkflowError, suggestion
 from engine.server.http.routes import OWN, Answer, Query, Routes, read_json
@@ -269,11 +269,9 @@ def _save(root: Path, name: str, document: dict[str, Any], after: int | None = N
         _remove_leftovers(folder)
         write(folder / file, data, durable=True)
     else:
-        with unfinished(root, suffix="") as part:
-            write(part / "name.txt", name.encode(), durable=True)
-            write(part / file, data, durable=True)
-            part.rename(folder)
-        sync_folder(root)
+        with replacing(folder, durable=True, suffix="") as part:
+            write(part / "name.txt", name.encode())
+            write(part / file, data)
     for one in expendable(_versions_in(folder)):
         one.path.unlink()
     return SavedAs(name=name, version=number)

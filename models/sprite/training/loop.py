@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from engine.atomic import unfinished
+from engine.atomic import replacing
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -136,9 +136,8 @@ class _Stateful(Protocol):
 def _store(path: Path, step: int, seconds: float, device: torch.device, *parts: _Stateful) -> None:
     states = [part.state_dict() for part in parts]
     progress = {"step": step, "seconds": seconds, "machine": machine(device)}
-    with unfinished(path.parent) as part:
+    with replacing(path, durable=True) as part:
         torch.save(progress | {"parts": states}, part)
-        part.replace(path)
 
 
 def _restore(path: Path, *parts: _Stateful) -> tuple[int, float]:
