@@ -34,6 +34,12 @@ such as a node's result, that the earlier ones had not starts the count anew: a 
 """
 
 
+def failure(why: str, node: str | None = None, *, again: bool = True) -> dict[str, Any]:
+    """The record of a job that died with its worker or the server; `again`, as often as it may."""
+    message = f"{why}, {MAX_ATTEMPTS} times without progress" if again else why
+    return {"problems": [{"message": message, "node": node}]}
+
+
 class Jobs(Records):
     """The queue in a file; its arguments are those of `Records`."""
 
@@ -178,8 +184,7 @@ class Jobs(Records):
         (step,) = self._db.execute("SELECT step FROM jobs WHERE id = ?", (job.id,)).fetchone()
         node, kind = json.loads(step) if step else (None, "")
         while_running = f" while {node} ({kind}) ran" if node else " while it ran"
-        message = f"the server died{while_running}, {MAX_ATTEMPTS} times without progress"
-        return {"problems": [{"message": message, "node": node}]}
+        return failure(f"the server died{while_running}", node)
 
     def _requeue_or_fail(self, job: Job, because: Mapping[str, Any]) -> bool:
         """Put a job whose attempt ended abruptly back into the queue, unless it has had enough; True if it failed."""

@@ -217,6 +217,17 @@ if lease.id == "good":
     scripted.run(play)
 
 
+def test_a_job_that_ended_its_worker_each_time_tells_how_often(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scripted = Scripted(tmp_path, monkeypatch, "claim(); raise SystemExit(3)")
+
+    async def play(pool: WorkerPool, queue: Queue) -> None:
+        await add(queue, "a")
+        (problem,) = (await scripted.ended(queue, "a")).record["problems"]
+        assert problem == {"message": "its worker ended by exit code 3, 2 times without progress", "node": None}
+
+    scripted.run(play)
+
+
 def test_cancelling_at_an_unknown_worker_returns_false(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scripted = Scripted(tmp_path, monkeypatch, "time.sleep(60)")
 

@@ -44,7 +44,7 @@ from engine.work.messages import (
     read_report,
     to_line,
 )
-from engine.work.queue import LEASE_SECONDS, MAX_ATTEMPTS, Jobs
+from engine.work.queue import LEASE_SECONDS, Jobs, failure
 from engine.work.reporting import shortened
 
 logger = logging.getLogger("kinograph")
@@ -345,9 +345,8 @@ class WorkerPool:
     async def _release_job(self, worker: WorkerProcess) -> None:
         """Put the job of a worker that has ended back into the queue, or end it."""
         why = worker.reason
-        again = f", {MAX_ATTEMPTS} times without progress" if not worker.killed else ""
-        message = f"{why}{worker.while_running}{again}"
-        record = self._setup.shown({"problems": [{"message": message, "node": next(iter(worker.running), None)}]})
+        node = next(iter(worker.running), None)
+        record = self._setup.shown(failure(f"{why}{worker.while_running}", node, again=not worker.killed))
         cancelled = worker.cancelled and worker.cancelled[0]
         if cancelled:
             await self._queue.ask(Jobs.fail, cancelled, worker.name, "cancelled", {})
@@ -362,8 +361,7 @@ class WorkerPool:
     async def _release_expired(self) -> None:
         """Release the jobs whose leases have expired: their workers exist, but are stopped or can't reach the queue."""
         why = "it did not renew its lease"
-        message = f"{why}, {MAX_ATTEMPTS} times without progress"
-        record = self._setup.shown({"problems": [{"message": message, "node": None}]})
+        record = self._setup.shown(failure(why))
         for job in await self._queue.ask(Jobs.release, because=record):
             if worker := self._workers.get(job.worker or ""):
                 worker.job = None  # it was released above, and must not fail for the kill as well
