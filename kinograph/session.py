@@ -224,7 +224,7 @@ class Session:
         values = axes_of(axes)
         lines = [grid.Axis.of(name, [as_data(value, name) for value in some]) for name, some in values.items()]
         document = self._document(workflow, inputs, nodes)
-        made = grid.combinations(document.imported(), lines)
+        made = grid.combinations(document.imported(), lines, from_cwd=True)
         _, aim = wanted(document)  # that of every combination: they differ in constants, which no aim depends on
         names = {f"{part}:": grid.label_of(lines, texts) for part, texts in enumerate(made)}
         folder = _folder(out)

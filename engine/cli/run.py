@@ -93,7 +93,7 @@ def sweep(
         limits = options.limits()
         axes = [Axis.parse(text) for text in axis]
         document = chosen.read()
-        made = combinations(document.imported(), axes, by_command=True)
+        made = combinations(document.imported(), axes, from_cwd=True)
         device = options.chosen_device()
         names = {f"{part}:": label_of(axes, values) for part, values in enumerate(made)}
         labels = Labels.of(document.prepared, names)

@@ -37,16 +37,23 @@ def with_setting(prepared: Prepared, setting: str, option: str = "--set", *, fro
     return prepared.with_input(node, place, _with_path(value, socket) if from_cwd else value)
 
 
-def with_value(prepared: Prepared, name: str, value: Any) -> Prepared:
-    """The workflow with another constant for one input, by `node.input` or a name that the workflow exposes.
+def with_value(
+    prepared: Prepared, name: str, value: Any, where: str | None = None, *, from_cwd: bool = True
+) -> Prepared:
+    """The workflow with another constant for one input.
 
-    The value is JSON data. A file is looked for in the working folder before the workflow's folder.
+    Args:
+        prepared: the workflow.
+        name: `node.input`, or a name that the workflow exposes.
+        value: JSON data.
+        where: what messages begin with; the name if None.
+        from_cwd: whether a file is looked for in the working folder before the workflow's folder.
 
     Raises:
         UsageError: the workflow has no such input.
     """
-    node, place, socket = _found(prepared, name, f"'{name}'")
-    return prepared.with_input(node, place, as_json(_with_path(value, socket)))
+    node, place, socket = _found(prepared, name, where or f"'{name}'")
+    return prepared.with_input(node, place, as_json(_with_path(value, socket) if from_cwd else value))
 
 
 def _found(prepared: Prepared, name: str, where: str) -> tuple[str, str, Input | None]:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from io import StringIO
 from itertools import product
@@ -39,6 +40,8 @@ class Axis:
     values: tuple[str, ...]
     constants: tuple[Any, ...] | None = None
     """The values as JSON data, if they are given as such instead of as text."""
+    option: str = "axis"
+    """What messages call it."""
 
     @classmethod
     def of(cls, name: str, constants: Sequence[Any]) -> Axis:
@@ -47,12 +50,20 @@ class Axis:
         Raises:
             UsageError: there are none, or two have the same text.
         """
-        values = tuple(value if isinstance(value, str) else json.dumps(value) for value in constants)
-        if not values:
+        if not constants:
             raise UsageError(f"axis {name}: there are no values")
-        if twice := next((value for value in values if values.count(value) > 1), None):
-            raise UsageError(f"axis {name}: {twice} is given twice")
-        return cls(name, values, tuple(constants))
+        return cls(name, _distinct(map(_text, constants), f"axis {name}"), tuple(constants))
+
+    @classmethod
+    def read(cls, data: Mapping[str, Any]) -> Axis:
+        """From `data`, or as earlier versions wrote it: with texts as on the command line, `{"name", "values"}`."""
+        if "constants" in data:
+            return cls.of(data["name"], data["constants"])
+        return cls(data["name"], tuple(data["values"]))
+
+    def data(self) -> dict[str, Any]:
+        """An axis of constants as JSON data, `{"name", "constants"}`."""
+        return {"name": self.name, "constants": list(self.constants or ())}
 
     @classmethod
     def parse(cls, text: str) -> Axis:
@@ -65,9 +76,21 @@ class Axis:
         values = _values(listed)
         if not (name and equals and values):
             raise UsageError(f"--axis {text}: there are no values", hint="write --axis node.input=a,b,c")
-        if twice := next((value for value in values if values.count(value) > 1), None):
-            raise UsageError(f"--axis {text}: {twice} is given twice")
-        return cls(name, values)
+        return cls(name, _distinct(values, f"--axis {text}"), option="--axis")
+
+
+def _distinct(values: Iterable[str], where: str) -> tuple[str, ...]:
+    """The values; raises UsageError if one is given twice."""
+    given = tuple(values)
+    for value, times in Counter(given).items():
+        if times > 1:
+            raise UsageError(f"{where}: {value} is given twice")
+    return given
+
+
+def _text(value: Any) -> str:
+    """A value as it is written on the command line."""
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _values(listed: str) -> tuple[str, ...]:
@@ -76,27 +99,24 @@ def _values(listed: str) -> tuple[str, ...]:
     except ValueError:
         values = None
     if isinstance(values, list):
-        return tuple(value if isinstance(value, str) else json.dumps(value) for value in values)
+        return tuple(map(_text, values))
     return tuple(value.strip() for row in csv.reader([listed], skipinitialspace=True) for value in row)
 
 
-def combinations(
-    document: Document, axes: Sequence[Axis], *, by_command: bool = False
-) -> dict[tuple[str, ...], Document]:
+def combinations(document: Document, axes: Sequence[Axis], *, from_cwd: bool) -> dict[tuple[str, ...], Document]:
     """The document with every combination of the axes' values, the last axis fastest.
 
     Args:
         document: the workflow.
         axes: the inputs and their values.
-        by_command: whether they were given with `--axis`, where files are named relative to the working folder.
+        from_cwd: whether files are looked for in the working folder before the workflow's folder.
 
     Raises:
         UsageError: the workflow has no such input, an axis is given twice, or there are too many combinations.
     """
-    option = "--axis" if by_command else "axis"
     names = [axis.name for axis in axes]
     if twice := next((name for name in names if names.count(name) > 1), None):
-        raise UsageError(f"{option} {twice} is given twice", hint="give all of its values at once")
+        raise UsageError(f"{axes[0].option} {twice} is given twice", hint="give all of its values at once")
     if (count := prod(len(axis.values) for axis in axes)) > MAX_COMBINATIONS:
         raise UsageError(f"these are {count:,} combinations, and at most {MAX_COMBINATIONS:,} can be run at once")
     made: dict[tuple[str, ...], Document] = {}
@@ -105,9 +125,10 @@ def combinations(
         for axis, place in zip(axes, places, strict=True):
             if axis.constants is None:
                 setting = f"{axis.name}={axis.values[place]}"
-                workflow = with_setting(workflow, setting, option, from_cwd=by_command)
+                workflow = with_setting(workflow, setting, axis.option, from_cwd=from_cwd)
             else:
-                workflow = with_value(workflow, axis.name, axis.constants[place])
+                where = f"{axis.option} {axis.name}"
+                workflow = with_value(workflow, axis.name, axis.constants[place], where, from_cwd=from_cwd)
         values = tuple(axis.values[place] for axis, place in zip(axes, places, strict=True))
         made[values] = replace(document, prepared=workflow)
     return made

@@ -96,7 +96,7 @@ class Request:
     targets: Sequence[str] | None = None
     """The nodes whose outputs are wanted; those that save if None."""
     axes: Sequence[Mapping[str, Any]] = ()
-    """The axes of a sweep: `{"name": input, "values": [texts]}`."""
+    """The axes of a sweep: `{"name": input, "constants": [JSON data]}`; earlier versions wrote `"values": [texts]`."""
     extra: Mapping[str, Any] = field(default_factory=dict)
     """Data that a client wants kept with it."""
 

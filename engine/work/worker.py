@@ -160,8 +160,8 @@ class Worker:
         request, roots = run.lease.request, self._settings.roots
         workflow = prepare(Workflow.read(request.document), self._registry)
         document = Document(workflow, request.title, roots["input"])
-        axes = [sweep.Axis(axis["name"], tuple(axis["values"])) for axis in request.axes]
-        made = sweep.combinations(document.imported(), axes) if axes else {(): document}
+        axes = [*map(sweep.Axis.read, request.axes)]
+        made = sweep.combinations(document.imported(), axes, from_cwd=False) if axes else {(): document}
         graphs = [runnable_graph(one, self._reports, self._stop, request.targets, roots) for one in made.values()]
         graph = sweep.joined(graphs) if axes else replace(graphs[0], carried=_carried(request.extra))
         ends = sweep.outcomes(graph, made) if axes else []

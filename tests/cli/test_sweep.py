@@ -18,6 +18,8 @@ from nodes import registry
 from tests.cli.conftest import Command, write
 from tests.conftest import largest_file
 
+FILES = ("here.png", "there.png")
+
 
 def rows(path: str) -> list[dict[str, str]]:
     return list(csv.DictReader(Path(path).read_text().splitlines()))
@@ -118,17 +120,23 @@ def test_values_may_be_quoted_or_json(kinograph: Command, snail: str) -> None:
     assert [row["theme"] for row in rows(table)] == ["a, b", "d"]
 
 
-@pytest.mark.parametrize("by_command", [True, False])
-def test_files_are_relative_to_the_working_folder_only_if_named_on_the_command_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by_command: bool
+@pytest.mark.parametrize("axis", [Axis("1.image", FILES), Axis.of("1.image", FILES)], ids=["texts", "constants"])
+@pytest.mark.parametrize("from_cwd", [True, False])
+def test_files_are_relative_to_the_working_folder_only_if_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, from_cwd: bool, axis: Axis
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Image.new("RGB", (8, 8)).save("here.png")
     workflow = Workflow.read({"1": {"class_type": "LoadImage", "inputs": {"image": "x.png"}}})
-    axis = Axis("1.image", ("here.png", "there.png"))
-    made = combinations(Document(prepare(workflow, registry()), "", None), [axis], by_command=by_command)
+    made = combinations(Document(prepare(workflow, registry()), "", None), [axis], from_cwd=from_cwd)
     named = [document.workflow.graph["1"].inputs["image"] for document in made.values()]
-    assert named == [str(tmp_path / "here.png") if by_command else "here.png", "there.png"]
+    assert named == [str(tmp_path / "here.png") if from_cwd else "here.png", "there.png"]
+
+
+def test_an_axis_is_stored_as_json_and_that_of_an_earlier_version_still_read() -> None:
+    axis = Axis.of("1.number", [1, "1.0", None, [2, 3]])
+    assert Axis.read(json.loads(json.dumps(axis.data()))) == axis
+    assert Axis.read({"name": "1.number", "values": ["1", "two"]}) == Axis("1.number", ("1", "two"))
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,7 @@ def test_what_is_not_saved_is_given() -> None:
         ({}, kinograph.UsageError, "there are no axes"),
         ({"number": []}, kinograph.UsageError, "axis number: there are no values"),
         ({"number": [1, 1]}, kinograph.UsageError, "axis number: 1 is given twice"),
-        ({"numbr": [1]}, kinograph.UsageError, "'numbr': the workflow has no such input .*did you mean 'number'"),
+        ({"numbr": [1]}, kinograph.UsageError, "axis numbr: the workflow has no such input .*did you mean 'number'"),
         ({"number": range(2000)}, kinograph.UsageError, "2,000 combinations, and at most 1,000"),
         ({"number": ["1"]}, kinograph.WorkflowError, "should be a valid integer, not '1'"),
     ],

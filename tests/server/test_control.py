@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from engine.work.queue import Jobs
+from engine.work.records import Request
 from tests.server.live import Live, live, saving
 
 OWN = "/api/kinograph"
@@ -170,6 +172,29 @@ class TestSweeps:
         assert status == 400
         (problem,) = answer["problems"]
         assert problem["message"] == "axis 1.nothing: the workflow has no such input"
+
+    def test_a_value_that_is_given_twice_is_refused(self, server: Live) -> None:
+        axes = [{"name": "1.steps", "values": [1, 1, 2]}]
+        status, answer = server.ask("POST", f"{OWN}/sweeps", {"workflow": saving("Wait"), "axes": axes})
+        assert (status, answer["problems"][0]["message"]) == (400, "axis 1.steps: 1 is given twice")
+
+    def test_values_stay_what_they_are(self, server: Live) -> None:
+        axes = [{"name": "1.text", "values": ["1", "null"]}, {"name": "1.steps", "values": [1]}]
+        answer = server.post(f"{OWN}/sweeps", {"workflow": saving("Wait"), "axes": axes})
+        job = server.ended(answer["prompt_id"])
+        assert (job["state"], job["axes"]) == ("done", axes)
+        axes = [{"name": "1.steps", "values": ["1"]}]
+        status, refused = server.ask("POST", f"{OWN}/sweeps", {"workflow": saving("Wait"), "axes": axes})
+        assert (status, refused["problems"][0]["message"]) == (400, "should be a valid integer, not '1'")
+
+    def test_a_sweep_that_an_earlier_version_queued_is_run(self, server: Live) -> None:
+        document = {"kinograph": 1, "graph": saving("Wait")}
+        old = {"name": "1.steps", "values": ["1", "2"]}
+        (queue,) = (server.folder / "home").rglob("jobs.sqlite")
+        with Jobs(queue) as jobs:
+            jobs.add(Request("old-sweep", document, axes=[old]))
+        job = server.ended("old-sweep")
+        assert (job["state"], job["axes"]) == ("done", [old])
 
     def test_an_invalid_value_is_reported_at_its_input(self, server: Live) -> None:
         axes = [{"name": "1.steps", "values": [1, "many"]}]

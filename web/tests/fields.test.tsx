@@ -80,5 +80,12 @@ describe("reading", () => {
     expect(valuesOf("1, 2,2, x", { type: "integer" })).toEqual([1, 2]);
     expect(valuesOf("a fish, red\na boat", { type: "string" })).toEqual(["a fish, red", "a boat"]);
     expect(valuesOf("true,false", { type: "boolean" })).toEqual([true, false]);
+    expect(valuesOf("auto, 2", { enum: ["auto", 2] })).toEqual(["auto", 2]);
+  });
+
+  it("reads lists and objects of a sweep as JSON, one per line", () => {
+    const numbers: JsonSchema = { type: "array", items: { type: "integer" } };
+    expect(valuesOf("[1, 2]\n[3]\n[3]\n[4", numbers)).toEqual([[1, 2], [3]]);
+    expect(valuesOf('{"a": 1, "b": 2}', { type: "object" })).toEqual([{ a: 1, b: 2 }]);
   });
 });

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import uuid
 from pathlib import Path
 from typing import Any, Literal
@@ -112,22 +111,18 @@ async def sweep(request: web.Request, body: Sweep) -> dict[str, Any]:
     app = request.app
     ready = await prepared(app, body.workflow)
     title = ready.workflow.title
-    axes = [Axis(axis.name, tuple(_text(value) for value in axis.values)) for axis in body.axes]
-    made = await asyncio.to_thread(combinations, Document(ready, title, None), axes)
+    axes = [Axis.of(axis.name, axis.values) for axis in body.axes]
+    made = await asyncio.to_thread(combinations, Document(ready, title, None), axes, from_cwd=False)
     for document in made.values():
         found = await examined(app, document.prepared)
         if not found.can_run:
             raise found.error()
-    written = [{"name": axis.name, "values": list(axis.values)} for axis in axes]
     name = body.prompt_id or uuid.uuid4().hex
-    job = Request(name, ready.workflow.document(), title or "Sweep", body.client_id, axes=written)
+    job = Request(
+        name, ready.workflow.document(), title or "Sweep", body.client_id, axes=[axis.data() for axis in axes]
+    )
     number = await submit(app, job, priority=body.priority)
     return {"prompt_id": job.id, "number": number, "combinations": len(made)}
-
-
-def _text(value: Any) -> str:
-    """A value as it is written on the command line."""
-    return value if isinstance(value, str) else json.dumps(value)
 
 
 @routes.get(f"{OWN}/queue")
@@ -185,7 +180,9 @@ async def one(request: web.Request, id: str) -> dict[str, Any]:
         job, job_request = jobs.get(id), jobs.request(id)
         if job is None or job_request is None:
             raise MissingError(f"there is no job '{id}'")
-        return {**job_data(job), "document": job_request.document, "axes": job_request.axes, "record": job.record}
+        lines = map(Axis.read, job_request.axes)
+        axes = [{"name": axis.name, "values": axis.constants or axis.values} for axis in lines]
+        return {**job_data(job), "document": job_request.document, "axes": axes, "record": job.record}
 
     return await request.app[QUEUE].ask(read)
 
