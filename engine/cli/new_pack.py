@@ -6,6 +6,8 @@ import json
 import keyword
 import re
 import sys
+from importlib.metadata import PackageNotFoundError, distribution
+from importlib.util import find_spec
 from pathlib import Path
 from string import Template
 from typing import Annotated
@@ -54,8 +56,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from engine.node import Context, Node
-from engine.values import Image
+from kinograph import Context, Image, Node
 
 
 class $kind(Node, version=1, category="$name"):
@@ -72,9 +73,8 @@ class $kind(Node, version=1, category="$name"):
     "tests/test_nodes.py": """\
 import torch
 
-from engine.node import Context
-from engine.values import Image
 from $module.nodes import $kind
+from kinograph import Context, Image
 
 
 def test_pixels_are_multiplied_and_stay_in_range() -> None:
@@ -122,7 +122,7 @@ def written(name: str, folder: Path) -> list[Path]:
     """Write a pack's files into a folder, which is created if it doesn't exist; returns their paths.
 
     Raises:
-        UsageError: the name isn't valid or is taken, or the folder isn't empty.
+        UsageError: the name isn't valid, or is that of something installed, or the folder isn't empty.
     """
     module = name.replace("-", "_")
     if not NAME.fullmatch(name):
@@ -130,6 +130,9 @@ def written(name: str, folder: Path) -> list[Path]:
         raise UsageError(f"'{name}' is not a valid pack name", hint=hint)
     if module in TAKEN or module in sys.stdlib_module_names or keyword.iskeyword(module):
         raise UsageError(f"a pack can't be called '{name}': the name is taken", hint=f"try {name}-nodes")
+    if _is_importable(module) or _is_installed(name):
+        message = f"a pack can't be called '{name}': it would hide the package of that name that is installed"
+        raise UsageError(message, hint=f"try {name}-nodes")
     kind = "".join(part.capitalize() for part in name.split("-"))
     made = []
     try:
@@ -143,3 +146,23 @@ def written(name: str, folder: Path) -> list[Path]:
     except OSError as error:
         raise UsageError(f"can't write to '{folder}': {error.strerror}") from None
     return made
+
+
+def _is_importable(module: str) -> bool:
+    """Whether something can be imported by this name; a mere folder beside the new pack doesn't count."""
+    try:
+        found = find_spec(module)
+    except ValueError:  # a module that was made by hand, and doesn't say where it is from
+        return True
+    if found is None or found.origin is not None:
+        return found is not None
+    return any(Path(folder).absolute().parent != Path.cwd() for folder in found.submodule_search_locations or ())
+
+
+def _is_installed(name: str) -> bool:
+    """Whether a distribution has this name, whatever its modules are called."""
+    try:
+        distribution(name)
+    except PackageNotFoundError:
+        return False
+    return True

@@ -157,6 +157,30 @@ def test_a_name_that_is_taken_is_refused(site: Site, name: str) -> None:
     assert f"try {name}-nodes" in result.stderr
 
 
+@pytest.mark.parametrize("name", ["torch", "pydantic-core", "bright-lights"])
+def test_the_name_of_an_installed_package_is_refused(site: Site, name: str) -> None:
+    site.add("bright-lights", {"lamps.py": ""})  # a distribution whose module has another name
+    result = kinograph("new-pack", name)
+    assert result.exit_code == 2
+    assert f"'{name}': it would hide the package of that name that is installed (try {name}-nodes)" in result.stderr
+    assert not Path(name).exists()
+
+
+def test_an_empty_folder_of_its_name_is_filled(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where Python takes it for a package, as it does with `python -m kinograph`."""
+    monkeypatch.syspath_prepend(tmp_path)
+    Path("glow").mkdir()
+    assert kinograph("new-pack", "glow").exit_code == 0
+
+
+def test_a_new_pack_imports_what_people_import(site: Site) -> None:
+    assert kinograph("new-pack", "glow-pack").exit_code == 0
+    for path in (Path("glow-pack/glow_pack/nodes.py"), Path("glow-pack/tests/test_nodes.py")):
+        code = path.read_text()
+        assert "from kinograph import Context, Image" in code
+        assert "engine" not in code
+
+
 def test_a_folder_that_has_something_in_it_is_left_alone(site: Site) -> None:
     Path("glow").mkdir()
     Path("glow/mine.txt").write_text("mine")

@@ -6,9 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from engine.node import Context, Node
-from engine.values import Image
 from example_pack.values import Palette
+from kinograph import Context, Image, Node
 
 
 class FindColours(Node, version=1, category="colour"):

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 
-from engine.values import Value
+from kinograph import Value
 
 
 @dataclass(frozen=True, eq=False, slots=True)
