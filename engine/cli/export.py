@@ -1,8 +1,8 @@
 """Export a workflow as Python code that builds it: calls of `kinograph.Graph`, each after those that it links to.
 
 Variables are named after titles, or else kinds. A workflow that is used as a node is a Graph of its own. Other data in
-a file, such as an editor's layout, are left out. All texts are written as literals, and all names consist of letters,
-digits and underscores, so nothing in a file can become code.
+a file, such as an editor's layout or `$schema`, are left out. All texts are written as literals, and all names consist
+of letters, digits and underscores, so nothing in a file can become code.
 """
 
 from __future__ import annotations

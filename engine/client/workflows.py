@@ -16,11 +16,10 @@ from engine.client.connection import OWN, Connection
 from engine.document.formats import is_graph, is_ui
 from engine.document.given import inputs_of, no_workflow
 from engine.document.jsontext import json_of
-from engine.document.reading import near, parse, with_files
-from engine.document.shipped import shipped
+from engine.document.reading import located, near, parse, with_files
 from engine.document.subgraphs import exposed
 from engine.document.workflow import Workflow, as_link
-from engine.errors import MissingError, UsageError, WorkflowError, path_errors, suggestion
+from engine.errors import MissingError, UsageError, WorkflowError, suggestion
 from engine.registry import Registry
 
 UNKNOWN = Registry([])
@@ -72,7 +71,7 @@ async def _data(connection: Connection, workflow: AnyWorkflow) -> dict[str, Any]
         if isinstance(workflow, type) or not callable(getattr(workflow, "document", None)):
             raise no_workflow(workflow)
         return dict(workflow.document())
-    path = _path(os.fspath(workflow))
+    path = located(os.fspath(workflow))
     try:
         found = await asyncio.to_thread(_read, path)
         if found is None:
@@ -85,12 +84,6 @@ async def _data(connection: Connection, workflow: AnyWorkflow) -> dict[str, Any]
     except OSError as error:
         raise UsageError(f"can't read '{path}': {error.strerror}") from None
     return found
-
-
-def _path(name: str) -> Path:
-    with path_errors(name):
-        path = Path(name).expanduser()
-        return path if path.exists() else shipped().get(name, path)
 
 
 def _read(path: Path) -> dict[str, Any] | None:

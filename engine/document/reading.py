@@ -31,6 +31,9 @@ from engine.document.workflow import Workflow, as_constant, as_link
 from engine.errors import MissingError, UsageError, WorkflowError, path_errors, suggestion
 from engine.registry import Registry
 
+SUFFIXES = {".json", ".png", ".webp", ".mp4", ".mov", ".webm", ".mkv"}
+"""The ends of the names of files that may hold a workflow."""
+
 
 @dataclass(frozen=True, slots=True)
 class Document:
@@ -96,10 +99,7 @@ def read(name: str, registry: Registry) -> Document:
         workflow = parse(json_of(sys.stdin.buffer.read(), "standard input"), registry)
         workflow = with_files(workflow, Path.cwd(), registry)
         return Document(prepare(workflow, registry), "standard input", None)
-    with path_errors(name):
-        path = Path(name).expanduser()
-        if not path.exists():
-            path = shipped().get(name, path)
+    path = located(name)
     try:
         workflow = _read_file(path, registry)
     except FileNotFoundError:
@@ -110,9 +110,24 @@ def read(name: str, registry: Registry) -> Document:
     return Document(prepare(workflow, registry), path.stem, path.parent)
 
 
+def located(name: str) -> Path:
+    """The path that a name stands for, or that of a shipped workflow; raises MissingError if no file can have it."""
+    with path_errors(name):
+        if "\0" in name:
+            raise ValueError("it has a null character")
+        path = Path(name).expanduser()
+        return path if path.exists() else shipped().get(name, path)
+
+
 def near(path: Path) -> str | None:
-    """A hint for a file that doesn't exist: a similar name of a shipped workflow, or of a file beside it."""
-    beside = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
+    """A hint for a file that doesn't exist: a similar name of a shipped workflow, or of a file beside it.
+
+    Only files that may hold a workflow, judging by their names, are suggested.
+    """
+    try:
+        beside = [other.name for other in path.parent.iterdir() if other.suffix.lower() in SUFFIXES and other.is_file()]
+    except OSError:  # no folder, or none that may be listed
+        beside = []
     return suggestion(path.name, [*shipped(), *(name for name in beside if not name.startswith("."))])
 
 

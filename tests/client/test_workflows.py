@@ -96,7 +96,7 @@ def test_files_that_are_used_as_nodes_are_sent_along(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "kind", "said"),
     [
-        (None, MissingError, r"there is no workflow '.*wait\.json' \(did you mean 'wait\.jsn'"),
+        (None, MissingError, r"there is no workflow '.*wait\.json' \(did you mean 'waits\.json'"),
         ("{", WorkflowError, "not JSON"),
         ("[]", WorkflowError, "a workflow is a JSON object"),
         ('{"1": {}}', WorkflowError, "node 1: class_type"),
@@ -105,7 +105,7 @@ def test_files_that_are_used_as_nodes_are_sent_along(tmp_path: Path) -> None:
 def test_files_that_are_no_workflow(text: str | None, kind: type[Exception], said: str, tmp_path: Path) -> None:
     path = tmp_path / "wait.json"
     if text is None:
-        path.with_suffix(".jsn").touch()
+        path.with_stem("waits").touch()
     else:
         path.write_text(text)
     with pytest.raises(kind, match=said):

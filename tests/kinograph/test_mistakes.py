@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import kinograph
-from kinograph import Graph, UsageError
+from kinograph import Graph, MissingError, UsageError
 
 
 @pytest.mark.parametrize("given", [3, None, True, 2.5, [1], (), b"{}", Graph, object()])
@@ -70,3 +70,28 @@ def test_a_place_where_no_graph_can_be_saved(tmp_path: Path) -> None:
         with pytest.raises(UsageError, match="can't be the name of a file"):
             g.save(name)  # type: ignore[arg-type]
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_only_what_may_be_a_workflow_is_suggested_for_a_missing_one(tmp_path: Path) -> None:
+    for folder in ("nope_", "nope.json.d", "folder.json"):
+        (tmp_path / folder).mkdir()
+    for name in ("nope.py", "nope.txt", ".nope.json"):
+        (tmp_path / name).touch()
+
+    def hint(name: str) -> str:
+        (problem,) = kinograph.validate(name)
+        assert problem.message == f"there is no workflow '{name}'"
+        return problem.hint or ""
+
+    assert hint("nope").startswith("available: ")
+    assert not {"nope_", "nope.py", "folder.json", ".nope.json"} & set(hint("nope").replace(",", "").split())
+    assert hint("keyframe") == "did you mean 'keyframes'?"
+    for name in ("boat_trip.json", "boat_ride.mp4", "Fish.PNG"):
+        (tmp_path / name).touch()
+        assert hint(name[:-1]) == f"did you mean '{name}'?"
+    assert hint(str(tmp_path / "elsewhere" / "keyframe")) == "did you mean 'keyframes'?"
+
+
+def test_a_name_that_no_file_can_have() -> None:
+    with pytest.raises(MissingError, match=r"can't be the name of a file: it has a null character"):
+        kinograph.load("a\0b")
