@@ -12,7 +12,7 @@ from typing import Any
 
 from engine.changes import Changes
 from engine.document.migrating import migrated
-from engine.document.modes import active, past_bypassed
+from engine.document.modes import active, mode_of, past_bypassed
 from engine.document.modes import problems as problems_of_modes
 from engine.document.partial import problems as problems_of_partial
 from engine.document.subgraphs import Place, exposed, followed, inlined, outermost
@@ -149,8 +149,16 @@ class Prepared:
         if found is None or as_link(value):  # a link may lead through subgraphs, and past bypassed nodes
             return prepare(workflow, self.registry)
         inner, _ = found
+        if self._bypasses_subgraphs and as_link(self.flat.graph[inner[0]].inputs.get(inner[1])):
+            return prepare(workflow, self.registry)  # a bypassed subgraph may have passed on the former link
         changed = replace(self, workflow=workflow, places={**self.places, inner: Place(None, node, socket)})
         return changed._with_flat(self.flat.with_input(*inner, value))
+
+    @cached_property
+    def _bypasses_subgraphs(self) -> bool:
+        levels = (self.workflow, *self.workflow.subgraphs.values())
+        uses = (entry for level in levels for entry in level.graph.values())
+        return any(entry.class_type in self.workflow.subgraphs and mode_of(entry) == "bypass" for entry in uses)
 
     def up_to(self, *nodes: str) -> Prepared:
         """The part that leads to some nodes of the document, including the nodes."""

@@ -71,6 +71,17 @@ def test_changing_an_input_equals_preparing_again(path: str, value: Any) -> None
     assert changed.outputs == anew.outputs
 
 
+@pytest.mark.parametrize("socket", ["number", "other"])
+def test_a_constant_in_place_of_a_link_that_a_bypassed_subgraph_passes_on(socket: str) -> None:
+    bypassed = node("Inner", number=["number", 0]) | {"_meta": {"mode": "bypass"}}
+    graph = {"number": node("Number"), "flat": bypassed, "end": node("Mix", a=["flat", "mixed"])}
+    before = prepare(Workflow.read({"kinograph": 1, "graph": graph, "subgraphs": {"Inner": INNER}}), REGISTRY)
+    changed = before.with_input("flat", socket, 4)
+    anew = prepare(changed.workflow, REGISTRY)
+    assert (changed.flat, changed.active) == (anew.flat, anew.active)
+    assert ("end" in changed.active.graph) == (socket == "other")
+
+
 @pytest.mark.parametrize("nodes", [["end"], ["flat", "number"], ["passed"], ["apart"], ["deep"]])
 def test_taking_a_part_equals_preparing_the_part(nodes: list[str]) -> None:
     part, anew = document().up_to(*nodes), prepare(document().workflow.up_to(*nodes), REGISTRY)
