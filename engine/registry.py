@@ -181,5 +181,7 @@ def load_file(path: Path) -> ModuleType:
         hint = "put what only a program does under `if __name__ == '__main__':`"
         raise UsageError(f"'{path}' ends the process (SystemExit: {error})", hint=hint) from error
     except Exception as error:
-        raise UsageError(f"'{path}' fails: {type(error).__name__}: {error}", hint="--debug shows where") from error
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+        where = f"see its line {lines[-1]}" if lines else None
+        raise UsageError(f"'{path}' fails: {type(error).__name__}: {error}", hint=where) from error
     return module

@@ -44,7 +44,9 @@ def named(device: str) -> str:
 def checked(device: str) -> str:
     """The name of a device; raises UsageError if it isn't available."""
     if not _is_available(named(device)):
-        raise UsageError(f"torch finds no {device} on this machine", hint="use --device cpu")
+        raise UsageError(
+            f"torch finds no {device} on this machine", hint="choose the device cpu, which every machine has"
+        )
     return device
 
 

@@ -148,7 +148,7 @@ class Planner:
         anew = passing | {key for key, step in plan.runs.items() if key in self.targets or not step.kind.spec.storable}
         taken = {source for key in anew for source in plan.sources[key]} | self._awaited
         missing = [
-            Problem("has not been computed, or is no longer kept", step.id, hint="--until also computes what is needed")
+            Problem("has not been computed, or is no longer kept", step.id, hint="run it together with what it needs")
             for key, step in plan.runs.items()
             if key in taken - anew
         ]

@@ -43,7 +43,7 @@ def open_disk(folder: Path | None, budget: int | None = None) -> Disk:
         return Disk(folder, budget)
     except OSError as error:
         raise UsageError(
-            f"results can't be kept in {folder}: {error.strerror}", hint="give another --cache-dir, or --no-cache"
+            f"results can't be kept in {folder}: {error.strerror}", hint="choose another folder for the cache"
         ) from error
 
 

@@ -60,7 +60,7 @@ def test_only_reports_what_has_not_been_computed(kinograph: Command, two: str) -
     result = kinograph("run", two, "--only", "keep")
     assert result.exit_code == 4
     assert result.stderr.startswith("error: node again: has not been computed, or is no longer kept")
-    assert "--until" in result.stderr
+    assert "(run it together with what it needs)" in result.stderr
 
 
 def test_both_at_once_are_refused(kinograph: Command, two: str) -> None:

@@ -230,9 +230,13 @@ def test_a_saved_picture_can_be_run_again_from_where_it_is(kinograph: Command, t
     ("args", "code", "message"),
     [
         (["--device", "gpu"], 2, "no device is called 'gpu'"),
-        (["--device", "cuda:99"], 2, "torch finds no cuda:99 on this machine"),
+        (
+            ["--device", "cuda:99"],
+            2,
+            "torch finds no cuda:99 on this machine (choose the device cpu, which every machine has)",
+        ),
         (["--out", "snail.json"], 2, "--out snail.json is not a folder"),
-        (["--cache-dir", "snail.json"], 2, "results can't be kept in snail.json"),
+        (["--cache-dir", "snail.json"], 2, "in snail.json: File exists (choose another folder for the cache)"),
         (["--no-cache", "--cache-dir", "held"], 2, "exclude each other"),
         (["--nodes", "nodes.py"], 4, "there is no file 'nodes.py'"),
         (["--nodes", "snail.json"], 2, "'snail.json' is not a Python file"),
@@ -246,10 +250,13 @@ def test_a_usage_error_is_reported(kinograph: Command, snail: str, args: list[st
 
 
 def test_a_node_file_that_fails_is_named(kinograph: Command, snail: str) -> None:
-    Path("broken.py").write_text("import nothing_of_that_name")
+    Path("broken.py").write_text("import json\n\nimport nothing_of_that_name\n")
     result = kinograph("run", snail, "--nodes", "broken.py")
     assert result.exit_code == 2
-    assert "'broken.py' fails: ModuleNotFoundError" in result.stderr
+    assert (
+        "'broken.py' fails: ModuleNotFoundError: No module named 'nothing_of_that_name' (see its line 3)"
+        in result.stderr
+    )
     assert "Traceback" not in result.output
 
 
