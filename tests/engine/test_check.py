@@ -233,10 +233,12 @@ class TestOneNode:
 
     def test_links_are_checked_against_their_sources(self) -> None:
         passed = {"n": node("Style"), "b": node("Slow", a=["n", 0]) | {"_meta": {"mode": "bypass"}}}
-        assert self.found(passed | {"it": node("Mix", a=["b", 0])}) == []  # it hands on nothing that fits
-        assert self.found({"n": node("Style"), "it": node("Mix", a=["n", 0])}) == [
-            "node it, input a: takes int, but 'out' of node n is str"
-        ]
+        for link, graph in (("n", {"n": node("Style")}), ("b", passed)):  # what b is linked to takes its place
+            assert self.found(graph | {"it": node("Mix", a=[link, 0])}) == [
+                "node it, input a: takes int, but 'out' of node n is str"
+            ]
+        passed["b"] = node("Slow", a=3) | {"_meta": {"mode": "bypass"}}
+        assert self.found(passed | {"it": node("Mix", a=["b", 0])}) == []  # it isn't checked: b hands on nothing
         (message,) = self.found({"it": node("Mix", a=["nowhere", 0])})
         assert message.startswith("node it, input a: links to node nowhere, which doesn't exist")
 
