@@ -27,14 +27,13 @@ from typing import Any
 from pydantic import ValidationError
 
 from engine.document.workflow import split_id
-from engine.errors import Cancelled, InputError, KinographError, NodeError, Problem
+from engine.errors import Cancelled, InputError, NodeError, Problem
 from engine.events import (
     Event,
     NodeCached,
     NodeFailed,
     NodeFinished,
     NodeProgress,
-    NodeRetried,
     NodeSkipped,
     NodeStarted,
     NodeText,
@@ -43,13 +42,12 @@ from engine.events import (
     RunFinished,
     RunStarted,
     Status,
-    problem_of,
 )
-from engine.graph.graph import Gathered, Graph, Source, Step
+from engine.graph.graph import Gathered, Graph, Source
 from engine.graph.keys import Key
-from engine.models import HOST, Models
-from engine.node import Context, Node, Preview, Uses, any_file
-from engine.run import devices
+from engine.models import Models
+from engine.node import Context, Preview, Uses, any_file
+from engine.run.attempts import Attempts
 from engine.run.costs import Costs
 from engine.run.deliveries import Claims, Deliveries
 from engine.run.holding import Holding
@@ -64,8 +62,6 @@ QUICK_SECONDS = 1e-4
 """The approximate cost of waking another thread and taking turns with it."""
 PLANNING_SHARE = 0.1
 """The share of the time that may go into planning while there is other work."""
-RETRY_SECONDS = 0.5
-"""The pause before a node's second attempt; each further one is twice as long."""
 
 
 class Execution:
@@ -118,6 +114,7 @@ class Execution:
         self._announced: set[str] = set()
         self._events: SimpleQueue[Event | None] = SimpleQueue()
         self._cancelled = Flag()
+        self._attempts = Attempts(device, self.models, cache, self._events.put, self._cancelled)
         temp = temp or out / "temp"
         self._deliveries = Deliveries(graph, out, temp, self._events.put, self._cancelled.is_set, claims or Claims())
         self._lock = Lock()
@@ -314,7 +311,7 @@ class Execution:
         watched = WatchedFiles(step, self.graph) if step.contents else None
         started = perf_counter()
         try:
-            returned = self._attempt(step, node, ctx)
+            returned = self._attempts.run(step, node, ctx)
         finally:
             self.models.release()
         seconds = perf_counter() - started
@@ -330,51 +327,6 @@ class Execution:
             task.pinned = lasting or spec.volatile
             return self._holding.put(task.key, outputs, seconds)
         return self.cache.put(task.key, outputs, seconds, upstream=upstream, keep=task.key in self._planner.targets)
-
-    def _attempt(self, step: Step, node: Node, ctx: Context) -> Any:
-        """Run the node in as many attempts as its kind allows, and one more after freeing memory."""
-        allowed, tried, freed = step.kind.spec.retries + 1, 0, False
-        while True:
-            try:
-                return node.run(ctx)
-            except KinographError:
-                raise
-            except Exception as error:
-                tried += 1
-                if devices.is_out_of_memory(error):
-                    if freed:
-                        raise self._out_of_memory(error) from error
-                    allowed, freed, pause = allowed + 1, True, 0.0
-                    self._free_memory()
-                elif tried < allowed:
-                    pause = RETRY_SECONDS * 2 ** (tried - 1)
-                else:
-                    raise
-                self._events.put(NodeRetried(step.id, problem_of(step.id, error), tried + 1, allowed, pause))
-            if self._cancelled.wait(pause):
-                raise Cancelled
-
-    def _free_memory(self) -> None:
-        """Free all the memory that can be freed where nodes compute."""
-        self.models.release()
-        if self.device == HOST:
-            self.models.clear()
-            self.cache.memory.trim(0)
-        else:
-            self.models.offload_idle()
-            self.cache.device.trim(0)
-        devices.empty_cache()
-
-    def _out_of_memory(self, error: Exception) -> NodeError:
-        """The error for a node that ran out of memory twice."""
-        models = self.models.nbytes if self.device == HOST else self.models.device_nbytes
-        tier = self.cache.memory if self.device == HOST else self.cache.device
-        reason = str(error).partition("\n")[0] or "no memory left"
-        return NodeError(
-            f"{self.device} is out of memory, even after everything else was moved off it: {reason} "
-            f"(models hold {models / 1e9:.1f} GB of it, results {tier.nbytes / 1e9:.1f} GB)",
-            hint="ask for a smaller size or fewer frames, load the model in a smaller dtype, or use another device",
-        )
 
     def _linked_inputs(self, task: Task) -> dict[str, Any]:
         """The values of a running task's links, by input."""

@@ -397,7 +397,7 @@ def test_a_target_that_saves_nothing_reports_its_outputs() -> None:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engine.run.execute.RETRY_SECONDS", 0.001)
+    monkeypatch.setattr("engine.run.attempts.RETRY_SECONDS", 0.001)
 
 
 @pytest.mark.usefixtures("impatient")
@@ -456,7 +456,7 @@ def test_a_kind_without_retries_is_not_run_again() -> None:
 
 
 def test_cancel_does_not_wait_for_the_next_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engine.run.execute.RETRY_SECONDS", 60.0)
+    monkeypatch.setattr("engine.run.attempts.RETRY_SECONDS", 60.0)
     execution = Execution(checked({"0": node("Flaky")}, ["0"]), cache=Cache(), out=Path("out"))
     for event in execution:
         if isinstance(event, NodeRetried):
