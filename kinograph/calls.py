@@ -134,8 +134,8 @@ def sweep(
 def validate(workflow: AnyWorkflow, inputs: Mapping[str, Any] | None = None, *, nodes: NodeKinds = ()) -> list[Problem]:
     """Everything that is wrong with a workflow, or missing on this machine; empty if it can be run.
 
-    A model that a run would fetch doesn't count as missing. What is deprecated or ignored in the workflow is told by a
-    `WorkflowWarning` each.
+    A model that a run would fetch doesn't count as missing. What is deprecated or ignored in the workflow is reported
+    by a `WorkflowWarning` each.
 
     Args:
         workflow: a path, the name of one that comes with Kinograph, JSON data, or a `Graph`.

@@ -152,7 +152,7 @@ def _index(path: _Path, index: int, item: Any) -> str:
 
 
 def _problem(message: str, path: _Path, hint: str) -> Problem:
-    """A problem at a place, told by node and input as far as that is within a node."""
+    """A problem at a place, given by node and input as far as that is within a node."""
     start = _graph(path)
     about, rest = path[start + 1 : start + 2], path[start + 1 :]
     if not (start or about in (("inputs",), ("_meta",))):

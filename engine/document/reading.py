@@ -71,7 +71,7 @@ class Document:
 def parse(data: Any, registry: Registry) -> Workflow:
     """Read JSON data as a workflow: a document, a bare graph, or what the ecosystem's editors save (the UI format).
 
-    Constants that a node doesn't have are mistakes in a document; in the other two they are left out, and told.
+    Constants that a node doesn't have are mistakes in a document; in the other two they are left out, and reported.
 
     Raises:
         WorkflowError: with everything that is malformed.

@@ -142,7 +142,7 @@ class ServerReporter:
             self._waking.notify()
 
     def shown(self, report: Any) -> Any:
-        """A report of errors as JSON data, as those may see it who are told."""
+        """A report of errors as JSON data, as clients may see it."""
         data = shortened(report)
         return self._hiding.data(data) if self._hiding else data
 

@@ -1,4 +1,4 @@
-"""Values in other programs' workflows that kinds of node here don't have: they are left out, and told.
+"""Values in other programs' workflows that kinds of node here don't have: they are left out, and reported.
 
 Newer versions of a program give its nodes more widgets, and extensions add some to all: ComfyUI ignores those that it
 doesn't know. Links, without which a node does something else, are left for the check to report.

@@ -112,8 +112,8 @@ async def prompt(request: web.Request, body: Prompt) -> web.Response:
     errors = shown(node_errors(whole, targets)) if part is not whole else {}
     answer = {"prompt_id": job_request.id, "number": number, "node_errors": errors}
     if ignored := part.prepared.ignored:
-        told = "; ".join(map(str, ignored[:MOST_LOGGED]))
-        logger.warning("job %s: %d values are ignored: %s", job_request.id, len(ignored), told)
+        listed = "; ".join(map(str, ignored[:MOST_LOGGED]))
+        logger.warning("job %s: %d values are ignored: %s", job_request.id, len(ignored), listed)
         answer["node_warnings"] = shown(node_warnings(part.prepared))
     return web.json_response(answer)
 

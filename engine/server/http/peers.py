@@ -68,7 +68,7 @@ class Peers:
 
 
 async def owner(client: Address, server: Address) -> int | None:
-    """The user id of a connection's client on this machine; None if there is none or it can't be told."""
+    """The user id of a connection's client on this machine; None if there is none or it isn't known."""
     try:
         found = asked(client, server)
     except OSError:  # a kernel without netlink's socket diagnosis, or a sandbox

@@ -76,7 +76,7 @@ class ServerSettings:
         return Hiding(self.folders.roots | {"data": self.folders.data}) if self.token else None
 
     def shown(self, problems: Any) -> Any:
-        """JSON data that tells of problems, as those may see it who are told."""
+        """Problems as JSON data, as clients may see them."""
         return self.hiding.data(problems) if self.hiding else problems
 
 
