@@ -202,7 +202,7 @@ def test_an_invalid_value_is_shown_at_its_input_before_the_run(editor: Editor) -
     expect(editor.field("Paint", "rows")).to_have_attribute("aria-invalid", "true")
     expect(editor.card("Paint").get_by_role("alert")).to_contain_text("200")
     editor.button(re.compile("problems?$")).click()
-    editor.choose("Paint:")
+    editor.choose("Paint, rows:")
     expect(editor.page.locator(":focus")).to_have_attribute("aria-label", "Paint")
 
 
@@ -211,7 +211,7 @@ def test_a_problem_leads_from_the_form_to_its_node(editor: Editor) -> None:
     editor.fill("Paint", "rows", 9999)
     editor.button("Form").click()
     editor.button(re.compile("problems?$")).click()
-    editor.choose("Paint:")
+    editor.choose("Paint, rows:")
     expect(editor.page.locator(":focus")).to_have_attribute("aria-label", "Paint")
 
 
