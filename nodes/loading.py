@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from engine.errors import MissingError, NodeError
+from engine.errors import Cancelled, MissingError, NodeError
 from engine.models import watch
 
 
@@ -26,12 +26,18 @@ def loading(source: str, hint: str) -> Iterator[None]:
 def unchanged(source: str, contents: str) -> Iterator[None]:
     """Read a model within this: raises NodeError at the end if it wasn't the one of these contents all the time.
 
-    What its identity stands for, in memory or on disk, is then never made of another file.
+    What its identity stands for, in memory or on disk, is then never made of another file. Reading a file that is
+    replaced meanwhile may fail in any way, so then that is the error too.
     """
-    watched = watch(source, contents)
-    yield
-    if not watched.unchanged():
-        raise NodeError(f"{source} was replaced before it was loaded", hint="run the workflow again")
+    watched, failure = watch(source, contents), None
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, Cancelled) or watched.unchanged():
+            raise
+        failure = error
+    if failure or not watched.unchanged():
+        raise NodeError(f"{source} was replaced before it was loaded", hint="run the workflow again") from failure
 
 
 @contextmanager

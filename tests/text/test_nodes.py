@@ -218,6 +218,17 @@ def test_what_was_unpacked_of_a_file_that_was_replaced_meanwhile_is_dropped(gguf
     assert not list((tmp_path / "unpacked").glob("*/"))
 
 
+def test_whatever_a_replaced_file_makes_of_reading_it_is_said_to_be_that(tmp_path: Path) -> None:
+    file = tmp_path / "a.safetensors"
+    file.write_bytes(b"old")
+    contents = identity(str(file))
+    with pytest.raises(ValueError, match="torn"), unchanged(str(file), contents):
+        raise ValueError("torn")
+    with pytest.raises(NodeError, match="was replaced"), unchanged(str(file), contents):
+        file.write_bytes(b"new")
+        raise ValueError("torn")
+
+
 def test_unpacking_ends_with_a_cancel(gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KINOGRAPH_HOME", str(tmp_path))
     with pytest.raises(Cancelled):
