@@ -33,7 +33,7 @@ def unchanged(source: str, contents: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if isinstance(error, Cancelled) or watched.unchanged():
+        if isinstance(error, Cancelled | NodeError) or watched.unchanged():
             raise
         failure = error
     if failure or not watched.unchanged():
