@@ -7,6 +7,7 @@ processes that a measured one starts therefore save twice a second while they ru
 from __future__ import annotations
 
 import os
+from resource import RLIM_INFINITY, RLIMIT_FSIZE, getrlimit
 from threading import Thread, main_thread
 from typing import Any
 
@@ -26,6 +27,7 @@ def _keep_saving() -> None:
     """Ends with the main thread, and Python waits for that: coverage.py closes the file at the very end."""
     main = main_thread()
     while main.is_alive():
-        if measuring := Coverage.current():
+        is_full = getrlimit(RLIMIT_FSIZE)[0] != RLIM_INFINITY  # a test that fills a disk
+        if not is_full and (measuring := Coverage.current()):
             measuring.save()
         main.join(SECONDS)

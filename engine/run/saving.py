@@ -7,7 +7,6 @@ in it relative to the saved file, so that it can be run again from there and doe
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import re
@@ -21,7 +20,7 @@ from io import BytesIO
 from pathlib import Path, PurePath
 from typing import Any
 
-from engine.atomic import finish, sync, sync_folder, unfinished
+from engine.atomic import finish, is_disk_full, sync, sync_folder, unfinished
 from engine.document.formats import is_small, to_ui
 from engine.document.subgraphs import Place
 from engine.document.tags import DOCUMENT, DRAWN, GRAPH
@@ -206,10 +205,9 @@ def _errors_of(name: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         raise NodeError(
             f"{name} can't be written: {os.strerror(error.errno) if error.errno else error}",
-            hint=f"{'make room' if full else 'see to it'}, and run again: what is finished is kept",
+            hint=f"{'make room' if is_disk_full(error) else 'see to it'}, and run again: what is finished is kept",
         ) from error
 
 

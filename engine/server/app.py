@@ -52,13 +52,13 @@ ROUTES: tuple[Routes, ...] = tuple(
 )
 
 
-def make_app(setup: ServerSettings, registry: Registry) -> web.Application:
+def make_app(settings: ServerSettings, registry: Registry) -> web.Application:
     """The application, with all its services; they stop when it does."""
-    app = web.Application(middlewares=[watched, without_paths, errors, guard], client_max_size=setup.body_limit)
-    app[SETTINGS], app[REGISTRY], app[CLIENTS] = setup, registry, Clients()
+    app = web.Application(middlewares=[watched, without_paths, errors, guard], client_max_size=settings.body_limit)
+    app[SETTINGS], app[REGISTRY], app[CLIENTS] = settings, registry, Clients()
     app[PEERS] = Peers()
-    app[TOKENS] = Tokens(setup.token) if setup.token else None
-    app[CONNECTIONS] = Connections(capacity().open, setup.patience)
+    app[TOKENS] = Tokens(settings.token) if settings.token else None
+    app[CONNECTIONS] = Connections(capacity().open, settings.patience)
     app[JOURNAL] = Journal()
     for routes in ROUTES:
         add_to(app, routes)
@@ -69,7 +69,7 @@ def make_app(setup: ServerSettings, registry: Registry) -> web.Application:
     app.on_shutdown.append(_disconnect_clients)
 
     def notify(message: dict[str, Any]) -> None:
-        app[CLIENTS].send_native("model", setup.shown(message) if "error" in message else message, needed=False)
+        app[CLIENTS].send_native("model", settings.shown(message) if "error" in message else message, needed=False)
 
     app[models.NOTIFY] = notify
     app[models.DEVICES] = {}
@@ -79,19 +79,19 @@ def make_app(setup: ServerSettings, registry: Registry) -> web.Application:
 
 async def _run_services(app: web.Application) -> AsyncIterator[None]:
     """Run queue, workers and broadcaster as long as the server; a lock keeps other servers out of its folder."""
-    setup = app[SETTINGS]
-    setup.folders.make()
-    lock = FileLock(setup.folders.data / "server.lock")
+    settings = app[SETTINGS]
+    settings.folders.make()
+    lock = FileLock(settings.folders.data / "server.lock")
     try:
         lock.acquire(timeout=2)
     except Timeout:
         raise UsageError(
-            f"another server uses {setup.folders.data}", hint="stop it, or give this one another --data folder"
+            f"another server uses {settings.folders.data}", hint="stop it, or give this one another --data folder"
         ) from None
     try:
-        shutil.rmtree(setup.folders.temp)
-        setup.folders.make()
-        queue = app[QUEUE] = Queue(setup.folders.data / "jobs.sqlite")
+        shutil.rmtree(settings.folders.temp)
+        settings.folders.make()
+        queue = app[QUEUE] = Queue(settings.folders.data / "jobs.sqlite")
         if queue.notice:
             logger.error("%s", queue.notice)
         for job in await queue.change(Jobs.restart):
@@ -103,7 +103,7 @@ async def _run_services(app: web.Application) -> AsyncIterator[None]:
             logs.note(app[JOURNAL], report)
             broadcaster.publish(report, data)
 
-        pool = WorkerPool(setup, queue, app[models.DEVICES], publish, broadcaster.worker_lost)
+        pool = WorkerPool(settings, queue, app[models.DEVICES], publish, broadcaster.worker_lost)
         app[WORKERS] = pool
         pool.start()
         broadcasting = asyncio.create_task(broadcaster.run())

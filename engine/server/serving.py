@@ -25,30 +25,30 @@ BACKLOG = 1024
 """Connections that wait to be accepted."""
 
 
-def serving(setup: ServerSettings, registry: Registry, *, as_json: bool = False) -> None:
+def serving(settings: ServerSettings, registry: Registry, *, as_json: bool = False) -> None:
     """Serve until Ctrl-C or SIGTERM; jobs that are running then are resumed at the next start.
 
     Raises:
         UsageError: it may not, or can't, listen on its address, or another server uses its folder.
     """
-    is_local = is_loopback(setup.host) and not setup.hosts
-    if not is_loopback(setup.host) and not setup.token:
+    is_local = is_loopback(settings.host) and not settings.hosts
+    if not is_loopback(settings.host) and not settings.token:
         raise UsageError(
-            f"on {setup.host} anyone who can reach this machine could run workflows",
+            f"on {settings.host} anyone who can reach this machine could run workflows",
             hint=f"set KINOGRAPH_TOKEN to a secret of at least {LEAST_LENGTH} characters",
         )
-    if setup.token and not is_local:
-        check_length(setup.token)
+    if settings.token and not is_local:
+        check_length(settings.token)
     for offer in registry.packs:
         if offer.problem:
             print(f"warning: {offer} {offer.problem}", file=sys.stderr)
     with Log() as log:
-        asyncio.run(_serve(setup, registry, log, as_json))
+        asyncio.run(_serve(settings, registry, log, as_json))
 
 
-async def _serve(setup: ServerSettings, registry: Registry, log: Log, as_json: bool) -> None:
-    listener = _listen(setup)
-    app = make_app(setup, registry)
+async def _serve(settings: ServerSettings, registry: Registry, log: Log, as_json: bool) -> None:
+    listener = _listen(settings)
+    app = make_app(settings, registry)
     runner = web.AppRunner(
         app,
         access_log_class=Answered,
@@ -66,7 +66,7 @@ async def _serve(setup: ServerSettings, registry: Registry, log: Log, as_json: b
         )
         listener.listen(BACKLOG)  # more may wait than are accepted at once
         watching = [asyncio.create_task(task) for task in (app[CONNECTIONS].watch(), log.count())]
-        _announce(setup, listener.getsockname()[1], as_json)
+        _announce(settings, listener.getsockname()[1], as_json)
         await stopped.wait()
         serving.close()
         for task in watching:
@@ -85,25 +85,25 @@ def _on_stop(stop: Callable[[], object]) -> None:
             signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop))
 
 
-def _listen(setup: ServerSettings) -> socket.socket:
+def _listen(settings: ServerSettings) -> socket.socket:
     """A socket bound to the server's address; raises UsageError if it can't be bound."""
-    family = socket.AF_INET6 if ":" in setup.host else socket.AF_INET
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     listener = socket.socket(family)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listener.bind((setup.host, setup.port))
+        listener.bind((settings.host, settings.port))
     except OSError as error:
         listener.close()
         raise UsageError(
-            f"can't listen on {setup.host}:{setup.port}: {error.strerror}", hint="use --port 0 for any free port"
+            f"can't listen on {settings.host}:{settings.port}: {error.strerror}", hint="use --port 0 for any free port"
         ) from None
     return listener
 
 
-def _announce(setup: ServerSettings, port: int, as_json: bool) -> None:
+def _announce(settings: ServerSettings, port: int, as_json: bool) -> None:
     """Print the server's address."""
-    host = f"[{setup.host}]" if ":" in setup.host else setup.host
-    address = f"http://{host}:{port}/" + (f"?token={quote(setup.token, safe='')}" if setup.token else "")
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    address = f"http://{host}:{port}/" + (f"?token={quote(settings.token, safe='')}" if settings.token else "")
     if as_json:
         print(json.dumps({"event": "serving", "address": address}), flush=True)
     else:

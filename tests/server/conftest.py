@@ -50,11 +50,11 @@ class Answer:
 class Server:
     """Answers requests: `server.get("/view", filename="a.png")`. Paths are sent as they are written."""
 
-    def __init__(self, setup: ServerSettings, routes: list[Routes], queue: Queue | None = None) -> None:
-        self.setup = setup
-        self.folders = setup.folders
-        self.app = web.Application(middlewares=[errors], client_max_size=setup.body_limit)
-        self.app[SETTINGS] = setup
+    def __init__(self, settings: ServerSettings, routes: list[Routes], queue: Queue | None = None) -> None:
+        self.settings = settings
+        self.folders = settings.folders
+        self.app = web.Application(middlewares=[errors], client_max_size=settings.body_limit)
+        self.app[SETTINGS] = settings
         self.app[REGISTRY] = registry()
         if queue:
             self.app[QUEUE] = queue
@@ -128,14 +128,14 @@ def folders(tmp_path: Path) -> Folders:
 
 
 @pytest.fixture
-def setup(folders: Folders, tmp_path: Path) -> ServerSettings:
+def settings(folders: Folders, tmp_path: Path) -> ServerSettings:
     return ServerSettings(folders, upload_limit=1 << 20, body_limit=1 << 18, cache=CacheLimits(tmp_path / "cache"))
 
 
 @pytest.fixture
-def server(setup: ServerSettings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Server]:
+def server(settings: ServerSettings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Server]:
     monkeypatch.setenv("KINOGRAPH_HOME", str(tmp_path / "home"))
-    server = Server(replace(setup), [module.routes for module in MODULES])
+    server = Server(replace(settings), [module.routes for module in MODULES])
     yield server
     server.close()
 

@@ -330,7 +330,7 @@ def test_an_upload_through_a_link_that_leads_out_is_refused(server: Server, tmp_
 
 
 def test_an_upload_that_is_too_large_is_refused(server: Server) -> None:
-    limit = server.setup.upload_limit
+    limit = server.settings.upload_limit
     assert server.upload(bytes(limit + 1), "a.png").status == 413
     assert server.upload(bytes(limit * 3), "a.png").status == 413
     assert server.upload(png(), "a.png", subfolder="a" * (1 << 17)).status == 413

@@ -23,9 +23,9 @@ def jobs(tmp_path: Path) -> Iterator[Jobs]:
 
 
 @pytest.fixture
-def server(setup: ServerSettings, jobs: Jobs, tmp_path: Path) -> Iterator[Server]:
+def server(settings: ServerSettings, jobs: Jobs, tmp_path: Path) -> Iterator[Server]:
     queue = Queue(tmp_path / "jobs.sqlite")
-    server = Server(setup, [lists.routes], queue)
+    server = Server(settings, [lists.routes], queue)
     yield server
     server.runner.run(queue.close())
     server.close()

@@ -18,7 +18,7 @@ from nodes import registry
 
 
 @pytest.fixture
-def setup(tmp_path: Path) -> ServerSettings:
+def settings(tmp_path: Path) -> ServerSettings:
     folders = Folders(*(tmp_path / name for name in ("input", "output", "models", "data")))
     folders.make()
     return ServerSettings(folders)
@@ -28,8 +28,8 @@ def node(kind: str, **inputs: Any) -> dict[str, Any]:
     return {"class_type": kind, "inputs": inputs}
 
 
-def examined(graph: dict[str, Any], setup: ServerSettings) -> Verdict:
-    return examine(prepare(Workflow.read(graph), registry()), setup)
+def examined(graph: dict[str, Any], settings: ServerSettings) -> Verdict:
+    return examine(prepare(Workflow.read(graph), registry()), settings)
 
 
 PICTURE = node("LoadImage", image="a.png")
@@ -90,10 +90,10 @@ PICTURE = node("LoadImage", image="a.png")
     ],
 )
 def test_the_sort_of_a_mistake_is_named(
-    faulty: dict[str, Any], kind: str, about: dict[str, Any], setup: ServerSettings
+    faulty: dict[str, Any], kind: str, about: dict[str, Any], settings: ServerSettings
 ) -> None:
-    (setup.folders.input / "a.png").touch()
-    checked = examined({"0": PICTURE, "1": faulty, "save": node("SaveImage", images=["0", 0])}, setup)
+    (settings.folders.input / "a.png").touch()
+    checked = examined({"0": PICTURE, "1": faulty, "save": node("SaveImage", images=["0", 0])}, settings)
     found = node_errors(checked)["1"]
     assert found["class_type"] == faulty["class_type"]
     (error,) = [error for error in found["errors"] if error["type"] != "return_type_mismatch" or kind == error["type"]]
@@ -102,7 +102,7 @@ def test_the_sort_of_a_mistake_is_named(
     assert isinstance(error["details"], str)
 
 
-def test_the_outputs_that_depend_on_a_node_are_listed(setup: ServerSettings) -> None:
+def test_the_outputs_that_depend_on_a_node_are_listed(settings: ServerSettings) -> None:
     graph = {
         "bad": node("Text"),
         "lines": node("TextLines", text=["bad", 0]),
@@ -110,21 +110,21 @@ def test_the_outputs_that_depend_on_a_node_are_listed(setup: ServerSettings) -> 
         "b": node("SaveText", text=["bad", 0]),
         "other": node("SaveText"),
     }
-    errors = node_errors(examined(graph, setup))
+    errors = node_errors(examined(graph, settings))
     assert {name: about["dependent_outputs"] for name, about in errors.items()} == {
         "bad": ["a", "b"],
         "other": ["other"],
     }
-    assert node_errors(examined(graph, setup), ["b"])["bad"]["dependent_outputs"] == ["b"]
+    assert node_errors(examined(graph, settings), ["b"])["bad"]["dependent_outputs"] == ["b"]
 
 
-def test_of_thousands_of_outputs_the_first_are_listed_in_a_moment(setup: ServerSettings) -> None:
+def test_of_thousands_of_outputs_the_first_are_listed_in_a_moment(settings: ServerSettings) -> None:
     graph = {"0": node("Text")} | {str(i): node("Text", text=[str(i - 1), 0]) for i in range(1, 1000)}
     graph |= {f"save {i}": node("SaveText", text=["999", 0]) for i in range(5000)}
-    assert node_errors(examined(graph, setup))["0"]["dependent_outputs"] == [f"save {i}" for i in range(100)]
+    assert node_errors(examined(graph, settings))["0"]["dependent_outputs"] == [f"save {i}" for i in range(100)]
 
 
-def test_a_workflow_that_saves_nothing_has_no_outputs(setup: ServerSettings) -> None:
-    answer = refused(examined({"1": node("Text", text="a")}, setup))
+def test_a_workflow_that_saves_nothing_has_no_outputs(settings: ServerSettings) -> None:
+    answer = refused(examined({"1": node("Text", text="a")}, settings))
     assert isinstance(answer.body, bytes)
     assert json.loads(answer.body)["error"]["type"] == "prompt_no_outputs"

@@ -33,7 +33,7 @@ Play = Callable[[Client], Awaitable[None]]
 
 
 @pytest.fixture
-def play(setup: ServerSettings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Play], None]:
+def play(settings: ServerSettings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Play], None]:
     """Runs a function with a client of a whole server, which has no workers."""
     monkeypatch.setenv("KINOGRAPH_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(WorkerPool, "start", lambda self: None)
@@ -41,7 +41,7 @@ def play(setup: ServerSettings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
 
     @asynccontextmanager
     async def served() -> AsyncIterator[Client]:
-        async with TestClient(TestServer(make_app(setup, registry()))) as client:
+        async with TestClient(TestServer(make_app(settings, registry()))) as client:
             yield client
 
     def run(act: Play) -> None:
@@ -85,9 +85,9 @@ def test_a_full_disk_refuses_jobs_with_507_and_takes_them_once_there_is_room(pla
     play(act)
 
 
-def test_a_locked_queue_refuses_jobs_with_503(play: Callable[[Play], None], setup: ServerSettings) -> None:
+def test_a_locked_queue_refuses_jobs_with_503(play: Callable[[Play], None], settings: ServerSettings) -> None:
     async def act(client: Client) -> None:
-        with closing(sqlite3.connect(setup.folders.data / "jobs.sqlite", isolation_level=None)) as other:
+        with closing(sqlite3.connect(settings.folders.data / "jobs.sqlite", isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             status, problem = await refused(client, "POST", "/prompt", json={"prompt": GRAPH})
             assert (status, problem["message"]) == (503, "jobs.sqlite is locked by another program")
@@ -100,7 +100,7 @@ def test_a_locked_queue_refuses_jobs_with_503(play: Callable[[Play], None], setu
 
 
 def test_a_queue_that_is_damaged_meanwhile_is_named_by_every_route_and_by_health(
-    play: Callable[[Play], None], setup: ServerSettings, tmp_path: Path
+    play: Callable[[Play], None], settings: ServerSettings, tmp_path: Path
 ) -> None:
     async def act(client: Client) -> None:
         assert client.app
@@ -123,12 +123,12 @@ def test_a_queue_that_is_damaged_meanwhile_is_named_by_every_route_and_by_health
 
 
 def test_after_a_start_with_a_damaged_queue_a_new_one_is_used_and_everyone_is_told(
-    play: Callable[[Play], None], setup: ServerSettings, caplog: pytest.LogCaptureFixture
+    play: Callable[[Play], None], settings: ServerSettings, caplog: pytest.LogCaptureFixture
 ) -> None:
-    (setup.folders.data / "jobs.sqlite").write_bytes(b"no database " * 1000)
+    (settings.folders.data / "jobs.sqlite").write_bytes(b"no database " * 1000)
 
     async def act(client: Client) -> None:
-        (kept,) = setup.folders.data.glob("jobs.damaged-*.sqlite")
+        (kept,) = settings.folders.data.glob("jobs.damaged-*.sqlite")
         assert kept.read_bytes() == b"no database " * 1000
         async with client.post("/prompt", json={"prompt": GRAPH}) as answer:
             assert answer.status == 200
@@ -149,14 +149,14 @@ def test_after_a_start_with_a_damaged_queue_a_new_one_is_used_and_everyone_is_to
 class TestFiles:
     """Files of the server other than the queue."""
 
-    def test_an_upload_to_a_full_disk(self, play: Callable[[Play], None], setup: ServerSettings) -> None:
+    def test_an_upload_to_a_full_disk(self, play: Callable[[Play], None], settings: ServerSettings) -> None:
         async def act(client: Client) -> None:
             form = FormData()
             form.add_field("image", png((300, 300)) + bytes(100_000), filename="snail.png")
             with largest_file(50_000):
                 status, problem = await refused(client, "POST", "/upload/image", data=form)
             assert (status, problem["message"]) == (507, "the disk is full: snail.png can't be written")
-            assert not [*setup.folders.input.rglob("*.p*")]
+            assert not [*settings.folders.input.rglob("*.p*")]
 
         play(act)
 

@@ -18,7 +18,7 @@ def test_the_stock_front_end_can_start(server: Server) -> None:
     answers = [server.get(f"/api{path}").json for path in asked]
     assert answers == [{"storage": "server", "migrated": True}, {}, [], {}, {}, [], []]
     features = server.get("/features").json
-    assert (features["supports_preview_metadata"], features["max_upload_size"]) == (True, server.setup.upload_limit)
+    assert (features["supports_preview_metadata"], features["max_upload_size"]) == (True, server.settings.upload_limit)
     assert server.post("/users", {"username": "another"}).status == 400
 
 
@@ -44,7 +44,7 @@ def test_settings_have_a_limit(server: Server, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("engine.server.comfyui.userdata.SETTINGS_LIMIT", 1000)
     assert server.post("/settings/a", "x" * 900).status == 200
     assert server.post("/settings/b", "x" * 900).status == 413
-    assert server.post("/settings/a", "x" * (server.setup.body_limit + 1)).status == 413
+    assert server.post("/settings/a", "x" * (server.settings.body_limit + 1)).status == 413
     assert server.get("/settings").json.keys() == {"a"}
 
 
@@ -146,7 +146,7 @@ def test_no_name_leads_out_of_the_users_folder(server: Server, tmp_path: Path, n
 
 
 def test_a_file_has_a_limit(server: Server) -> None:
-    assert server.post("/userdata/a.json", bytes(server.setup.body_limit + 1)).status == 413
+    assert server.post("/userdata/a.json", bytes(server.settings.body_limit + 1)).status == 413
     assert server.get("/userdata/a.json").status == 404
 
 

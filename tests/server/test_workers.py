@@ -53,14 +53,14 @@ class Scripted:
         monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
         monkeypatch.setattr(workers, "WATCH_SECONDS", 0.02)
         monkeypatch.setattr(workers, "TRY_AGAIN_SECONDS", 0.02)
-        self.setup = ServerSettings(folders, devices=("cpu",))
+        self.settings = ServerSettings(folders, devices=("cpu",))
         self.lost: list[str] = []
         self.reports: list[Report] = []
 
     def run(self, play: Callable[[WorkerPool, Queue], Awaitable[None]]) -> None:
         async def main() -> None:
-            queue = Queue(self.setup.folders.data / "jobs.sqlite")
-            pool = WorkerPool(self.setup, queue, {}, lambda report, _: self.reports.append(report), self.lost.append)
+            queue = Queue(self.settings.folders.data / "jobs.sqlite")
+            pool = WorkerPool(self.settings, queue, {}, lambda report, _: self.reports.append(report), self.lost.append)
             pool.start()
             try:
                 async with asyncio.timeout(30):

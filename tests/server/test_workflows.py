@@ -144,7 +144,7 @@ def test_a_body_that_is_no_workflow_is_not_saved(server: Server, body: Any) -> N
 
 def test_a_workflow_has_a_limit(server: Server) -> None:
     assert server.put(f"{ROUTE}/snail", deep(60)).status == 200
-    assert server.put(f"{ROUTE}/snail", document(text="x" * server.setup.body_limit)).status == 413
+    assert server.put(f"{ROUTE}/snail", document(text="x" * server.settings.body_limit)).status == 413
 
 
 @pytest.mark.parametrize(
@@ -279,7 +279,7 @@ def test_templates_are_the_workflows_that_come_with_kinograph(server: Server) ->
 def test_a_template_can_be_run_as_it_is(server: Server) -> None:
     document = server.get("/api/kinograph/templates/image_to_video").json
     picture = server.folders.input / "boat.png"
-    examined = examine(prepare(Workflow.read(document), registry()), server.setup)
+    examined = examine(prepare(Workflow.read(document), registry()), server.settings)
     assert examined.can_run
     picture.write_bytes(b"mine")
     server.get("/api/kinograph/templates/image_to_video")

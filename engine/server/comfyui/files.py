@@ -324,17 +324,17 @@ async def received(request: web.Request, part: str = "image") -> AsyncIterator[_
         UsageError: the request is no such form.
         HTTPRequestEntityTooLarge: it exceeds the limit for uploads.
     """
-    setup = request.app[SETTINGS]
+    settings = request.app[SETTINGS]
     if not request.content_type.startswith("multipart/"):
         raise UsageError("files must be sent as a form", hint="use Content-Type: multipart/form-data")
-    if (length := request.content_length or 0) > setup.upload_limit + MOST_FIELDS * FIELD_LIMIT:
-        raise web.HTTPRequestEntityTooLarge(setup.upload_limit, length)
-    incoming = setup.folders.input / ".unfinished"
+    if (length := request.content_length or 0) > settings.upload_limit + MOST_FIELDS * FIELD_LIMIT:
+        raise web.HTTPRequestEntityTooLarge(settings.upload_limit, length)
+    incoming = settings.folders.input / ".unfinished"
     await asyncio.to_thread(_prepare_incoming, incoming)
-    upload = _Upload(setup.folders, incoming / f"{uuid.uuid4().hex}.part", "", {})
+    upload = _Upload(settings.folders, incoming / f"{uuid.uuid4().hex}.part", "", {})
     try:
         try:
-            await _read_form(request, part, upload, setup.upload_limit)
+            await _read_form(request, part, upload, settings.upload_limit)
         except (ValueError, BadHttpMessage) as error:
             raise UsageError(f"the form can't be read: {error}") from error
         yield upload

@@ -209,17 +209,17 @@ async def features(request: web.Request) -> dict[str, JsonValue]:
     return features_of(request.app[SETTINGS])
 
 
-def features_of(setup: ServerSettings) -> dict[str, JsonValue]:
+def features_of(settings: ServerSettings) -> dict[str, JsonValue]:
     """The features that the server announces to clients."""
-    return {"supports_preview_metadata": True, "max_upload_size": setup.upload_limit, "kinograph_events": True}
+    return {"supports_preview_metadata": True, "max_upload_size": settings.upload_limit, "kinograph_events": True}
 
 
-def _root(setup: ServerSettings) -> Path:
-    return setup.folders.data / "user"
+def _root(settings: ServerSettings) -> Path:
+    return settings.folders.data / "user"
 
 
-def _settings(setup: ServerSettings) -> dict[str, Any]:
-    path = setup.folders.data / "settings.json"
+def _settings(settings: ServerSettings) -> dict[str, Any]:
+    path = settings.folders.data / "settings.json"
     try:
         read = from_json(path.read_bytes())
     except FileNotFoundError:
@@ -229,16 +229,16 @@ def _settings(setup: ServerSettings) -> dict[str, Any]:
     return read if isinstance(read, dict) else {}
 
 
-def _change(setup: ServerSettings, changes: dict[str, Any]) -> None:
+def _change(settings: ServerSettings, changes: dict[str, Any]) -> None:
     with _CHANGING:
-        data = json.dumps(_settings(setup) | changes, indent=2).encode()
+        data = json.dumps(_settings(settings) | changes, indent=2).encode()
         if len(data) > SETTINGS_LIMIT:
             raise web.HTTPRequestEntityTooLarge(SETTINGS_LIMIT, len(data))
-        write(setup.folders.data / "settings.json", data, durable=True)
+        write(settings.folders.data / "settings.json", data, durable=True)
 
 
-def _listed(setup: ServerSettings, query: ListQuery) -> list[str] | list[list[str]] | list[UserFile]:
-    folder = resolve_within(_root(setup), query.dir)
+def _listed(settings: ServerSettings, query: ListQuery) -> list[str] | list[list[str]] | list[UserFile]:
+    folder = resolve_within(_root(settings), query.dir)
     if not folder.is_dir():
         raise MissingError(f"there is no folder '{query.dir}'")
     paths = sorted(file.path for file in walk(folder) if query.recurse or not file.subfolder)
@@ -248,8 +248,8 @@ def _listed(setup: ServerSettings, query: ListQuery) -> list[str] | list[list[st
     return [[name, *name.split("/")] for name in names] if query.split else names
 
 
-def _entries(setup: ServerSettings, name: str) -> list[Entry]:
-    root = _root(setup)
+def _entries(settings: ServerSettings, name: str) -> list[Entry]:
+    root = _root(settings)
     root.mkdir(exist_ok=True)
     folder = resolve_within(root, name)
     if not folder.exists():
@@ -269,32 +269,32 @@ def _entries_of(folder: Path, root: Path) -> Iterator[Entry]:
         yield Entry(name=inner.name, path=inner.relative_to(root).as_posix(), type="directory")
 
 
-def _existing(setup: ServerSettings, name: str) -> Path:
-    return require_file(_path(setup, name), name)
+def _existing(settings: ServerSettings, name: str) -> Path:
+    return require_file(_path(settings, name), name)
 
 
-def _path(setup: ServerSettings, name: str) -> Path:
+def _path(settings: ServerSettings, name: str) -> Path:
     """The path of a user's file, which needn't exist; hidden names are allowed, as the stock front end uses one."""
-    path = resolve_within(_root(setup), name, hidden=True)
-    if path == Path(os.path.realpath(_root(setup))):
+    path = resolve_within(_root(settings), name, hidden=True)
+    if path == Path(os.path.realpath(_root(settings))):
         raise UsageError("no file is named", hint="give a file name")
     return path
 
 
-def _write(setup: ServerSettings, name: str, data: bytes, query: WriteQuery) -> str | UserFile:
-    path = _path(setup, name)
+def _write(settings: ServerSettings, name: str, data: bytes, query: WriteQuery) -> str | UserFile:
+    path = _path(settings, name)
     _check_writable(path, name, query)
     write(path, data, durable=True)
-    return _written(setup, path, query)
+    return _written(settings, path, query)
 
 
-def _move(setup: ServerSettings, name: str, to: str, query: WriteQuery) -> str | UserFile:
-    source, target = _existing(setup, name), _path(setup, to)
+def _move(settings: ServerSettings, name: str, to: str, query: WriteQuery) -> str | UserFile:
+    source, target = _existing(settings, name), _path(settings, to)
     _check_writable(target, to, query)
     target.parent.mkdir(parents=True, exist_ok=True)
     source.replace(target)
     sync_folder(target.parent)
-    return _written(setup, target, query)
+    return _written(settings, target, query)
 
 
 def _check_writable(path: Path, name: str, query: WriteQuery) -> None:
@@ -304,8 +304,8 @@ def _check_writable(path: Path, name: str, query: WriteQuery) -> None:
         raise web.HTTPConflict(text=f"'{name}' already exists")
 
 
-def _written(setup: ServerSettings, path: Path, query: WriteQuery) -> str | UserFile:
-    about = _about(path, Path(os.path.realpath(_root(setup))))
+def _written(settings: ServerSettings, path: Path, query: WriteQuery) -> str | UserFile:
+    about = _about(path, Path(os.path.realpath(_root(settings))))
     return about if query.full_info else about.path
 
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import errno
 from pathlib import Path
 
+from engine.atomic import is_disk_full
 from engine.errors import DiskFullError, Problem, StorageError
-
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def storage_error(error: OSError) -> StorageError:
     """The error for a file that the system can't read or write. It has the file's name, but no folder's."""
     name = Path(str(error.filename)).name if error.filename else "a file of the server"
-    if error.errno in FULL:
+    if is_disk_full(error):
         return DiskFullError(
             f"the disk is full: {name} can't be written",
             hint="make room on the disk of the server's folders, and try again",

@@ -49,8 +49,8 @@ async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 
 async def _guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
-    setup = request.app[SETTINGS]
-    if problem := _origin_problem(request, setup):
+    settings = request.app[SETTINGS]
+    if problem := _origin_problem(request, settings):
         return refusal(403, "forbidden", [problem])
     if tokens := request.app[TOKENS]:
         if not await tokens.carried_by(request):
@@ -76,10 +76,10 @@ async def add_headers(request: web.Request, response: web.StreamResponse) -> Non
         response.headers["Cache-Control"] = "public, max-age=31536000, immutable"  # the names change with the content
 
 
-def _origin_problem(request: web.Request, setup: ServerSettings) -> Problem | None:
+def _origin_problem(request: web.Request, settings: ServerSettings) -> Problem | None:
     """Why a request is refused for its origin; None if it isn't."""
     host = _hostname(request.headers.get("Host", ""))
-    if host is None or not _is_own_name(host, setup):
+    if host is None or not _is_own_name(host, settings):
         hint = "open it by the address that it printed, or start it with --allow-host NAME"
         return Problem("the server doesn't answer to this name", hint=hint)
     origin = request.headers.get("Origin")
@@ -96,10 +96,10 @@ def _is_navigation(request: web.Request) -> bool:
     return request.method == "GET" and request.path == "/" and request.headers.get("Sec-Fetch-Mode") == "navigate"
 
 
-def _is_own_name(host: str, setup: ServerSettings) -> bool:
-    if host in LOOPBACK or host in setup.hosts:
+def _is_own_name(host: str, settings: ServerSettings) -> bool:
+    if host in LOOPBACK or host in settings.hosts:
         return True
-    return bool(setup.token) and (_is_address(host) or host in (socket.gethostname().lower(), setup.host))
+    return bool(settings.token) and (_is_address(host) or host in (socket.gethostname().lower(), settings.host))
 
 
 def _hostname(host: str) -> str | None:

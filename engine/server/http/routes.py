@@ -251,10 +251,10 @@ async def without_paths(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
     """Leave absolute paths out of errors, if those who read them may be elsewhere."""
-    answer, setup = await handler(request), request.app[SETTINGS]
+    answer, settings = await handler(request), request.app[SETTINGS]
     is_error = answer.status >= 400 and answer.content_type == "application/json"
-    if setup.hiding and is_error and isinstance(answer, web.Response) and answer.text:
-        answer.text = json.dumps(setup.shown(json.loads(answer.text)))
+    if settings.hiding and is_error and isinstance(answer, web.Response) and answer.text:
+        answer.text = json.dumps(settings.shown(json.loads(answer.text)))
     return answer
 
 

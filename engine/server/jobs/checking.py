@@ -62,17 +62,19 @@ def _check_count(nodes: int) -> None:
         raise KinographError(f"the workflow has {nodes:,} nodes; the server takes at most {MOST_NODES:,}")
 
 
-def examine(prepared: Prepared, setup: ServerSettings, targets: Sequence[str] | None = None) -> Verdict:
+def examine(prepared: Prepared, settings: ServerSettings, targets: Sequence[str] | None = None) -> Verdict:
     """Check a workflow; the first time, this takes as long as reading the files that it names."""
-    return check.examine(prepared, base=setup.folders.input, targets=targets, roots=setup.folders.roots)
+    return check.examine(prepared, base=settings.folders.input, targets=targets, roots=settings.folders.roots)
 
 
-def examine_parts(prepared: Prepared, setup: ServerSettings, targets: Sequence[str] | None) -> tuple[Verdict, Verdict]:
+def examine_parts(
+    prepared: Prepared, settings: ServerSettings, targets: Sequence[str] | None
+) -> tuple[Verdict, Verdict]:
     """Check a workflow, and the part of it that can be run, without the nodes that depend on faulty ones.
 
     ComfyUI's protocol asks for it: what can be run is run, and the rest is reported.
     """
-    whole = examine(prepared, setup, targets)
+    whole = examine(prepared, settings, targets)
     if whole.can_run:
         return whole, whole
     if any(problem.node is None for problem in whole.problems):
@@ -88,7 +90,7 @@ def examine_parts(prepared: Prepared, setup: ServerSettings, targets: Sequence[s
     good = [node for node in requested if outermost(node) not in affected]
     if not good:
         return whole, whole
-    part = examine(prepared.up_to(*map(outermost, good)), setup, good)
+    part = examine(prepared.up_to(*map(outermost, good)), settings, good)
     return whole, replace(part, targets=tuple(good)) if part.can_run else part
 
 

@@ -159,7 +159,7 @@ class WorkerPool:
     """All workers.
 
     Args:
-        setup: the server's settings.
+        settings: the server's settings.
         queue: where the jobs are.
         devices: filled with the devices that workers report, by name.
         on_report: called with each report of a worker, and the bytes that follow it.
@@ -168,26 +168,26 @@ class WorkerPool:
 
     def __init__(
         self,
-        setup: ServerSettings,
+        settings: ServerSettings,
         queue: Queue,
         devices: dict[str, dict[str, Any]],
         on_report: OnReport,
         on_lost: Callable[[str], None],
     ) -> None:
-        self._setup = setup
+        self._settings = settings
         self._queue = queue
         self._on_report = on_report
         self._on_lost = on_lost
         self._workers: dict[str, WorkerProcess] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._previews = False
-        self._memory_limit = setup.memory_limit or int(SHARE_OF_MEMORY * total())
+        self._memory_limit = settings.memory_limit or int(SHARE_OF_MEMORY * total())
         self._devices = devices
         self.problems: dict[str, str] = {}
         """Why the workers of devices can't start, by device ("" for the best of the machine)."""
 
     def start(self) -> None:
-        for device in self._setup.devices or ("",):
+        for device in self._settings.devices or ("",):
             self._spawn(device)
         self._run_task(self._watch())
 
@@ -197,11 +197,11 @@ class WorkerPool:
 
     @property
     def settings(self) -> ServerSettings:
-        return self._setup
+        return self._settings
 
     def problem_data(self) -> list[dict[str, str]]:
         """Which devices have no worker, and why."""
-        shown: dict[str, str] = self._setup.shown(self.problems)
+        shown: dict[str, str] = self._settings.shown(self.problems)
         return [{"device": device, "problem": problem} for device, problem in shown.items()]
 
     async def nbytes(self) -> dict[WorkerProcess, int]:
@@ -291,16 +291,16 @@ class WorkerPool:
             limit=MAX_LINE_BYTES,
         )
         worker = WorkerProcess(device, process, f"{process.pid}-{uuid.uuid4().hex[:8]}")
-        setup = self._setup
+        settings = self._settings
         worker.send(
             WorkerSettings(
                 name=worker.name,
                 queue=self._queue.path,
-                roots=setup.folders.roots,
+                roots=settings.folders.roots,
                 device=device,
-                nodes=setup.nodes,
-                cache=setup.cache,
-                hides_paths=setup.hiding is not None,
+                nodes=settings.nodes,
+                cache=settings.cache,
+                hides_paths=settings.hiding is not None,
             )
         )
         worker.send(ShowPreviews(wanted=self._previews))
@@ -336,7 +336,7 @@ class WorkerPool:
         first = not self._devices
         self._devices |= {about["name"]: about for about in report.devices}
         worker.device = report.device
-        if first and not self._setup.devices:
+        if first and not self._settings.devices:
             for device in self._devices:
                 if device != worker.device:
                     self._spawn(device)
@@ -346,7 +346,7 @@ class WorkerPool:
         """Put the job of a worker that has ended back into the queue, or end it."""
         why = worker.reason
         node = next(iter(worker.running), None)
-        record = self._setup.shown(failure(f"{why}{worker.while_running}", node, again=not worker.killed))
+        record = self._settings.shown(failure(f"{why}{worker.while_running}", node, again=not worker.killed))
         cancelled = worker.cancelled and worker.cancelled[0]
         if cancelled:
             await self._queue.ask(Jobs.fail, cancelled, worker.name, "cancelled", {})
@@ -361,7 +361,7 @@ class WorkerPool:
     async def _release_expired(self) -> None:
         """Release the jobs whose leases have expired: their workers exist, but are stopped or can't reach the queue."""
         why = "it did not renew its lease"
-        record = self._setup.shown(failure(why))
+        record = self._settings.shown(failure(why))
         for job in await self._queue.ask(Jobs.release, because=record):
             if worker := self._workers.get(job.worker or ""):
                 worker.job = None  # it was released above, and must not fail for the kill as well
@@ -387,8 +387,8 @@ class WorkerPool:
                 cancelled, when = worker.cancelled or ("", now)
                 if cancelled == job and now - when > GRACE_SECONDS:
                     worker.kill("it did not end when it was cancelled")
-                elif now - worker.last_report > self._setup.stall_seconds:
-                    worker.kill(f"it reported nothing for {self._setup.stall_seconds:g} s")
+                elif now - worker.last_report > self._settings.stall_seconds:
+                    worker.kill(f"it reported nothing for {self._settings.stall_seconds:g} s")
                 elif (nbytes := await asyncio.to_thread(worker.nbytes)) > self._memory_limit and worker.job == job:
                     worker.kill(f"it took {nbytes / 1e9:.1f} GB of memory, of at most {self._memory_limit / 1e9:.1f}")
 

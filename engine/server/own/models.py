@@ -282,20 +282,20 @@ def _is_available(source: str, confinement: Confinement) -> bool:
         return False
 
 
-def _disk(setup: ServerSettings) -> Disk:
-    return open_disk(setup.cache.folder, setup.cache.disk)
+def _disk(settings: ServerSettings) -> Disk:
+    return open_disk(settings.cache.folder, settings.cache.disk)
 
 
 def _about(disk: Disk) -> dict[str, Any]:
     return {"folder": str(disk.folder), "results": len(disk), "bytes": disk.nbytes, "budget": disk.budget}
 
 
-def _kept(setup: ServerSettings) -> CacheState:
-    return CacheState(**_about(_disk(setup)))
+def _kept(settings: ServerSettings) -> CacheState:
+    return CacheState(**_about(_disk(settings)))
 
 
-def _trimmed(setup: ServerSettings, budget: int) -> Trimmed:
-    disk = _disk(setup)
+def _trimmed(settings: ServerSettings, budget: int) -> Trimmed:
+    disk = _disk(settings)
     files, nbytes = disk.trim(budget)
     return Trimmed(**_about(disk), removed=files, removed_bytes=nbytes)
 
