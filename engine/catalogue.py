@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from engine.node import Node, name_of
+from engine.node import Node
+from engine.spec import name_of
 
 
 def as_data(kind: type[Node]) -> dict[str, Any]:

@@ -16,7 +16,8 @@ from pathlib import Path
 from types import CodeType, ModuleType
 
 from engine.errors import KinographError, MissingError, UsageError
-from engine.node import Node, Pack
+from engine.node import Node
+from engine.spec import Pack
 
 FILE_MODULE = "kinograph_file_"
 """Begins the name of a module that was loaded from a file; a digest of the file ends it."""

@@ -23,7 +23,8 @@ from engine.document.prepared import prepare
 from engine.document.reading import Document
 from engine.document.workflow import NodeEntry, Workflow, as_json
 from engine.errors import Problem, UsageError, WorkflowError, suggestion
-from engine.node import Node, name_of
+from engine.node import Node
+from engine.spec import name_of
 from kinograph.calls import RunOptions, run, validated
 from kinograph.documents import NodeKinds, Path_, as_data, with_kinds
 from kinograph.handles import Handle, Inlet, Outlet, link_of

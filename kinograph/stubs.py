@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
 from engine.atomic import write
-from engine.node import Input, Node, item_of
+from engine.node import Node
+from engine.spec import Input, item_of
 from engine.values import Value
 from nodes import registry
 

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from textwrap import indent
 from typing import Any
 
-from engine.node import Input, Node, name_of
+from engine.node import Node
 from engine.registry import Registry
+from engine.spec import Input, name_of
 
 LIMITS = {"minimum": "≥ {}", "exclusiveMinimum": "> {}", "maximum": "≤ {}", "exclusiveMaximum": "< {}"} | {
     "multipleOf": "a multiple of {}",

@@ -21,7 +21,7 @@ from engine.document.workflow import Link, NodeEntry, Workflow, as_constant, as_
 from engine.errors import Problem
 from engine.graph.check import check_node, check_without_files
 from engine.models.sources import Local, parse
-from engine.node import Input
+from engine.spec import Input
 
 ABOUT_NODE = ("id", "title", "mode")
 """A node's arguments other than its inputs; inputs with these names are given in a dictionary."""

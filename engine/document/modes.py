@@ -17,8 +17,9 @@ from typing import Any
 from engine.document.sockets import sockets
 from engine.document.workflow import Link, NodeEntry, Workflow, as_link
 from engine.errors import Problem, suggestion
-from engine.node import Node, fits, linkable
+from engine.node import Node
 from engine.registry import Registry
+from engine.spec import fits, linkable
 
 MODES = ("mute", "bypass")
 PASSES = "passes"

@@ -19,8 +19,8 @@ from engine.document.subgraphs import Place, exposed, followed, inlined, outermo
 from engine.document.workflow import Link, Workflow, as_constant, as_link
 from engine.errors import Problem
 from engine.models import can_fetch
-from engine.node import Input
 from engine.registry import Registry
+from engine.spec import Input
 
 Socket = tuple[str, str]
 """A node of the flat workflow, and one of its inputs."""

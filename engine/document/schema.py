@@ -13,8 +13,9 @@ from typing import Any
 
 from engine.document.modes import MODES
 from engine.document.partial import PARTIAL
-from engine.node import Input, Node
+from engine.node import Node
 from engine.registry import Registry
+from engine.spec import Input
 
 Schema = dict[str, Any]
 

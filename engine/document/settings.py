@@ -10,7 +10,7 @@ from typing import Any
 from engine.document.prepared import Prepared
 from engine.document.workflow import as_json
 from engine.errors import UsageError, path_errors, suggestion
-from engine.node import Input, fits
+from engine.spec import Input, fits
 
 
 def with_setting(prepared: Prepared, setting: str, option: str = "--set", *, from_cwd: bool = True) -> Prepared:

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from types import NoneType
 from typing import Any, Literal, Union, get_args, get_origin
 
-from engine.node import Input, Node, item_of
+from engine.node import Node
+from engine.spec import Input, item_of
 
 PRIMITIVES: Mapping[Any, str] = {int: "INT", float: "FLOAT", str: "STRING", bool: "BOOLEAN"}
 SEEDS = ("seed", "noise_seed")

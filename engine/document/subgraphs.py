@@ -15,8 +15,8 @@ from engine.document.modes import MODES, mode_of, passes
 from engine.document.partial import partial_of
 from engine.document.workflow import Link, NodeEntry, Workflow, as_link, split_id
 from engine.errors import Problem, WorkflowError, suggestion
-from engine.node import fits
 from engine.registry import Registry
+from engine.spec import fits
 
 MAX_DEPTH = 32
 """How deep subgraphs may be nested."""

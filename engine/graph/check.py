@@ -26,8 +26,9 @@ from engine.graph.confinement import Confinement
 from engine.graph.contents import Contents
 from engine.graph.graph import Graph, Source, Step
 from engine.models import can_fetch, find
-from engine.node import Input, Node, linkable, name_of
+from engine.node import Node
 from engine.registry import Registry
+from engine.spec import Input, linkable, name_of
 
 CAUSES = {
     **dict.fromkeys(("literal_error", "enum"), "value_not_in_list"),

@@ -10,7 +10,7 @@ from engine.graph.confinement import Confinement
 from engine.models.digest import Watch, digest, states
 from engine.models.sources import SOURCE_HINT, Local, is_path, parse
 from engine.models.sources import watch as watch_model
-from engine.node import FileContents, MayRead, any_file
+from engine.spec import FileContents, MayRead, any_file
 
 
 class Content(NamedTuple):

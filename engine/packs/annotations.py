@@ -27,7 +27,7 @@ from pydantic import StringConstraints as Text
 from pydantic.fields import FieldInfo
 from pydantic_core import CoreSchema, core_schema
 
-from engine.node import Deprecated, FileContents, FilePrefix, Lazy, MayRead, any_file
+from engine.spec import Deprecated, FileContents, FilePrefix, Lazy, MayRead, any_file
 from engine.values import Value
 
 PLAIN: Mapping[str, Any] = {

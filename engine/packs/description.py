@@ -10,8 +10,9 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from engine.node import Input, Node, Uses
+from engine.node import Node
 from engine.packs.annotations import ClassData, Encoder
+from engine.spec import Input, Uses
 
 FORMAT = 2
 """Raised when the form of descriptions changes."""

@@ -16,8 +16,8 @@ from importlib.metadata import Distribution, PackageNotFoundError, distribution,
 from importlib.util import find_spec
 from pathlib import Path
 
-from engine.node import Pack
 from engine.registry import Offer, reason
+from engine.spec import Pack
 
 GROUP = "kinograph.nodes"
 OWN = "kinograph"

@@ -17,9 +17,10 @@ from typing import Any, NamedTuple
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from engine.errors import KinographError
-from engine.node import Context, Node, Pack
+from engine.node import Context, Node
 from engine.packs.annotations import ClassData, Decoder
 from engine.packs.description import InputData, KindData
+from engine.spec import Pack
 
 KEYWORDS = {
     *("version", "category", "uses", "saves", "temporary", "retries", "volatile"),

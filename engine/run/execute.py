@@ -46,7 +46,7 @@ from engine.events import (
 from engine.graph.graph import Gathered, Graph, Source
 from engine.graph.keys import Key
 from engine.models import Models
-from engine.node import Context, Preview, Uses, any_file
+from engine.node import Context, Preview
 from engine.run.attempts import Attempts
 from engine.run.costs import Costs
 from engine.run.deliveries import Claims, Deliveries
@@ -55,6 +55,7 @@ from engine.run.planner import Extension, Planner
 from engine.run.schedule import Schedule, Task, Turn
 from engine.run.threads import cores, set_torch_threads
 from engine.run.watching import WatchedFiles
+from engine.spec import Uses, any_file
 from engine.store.cache import Cache, Entry
 from engine.values import brief
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from secrets import token_hex
 
 from engine.graph.keys import Key, part_key
-from engine.node import Node, Outputs
+from engine.node import Node
+from engine.spec import Outputs
 from engine.store.cache import Cache, Entry, passing
 
 

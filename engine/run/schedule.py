@@ -17,7 +17,7 @@ from time import perf_counter
 from engine.graph.graph import Step
 from engine.graph.keys import Key
 from engine.graph.plan import Plan
-from engine.node import Uses
+from engine.spec import Uses
 from engine.store.cache import Entry
 
 WATCH_SECONDS = 0.05

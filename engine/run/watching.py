@@ -8,7 +8,7 @@ from pathlib import Path
 from engine.errors import Problem
 from engine.graph.contents import watch
 from engine.graph.graph import Graph, Step
-from engine.node import any_file
+from engine.spec import any_file
 
 
 class WatchedFiles:

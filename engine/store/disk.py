@@ -20,7 +20,7 @@ from threading import Condition, Lock
 from typing import NamedTuple
 
 from engine.graph.keys import Key
-from engine.node import Outputs
+from engine.spec import Outputs
 from engine.store.encoding import CorruptFileError, load, save
 from engine.store.workplace import LEAVING, Workplace, remove_left_over
 from engine.values import size

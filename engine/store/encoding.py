@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from safetensors import SafetensorError, TensorSpec, safe_open, serialize_file
 from xxhash import xxh3_64_hexdigest
 
-from engine.node import Outputs
+from engine.spec import Outputs
 from engine.values import Value
 
 if TYPE_CHECKING:

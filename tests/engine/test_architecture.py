@@ -15,8 +15,8 @@ ROOT = Path(__file__).parents[2]
 
 LAYERS = {
     "engine": (
-        *("errors", "atomic", "python", "memory", "values", "models", "changes", "node", "events", "registry", "packs"),
-        "catalogue",
+        *("errors", "atomic", "python", "memory", "values", "models", "changes", "spec", "node", "events", "registry"),
+        *("packs", "catalogue"),
         *("document", "graph", "store", "run", "work", "server", "client", "cli"),
     ),
     "engine/packs": ("offers", "annotations", "description", "describe", "asking", "kept", "standin", "gathering"),

@@ -15,8 +15,9 @@ from engine.document.formats.arranging import MAX_COORDINATE
 from engine.document.subgraphs import inlined
 from engine.document.workflow import Workflow, as_json, as_link
 from engine.errors import WorkflowError
-from engine.node import Context, Node, fits
+from engine.node import Context, Node
 from engine.registry import Registry
+from engine.spec import fits
 from nodes import registry
 from tests.engine.test_formats import Draw, Load, Measure, Play, Sow, Split
 

@@ -8,8 +8,9 @@ import pytest
 from pydantic import ValidationError
 
 from engine.errors import Cancelled, UsageError
-from engine.node import Context, InputFile, Node, fits, name_of
+from engine.node import Context, InputFile, Node
 from engine.registry import Registry
+from engine.spec import fits, name_of
 from engine.values import Image, ImageModel, Media, ModelReference, VideoModel
 from tests.engine import toys
 from tests.engine.toys import Divide, Mix, Number, ReadFile, Style

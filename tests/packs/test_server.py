@@ -11,15 +11,15 @@ from engine.server.own import packs
 from nodes import registry
 from tests.packs.site import Site
 from tests.packs.test_commands import COLOURS, NOT_HERE
-from tests.server.conftest import Server, folders, setup
+from tests.server.conftest import Server, folders, settings
 from tests.server.live import live
 
-__all__ = ["folders", "setup"]
+__all__ = ["folders", "settings"]
 
 
-def test_the_server_lists_packs_and_marks_their_kinds(example: Site, setup: ServerSettings) -> None:
+def test_the_server_lists_packs_and_marks_their_kinds(example: Site, settings: ServerSettings) -> None:
     example.toy("bad", "Bad", before="import nothing_there\n")
-    server = Server(setup, [object_info.routes, packs.routes])
+    server = Server(settings, [object_info.routes, packs.routes])
     try:
         nodes, info = server.get("/api/kinograph/nodes").json, server.get("/object_info").json
         told = {pack["name"]: pack for pack in server.get("/api/kinograph/packs").json["packs"]}

@@ -18,10 +18,11 @@ from engine.errors import KinographError, MissingError, WorkflowError
 from engine.graph.check import check
 from engine.graph.contents import Content, Contents
 from engine.graph.keys import node_keys
-from engine.node import Context, Node, fits
+from engine.node import Context, Node
 from engine.registry import Registry
 from engine.server.comfyui.object_info import info, links
 from engine.server.http.settings import Folders
+from engine.spec import fits
 from engine.values import Image
 from nodes import registry
 from tests.packs.site import Site

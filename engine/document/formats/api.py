@@ -10,8 +10,8 @@ from typing import Any, Union, get_args, get_origin
 from engine.document.formats.ui import is_ui
 from engine.document.formats.widgets import EDITOR_WIDGETS
 from engine.document.workflow import NodeEntry, Workflow, as_constant, as_link
-from engine.node import Input
 from engine.registry import Registry
+from engine.spec import Input
 
 IS_CHANGED = "is_changed"
 """Where other programs note that a node had changed in a run."""

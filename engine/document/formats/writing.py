@@ -32,8 +32,9 @@ from engine.document.sockets import choices, has_control, has_widget, sockets, t
 from engine.document.subgraphs import inlined
 from engine.document.workflow import Link, NodeEntry, Workflow, as_constant, as_link
 from engine.errors import WorkflowError
-from engine.node import Input, Node
+from engine.node import Node
 from engine.registry import Registry
+from engine.spec import Input
 
 INPUT_NODE, OUTPUT_NODE = -10, -20
 """The ids of the nodes that stand for the outside within a subgraph."""

@@ -15,13 +15,14 @@ from pydantic import JsonValue
 
 from engine.catalogue import as_data
 from engine.document.sockets import PRIMITIVES, choices, has_widget, type_name
-from engine.node import Input, Node, linkable, name_of
+from engine.node import Node
 from engine.registry import Registry
 from engine.server.files.paths import walk
 from engine.server.files.pictures import PICTURES, VIDEOS
 from engine.server.files.texts import TEXTS
 from engine.server.http.routes import OWN, Answer, Routes
 from engine.server.http.settings import REGISTRY, SETTINGS, Folders
+from engine.spec import Input, linkable, name_of
 from engine.values import Video
 
 routes = Routes("nodes")
