@@ -15,7 +15,7 @@ from playwright.sync_api import expect
 
 from tests.browser.editor import Editor
 from tests.cli.test_documents import save_png, save_webp
-from tests.engine.test_formats import link, node, socket, subgraph, ui
+from tests.engine.drawn import link, node, socket, subgraph, ui
 from tests.server.conftest import png
 
 COMFYUI = {

@@ -19,7 +19,7 @@ from engine.node import Context, Node
 from engine.registry import Registry
 from engine.spec import fits
 from nodes import registry
-from tests.engine.test_formats import Draw, Load, Measure, Play, Sow, Split
+from tests.engine.drawn import Draw, Load, Measure, Play, Sow, Split
 
 
 class Shout(Node, version=1):
