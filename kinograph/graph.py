@@ -19,9 +19,10 @@ from typing import Any, Unpack
 from engine.atomic import write
 from engine.document.formats import elsewhere
 from engine.document.names import node_id
+from engine.document.partial import PARTIAL
 from engine.document.prepared import prepare
 from engine.document.reading import Document
-from engine.document.workflow import NodeEntry, Workflow, as_json
+from engine.document.workflow import NodeEntry, Partial, Workflow, as_json
 from engine.errors import Problem, UsageError, WorkflowError, suggestion
 from engine.node import Node
 from engine.spec import name_of
@@ -32,7 +33,7 @@ from kinograph.kinds import Kinds
 from kinograph.results import Results
 from nodes import registry
 
-ABOUT_NODE = {"id": None, "title": "", "mode": ""}
+ABOUT_NODE = {"id": None, "title": "", "mode": "", "partial": ""}
 """A call's arguments besides the node's inputs, with their defaults."""
 
 
@@ -51,11 +52,24 @@ class Graph(Kinds):
         description: what it does.
         name: its name as a node of other graphs. Required inputs may then be left for the user of that node to give.
         nodes: kinds of node to use besides those that come with Kinograph: classes, or Python files.
+        partial: "allow" has its nodes take what is left of a list some of whose items failed; by default they fail.
+
+    Raises:
+        UsageError: `partial` is something else.
     """
 
     def __init__(
-        self, title: str = "", *, description: str = "", name: str | None = None, nodes: NodeKinds = ()
+        self,
+        title: str = "",
+        *,
+        description: str = "",
+        name: str | None = None,
+        nodes: NodeKinds = (),
+        partial: Partial = "",
     ) -> None:
+        if partial not in ("", *PARTIAL):
+            raise UsageError(f"partial is {partial!r}, but can be allow or fail")
+        self._partial: Partial = partial
         self.title = title
         self.description = description
         self.name = name
@@ -75,6 +89,7 @@ class Graph(Kinds):
         id: str | None = None,
         title: str = "",
         mode: str = "",
+        partial: str = "",
         **named: Any,
     ) -> Handle:
         """Add a node.
@@ -85,6 +100,7 @@ class Graph(Kinds):
             id: its id in the workflow; by default derived from its kind.
             title: its title.
             mode: "mute" leaves it out of runs, "bypass" has it hand on what it was linked to. It isn't checked then.
+            partial: "allow" or "fail", for this node alone: whether it takes what is left of a list.
             named: constants and links by input.
 
         Raises:
@@ -95,15 +111,15 @@ class Graph(Kinds):
         name = self._known(kind)
         own_id = node_id(name, self._entries) if id is None else id
         try:
-            return self._add(name, _together(inputs, named), own_id, title, mode)
+            return self._add(name, _together(inputs, named), own_id, {"title": title, "mode": mode, "partial": partial})
         except BaseException:
             self._registry, self._subgraphs = known, subgraphs
             raise
 
-    def _add(self, kind: str, given: Mapping[str, Any], id: str, title: str, mode: str) -> Handle:
+    def _add(self, kind: str, given: Mapping[str, Any], id: str, about: Mapping[str, str]) -> Handle:
         if id in self._entries:
             raise UsageError(f"there is a node '{id}' already", hint="give another id, or none")
-        meta = {name: text for name, text in (("title", title), ("mode", mode)) if text}
+        meta = {name: text for name, text in about.items() if text}
         inputs = {name: self._given(value, id, name) for name, value in given.items()}
         entry = NodeEntry.model_validate({"class_type": kind, "inputs": inputs, "_meta": meta})
         self._check(id, entry)
@@ -161,6 +177,7 @@ class Graph(Kinds):
             outputs=dict(self._outputs),
             graph=dict(self._entries),
             subgraphs=dict(self._subgraphs),
+            partial=self._partial,
         )
 
     def document(self) -> dict[str, Any]:

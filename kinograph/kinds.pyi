@@ -9,6 +9,7 @@ from kinograph.handles import Handle, Outlet
 
 _Link = Handle | Outlet
 _Mode = Literal["", "mute", "bypass"]
+_Partial = Literal["", "allow", "fail"]
 
 class _EloThreshold(Handle):
     percent: Outlet
@@ -53,6 +54,7 @@ class Kinds:
         id: str | None = None,
         title: str = "",
         mode: _Mode = "",
+        partial: _Partial = "",
     ) -> Handle:
         """Compare two numbers, to control a Switch."""
 
@@ -65,6 +67,7 @@ class Kinds:
         id: str | None = None,
         title: str = "",
         mode: _Mode = "",
+        partial: _Partial = "",
     ) -> Handle:
         """Lay out the frames of a video in one picture, row by row."""
 
@@ -76,6 +79,7 @@ class Kinds:
         id: str | None = None,
         title: str = "",
         mode: _Mode = "",
+        partial: _Partial = "",
     ) -> Handle:
         """Make a video from a batch of pictures, its frames in order."""
 
@@ -87,6 +91,7 @@ class Kinds:
         id: str | None = None,
         title: str = "",
         mode: _Mode = "",
+        partial: _Partial = "",
     ) -> _EloThreshold:
         """Choose a filter's threshold from votes between results: the percentage with the highest Elo rating."""
 
@@ -100,6 +105,7 @@ class Kinds:
         id: str | None = None,
         title: str = "",
         mode: _Mode = "",
+        partial: _Partial = "",
     ) -> Handle:
         """Make pictures of one colour."""
 
@@ -111,6 +117,7 @@ class Kinds:
         id: str | None = None,
         title: str = "",
         mode: _Mode = "",
+        partial: _Partial = "",
     ) -> Handle:
         """Choose a text-to-image model: an SDXL pipeline in diffusers' layout, or a single SDXL checkpoint."""
 
@@ -125,6 +132,7 @@ class Kinds:
         id: str | None = None,
         title: str = "",
         mode: _Mode = "",
+        partial: _Partial = "",
     ) -> Handle:
         """Make pictures larger or smaller."""
 
@@ -136,6 +144,7 @@ class Kinds:
         id: str | None = None,
         title: str = "",
         mode: _Mode = "",
+        partial: _Partial = "",
     ) -> Handle:
         """Play videos of the same size and frame rate one after another."""
 
@@ -154,6 +163,7 @@ class Kinds:
         id: str | None = None,
         title: str = "",
         mode: _Mode = "",
+        partial: _Partial = "",
     ) -> Handle:
         """Draw pictures from a prompt."""
 
@@ -165,6 +175,7 @@ class Kinds:
         id: str | None = None,
         title: str = "",
         mode: _Mode = "",
+        partial: _Partial = "",
     ) -> Handle:
         """Choose a language model: a transformers folder with safetensors, or a GGUF file, which is unpacked once."""
 
@@ -192,6 +203,7 @@ class Kinds:
         id: str | None = None,
         title: str = "",
         mode: _Mode = "",
+        partial: _Partial = "",
     ) -> _LVDCurate:
         """Find the clips in raw videos, score and caption them, and filter them, as for Stable Video Diffusion's Large Video Dataset (arXiv 2311.15127)."""
 
@@ -204,6 +216,7 @@ class Kinds:
         id: str | None = None,
         title: str = "",
         mode: _Mode = "",
+        partial: _Partial = "",
     ) -> Handle:
         """Add a LoRA to an image model, after any that it already has."""
 
@@ -216,6 +229,7 @@ class Kinds:
         id: str | None = None,
         title: str = "",
         mode: _Mode = "",
+        partial: _Partial = "",
     ) -> Handle:
         """Load a LoRA from a safetensors file, as written by kohya's trainers, diffusers or PEFT."""
 
@@ -228,6 +242,7 @@ class Kinds:
         id: str | None = None,
         title: str = "",
         mode: _Mode = "",
+        partial: _Partial = "",
     ) -> Handle:
         """Save a LoRA, with its strength folded in and its trigger words in the header."""
 
@@ -238,6 +253,7 @@ class Kinds:
         id: str | None = None,
         title: str = "",
         mode: _Mode = "",
+        partial: _Partial = "",
     ) -> _LoadImage:
         """Read a picture: PNG, JPEG, WebP, GIF, BMP or TIFF. An animated GIF, WebP or PNG gives all of its frames, any other file with several pictures the first."""
 
@@ -248,6 +264,7 @@ class Kinds:
         id: str | None = None,
         title: str = "",
         mode: _Mode = "",
+        partial: _Partial = "",
     ) -> Handle:
         """Read the clips of a saved data set, including dropped ones, to filter them by other rules."""
 
@@ -258,6 +275,7 @@ class Kinds:
         id: str | None = None,
         title: str = "",
         mode: _Mode = "",
+        partial: _Partial = "",
     ) -> Handle:
         """Read a text of at most a megabyte, such as a list of prompts."""
 
@@ -273,6 +291,7 @@ class Kinds:
         id: str | None = None,
         title: str = "",
         mode: _Mode = "",
+        partial: _Partial = "",
     ) -> Handle:
         """Read a video, without its sound: MP4, WebM, MKV, MOV, GIF and whatever else FFmpeg reads."""
 
@@ -295,6 +314,7 @@ class Kinds:
         id: str | None = None,
         title: str = "",
         mode: _Mode = "",
+        partial: _Partial = "",
     ) -> _LookaheadDecode:
         """Write a text with a language model, several tokens for each of its passes (arXiv 2402.02057)."""
 
@@ -305,6 +325,7 @@ class Kinds:
         id: str | None = None,
         title: str = "",
         mode: _Mode = "",
+        partial: _Partial = "",
     ) -> Handle:
         """List the words that an image model knows, and those that its adapters require."""
 
@@ -317,6 +338,7 @@ class Kinds:
         id: str | None = None,
         title: str = "",
         mode: _Mode = "",
+        partial: _Partial = "",
     ) -> Handle:
         """Make a list of whole numbers, such as seeds. A node that takes a single number runs for each of them."""
 
@@ -328,6 +350,7 @@ class Kinds:
         id: str | None = None,
         title: str = "",
         mode: _Mode = "",
+        partial: _Partial = "",
     ) -> Handle:
         """Take one frame out of a video as a picture, such as the last, to continue from it."""
 
@@ -339,6 +362,7 @@ class Kinds:
         id: str | None = None,
         title: str = "",
         mode: _Mode = "",
+        partial: _Partial = "",
     ) -> Handle:
         """Take one picture out of a batch."""
 
@@ -349,6 +373,7 @@ class Kinds:
         id: str | None = None,
         title: str = "",
         mode: _Mode = "",
+        partial: _Partial = "",
     ) -> Handle:
         """Show each picture of a batch."""
 
@@ -360,6 +385,7 @@ class Kinds:
         id: str | None = None,
         title: str = "",
         mode: _Mode = "",
+        partial: _Partial = "",
     ) -> Handle:
         """Show the first rows of a table."""
 
@@ -370,6 +396,7 @@ class Kinds:
         id: str | None = None,
         title: str = "",
         mode: _Mode = "",
+        partial: _Partial = "",
     ) -> Handle:
         """Show a text."""
 
@@ -380,6 +407,7 @@ class Kinds:
         id: str | None = None,
         title: str = "",
         mode: _Mode = "",
+        partial: _Partial = "",
     ) -> Handle:
         """Show a video at its own rate."""
 
@@ -402,6 +430,7 @@ class Kinds:
         id: str | None = None,
         title: str = "",
         mode: _Mode = "",
+        partial: _Partial = "",
     ) -> Handle:
         """Animate a picture with Stable Video Diffusion."""
 
@@ -416,6 +445,7 @@ class Kinds:
         id: str | None = None,
         title: str = "",
         mode: _Mode = "",
+        partial: _Partial = "",
     ) -> Handle:
         """Save a data set as a folder: clips, a manifest that Hugging Face `datasets` opens, all scores, and a report."""
 
@@ -428,6 +458,7 @@ class Kinds:
         id: str | None = None,
         title: str = "",
         mode: _Mode = "",
+        partial: _Partial = "",
     ) -> Handle:
         """Save each picture of a batch as a PNG file."""
 
@@ -439,6 +470,7 @@ class Kinds:
         id: str | None = None,
         title: str = "",
         mode: _Mode = "",
+        partial: _Partial = "",
     ) -> Handle:
         """Save a table as CSV, without its pictures: scores for a spreadsheet, or the frames of a video."""
 
@@ -450,6 +482,7 @@ class Kinds:
         id: str | None = None,
         title: str = "",
         mode: _Mode = "",
+        partial: _Partial = "",
     ) -> Handle:
         """Save a text as a UTF-8 file."""
 
@@ -466,6 +499,7 @@ class Kinds:
         id: str | None = None,
         title: str = "",
         mode: _Mode = "",
+        partial: _Partial = "",
     ) -> Handle:
         """Save a video as MP4 (H.264), which browsers play."""
 
@@ -476,6 +510,7 @@ class Kinds:
         id: str | None = None,
         title: str = "",
         mode: _Mode = "",
+        partial: _Partial = "",
     ) -> Handle:
         """Split a batch into a list of pictures. A node that takes a single picture runs for each of them."""
 
@@ -486,6 +521,7 @@ class Kinds:
         id: str | None = None,
         title: str = "",
         mode: _Mode = "",
+        partial: _Partial = "",
     ) -> Handle:
         """Stack a list of pictures of the same size into one batch."""
 
@@ -498,6 +534,7 @@ class Kinds:
         id: str | None = None,
         title: str = "",
         mode: _Mode = "",
+        partial: _Partial = "",
     ) -> Handle:
         """Pass on one of two inputs. Nodes that lead only to the other don't run."""
 
@@ -508,6 +545,7 @@ class Kinds:
         id: str | None = None,
         title: str = "",
         mode: _Mode = "",
+        partial: _Partial = "",
     ) -> Handle:
         """A text to be used in several places."""
 
@@ -520,6 +558,7 @@ class Kinds:
         id: str | None = None,
         title: str = "",
         mode: _Mode = "",
+        partial: _Partial = "",
     ) -> Handle:
         """Check whether a text contains another, to control a Switch."""
 
@@ -530,6 +569,7 @@ class Kinds:
         id: str | None = None,
         title: str = "",
         mode: _Mode = "",
+        partial: _Partial = "",
     ) -> Handle:
         """Split a text into a list of its non-empty lines. A node that takes a single text runs for each of them."""
 
@@ -542,6 +582,7 @@ class Kinds:
         id: str | None = None,
         title: str = "",
         mode: _Mode = "",
+        partial: _Partial = "",
     ) -> _VideoFrameFilter:
         """Drop the clips of a table, or the frames of a video, that break rules, and show which and why."""
 
@@ -552,6 +593,7 @@ class Kinds:
         id: str | None = None,
         title: str = "",
         mode: _Mode = "",
+        partial: _Partial = "",
     ) -> _VideoFrames:
         """Split a video into a batch of its frames and their rate."""
 
@@ -563,6 +605,7 @@ class Kinds:
         id: str | None = None,
         title: str = "",
         mode: _Mode = "",
+        partial: _Partial = "",
     ) -> Handle:
         """Choose an image-to-video model: a Stable Video Diffusion pipeline in diffusers' layout."""
 
@@ -587,6 +630,7 @@ class Kinds:
         id: str | None = None,
         title: str = "",
         mode: _Mode = "",
+        partial: _Partial = "",
     ) -> _ZipLoRAMerge:
         """Merge a subject LoRA and a style LoRA into one that draws the subject in the style."""
 

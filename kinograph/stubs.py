@@ -29,6 +29,7 @@ from kinograph.handles import Handle, Outlet
 
 _Link = Handle | Outlet
 _Mode = Literal["", "mute", "bypass"]
+_Partial = Literal["", "allow", "fail"]
 '''
 PLAIN = {str: "str", int: "int", float: "float", bool: "bool", types.NoneType: "None", Any: "Any"}
 
@@ -68,6 +69,7 @@ def _method(kind: type[Node]) -> Iterator[str]:
         default = "" if socket.required else f" = {_default(socket.default)}"
         yield f"        {socket.name}: {_taken(socket)}{default},"
     yield from ("        id: str | None = None,", '        title: str = "",', '        mode: _Mode = "",')
+    yield '        partial: _Partial = "",'
     yield f"    ) -> {f'_{spec.kind}' if len(spec.outputs) > 1 else 'Handle'}:"
     summary = spec.help.partition("\n\n")[0].replace("\n", " ")
     yield f'        """{summary}"""'

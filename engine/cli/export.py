@@ -16,6 +16,7 @@ from typing import Any
 from engine.cli.literals import arguments, call, dictionary, is_name, literal, member, named
 from engine.document.modes import mode_of
 from engine.document.names import free_name, node_id, snake_case
+from engine.document.partial import partial_of
 from engine.document.reading import Document
 from engine.document.workflow import Link, NodeEntry, Workflow, as_constant, as_link
 from engine.errors import Problem
@@ -23,7 +24,7 @@ from engine.graph.check import check_node, check_without_files
 from engine.models.sources import Local, parse
 from engine.spec import Input
 
-ABOUT_NODE = ("id", "title", "mode")
+ABOUT_NODE = ("id", "title", "mode", "partial")
 """A node's arguments other than its inputs; inputs with these names are given in a dictionary."""
 HANDLE = ("graph", "id", "inputs", "kind", "set")
 """A handle's attributes other than its node's outputs; outputs with these names are items."""
@@ -91,7 +92,7 @@ class _Writer:
     def lines(self, has_nodes: bool) -> Iterator[str]:
         """The lines that build it; `has_nodes` says whether there are kinds of node from files."""
         about = {"name": self._name} if self._name is not None else {}
-        about |= {key: text for key in ("title", "description") if (text := getattr(self._workflow, key))}
+        about |= {key: text for key in ("title", "description", "partial") if (text := getattr(self._workflow, key))}
         yield from call(f"{self._owner} = Graph", arguments(about) + ["nodes=NODES"] * has_nodes)
         for node in _in_order(self._workflow):
             self._include(node)
@@ -167,6 +168,7 @@ class _Writer:
         }
         about |= {"title": title} if isinstance(title, str) and title else {}
         about |= {"mode": mode} if mode else {}
+        about |= {"partial": partial} if (partial := partial_of(entry)) else {}
         given = [*named(codes, ABOUT_NODE), *arguments(about)]
         are_names = all(is_name(socket) and socket not in ABOUT_NODE for socket in codes)
         if kind in self._registry and is_name(kind) and kind[0].isupper() and are_names:

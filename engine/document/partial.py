@@ -8,10 +8,12 @@ and that before the document's.
 
 from __future__ import annotations
 
-from engine.document.workflow import NodeEntry, Workflow
+from typing import get_args
+
+from engine.document.workflow import NodeEntry, Partial, Workflow
 from engine.errors import Problem, suggestion
 
-PARTIAL = ("allow", "fail")
+PARTIAL: tuple[str, ...] = get_args(Partial)[:2]
 
 
 def partial_of(entry: NodeEntry) -> str:

@@ -22,6 +22,9 @@ from pydantic_core import ErrorDetails
 from engine.document.jsontext import json_of
 from engine.errors import Problem, WorkflowError
 
+Partial = Literal["allow", "fail", ""]
+"""See `engine.document.partial`."""
+
 
 class Link(NamedTuple):
     """Where an input comes from: a node, and the index or the name of one of its outputs."""
@@ -91,7 +94,7 @@ class Workflow(BaseModel):
     """The inputs that the workflow exposes: a name for "node.input"."""
     outputs: dict[str, Annotated[list[str | int], AfterValidator(_output)]] = {}
     """Its outputs where it is used as a node: names for links to nodes of the graph."""
-    partial: Literal["allow", "fail", ""] = ""
+    partial: Partial = ""
     """Whether its nodes take what is left of a list whose items have failed in part (`engine.document.partial`)."""
     graph: dict[str, NodeEntry]
     subgraphs: dict[str, Workflow] = {}

@@ -166,6 +166,12 @@ def test_graphs_that_are_used_as_nodes_are_graphs_of_their_own(only_toys: None) 
     assert same(before).workflow.subgraphs.keys() == {"Four", "parts/twice.json"}
 
 
+def test_what_becomes_of_lists_with_failed_items_is_kept(only_toys: None) -> None:
+    graph = {"a": node("Number", value=1) | {"_meta": {"partial": "fail"}}}
+    workflow = document(graph, partial="allow")
+    assert built(python_code(workflow)).document() == workflow.document()
+
+
 def moded(mode: str, kind: str, **inputs: Any) -> dict[str, Any]:
     return node(kind, **inputs) | {"_meta": {"mode": mode}}
 

@@ -164,6 +164,7 @@ class TestMistakes:
             (lambda g: g.ReadFile(file=g.Style()), "input file: can't be linked"),
             (lambda g: g.Mix(a=b"1"), "input a: a workflow can't hold a bytes"),
             (lambda g: g.Mix(a=1, mode="muted"), "there is no mode 'muted'"),
+            (lambda g: g.Mix(a=1, partial="alow"), "partial is 'alow', but can be allow or fail"),
             (lambda g: g.add("Mxi", a=1), "no kind of node is called 'Mxi' .*did you mean 'Mix'"),
             (lambda g: g.Mxi(a=1), "no kind of node is called 'Mxi' .*did you mean 'Mix'"),
         ],
@@ -328,7 +329,7 @@ class TestHelp:
         call = Graph(nodes=[Split]).Split
         assert inspect.getdoc(call) == "Cut a text in two.\n\ntext: What to cut.\nat: Where."
         assert str(inspect.signature(call)) == (
-            "(*, text: 'str', at: 'int' = 1, id: 'str | None' = None, title: 'str' = '', mode: 'str' = '') -> 'Handle'"
+            "(*, text: 'str', at: 'int' = 1, id: 'str | None' = None, title: 'str' = '', mode: 'str' = '', partial: 'str' = '') -> 'Handle'"
         )
 
     def test_what_is_made_tells_what_it_is(self, g: Graph) -> None:

@@ -92,6 +92,11 @@ def test_only_what_may_be_a_workflow_is_suggested_for_a_missing_one(tmp_path: Pa
     assert hint(str(tmp_path / "elsewhere" / "keyframe")) == "did you mean 'keyframes'?"
 
 
+def test_what_becomes_of_lists_with_failed_items_is_one_of_two() -> None:
+    with pytest.raises(UsageError, match="partial is 'alow', but can be allow or fail"):
+        Graph(partial="alow")  # type: ignore[arg-type]
+
+
 def test_a_name_that_no_file_can_have() -> None:
     with pytest.raises(MissingError, match=r"can't be the name of a file: it has a null character"):
         kinograph.load("a\0b")
