@@ -329,7 +329,8 @@ class TestHelp:
         call = Graph(nodes=[Split]).Split
         assert inspect.getdoc(call) == "Cut a text in two.\n\ntext: What to cut.\nat: Where."
         assert str(inspect.signature(call)) == (
-            "(*, text: 'str', at: 'int' = 1, id: 'str | None' = None, title: 'str' = '', mode: 'str' = '', partial: 'str' = '') -> 'Handle'"
+            "(*, text: 'str', at: 'int' = 1, "
+            "id: 'str | None' = None, title: 'str' = '', mode: 'str' = '', partial: 'str' = '') -> 'Handle'"
         )
 
     def test_what_is_made_tells_what_it_is(self, g: Graph) -> None:
