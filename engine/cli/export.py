@@ -18,7 +18,7 @@ from engine.document.modes import mode_of
 from engine.document.names import free_name, node_id, snake_case
 from engine.document.partial import partial_of
 from engine.document.reading import Document
-from engine.document.workflow import Link, NodeEntry, Workflow, as_constant, as_link
+from engine.document.workflow import Link, NodeEntry, Workflow, as_constant, as_link, split_path
 from engine.errors import Problem
 from engine.graph.check import check_node, check_without_files
 from engine.models.sources import Local, parse
@@ -199,7 +199,7 @@ class _Writer:
 
     def _exposed(self, path: str) -> tuple[str, str] | None:
         """The node and input that an exposed input leads to, if they exist."""
-        node, _, socket = path.rpartition(".")
+        node, socket = split_path(path, self._workflow.graph)
         kind = self._entries[node].class_type if node in self._entries else None
         if kind is None:
             return None
@@ -224,7 +224,7 @@ class _Writer:
         """The input that a socket leads to, through graphs that are used as nodes."""
         while kind in self._subgraphs and socket in self._subgraphs[kind].inputs:
             subgraph = self._subgraphs[kind]
-            node, _, socket = subgraph.inputs[socket].rpartition(".")
+            node, socket = split_path(subgraph.inputs[socket], subgraph.graph)
             kind = subgraph.graph[node].class_type if node in subgraph.graph else ""
         return self._registry[kind].spec.inputs.get(socket) if kind in self._registry else None
 

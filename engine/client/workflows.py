@@ -18,7 +18,7 @@ from engine.document.given import inputs_of, no_workflow
 from engine.document.jsontext import json_of
 from engine.document.reading import located, near, parse, with_files
 from engine.document.subgraphs import exposed
-from engine.document.workflow import Workflow, as_link
+from engine.document.workflow import Workflow, as_link, split_path
 from engine.errors import MissingError, UsageError, WorkflowError, suggestion
 from engine.registry import Registry
 
@@ -102,7 +102,7 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 
 def _with_input(workflow: Workflow, name: str, value: Any) -> Workflow:
-    node, _, socket = workflow.inputs.get(name, name).rpartition(".")
+    node, socket = split_path(workflow.inputs.get(name, name), workflow.graph)
     if exposed(workflow, node, socket) is None:
         given = [f"{node}.{socket}" for node, entry in workflow.graph.items() for socket in entry.inputs]
         hint = suggestion(name, [*workflow.inputs, *given])

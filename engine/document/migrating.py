@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from engine.document.workflow import NodeEntry, Workflow, as_constant, as_json, as_link
+from engine.document.workflow import NodeEntry, Workflow, as_constant, as_json, as_link, split_path
 from engine.errors import Problem
 from engine.node import Node
 from engine.registry import Registry
@@ -70,7 +70,7 @@ class _Migration:
         return gone
 
     def _is_gone(self, level: Workflow, path: str, gone: Mapping[str | None, set[str]]) -> bool:
-        node, _, socket = path.rpartition(".")
+        node, socket = split_path(path, level.graph)
         kind = level.graph[node].class_type if node in level.graph else ""
         return socket in gone.get(kind, ()) or (kind in self.kinds and socket in self.kinds[kind].spec.changes.removed)
 
@@ -86,7 +86,7 @@ class _Migration:
 
     def _path(self, level: Workflow, path: str) -> str:
         """A path to an input by its present name."""
-        node, _, socket = path.rpartition(".")
+        node, socket = split_path(path, level.graph)
         kind = self.kinds.get(level.graph[node].class_type) if node in level.graph else None
         return f"{node}.{kind.spec.changes.today(socket)}" if kind else path
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.document.prepared import Prepared
-from engine.document.workflow import as_json
+from engine.document.workflow import as_json, split_path
 from engine.errors import UsageError, path_errors, suggestion
 from engine.spec import Input, fits
 
@@ -58,7 +58,8 @@ def with_value(
 
 def _found(prepared: Prepared, name: str, where: str) -> tuple[str, str, Input | None]:
     """The node and input that a name stands for, and what the input is, if known; `where` begins the message."""
-    node, _, place = prepared.workflow.inputs.get(name, name).rpartition(".")
+    workflow = prepared.workflow
+    node, place = split_path(workflow.inputs.get(name, name), workflow.graph)
     place = prepared.today(node, place)
     found = prepared.leads_to(node, place)
     if found is None:

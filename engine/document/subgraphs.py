@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from engine.document.modes import MODES, mode_of, passes
 from engine.document.partial import partial_of
-from engine.document.workflow import Link, NodeEntry, Workflow, as_link, split_id
+from engine.document.workflow import Link, NodeEntry, Workflow, as_link, split_id, split_path
 from engine.errors import Problem, WorkflowError, suggestion
 from engine.registry import Registry
 from engine.spec import fits
@@ -135,7 +135,7 @@ def exposed(workflow: Workflow, node: str, socket: str) -> tuple[str, str] | Non
         path += node
         if (subgraph := workflow.subgraphs.get(entry.class_type)) is None:
             return path, socket
-        node, _, socket = subgraph.inputs.get(socket, "").rpartition(".")
+        node, socket = split_path(subgraph.inputs.get(socket, ""), subgraph.graph)
         workflow = subgraph.model_copy(update={"subgraphs": workflow.subgraphs})
         path += SEPARATOR
     return None
@@ -206,7 +206,7 @@ class _Inliner:
         if subgraph.subgraphs:
             self.problem(f"the subgraph '{name}' defines subgraphs", hint="define all in the document itself")
         for socket, path in subgraph.inputs.items():
-            if path.rpartition(".")[0] not in subgraph.graph:
+            if split_path(path, subgraph.graph)[0] not in subgraph.graph:
                 self.problem(f"the input '{socket}' of subgraph '{name}' leads to '{path}', which doesn't exist")
         for output, link in subgraph.outputs.items():
             if link[0] not in subgraph.graph:
@@ -216,7 +216,7 @@ class _Inliner:
         """Inline a level's nodes; `given` has values for its exposed inputs."""
         from_outside: dict[str, dict[str, _Given]] = {}
         for name, value in given.items():
-            node, _, socket = level.workflow.inputs[name].rpartition(".")
+            node, socket = split_path(level.workflow.inputs[name], level.workflow.graph)
             from_outside.setdefault(node, {})[socket] = value
         for node, entry in level.workflow.graph.items():
             own = {
@@ -313,7 +313,7 @@ class _Inliner:
         A value from outside, for an input that the level exposes, takes precedence over one inside.
         """
         for name, path in reversed(level.workflow.inputs.items()) if level.outer else ():
-            if path == f"{node}.{socket}" and level.outer:
+            if level.outer and split_path(path, level.workflow.graph) == (node, socket):
                 outer, use = level.outer
                 if given := self._source(use, name, outer):
                     return given

@@ -13,7 +13,7 @@ as a node (`engine.document.subgraphs`) names links under `outputs`; the workflo
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Iterator
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
@@ -64,6 +64,31 @@ def split_id(node: str) -> tuple[str, int | None]:
     return (match[1], int(match[2])) if match else (node, None)
 
 
+MOST_DOTS = 16
+"""Dots in the name of an input, such as the one of `images.image0`."""
+
+
+def split_path(path: str, nodes: Container[str]) -> tuple[str, str]:
+    """The node and the input of "node.input", given the nodes that there are.
+
+    Both may have dots in them. The node is the one with the longest id that fits, or if none does all before the last
+    dot ("" if there is no dot).
+    """
+    found = next((split for split in splits(path) if split[0] in nodes), None)
+    node, _, socket = path.rpartition(".")
+    return found or (node, socket)
+
+
+def splits(path: str) -> Iterator[tuple[str, str]]:
+    """All nodes and inputs that "node.input" may stand for, those with the longest id first."""
+    dot = path.rfind(".")
+    for _ in range(MOST_DOTS + 1):
+        if dot < 0:
+            return
+        yield path[:dot], path[dot + 1 :]
+        dot = path.rfind(".", 0, dot)
+
+
 class NodeEntry(BaseModel):
     """One node of the graph, as written."""
 
@@ -91,7 +116,7 @@ class Workflow(BaseModel):
     title: str = ""
     description: str = ""
     inputs: dict[str, str] = {}
-    """The inputs that the workflow exposes: a name for "node.input"."""
+    """The inputs that the workflow exposes: a name for "node.input" (see `split_path`)."""
     outputs: dict[str, Annotated[list[str | int], AfterValidator(_output)]] = {}
     """Its outputs where it is used as a node: names for links to nodes of the graph."""
     partial: Partial = ""
@@ -152,7 +177,7 @@ class Workflow(BaseModel):
                 needed.add(name)
                 waiting += [link.node for value in self.graph[name].inputs.values() if (link := as_link(value))]
         graph = {name: entry for name, entry in self.graph.items() if name in needed}
-        exposed = {name: path for name, path in self.inputs.items() if path.rpartition(".")[0] in needed}
+        exposed = {name: path for name, path in self.inputs.items() if split_path(path, self.graph)[0] in needed}
         return self.model_copy(update={"graph": graph, "inputs": exposed})
 
     def api(self) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from engine.document.modes import mode_of
 from engine.document.partial import allows_partial
 from engine.document.prepared import Prepared, prepare
 from engine.document.subgraphs import outermost
-from engine.document.workflow import Link, NodeEntry, Workflow, as_constant, as_link, split_id
+from engine.document.workflow import Link, NodeEntry, Workflow, as_constant, as_link, split_id, split_path
 from engine.errors import InputError, MissingError, Problem, WorkflowError, suggestion
 from engine.graph.confinement import Confinement
 from engine.graph.contents import Contents
@@ -287,7 +287,7 @@ class _Checker:
     def exposed(self) -> None:
         """Check that the inputs that the document exposes exist."""
         for name, path in self.prepared.workflow.inputs.items():
-            node, _, socket = path.rpartition(".")
+            node, socket = split_path(path, self.prepared.workflow.graph)
             if self.prepared.leads_to(node, socket) is None:
                 message = f"the exposed input '{name}' leads to '{path}', which doesn't exist"
                 self.problems.append(Problem(message, hint=self.prepared.why_gone(node, socket)))

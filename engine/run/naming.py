@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from engine.document.workflow import NodeEntry, Workflow, as_constant, as_link
+from engine.document.workflow import NodeEntry, Workflow, as_constant, as_link, splits
 from engine.registry import Registry
 
 TIMES = {"year": "%Y", "month": "%m", "day": "%d", "hour": "%H", "minute": "%M", "second": "%S"}
@@ -68,14 +68,17 @@ class Names:
 
     def _value(self, pattern: str) -> str | None:
         """The value of an input, as the editor shows it; None if the pattern names none, or one that is linked."""
-        name, dot, socket = pattern.rpartition(".")
-        for entry in self._found(name) if dot else ():
+        for entry, socket in self._named(pattern):
             kind = self.registry.get(entry.class_type)
             own = kind.spec.inputs.get(socket) if kind else None
             value = entry.inputs.get(socket, own.default if own and not own.required else ...)
             if value is not ... and not as_link(value):
                 return _shown(as_constant(value))
         return None
+
+    def _named(self, path: str) -> Iterator[tuple[NodeEntry, str]]:
+        """The nodes and inputs that "node.input" may mean."""
+        return ((entry, socket) for name, socket in splits(path) for entry in self._found(name))
 
     def _found(self, name: str) -> Iterator[NodeEntry]:
         """The nodes that a name may mean, the likeliest first: by kind, by title, by id."""

@@ -273,6 +273,31 @@ def test_nested_subgraphs_are_all_defined_at_the_top() -> None:
     assert flat.workflow.graph["3"].inputs["image"] == ["2/7/2", 0]
 
 
+def test_inputs_with_dots_in_their_names_are_linked_and_set_through_several_levels() -> None:
+    batch = [socket("images.image0", 1), socket("images.image1", 2), socket("mode.scale", 3, True, "FLOAT")]
+    ends: dict[str, Any] = {
+        "inputs": [{"name": "images.image0"}, {"name": "b"}, {"name": "mode.scale"}],
+        "outputs": [{"name": "out"}],
+    }
+    links = [*(link(at + 1, -10, at, 1, at) for at in range(3)), link(4, 1, 0, -20)]
+    inner = subgraph("in", "Inner", node(1, "Batch", [0.5], inputs=batch), links=links, **ends)
+    use = [socket("images.image0", 1), socket("b", 2), socket("mode.scale", 3, True)]
+    outer = subgraph("out", "Outer", node(1, "in", inputs=use), links=links, **ends)
+    workflow = read(
+        node("5.a", "Load", ["a.png"]),
+        node(5, "out", [0.75], inputs=[socket("images.image0", 1), socket("b", 2), socket("mode.scale", None, True)]),
+        links=[link(1, "5.a", 0, 5), link(2, "5.a", 0, 5, 1)],
+        definitions={"subgraphs": [outer, inner]},
+    )
+    prepared = prepare(workflow, REGISTRY)
+    assert not prepared.problems
+    assert prepared.flat.graph["5/1/1"].inputs == {
+        "images.image0": ["5.a", 0],
+        "images.image1": ["5.a", 0],
+        "mode.scale": 0.75,
+    }
+
+
 def test_a_subgraph_is_never_mistaken_for_a_kind_of_node() -> None:
     made = [subgraph(name, name, links=[]) for name in ("Draw", "Foreign")]
     workflow = read(node(1, "Foreign 2"), definitions={"subgraphs": [made[0] | {"id": "x"}, made[1] | {"id": "y"}]})

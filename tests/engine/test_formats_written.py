@@ -281,8 +281,8 @@ CONSTANTS: dict[Any, st.SearchStrategy[Any]] = {
 metas = st.sampled_from(
     [{}, {"title": "Its title"}, {"mode": "mute"}, {"mode": "bypass", "title": "é"}, {"partial": "fail"}]
 )
-node_ids = st.sampled_from(["1", "2", "03", "12", "-4", "load", "a b", "face/load", "x:1", "9" * 15, "9" * 16, "٣"])
-foreign = st.dictionaries(st.sampled_from(["a", "seed", "upload", "fixed", "", "_"]), json.map(as_json), max_size=4)
+node_ids = st.sampled_from(["1", "2", "03", "12", "-4", "a b", "face/load", "x:1", "1.x", "9" * 15, "9" * 16, "٣"])
+foreign = st.dictionaries(st.sampled_from(["a.b", "seed", "upload", "fixed", "", "_"]), json.map(as_json), max_size=4)
 
 
 @st.composite

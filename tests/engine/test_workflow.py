@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.document.workflow import Link, Workflow, as_constant, as_link
+from engine.document.workflow import Link, Workflow, as_constant, as_link, split_path
 from engine.errors import WorkflowError
 
 GRAPH = {
@@ -44,6 +44,22 @@ def test_links_and_constants() -> None:
         assert as_link(constant) is None
     assert as_constant({"__value__": ["1", 0]}) == ["1", 0]
     assert as_constant({"__value__": 1, "other": 2}) == {"__value__": 1, "other": 2}
+
+
+@pytest.mark.parametrize(
+    ("path", "nodes", "split"),
+    [
+        ("face.seed", "face", ("face", "seed")),
+        ("my.face.seed", "my.face my", ("my.face", "seed")),
+        ("5.images.image0", "5", ("5", "images.image0")),
+        ("5.images.image0", "5 5.images", ("5.images", "image0")),
+        ("no.such.input", "face", ("no.such", "input")),
+        ("seed", "seed", ("", "seed")),
+        ("5" + "." * 18, "5", ("5" + "." * 17, "")),
+    ],
+)
+def test_a_path_to_an_input_is_split_where_the_id_of_a_node_ends(path: str, nodes: str, split: Any) -> None:
+    assert split_path(path, nodes.split()) == split
 
 
 def test_one_input_is_replaced_and_the_rest_shared() -> None:

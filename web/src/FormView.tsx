@@ -44,7 +44,8 @@ export function FormView() {
 }
 
 function FormRow({ name, path }: { name: string; path: string }) {
-  const [node, input] = splitPath(path);
+  const node = useStore((state) => splitPath(path, state.document.graph)[0]);
+  const input = path.slice(node.length + 1);
   const entry = useStore((state) => state.document.graph[node]);
   const problems = useStore((state) => state.problems[node]) ?? NO_PROBLEMS;
   const { faces, editWhole } = store.getState();

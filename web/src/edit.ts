@@ -85,7 +85,7 @@ export function remove(level: Document, ids: ReadonlySet<string>): Document {
     graph,
     ...part(
       "inputs",
-      without(level.inputs ?? {}, (_, path) => ids.has(splitPath(path)[0])),
+      without(level.inputs ?? {}, (_, path) => ids.has(splitPath(path, level.graph)[0])),
     ),
     ...part(
       "outputs",
@@ -101,7 +101,7 @@ export function remove(level: Document, ids: ReadonlySet<string>): Document {
 }
 
 function isLinked(graph: Named<Entry>, path: string): boolean {
-  const [node, input] = splitPath(path);
+  const [node, input] = splitPath(path, graph);
   return asLink(graph[node]?.inputs[input]) !== null;
 }
 
@@ -203,7 +203,7 @@ export function subgraphsOf(graph: Named<Entry>, all: Named<Document>): Named<Do
 export function fragment(level: Document, ids: ReadonlySet<string>, subgraphs: Named<Document>): Document {
   const layout = layoutOf(level);
   const graph = without(level.graph, (id) => !ids.has(id));
-  const isOutside = (path: string) => !ids.has(splitPath(path)[0]);
+  const isOutside = (path: string) => !ids.has(splitPath(path, level.graph)[0]);
   return {
     kinograph: 1,
     graph,
@@ -240,7 +240,7 @@ export function paste(level: Document, copied: Document, by: Point): [Document, 
       ]),
     );
   const bends = Object.entries(from.bends).map(([path, points]) => {
-    const [node, input] = splitPath(path);
+    const [node, input] = splitPath(path, copied.graph);
     return [socketPath(ids[node] ?? node, input), points.map(({ x, y }) => ({ x: x + by.x, y: y + by.y }))];
   });
   const grown = withLayout(

@@ -48,7 +48,7 @@ export function collapse(
   }
   const outer = { ...level.inputs };
   for (const [exposed, inside] of Object.entries(outer)) {
-    if (!ids.has(splitPath(inside)[0])) continue;
+    if (!ids.has(splitPath(inside, level.graph)[0])) continue;
     const known = Object.keys(inputs).find((found) => inputs[found] === inside);
     const through = known ?? freshId(inputs, exposed);
     inputs[through] = inside;
@@ -133,7 +133,7 @@ export function expand(document: Document, path: Step[], id: string): [Document,
   }
   const inside: Record<string, string> = {};
   for (const [exposed, place] of Object.entries(subgraph.inputs ?? {})) {
-    const [node, input] = splitPath(place);
+    const [node, input] = splitPath(place, subgraph.graph);
     const target = ids[node];
     const value = entry.inputs[exposed];
     inside[socketPath(id, exposed)] = socketPath(target ?? node, input);

@@ -151,10 +151,17 @@ export function socketPath(node: string, input: string): string {
   return `${node}.${input}`;
 }
 
-/** The node and the input of "node.input"; a node's id may have dots in it. */
-export function splitPath(path: string): [node: string, input: string] {
-  const dot = path.lastIndexOf(".");
-  return [path.slice(0, Math.max(dot, 0)), path.slice(dot + 1)];
+/**
+ * The node and the input of "node.input". Both may have dots in them: the node is the one of `nodes` with the longest id
+ * that fits, or if none does all before the last dot.
+ */
+export function splitPath(path: string, nodes: object): [node: string, input: string] {
+  const last = path.lastIndexOf(".");
+  for (let dot = last; dot > 0; dot = path.lastIndexOf(".", dot - 1)) {
+    const node = path.slice(0, dot);
+    if (Object.hasOwn(nodes, node)) return [node, path.slice(dot + 1)];
+  }
+  return [path.slice(0, Math.max(last, 0)), path.slice(last + 1)];
 }
 
 /** All links of a graph, with both ends. */
@@ -258,7 +265,7 @@ export class Faces {
   private ofSubgraph(name: string, subgraph: Document, within: string[]): Face {
     const inner = [...within, name];
     const inputs = Object.entries(subgraph.inputs ?? {}).map(([exposed, path]): Socket => {
-      const [node, input] = splitPath(path);
+      const [node, input] = splitPath(path, subgraph.graph);
       const entry = subgraph.graph[node];
       const socket = this.named(entry?.class_type ?? "", inner)?.inputs.find((found) => found.name === input);
       const constant = entry?.inputs[input];

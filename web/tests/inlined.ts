@@ -22,7 +22,7 @@ export function inlined(document: Document): Flat {
   const write = (level: Document, prefix: string, given: Record<string, Json>, isMuted: boolean) => {
     const inside: Record<string, Record<string, Json>> = {};
     for (const [name, value] of Object.entries(given)) {
-      const [node, input] = splitPath(level.inputs?.[name] ?? "");
+      const [node, input] = splitPath(level.inputs?.[name] ?? "", level.graph);
       inside[node] = { ...inside[node], [input]: value };
     }
     for (const [id, entry] of Object.entries(level.graph)) {

@@ -1,5 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
+import type { Document } from "../src/schema";
 import { adopt, collapse, expand, mayHold, renameSubgraph, soundPath } from "../src/subgraphs";
 import { selections } from "./documents";
 import { shape } from "./inlined";
@@ -40,6 +41,28 @@ describe("making a subgraph", () => {
       id,
     );
     expect(expanded.graph[draw ?? ""]?._meta?.partial).toBe("fail");
+  });
+
+  it("exposes inputs with dots in their names, through several levels", () => {
+    const document = picture();
+    const batch = {
+      class_type: "Batch",
+      inputs: { "images.image0": ["draw", "images"], "images.image1": 1 },
+    };
+    const whole = { ...document, graph: { ...document.graph, batch } } as Document;
+    whole.inputs = { ...whole.inputs, second: "batch.images.image1" };
+    const [once, outer] = collapse(whole, [], new Set(["batch"]), "Part", KINDS);
+    expect(once.subgraphs?.Part?.inputs).toEqual({
+      images_image0: "batch.images.image0",
+      second: "batch.images.image1",
+    });
+    const [twice, node] = collapse(once, [], new Set([outer]), "Whole", KINDS);
+    expect(shape(twice)).toEqual(shape(whole));
+    expect(twice.inputs?.second).toBe("whole.second");
+    const [back, [part]] = expand(twice, [], node);
+    const [all] = expand(back, [], part ?? "");
+    expect(shape(all)).toEqual(shape(whole));
+    expect(all.inputs?.second).toBe("batch.images.image1");
   });
 
   it("takes a name that is neither a kind's nor another subgraph's", () => {

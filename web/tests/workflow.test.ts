@@ -93,8 +93,12 @@ describe("constants and links", () => {
     expect(written(["one"])).toEqual(["one"]);
   });
 
-  it("splits a path at its last dot", () => {
-    expect(splitPath("my.node.input")).toEqual(["my.node", "input"]);
+  it("splits a path where a node's id ends, or else at its last dot", () => {
+    const nodes = { my: {}, "my.node": {} };
+    expect(splitPath("my.node.input", nodes)).toEqual(["my.node", "input"]);
+    expect(splitPath("my.images.image0", nodes)).toEqual(["my", "images.image0"]);
+    expect(splitPath("no.such.input", nodes)).toEqual(["no.such", "input"]);
+    expect(splitPath("input", nodes)).toEqual(["", "input"]);
   });
 });
 

@@ -228,7 +228,7 @@ class Level:
             return
         if source.value is not NOTHING:
             inputs[name] = as_json(source.value)
-        if source.outside is not None and "." not in name:  # no kind has such inputs, nor could they be exposed
+        if source.outside is not None:
             self.targets.setdefault(source.outside, []).append(target)
 
     def _promote(self, node: UiNode, entry: NodeEntry | None, name: str, index: int) -> None:

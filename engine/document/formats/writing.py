@@ -30,7 +30,7 @@ from engine.document.modes import mode_of
 from engine.document.partial import on_nodes, partial_of
 from engine.document.sockets import choices, has_control, has_widget, sockets, type_name, uploads
 from engine.document.subgraphs import inlined
-from engine.document.workflow import Link, NodeEntry, Workflow, as_constant, as_link
+from engine.document.workflow import Link, NodeEntry, Workflow, as_constant, as_link, split_path
 from engine.errors import WorkflowError
 from engine.node import Node
 from engine.registry import Registry
@@ -103,7 +103,7 @@ def _inner_first(workflow: Workflow) -> tuple[str, ...]:
 
 def _can_be_defined(subgraph: Workflow) -> bool:
     """Whether each input that a subgraph exposes leads to a socket of its own, and each output comes from a node."""
-    targets = [path.rpartition(".")[::2] for path in subgraph.inputs.values()]
+    targets = [split_path(path, subgraph.graph) for path in subgraph.inputs.values()]
     ends = [link.node for link in map(as_link, subgraph.outputs.values()) if link]
     if not {node for node, _ in targets} | {*ends} <= subgraph.graph.keys():
         return False
@@ -175,7 +175,7 @@ class _Writer:
         before: Json = {"id": INPUT_NODE, "outputs": [_output(slot.name, slot.type) for slot in self._slots[name]]}
         behind: Json = {"id": OUTPUT_NODE, "inputs": [_input(_Slot(*output)) for output in self._outputs[name]]}
         for index, (slot, path) in enumerate(zip(self._slots[name], subgraph.inputs.values(), strict=True)):
-            node, _, socket = path.rpartition(".")
+            node, socket = split_path(path, subgraph.graph)
             graph.links.append(self._link(before, index, at[node], _place(at[node], slot._replace(name=socket))))
         for index, (_, link) in enumerate(ends):
             origin = self._index(subgraph.graph[link.node], link.slot)
@@ -202,7 +202,7 @@ class _Writer:
 
     def _leads_to(self, subgraph: Workflow, label: str, path: str) -> _Slot:
         """An input that a subgraph exposes: like the one that it leads to, but without control of a seed."""
-        node, _, socket = path.rpartition(".")
+        node, socket = split_path(path, subgraph.graph)
         entry = subgraph.graph[node]
         slot = next((slot for slot in self._slots_of(entry) if slot.name == socket), _Slot(socket))
         shown = as_constant(entry.inputs.get(socket, slot.default))

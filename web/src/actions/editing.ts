@@ -35,7 +35,6 @@ import {
   fits,
   levelAt,
   readDocument,
-  splitPath,
   withLevel,
   words,
   written,
@@ -130,10 +129,13 @@ export function add(kind: string, at: Point, end: End | null = null): void {
 export function removeSelected(): void {
   const { edges, selected, edit } = getState();
   const ids = selected();
-  const links = edges.filter((edge) => edge.selected).map((edge) => splitPath(edge.id));
+  const links = edges.filter((edge) => edge.selected);
   if (ids.size === 0 && links.length === 0) return;
   edit((level) =>
-    links.reduce((left, [node, input]) => setInput(left, node, input, undefined), remove(level, ids)),
+    links.reduce(
+      (left, { target, targetHandle }) => setInput(left, target, targetHandle ?? "", undefined),
+      remove(level, ids),
+    ),
   );
 }
 

@@ -17,7 +17,6 @@ import { importFile } from "../actions/files";
 import { t } from "../i18n";
 import { NodeCard } from "../NodeCard";
 import { store, useStore } from "../store";
-import { splitPath } from "../workflow";
 import { GroupBox, NoteCard } from "./Annotations";
 import { plainColour } from "./colours";
 import type { FlowEdge, FlowNode } from "./flow";
@@ -89,9 +88,8 @@ function openSubgraph(_: MouseEvent, node: FlowNode): void {
 
 function openEdgeMenu(event: MouseEvent, edge: FlowEdge): void {
   event.preventDefault();
-  const [node, input] = splitPath(edge.id);
   const items = [
-    { label: t("link.delete"), act: () => unlink(node, input) },
+    { label: t("link.delete"), act: () => unlink(edge.target, edge.targetHandle ?? "") },
     {
       label: t("link.addBend"),
       act: () => bend(edge.id, [...(edge.data?.bends ?? []), toGraph(place(event))]),

@@ -69,7 +69,7 @@ export function flowNodes(
   const layout = layoutOf(level);
   const exposed = byNode(
     Object.entries(level.inputs ?? {}).map(([name, path]) => {
-      const [node, input] = splitPath(path);
+      const [node, input] = splitPath(path, level.graph);
       return [node, [input, name] as const];
     }),
   );
