@@ -156,14 +156,14 @@ def path_errors(name: str) -> Iterator[None]:
         raise MissingError(f"'{name}' can't be read: {error.strerror}") from None
 
 
-def suggestion(name: str, names: Collection[str]) -> str | None:
-    """A hint for a name that isn't among `names`: the closest of them, or all if they are few.
+def suggestion(name: object, names: Collection[str]) -> str | None:
+    """A hint for a name, or anything else, that isn't among `names`: the closest of them, or all if they are few.
 
     It takes a microsecond for each letter of each name; those who may report many problems ask for few hints.
     """
-    if len(names) > 1000 or len(name) > 200:
+    if len(names) > 1000 or (isinstance(name, str) and len(name) > 200):
         return None
     by_lower = {other.lower(): other for other in names}
-    if near := get_close_matches(name.lower(), by_lower, n=1):
+    if isinstance(name, str) and (near := get_close_matches(name.lower(), by_lower, n=1)):
         return f"did you mean '{by_lower[near[0]]}'?"
     return f"available: {', '.join(sorted(names))}" if 0 < len(names) <= 8 else None

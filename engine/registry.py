@@ -167,6 +167,8 @@ def load_file(path: Path) -> ModuleType:
         raise MissingError(f"there is no file '{path}'") from None
     except OSError as error:
         raise UsageError(f"can't read '{path}': {error.strerror}") from None
+    except ValueError as error:  # a null byte
+        raise UsageError(f"{str(path)!r} can't be the name of a file: {error}") from None
     name = FILE_MODULE + sha256(source).hexdigest()[:16]
     loader = _FileLoader(name, path, source)
     spec = spec_from_file_location(name, path, loader=loader)

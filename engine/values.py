@@ -118,6 +118,8 @@ def brief(value: Any) -> str:
 
 
 def _check_pictures(what: str, pixels: Tensor) -> None:
+    if not (hasattr(pixels, "ndim") and hasattr(pixels, "dtype")):
+        raise InputError(f"{what} must be a float32 tensor of shape (N, 3, H, W), not a {type(pixels).__name__}")
     if pixels.ndim != 4 or pixels.shape[1] != 3 or str(pixels.dtype) != "torch.float32":
         found = f"{tuple(pixels.shape)} {pixels.dtype}"
         raise InputError(f"{what} must be a float32 tensor of shape (N, 3, H, W), not {found}")

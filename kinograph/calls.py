@@ -172,7 +172,7 @@ def close() -> None:
 
 
 def _session(device: str | None) -> Session:
-    name = devices.checked(device) if device else devices.best()
+    name = devices.best() if device in (None, "") else devices.checked(device)
     with _making:
         if name not in _sessions:
             atexit.unregister(close)

@@ -11,7 +11,7 @@ from numbers import Integral, Real
 from pathlib import Path, PurePath
 from typing import Any, Protocol, runtime_checkable
 
-from engine.document.given import inputs_of, no_workflow
+from engine.document.given import described, inputs_of, no_workflow
 from engine.document.prepared import prepare
 from engine.document.reading import Document, parse, read, with_files
 from engine.document.settings import with_value
@@ -152,7 +152,9 @@ def _kinds_in(node: NodeKind) -> Iterable[type[Node]]:
         return [node]
     if isinstance(node, str | os.PathLike):
         return Registry.of_modules(load_file(Path(node))).values()
-    raise UsageError(f"{node!r} is not a kind of node", hint="give a subclass of kinograph.Node, or a Python file")
+    raise UsageError(
+        f"{described(node)} is not a kind of node", hint="give a subclass of kinograph.Node, or a Python file"
+    )
 
 
 def _is_redefined(known: type[Node], kind: type[Node]) -> bool:

@@ -18,6 +18,8 @@ from typing import Any, Unpack
 
 from engine.atomic import write
 from engine.document.formats import elsewhere
+from engine.document.given import described, text_of
+from engine.document.given import named as by_name
 from engine.document.names import node_id
 from engine.document.partial import PARTIAL
 from engine.document.prepared import prepare
@@ -28,7 +30,7 @@ from engine.node import Node
 from engine.spec import name_of
 from kinograph.calls import RunOptions, run, validated
 from kinograph.documents import NodeKinds, Path_, as_data, with_kinds
-from kinograph.handles import Handle, Inlet, Outlet, link_of
+from kinograph.handles import INPUTS_HINT, Handle, Inlet, Outlet, link_of
 from kinograph.kinds import Kinds
 from kinograph.results import Results
 from nodes import registry
@@ -55,7 +57,7 @@ class Graph(Kinds):
         partial: "allow" has its nodes take what is left of a list some of whose items failed; by default they fail.
 
     Raises:
-        UsageError: `partial` is something else.
+        UsageError: `partial` is something else, a text isn't one, or something isn't a kind of node.
     """
 
     def __init__(
@@ -68,11 +70,11 @@ class Graph(Kinds):
         partial: Partial = "",
     ) -> None:
         if partial not in ("", *PARTIAL):
-            raise UsageError(f"partial is {partial!r}, but can be allow or fail")
+            raise UsageError(f"partial is {_quoted(partial)}, but can be allow or fail")
         self._partial: Partial = partial
-        self.title = title
-        self.description = description
-        self.name = name
+        self.title = text_of(title, "title")
+        self.description = text_of(description, "description")
+        self.name = None if name is None else text_of(name, "name", 'such as Graph(name="face")')
         self._registry = with_kinds(registry(), nodes)
         self._entries: dict[str, NodeEntry] = {}
         self._handles: dict[str, Handle] = {}
@@ -107,11 +109,12 @@ class Graph(Kinds):
             WorkflowError: there is no such kind or input, or a value doesn't fit.
             UsageError: the id, or the name of a kind, is taken.
         """
+        about = {name: text_of(text, name) for name, text in (("title", title), ("mode", mode), ("partial", partial))}
         known, subgraphs = self._registry, self._subgraphs
         name = self._known(kind)
-        own_id = node_id(name, self._entries) if id is None else id
+        own_id = node_id(name, self._entries) if id is None else text_of(id, "id", "give another id, or none")
         try:
-            return self._add(name, _together(inputs, named), own_id, {"title": title, "mode": mode, "partial": partial})
+            return self._add(name, _together(inputs, named), own_id, about)
         except BaseException:
             self._registry, self._subgraphs = known, subgraphs
             raise
@@ -131,7 +134,9 @@ class Graph(Kinds):
         """Set some inputs of a node to other constants or links, as `handle.set` does."""
         self._own(handle)
         entry = self._entries[handle.id]
-        given = {name: self._given(value, handle.id, name) for name, value in inputs.items()}
+        given = {
+            name: self._given(value, handle.id, name) for name, value in by_name(inputs, "inputs", INPUTS_HINT).items()
+        }
         changed = entry.model_copy(update={"inputs": entry.inputs | given})
         self._check(handle.id, changed)
         self._entries[handle.id] = changed
@@ -145,7 +150,9 @@ class Graph(Kinds):
         found = {}
         for name, inlet in _together(inputs, named).items():
             if not isinstance(inlet, Inlet):
-                raise UsageError(f"'{name}' can't be {inlet!r}", hint="give an input, such as handle.inputs.prompt")
+                raise UsageError(
+                    f"'{name}' can't be {described(inlet)}", hint="give an input, such as handle.inputs.prompt"
+                )
             if name in self._inputs:
                 raise UsageError(f"an input is exposed as '{name}' already", hint="give another name")
             self._own(inlet.handle)
@@ -161,7 +168,9 @@ class Graph(Kinds):
         found = {}
         for name, given in _together(outputs, named).items():
             if not isinstance(given, Handle | Outlet):
-                raise UsageError(f"'{name}' can't be {given!r}", hint="give an output of a node, such as a handle")
+                raise UsageError(
+                    f"'{name}' can't be {described(given)}", hint="give an output of a node, such as a handle"
+                )
             if name in self._outputs:
                 raise UsageError(f"an output is called '{name}' already", hint="give another name")
             found[name] = self._link(given)
@@ -219,15 +228,15 @@ class Graph(Kinds):
         """The node with an id."""
         try:
             return self._handles[id]
-        except KeyError:
+        except (KeyError, TypeError):
             hint = suggestion(id, self._handles)
-            raise KeyError(f"no node is called '{id}'" + (f": {hint}" if hint else "")) from None
+            raise KeyError(f"no node is called {_quoted(id)}" + (f": {hint}" if hint else "")) from None
 
     def __iter__(self) -> Iterator[Handle]:
         return iter(self._handles.values())
 
-    def __contains__(self, id: str) -> bool:
-        return id in self._handles
+    def __contains__(self, id: object) -> bool:
+        return isinstance(id, str) and id in self._handles
 
     def __dir__(self) -> list[str]:
         return [*super().__dir__(), *self._registry]
@@ -282,7 +291,9 @@ class Graph(Kinds):
         except WorkflowError as error:
             raise WorkflowError(error.message, node=node, input=name, hint=error.hint) from None
 
-    def _own(self, handle: Handle) -> None:
+    def _own(self, handle: object) -> None:
+        if not isinstance(handle, Handle):
+            raise UsageError(f"{described(handle)} is not a node", hint="give what adding a node returned")
         if handle.graph is not self:
             raise UsageError(f"{handle!r} is a node of another graph")
 
@@ -296,9 +307,14 @@ class Graph(Kinds):
 
 
 def _together(given: Mapping[str, Any] | None, named: Mapping[str, Any]) -> dict[str, Any]:
-    if twice := next((name for name in given or {} if name in named), None):
+    first = by_name(given, "by name", INPUTS_HINT)
+    if twice := next((name for name in first if name in named), None):
         raise UsageError(f"'{twice}' is given twice")
-    return {**(given or {}), **named}
+    return {**first, **named}
+
+
+def _quoted(given: object) -> str:
+    return repr(given) if isinstance(given, str) else described(given)
 
 
 def _call(graph: Graph, kind: type[Node]) -> Callable[..., Handle]:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol, TypeVar
 
+from engine.document.given import described
+from engine.document.given import named as by_name
 from engine.document.workflow import Link
 from engine.errors import UsageError, WorkflowError, suggestion
 
 T = TypeVar("T")
+INPUTS_HINT = 'give a dictionary, such as {"prompt": "a red fish"}'
 
 
 class Owner(Protocol):
@@ -55,6 +58,10 @@ class Inputs:
         self._names = names
 
     def __getitem__(self, name: str) -> Inlet:
+        if not isinstance(name, str):
+            raise UsageError(
+                f"{described(name)} is not the name of an input", node=self._handle.id, hint='such as "prompt"'
+            )
         if self._names is not None and name not in self._names:
             hint = suggestion(name, self._names)
             raise UsageError(f"{self._handle.kind} has no input '{name}'", node=self._handle.id, hint=hint)
@@ -94,10 +101,13 @@ class Handle:
 
     def set(self, inputs: Mapping[str, Any] | None = None, /, **named: Any) -> None:
         """Set some inputs to constants or links; raises WorkflowError, and changes nothing, if one doesn't fit."""
-        self.graph.set_inputs(self, {**(inputs or {}), **named})
+        self.graph.set_inputs(self, {**by_name(inputs, "inputs", INPUTS_HINT), **named})
 
     def __getitem__(self, output: str | int) -> Outlet:
         outputs = self._outputs
+        if isinstance(output, bool) or not isinstance(output, str | int):
+            hint = "give the name of an output, or its index"
+            raise UsageError(f"{described(output)} is not an output", node=self.id, hint=hint)
         if isinstance(output, int):
             if outputs is None:
                 return Outlet(self, str(output), output)

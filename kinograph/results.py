@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from engine.document.given import described
 from engine.errors import (
     InputError,
     KinographError,
@@ -71,9 +72,9 @@ class ByNode(Mapping[str, T]):
         name = node_of(key)
         try:
             return self._found[name]
-        except KeyError:
-            hint = suggestion(name, self._found)
-            raise KeyError(f"there is no result of '{name}'" + (f": {hint}" if hint else "")) from None
+        except (KeyError, TypeError):
+            hint, what = suggestion(name, self._found), f"'{name}'" if isinstance(name, str) else described(name)
+            raise KeyError(f"there is no result of {what}" + (f": {hint}" if hint else "")) from None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._found)
@@ -107,7 +108,7 @@ class Results:
     def __getitem__(self, key: Key) -> Any:
         """A value, or for a node that saves files, these."""
         name = node_of(key)
-        if name in self.files and name not in self.values:
+        if isinstance(name, str) and name in self.files and name not in self.values:
             return self.files[name]
         value = self.values[name]
         if isinstance(key, Outlet) and isinstance(value, tuple) and hasattr(value, "_fields"):

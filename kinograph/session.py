@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, overload
 
-from engine.document.given import axes_of
+from engine.document.given import axes_of, described, path_of, whole_of
 from engine.document.prepared import Prepared
 from engine.errors import Cancelled, UsageError
 from engine.values import brief
@@ -110,9 +110,10 @@ class Session:
             raise UsageError("keep=False excludes cache_dir and cache_disk")
         sizes = {"cache_device": cache_device, "cache_host": cache_host, "cache_disk": cache_disk}
         on_device, on_host, on_disk = (_bytes(name, size) for name, size in sizes.items())
-        folder = Path(cache_dir).expanduser().absolute() if cache_dir else None
+        hint = "give a folder, or none for the command's"
+        folder = path_of(cache_dir, "cache_dir", hint).absolute() if cache_dir not in (None, "") else None
         limits = CacheLimits(folder=folder, device=on_device, host=on_host, disk=on_disk, keep=keep)
-        self.device = devices.checked(device) if device else devices.best()
+        self.device = devices.best() if device in (None, "") else devices.checked(device)
         self._nodes = each_of(nodes)
         self._open = ExitStack()
         try:
@@ -177,11 +178,11 @@ class Session:
             NodeError: a node failed; everything that doesn't depend on it has run.
             KeyboardInterrupt: the run was interrupted, and has ended.
         """
+        folder, told = _folder(out), _listeners(on_event)
         document, aim = wanted(self._document(workflow, inputs, nodes), until)
         with self._run(document.prepared, progress) as (run, noted):
             graph = run.ready(document, aim)
-            listeners = [noted[0].note, *([on_event] if on_event else [])]
-            given = run.carry_out(graph, _folder(out), listeners, cache=cache)
+            given = run.carry_out(graph, folder, [noted[0].note, *told], cache=cache)
         results = noted[0].results(aim.found(given, graph))
         if check:
             results.check()
@@ -221,17 +222,16 @@ class Session:
         from engine.run import sweep as grid
         from kinograph.running import by_part
 
-        values = axes_of(axes)
+        folder, told, values = _folder(out), _listeners(on_event), axes_of(axes)
         lines = [grid.Axis.of(name, [as_data(value, name) for value in some]) for name, some in values.items()]
         document = self._document(workflow, inputs, nodes)
         made = grid.combinations(document.imported(), lines, from_cwd=True)
         _, aim = wanted(document)  # that of every combination: they differ in constants, which no aim depends on
         names = {f"{part}:": grid.label_of(lines, texts) for part, texts in enumerate(made)}
-        folder = _folder(out)
         with self._run(document.prepared, progress, names) as (run, noted):
             graph = grid.joined([run.ready(one, aim) for one in made.values()])
             ends = grid.outcomes(graph, made)
-            listeners = [lambda event: grid.record(ends, event), by_part(noted), *([on_event] if on_event else [])]
+            listeners = [lambda event: grid.record(ends, event), by_part(noted), *told]
             given = run.carry_out(graph, folder, listeners, cache=cache)
         sheet, table = grid.save(lines, ends, folder)
         found = [aim.found(given, graph, prefix) for prefix in names]
@@ -273,16 +273,25 @@ class Session:
 
 
 def _folder(out: Path_) -> Path:
-    try:
-        folder = Path(out).expanduser().absolute()
-    except (RuntimeError, TypeError) as error:  # an unknown `~user`, or not a path
-        raise UsageError(f"{out!r} is not a folder: {error}", hint="name a folder to save files to") from None
+    hint = "name a folder to save files to"
+    folder = path_of(out, "out", hint).absolute()
     if folder.exists() and not folder.is_dir():
-        raise UsageError(f"{out} is not a folder", hint="name a folder to save files to")
+        raise UsageError(f"{out} is not a folder", hint=hint)
     return folder
 
 
 def _bytes(name: str, size: Size) -> int | None:
     from engine.store.sizes import parsed_size
 
-    return parsed_size(name, size) if isinstance(size, str) else size
+    if size is None or isinstance(size, str):
+        return None if size is None else parsed_size(name, size)
+    return whole_of(size, name, 'give bytes, or a text such as "20GB"')
+
+
+def _listeners(on_event: OnEvent | None) -> list[OnEvent]:
+    if on_event is None:
+        return []
+    if not callable(on_event):
+        hint = "give a function that takes an event, such as print"
+        raise UsageError(f"on_event: {described(on_event)} can't be called", hint=hint)
+    return [on_event]

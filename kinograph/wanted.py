@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from engine.document.given import described
 from engine.document.prepared import Prepared
 from engine.document.reading import Document
 from engine.document.subgraphs import outermost
@@ -81,7 +82,9 @@ def _each(until: Until | Iterable[Until]) -> list[Until]:
     several = [until] if isinstance(until, Until) or not isinstance(until, Iterable) else [*until]
     for node in several:
         if not isinstance(node, Until):
-            raise UsageError(f"until: {node!r} is not a node", hint="give ids or handles of nodes, or their outputs")
+            raise UsageError(
+                f"until: {described(node)} is not a node", hint="give ids or handles of nodes, or their outputs"
+            )
     return several
 
 

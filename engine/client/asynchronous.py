@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote
 
@@ -17,7 +16,7 @@ from engine.client.connection import OWN, Connection, Unreachable
 from engine.client.feed import Feed
 from engine.client.jobs import AsyncJob, AsyncResult
 from engine.client.workflows import AnyWorkflow, to_send
-from engine.document.given import axes_of
+from engine.document.given import axes_of, path_of, seconds_of, text_of, texts_of, whole_of
 from engine.errors import MissingError, UsageError
 
 ADDRESS = "http://127.0.0.1:8188"
@@ -51,6 +50,8 @@ class AsyncClient:
         patience: float | None = 600.0,
     ) -> None:
         self._connection = Connection(address, token, connect_timeout=connect_timeout, silence_timeout=silence_timeout)
+        if patience is not None:
+            patience = seconds_of(patience, "patience", can_be_zero=True)
         self._feed = Feed(self._connection, patience)
 
     def __repr__(self) -> str:
@@ -86,7 +87,7 @@ class AsyncClient:
             targets: the nodes whose outputs are wanted; all that save files if None.
         """
         data = await to_send(self._connection, workflow, inputs)
-        wanted = None if targets is None else list(targets)
+        wanted = None if targets is None else texts_of(targets, "targets", 'give ids of nodes, such as ["3"]')
         body = {"prompt": data, "whole": True, "partial_execution_targets": wanted}
         return await self._submit("prompt", body | {"priority": priority, "front": front})
 
@@ -133,7 +134,8 @@ class AsyncClient:
 
     async def job(self, id: str) -> AsyncJob:
         """A job that was submitted earlier, by any client; raises MissingError if there is none."""
-        found = await self._connection.get(f"{OWN}/jobs/{quote(id, safe='')}", answers.Job)
+        name = text_of(id, "id", "give the `id` of a job")
+        found = await self._connection.get(f"{OWN}/jobs/{quote(name, safe='')}", answers.Job)
         return AsyncJob(found.id, found.number, self._connection, self._feed)
 
     async def queue(self) -> Queue:
@@ -144,7 +146,8 @@ class AsyncClient:
 
     async def history(self, limit: int = 50) -> tuple[JobStatus, ...]:
         """The most recently ended jobs, at most 1000, latest first."""
-        found = await self._connection.get(f"{OWN}/jobs", answers.Listed, limit=limit)
+        most = whole_of(limit, "limit", "give a number from 1 to 1000")
+        found = await self._connection.get(f"{OWN}/jobs", answers.Listed, limit=most)
         return tuple(job.status for job in found.jobs)
 
     async def pause(self) -> None:
@@ -181,15 +184,17 @@ class AsyncClient:
         Returns:
             The name to use in a workflow, for `LoadImage` or `LoadVideo`.
         """
-        file = Path(path).expanduser()
-        if not (name or file.name).isprintable():
-            raise UsageError(f"{name or file.name!r} can't be the name of an upload", hint="give it another name=…")
+        file = path_of(path, "path", "name a picture, a video or a text")
+        own_name = file.name if name is None else text_of(name, "name", "give the name that it gets on the server")
+        subfolder = text_of(subfolder, "subfolder", "give the name of a folder, or none")
+        if not own_name.isprintable():
+            raise UsageError(f"{own_name!r} can't be the name of an upload", hint="give it another name=…")
         form = FormData(quote_fields=False)
         try:
             with file.open("rb") as opened:
                 form.add_field("subfolder", subfolder)
                 form.add_field("overwrite", str(overwrite).lower())
-                form.add_field("image", opened, filename=name or file.name)
+                form.add_field("image", opened, filename=own_name or file.name)
                 kept = await self._connection.post("upload/image", Uploaded, form)
         except FileNotFoundError:
             raise MissingError(f"there is no file '{file}'") from None

@@ -14,6 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from yarl import URL
 
 from engine.client.answers import Refused
+from engine.document.given import described, seconds_of, text_of
 from engine.errors import KinographError, MissingError, ServerError, UsageError, WorkflowError
 
 T = TypeVar("T")
@@ -51,20 +52,22 @@ class Connection:
         silence_timeout: seconds after which a silent server is given up on.
 
     Raises:
-        UsageError: the address or the token is invalid.
+        UsageError: the address, the token or a time is invalid.
     """
 
     def __init__(
         self, address: str, token: str | None = None, *, connect_timeout: float = 10.0, silence_timeout: float = 300.0
     ) -> None:
         self._url, in_address = _parsed(address)
-        self._token = (token if token is not None else in_address or os.environ.get(TOKEN, "")).strip()
+        given = in_address or os.environ.get(TOKEN, "") if token is None else token
+        self._token = text_of(given, "token", "give the text that the server was started with").strip()
         if not self._token.isprintable():
             raise UsageError("a token is one line of printable letters")
+        connect_timeout = seconds_of(connect_timeout, "connect_timeout")
+        self.silence_timeout = seconds_of(silence_timeout, "silence_timeout")
         self._timeout = aiohttp.ClientTimeout(
-            total=None, connect=connect_timeout, sock_connect=connect_timeout, sock_read=silence_timeout
+            total=None, connect=connect_timeout, sock_connect=connect_timeout, sock_read=self.silence_timeout
         )
-        self.silence_timeout = silence_timeout
         self._session: aiohttp.ClientSession | None = None
         self._closed = False
 
@@ -228,5 +231,6 @@ def _parsed(address: str) -> tuple[URL, str]:
     except (TypeError, ValueError):
         known = None
     if not known:
-        raise UsageError(f"'{address}' is not the address of a server", hint="such as http://127.0.0.1:8188")
+        what = f"'{address}'" if isinstance(address, str) else described(address)
+        raise UsageError(f"{what} is not the address of a server", hint="such as http://127.0.0.1:8188")
     return url.with_query(None).with_fragment(None), url.query.get("token", "")

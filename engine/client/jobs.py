@@ -14,6 +14,7 @@ from engine.client.events import EngineEvent, JobEnded, NodePreview, NodeSaved
 from engine.client.feed import Feed
 from engine.client.files import AsyncFile
 from engine.client.watching import Listener
+from engine.document.given import seconds_of
 from engine.errors import Cancelled, NodeError, Problem
 from engine.events import RunStarted
 
@@ -127,11 +128,12 @@ class AsyncJob:
             TimeoutError: it has not ended in time; it continues.
             KinographError: the server went away for longer than the client's `patience`, or the job is gone.
         """
+        most = None if timeout is None else seconds_of(timeout, "timeout", can_be_zero=True)
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(most):
                 job = await self._end()
         except TimeoutError:
-            raise TimeoutError(f"job {self.id} has not ended within {timeout:g} s; it goes on") from None
+            raise TimeoutError(f"job {self.id} has not ended within {most:g} s; it goes on") from None
         if job.state == "failed":
             raise NodeError.of(job.status.problems or [Problem("the job failed")])
         if job.state == "cancelled":

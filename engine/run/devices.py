@@ -6,6 +6,7 @@ import re
 import sys
 from pathlib import Path
 
+from engine.document.given import text_of
 from engine.errors import UsageError
 from engine.memory import memory
 
@@ -36,8 +37,9 @@ def _gpu(index: int, free: int, total: int) -> dict[str, str | int]:
 
 def named(device: str) -> str:
     """The name of a device, available or not; raises UsageError if it can't be one."""
-    if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", device):
-        raise UsageError(f"no device is called '{device}'", hint="use cpu, cuda, cuda:1 or mps")
+    hint = "use cpu, cuda, cuda:1 or mps"
+    if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", text_of(device, "device", hint)):
+        raise UsageError(f"no device is called '{device}'", hint=hint)
     return device
 
 

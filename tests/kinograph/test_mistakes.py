@@ -48,14 +48,14 @@ def test_axes_that_are_no_dictionary_of_lists(axes: Any) -> None:
 
 @pytest.mark.parametrize("until", [3, [3], None])
 def test_a_target_that_is_no_node(until: Any) -> None:
-    with pytest.raises(UsageError, match=r"until: (3|None) is not a node \(give ids or handles"):
+    with pytest.raises(UsageError, match=r"until: (the number 3|None) is not a node \(give ids or handles"):
         kinograph.run("keyframes", until=until, progress=False)
 
 
 def test_kinds_and_folders_that_are_none() -> None:
     with pytest.raises(UsageError, match="3 is not a kind of node"):
         kinograph.load("keyframes", nodes=3)  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match="3 is not a folder"):
+    with pytest.raises(UsageError, match="out: the number 3 is not a path"):
         kinograph.run("keyframes", out=3, progress=False)  # type: ignore[arg-type]
 
 
@@ -100,3 +100,96 @@ def test_what_becomes_of_lists_with_failed_items_is_one_of_two() -> None:
 def test_a_name_that_no_file_can_have() -> None:
     with pytest.raises(MissingError, match=r"can't be the name of a file: it has a null character"):
         kinograph.load("a\0b")
+
+
+NO_TEXTS = [3, 2.5, True, b"cpu", [1], object(), int]
+
+
+@pytest.mark.parametrize("given", NO_TEXTS)
+def test_a_device_that_is_no_text(given: Any) -> None:
+    for call in (kinograph.Session, lambda device: kinograph.run("keyframes", device=device)):
+        with pytest.raises(UsageError, match=r"^device: .* is not a text \(use cpu, cuda, cuda:1 or mps\)$"):
+            call(given)
+
+
+@pytest.mark.parametrize("given", [3, b"cache", [1], object(), "a\0b", "~nobody-here/cache"])
+def test_a_cache_folder_that_is_no_path(given: Any) -> None:
+    with pytest.raises(UsageError, match=r"^cache_dir: .* is not a path.* \(give a folder, or none") as told:
+        kinograph.Session("cpu", cache_dir=given)
+    assert "0x" not in str(told.value)
+
+
+@pytest.mark.parametrize("name", ["cache_device", "cache_host", "cache_disk"])
+@pytest.mark.parametrize("given", [2.5, -1, True, [1], b"20GB"])
+def test_a_budget_that_is_no_size(name: str, given: Any) -> None:
+    with pytest.raises(UsageError, match=rf'^{name}: .* is not a whole number from 0 on \(give bytes, or .* "20GB"\)$'):
+        kinograph.Session("cpu", **{name: given})
+
+
+@pytest.mark.parametrize("given", [3, "print", [print], object(), 0])
+def test_a_listener_that_cannot_be_called_is_refused_before_anything_runs(given: Any, tmp_path: Path) -> None:
+    graph = {"1": {"class_type": "SaveText", "inputs": {"text": "x"}}}
+    out = tmp_path / "out"
+    with pytest.raises(UsageError, match=r"^on_event: .* can't be called \(give a function"):
+        kinograph.run(graph, out=out, on_event=given)
+    with pytest.raises(UsageError, match=r"^on_event: .* can't be called \(give a function"):
+        kinograph.sweep(graph, {"1.text": ["a"]}, out=out, on_event=given)
+    assert not out.exists()
+
+
+def test_a_folder_and_a_file_of_nodes_that_no_file_can_be() -> None:
+    with pytest.raises(UsageError, match=r"out: the text 'a.*b' is not a path: it has a null character"):
+        kinograph.sweep("keyframes", {"seed": [1]}, out="a\0b")
+    with pytest.raises(UsageError, match="can't be the name of a file: embedded null byte"):
+        kinograph.load("keyframes", nodes="a\0b.py")
+
+
+@pytest.mark.parametrize("given", NO_TEXTS)
+def test_what_a_graph_calls_by_anything_but_a_text(given: Any) -> None:
+    for name in ("title", "description", "name"):
+        with pytest.raises(UsageError, match=f"^{name}: .* is not a text"):
+            Graph(**{name: given})
+    g = Graph()
+    for name in ("id", "title", "mode", "partial"):
+        with pytest.raises(UsageError, match=f"^{name}: .* is not a text"):
+            g.add("SaveText", {"text": "x"}, **{name: given})
+    assert list(g) == []
+
+
+@pytest.mark.parametrize("given", [3, "text", [("text", "x")], object(), {3: "x"}])
+def test_inputs_of_a_node_that_are_not_given_by_name(given: Any) -> None:
+    g = Graph()
+    node = g.SaveText(text="x")
+    for call in (g.expose, g.output, node.set, lambda some: g.add("SaveText", some)):
+        with pytest.raises(UsageError, match=r"is not a (dictionary|name) \(give a dictionary"):
+            call(given)
+    assert len(list(g)) == 1
+
+
+@pytest.mark.parametrize("given", [2.5, None, [1], {"a": 1}, object()])
+def test_nodes_inputs_and_outputs_looked_up_by_anything_but_a_name(given: Any) -> None:
+    g = Graph()
+    node = g.TextLines(text="x")
+    with pytest.raises(KeyError, match=r"no node is called (the number 2\.5|None|a list|a dictionary|an object)"):
+        g[given]
+    assert given not in g
+    with pytest.raises(UsageError, match="is not the name of an input"):
+        node.inputs[given]
+    with pytest.raises(UsageError, match="is not an output"):
+        node[given]
+    with pytest.raises(UsageError, match="is not a node"):
+        g.set_inputs(given, {})
+
+
+def test_results_looked_up_by_anything_but_a_node(tmp_path: Path) -> None:
+    results = kinograph.run({"1": {"class_type": "SaveText", "inputs": {"text": "x"}}}, out=tmp_path, progress=False)
+    for given in (3, None, [1], object()):
+        with pytest.raises(KeyError, match=r"there is no result of (the number 3|None|a list|an object)"):
+            results[given]  # type: ignore[index]
+        with pytest.raises(KeyError, match="there is no result of"):
+            results.files[given]  # type: ignore[index]
+
+
+def test_a_picture_of_something_else() -> None:
+    with pytest.raises(kinograph.InputError, match=r"an image must be a float32 tensor .*, not a list"):
+        kinograph.Image([1])  # type: ignore[arg-type]
