@@ -90,7 +90,7 @@ class Deliveries:
         claims: Claims,
     ) -> None:
         self.results: dict[str, tuple[Any, ...]] = {}
-        """The outputs, by node, of targets that don't save files."""
+        """The outputs, by node, of targets that don't save files; in host memory."""
         self._graph = graph
         self._emit = emit
         self._cancelled = cancelled
@@ -188,8 +188,8 @@ class Deliveries:
         self._emit(NodeProgress(step, done, total, "file"))
 
     def _keep(self, step: Step, entry: Entry) -> None:
-        self.results[step.id] = entry.outputs
-        named = zip(step.kind.spec.outputs, entry.outputs, strict=True)
+        outputs = self.results[step.id] = entry.host_outputs()
+        named = zip(step.kind.spec.outputs, outputs, strict=True)
         self._emit(NodeResult(step.id, {output.name: brief(value) for output, value in named}))
 
 

@@ -129,7 +129,7 @@ class Execution:
 
     @property
     def results(self) -> dict[str, tuple[Any, ...]]:
-        """The outputs, by node, of targets that don't save files."""
+        """The outputs, by node, of targets that don't save files; in host memory."""
         return self._deliveries.results
 
     def cancel(self) -> None:
@@ -340,7 +340,7 @@ class Execution:
             return tuple(item for value in values for item in (value if isinstance(value, tuple) else (value,)))
         on_device = task.step.kind.spec.uses == "device"
         entry = self._schedule.entry(task.keys[link.node])
-        output = (entry if on_device else entry.on_host()).outputs[link.output]
+        output = (entry.outputs if on_device else entry.host_outputs())[link.output]
         return output if link.item is None else output[link.item]
 
     def _recover(self, task: Task) -> None:

@@ -15,7 +15,7 @@ class Holding:
 
     What isn't lasting, such as a random number or what was read from a replaced file, never gets into the cache under
     its own key. The run's tasks hold it. If the plan may grow, and ask for it again, memory does too as long as there
-    is room, under a key that no other run has.
+    is room, under a key that no other run has; and so does the device's, in any case, from where it can be moved.
 
     Args:
         cache: shared with other runs.
@@ -43,7 +43,7 @@ class Holding:
     def put(self, key: Key, outputs: Outputs, seconds: float) -> Entry:
         """Outputs that aren't lasting, held as far as that may be of use."""
         entry = passing(outputs, seconds)
-        if self._grows:
+        if self._grows or entry.on_device:
             self._put(key, entry)
         return entry
 
@@ -51,7 +51,7 @@ class Holding:
         """What a kind of node kept under a name; only in this run, unless what it makes is lasting."""
         key = part_key(kind, name, self._device)
         entry = self._cache.get(key if lasting else self._own_key(key))
-        return entry.on_host().outputs if entry else None
+        return entry.host_outputs() if entry else None
 
     def keep(self, kind: type[Node], lasting: bool, name: str, outputs: Outputs, seconds: float) -> None:
         """Keep a part of a node's work under a name; only for this run, unless what it makes is lasting."""

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from threading import Lock
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 from engine.graph.keys import Key
 from engine.memory import total
@@ -22,8 +23,12 @@ OVERHEAD = 400
 """Bytes that an entry takes in addition to its values."""
 
 
-class Entry(NamedTuple):
-    """One node's outputs, in order, and what they cost."""
+@dataclass(slots=True, eq=False)
+class Entry:
+    """One node's outputs, in order, and what they cost.
+
+    Whoever holds an entry shares it with the tier that it is in: when it leaves the device, it does so for all.
+    """
 
     outputs: tuple[Any, ...]
     nbytes: int
@@ -36,9 +41,15 @@ class Entry(NamedTuple):
     lasting: bool = True
     """Whether the key determines the outputs, so that other runs may use them."""
 
-    def on_host(self) -> Entry:
-        """The entry in host memory."""
-        return self._replace(outputs=_on_host(self.outputs), on_device=False) if self.on_device else self
+    def host_outputs(self) -> tuple[Any, ...]:
+        """The outputs in host memory, copied there if need be."""
+        host: tuple[Any, ...] = _on_host(self.outputs) if self.on_device else self.outputs
+        return host
+
+    def leave_device(self) -> None:
+        """Hold copies in host memory in place of what is on the device."""
+        self.outputs = self.host_outputs()
+        self.on_device = False
 
 
 class Cache:
@@ -55,7 +66,7 @@ class Cache:
         self, memory: int | None = None, disk: Disk | None = None, device: int | Callable[[], int] = 1 << 30
     ) -> None:
         self.memory = MemoryTier(total() // 4 if memory is None else memory)
-        self.device = MemoryTier(device, spill=lambda key, entry: self.memory.put(key, entry.on_host()))
+        self.device = DeviceTier(device, self.memory)
         self.disk = disk
 
     def __enter__(self) -> Self:
@@ -125,14 +136,10 @@ class MemoryTier:
 
     Args:
         budget: the bytes, or a function that returns how many they are at the moment.
-        spill: called with each entry that is evicted.
     """
 
-    def __init__(
-        self, budget: int | Callable[[], int], spill: Callable[[Key, Entry], object] = lambda key, entry: None
-    ) -> None:
+    def __init__(self, budget: int | Callable[[], int]) -> None:
         self._budget = budget
-        self._spill = spill
         self.nbytes = 0
         self._entries: dict[Key, Entry] = {}
         self._priorities: dict[Key, float] = {}
@@ -174,15 +181,9 @@ class MemoryTier:
         budget = self.budget if budget is None else budget
         if self.nbytes <= budget:
             return
-        evicted: list[tuple[Key, Entry]] = []
         with self._lock:
-            while self.nbytes > budget and self._heap:
-                priority, least = heapq.heappop(self._heap)
-                if self._priorities.get(least) == priority:
-                    self._inflation = priority
-                    evicted.append((least, self._drop(least)))
-        for key, entry in evicted:
-            self._spill(key, entry)
+            while self.nbytes > budget and (key := self._pop_least()):
+                self._drop(key)
 
     @property
     def budget(self) -> int:
@@ -201,11 +202,60 @@ class MemoryTier:
             self._priorities[key] = priority
             heapq.heappush(self._heap, (priority, key))
 
-    def _drop(self, key: Key) -> Entry:
+    def _pop_least(self) -> Key | None:
+        """The least valuable entry, which has no place in the order from now on and so has to be dropped."""
+        while self._heap:
+            priority, key = heapq.heappop(self._heap)
+            if self._priorities.get(key) == priority:
+                self._inflation = priority
+                return key
+        return None
+
+    def _drop(self, key: Key) -> None:
         del self._priorities[key]
-        entry = self._entries.pop(key)
-        self.nbytes -= entry.nbytes + OVERHEAD
-        return entry
+        self.nbytes -= self._entries.pop(key).nbytes + OVERHEAD
+
+
+class DeviceTier(MemoryTier):
+    """Entries in a device's memory. Those that are evicted move to host memory, one at a time.
+
+    While an entry moves it is still held here, so that whoever asks for it finds it; and who needs room waits until
+    what moves has left.
+
+    Args:
+        budget: as that of a `MemoryTier`.
+        host: takes what is evicted.
+    """
+
+    def __init__(self, budget: int | Callable[[], int], host: MemoryTier) -> None:
+        super().__init__(budget)
+        self._host = host
+        self._evicting = Lock()
+
+    def trim(self, budget: int | None = None) -> None:
+        budget = self.budget if budget is None else budget
+        if self.nbytes <= budget:
+            return
+        with self._evicting:
+            while found := self._least_beyond(budget):
+                self._move(*found)
+
+    def _least_beyond(self, budget: int) -> tuple[Key, Entry] | None:
+        """The next entry to evict, if the budget isn't met."""
+        with self._lock:
+            key = self._pop_least() if self.nbytes > budget else None
+            return (key, self._entries[key]) if key else None
+
+    def _move(self, key: Key, entry: Entry) -> None:
+        try:
+            entry.leave_device()
+            with self._lock:
+                if self._entries.get(key) is entry:  # else it was dropped or replaced meanwhile
+                    self._host.put(key, entry)
+        finally:
+            with self._lock:
+                if self._entries.get(key) is entry:
+                    self._drop(key)
 
 
 def passing(outputs: tuple[Any, ...], seconds: float) -> Entry:

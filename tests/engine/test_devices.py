@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import pytest
 import torch
@@ -19,45 +18,9 @@ from engine.node import Context, Node
 from engine.registry import Registry
 from engine.run.execute import Execution
 from engine.store.cache import OVERHEAD, Cache
-from engine.values import Image, Value
+from engine.values import Image
+from tests.engine.far import MakeFar, Movable, Numbers, WhereOnDevice, far
 from tests.engine.toys import node
-
-
-@dataclass(frozen=True)
-class FarArray:
-    """Numbers on a device named "far"."""
-
-    tensor: torch.Tensor
-    device: str = "far:0"
-
-    @property
-    def nbytes(self) -> int:
-        return int(self.tensor.nbytes)
-
-    def cpu(self) -> torch.Tensor:
-        return self.tensor
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Numbers(Value):
-    """Numbers wherever they are."""
-
-    array: Any
-
-    @property
-    def nbytes(self) -> int:
-        return int(self.array.nbytes)
-
-    def to_tensors(self) -> tuple[Mapping[str, Any], dict[str, str]]:
-        return {"array": self.array}, {}
-
-    @classmethod
-    def from_tensors(cls, tensors: Mapping[str, Any], metadata: Mapping[str, str]) -> Self:
-        return cls(tensors["array"])
-
-
-def far(count: int = 10) -> Numbers:
-    return Numbers(FarArray(torch.arange(count, dtype=torch.float32)))
 
 
 def test_a_value_knows_its_size_on_a_device_and_can_be_copied_to_the_host() -> None:
@@ -101,18 +64,6 @@ def test_the_room_for_values_is_what_models_leave() -> None:
     assert "a" in cache.memory
 
 
-class MakeFar(Node, version=1, uses="device"):
-    def run(self, ctx: Context) -> Numbers:
-        return far(4)
-
-
-class WhereOnDevice(Node, version=1, uses="device"):
-    numbers: Numbers
-
-    def run(self, ctx: Context) -> str:
-        return type(self.numbers.array).__name__
-
-
 class Where(Node, version=1):
     numbers: Numbers
 
@@ -127,18 +78,6 @@ def test_only_nodes_that_compute_on_the_device_get_values_there() -> None:
     execution = Execution(whole, cache=Cache(), out=Path())
     list(execution)
     assert execution.results == {"on": ("FarArray",), "off": ("Tensor",)}
-
-
-@dataclass
-class Movable:
-    """A model that knows where it is."""
-
-    nbytes: int
-    device: str = "cpu"
-
-    def to(self, device: str) -> Self:
-        self.device = device
-        return self
 
 
 def test_models_move_to_the_device_when_needed_and_make_room_for_each_other() -> None:
