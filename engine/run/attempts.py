@@ -48,6 +48,8 @@ class Attempts:
                 raise
             except Exception as error:
                 tried += 1
+                if devices.unusable(self._device):
+                    raise  # no further attempt can succeed
                 if devices.is_out_of_memory(error):
                     if freed:
                         raise self._out_of_memory(error) from error

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from engine.document.given import text_of
-from engine.errors import UsageError
+from engine.errors import NodeError, UsageError
 from engine.memory import memory
 
 ACCELERATORS = ("nvidia[0-9]*", "kfd", "dxg")
@@ -69,6 +69,26 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError) or (torch and isinstance(error, torch.OutOfMemoryError)):
         return True
     return type(error) is RuntimeError and "can't allocate memory" in str(error)  # torch's, of the host
+
+
+def unusable(device: str) -> NodeError | None:
+    """The error to report if CUDA is of no more use to this process; None if it is, or isn't used.
+
+    A kernel that fails, by an illegal access or an assertion for example, takes the process's context with it: every
+    later call raises the same error. So waiting for the device tells such errors from those after which work can go on.
+    """
+    torch = sys.modules.get("torch")
+    if not (torch and torch.cuda.is_initialized()):
+        return None
+    device = device if device.startswith("cuda") else "cuda"
+    try:
+        torch.cuda.synchronize(device)
+    except RuntimeError as error:  # torch.AcceleratorError is one
+        if not is_out_of_memory(error):
+            reason = str(error).partition("\n")[0]
+            hint = "a call before it may be to blame; a new process can use the device again"
+            return NodeError(f"this process can no longer use {device}: {reason}", hint=hint)
+    return None
 
 
 def empty_cache() -> None:

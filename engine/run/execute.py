@@ -47,6 +47,7 @@ from engine.graph.graph import Gathered, Graph, Source
 from engine.graph.keys import Key
 from engine.models import Models
 from engine.node import Context, Preview
+from engine.run import devices
 from engine.run.attempts import Attempts
 from engine.run.costs import Costs
 from engine.run.deliveries import Claims, Deliveries
@@ -356,7 +357,10 @@ class Execution:
     def _fail(self, task: Task, error: BaseException) -> None:
         if not (isinstance(error, Cancelled) and self._cancelled.is_set()):
             step = task.step
-            linked = {} if task.fetch else self._linked_inputs(task)  # a fetched task has no sources at hand
+            if unusable := devices.unusable(self.device):
+                unusable.__cause__, error = error, unusable
+                self._schedule.stop()
+            linked = {} if task.fetch or unusable else self._linked_inputs(task)  # a fetched task has no sources
             inputs = {**step.constants, **linked}
             self._events.put(NodeFailed.of(step.id, step.kind.spec.kind, error, inputs))
         with self._planning:

@@ -72,7 +72,7 @@ class WorkerReady(_Message):
 
 
 class WorkerFailed(_Message):
-    """A worker could not start; nothing follows. `engine.work.__main__` writes it, which imports little."""
+    """A worker can't start, or go on; nothing follows. `engine.work.__main__` writes it, which imports little."""
 
     message: Literal["worker_failed"] = "worker_failed"
     problem: str

@@ -102,7 +102,7 @@ class Worker:
             self._looking.notify()
 
     def work(self) -> None:
-        """Run jobs for ever."""
+        """Run jobs for ever; raises NodeError when the device can't be used any more."""
         every = devices.every()
         wanted = self._settings.device
         device = devices.checked(wanted) if wanted else str(every[0]["name"])
@@ -116,6 +116,8 @@ class Worker:
             while True:
                 if lease := jobs.claim(self._settings.name):
                     self._do(_Run(lease, self._settings, names), jobs, resources)
+                    if unusable := devices.unusable(device):
+                        raise unusable  # the server starts another worker
                 else:
                     self._wait(resources)
 

@@ -115,6 +115,22 @@ class Gather(Node, version=1, category="rough"):
         return self.text
 
 
+class Trap(Node, version=1, category="rough"):
+    """Leave CUDA as a failed assertion on a GPU leaves it: every later call fails."""
+
+    text: str
+
+    def run(self, ctx: Context) -> str:
+        import torch
+
+        def fail(device: object = None) -> None:
+            raise torch.AcceleratorError("CUDA error: device-side assert triggered\nIt may be of an earlier call")
+
+        torch.cuda.is_initialized, torch.cuda.synchronize = (lambda: True), fail
+        fail()
+        return self.text
+
+
 class Leave(Node, version=1, category="rough"):
     """Exit the process at once."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,17 @@ def test_a_node_that_crashes_its_process(server: Live, kind: str, reason: str) -
     assert f"1 ({kind})" in message
     assert "2 times" in message
     assert server.ended(following)["state"] == "done"
+
+
+def test_after_an_error_that_leaves_a_gpu_useless_the_worker_is_replaced(tmp_path: Path) -> None:
+    with live(tmp_path) as server:
+        job, following = server.submit(saving("Trap")), server.submit(saving("Wait", "after the trap", steps=1))
+        failed = server.ended(job)
+        assert problem(failed) == "this process can no longer use cuda: CUDA error: device-side assert triggered"
+        assert (failed["problem"]["node"], failed["attempts"]) == ("1", 1)
+        done = server.ended(following)
+        assert (done["state"], done["attempts"]) == ("done", 1)
+        assert re.search(r"worker \S+: this process can no longer use cuda", server.log)
 
 
 def test_a_node_that_hangs(server: Live) -> None:

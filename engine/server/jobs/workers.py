@@ -75,7 +75,7 @@ class WorkerProcess:
         self.name = name
         self.ready = False
         self.problem = ""
-        """Why it could not start."""
+        """Why it could not start, or go on."""
         self.has_started_a_job = False
         self.job: str | None = None
         self.running: dict[str, str] = {}
