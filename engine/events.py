@@ -12,8 +12,7 @@ from typing import Any, Literal, Self
 from pydantic_core import to_jsonable_python
 
 from engine.errors import KinographError, NodeError, Problem
-from engine.node import Preview
-from engine.values import brief
+from engine.values import Image, brief
 
 Status = Literal["done", "failed", "cancelled"]
 
@@ -43,13 +42,13 @@ class NodeStarted:
 
 @dataclass(frozen=True, slots=True)
 class NodeProgress:
-    """`done` of `total` units; `preview`, if given, draws the current state when called."""
+    """`done` of `total` units; `preview`, if given, shows the current state."""
 
     node: str
     done: int
     total: int
     unit: str
-    preview: Preview | None = None
+    preview: Image | None = None
 
 
 @dataclass(frozen=True, slots=True)

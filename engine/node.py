@@ -19,6 +19,7 @@ pictures. `Repeat(text="ab").run(Context())` runs one by hand.
 from __future__ import annotations
 
 import inspect
+import logging
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -63,11 +64,14 @@ __all__ = [
     "any_file",
 ]
 
-Preview = Callable[[], Image]
+Preview = Callable[[], Image | None]
+"""Draws the current state of the work: the first picture of what it returns, in host memory, is shown; None is not."""
 NOTHING: Mapping[str, Any] = {}
 
+logger = logging.getLogger("kinograph")
 
-def _ignore_progress(done: int, total: int, unit: str, preview: Preview | None) -> None: ...
+
+def _ignore_progress(done: int, total: int, unit: str, preview: Image | None) -> None: ...
 
 
 def _ignore_text(text: str) -> None: ...
@@ -90,7 +94,7 @@ class Context:
     device: str = "cpu"
     """A torch device."""
     models: Models = field(default_factory=Models)
-    on_progress: Callable[[int, int, str, Preview | None], None] = _ignore_progress
+    on_progress: Callable[[int, int, str, Image | None], None] = _ignore_progress
     on_text: Callable[[str], None] = _ignore_text
     cancelled: Callable[[], bool] = _never
     cores: int = 1
@@ -104,21 +108,33 @@ class Context:
     may_read: MayRead = any_file
     """To be called for each file that is named in a list or table that the node reads; files that its inputs name may
     be read."""
+    wants_preview: Callable[[], bool] = _never
+    """Whether someone is watching, and hasn't been shown a preview just now."""
 
     def progress(self, done: int, total: int, *, unit: str = "step", preview: Preview | None = None) -> None:
         """Report that `done` of `total` units are done; raises `Cancelled` if the run was cancelled.
 
-        `preview` is called only if someone is watching, perhaps later and from another thread.
+        `preview` is called only if someone is watching, and at once, so that it may use the node's models.
         """
         if self.cancelled():
             raise Cancelled
-        self.on_progress(done, total, unit, preview)
+        shown = _drawn(preview) if preview and self.wants_preview() else None
+        self.on_progress(done, total, unit, shown)
 
     def text(self, text: str) -> None:
         """Stream a piece of text that is being written; raises `Cancelled` if the run was cancelled."""
         if self.cancelled():
             raise Cancelled
         self.on_text(text)
+
+
+def _drawn(preview: Preview) -> Image | None:
+    """A preview; None if it can't be drawn, since the work doesn't depend on it."""
+    try:
+        return preview()
+    except Exception:
+        logger.exception("no preview")
+        return None
 
 
 class Node(BaseModel):

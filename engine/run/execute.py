@@ -46,7 +46,7 @@ from engine.events import (
 from engine.graph.graph import Gathered, Graph, Source
 from engine.graph.keys import Key
 from engine.models import Models
-from engine.node import Context, Preview
+from engine.node import Context
 from engine.run import devices
 from engine.run.attempts import Attempts
 from engine.run.costs import Costs
@@ -58,7 +58,7 @@ from engine.run.threads import cores, set_torch_threads
 from engine.run.watching import WatchedFiles
 from engine.spec import Uses, any_file
 from engine.store.cache import Cache, Entry
-from engine.values import brief
+from engine.values import Image, brief
 
 QUICK_SECONDS = 1e-4
 """The approximate cost of waking another thread and taking turns with it."""
@@ -79,6 +79,7 @@ class Execution:
         temp: the folder for media that are only for viewing; `temp` in `out` if None.
         claims: the file names that an earlier, killed attempt at this run claimed, and a callback for new claims.
         on_start: called with a node and its kind just before it runs, in the thread that runs it.
+        wants_preview: whether someone wants to see the node's work in progress now; called in the thread that runs it.
         alone: run nothing but the targets, on outputs that are held; iterating raises MissingError if some aren't.
             Outputs that can't be held between runs, such as references to models, are computed anew all the same.
     """
@@ -95,11 +96,13 @@ class Execution:
         temp: Path | None = None,
         claims: Claims | None = None,
         on_start: Callable[[str, str], None] | None = None,
+        wants_preview: Callable[[], bool] = lambda: False,
         alone: bool = False,
     ) -> None:
         self.graph = graph
         self._alone = alone
         self._on_start = on_start
+        self._wants_preview = wants_preview
         self.cache = cache
         self.device = device
         self.models = Models() if models is None else models
@@ -302,9 +305,9 @@ class Execution:
             partial(self._holding.recall, step.kind, lasting),
             partial(self._holding.keep, step.kind, lasting),
         )
-        cancelled, cores = self._cancelled.is_set, self._slots["cpu"]
+        cancelled, cores, wants = self._cancelled.is_set, self._slots["cpu"], self._wants_preview
         may_read = self.graph.confinement.allows if self.graph.confinement else any_file
-        ctx = Context(self.device, self.models, progress, text, cancelled, cores, recall, keep, may_read)
+        ctx = Context(self.device, self.models, progress, text, cancelled, cores, recall, keep, may_read, wants)
         try:
             node = step.kind(**step.constants, **linked)
         except ValidationError as error:
@@ -395,7 +398,7 @@ class Execution:
             self._warnings[once] = None
             self._events.put(NodeWarned(node, once))
 
-    def _progress(self, node: str, done: int, total: int, unit: str, preview: Preview | None) -> None:
+    def _progress(self, node: str, done: int, total: int, unit: str, preview: Image | None) -> None:
         self._events.put(NodeProgress(node, done, total, unit, preview))
 
     def _text(self, node: str, text: str) -> None:

@@ -64,6 +64,7 @@ class Resources(NamedTuple):
         alone: bool = False,
         claims: Claims | None = None,
         on_start: Callable[[str, str], None] | None = None,
+        wants_preview: Callable[[], bool] = lambda: False,
     ) -> Execution:
         """A run of the graph; the arguments are those of `Execution`."""
         return Execution(
@@ -76,6 +77,7 @@ class Resources(NamedTuple):
             temp=temp,
             claims=claims,
             on_start=on_start,
+            wants_preview=wants_preview,
             alone=alone,
         )
 

@@ -22,7 +22,6 @@ from engine.events import (
     RunFinished,
     to_json,
 )
-from engine.node import Preview
 from engine.values import Image
 from engine.work.hiding import Hiding
 from engine.work.media import location_of
@@ -71,7 +70,9 @@ class ServerReporter:
         self._job = ""
         self._roots: Mapping[str, Path] = {}
         self._messages: list[Report] = []
-        self._preview: tuple[str, str, Preview] | None = None
+        self._drawn = -PREVIEW_SECONDS
+        """When a node was last asked to draw a preview."""
+        self._preview: tuple[str, str, Image] | None = None
         self._thread = Thread(target=self._run, name="kinograph-reports", daemon=True)
 
     def __enter__(self) -> Self:
@@ -116,6 +117,14 @@ class ServerReporter:
     def downloaded(self, source: str, path: Path) -> None:
         self.send(ModelFetched(job=self._job, source=source, path=str(path)))
 
+    def wants_preview(self) -> bool:
+        """Whether a node should draw a preview now; if so, none should for a while. May be called from any thread."""
+        with self._waking:
+            now = time.monotonic()
+            wanted = self.previews and now - self._drawn >= PREVIEW_SECONDS
+            self._drawn = now if wanted else self._drawn
+            return wanted
+
     def event(self, event: Event) -> None:
         data = to_json(event)
         if isinstance(event, NodeSaved):
@@ -123,7 +132,7 @@ class ServerReporter:
         elif isinstance(event, NodeFailed | NodeRetried | NodeWarned | RunFinished):
             data = self.shown(data)
         with self._waking:
-            if isinstance(event, NodeProgress) and event.preview and self.previews:
+            if isinstance(event, NodeProgress) and event.preview:
                 self._preview = self._job, event.node, event.preview
             if not (self._messages and isinstance(self._messages[-1], JobEvents)):
                 self._messages.append(JobEvents(job=self._job, events=[]))
@@ -147,16 +156,14 @@ class ServerReporter:
         return self._hiding.data(data) if self._hiding else data
 
     def _run(self) -> None:
-        shown = sent = 0.0
+        sent = 0.0
         while not self._closed or self._messages:
             with self._waking:
                 if not (self._messages or self._closed):
                     self._waking.wait()
             time.sleep(max(0.0, sent + SEND_SECONDS - time.monotonic()))
             with self._waking:
-                preview = None
-                if self._preview and time.monotonic() - shown >= PREVIEW_SECONDS:
-                    preview, self._preview, shown = self._preview, None, time.monotonic()
+                preview, self._preview = self._preview, None
             sent = time.monotonic()
             self._flush()
             if preview:
@@ -170,9 +177,9 @@ class ServerReporter:
             for message in messages:
                 self._write(to_line(message))
 
-    def _send_preview(self, job: str, node: str, preview: Preview) -> None:
+    def _send_preview(self, job: str, node: str, preview: Image) -> None:
         try:
-            data = as_jpeg(preview())
+            data = as_jpeg(preview)
         except Exception:
             logger.exception("no preview of node %s", node)  # only for viewing, so the run continues
         else:

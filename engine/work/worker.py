@@ -174,7 +174,12 @@ class Worker:
 
         careful = starting if run.lease.start > 1 else None  # to know which node killed the first
         execution = resources.execution(
-            graph, roots["output"], temp=roots["temp"], claims=Claims(run.claimed(), run.claim), on_start=careful
+            graph,
+            roots["output"],
+            temp=roots["temp"],
+            claims=Claims(run.claimed(), run.claim),
+            on_start=careful,
+            wants_preview=self._reports.wants_preview,
         )
         for event in stream_events(execution, self._reports, self._stop):
             run.note(event)

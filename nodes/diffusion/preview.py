@@ -38,20 +38,30 @@ class StepCallback:
     def __call__(
         self, pipeline: DiffusionPipeline, step: int, timestep: Tensor, tensors: dict[str, Tensor]
     ) -> dict[str, Tensor]:
-        latents, last = tensors["latents"], self._last
-        sigmas = _sigmas(pipeline.scheduler, step)
+        latents, last = _first(tensors["latents"]), self._last
 
-        def preview() -> Image:
-            estimate = (latents if sigmas is None else denoised(last, latents, *sigmas)).flatten(0, -4)
-            if estimate.shape[-2] * estimate.shape[-1] <= _SMALL:
-                return Image(decode(pipeline.vae, estimate))
-            key = ("latent colours", self._model.identity, self._model.dtype, self._ctx.device)
-            return Image(paint(estimate, self._ctx.models.get(key, lambda: fit_colours(pipeline.vae))))
+        def preview() -> Image | None:
+            sigmas = _sigmas(pipeline.scheduler, step)
+            picture = self._picture(pipeline.vae, latents if sigmas is None else denoised(last, latents, *sigmas))
+            return Image(picture) if picture is not None and bool(picture.isfinite().all()) else None
 
         self._last = latents
         steps = pipeline.num_timesteps  # second-order schedulers take more than they were asked for
         self._ctx.progress(self._index * steps + step + 1, self._count * steps, preview=preview)
         return {}
+
+    def _picture(self, vae: AutoencoderKL | AutoencoderKLTemporalDecoder, latents: Tensor) -> Tensor | None:
+        """Clean latents (1, channels, h, w) as a picture; None if the VAE gives no colours."""
+        if latents.shape[-2] * latents.shape[-1] <= _SMALL:
+            return decode(vae, latents)
+        key = ("latent colours", self._model.identity, self._model.dtype, self._ctx.device)
+        colours = self._ctx.models.get(key, lambda: fit_colours(vae))
+        return None if colours is None else paint(latents, colours)
+
+
+def _first(latents: Tensor) -> Tensor:
+    """Latents (…, channels, h, w) of pictures or frames → those of the first, which is shown: (1, channels, h, w)."""
+    return latents.flatten(0, -4)[:1]
 
 
 def _sigmas(scheduler: SchedulerMixin, step: int) -> tuple[float, float] | None:
@@ -84,16 +94,19 @@ def decode(vae: AutoencoderKL | AutoencoderKLTemporalDecoder, latents: Tensor) -
 
 
 @torch.no_grad()
-def fit_colours(vae: AutoencoderKL | AutoencoderKLTemporalDecoder) -> Tensor:
+def fit_colours(vae: AutoencoderKL | AutoencoderKLTemporalDecoder) -> Tensor | None:
     """The affine map from scaled latents to RGB that fits the VAE's encoder best: (channels + 1, 3), offset last.
 
-    Least squares over patches of random colours, each latent cell against the mean colour of the pixels it covers.
+    Least squares over patches of random colours, each latent cell against the mean colour of the pixels it covers. None
+    if the encoder overflows, as some do in half precision.
     """
     factor = 2 ** (len(vae.config.block_out_channels) - 1)
     patches = torch.rand(16, 3, 4, 4, generator=torch.Generator().manual_seed(0))
     pictures = F.interpolate(patches, scale_factor=2 * factor, mode="bilinear")
     weight = next(vae.parameters())
     latents = vae.encode((pictures * 2 - 1).to(weight)).latent_dist.mode() * vae.config.scaling_factor
+    if not latents.isfinite().all():
+        return None
     means = F.avg_pool2d(pictures, factor).movedim(1, -1).flatten(0, -2)
     colours: Tensor = torch.linalg.lstsq(_cells(latents), means).solution
     return colours

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from threading import Thread, current_thread
 from typing import Any, Literal
 
 import pytest
+import torch
 from pydantic import ValidationError
 
 from engine.errors import Cancelled, UsageError
@@ -137,6 +139,30 @@ def test_context_reports_and_ends_a_cancelled_run() -> None:
         Context(cancelled=lambda: True).progress(0, 1)
     with pytest.raises(Cancelled):
         Context(cancelled=lambda: True).text("")
+
+
+def test_a_preview_is_drawn_in_the_nodes_thread_and_only_if_wanted() -> None:
+    shown: list[Image | None] = []
+    wanted, drawn = iter([False, True]), list[Thread]()
+
+    def draw() -> Image:
+        drawn.append(current_thread())
+        return Image(torch.zeros(1, 3, 1, 1))
+
+    ctx = Context(on_progress=lambda done, total, unit, preview: shown.append(preview), wants_preview=wanted.__next__)
+    ctx.progress(1, 2, preview=draw)
+    ctx.progress(2, 2, preview=draw)
+    ctx.progress(2, 2)
+    assert drawn == [current_thread()]
+    assert list(map(type, shown)) == [type(None), Image, type(None)]
+
+
+def test_a_preview_that_fails_does_not_fail_its_node(caplog: pytest.LogCaptureFixture) -> None:
+    def draw() -> Image:
+        raise ZeroDivisionError("no colours")
+
+    Context(wants_preview=lambda: True).progress(1, 2, preview=draw)
+    assert "no colours" in caplog.text
 
 
 def test_a_registry_holds_each_name_once() -> None:

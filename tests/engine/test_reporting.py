@@ -8,9 +8,11 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from engine.events import Event, NodeFailed, NodeText, RunFinished
 from engine.work.messages import JobBegun
-from engine.work.reporting import MAX_CHARACTERS, MAX_TEXT, ServerReporter
+from engine.work.reporting import MAX_CHARACTERS, MAX_TEXT, PREVIEW_SECONDS, ServerReporter
 
 
 def first_batch(events: Iterable[Event]) -> list[dict[str, Any]]:
@@ -49,3 +51,14 @@ def test_the_start_of_a_node_is_sent_at_once_after_earlier_messages() -> None:
     reports.send(JobBegun(job="job", attempt=2))
     reports.starting("1", "Crash")
     assert [json.loads(line)["message"] for line in out.getvalue().splitlines()] == ["job_begun", "node_starting"]
+
+
+def test_previews_are_asked_for_now_and_then_and_only_while_someone_watches(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr("engine.work.reporting.time.monotonic", lambda: now)
+    reports = ServerReporter(BytesIO())
+    assert not reports.wants_preview()
+    reports.previews = True
+    assert [reports.wants_preview(), reports.wants_preview()] == [True, False]
+    now += PREVIEW_SECONDS
+    assert [reports.wants_preview(), reports.wants_preview()] == [True, False]

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 
 import pytest
 import torch
@@ -82,37 +81,47 @@ def _adapter(ctx: Context, model: ImageModel) -> LoRA:
     )
 
 
-def test_each_step_is_reported_with_a_preview(ctx: Context, model: ImageModel) -> None:
-    reports: list[tuple[int, int, str]] = []
-    previews: list[Callable[[], Image]] = []
+class Watching:
+    """Listens to a node, and keeps the pictures that it shows."""
 
-    def listen(done: int, total: int, unit: str, preview: Callable[[], Image] | None) -> None:
-        reports.append((done, total, unit))
+    def __init__(self, ctx: Context, *, wants: bool = True) -> None:
+        self.reports: list[tuple[int, int, str]] = []
+        self.shown: list[Image] = []
+        self.ctx = dataclasses.replace(ctx, on_progress=self.listen, wants_preview=lambda: wants)
+
+    def listen(self, done: int, total: int, unit: str, preview: Image | None) -> None:
+        self.reports.append((done, total, unit))
         if preview:
-            previews.append(preview)
+            self.shown.append(preview)
 
-    pixels = draw(dataclasses.replace(ctx, on_progress=listen), model, count=2, guidance_scale=1.0)
+
+def test_each_step_is_reported_with_a_preview(ctx: Context, model: ImageModel) -> None:
+    watching = Watching(ctx)
+    pixels = draw(watching.ctx, model, count=2, guidance_scale=1.0)
 
     # Once before the first step of each picture, once after every step.
-    assert reports == [(done, 6, "step") for done in (0, 1, 2, 3, 3, 4, 5, 6)]
-    shown = [preview().pixels for preview in previews]
+    assert watching.reports == [(done, 6, "step") for done in (0, 1, 2, 3, 3, 4, 5, 6)]
+    shown = [preview.pixels for preview in watching.shown]
     assert [tuple(picture.shape) for picture in shown] == [(1, 3, 64, 64)] * 6
     torch.testing.assert_close(torch.cat([shown[2], shown[5]]), pixels, atol=1e-5, rtol=0)
 
 
 def test_previews_of_large_pictures_have_a_pixel_per_latent_cell(ctx: Context, model: ImageModel) -> None:
-    previews: list[Callable[[], Image]] = []
+    watching = Watching(ctx)
+    draw(watching.ctx, model, width=128, height=96, steps=2)
+    assert len(watching.shown) == 2
+    for preview in watching.shown:
+        assert preview.pixels.shape == (1, 3, 24, 32)
+        assert 0 <= preview.pixels.min() <= preview.pixels.max() <= 1
 
-    def listen(done: int, total: int, unit: str, preview: Callable[[], Image] | None) -> None:
-        if preview:
-            previews.append(preview)
 
-    draw(dataclasses.replace(ctx, on_progress=listen), model, width=128, height=96, steps=2)
-
-    for preview in previews:
-        pixels = preview().pixels
-        assert pixels.shape == (1, 3, 24, 32)
-        assert 0 <= pixels.min() <= pixels.max() <= 1
+def test_unless_someone_watches_no_preview_is_drawn(
+    ctx: Context, model: ImageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nodes.diffusion.preview.decode", lambda *_: pytest.fail("nobody watches"))
+    watching = Watching(ctx, wants=False)
+    draw(watching.ctx, model, guidance_scale=1.0)
+    assert (len(watching.reports), watching.shown) == (4, [])
 
 
 @pytest.mark.parametrize("steps_allowed", [0, 1, 2])

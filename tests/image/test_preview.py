@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import pytest
 import torch
 
-from nodes.diffusion.preview import denoised, fit_colours, paint
+from engine.node import Context
+from engine.values import Image, ImageModel
+from nodes.diffusion.preview import StepCallback, denoised, fit_colours, paint
 
 
 class FlatVAE(torch.nn.Module):
@@ -24,7 +27,25 @@ def test_colours_are_recovered_where_latents_are_linear_in_them() -> None:
     vae = FlatVAE()
     colours = torch.rand(2, 3, 5, 7)
     latents = vae.mix(colours * 2 - 1) * vae.config.scaling_factor
-    torch.testing.assert_close(paint(latents, fit_colours(vae)), colours, atol=1e-4, rtol=0)
+    fitted = fit_colours(vae)
+    assert fitted is not None
+    torch.testing.assert_close(paint(latents, fitted), colours, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("size", [8, 32], ids=["decoded", "painted"])
+def test_where_the_vae_overflows_there_is_no_preview(size: int) -> None:
+    vae = FlatVAE()
+    vae.mix.weight.data.fill_(torch.nan)
+    vae.decode = lambda latents: type("Output", (), {"sample": latents * torch.nan})  # type: ignore[assignment]
+    shown: list[Image | None] = []
+    ctx = Context(on_progress=lambda done, total, unit, preview: shown.append(preview), wants_preview=lambda: True)
+    scheduler = type("Scheduler", (), {})()
+    pipeline = type("Pipeline", (), {"vae": vae, "scheduler": scheduler, "num_timesteps": 2})()
+    step = StepCallback(ctx, ImageModel("a", "/a", "a", "float16"), 2)
+    for index in range(2):
+        step(pipeline, index, torch.tensor(0), {"latents": torch.zeros(1, 4, size, size)})
+    assert shown == [None, None, None]
+    assert len(ctx.models) == (size > 16), "that there are no colours is found once"
 
 
 def test_a_euler_step_points_at_the_clean_latents() -> None:

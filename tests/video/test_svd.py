@@ -11,6 +11,7 @@ import PIL.Image
 import pytest
 import torch
 from diffusers import StableVideoDiffusionPipeline
+from torch import Tensor
 
 from engine.errors import Cancelled, InputError
 from engine.node import Context
@@ -118,21 +119,24 @@ def test_a_picture_in_memory_gives_the_video_of_the_picture_in_a_file(ctx: Conte
     assert torch.equal(animate(ctx, model, between_levels).frames, animate(ctx, model).frames)
 
 
-def test_steps_and_decoded_frames_are_reported(ctx: Context, model: VideoModel) -> None:
+def test_steps_and_decoded_frames_are_reported_and_previews_show_the_first_frame(
+    ctx: Context, model: VideoModel
+) -> None:
     reports: list[tuple[int, int, str]] = []
-    previews: list[Callable[[], Image]] = []
+    shown: list[Tensor] = []
 
-    def listen(done: int, total: int, unit: str, preview: Callable[[], Image] | None) -> None:
+    def listen(done: int, total: int, unit: str, preview: Image | None) -> None:
         reports.append((done, total, unit))
         if preview:
-            previews.append(preview)
+            shown.append(preview.pixels)
 
-    video = animate(dataclasses.replace(ctx, on_progress=listen), model, decode_chunk=2)
+    video = animate(dataclasses.replace(ctx, on_progress=listen, wants_preview=lambda: True), model, decode_chunk=1)
 
     steps, frames = reports[:3], reports[3:]
     assert steps == [(done, 2, "step") for done in range(3)]
-    assert frames == [(done, 3, "frame") for done in (0, 2, 3)]
-    assert [preview().pixels.shape for preview in previews] == [video.frames.shape] * 2
+    assert frames == [(done, 3, "frame") for done in range(4)]
+    assert [picture.shape for picture in shown] == [(1, *video.frames.shape[1:])] * 2
+    torch.testing.assert_close(shown[-1], video.frames[:1], atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("steps_allowed", [0, 1])
