@@ -115,54 +115,34 @@ def test_a_group_whose_values_cannot_be_told_apart_is_left_for_the_check() -> No
     assert [*workflow.graph] == ["2"]
 
 
-def test_a_subgraph_gets_a_variable_that_is_set_around_it() -> None:
-    """It is set in the file's graph, and got in a subgraph of a subgraph, for a widget and for a socket."""
-    inner = subgraph(
-        "i", "Inner",
-        node(1, "GetNode", ["picture"]),
-        node(2, "GetNode", ["number"]),
-        node(3, "Draw", DRAWN, inputs=[socket("image", 1), socket("seed", 2, True)]),
-        inputs=[{"name": "steps", "type": "INT"}], outputs=[{"name": "out", "type": "IMAGE"}],
-        links=[link(1, 1, 0, 3), link(2, 2, 0, 3, 1), link(3, 3, 0, -20)],
-    )  # fmt: skip
-    outer = subgraph(
-        "o", "Outer",
-        node(1, "i", [], inputs=[]),
-        node(2, "PrimitiveInt", [9, "fixed"]),
-        node(3, "SetNode", ["number"], inputs=[socket("*", 2)]),
-        outputs=[{"name": "out", "type": "IMAGE"}],
-        links=[link(1, 1, 0, -20), link(2, 2, 0, 3)],
-    )  # fmt: skip
+@pytest.mark.parametrize(
+    ("kind", "mode", "seed"),
+    [
+        ("PrimitiveInt", 0, 9),
+        ("PrimitiveInt", 2, 7),
+        ("PrimitiveInt", 4, 7),
+        ("PrimitiveNode", 2, 9),
+        ("PrimitiveNode", 4, 9),
+    ],
+)
+def test_a_primitive_that_is_off_leaves_what_it_is_linked_to_its_own_value(kind: str, mode: int, seed: int) -> None:
+    workflow = read(
+        node(1, kind, [9, "fixed"], mode=mode),
+        node(2, "Draw", DRAWN, inputs=[socket("seed", 1, True)]),
+        links=[link(1, 1, 0, 2)],
+    )
+    assert inputs(workflow, "2") == GIVEN | {"seed": seed}
+
+
+@pytest.mark.parametrize(("mode", "given"), [(0, {"image": ["1", 0]}), (2, {}), (4, {"image": ["1", 0]})])
+def test_a_muted_reroute_passes_nothing_on(mode: int, given: dict[str, Any]) -> None:
     workflow = read(
         node(1, "Load", ["snail.png"]),
-        node(2, "SetNode", ["picture"], inputs=[socket("*", 1)]),
-        node(3, "o"),
-        node(4, "Split", inputs=[socket("image", 2)]),
-        links=[link(1, 1, 0, 2), link(2, 3, 0, 4)],
-        definitions={"subgraphs": [outer, inner]},
+        node(2, "Reroute", inputs=[socket("", 1)], mode=mode),
+        node(3, "Split", inputs=[socket("image", 2)]),
+        links=[link(1, 1, 0, 2), link(2, 2, 0, 3)],
     )
-    active = prepare(workflow, REGISTRY).active.graph
-    assert active["3/1/3"].inputs == GIVEN | {"image": ["1", 0], "seed": 9}
-
-
-def test_a_variable_that_a_subgraph_sets_itself_is_its_own() -> None:
-    inner = subgraph(
-        "i", "Inner",
-        node(1, "GetNode", ["number"]),
-        node(2, "PrimitiveInt", [5, "fixed"]),
-        node(3, "SetNode", ["number"], inputs=[socket("*", 2)]),
-        node(4, "Draw", DRAWN, inputs=[socket("seed", 1, True)]),
-        links=[link(1, 1, 0, 4), link(2, 2, 0, 3)],
-    )  # fmt: skip
-    workflow = read(
-        node(1, "PrimitiveInt", [9, "fixed"]),
-        node(2, "SetNode", ["number"], inputs=[socket("*", 1)]),
-        node(3, "i"),
-        links=[link(1, 1, 0, 2)],
-        definitions={"subgraphs": [inner]},
-    )
-    assert prepare(workflow, REGISTRY).active.graph["3/4"].inputs == GIVEN | {"seed": 5}
-    assert not workflow.subgraphs["Inner"].inputs
+    assert inputs(workflow, "3") == given
 
 
 @pytest.mark.parametrize("reroutes", [0, 1, 3])

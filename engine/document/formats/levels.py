@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from engine.document.formats.elsewhere import EXTENSION
 from engine.document.formats.layout import NOTES, layout
 from engine.document.formats.ui import BYPASSED, MUTED, UiGraph, UiNode, UiSubgraph
-from engine.document.formats.variables import GETTER, SETTER, VARIABLE
+from engine.document.formats.variables import GETTER, SETTER, VARIABLE, is_getter, setters
 from engine.document.formats.widgets import named_in_order, values
 from engine.document.modes import PASSES
 from engine.document.workflow import Link, NodeEntry, as_constant, as_json
@@ -21,8 +21,10 @@ from engine.registry import Registry
 
 REROUTES = ("Reroute", "Reroute (rgthree)", SETTER)
 """Kinds that pass on what comes in."""
+WRITTEN_INTO = "PrimitiveNode"
+"""The kind that an editor writes into the widgets that it is linked to, whatever its mode."""
 PRIMITIVES = (
-    *("PrimitiveNode", "PrimitiveInt", "PrimitiveFloat", "PrimitiveBoolean"),
+    *(WRITTEN_INTO, "PrimitiveInt", "PrimitiveFloat", "PrimitiveBoolean"),
     *("PrimitiveString", "PrimitiveStringMultiline"),
 )
 """Kinds that give what is written in them, unless something comes in."""
@@ -117,7 +119,7 @@ class Level:
         """The node inputs that each input of the subgraph leads to, by its index."""
         self._sources: dict[int, Source] = {}
         self._real = {node.key: node for node in graph.nodes if not self._is_virtual(node)}
-        self._set = {node.value: node for node in graph.nodes if node.type == SETTER and isinstance(node.value, str)}
+        self._set = setters(graph)
         self._shown = {node: index for (node, _), index in reversed(self.promoted.items())}
         self._instances: dict[str, _Instance] = {}
 
@@ -283,10 +285,12 @@ class Level:
 
     def _through_virtual(self, node: UiNode) -> tuple[Source, int | None]:
         if node.type == GETTER:
-            setter = self._set.get(node.value) if isinstance(node.value, str) else None
+            setter = self._set.get(node.value) if is_getter(node) and isinstance(node.value, str) else None
             return Source(), _incoming(setter) if setter else None
+        if node.mode == MUTED and node.type != WRITTEN_INTO:
+            return Source(), None
         following = _incoming(node)
-        if node.type in REROUTES:
+        if node.type in REROUTES or (node.mode == BYPASSED and node.type != WRITTEN_INTO):
             return Source(), following
         shown = self._shown.get(node.key) if following is None else None
         return Source(outside=shown, value=NOTHING if node.value is None else node.value), following

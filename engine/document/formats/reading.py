@@ -13,7 +13,7 @@ from typing import Any
 from engine.document.formats.groups import MOST_NODES, Group, groups_in, nodes_within, without_groups
 from engine.document.formats.levels import OUTSIDE, Interface, Level, NodeInput, ReadContext
 from engine.document.formats.ui import UiGraph, UiSubgraph, definitions, read
-from engine.document.formats.variables import with_variables
+from engine.document.formats.variables import unset, with_variables
 from engine.document.formats.widgets import EDITOR_WIDGETS
 from engine.document.workflow import Workflow
 from engine.errors import WorkflowError
@@ -51,7 +51,8 @@ class _Reader:
         read = {key: self._subgraph(self.subgraphs[key], promoted.get(key, ())) for key in self._inner_first()}
         named = {self.context.interfaces[key].name: read[key] for key in self.subgraphs}
         level = Level(self.context, self.graph, {})
-        return Workflow(graph=level.entries(), subgraphs=named, layout=level.layout() or None)
+        workflow = Workflow(graph=level.entries(), subgraphs=named, layout=level.layout() or None)
+        return workflow.ignoring(dict.fromkeys(unset(self.graph, self.subgraphs)))
 
     def _inner_first(self) -> Iterable[str]:
         uses = {

@@ -1,15 +1,18 @@
-"""Variables (SetNode, GetNode) that are set outside of the subgraph that gets them.
+"""Variables (SetNode, GetNode), which carry links by name, as the extension KJNodes for ComfyUI has them.
 
-Such a variable becomes one more input of the subgraph, and of those around it, up to the graph where it is set.
+One that is set in a graph holds there and in the subgraphs within: the innermost counts, and of several in one graph
+the first. It becomes one more input of the subgraph that gets it from outside, and of those around it, up to the graph
+where it is set.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from itertools import count
 from typing import TypeVar
 
-from engine.document.formats.ui import UiGraph, UiLink, UiNode, UiSocket, UiSubgraph
+from engine.document.formats.ui import BYPASSED, MUTED, UiGraph, UiLink, UiNode, UiSocket, UiSubgraph
+from engine.errors import Problem
 
 SETTER, GETTER = "SetNode", "GetNode"
 VARIABLE = "\0"
@@ -20,14 +23,14 @@ G = TypeVar("G", bound=UiGraph)
 
 def with_variables(graph: UiGraph, subgraphs: Mapping[str, UiSubgraph]) -> tuple[UiGraph, Mapping[str, UiSubgraph]]:
     """A graph and the subgraphs, by id, with the variables that they get from outside as inputs."""
-    known = {name for level in (graph, *subgraphs.values()) for name in _named(level, SETTER)}
+    known = {name for level in (graph, *subgraphs.values()) for name in setters(level)}
     needed: dict[str, set[str]] = {key: set() for key in subgraphs}
     growing = True
     while growing:  # inner subgraphs may need what is set further out
         growing = False
         for key, level in subgraphs.items():
             inner = {name for node in level.nodes for name in needed.get(node.type, ())}
-            names = (_named(level, GETTER).keys() | inner) & known - _named(level, SETTER).keys()
+            names = (getters(level) | inner) & known - setters(level).keys()
             growing = growing or names > needed[key]
             needed[key] = names
     if not any(needed.values()):
@@ -36,9 +39,53 @@ def with_variables(graph: UiGraph, subgraphs: Mapping[str, UiSubgraph]) -> tuple
     return _linked(graph, {}, needed), {key: _linked(level, _places(level), needed) for key, level in given.items()}
 
 
-def _named(level: UiGraph, kind: str) -> dict[str, UiNode]:
-    """The setters, or getters, by the names of their variables."""
-    return {node.value: node for node in level.nodes if node.type == kind and isinstance(node.value, str)}
+def unset(graph: UiGraph, subgraphs: Mapping[str, UiSubgraph]) -> Iterator[Problem]:
+    """The variables that a graph, or one of these subgraphs, gets though nothing sets them there or further out.
+
+    Args:
+        graph: a file's graph, as `with_variables` returns it.
+        subgraphs: its subgraphs, likewise.
+    """
+    levels = [graph, *subgraphs.values()]
+    for level in levels:
+        from_outside = _places(level).keys() if isinstance(level, UiSubgraph) else set[str]()
+        for name in sorted(_linked_getters(level) - setters(level).keys() - from_outside):
+            yield _unset(name, level, levels)
+    asked = {key: _places(level).keys() for key, level in subgraphs.items()}
+    for level in levels:
+        for node in level.nodes:
+            given = {socket.name.removeprefix(VARIABLE) for socket in node.inputs or () if socket.link is not None}
+            for name in sorted(asked.get(node.type, set()) - given):
+                yield _unset(name, subgraphs[node.type], levels)
+
+
+def _unset(name: str, level: UiGraph, levels: Iterable[UiGraph]) -> Problem:
+    where = f"in the subgraph '{level.name}': " if isinstance(level, UiSubgraph) else ""
+    inside = next((each.name for each in levels if isinstance(each, UiSubgraph) and name in setters(each)), None)
+    hint = f"the subgraph '{inside}' sets it, but only for itself and what is in it" if inside else None
+    return Problem(f"{where}the variable '{name}' is left out: nothing sets it", hint=hint)
+
+
+def _linked_getters(level: UiGraph) -> set[str]:
+    """The variables that a graph gets and uses."""
+    used = {str(link.origin_id) for link in level.links or () if link}
+    return getters(level, used)
+
+
+def setters(level: UiGraph) -> dict[str, UiNode]:
+    """The nodes that set a graph's variables, by the names of these."""
+    named = ((node.value, node) for node in reversed(level.nodes) if node.type == SETTER)
+    return {name: node for name, node in named if isinstance(name, str) and name}
+
+
+def getters(level: UiGraph, among: Container[str] | None = None) -> set[str]:
+    """The variables that a graph gets; a muted or bypassed node gets none."""
+    found = (node for node in level.nodes if is_getter(node) and (among is None or node.key in among))
+    return {node.value for node in found if isinstance(node.value, str) and node.value}
+
+
+def is_getter(node: UiNode) -> bool:
+    return node.type == GETTER and node.mode not in (MUTED, BYPASSED)
 
 
 def _with_inputs(level: UiSubgraph, names: list[str]) -> UiSubgraph:
@@ -54,24 +101,24 @@ def _places(level: UiSubgraph) -> dict[str, int]:
 
 def _linked(level: G, places: Mapping[str, int], needed: Mapping[str, set[str]]) -> G:
     """A graph whose getters of outer variables, and the subgraphs that it uses, are linked to where these come from."""
-    getters = {str(node.id): places[node.value] for node in level.nodes if node.type == GETTER and node.value in places}
+    outer = {node.key: places[node.value] for node in level.nodes if is_getter(node) and node.value in places}
     outside = level.input_boundary.id if isinstance(level, UiSubgraph) else None
     links = [
-        link.model_copy(update={"origin_id": outside, "origin_slot": getters[str(link.origin_id)]})
-        if link and outside is not None and str(link.origin_id) in getters
+        link.model_copy(update={"origin_id": outside, "origin_slot": outer[str(link.origin_id)]})
+        if link and outside is not None and str(link.origin_id) in outer
         else link
         for link in level.links or ()
     ]
     by_id = {link.id: link for link in links if link}
     free = count(max(by_id, default=0) + 1)
-    incoming = {name: _incoming(node) for name, node in _named(level, SETTER).items()}
-    setters = {name: by_id[link] for name, link in incoming.items() if link in by_id}
+    incoming = {name: _incoming(node) for name, node in setters(level).items()}
+    inner = {name: by_id[link] for name, link in incoming.items() if link in by_id}
 
     def given(node: UiNode) -> UiNode:
         sockets = [*(node.inputs or ())]
         for name in sorted(needed.get(node.type, ())):
-            if name in setters:
-                origin: tuple[int | str, int] = (setters[name].origin_id, setters[name].origin_slot)
+            if name in inner:
+                origin: tuple[int | str, int] = (inner[name].origin_id, inner[name].origin_slot)
             elif name in places and outside is not None:
                 origin = (outside, places[name])
             else:
