@@ -55,7 +55,7 @@ coverage: $(VENV)/.test editor chromium
 	$(COVERAGE) combine --quiet && $(COVERAGE) report --sort=cover | sed -n '1,12p;$$p'; exit $$status
 
 # How many small mistakes the tests see; takes hours, and resumes where it was stopped.
-mutants: $(VENV)/.test editor chromium
+mutants: $(VENV)/.test editor
 	$(BIN)/python -m tests.mutants --count $(COUNT) --seed $(SEED)
 
 # The editor is tested in a real browser: where there is none, Debian's is installed if it may be.
@@ -92,4 +92,4 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 clean:
-	rm -rf $(VENV) web/node_modules engine/server/editor build dist *.egg-info .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) web/node_modules engine/server/editor build dist *.egg-info .coverage .coverage.* .mutants .mypy_cache .pytest_cache .ruff_cache .hypothesis

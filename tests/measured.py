@@ -1,7 +1,7 @@
-"""What a killed process had covered isn't lost: a plug-in of coverage.py, for `make coverage`.
+"""What a killed process had covered isn't lost: a plug-in of coverage.py, for `make coverage` and `make mutants`.
 
 coverage.py saves when a process ends. Tests kill servers and servers kill their workers, so those never come to it. The
-processes that a measured one starts therefore save twice a second while they run.
+processes that tests start therefore save twice a second while they run.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ SECONDS = 0.5
 
 
 def coverage_init(plugins: Any, options: Any) -> None:
-    """Called by coverage.py wherever it starts; only in processes that another has told to measure is this set."""
-    if "COVERAGE_PROCESS_CONFIG" in os.environ:
+    """Called by coverage.py wherever it starts; only in processes that a test has started is this set."""
+    if "PYTEST_CURRENT_TEST" in os.environ:
         Thread(target=_keep_saving, name="coverage").start()
 
 

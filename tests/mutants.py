@@ -1,252 +1,173 @@
-"""How many small mistakes the tests see: a seeded sample of changes to the code, each of which should make a test fail.
+"""How many small mistakes the tests see: a seeded sample of them, each of which should make a test fail.
 
     make mutants COUNT=100 SEED=1      # hours; it may be stopped, and goes on where it was
 
 First the tests run once with coverage.py, which notes which test runs which line. Then, in a copy of the tree, one
-change after another is made, and the tests that run the changed line are run, the quickest first, until one fails.
-Lines that only other processes run (servers, workers, commands) are tried with the tests of their folder. What lived is
-printed with its place and change: some changes are equal in effect, the others are tests to write.
+mistake after another is made, and the tests that run its line are run until one fails: those of its part first, the
+quickest first. What no test saw is printed with its place and change: some mistakes are equal in effect, for the others
+tests are missing. Once these are written, `--again tests/part/test_x.py …` tries what lived with them alone.
+Code that has changed much is measured anew with `--measure`. All is kept in `.mutants/`.
 """
 
 from __future__ import annotations
 
 import argparse
-import ast
 import json
-import os
-import random
-import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from difflib import unified_diff
+from hashlib import sha256
+from importlib.util import cache_from_source
 from pathlib import Path
-from typing import Any, NamedTuple
+
+import psutil
+
+from tests.covering import LONGEST, Measured, code, environment, measure
+from tests.mistakes import Mistake, mistakes
 
 ROOT = Path(__file__).parents[1]
-WORK = ROOT / ".mutants"
-"""The copy of the tree, which tests run what, and what became of each change."""
-CODE = ("engine", "kinograph", "nodes")
-MOST_TESTS = 60
-"""Tests that are run for a change, at most."""
-SECONDS = 600
-"""After which a change is taken to be seen: it made something wait for ever."""
-COPIED = (*CODE, "models", "workflows", "tests", "docs", "web/tests", "README.md", "CONTRIBUTING.md", "CHANGELOG.md")
-ELSEWHERE = {
-    "engine/server": "tests/server",
-    "engine/client": "tests/client",
-    "engine/cli": "tests/cli",
-    "engine/work": "tests/server tests/engine/test_queue.py tests/engine/test_reporting.py",
-    "engine": "tests/engine tests/cli",
-    "kinograph": "tests/kinograph",
-    **{f"nodes/{name}": f"tests/{name}" for name in ("text", "lora", "image", "video", "dataset", "files", "flow")},
-    "nodes": "tests/image tests/video tests/lora",
-}
-"""The tests of each folder's code, the most specific folder first."""
+BATCHES = (3, 12)
+"""Test files that are run first, and next: with few of them pytest starts sooner."""
+
+
+def sample(root: Path, count: int, seed: int) -> list[Mistake]:
+    """As many mistakes, spread over all files by how many each can have; most stay the same when code changes."""
+    every = [mistake for path in code(root) for mistake in mistakes(path, (root / path).read_text(encoding="utf-8"))]
+    return sorted(every, key=lambda mistake: sha256(f"{seed} {mistake.name}".encode()).digest())[:count]
 
 
 @dataclass(frozen=True)
-class Change:
-    """One small mistake: a stretch of a line, and what stands there instead."""
+class Copy:
+    """A copy of all that isn't ignored, and of the built editor, to make mistakes in."""
 
-    path: str
-    line: int
-    start: int
-    """Bytes from the line's beginning, as Python's syntax trees count."""
-    end: int
-    before: str
-    after: str
+    root: Path
+    tree: Path
 
-    def __str__(self) -> str:
-        return f"{self.path}:{self.line}: {self.before} → {self.after}"
+    def refresh(self) -> None:
+        """Make it the same as the working tree."""
+        listing = ["git", "ls-files", "-co", "--exclude-standard", "-z"]
+        listed = subprocess.run(listing, cwd=self.root, capture_output=True, text=True, check=True).stdout.split("\0")
+        names = {name for name in listed if (self.root / name).is_file()}
+        names |= {str(path.relative_to(self.root)) for path in (self.root / "engine/server/editor").rglob("*.*")}
+        there = [path for path in self.tree.rglob("*") if path.is_file() and path.suffix != ".pyc"]
+        for path in there:
+            if str(path.relative_to(self.tree)) not in names:
+                path.unlink()
+        for name in names:
+            self._put(name, (self.root / name).read_bytes())
 
+    @contextmanager
+    def having(self, mistake: Mistake) -> Iterator[None]:
+        """Within it the copy has a mistake."""
+        source = (self.root / mistake.path).read_bytes()
+        self._put(mistake.path, mistake.made_in(source))
+        try:
+            yield
+        finally:
+            self._put(mistake.path, source)
 
-class Spot(NamedTuple):
-    node: Any
-    after: str
+    def _put(self, name: str, content: bytes) -> None:
+        """Make a file this, and have Python forget what it had compiled."""
+        path = self.tree / name
+        if not path.exists() or path.read_bytes() != content:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+            Path(cache_from_source(path)).unlink(missing_ok=True)
 
-
-COMPARISONS: dict[type[ast.cmpop], tuple[type[ast.cmpop], ...]] = {
-    ast.Lt: (ast.LtE, ast.Gt),
-    ast.LtE: (ast.Lt,),
-    ast.Gt: (ast.GtE, ast.Lt),
-    ast.GtE: (ast.Gt,),
-    ast.Eq: (ast.NotEq,),
-    ast.NotEq: (ast.Eq,),
-    ast.Is: (ast.IsNot,),
-    ast.IsNot: (ast.Is,),
-    ast.In: (ast.NotIn,),
-    ast.NotIn: (ast.In,),
-}
-ARITHMETIC: dict[type[ast.operator], type[ast.operator]] = {
-    ast.Add: ast.Sub,
-    ast.Sub: ast.Add,
-    ast.Mult: ast.FloorDiv,
-    ast.FloorDiv: ast.Mult,
-    ast.Div: ast.Mult,
-    ast.Mod: ast.FloorDiv,
-    ast.BitOr: ast.BitAnd,
-}
-
-
-def spots(tree: ast.AST) -> Iterator[Spot]:
-    """The places of a module where a small mistake can be made, and what stands there then."""
-    for node in ast.walk(tree):
-        match node:
-            case ast.Compare(left=left, ops=[op], comparators=[right]):
-                for other in COMPARISONS.get(type(op), ()):
-                    yield Spot(node, ast.unparse(ast.Compare(left, [other()], [right])))
-            case ast.BoolOp(op=op, values=[first, *rest]) if rest:
-                other_op: ast.boolop = ast.Or() if isinstance(op, ast.And) else ast.And()
-                yield Spot(node, f"({ast.unparse(ast.BoolOp(other_op, [first, *rest]))})")
-            case ast.UnaryOp(op=ast.Not(), operand=operand):
-                yield Spot(node, f"({ast.unparse(operand)})")
-            case ast.BinOp(left=left, op=operator, right=right) if type(operator) in ARITHMETIC:
-                yield Spot(node, f"({ast.unparse(ast.BinOp(left, ARITHMETIC[type(operator)](), right))})")
-            case ast.Constant(value=bool(value)):
-                yield Spot(node, str(not value))
-            case ast.Constant(value=int(value)):
-                yield Spot(node, str(value + 1))
-            case ast.Constant(value=float(value)):
-                yield Spot(node, repr(value * 2 + 1))
-            case ast.If(test=test) | ast.While(test=test) | ast.IfExp(test=test):
-                yield Spot(test, f"(not ({ast.unparse(test)}))")
-            case ast.Expr(value=ast.Call() as call):
-                yield Spot(call, "None")
-            case ast.Return(value=ast.expr() as value) if not isinstance(value, ast.Constant):
-                yield Spot(value, "None")
+    def fails(self, tests: Sequence[str], seconds: float) -> bool:
+        """Whether one of the tests fails, can't be collected, or takes far longer than these seconds."""
+        temporary = self.tree.parent / "tmp"
+        options = ["-x", "-q", "-m", "not full", "-p", "no:cacheprovider", f"--basetemp={temporary}"]
+        command = [sys.executable, "-m", "pytest", *options, *tests]
+        with (self.tree.parent / "tests.log").open("w") as log:
+            run = subprocess.Popen(
+                command, cwd=self.tree, env=environment(self.tree), stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
+            try:
+                return run.wait(60 + 5 * seconds) in (1, 2, 3)
+            except subprocess.TimeoutExpired:
+                return True
+            finally:
+                if run.poll() is None:
+                    _end(run)
 
 
-def changes(path: str) -> list[Change]:
-    """All changes that can be made to a file within one line; none to annotations, constants of modules included."""
-    source = (ROOT / path).read_text(encoding="utf-8")
-    lines = source.encode().splitlines()
-    found = []
-    for node, after in spots(ast.parse(source)):
-        if node.lineno == node.end_lineno:
-            before = lines[node.lineno - 1][node.col_offset : node.end_col_offset].decode()
-            found.append(Change(path, node.lineno, node.col_offset, node.end_col_offset, before, after))
-    return found
+def _end(run: subprocess.Popen[bytes]) -> None:
+    """End a process with all that it has started."""
+    parent = psutil.Process(run.pid)
+    for process in (*parent.children(recursive=True), parent):
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    run.wait()
 
 
-def sample(count: int, seed: int) -> list[Change]:
-    """As many changes, spread over all files by how many each has."""
-    paths = sorted(str(path.relative_to(ROOT)) for top in CODE for path in (ROOT / top).rglob("*.py"))
-    every = [change for path in paths for change in changes(path)]
-    return random.Random(seed).sample(every, min(count, len(every)))
+def is_seen(copy: Copy, mistake: Mistake, measured: Measured, again: Sequence[str]) -> bool:
+    """Whether a test fails on a mistake; only those of `again` are run if there are any."""
+    files, begin = measured.tests_of(mistake.path, mistake.line), 0
+    with copy.having(mistake):
+        if again:
+            return copy.fails(again, LONGEST)
+        for end in (*BATCHES, len(files)):
+            tests = [name for file in files[begin:end] for name in file]
+            if tests and copy.fails(tests, measured.seconds(tests)):
+                return True
+            begin = end
+    return False
 
 
-def applied(change: Change) -> bytes:
-    """The file's text with the change."""
-    lines = (ROOT / change.path).read_bytes().splitlines(keepends=True)
-    line = lines[change.line - 1]
-    lines[change.line - 1] = line[: change.start] + change.after.encode() + line[change.end :]
-    return b"".join(lines)
+def try_all(
+    copy: Copy, picked: Sequence[Mistake], measured: Measured, kept: Path, again: Sequence[str]
+) -> dict[str, bool]:
+    """Whether each mistake is seen, by name; what is kept isn't tried, or with `again` what has lived only."""
+    lines = [json.loads(line) for line in kept.read_text().splitlines()] if kept.exists() else []
+    seen = {line["name"]: line["seen"] for line in lines}
+    lived = {name for name, is_seen in seen.items() if not is_seen}
+    to_try = [mistake for mistake in picked if (mistake.name in lived if again else mistake.name not in seen)]
+    begin = time.monotonic()
+    for number, mistake in enumerate(to_try, 1):
+        seen[mistake.name] = is_seen(copy, mistake, measured, again)
+        with kept.open("a") as file:
+            file.write(json.dumps({"name": mistake.name, "seen": seen[mistake.name]}) + "\n")
+        what = "seen " if seen[mistake.name] else "LIVED"
+        left = (time.monotonic() - begin) / number * (len(to_try) - number) / 60
+        print(f"{number}/{len(to_try)} {what} {mistake.path}:{mistake.line}, about {left:.0f} min left", flush=True)
+    return seen
 
 
-def copied() -> Path:
-    """A fresh copy of what the tests need."""
-    copy = WORK / "tree"
-    shutil.rmtree(copy, ignore_errors=True)
-    for name in COPIED:
-        source, target = ROOT / name, copy / name
-        if source.is_dir():
-            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
-        elif source.exists():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(source, target)
-    for name in ("pyproject.toml", "Makefile", "constraints.txt"):
-        shutil.copy(ROOT / name, copy / name)
-    return copy
-
-
-def environment(tree: Path) -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(tree), "HF_HUB_OFFLINE": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-
-
-def measure() -> None:
-    """Note which test runs which line."""
-    (WORK / "measure.ini").write_text(
-        f"[run]\nsource = {', '.join(CODE)}\ndynamic_context = test_function\ndata_file = {WORK / 'coverage'}\n"
-    )
-    command = [sys.executable, "-m", "coverage", "run", f"--rcfile={WORK / 'measure.ini'}"]
-    pytest = ["-m", "pytest", "-m", "not full", "--durations=0", "--durations-min=0", "-q"]
-    with (WORK / "measure.log").open("w") as log:
-        subprocess.run([*command, *pytest], cwd=ROOT, env=environment(ROOT), stdout=log, stderr=log, check=False)
-
-
-def seconds_of_tests() -> dict[str, float]:
-    """What each test took when the lines were noted."""
-    taken: dict[str, float] = {}
-    for line in (WORK / "measure.log").read_text().splitlines():
-        parts = line.split()
-        if len(parts) == 3 and parts[1] in ("call", "setup", "teardown") and parts[0].endswith("s"):
-            name = parts[2].partition("[")[0]
-            taken[name] = taken.get(name, 0.0) + float(parts[0][:-1])
-    return taken
-
-
-def tests_of(change: Change, taken: dict[str, float]) -> list[str]:
-    """The tests that run a line, the quickest first; those of its folder if none was seen to."""
-    from coverage import CoverageData
-
-    data = CoverageData(str(WORK / "coverage"))
-    data.read()
-    names = set()
-    for context in data.contexts_by_lineno(str(ROOT / change.path)).get(change.line, ()):
-        module, _, function = context.rpartition(".")
-        path = f"{module.replace('.', '/')}.py"
-        if function and (ROOT / path).is_file():
-            names.add(f"{path}::{function}")
-    if names:
-        return sorted(names, key=lambda name: taken.get(name, 0.0))[:MOST_TESTS]
-    return next(tests.split() for folder, tests in ELSEWHERE.items() if change.path.startswith(folder))
-
-
-def is_seen(change: Change, tree: Path, taken: dict[str, float]) -> bool:
-    """Whether a test fails on the change."""
-    target = tree / change.path
-    target.write_bytes(applied(change))
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-m", "not full", "-p", "no:cacheprovider"]
-    try:
-        ended = subprocess.run(
-            [*command, *tests_of(change, taken)],
-            cwd=tree,
-            env=environment(tree),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            timeout=SECONDS,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        return True
-    finally:
-        shutil.copy(ROOT / change.path, target)
-    return ended.returncode == 1 or ended.returncode == 2
+def report(root: Path, tried: Sequence[Mistake], seen: dict[str, bool]) -> str:
+    """What lived, as differences, and how many were seen."""
+    lines = []
+    for mistake in sorted(tried, key=lambda mistake: (mistake.path, mistake.line)):
+        if not seen[mistake.name]:
+            source = (root / mistake.path).read_bytes()
+            before, after = (text.decode().splitlines() for text in (source, mistake.made_in(source)))
+            lines += [f"{mistake.path}:{mistake.line}", *list(unified_diff(before, after, n=0, lineterm=""))[3:], ""]
+    caught = sum(seen[mistake.name] for mistake in tried)
+    return "\n".join([*lines, f"{caught} of {len(tried)} mistakes were seen ({caught / max(len(tried), 1):.0%})"])
 
 
 def main() -> int:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--count", type=int, default=100)
     options.add_argument("--seed", type=int, default=1)
+    options.add_argument("--processes", type=int, default=2, help="for measuring")
     options.add_argument("--measure", action="store_true", help="note anew which test runs which line")
+    options.add_argument("--again", nargs="+", default=(), metavar="TESTS", help="try what lived with these tests")
     chosen = options.parse_args()
-    WORK.mkdir(exist_ok=True)
-    if chosen.measure or not (WORK / "coverage").exists():
-        measure()
-    done_file = WORK / f"seen-{chosen.seed}.jsonl"
-    done = [json.loads(line) for line in done_file.read_text().splitlines()] if done_file.exists() else []
-    seen = {Change(**entry["change"]): entry["seen"] for entry in done}
-    tree, taken = copied(), seconds_of_tests()
-    picked = sample(chosen.count, chosen.seed)
-    for number, change in enumerate(picked, 1):
-        if change not in seen:
-            seen[change] = is_seen(change, tree, taken)
-            with done_file.open("a") as file:
-                file.write(json.dumps({"change": asdict(change), "seen": seen[change]}) + "\n")
-        print(f"{number}/{len(picked)} {'seen ' if seen[change] else 'LIVED'} {change}", flush=True)
-    caught = sum(seen[change] for change in picked)
-    print(f"{caught} of {len(picked)} changes were seen ({caught / len(picked):.0%})")
+    work = ROOT / ".mutants"
+    copy = Copy(ROOT, work / "tree")
+    copy.refresh()
+    if chosen.measure or not (measured := Measured.read(copy.tree, work)):
+        measure(copy.tree, work, chosen.processes)
+        measured = Measured.read(copy.tree, work)
+    assert measured
+    picked = sample(ROOT, chosen.count, chosen.seed)
+    seen = try_all(copy, picked, measured, work / "seen.jsonl", chosen.again)
+    print(report(ROOT, [mistake for mistake in picked if mistake.name in seen], seen))
     return 0
 
 
