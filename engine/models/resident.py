@@ -1,17 +1,18 @@
 """The loaded models: each loaded once and shared, the least recently used evicted when they take too much memory.
 
 A model is loaded into host memory and moved to the device that it is requested for. Models not in use there move back
-to host memory when another needs the room.
+to host memory when another needs the room. Host and device are accounts of their own: a model counts where it is.
 """
 
 from __future__ import annotations
 
+import gc
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Mapping
-from typing import Any, TypeVar, cast
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from typing import Any, Protocol, TypeVar, cast
 
-from engine.memory import total
+from engine.memory import memory, total
 
 T = TypeVar("T")
 
@@ -20,52 +21,73 @@ DEVICE_SHARE = 0.85
 """The share of a device's memory that models and results may take by default; the rest is for computing."""
 
 
+class Results(Protocol):
+    """The results in a memory that models share."""
+
+    nbytes: int
+
+    def trim(self, budget: int) -> None:
+        """Let results go until the rest takes at most that many bytes."""
+
+
 class Models:
-    """A pool of loaded models, safe to share between threads.
+    """A pool of loaded models, safe to share between threads. Those in use are neither moved nor evicted.
 
     Args:
-        budget: how many bytes of parameters may stay loaded; half of the memory that this process may use if None. The
-            model just requested stays even if it alone is larger.
-        device_budget: how many of them may be on a device; most of its memory if None.
+        budget: how many bytes of parameters may stay in host memory; half of what this process may use if None. The
+            models in use stay even if they alone are larger.
+        device_budget: how many bytes of models and results may be on a device; most of its memory if None.
     """
 
     def __init__(self, budget: int | None = None, device_budget: int | None = None) -> None:
         self.budget = total() // 2 if budget is None else budget
-        self.on_move: Callable[[], None] = lambda: None
-        """Called when a model has moved to a device, where there is now less room."""
         self._device_budget = device_budget
+        self._device_results: Results | None = None
+        self._host_results: Results | None = None
         self._slots: OrderedDict[Hashable, _Slot] = OrderedDict()
         self._in_use: dict[int, set[Hashable]] = {}
         self._lock = threading.Lock()
         self._moving = threading.Lock()
 
+    def share(self, *, device: Results, host: Results) -> None:
+        """Have results make room for models, on the device and in host memory."""
+        self._device_results, self._host_results = device, host
+
     def get(self, key: Hashable, loader: Callable[[], T], device: str = HOST) -> T:
         """The model of this key, loaded by `loader` if need be; meanwhile only callers that want the same one wait.
 
-        It stays on a device until this thread calls `release`. A load that fails is tried again by the next caller.
+        It stays where it is until this thread calls `release`. A load that fails is tried again by the next caller.
         """
         with self._lock:
             slot = self._slots.setdefault(key, _Slot())
             self._slots.move_to_end(key)
+            self._in_use.setdefault(threading.get_ident(), set()).add(key)
         with slot.loading:
+            changed = not slot.loaded
             if not slot.loaded:
                 slot.model = loader()
                 slot.nbytes = nbytes(slot.model)
                 slot.loaded = True
-                self._evict(key)
             if device != HOST:
-                self._move_to(device, key, slot)
+                changed = self._move_to(device, slot) or changed
+            if changed:  # only now, as a model on its way to a device is in host memory for a moment only
+                self._evict()
             return cast(T, slot.model)
 
     def release(self) -> None:
-        """Release the models that this thread requested: they may be moved."""
+        """Release the models that this thread requested: they may be moved and evicted."""
         self._in_use.pop(threading.get_ident(), None)
 
     def offload_idle(self) -> None:
         """Move every model that isn't in use to host memory."""
         with self._moving:
-            for _, slot in self._idle():
-                slot.move(HOST)
+            for key, slot in self._idle():
+                if slot.device != HOST:
+                    self._offload(key, slot)
+
+    def clear(self) -> None:
+        """Drop every model that isn't in use."""
+        self._drop(key for key, _ in self._idle())
 
     def device_budget(self, device: str) -> int:
         """How many bytes may be on a device."""
@@ -79,50 +101,86 @@ class Models:
         with self._lock:
             return sum(slot.nbytes for slot in self._slots.values() if slot.device != HOST)
 
-    def _move_to(self, device: str, key: Hashable, slot: _Slot) -> None:
-        self._in_use.setdefault(threading.get_ident(), set()).add(key)
-        with self._moving:
-            if slot.device == device:
-                return
-            room = self.device_budget(device) - self.device_nbytes
-            for other, idle in self._idle():
-                if room >= slot.nbytes:
-                    break
-                if other != key and idle.device == device:
-                    idle.move(HOST)
-                    room += idle.nbytes
-            slot.move(device)
-        self.on_move()
-
-    def _idle(self) -> list[tuple[Hashable, _Slot]]:
-        """The models on devices that no thread uses, the least recently used first."""
-        in_use = set[Hashable]().union(*list(self._in_use.values()))
+    @property
+    def host_nbytes(self) -> int:
+        """Bytes of the models that are in host memory."""
         with self._lock:
-            return [(key, s) for key, s in self._slots.items() if s.loaded and s.device != HOST and key not in in_use]
-
-    def _evict(self, kept: Hashable) -> None:
-        """Drop the least recently used models, except `kept`, until the budget is met."""
-        with self._lock:
-            taken = sum(slot.nbytes for slot in self._slots.values())
-            for key, slot in list(self._slots.items()):
-                if taken > self.budget and slot.loaded and key != kept:
-                    del self._slots[key]
-                    taken -= slot.nbytes
-
-    def clear(self) -> None:
-        """Drop every model."""
-        with self._lock:
-            self._slots.clear()
+            return sum(slot.nbytes for slot in self._slots.values() if slot.device == HOST)
 
     @property
     def nbytes(self) -> int:
         """Bytes of all loaded models."""
-        with self._lock:
-            return sum(slot.nbytes for slot in self._slots.values())
+        return self.host_nbytes + self.device_nbytes
 
     def __len__(self) -> int:
         with self._lock:
             return sum(slot.loaded for slot in self._slots.values())
+
+    def _move_to(self, device: str, slot: _Slot) -> bool:
+        """Move a model in use to a device, once there is room; returns whether it wasn't there."""
+        with self._moving:
+            if slot.device == device:
+                return False
+            self._make_room(slot.nbytes, device)
+            slot.move(device)
+            return True
+
+    def _make_room(self, wanted: int, device: str) -> None:
+        """Free bytes of a device, moving as little as possible.
+
+        That is results, if they alone make enough room; else idle models, and then what results are still in the way.
+        """
+        results = self._device_results
+        held = results.nbytes if results else 0
+        missing = wanted + self.device_nbytes + held - self.device_budget(device)
+        if missing > held:
+            for key, slot in self._idle():
+                if missing > 0 and slot.device == device:
+                    missing -= slot.nbytes
+                    self._offload(key, slot)
+        if results and missing > 0:
+            results.trim(max(0, held - missing))
+
+    def _offload(self, key: Hashable, slot: _Slot) -> None:
+        """Move an idle model to host memory; if there isn't room, even without results, drop it.
+
+        The host's budget may be exceeded until the model that needs the room has left for the device.
+        """
+        missing = slot.nbytes - memory().free
+        if missing > 0 and self._host_results:
+            self._host_results.trim(max(0, self._host_results.nbytes - missing))
+            missing = slot.nbytes - memory().free
+        if missing > 0:
+            self._drop([key])
+        else:
+            slot.move(HOST)
+
+    def _idle(self) -> list[tuple[Hashable, _Slot]]:
+        """The models that no thread uses, the least recently used first."""
+        with self._lock:
+            in_use = self._used()
+            return [(key, slot) for key, slot in self._slots.items() if slot.loaded and key not in in_use]
+
+    def _evict(self) -> None:
+        """Drop the least recently used models from host memory until the budget is met."""
+        excess, evicted = self.host_nbytes - self.budget, []
+        for key, slot in self._idle():
+            if excess > 0 and slot.device == HOST:
+                excess -= slot.nbytes
+                evicted.append(key)
+        self._drop(evicted)
+
+    def _drop(self, keys: Iterable[Hashable]) -> None:
+        """Forget models, except those that a thread has requested meanwhile, and free their memory."""
+        with self._lock:
+            dropped = [self._slots.pop(key) for key in set(keys) - self._used()]
+            for slot in dropped:
+                slot.model = None
+        if dropped:
+            gc.collect()  # libraries' models may refer to themselves
+
+    def _used(self) -> set[Hashable]:
+        return set[Hashable]().union(*list(self._in_use.values()))
 
 
 class _Slot:

@@ -88,7 +88,7 @@ def open_resources(limits: CacheLimits, device: str) -> Iterator[Resources]:
     models = Models(device_budget=limits.device)
     disk = open_disk(limits.folder, limits.disk) if limits.keep else None
     with Cache(limits.host, disk, device=lambda: models.device_budget(device) - models.device_nbytes) as cache:
-        models.on_move = cache.device.trim
+        models.share(device=cache.device, host=cache.memory)
         yield Resources(device, cache, models, Costs(home() / COSTS))
 
 
