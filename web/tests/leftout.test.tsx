@@ -34,9 +34,7 @@ describe("a foreign file with values that its nodes don't have", () => {
     answer(LOST);
     await importFile(json({ nodes: [], links: [] }), AT);
     expect(store.getState().document.title).toBe("A picture");
-    expect(toasts()).toEqual([
-      "1 value was left out. The status bar says which, and why.",
-    ]);
+    expect(toasts()).toEqual(["1 value was left out. The status bar says which, and why."]);
     expect(store.getState().leftOut).toEqual([LOST]);
     expect(lineOf(LOST)).toBe("Draw, polish: is ignored: Draw has no such input");
   });
