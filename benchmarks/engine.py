@@ -4,8 +4,9 @@
 
 - `nodes`: µs of CPU time per pass-through node, compared with a plain loop that makes the same calls. `check` reads and
   checks the workflow's JSON; the others are runs of the checked graph, with a memory tier only: `first` with nothing
-  held, `cached` with everything held, `head` and `tail` after an edit of the first and of the last node. Each round
-  measures everything once, in turn; medians are shown, and in brackets the ratio to the plain loop.
+  held, `cached` with everything held, `head` and `tail` after an edit of the first and of the last node. How long the
+  kinds take is known from earlier runs, as usual. Each round measures everything once, in turn; medians are shown, and
+  in brackets the ratio to the plain loop.
 - `choices`: µs of CPU time per node for a list whose items each go one of two ways, so that planning continues during
   the run.
 - `memory`: bytes per pass-through node at the peak of reading, checking and running, in a process of its own.
@@ -43,6 +44,7 @@ from engine.graph.check import check
 from engine.graph.graph import Graph
 from engine.node import Context, Node
 from engine.registry import Registry
+from engine.run.costs import Costs
 from engine.run.execute import Execution
 from engine.store.cache import Cache
 
@@ -50,6 +52,8 @@ COLUMNS = ("plain", "check", "first", "cached", "head", "tail")
 
 
 REGISTRY = Registry([Start, Pass, Join, Letter, Choose, Texts, Wait])
+
+COSTS = Costs()
 
 Json = dict[str, Any]
 
@@ -118,7 +122,7 @@ def run(graph: Graph, cache: Cache) -> None:
 
 
 def run_all(graph: Graph, cache: Cache | None = None) -> Execution:
-    execution = Execution(graph, cache=cache or Cache(), out=Path("output"))
+    execution = Execution(graph, cache=cache or Cache(), out=Path("output"), costs=COSTS)
     for _ in execution:
         pass
     assert execution.exit_code == 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from engine.graph.graph import Graph, Step
@@ -37,15 +37,21 @@ def make_plan(
     Of several branches the longest comes first, by the `seconds` that each kind is expected to take.
     """
     wanted = graph.targets if targets is None else targets
-    longest = _longest(graph, seconds) if seconds else {}
+    lengths: dict[str, float] = {}
+
+    def shortest_first(nodes: Collection[str]) -> Collection[str]:
+        if seconds is None or len(nodes) < 2:
+            return nodes
+        if not lengths:  # only where there is a choice
+            lengths.update(_longest(graph, seconds))
+        return sorted(nodes, key=lengths.__getitem__)
+
     runs: dict[Key, Step] = {}
     hits: dict[Key, Step] = {}
     sources: dict[Key, tuple[Key, ...]] = {}
     uses: dict[Key, int] = {}
     # Depth first, without recursion: a step stays on the stack and is ordered when it is met again after its sources.
-    stack = list(reversed(wanted))
-    if longest:
-        stack.sort(key=longest.__getitem__)
+    stack = list(shortest_first(wanted[::-1]))
     while stack:
         key = keys[stack[-1]]
         if key in runs or key in hits:
@@ -61,7 +67,7 @@ def make_plan(
             below = {keys[source.node]: source.node for source in links}
             sources[key] = tuple(below)
             # The first input's branch on top, or the longest.
-            stack += sorted(below.values(), key=longest.__getitem__) if longest else below.values()
+            stack += shortest_first(below.values())
     return Plan(runs, hits, sources, keys, uses)
 
 

@@ -96,13 +96,10 @@ class Deliveries:
         self._cancelled = cancelled
         self._claims = claims
         self._lock = Lock()
-        parts = {id(part): part for part, _ in map(graph.part_of, graph.targets)}
-        self._folders = {
-            (name, temporary): OutputFolder(folder, part.workflow, files, part.carried, part.registry, part.flat)
-            for name, part in parts.items()
-            for files in (part.local_files,)
-            for temporary, folder in ((False, out), (True, temp))
-        }
+        self._out = out
+        self._temp = temp
+        self._folders: dict[tuple[int, bool], OutputFolder] = {}
+        """By part of the graph, for files to keep and for temporary ones; made when the first is saved."""
         self._names = _names(graph)
         self._series = {name: _Series() for name in dict.fromkeys(self._names.values())}
 
@@ -174,13 +171,20 @@ class Deliveries:
     def _save(self, step: Step, entry: Entry) -> None:
         part, _ = self._graph.part_of(split_id(step.id)[0])
         temporary = step.kind.spec.temporary
-        written = self._folders[id(part), temporary].write(
+        written = self._folder(part, temporary).write(
             entry.outputs[0],
             partial(self._progress, step.id),
             claimed=self._claims.earlier.get(step.id, ()),
             on_claim=partial(self._claims.on_claim, step.id),
         )
         self._emit(NodeSaved(step.id, written, temporary))
+
+    def _folder(self, part: Graph, temporary: bool) -> OutputFolder:
+        with self._lock:
+            if (name := (id(part), temporary)) not in self._folders:
+                place, files = self._temp if temporary else self._out, part.local_files
+                self._folders[name] = OutputFolder(place, part.workflow, files, part.carried, part.registry, part.flat)
+            return self._folders[name]
 
     def _progress(self, step: str, done: int, total: int) -> None:
         if self._cancelled():

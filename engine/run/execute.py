@@ -9,7 +9,8 @@
             print(to_json(event))
         # the last event is RunFinished, whose exit_code is that of the command
 
-Heavy nodes take turns on the device's one slot; light nodes and waiting ones run beside them.
+Heavy nodes take turns on the device's one slot; light nodes and waiting ones run beside them. What takes less time
+than starting a thread, such as an edit of a small graph, runs in the caller's.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ from engine.run.deliveries import Claims, Deliveries
 from engine.run.holding import Holding
 from engine.run.planner import Extension, Planner
 from engine.run.schedule import Schedule, Task, Turn
-from engine.run.threads import cores, set_torch_threads
+from engine.run.threads import cores, set_torch_threads, torch_threads_restored
 from engine.run.watching import WatchedFiles
 from engine.spec import Uses, any_file
 from engine.store.cache import Cache, Entry
@@ -64,6 +65,8 @@ QUICK_SECONDS = 1e-4
 """The approximate cost of waking another thread and taking turns with it."""
 PLANNING_SHARE = 0.1
 """The share of the time that may go into planning while there is other work."""
+UNSEEN_SECONDS = 0.02
+"""How long a run may work before it yields the events: too short for people to notice."""
 
 
 class Execution:
@@ -154,8 +157,8 @@ class Execution:
         self._skip(self._apply(extension))
         self._schedule.complete = extension.complete
         self._deliveries.write()
-        self._add_thread()
         try:
+            self._begin()
             while event := self._events.get():
                 self._count(event)
                 yield event
@@ -211,6 +214,25 @@ class Execution:
             return "cancelled"
         return "failed" if self._failures else "done"
 
+    def _begin(self) -> None:
+        """Do what is over sooner than a thread would start, and leave everything else to threads."""
+        until = perf_counter() + UNSEEN_SECONDS
+        self._working += 1
+        try:
+            with torch_threads_restored():
+                while perf_counter() < until and (task := self._schedule.take_if(self._is_brief)):
+                    self._do(task)
+            if not self._schedule.over:
+                self._add_thread()
+        finally:
+            self._leave()
+
+    def _is_brief(self, task: Task) -> bool:
+        """Whether a task needs neither the device nor files, and has been seen to take less than waking a thread."""
+        if task.lane == "device" or any(step.kind.spec.saves for step in self._planner.targets.get(task.key, ())):
+            return False
+        return task.key in self.cache.memory if task.fetch else self._is_quick(task)
+
     def _add_thread(self) -> None:
         with self._lock:
             if len(self._threads) < sum(self._slots.values()):
@@ -220,7 +242,7 @@ class Execution:
                 thread.start()
 
     def _work(self) -> None:
-        """Do one task after another until none is left; every thread runs this, and the last one ends the stream."""
+        """Do one task after another until none is left; every thread runs this."""
         try:
             while (turn := self._schedule.take()) is not Turn.OVER:
                 if turn is Turn.PLAN:
@@ -231,11 +253,15 @@ class Execution:
             self._engine_error = error
             self._schedule.stop()
         finally:
-            with self._lock:
-                self._working -= 1
-                if not self._working:
-                    self._deliveries.flush()
-                    self._events.put(None)
+            self._leave()
+
+    def _leave(self) -> None:
+        """End this thread's part in the run; the last one ends the stream of events."""
+        with self._lock:
+            self._working -= 1
+            if not self._working:
+                self._deliveries.flush()
+                self._events.put(None)
 
     def _do(self, task: Task) -> None:
         node, kind = task.step.id, task.step.kind.spec.kind
@@ -254,6 +280,8 @@ class Execution:
                 return
             for step in self._planner.due(task.key):
                 self._deliveries.deliver(step, entry)
+        except KeyboardInterrupt:  # Ctrl-C in the caller's thread
+            raise
         except BaseException as error:  # noqa: BLE001 - whatever a node raises, the run ends in an orderly way
             self._fail(task, error)
             return

@@ -152,7 +152,7 @@ class Schedule:
         """
         with self._lock:
             waited_long = False
-            while (self._open or self._frozen) and not self._stopped:
+            while not self.over:
                 lane = self._next_lane()
                 if self._frozen and not self._planning and (perf_counter() >= self._plan_at or not self._busy(lane)):
                     self._planning = True
@@ -163,6 +163,19 @@ class Schedule:
                 waited_long = not self._changed.wait(WATCH_SECONDS)
                 self._idle -= 1
             return Turn.OVER
+
+    @property
+    def over(self) -> bool:
+        """Whether there is nothing left to do."""
+        return self._stopped or not (self._open or self._frozen)
+
+    def take_if(self, accepts: Callable[[Task], bool]) -> Task | None:
+        """The next task to do, if there is one at once and it is accepted."""
+        with self._lock:
+            lane = self._next_lane()
+            if lane is None or self._frozen or self._stopped or not accepts(self._ready[lane][0][1]):
+                return None
+            return self._start(lane)
 
     def _busy(self, lane: Uses | None) -> bool:
         """Whether there is something to do other than planning."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 
 # By default OpenMP's threads spin while they wait for one another. If other processes need the cores, that keeps the
@@ -27,3 +29,15 @@ def set_torch_threads(number: int) -> None:
     torch = import_module("torch") if number > 1 else sys.modules.get("torch")
     if set_num_threads := getattr(torch, "set_num_threads", None):
         set_num_threads(number)
+
+
+@contextmanager
+def torch_threads_restored() -> Iterator[None]:
+    """Afterwards this thread's torch operations have as many cores as before."""
+    torch = sys.modules.get("torch")
+    number = torch.get_num_threads() if torch else 0
+    try:
+        yield
+    finally:
+        if number:
+            set_torch_threads(number)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -11,12 +13,15 @@ import torch
 
 from engine.document.prepared import prepare
 from engine.document.workflow import Workflow
+from engine.events import NodeSaved
 from engine.graph.check import check
 from engine.node import Context, Node
 from engine.registry import Registry
+from engine.run.costs import Costs
 from engine.run.execute import Execution
 from engine.run.threads import cores
 from engine.store.cache import Cache
+from engine.values import Files, Media
 from tests.engine.toys import node
 
 
@@ -60,3 +65,81 @@ def test_waiting_threads_yield_their_core_unless_the_user_decides_otherwise() ->
             env={"PATH": "/usr/bin", **given},
         )
         assert answer.stdout.strip() == expected
+
+
+class Where(Node, version=1):
+    """The thread that runs it."""
+
+    a: int = 0
+
+    def run(self, ctx: Context) -> str:
+        return threading.current_thread().name
+
+
+class WhereOnDevice(Where, version=1, uses="device"):
+    """The same on the device."""
+
+
+class SaveWhere(Node, version=1, saves="text"):
+    """The same in a file, which may take long to write."""
+
+    def run(self, ctx: Context) -> Files:
+        return Files((Media(threading.current_thread().name.encode(), "txt", "thread"),))
+
+
+class Press(Node, version=1):
+    """Ctrl-C, as Python reports it, while a node runs."""
+
+    def run(self, ctx: Context) -> str:
+        raise KeyboardInterrupt
+
+
+KINDS = (Light, Where, WhereOnDevice, SaveWhere, Press)
+QUICK = dict.fromkeys((kind.spec.kind for kind in KINDS), 1e-6)
+
+
+def run_of(kind: type[Node], seconds: Mapping[str, float], out: Path) -> Execution:
+    """A run of one node, whose kind took so many seconds in earlier runs."""
+    costs = Costs()
+    for name, taken in seconds.items():
+        costs.record(name, taken)
+    graph = check(prepare(Workflow.read({"a": node(kind.spec.kind)}), Registry(KINDS)), targets=["a"])
+    return Execution(graph, cache=Cache(), out=out, costs=costs)
+
+
+def thread_of(execution: Execution) -> str:
+    """The thread in which the node ran."""
+    for event in execution:
+        if isinstance(event, NodeSaved):
+            return event.files[0].read_text()
+    (name,) = execution.results["a"]
+    return str(name)
+
+
+def test_a_node_that_is_known_to_be_quick_runs_in_the_callers_thread(tmp_path: Path) -> None:
+    assert thread_of(run_of(Where, QUICK, tmp_path)) == threading.current_thread().name
+
+
+def test_any_other_node_runs_in_a_thread_of_its_own(tmp_path: Path) -> None:
+    for kind, seconds in ((Where, {}), (Where, {"Where": 0.1}), (WhereOnDevice, QUICK), (SaveWhere, QUICK)):
+        assert thread_of(run_of(kind, seconds, tmp_path)) == "kinograph-node"
+
+
+def test_events_are_not_held_back_for_long_by_many_quick_nodes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("engine.run.execute.UNSEEN_SECONDS", 0.0)  # as if this much time had passed
+    assert thread_of(run_of(Where, QUICK, tmp_path)) == "kinograph-node"
+
+
+def test_the_callers_thread_keeps_its_cores(tmp_path: Path) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    execution = run_of(Light, QUICK, tmp_path)
+    list(execution)
+    after = torch.get_num_threads()
+    torch.set_num_threads(before)
+    assert (execution.results, after) == ({"a": (1,)}, 2)
+
+
+def test_ctrl_c_in_the_callers_thread_is_the_callers(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        list(run_of(Press, QUICK, tmp_path))
