@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from engine.run.devices import Device
 from engine.run.resources import CacheLimits
 
 MAX_LINE_BYTES = 64 << 20
@@ -30,7 +31,7 @@ class WorkerSettings(_Message):
     roots: dict[str, Path]
     """The only folders that workflows may reach: input, output, temp, models."""
     device: str = ""
-    """A torch device; the best one if empty."""
+    """A torch device; the best one if empty. A GPU is the only one that the worker sees (`engine.models.visible`)."""
     nodes: tuple[Path, ...] = ()
     """Python files that define further kinds of node."""
     cache: CacheLimits = CacheLimits()
@@ -67,8 +68,8 @@ class WorkerReady(_Message):
 
     message: Literal["worker_ready"] = "worker_ready"
     device: str
-    devices: list[dict[str, Any]]
-    """All devices of this machine, as `engine.run.devices.every` returns them."""
+    devices: list[Device]
+    """All devices that it sees: its own or, if it was to choose one, all of the machine."""
 
 
 class WorkerFailed(_Message):

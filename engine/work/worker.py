@@ -103,16 +103,17 @@ class Worker:
 
     def work(self) -> None:
         """Run jobs for ever; raises NodeError when the device can't be used any more."""
-        every = devices.every()
         wanted = self._settings.device
-        device = devices.checked(wanted) if wanted else str(every[0]["name"])
+        every = [devices.only(wanted)] if wanted else devices.every()
+        name = every[0].name
+        device = every[0].type if wanted else name  # its own GPU is the only one that it sees
         with (
             explaining(self._settings.queue),
             Jobs(self._settings.queue) as jobs,
             Jobs(self._settings.queue, quick=True) as names,
             open_resources(self._settings.cache, device) as resources,
         ):
-            self._reports.send(WorkerReady(device=device, devices=every))
+            self._reports.send(WorkerReady(device=name, devices=every))
             while True:
                 if lease := jobs.claim(self._settings.name):
                     self._do(_Run(lease, self._settings, names), jobs, resources)

@@ -104,4 +104,4 @@ def test_defaults_follow_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert Models().device_budget("cpu") == 0.85 * 4000 * MB
     monkeypatch.setattr(devices, "best", lambda: "cpu")
     (cpu,) = devices.every()
-    assert (cpu["vram_total"], cpu["vram_free"]) == (4000 * MB, 3000 * MB)
+    assert (cpu.vram_total, cpu.vram_free) == (4000 * MB, 3000 * MB)

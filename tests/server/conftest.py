@@ -17,6 +17,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from PIL import Image
 from yarl import URL
 
+from engine.run.devices import Device
 from engine.run.resources import CacheLimits
 from engine.server.comfyui import files, folders, object_info, userdata
 from engine.server.files import previews
@@ -60,7 +61,7 @@ class Server:
             self.app[QUEUE] = queue
         self.messages: list[dict[str, Any]] = []
         self.app[models.NOTIFY] = self.messages.append
-        self.app[models.DEVICES] = {"cpu": {"name": "cpu", "type": "cpu", "index": 0, "vram_total": 1, "vram_free": 1}}
+        self.app[models.DEVICES] = {"cpu": Device("cpu", "cpu", 0, 1, 1)}
         self.app.cleanup_ctx.extend([models.fetching, previews.decoding])
         for each in routes:
             add_to(self.app, each)

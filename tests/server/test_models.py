@@ -161,4 +161,6 @@ def test_the_machine_is_described(server: Server) -> None:
     assert 0 < stats["system"]["ram_free"] <= stats["system"]["ram_total"]
     assert stats["system"].keys() >= {"os", "python_version", "pytorch_version", "embedded_python", "argv"}
     assert re.fullmatch(r"\d+\.\d+\.\d+", stats["system"]["comfyui_version"])
-    assert stats["devices"] == [{"name": "cpu", "type": "cpu", "index": 0, "vram_total": 1, "vram_free": 1}]
+    (cpu,) = stats["devices"]
+    assert (cpu["name"], cpu["type"], cpu["index"]) == ("cpu", "cpu", 0)
+    assert 1 < cpu["vram_free"] <= cpu["vram_total"], "what is free is told as it is now, not as the worker found it"

@@ -6,6 +6,7 @@ import asyncio
 import sqlite3
 import sys
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +135,23 @@ jobs.finish(lease, "done", {{}}, {{}})
         assert bad.state == "failed"
         assert "can't be read" in bad.record["problems"][0]["message"]
         assert (await scripted.ended(queue, "good")).state == "done"
+
+    scripted.run(play)
+
+
+def test_a_worker_sees_only_its_own_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = """
+import os
+lease = claim()
+jobs.finish(lease, "done", {}, {"asked": settings["device"], "sees": os.environ.get("CUDA_VISIBLE_DEVICES")})
+"""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6")
+    scripted = Scripted(tmp_path, monkeypatch, script)
+    scripted.settings = replace(scripted.settings, devices=("cuda:1",))
+
+    async def play(pool: WorkerPool, queue: Queue) -> None:
+        await add(queue, "a")
+        assert (await scripted.ended(queue, "a")).record == {"asked": "cuda:1", "sees": "6"}
 
     scripted.run(play)
 

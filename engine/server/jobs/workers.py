@@ -22,7 +22,9 @@ from aiohttp import web
 
 from engine.errors import StorageError
 from engine.memory import total
+from engine.models.visible import seeing_only
 from engine.python import command, environment
+from engine.run.devices import Device
 from engine.server.http.settings import ServerSettings
 from engine.server.jobs.queue import Queue
 from engine.work.messages import (
@@ -170,7 +172,7 @@ class WorkerPool:
         self,
         settings: ServerSettings,
         queue: Queue,
-        devices: dict[str, dict[str, Any]],
+        devices: dict[str, Device],
         on_report: OnReport,
         on_lost: Callable[[str], None],
     ) -> None:
@@ -287,7 +289,7 @@ class WorkerPool:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             process_group=None if sys.platform == "win32" else 0,  # so that `kill_rest` finds its children
-            env=environment(),
+            env=environment() | seeing_only(device, os.environ),
             limit=MAX_LINE_BYTES,
         )
         worker = WorkerProcess(device, process, f"{process.pid}-{uuid.uuid4().hex[:8]}")
@@ -334,7 +336,7 @@ class WorkerPool:
         for device in {worker.device, report.device} & self.problems.keys():
             del self.problems[device]
         first = not self._devices
-        self._devices |= {about["name"]: about for about in report.devices}
+        self._devices |= {about.name: about for about in report.devices}
         worker.device = report.device
         if first and not self._settings.devices:
             for device in self._devices:

@@ -11,7 +11,7 @@ import platform
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from typing import Annotated, Any, Literal
 
@@ -25,6 +25,8 @@ from engine.models import can_fetch, find
 from engine.models.listing import local_models
 from engine.models.sources import is_path
 from engine.python import command, environment
+from engine.run import devices
+from engine.run.devices import Device
 from engine.run.resources import open_disk
 from engine.server.files.paths import walk
 from engine.server.http.routes import OWN, Answer, Body, Query, Routes
@@ -36,7 +38,7 @@ routes = Routes("models")
 
 NOTIFY: web.AppKey[Callable[[dict[str, Any]], object]] = web.AppKey("notify")
 """Sends clients the progress of a fetch: source, done, total, and path or error at the end."""
-DEVICES = web.AppKey("devices", dict[str, dict[str, Any]])
+DEVICES = web.AppKey("devices", dict[str, Device])
 """The devices that the workers have reported, by name."""
 
 PROTOCOL = "0.3.64"
@@ -256,7 +258,12 @@ async def clear(request: web.Request) -> Trimmed:
 @routes.get("/system_stats")
 async def system_stats(request: web.Request) -> Stats:
     """The machine, and the devices that compute jobs."""
-    return Stats(system=_system(), devices=list(request.app[DEVICES].values()))
+    known = await asyncio.to_thread(devices.present, list(request.app[DEVICES].values()))
+    return Stats(system=_system(), devices=[_shown(device) for device in known])
+
+
+def _shown(device: Device) -> dict[str, JsonValue]:
+    return {name: value for name, value in asdict(device).items() if name != "uuid"}
 
 
 def _available(folders: Folders) -> list[Model]:
