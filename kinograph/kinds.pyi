@@ -255,7 +255,7 @@ class Kinds:
         mode: _Mode = "",
         partial: _Partial = "",
     ) -> _LoadImage:
-        """Read a picture: PNG, JPEG, WebP, GIF, BMP or TIFF. An animated GIF, WebP or PNG gives all of its frames, any other file with several pictures the first."""
+        """Read a picture: PNG, JPEG, WebP, GIF, AVIF, BMP or TIFF, whatever its name. An animated GIF, WebP, PNG or AVIF gives all of its frames, any other file with several pictures the first."""
 
     def LoadScores(
         self,
@@ -293,7 +293,7 @@ class Kinds:
         mode: _Mode = "",
         partial: _Partial = "",
     ) -> Handle:
-        """Read a video, without its sound: MP4, WebM, MKV, MOV, GIF and whatever else FFmpeg reads."""
+        """Read a video, without its sound: MP4, WebM, MKV, MOV, animated GIF or WebP and whatever else FFmpeg reads, whatever its name."""
 
     def LookaheadDecode(
         self,

@@ -3,49 +3,74 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from glob import has_magic
 from pathlib import Path
+from typing import NamedTuple
 
+from engine import filetypes
 from engine.errors import InputError
 from engine.node import MayRead, any_file
 from nodes.dataset import extra
 
-VIDEOS = frozenset(
-    ".mp4 .m4v .mov .mkv .webm .avi .mpg .mpeg .ts .m2ts .mts .flv .wmv .ogv .3gp .mxf .gif".split()  # noqa: SIM905
-)
 COLUMNS = ("video", "path", "file", "file_name")
 """The columns in which a table may name its videos; the first that it has counts."""
+SOUND_NAMES = frozenset((".m4a", ".m4b", ".mka", ".wma", ".oga", ".ogg", ".opus", ".3ga"))
+"""Endings of names that promise sound, in containers that may hold a video: they are opened to tell."""
+HIDDEN, SOUND = "is hidden", "has sound, no video"
+
+
+class Skipped(NamedTuple):
+    """A file, or a folder, that isn't taken for a video."""
+
+    path: Path
+    reason: str
+    """As it follows the name: "is a PDF document"."""
+
+
+class Sources(NamedTuple):
+    """What a path stands for."""
+
+    videos: Sequence[Path]
+    """In order. Some may prove not to be videos when they are opened."""
+    skipped: Sequence[Skipped] = ()
 
 
 def find(path: Path, may_read: MayRead = any_file) -> Sequence[Path]:
-    """The videos that a path stands for, in order; none if nothing is found.
+    """The videos of `survey`."""
+    return survey(path, may_read).videos
 
-    A folder stands for all videos in it and below, except hidden ones; a pattern (`raw/**/*.mp4`) for what matches; a
-    `.txt` file for the paths it lists, one a line, and a `.parquet` file for those in its column `video` or `path`, all
-    relative to it, including files that don't exist. Links to files are followed, and a link to a folder if it is the
-    path itself; links to folders below it are skipped, so that no video appears twice.
+
+def survey(path: Path, may_read: MayRead = any_file) -> Sources:
+    """The videos that a path stands for, and what is skipped with the reasons; no videos if nothing is found.
+
+    A folder stands for all videos in it and below, except hidden ones; a pattern (`raw/**/*.mp4`) for those that match.
+    Both take a file that holds a video by its contents, whatever its name, and one that is named as a video and can't
+    be read as anything else: so it is listed with what is wrong. A `.txt` file stands for the paths it lists, one a
+    line, and a `.parquet` file for those in its column `video` or `path`, all relative to it, whatever they are,
+    including files that don't exist. Links to files are followed, and a link to a folder if it is the path itself;
+    links to folders below it are skipped, so that no video appears twice.
 
     Raises:
         InputError: a list names a file that may not be read, or a table has no column of paths.
     """
     if path.is_dir():
-        return sorted(filter(may_read, _below(path)))
-    if path.suffix in (".txt", ".parquet") and path.is_file():
+        return _sorted_out(_below(path), may_read)
+    if path.suffix in (".txt", ".parquet") and path.is_file() and not _holds_video(path):
         listed = [path.parent / name for name in (_lines if path.suffix == ".txt" else _column)(path)]
         if outside := next((file for file in listed if not may_read(file)), None):
             raise InputError(
                 f"{path.name} names {outside}, which leads out of the folders that may be read",
                 hint="list only files within them",
             )
-        return list(dict.fromkeys(listed))
+        return Sources(list(dict.fromkeys(listed)))
     if path.is_file():
-        return [path]
+        return Sources([path])
     if has_magic(str(path)):
         absolute = path.absolute()
         found = Path(absolute.anchor).glob(str(absolute.relative_to(absolute.anchor)))
-        return sorted(file for file in found if is_video(file) and may_read(file))
-    return []
+        return _sorted_out((Skipped(file, "") for file in found if not file.is_dir()), may_read)
+    return Sources([])
 
 
 def watched(path: Path, may_read: MayRead = any_file) -> Sequence[Path]:
@@ -64,15 +89,81 @@ def root(path: Path) -> Path:
     return next(parent for parent in path.parents if not has_magic(str(parent)))
 
 
-def is_video(path: Path) -> bool:
-    """Whether a file is taken for a video, by its name."""
-    return path.suffix.lower() in VIDEOS and not path.name.startswith(".") and path.is_file()
+def _sorted_out(found: Iterable[Skipped], may_read: MayRead) -> Sources:
+    """Files, each with a reason for skipping it or "", as videos and others."""
+    videos, skipped = list[Path](), list[Skipped]()
+    for file, known in found:
+        if reason := known or _reason(file, may_read):
+            skipped.append(Skipped(file, reason))
+        else:
+            videos.append(file)
+    return Sources(sorted(videos), sorted(skipped))
 
 
-def _below(folder: Path) -> Iterator[Path]:
-    for root, folders, files in os.walk(folder):
+def _below(folder: Path) -> Iterator[Skipped]:
+    """All files in a folder and below, and the folders that are left out, with the reasons."""
+    unread = list[Skipped]()
+
+    def note(error: OSError) -> None:
+        unread.append(Skipped(Path(error.filename), _unreadable(error)))
+
+    for root, folders, files in os.walk(folder, onerror=note):
+        for name in folders:
+            if name.startswith("."):
+                yield Skipped(Path(root, name), HIDDEN)
+            elif Path(root, name).is_symlink():
+                yield Skipped(Path(root, name), "is a link to a folder")
         folders[:] = [name for name in folders if not name.startswith(".")]
-        yield from (path for name in files if is_video(path := Path(root, name)))
+        yield from (Skipped(Path(root, name), "") for name in files)
+    yield from unread
+
+
+def _reason(path: Path, may_read: MayRead) -> str:
+    """Why a file isn't taken for a video; "" if it is."""
+    if path.name.startswith("."):
+        return HIDDEN
+    if not may_read(path):
+        return "is a link that leads out of the folders that may be read"
+    if not path.exists():
+        return "is a link to a file that isn't there"
+    if not path.is_file():
+        return "is not a regular file"
+    is_named_so = filetypes.promises_video(path.name)
+    try:
+        found = filetypes.of(path)
+        if found == filetypes.TEXT and path.suffix.lower() == ".ts":  # TypeScript
+            return f"is {found.name}"
+        if found is None:
+            empty = path.stat().st_size == 0
+            return "" if is_named_so else "is empty" if empty else "is of no type that is known to hold a video"
+    except OSError as error:
+        return "" if is_named_so else _unreadable(error)
+    if found.group == "video" and path.suffix.lower() in SOUND_NAMES:
+        return _without_video(path)
+    if found.group == "video" or is_named_so:
+        return ""
+    return SOUND if found.group == "sound" else f"is {found.name}"
+
+
+def _without_video(path: Path) -> str:
+    """Why a file isn't a video, judging by its streams; "" if it is one."""
+    from nodes.files.footage import Footage
+
+    try:
+        Footage(path)
+    except InputError as error:
+        return error.message.removeprefix(str(path)).strip()
+    return ""
+
+
+def _unreadable(error: OSError) -> str:
+    return "may not be read" if isinstance(error, PermissionError) else f"can't be read: {error.strerror}"
+
+
+def _holds_video(path: Path) -> bool:
+    """Whether a file that is named as a list or a table is a video."""
+    found = filetypes.of(path)
+    return found is not None and found.group == "video"
 
 
 def _lines(path: Path) -> list[str]:

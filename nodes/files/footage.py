@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,9 +15,11 @@ from typing import Any, TypeAlias
 import av
 import numpy as np
 from av.filter import Graph
+from av.stream import Disposition
 from av.video.reformatter import ColorTrc, Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
+from engine import filetypes
 from engine.errors import InputError
 
 Picture: TypeAlias = NDArray[np.uint8]
@@ -75,11 +78,12 @@ class Footage:
 
     Raises:
         UnreachableError: it isn't there, may not be read, or its disk fails.
-        InputError: it can't be opened, or holds no video.
+        InputError: it is of another type, can't be opened, or holds no video.
     """
 
     def __init__(self, path: Path, threads: int = 1) -> None:
         self.path = path
+        self._type = _require_no_other(path)
         self.threads = threads
         self.damage = ""
         """What went wrong while it was decoded, if anything did."""
@@ -94,7 +98,7 @@ class Footage:
                 raise InputError(
                     f"{path} is in a codec that can't be decoded here", hint="convert it to another, such as H.264"
                 )
-            self.codec = codec.name
+            self.codec = "webp" if self._type == filetypes.ANIMATED_WEBP else codec.name
             self.pixel_format = codec.pix_fmt or ""
             self.fps = _rate(stream)
             """Frames per second, on average."""
@@ -218,13 +222,34 @@ class Footage:
     def opened(self) -> av.container.InputContainer:
         """The file as an open container."""
         try:
-            return av.open(str(self.path), "r", options=_ONLY, metadata_errors="replace")
+            file = io.BytesIO(self._converted) if self._type == filetypes.ANIMATED_WEBP else str(self.path)
+            return av.open(file, "r", options=_ONLY, metadata_errors="replace")
         except (av.error.FFmpegError, OSError) as error:
             require_readable(self.path, wholly=isinstance(error, OSError))
             raise InputError(
                 f"{self.path} can't be opened as a video: {error.strerror or error}",
                 hint="give a video file, such as MP4 or WebM",
             ) from error
+
+    @cached_property
+    def _converted(self) -> bytes:
+        """An animated WebP as a film that FFmpeg reads."""
+        from nodes.files.animations import as_film
+
+        return as_film(self.path)
+
+
+def _require_no_other(path: Path) -> filetypes.FileType | None:
+    """The type of a file that may hold a video; raises InputError if it is of a type that doesn't."""
+    try:
+        found = filetypes.of(path)
+    except OSError:
+        require_readable(path)
+        raise
+    if found is None or found.group in ("video", "sound"):  # a sound may have a picture: opening it tells
+        return found
+    hint = "load it as a picture" if found.group == "picture" else "give a video file, such as MP4 or WebM"
+    raise InputError(f"{path} is {found.name}, not a video", hint=hint)
 
 
 def require_readable(path: Path, *, wholly: bool = True) -> None:
@@ -257,10 +282,14 @@ def require_readable(path: Path, *, wholly: bool = True) -> None:
 
 
 def video_stream(container: av.container.InputContainer, path: Path) -> av.VideoStream:
-    """The first video stream of a file; raises InputError if there is none."""
-    if not container.streams.video:
-        raise InputError(f"{path} holds no video", hint="give a file with a video stream")
-    return container.streams.video[0]
+    """The first video stream of a file, without cover pictures; raises InputError if there is none."""
+    pictures = container.streams.video
+    videos = [stream for stream in pictures if not stream.disposition & Disposition.attached_pic]
+    if not videos:
+        held = ["sound"] * bool(container.streams.audio) + ["a cover picture"] * bool(pictures)
+        found = f"has {' and '.join(held)}, no video" if held else "holds no video"
+        raise InputError(f"{path} {found}", hint="give a file with a video stream")
+    return max(videos, key=lambda stream: stream.frames > 1)  # an animated AVIF has a still before its film
 
 
 def _rate(stream: av.VideoStream) -> float:

@@ -30,8 +30,8 @@ class Picture(NamedTuple):
 
 
 class LoadImage(Node, version=3, category="files", uses="io"):
-    """Read a picture: PNG, JPEG, WebP, GIF, BMP or TIFF. An animated GIF, WebP or PNG gives all of its frames, any
-    other file with several pictures the first.
+    """Read a picture: PNG, JPEG, WebP, GIF, AVIF, BMP or TIFF, whatever its name. An animated GIF, WebP, PNG or AVIF
+    gives all of its frames, any other file with several pictures the first.
 
     It is rotated as its EXIF data says. Transparent parts keep the colours that the file has there, and are white in
     the mask.
@@ -47,8 +47,9 @@ class LoadImage(Node, version=3, category="files", uses="io"):
         return Picture(Image(pixels), Image(mask))
 
 
-class LoadVideo(Node, version=1, category="files"):
-    """Read a video, without its sound: MP4, WebM, MKV, MOV, GIF and whatever else FFmpeg reads.
+class LoadVideo(Node, version=2, category="files"):
+    """Read a video, without its sound: MP4, WebM, MKV, MOV, animated GIF or WebP and whatever else FFmpeg reads,
+    whatever its name.
 
     Frames are upright and at a constant rate: where the file's rate varies, or another is asked for, frames are
     repeated or left out. They are held in memory uncompressed, so a long video needs a smaller size or fewer frames.

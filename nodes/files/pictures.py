@@ -9,15 +9,16 @@ import numpy as np
 import torch
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
+from engine import filetypes
 from engine.errors import InputError, MissingError
 
 MAX_PIXELS = 64 * 1024 * 1024
 """Most pixels of a picture: a small file can decode to any size, so one with more is refused before it is decoded."""
 MAX_FILM_PIXELS = 256 * 1024 * 1024
 """Most pixels of all frames of an animation together."""
-ANIMATED = ("PNG", "WEBP", "GIF")
+ANIMATED = ("PNG", "WEBP", "GIF", "AVIF")
 """The formats of which all frames are read; the further pictures in other files are pages or smaller copies."""
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 """Pillow's names of the formats that are read; for some others it would start other programs."""
 
 DAMAGED = (OSError, ValueError, SyntaxError, EOFError, IndexError, struct.error)
@@ -52,13 +53,22 @@ def read(path: Path) -> tuple[torch.Tensor, torch.Tensor]:
             f"there is no file {path}", input="image", hint=f"put it into {path.absolute().parent}"
         ) from error
     except UnidentifiedImageError as error:
-        hint = "give a PNG, JPEG, WebP, GIF, BMP or TIFF file"
-        raise InputError(f"{path} is not a picture", input="image", hint=hint) from error
+        raise _no_picture(path) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _too_large(path, "far too many", MAX_PIXELS) from error
     except DAMAGED as error:
         raise InputError(f"{path} can't be read: {error}", input="image", hint="the file may be damaged") from error
     return colours, mask
+
+
+def _no_picture(path: Path) -> InputError:
+    """What to say of a file that isn't a picture of a known format."""
+    found = filetypes.of(path)
+    if found and found.group == "video":
+        return InputError(f"{path} is {found.name}, not a picture", input="image", hint="load it as a video")
+    what = f" but {found.name}" if found and found.group != "picture" else ""
+    known = f"{found.name}, which can't be read" if found and found.group == "picture" else f"not a picture{what}"
+    return InputError(f"{path} is {known}", input="image", hint="give a PNG, JPEG, WebP, GIF, AVIF, BMP or TIFF file")
 
 
 def _frames(path: Path, picture: Image.Image) -> range:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from fractions import Fraction
 from importlib.metadata import distribution
@@ -10,8 +11,10 @@ from typing import Any
 
 import av
 import numpy as np
+from av.stream import Disposition
 from av.video.reformatter import ColorPrimaries, Colorspace, ColorTrc
 from numpy.typing import NDArray
+from PIL import Image
 
 from models.sprite.world import film, random_motion, random_scene
 
@@ -70,3 +73,27 @@ def three_shots(path: Path, **options: Any) -> Path:
     """Three shots of 2, 3 and 2 seconds with hard cuts between them, a key frame at each."""
     shots = [sprites(seed, seconds) for seed, seconds in ((1, 2), (2, 3), (3, 2))]
     return write(path, np.concatenate(shots), **options)
+
+
+def song(path: Path, format: str, codec: str, *, cover: bool) -> Path:
+    """Write a second of sound, with a cover picture or without, in a format that isn't taken from the file's name."""
+    with av.open(str(path), "w", format=format) as container:
+        sound = container.add_stream(codec, rate=44100)
+        if cover:
+            picture = container.add_stream("mjpeg")
+            picture.width, picture.height, picture.pix_fmt = 32, 32, "yuvj420p"
+            picture.disposition = Disposition.attached_pic
+            file = io.BytesIO()
+            Image.new("RGB", (32, 32), "red").save(file, "JPEG")
+            packet = av.Packet(file.getvalue())
+            packet.stream, packet.pts, packet.dts = picture, 0, 0
+            container.start_encoding()
+            container.mux(packet)
+        silence = av.AudioFrame.from_ndarray(np.zeros((1, 44100), np.int16), format="s16", layout="mono")
+        silence.sample_rate = 44100
+        size, context = sound.codec_context.frame_size or None, sound.codec_context
+        resampler = av.AudioResampler(context.format, context.layout, 44100, size)
+        for frame in [*resampler.resample(silence), *resampler.resample(None)]:
+            container.mux(sound.encode(frame))
+        container.mux(sound.encode(None))
+    return path

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from engine.document.prepared import prepare
 from engine.document.reading import read
@@ -41,7 +42,7 @@ from nodes.dataset.scan.processes import Scanners
 from nodes.dataset.scan.scanner import Part, ScanSettings
 from nodes.dataset.table import CLIPS, rows, to_table
 from nodes.files.footage import Footage
-from tests.dataset.films import REAL, sprites, three_shots, write
+from tests.dataset.films import REAL, song, sprites, three_shots, write
 
 NO_MODELS: dict[str, Any] = {"clip": None, "aesthetics": None, "find_text": False, "rules": "no duplicates"}
 
@@ -374,7 +375,7 @@ def test_each_file_that_can_not_be_read_has_its_own_reason(tmp_path: Path, monke
     execution, _ = run(tmp_path / "list.txt", Cache(), tmp_path / "out", layout="none")
     problems = [row["problem"].partition(".mp4 ")[2] for row in rows(execution.results["curate"][1])]
     assert problems[:2] == ["is empty", "may not be read"]
-    assert problems[2].startswith("can't be opened as a video")
+    assert problems[2] == "is a text, not a video"
     assert problems[3] == "isn't there"
 
 
@@ -392,6 +393,38 @@ def test_lists_tables_patterns_and_single_files_name_videos(raw: Path, tmp_path:
     assert sources.find(tmp_path / "nowhere") == []
     with pytest.raises(Exception, match="no column of paths"):
         sources.find(tmp_path / "other.parquet")
+
+
+def test_a_folder_s_videos_are_told_by_their_contents(raw: Path) -> None:
+    film = (raw / "shots.mp4").read_bytes()
+    for name in ("film", "film.txt", "film.JPG"):
+        (raw / name).write_bytes(film)
+    write(raw / "disc.vob", sprites(1), fps=25, codec="mpeg2video")
+    write(raw / "stream.h264", sprites(1))
+    song(raw / "song.mp3", "mp3", "libmp3lame", cover=True)
+    song(raw / "song.m4a", "mp4", "aac", cover=True)
+    pictures = [Image.fromarray(picture) for picture in sprites(3)[:3]]
+    for name in ("loop.webp", "loop.gif"):
+        pictures[0].save(raw / name, save_all=True, append_images=pictures[1:])
+    for name in ("still.webp", "still.gif"):
+        pictures[0].save(raw / name)
+    (raw / "app.ts").write_text("const a = 1;")
+    (raw / "noise").write_bytes(np.random.default_rng(0).bytes(5000))
+    found = "broken.mp4 disc.vob film film.JPG film.txt loop.gif loop.webp again.mp4 shots.mp4 stream.h264"
+    assert " ".join(path.name for path in sources.find(raw)) == found
+    assert sources.find(raw / "f*") == [raw / "film", raw / "film.JPG", raw / "film.txt"]
+    assert sources.find(raw / "film.txt") == [raw / "film.txt"], "it is no list"
+
+
+def test_what_is_named_as_a_video_and_is_none_is_listed_with_the_reason(raw: Path, tmp_path: Path) -> None:
+    Image.new("RGB", (64, 64)).save(raw / "still.mp4", "JPEG")
+    song(raw / "song.mov", "mp4", "aac", cover=True)
+    (raw / "list.mkv").write_text("a list")
+    execution, _ = run(raw, Cache(), tmp_path / "out", layout="none")
+    problems = {row["video"]: row["problem"].rpartition("/")[2] for row in rows(execution.results["curate"][1])}
+    assert problems["still.mp4"] == "still.mp4 is a JPEG picture, not a video"
+    assert problems["song.mov"] == "song.mov has sound and a cover picture, no video"
+    assert problems["list.mkv"] == "list.mkv is a text, not a video"
 
 
 def test_a_listed_file_that_does_not_exist_affects_no_other(raw: Path, tmp_path: Path) -> None:

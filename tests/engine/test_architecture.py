@@ -15,7 +15,20 @@ ROOT = Path(__file__).parents[2]
 
 LAYERS = {
     "engine": (
-        *("errors", "atomic", "python", "memory", "values", "models", "changes", "spec", "node", "events", "registry"),
+        *(
+            "errors",
+            "atomic",
+            "filetypes",
+            "python",
+            "memory",
+            "values",
+            "models",
+            "changes",
+            "spec",
+            "node",
+            "events",
+            "registry",
+        ),
         *("packs", "catalogue"),
         *("document", "graph", "store", "run", "work", "server", "client", "cli"),
     ),
@@ -36,7 +49,7 @@ LAYERS = {
 KNOW_NODES = {"cli", "work"}
 """The parts of the engine that may import `nodes`."""
 
-FOR_NODES = {"node", "values", "errors", "models", "atomic", "python"}
+FOR_NODES = {"node", "values", "errors", "models", "atomic", "filetypes", "python"}
 """What of the engine `nodes` may import; only the gathering of all nodes is done by `packs`."""
 
 FOR_CLIENT = {"client", "errors", "atomic", "events", "document", "registry", "work"}

@@ -11,13 +11,14 @@ import pytest
 import torch
 from av.filter import Graph
 from numpy.typing import NDArray
+from PIL import Image
 
 from engine.errors import Cancelled, InputError
 from engine.node import Context
 from engine.values import Video
-from nodes.files import films
+from nodes.files import animations, films
 from nodes.files.nodes import LoadVideo
-from tests.dataset.films import REAL, sprites, write
+from tests.dataset.films import REAL, song, sprites, write
 
 
 def shown(video: Video) -> NDArray[np.uint8]:
@@ -93,13 +94,56 @@ def test_frames_are_scaled_in_proportion(tmp_path: Path) -> None:
 
 
 def test_an_animated_gif_is_a_video_as_well(tmp_path: Path) -> None:
-    from PIL import Image
-
     pictures = [Image.new("RGB", (8, 6), colour) for colour in ("red", "lime", "blue")]
     pictures[0].save(tmp_path / "a.gif", save_all=True, append_images=pictures[1:], duration=100)
     video = load(tmp_path / "a.gif")
     assert (video.fps, len(video.frames)) == (10.0, 3)
     assert shown(video)[:, 0, 0].tolist() == [[255, 0, 0], [0, 255, 0], [0, 0, 255]]
+
+
+@pytest.mark.parametrize("format", ["WEBP", "PNG", "AVIF"])
+def test_other_animations_are_videos_with_their_own_times(format: str, tmp_path: Path) -> None:
+    pictures = [Image.new("RGB", (16, 16), colour) for colour in ("red", "lime", "blue")]
+    pictures[0].save(
+        tmp_path / "a", format, save_all=True, append_images=pictures[1:], duration=[100, 300, 100], lossless=True
+    )
+    colours = shown(load(tmp_path / "a", fps=10))[:, 8, 8].astype(int)
+    expected = np.array([[255, 0, 0], *[[0, 255, 0]] * 3, [0, 0, 255]])
+    assert colours.shape == expected.shape
+    assert np.abs(colours - expected).max() <= 4
+
+
+def test_an_animated_webp_that_is_torn_or_too_large_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictures = [Image.fromarray(picture) for picture in sprites(5)[:6]]
+    pictures[0].save(tmp_path / "a.webp", save_all=True, append_images=pictures[1:], duration=100)
+    assert len(load(tmp_path / "a.webp").frames) == 6
+    whole = (tmp_path / "a.webp").read_bytes()
+    (tmp_path / "torn.webp").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match=r"torn\.webp can't be read"):
+        load(tmp_path / "torn.webp")
+    monkeypatch.setattr(animations, "MAX_FILM_PIXELS", 6 * 128 * 128 - 1)
+    with pytest.raises(InputError, match="6 frames of 128 × 128 pixels, more than"):
+        load(tmp_path / "a.webp")
+
+
+def test_a_video_is_read_whatever_its_name_and_a_picture_is_not(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.mp4", sprites(1)[:3])
+    assert len(load(path.rename(tmp_path / "a.jpg")).frames) == 3
+    for encoding, what in (("JPEG", "a JPEG picture"), ("GIF", "a GIF picture"), ("WEBP", "a WebP picture")):
+        Image.new("RGB", (16, 16)).save(tmp_path / "still.mp4", encoding)
+        with pytest.raises(InputError, match=f"still.mp4 is {what}, not a video") as caught:
+            load(tmp_path / "still.mp4")
+        assert caught.value.hint == "load it as a picture"
+
+
+@pytest.mark.parametrize(("format", "codec"), [("mp3", "libmp3lame"), ("flac", "flac"), ("mp4", "aac")])
+def test_the_cover_of_a_song_is_no_video(format: str, codec: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="song has sound and a cover picture, no video"):
+        load(song(tmp_path / "song", format, codec, cover=True))
+    with pytest.raises(InputError, match="plain has sound, no video"):
+        load(song(tmp_path / "plain", format, codec, cover=False))
 
 
 def test_a_truncated_video_gives_the_frames_that_it_holds(tmp_path: Path) -> None:
@@ -110,7 +154,7 @@ def test_a_truncated_video_gives_the_frames_that_it_holds(tmp_path: Path) -> Non
 
 def test_a_file_that_is_not_a_video_is_named(tmp_path: Path) -> None:
     (tmp_path / "text.mp4").write_text("no video")
-    with pytest.raises(InputError, match=r"text\.mp4 can't be opened as a video"):
+    with pytest.raises(InputError, match=r"text\.mp4 is a text, not a video"):
         load(tmp_path / "text.mp4")
 
 

@@ -15,6 +15,7 @@ from engine.node import Context
 from nodes.files import pictures
 from nodes.files.nodes import LoadImage
 from nodes.files.pictures import MAX_PIXELS
+from tests.dataset.films import sprites, write
 
 RGB = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
 
@@ -106,7 +107,7 @@ def shown(path: Path) -> list[list[float]]:
 RED, GREEN, BLUE = [1, 0, 0], [0, 1, 0], [0, 0, 1]
 
 
-@pytest.mark.parametrize("name", ["a.gif", "a.webp", "a.png"])
+@pytest.mark.parametrize("name", ["a.gif", "a.webp", "a.png", "a.avif"])
 def test_an_animation_gives_all_of_its_frames(tmp_path: Path, name: str) -> None:
     first, *more = (Image.new("RGB", (4, 6), colour) for colour in ("#f00", "#0f0", "#00f", "#f00"))
     first.save(tmp_path / name, save_all=True, append_images=more, duration=100, lossless=True)
@@ -200,6 +201,24 @@ def test_another_kind_of_file_is_not_a_picture(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="not a picture") as caught:
         load(tmp_path / "a.png")
     assert "PNG, JPEG" in str(caught.value)
+
+
+def test_a_video_is_not_a_picture_whatever_its_name(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"a\.png is an MP4 file, not a picture") as caught:
+        load(write(tmp_path / "a.mp4", sprites(1)[:2]).rename(tmp_path / "a.png"))
+    assert caught.value.hint == "load it as a video"
+    (tmp_path / "a.jpg").write_bytes(b"%PDF-1.7")
+    with pytest.raises(InputError, match=r"a\.jpg is not a picture but a PDF document"):
+        load(tmp_path / "a.jpg")
+    (tmp_path / "a.jpg").write_text("<svg/>")
+    with pytest.raises(InputError, match=r"a\.jpg is an SVG picture, which can't be read"):
+        load(tmp_path / "a.jpg")
+
+
+def test_a_picture_is_read_whatever_its_name(tmp_path: Path) -> None:
+    for encoding in ("PNG", "AVIF"):
+        Image.fromarray(RGB).save(tmp_path / "a.mp4", encoding, quality=100, subsampling="4:4:4")
+        np.testing.assert_allclose(load(tmp_path / "a.mp4"), RGB / 255, atol=0.05)
 
 
 def test_a_program_that_draws_a_picture_is_not_started(tmp_path: Path) -> None:

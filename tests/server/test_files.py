@@ -197,6 +197,12 @@ def test_only_the_metadata_of_weights_is_served(server: Server) -> None:
         (video(), "a.mp4"),
         (video(format="webm"), "a.webm"),
         (video(format="matroska"), "Grüße 世界.mkv"),
+        (video(format="mpegts"), "a.ts"),
+        (video(format="flv"), "a.flv"),
+        (video(format="h264"), "a.h264"),
+        (video(format="matroska"), "called wrongly.mp4"),
+        (png(format="AVIF"), "a.avif"),
+        (png(format="JPEG"), "called wrongly.png"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -228,6 +234,8 @@ def test_pictures_and_videos_are_accepted(server: Server, data: bytes, name: str
         (png(), "a.mp4"),
         (video(), "a.png"),
         (video()[:200], "torn.mp4"),
+        (b"const a = 1;\n", "a.ts"),
+        (video(), "a.txt"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n", "a.png"),
         (b"", "a.png"),
     ],
@@ -239,6 +247,11 @@ def test_nothing_else_is_accepted(server: Server, data: bytes, name: str) -> Non
     assert answer.message
     assert left_behind(server) == []
     assert server.get("/api/kinograph/files").json == []
+
+
+def test_what_a_wrongly_named_file_is_is_said(server: Server) -> None:
+    assert "this is not a video but a PNG picture" in server.upload(png(), "a.mp4").message
+    assert "this is not a picture but an MP4 file" in server.upload(video(), "a.png").message
 
 
 @pytest.mark.parametrize("name", ["prompts.txt", "prompts.md", "prompts.CSV"])

@@ -157,10 +157,13 @@ def test_a_kind_is_described_in_the_standard_shape(folders: Folders) -> None:
 
 def test_files_are_chosen_from_the_input_folder(folders: Folders) -> None:
     (folders.input / "sub").mkdir()
-    for name in ("b.png", "sub/a.JPG", "film.mp4", "notes.txt", ".hidden.png"):
+    for name in ("b.png", "sub/a.JPG", "film.mp4", "disc.VOB", "loop.gif", "notes.txt", ".hidden.png"):
         (folders.input / name).touch()
-    assert spec(Shown, folders, "image") == [["b.png", "sub/a.JPG"], {"tooltip": "", "image_upload": True}]
-    assert spec(Played, folders, "video") == [["film.mp4"], {"tooltip": "", "video_upload": True}]
+    assert spec(Shown, folders, "image") == [["b.png", "loop.gif", "sub/a.JPG"], {"tooltip": "", "image_upload": True}]
+    assert spec(Played, folders, "video") == [
+        ["disc.VOB", "film.mp4", "loop.gif"],
+        {"tooltip": "", "video_upload": True},
+    ]
 
 
 def test_texts_are_chosen_from_the_input_folder_too(server: Server) -> None:

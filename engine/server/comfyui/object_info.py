@@ -18,7 +18,7 @@ from engine.document.sockets import PRIMITIVES, choices, has_widget, type_name
 from engine.node import Node
 from engine.registry import Registry
 from engine.server.files.paths import walk
-from engine.server.files.pictures import PICTURES, VIDEOS
+from engine.server.files.pictures import FILMS, PICTURES
 from engine.server.files.texts import TEXTS
 from engine.server.http.routes import OWN, Answer, Routes
 from engine.server.http.settings import REGISTRY, SETTINGS, Folders
@@ -135,7 +135,7 @@ def _input(kind: type[Node], socket: Input, schema: Mapping[str, Any], media: Me
         given = {output.type for output in kind.spec.outputs}
         if given == {str}:
             return [media.ending_in([*TEXTS]), about]
-        upload, suffixes = ("video_upload", VIDEOS) if Video in given else ("image_upload", PICTURES)
+        upload, suffixes = ("video_upload", FILMS) if Video in given else ("image_upload", PICTURES)
         return [media.ending_in([*suffixes]), about | {upload: True}]
     if (chosen := choices(socket.type)) and has_widget(socket):
         return [[*chosen], about]

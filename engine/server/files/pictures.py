@@ -6,31 +6,37 @@ addresses.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from engine import filetypes
 from engine.errors import KinographError, UsageError
 from engine.server.files.texts import TEXTS
 
 if TYPE_CHECKING:
     from PIL import Image
 
-PICTURES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"))
-VIDEOS: Mapping[str, str] = {
-    **dict.fromkeys((".mp4", ".m4v", ".mov"), "mp4"),
-    **dict.fromkeys((".webm", ".mkv"), "matroska"),
-    ".avi": "avi",
-}
-"""FFmpeg's name of a video's format, by file name ending."""
+PICTURES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif"))
+VIDEOS = filetypes.VIDEO_NAMES
+"""File name endings. Of which type a file is, its contents decide."""
+FILMS = VIDEOS | {".gif", ".webp", ".avif"}
+"""Endings of what may be a video: animations too."""
 
 MOST_PACKETS = 500
 """Packets of a video that are decoded to get its first frame."""
 
-_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
+_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
+_ANIMATIONS = (
+    filetypes.ANIMATED_GIF,
+    filetypes.ANIMATED_PNG,
+    filetypes.ANIMATED_WEBP,
+    filetypes.ANIMATED_AVIF,
+)
+"""Types that are pictures too."""
 _SCALABLE = ("L", "RGB", "RGBA", "CMYK", "YCbCr")
 """Modes of pictures that can be scaled down before they are converted, which saves memory."""
 CHECKED_SIDE = 16
@@ -48,12 +54,12 @@ class Pictures:
     """A small file can unpack to any size; a larger picture is refused before it is decoded."""
 
     def check(self, path: Path, suffix: str) -> None:
-        """Raise UsageError unless a file is a valid picture or video, as the ending of its name says."""
+        """Raise UsageError unless a file is a valid picture or video, whichever of them its name says."""
         if suffix in PICTURES:
             with self._picture(path) as image:
                 image.load()
         elif suffix in VIDEOS:
-            self._first_frame(path, suffix, CHECKED_SIDE)
+            self._first_frame(path, CHECKED_SIDE)
         else:
             endings = " ".join(sorted([*PICTURES, *VIDEOS, *TEXTS]))
             raise UsageError(f"files that end in '{suffix}' are not accepted", hint=f"accepted endings are {endings}")
@@ -79,8 +85,9 @@ class Pictures:
 
     def thumbnail(self, path: Path, target: Path, side: int) -> None:
         """A small JPEG of a picture, or of a video's first frame, within a square of `side` pixels."""
-        suffix = path.suffix.lower()
-        small = self._first_frame(path, suffix, side) if suffix in VIDEOS else _flat(self._upright(path, side))
+        found = filetypes.of(path)
+        is_film = found is not None and found.group == "video" and found not in _ANIMATIONS
+        small = self._first_frame(path, side) if is_film else _flat(self._upright(path, side))
         small.save(target, format="JPEG", quality=85)
 
     def mask(self, original: Path, mask: Path, target: Path) -> None:
@@ -105,6 +112,9 @@ class Pictures:
         """The picture in a file, its pixels not yet decoded."""
         from PIL import Image
 
+        found = filetypes.of(path)
+        if found and found.group != "picture" and found not in _ANIMATIONS:
+            raise UsageError(f"this is not a picture but {found.name}", hint="give it the name of what it is")
         with _reading("a picture"), Image.open(path, formats=_FORMATS) as image:
             if image.width * image.height > self.most_pixels:
                 raise UsageError(
@@ -126,17 +136,24 @@ class Pictures:
             ImageOps.exif_transpose(image, in_place=True)
             return image
 
-    def _first_frame(self, path: Path, suffix: str, side: int) -> Image.Image:
+    def _first_frame(self, path: Path, side: int) -> Image.Image:
         """The first frame of a video, scaled down to at most `side` pixels.
 
         The file is passed as a stream, so that nothing in it can name another file.
         """
         import av
+        from av.stream import Disposition
 
-        with _reading("a video"), path.open("rb") as file, av.open(file, "r", format=VIDEOS[suffix]) as container:
-            if not container.streams.video:
+        found = filetypes.of(path)
+        if found is None:
+            raise UsageError("this is not a video of a known type, or it is damaged")
+        if found.group != "video" or found == filetypes.ANIMATED_WEBP:  # which FFmpeg doesn't read
+            raise UsageError(f"this is not a video but {found.name}", hint="give it the name of what it is")
+        with _reading("a video"), path.open("rb") as file, av.open(file, "r", format=found.demuxer) as container:
+            films = [film for film in container.streams.video if not film.disposition & Disposition.attached_pic]
+            if not films:
                 raise UsageError("this video has no picture stream")
-            stream = container.streams.video[0]
+            stream = films[0]
             width, height = stream.width, stream.height
             if not 0 < width * height <= self.most_pixels:
                 raise UsageError(f"a video of {width} × {height} can't be used", hint="rescale it first")
