@@ -88,6 +88,34 @@ def test_a_muted_group_node_mutes_its_nodes() -> None:
     assert {entry.meta["mode"] for entry in workflow.graph.values()} == {"mute"}
 
 
+def test_an_output_that_an_older_editor_names_by_writing_out_its_node_is_not_shown() -> None:
+    loaded = FACES["nodes"][0]
+    for shown in ([[loaded, 0, "IMAGE"]], []):
+        workflow = grouped(
+            FACES | {"external": shown},
+            node(2, "workflow/Faces", inputs=[socket("image")]),
+            node(3, "Split", inputs=[socket("image", 2)]),
+            links=[link(2, 2, 0, 3)],
+        )
+        assert inputs(workflow, "3") == {"image": ["2:1", 0]}
+
+
+def test_a_bypassed_group_node_passes_on_what_comes_in() -> None:
+    types = {"outputs": [{"name": name, "type": "IMAGE"} for name in ("out", "left", "right")], "mode": 4}
+    workflow = grouped(
+        FACES,
+        node(1, "Load", ["snail.png"]),
+        node(2, "workflow>Faces", inputs=[socket("image", 1, type="IMAGE")], **types),
+        node(3, "Split", inputs=[socket("image", 2)]),
+        links=[link(1, 1, 0, 2), link(2, 2, 1, 3)],
+    )
+    active = prepare(workflow, REGISTRY).active.graph
+    assert {key: entry.inputs for key, entry in active.items()} == {
+        "1": {"image": "snail.png"},
+        "3": {"image": ["1", 0]},
+    }
+
+
 @pytest.mark.parametrize(
     "definition",
     [

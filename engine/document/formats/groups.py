@@ -5,7 +5,8 @@
 
 Nodes are named by their index. The group has the inputs that no link within it leads to, the outputs that no link
 within it comes from, unless they are external too, and the widgets of all its nodes. A group node `3` becomes the nodes
-`3:0`, `3:1`… One whose values can't be told apart stays as it is, for the check to report.
+`3:0`, `3:1`… One whose values can't be told apart stays as it is, for the check to report, and so does a bypassed one,
+which passes on its links as any node does.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from engine.document.formats.ui import MUTED, UiGraph, UiLink, UiNode, UiSocket
+from engine.document.formats.ui import BYPASSED, MUTED, UiGraph, UiLink, UiNode, UiSocket
 from engine.document.formats.variables import G
 
 PREFIXES = ("workflow>", "workflow/")
@@ -38,7 +39,8 @@ class Group:
             raise ValueError("a link is malformed")
         self.links = {(row[2], row[3]): (row[0], row[1]) for row in rows}
         """Where each input that is linked within the group comes from: nodes and slots."""
-        inside = {*self.links.values()} - {(row[0], row[1]) for row in data.get("external") or ()}
+        external = {(row[0], row[1]) for row in data.get("external") or () if type(row[0]) is int}
+        inside = {*self.links.values()} - external  # older editors write nodes out, and read no more than indices
         config = data.get("config") or {}
         self.inputs = [
             (index, slot)
@@ -85,7 +87,8 @@ def nodes_within(level: UiGraph, groups: Mapping[str, Group]) -> int:
 
 def without_groups(level: G, groups: Mapping[str, Group]) -> G:
     """A graph with the nodes that its group nodes stand for in their place."""
-    found = {str(node.id): node for node in level.nodes if node.type in groups and _fits(node, groups[node.type])}
+    known = [node for node in level.nodes if node.type in groups and node.mode != BYPASSED]
+    found = {node.key: node for node in known if _fits(node, groups[node.type])}
     if not found:
         return level
     links = [_from_within(link, found, groups) if link else link for link in level.links or ()]
