@@ -134,11 +134,13 @@ class WorkerProcess:
 
     def nbytes(self) -> int:
         """Bytes of memory that it and its child processes take; scans all processes of the machine."""
-        try:
+        nbytes = 0
+        with suppress(psutil.Error):
             process = psutil.Process(self.process.pid)
-            return sum(each.memory_info().rss for each in [process, *process.children(recursive=True)])
-        except psutil.Error:
-            return 0
+            for each in [process, *process.children(recursive=True)]:
+                with suppress(psutil.Error):  # it has ended meanwhile
+                    nbytes += each.memory_info().rss
+        return nbytes
 
     def kill(self, why: str) -> None:
         """Kill it and its child processes."""
