@@ -56,8 +56,11 @@ def test_parameters_bodies_and_answers_are_documented(spec: dict[str, Any]) -> N
     assert schemas[upload["$ref"].rpartition("/")[2]]["properties"]["image"]["format"] == "binary"
     outputs = spec["paths"]["/api/kinograph/outputs"]
     assert outputs["get"]["responses"]["200"]["content"]["application/json"]["schema"]["$ref"].endswith("/Page")
-    assert set(outputs["delete"]["responses"]) == {"204", "400", "401", "403", "404"}
-    assert "413" in spec["paths"]["/upload/image"]["post"]["responses"]
+    assert set(outputs["delete"]["responses"]) == {"204", "400", "401", "403", "404", "429", "503", "507"}
+    assert {"408", "413", "415"} <= set(spec["paths"]["/upload/image"]["post"]["responses"])
+    bodies = {path: spec["paths"][path]["post"]["requestBody"] for path in ("/upload/image", "/users", "/settings")}
+    assert [body["required"] for body in bodies.values()] == [True, False, False]
+    assert spec["paths"]["/api/kinograph/validate"]["post"]["requestBody"]["required"]
     name = spec["paths"]["/api/kinograph/workflows/{name}"]["put"]["parameters"][0]
     assert (name["in"], name["required"]) == ("path", True)
 

@@ -311,8 +311,9 @@ def _limit_stalls(transport: asyncio.Transport) -> None:
 
 def _answer(status: str, message: str, *headers: str) -> bytes:
     """A whole response with an error, for where aiohttp hasn't got a request."""
-    error = {"error": {"type": "http_error", "message": message, "details": "", "extra_info": {}}, "node_errors": {}}
-    body = json.dumps(error).encode()
+    problem = {"message": message, "node": None, "input": None, "hint": None}
+    error = {"type": "http_error", "message": message, "details": "", "extra_info": {}}
+    body = json.dumps({"error": error, "node_errors": {}, "problems": [problem]}).encode()
     head = [f"HTTP/1.1 {status}", "Connection: close", "Content-Type: application/json", *headers]
     return "\r\n".join([*head, f"Content-Length: {len(body)}", "", ""]).encode() + body
 

@@ -31,7 +31,12 @@ REFUSALS = {
     403: "The request comes from a page of another site, or calls this server by a name that it doesn't answer to.",
     404: "The requested object doesn't exist.",
     409: "The request would replace what already exists.",
+    408: "The request took too long to arrive.",
     413: "The request's body is too large.",
+    415: "The request's body is compressed.",
+    429: "Too many tokens come from this address.",
+    503: "There are too many connections, or the queue can't be read or written.",
+    507: "The disk is full.",
 }
 ABOUT = """Runs node graphs for generative video. Routes outside `/api/kinograph` are ComfyUI's protocol, and exist \
 under `/api` as well. A body is read as JSON whatever its Content-Type says, unless it is a form."""
@@ -213,7 +218,7 @@ def _operation(route: Route, schemas: Mapping[Any, Mapping[str, Any]]) -> dict[s
         "responses": {**_success(route, schemas), **_refusals(route)},
     }
     if body := _body(route, schemas):
-        operation["requestBody"] = {"required": True, "content": body}
+        operation["requestBody"] = {"required": _needs_body(route), "content": body}
     return operation
 
 
@@ -233,6 +238,12 @@ def _body(route: Route, schemas: Mapping[Any, Mapping[str, Any]]) -> dict[str, A
     return {route.takes: {"schema": {}}} if route.takes else {}
 
 
+def _needs_body(route: Route) -> bool:
+    """Whether the body can't be left out, which counts as an empty object."""
+    fields = route.body.model_fields.values() if route.body else ()
+    return route.form is not None or any(field.is_required() for field in fields)
+
+
 def _success(route: Route, schemas: Mapping[Any, Mapping[str, Any]]) -> dict[str, Any]:
     if (schema := schemas.get((route, "answer"))) is not None:
         return {"200": {"description": "Done.", "content": {"application/json": {"schema": schema}}}}
@@ -244,7 +255,8 @@ def _success(route: Route, schemas: Mapping[Any, Mapping[str, Any]]) -> dict[str
 
 
 def _refusals(route: Route) -> dict[str, Any]:
-    conditional = {409: route.may_conflict, 413: bool(route.body or route.form or route.takes)}
+    has_body = bool(route.body or route.form or route.takes)
+    conditional = {409: route.may_conflict, 408: has_body, 413: has_body, 415: has_body}
     statuses = [status for status in REFUSALS if conditional.get(status, True)]
     return {str(status): {"$ref": f"#/components/responses/E{status}"} for status in statuses}
 
