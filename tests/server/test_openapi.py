@@ -60,7 +60,7 @@ def test_parameters_bodies_and_answers_are_documented(spec: dict[str, Any]) -> N
     assert {"408", "413", "415"} <= set(spec["paths"]["/upload/image"]["post"]["responses"])
     bodies = {path: spec["paths"][path]["post"]["requestBody"] for path in ("/upload/image", "/users", "/settings")}
     assert [body["required"] for body in bodies.values()] == [True, False, False]
-    assert spec["paths"]["/api/kinograph/validate"]["post"]["requestBody"]["required"]
+    assert spec["paths"]["/api/kinograph/models/fetch"]["post"]["requestBody"]["required"]
     name = spec["paths"]["/api/kinograph/workflows/{name}"]["put"]["parameters"][0]
     assert (name["in"], name["required"]) == ("path", True)
 
