@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import inspect
 import types
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property, partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Protocol, Self, Union, get_args, get_origin
 
 from pydantic import Field, GetJsonSchemaHandler, TypeAdapter
 from pydantic.fields import FieldInfo
@@ -30,6 +30,22 @@ MayRead = Callable[[Path], bool]
 def any_file(path: Path) -> bool:
     """Allow every file to be read."""
     return True
+
+
+class Found(tuple[Path, ...]):
+    """Files that a path stands for, with what else was found there and decides results.
+
+    Args:
+        files: the files, in order.
+        besides: in words, such as why another file isn't among them: "notes.txt is a text".
+    """
+
+    besides: tuple[str, ...]
+
+    def __new__(cls, files: Iterable[Path], besides: Iterable[str] = ()) -> Self:
+        found = super().__new__(cls, files)
+        found.besides = tuple(besides)
+        return found
 
 
 class Find(Protocol):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,7 +12,10 @@ from engine.graph.confinement import Confinement
 from engine.models.digest import Watch, digest, states
 from engine.models.sources import SOURCE_HINT, Local, is_path, parse
 from engine.models.sources import watch as watch_model
-from engine.spec import FileContents, MayRead, any_file
+from engine.spec import FileContents, Found, MayRead, any_file
+
+SHOWN = 3
+"""Most files that an error lists as found instead of the wanted ones."""
 
 
 class Content(NamedTuple):
@@ -64,16 +69,17 @@ class Contents:
         else:
             folders = [folder for folder in (self._base, Path.cwd()) if folder is not None]
             paths = [folder / Path(name).expanduser() for folder in folders]
-        find = file.find
+        find, besides = file.find, list[str]()
         for path in paths:
             if find and (files := find(path, self._may_read)):
-                return Content(str(path.absolute()), states(files))
+                return Content(str(path.absolute()), _states(files))
+            besides += files.besides if find and isinstance(files, Found) else ()
             if not find and path.is_file():
                 return Content(str(path.absolute()), digest(path))
         if file.is_guess:
             return Content(str(paths[0].absolute()), "")  # the run looks again, by the kind's own `find`
         where = "" if self._confinement else f" in {' and '.join(dict.fromkeys(str(path.parent) for path in paths))}"
-        message = f"{'no files match' if find else 'there is no file'} '{name}'{where}"
+        message = f"{'no files match' if find else 'there is no file'} '{name}'{where}{_in_short(besides)}"
         raise MissingError(message, hint=self._near(paths))
 
     def _near(self, paths: list[Path]) -> str | None:
@@ -81,6 +87,21 @@ class Contents:
         folders = [path.parent for path in paths if self._may_read(path.parent) and path.parent.is_dir()]
         names = {other.name for folder in folders for other in folder.iterdir()}
         return suggestion(paths[0].name, {name for name in names if not name.startswith(".")})
+
+
+def _states(files: Sequence[Path]) -> str:
+    """A digest of files by their states, and of what was found besides."""
+    if not isinstance(files, Found) or not files.besides:
+        return states(files)
+    return f"{states(files)} {sha256(chr(10).join(files.besides).encode(errors='surrogateescape')).hexdigest()}"
+
+
+def _in_short(besides: Sequence[str]) -> str:
+    """What was found instead of files, for the end of a message."""
+    if not besides:
+        return ""
+    more = f", and {len(besides) - SHOWN:,} more" if len(besides) > SHOWN else ""
+    return f": {', '.join(besides[:SHOWN])}{more}"
 
 
 def watch(file: FileContents, name: str, checked: str, may_read: MayRead) -> Watch:
@@ -96,5 +117,5 @@ def watch(file: FileContents, name: str, checked: str, may_read: MayRead) -> Wat
         return watch_model(name, checked)
     path = Path(name)
     if find := file.find:
-        return Watch(checked, lambda: states(find(path, may_read)), lambda: ())
+        return Watch(checked, lambda: _states(find(path, may_read)), lambda: ())
     return Watch(checked, lambda: digest(path), lambda: (path,))

@@ -6,7 +6,6 @@ So a run that was killed, or that has other settings, repeats no finished work.
 from __future__ import annotations
 
 import json
-import os
 import random
 import time
 from collections import deque
@@ -24,12 +23,14 @@ import torch
 from engine.errors import InputError
 from engine.models.digest import Watch, digest
 from engine.values import Table
+from nodes.dataset import sources
 from nodes.dataset.describe.describer import Describer
-from nodes.dataset.provenance import with_models
+from nodes.dataset.provenance import MOST_LISTED, LeftOut, in_words, with_models, with_skipped
 from nodes.dataset.scan.duplicates import groups
 from nodes.dataset.scan.models import models
 from nodes.dataset.scan.processes import PartsOrProblem, Scanners, Update
 from nodes.dataset.scan.scanner import Part, ScanSettings, require
+from nodes.dataset.sources import printable
 from nodes.dataset.table import CLIPS, VIDEOS, Row, of_arrow, rows, to_arrow, to_table, with_columns
 from nodes.files.footage import require_readable
 
@@ -68,29 +69,30 @@ class CurationSettings:
     """Whether Ray's workers do the work."""
 
 
-def curate(ctx: Context, files: Sequence[Path], root: Path, settings: CurationSettings) -> Curated:
-    """Find and describe the clips of videos, in the order of the files.
+def curate(ctx: Context, path: Path, settings: CurationSettings) -> Curated:
+    """Find and describe the clips of the videos that a path stands for, in order.
 
-    A file that can't be read is a row of `videos` with the reason, and the others go on.
+    A file that can't be read is a row of `videos` with the reason, and the others go on. The metadata of `videos` list
+    what is skipped.
 
     Args:
-        ctx: of the node; it gets the progress, in bytes of video.
-        files: the videos.
-        root: the folder that they are named relative to.
+        ctx: of the node; it gets the progress, in bytes of video, and in a few words what became of each file.
+        path: a folder, a pattern, a list, a table, or one video.
         settings: how to scan and describe them.
 
     Raises:
         MissingError: a model or a required library is missing.
     """
     require(settings.scan)
+    files, skipped = sources.survey(path, ctx.may_read)
     clips: list[pa.Table] = []
     videos: list[Row] = []
     progress = _Progress(ctx, files)
     kept = KeptParts(ctx, settings)
     described = (_described_on_ray if settings.on_ray else _described)(files, settings, kept, progress)
     for file, found in zip(files, described, strict=True):
-        name = _printable(file.relative_to(root).as_posix() if file.is_relative_to(root) else str(file))
-        video = {"problem": found} if isinstance(found, str) else found[-1].video
+        name = sources.name(file, path)
+        video = {"problem": _of_itself(found, file)} if isinstance(found, str) else found[-1].video
         own = pa.concat_tables([CLIPS.empty_table(), *(to_arrow(part.clips) for part in _parts(found))])
         videos.append(video | {"video": name, "clips": own.num_rows})
         if own.num_rows:
@@ -98,7 +100,12 @@ def curate(ctx: Context, files: Sequence[Path], root: Path, settings: CurationSe
         progress.finish(file, video.get("problem") or f"{own.num_rows} clips")
     table = _with_duplicates(pa.concat_tables([CLIPS.empty_table(), *clips]))
     used = [*models(settings.scan), *settings.describe.models()]
-    return Curated(of_arrow(with_models(table, used)), to_table(videos, VIDEOS))
+    explained = sources.explained(skipped[:MOST_LISTED])
+    left_out = [LeftOut(sources.name(each.path, path), each.reason) for each in explained]
+    if said := in_words(len(skipped), left_out):
+        ctx.text(said)
+    listed = with_skipped(pa.Table.from_pylist(videos, VIDEOS), len(skipped), left_out)
+    return Curated(of_arrow(with_models(table, used)), of_arrow(listed))
 
 
 def _parts(found: PartsOrProblem) -> list[Part]:
@@ -120,7 +127,7 @@ class KeptParts:
         if file not in self._scan_keys:
             self._scan_keys[file] = None
             with suppress(OSError):
-                if _printable(str(file)) == str(file):
+                if printable(str(file)) == str(file):
                     contents = digest(file)
                     self._watches[file] = Watch(contents, partial(digest, file), lambda: (file,))
                     self._scan_keys[file] = f"{VERSION} {contents} {self._scan}"
@@ -249,7 +256,7 @@ def _described_on_ray(
 
 def _unreadable(file: Path) -> str:
     """Why a file has no scan key."""
-    if _printable(str(file)) != str(file):
+    if printable(str(file)) != str(file):
         return "its name isn't UTF-8"
     try:
         require_readable(file)
@@ -258,9 +265,11 @@ def _unreadable(file: Path) -> str:
     return f"{file} could not be read"
 
 
-def _printable(name: str) -> str:
-    """A file's name as valid UTF-8."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
+def _of_itself(problem: str, file: Path) -> str:
+    """A problem as it stands beside the file's name, without the place of the file on this machine."""
+    for path in (str(file.absolute()), str(file)):
+        problem = problem.removeprefix(f"{path} ").replace(path, file.name)
+    return printable(problem)
 
 
 def _with_video(clips: pa.Table, video: Row, name: str, source: Path, seed: int) -> pa.Table:

@@ -37,7 +37,7 @@ class LVDCurate(Node, version=6, category="dataset", uses="device"):
 
     Each video is decoded once. The results are kept: an interrupted run resumes after the last video, or the last five
     minutes or so of a long one, and other rules or captions decode nothing again. A file that can't be read affects no
-    other.
+    other. Files are told by their contents; what is skipped is listed.
 
     Motion, sharpness, brightness, text and duplicates need nothing else. Captions, how well they fit and aesthetics
     come from models that you name; they are listed in what is saved. Those that ship with Kinograph (`sprite/clip`,
@@ -137,8 +137,7 @@ class LVDCurate(Node, version=6, category="dataset", uses="device"):
         )
         processes = self.processes or (0 if self.on_ray else ctx.cores)
         settings = CurationSettings(scan, Describer(ctx, models, self.llm), processes, self.seed, self.on_ray)
-        path = Path(self.videos)
-        found = curate(ctx, sources.find(path, ctx.may_read), sources.root(path), settings)
+        found = curate(ctx, Path(self.videos), settings)
         return CuratedClips(filtered(found.clips, self.rules), found.videos)
 
 

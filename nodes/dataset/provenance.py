@@ -1,4 +1,7 @@
-"""Which models the scores and captions of a table are from: kept in the table itself, and in files made of it."""
+"""What a table is from: the models of its scores and captions, and the files that were skipped.
+
+It is kept in the table itself, and in files made of it.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from engine.models import identity, is_path, is_shipped
 
@@ -14,7 +17,12 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 KEY = b"kinograph"
-"""The metadata of a table, and of a Parquet file, that lists the models as JSON: {"note": …, "models": [{…}, …]}."""
+"""The metadata of a table, and of a Parquet file, as JSON: of clips {"note": …, "models": [{…}, …]}, of videos
+{"skipped": how many files, "files": [{"file": …, "reason": …}, …]}, at most `MOST_LISTED` of them."""
+MOST_LISTED = 1000
+"""Most skipped files that are listed one by one."""
+SAID = 10
+"""Most that a run says."""
 
 
 @dataclass(frozen=True)
@@ -66,3 +74,34 @@ def models_of(table: pa.Table) -> list[Model]:
     """The models that filled in a table; none if it doesn't say."""
     about = (table.schema.metadata or {}).get(KEY)
     return [Model(**known) for known in json.loads(about)["models"]] if about else []
+
+
+class LeftOut(NamedTuple):
+    """A file or folder that wasn't taken for a video."""
+
+    file: str
+    """As videos are named in tables."""
+    reason: str
+    """As it follows the name: "is a PDF document"."""
+
+
+def with_skipped(table: pa.Table, count: int, listed: Sequence[LeftOut]) -> pa.Table:
+    """The table of videos with how many files were skipped, and a list of them, or of the first."""
+    about = json.dumps({"skipped": count, "files": [each._asdict() for each in listed]}, ensure_ascii=False)
+    return table.replace_schema_metadata({**(table.schema.metadata or {}), KEY: about})
+
+
+def skipped_of(table: pa.Table) -> tuple[int, list[LeftOut]]:
+    """How many files were skipped, and those that are listed; none if the table doesn't say."""
+    about = json.loads((table.schema.metadata or {}).get(KEY, b"{}"))
+    return about.get("skipped", 0), [LeftOut(**each) for each in about.get("files", ())]
+
+
+def in_words(count: int, listed: Sequence[LeftOut]) -> str:
+    """What was skipped, a line each, for people who watch a run; "" if nothing was."""
+    if not count:
+        return ""
+    lines = [f"skipped {each.file}, which {each.reason}" for each in listed[:SAID]]
+    if more := count - len(lines):
+        lines.append(f"skipped {more:,} more: see the report")
+    return "".join(f"{line}\n" for line in lines)

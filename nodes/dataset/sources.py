@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from engine import filetypes
 from engine.errors import InputError
-from engine.node import MayRead, any_file
+from engine.node import Found, MayRead, any_file
 from nodes.dataset import extra
 
 COLUMNS = ("video", "path", "file", "file_name")
@@ -74,10 +74,32 @@ def survey(path: Path, may_read: MayRead = any_file) -> Sources:
 
 
 def watched(path: Path, may_read: MayRead = any_file) -> Sequence[Path]:
-    """The files that decide a path's results: its videos, and the list itself if it names some that don't exist."""
-    found = find(path, may_read)
-    there = [file for file in found if file.is_file()]
-    return there if len(there) == len(found) else [path, *there]
+    """The files that decide a path's results: its videos, and the list itself if it names some that don't exist.
+
+    What else is there decides what is said to be skipped, except hidden files: other programs change these at any time.
+    """
+    videos, skipped = survey(path, may_read)
+    there = [file for file in videos if file.is_file()]
+    besides = (f"{name(file, path)} {reason}" for file, reason in skipped if reason != HIDDEN)
+    return Found(there if len(there) == len(videos) else [path, *there], besides)
+
+
+def explained(skipped: Iterable[Skipped]) -> Iterator[Skipped]:
+    """What is skipped, where sounds are opened to tell whether they have a cover picture."""
+    for path, reason in skipped:
+        yield Skipped(path, (reason == SOUND and _without_video(path)) or reason)
+
+
+def name(file: Path, path: Path) -> str:
+    """A file as it is named in tables: relative to the path that was given, and valid UTF-8."""
+    folder = root(path)
+    named = file.relative_to(folder).as_posix() if file.is_relative_to(folder) else str(file)
+    return printable(named)
+
+
+def printable(name: str) -> str:
+    """A file's name as valid UTF-8."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def root(path: Path) -> Path:

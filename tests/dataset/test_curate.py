@@ -373,7 +373,7 @@ def test_each_file_that_can_not_be_read_has_its_own_reason(tmp_path: Path, monke
     monkeypatch.setattr(Path, "open", refusing)
     (tmp_path / "list.txt").write_text("empty.mp4\nlocked.mp4\ntext.mp4\ngone.mp4\n")
     execution, _ = run(tmp_path / "list.txt", Cache(), tmp_path / "out", layout="none")
-    problems = [row["problem"].partition(".mp4 ")[2] for row in rows(execution.results["curate"][1])]
+    problems = [row["problem"] for row in rows(execution.results["curate"][1])]
     assert problems[:2] == ["is empty", "may not be read"]
     assert problems[2] == "is a text, not a video"
     assert problems[3] == "isn't there"
@@ -421,10 +421,10 @@ def test_what_is_named_as_a_video_and_is_none_is_listed_with_the_reason(raw: Pat
     song(raw / "song.mov", "mp4", "aac", cover=True)
     (raw / "list.mkv").write_text("a list")
     execution, _ = run(raw, Cache(), tmp_path / "out", layout="none")
-    problems = {row["video"]: row["problem"].rpartition("/")[2] for row in rows(execution.results["curate"][1])}
-    assert problems["still.mp4"] == "still.mp4 is a JPEG picture, not a video"
-    assert problems["song.mov"] == "song.mov has sound and a cover picture, no video"
-    assert problems["list.mkv"] == "list.mkv is a text, not a video"
+    problems = {row["video"]: row["problem"] for row in rows(execution.results["curate"][1])}
+    assert problems["still.mp4"] == "is a JPEG picture, not a video"
+    assert problems["song.mov"] == "has sound and a cover picture, no video"
+    assert problems["list.mkv"] == "is a text, not a video"
 
 
 def test_a_listed_file_that_does_not_exist_affects_no_other(raw: Path, tmp_path: Path) -> None:
@@ -459,7 +459,11 @@ def test_key_frames_further_apart_than_the_longest_clip_lose_nothing(tmp_path: P
 
 
 def test_a_folder_without_videos_is_reported_before_the_run(tmp_path: Path) -> None:
-    with pytest.raises(MissingError, match="no files match"):
+    with pytest.raises(MissingError, match=r"no files match '[^']*' in [^:]*$"):
+        check(prepare(workflow(tmp_path), registry()))
+    for name in "abcde":
+        (tmp_path / f"{name}.txt").write_text(name)
+    with pytest.raises(MissingError, match=r": a\.txt is a text, b\.txt is a text, c\.txt is a text, and 2 more"):
         check(prepare(workflow(tmp_path), registry()))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import lru_cache, partial
@@ -16,7 +17,7 @@ import pyarrow.parquet as pq
 from engine.errors import InputError
 from engine.node import MayRead
 from engine.values import Folder, Table
-from nodes.dataset.provenance import models_of, note
+from nodes.dataset.provenance import models_of, note, skipped_of
 from nodes.dataset.save.cutting import Cutting, Layout, Write
 from nodes.dataset.save.report import report
 from nodes.dataset.save.statistics import statistics
@@ -114,7 +115,14 @@ def _described(
             0, pa.field("note", pa.string()), pa.array([about] * manifest.num_rows, pa.string())
         )
     of = rows(videos) if videos else []
-    facts = {"note": about, **statistics(listed, of), "models": [asdict(model) for model in models]}
+    skipped, skipped_files = skipped_of(to_arrow(videos)) if videos else (0, [])
+    facts = {
+        "note": about,
+        **statistics(listed, of),
+        "models": [asdict(model) for model in models],
+        "skipped": skipped,
+        "skipped_files": [each._asdict() for each in skipped_files],
+    }
     return {
         "README.md": _text(_card(title, facts)),
         "scores.parquet": partial(_parquet, arrow),
@@ -141,6 +149,7 @@ def _card(title: str, facts: Mapping[str, Any]) -> str:
         f"{facts['hours_kept']:.2f} hours. `manifest.parquet` lists them, `scores.parquet` has all clips with their "
         "scores and why some were dropped, `report.html` shows both. Made with Kinograph from `workflow.json`.\n"
         + _models(facts["models"])
+        + _skipped(facts["skipped"], facts["skipped_files"])
     )
 
 
@@ -154,6 +163,19 @@ def _models(models: Sequence[Mapping[str, Any]]) -> str:
         for model in models
     )
     return f"\n## Models\n\n| used for | model | revision | settings |\n|---|---|---|---|\n{rows}"
+
+
+def _skipped(count: int, files: Sequence[Mapping[str, str]]) -> str:
+    """The card's section on the files that weren't taken for videos, by reason."""
+    if not count:
+        return ""
+    reasons = Counter(each["reason"] for each in files)
+    lines = "".join(f"| {_cell(reason)} | {number:,} |\n" for reason, number in reasons.most_common())
+    more = f"| not listed one by one | {count - len(files):,} |\n" if count > len(files) else ""
+    return (
+        f"\n## Skipped\n\n{count:,} files or folders beside the videos were skipped; `report.html` names them.\n\n"
+        f"| why | how many |\n|---|---|\n{lines}{more}"
+    )
 
 
 def _cell(value: Any) -> str:
