@@ -91,7 +91,11 @@ class CacheOptions(CacheFolder):
     """Where results are kept, and how much room they may take."""
 
     cache_device: Annotated[
-        str, typer.Option(metavar="SIZE", help="GPU memory for models and results; by default most of it.")
+        str,
+        typer.Option(
+            metavar="SIZE",
+            help="GPU memory for models and results; by default what is free and isn't needed to compute.",
+        ),
     ] = ""
     cache_host: Annotated[
         str,

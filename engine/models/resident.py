@@ -13,12 +13,12 @@ from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any, Protocol, TypeVar, cast
 
 from engine.memory import memory, total
+from engine.models.account import Account
+from engine.models.gauge import Gauge, gauge_of
 
 T = TypeVar("T")
 
 HOST = "cpu"
-DEVICE_SHARE = 0.85
-"""The share of a device's memory that models and results may take by default; the rest is for computing."""
 
 
 class Results(Protocol):
@@ -36,12 +36,24 @@ class Models:
     Args:
         budget: how many bytes of parameters may stay in host memory; half of what this process may use if None. The
             models in use stay even if they alone are larger.
-        device_budget: how many bytes of models and results may be on a device; most of its memory if None.
+        device_budget: how many bytes of models and results may be on a device at most; if None, what is free there
+            except for what nodes need beside them.
+        gauge_of: measures a device; None for one that can't be measured.
     """
 
-    def __init__(self, budget: int | None = None, device_budget: int | None = None) -> None:
+    def __init__(
+        self,
+        budget: int | None = None,
+        device_budget: int | None = None,
+        gauge_of: Callable[[str], Gauge | None] = gauge_of,
+    ) -> None:
         self.budget = total() // 2 if budget is None else budget
         self._device_budget = device_budget
+        self._gauge_of = gauge_of
+        self._accounts: dict[str, Account] = {}
+        self._user = ""
+        self._used_by: dict[str, frozenset[Hashable]] = {}
+        """The models that each kind of node used the last time."""
         self._device_results: Results | None = None
         self._host_results: Results | None = None
         self._slots: OrderedDict[Hashable, _Slot] = OrderedDict()
@@ -90,10 +102,34 @@ class Models:
         self._drop(key for key, _ in self._idle())
 
     def device_budget(self, device: str) -> int:
-        """How many bytes may be on a device."""
-        if self._device_budget is None:
-            self._device_budget = int(DEVICE_SHARE * _device_memory(device))
-        return self._device_budget
+        """How many bytes of models and results may be on a device now."""
+        return self._account(device).budget(self._held)
+
+    def begin(self, device: str, kind: str, need: int | None) -> None:
+        """Prepare a device for a node, the only one that computes there until `end`.
+
+        Args:
+            device: the device.
+            kind: the node's kind. The models that this kind used the last time are likely to be used again.
+            need: bytes that the node takes beside models and results; None if that isn't known.
+        """
+        account = self._account(device)
+        with self._moving:
+            account.expect(need)
+            self._user = kind
+            if kind in self._used_by:  # else `get` makes room, when it is known which models are needed
+                self._make_room(0, device, spared=self._used_by[kind])
+            account.start(self._held)
+
+    def end(self, device: str) -> int | None:
+        """The most bytes that a node took beside models and results, if that can be measured."""
+        with self._lock:
+            self._used_by[self._user] = frozenset(self._in_use.get(threading.get_ident(), ()))
+        return self._account(device).taken(self._held)
+
+    def kept_free(self, device: str) -> int:
+        """Bytes of a device that were kept free for the node that computes there."""
+        return self._account(device).kept_free
 
     @property
     def device_nbytes(self) -> int:
@@ -116,26 +152,42 @@ class Models:
         with self._lock:
             return sum(slot.loaded for slot in self._slots.values())
 
-    def _move_to(self, device: str, slot: _Slot) -> bool:
-        """Move a model in use to a device, once there is room; returns whether it wasn't there."""
-        with self._moving:
-            if slot.device == device:
-                return False
-            self._make_room(slot.nbytes, device)
-            slot.move(device)
-            return True
+    def _account(self, device: str) -> Account:
+        if device not in self._accounts:
+            self._accounts[device] = Account(self._device_budget, self._gauge_of(device))
+        return self._accounts[device]
 
-    def _make_room(self, wanted: int, device: str) -> None:
+    @property
+    def _held(self) -> int:
+        """Bytes of models and results on the device."""
+        return self.device_nbytes + (self._device_results.nbytes if self._device_results else 0)
+
+    def _move_to(self, device: str, slot: _Slot) -> bool:
+        """Have a model in use on a device, with room for it and its node; returns whether it wasn't there."""
+        account = self._account(device)
+        with self._moving:
+            moves = slot.device != device
+            if moves or account.measured:
+                account.pause(self._held)
+                self._make_room(slot.nbytes if moves else 0, device, spared=frozenset())
+            if moves:
+                slot.move(device)
+            account.resume()
+            return moves
+
+    def _make_room(self, wanted: int, device: str, spared: frozenset[Hashable]) -> None:
         """Free bytes of a device, moving as little as possible.
 
-        That is results, if they alone make enough room; else idle models, and then what results are still in the way.
+        That is results, if they alone make enough room; else idle models that aren't spared, and then what results are
+        still in the way.
         """
         results = self._device_results
         held = results.nbytes if results else 0
-        missing = wanted + self.device_nbytes + held - self.device_budget(device)
+        missing = wanted + self._held - self.device_budget(device)
         if missing > held:
-            for key, slot in self._idle():
-                if missing > 0 and slot.device == device:
+            likely = self._used_by.get(self._user, ())
+            for key, slot in sorted(self._idle(), key=lambda item: item[0] in likely):
+                if missing > 0 and slot.device == device and key not in spared:
                     missing -= slot.nbytes
                     self._offload(key, slot)
         if results and missing > 0:
@@ -219,13 +271,3 @@ def nbytes(model: Any) -> int:
         return sum(nbytes(part) for part in model)
     size = getattr(model, "nbytes", 0)
     return size if isinstance(size, int) else 0
-
-
-def _device_memory(device: str) -> int:
-    import torch
-
-    if device.startswith("cuda"):
-        return torch.cuda.mem_get_info(device)[1]
-    if device.startswith("mps"):
-        return torch.mps.recommended_max_memory()
-    return total()

@@ -12,6 +12,8 @@ from engine.graph.graph import Step
 from engine.models import HOST, Models
 from engine.node import Context, Node
 from engine.run import devices
+from engine.run.activations import Activations
+from engine.run.computing import Computing
 from engine.store.cache import Cache
 
 RETRY_SECONDS = 0.5
@@ -27,23 +29,31 @@ class Attempts:
         cache: whose values in memory may be dropped to make room.
         emit: called with each event.
         cancelled: set once the run is cancelled.
+        activations: what nodes are known to take of the device.
     """
 
     def __init__(
-        self, device: str, models: Models, cache: Cache, emit: Callable[[Event], object], cancelled: Flag
+        self,
+        device: str,
+        models: Models,
+        cache: Cache,
+        emit: Callable[[Event], object],
+        cancelled: Flag,
+        activations: Activations,
     ) -> None:
         self._device = device
         self._models = models
         self._cache = cache
         self._emit = emit
         self._cancelled = cancelled
+        self._computing = Computing(device, models, activations)
 
     def run(self, step: Step, node: Node, ctx: Context) -> Any:
         """Run a step's node in as many attempts as its kind allows, and one more after freeing memory."""
         allowed, tried, freed = step.kind.spec.retries + 1, 0, False
         while True:
             try:
-                return node.run(ctx)
+                return self._computing.run(node, ctx)
             except KinographError:
                 raise
             except Exception as error:

@@ -49,6 +49,7 @@ from engine.graph.keys import Key
 from engine.models import Models
 from engine.node import Context
 from engine.run import devices
+from engine.run.activations import Activations
 from engine.run.attempts import Attempts
 from engine.run.costs import Costs
 from engine.run.deliveries import Claims, Deliveries
@@ -79,6 +80,7 @@ class Execution:
         device: a torch device, "cpu" or "cuda:0".
         models: the resident models; share them between the runs of a process.
         costs: how long nodes take, which decides what runs first; updated during this run.
+        activations: how much of the device nodes take beside models and results; updated during this run.
         temp: the folder for media that are only for viewing; `temp` in `out` if None.
         claims: the file names that an earlier, killed attempt at this run claimed, and a callback for new claims.
         on_start: called with a node and its kind just before it runs, in the thread that runs it.
@@ -96,6 +98,7 @@ class Execution:
         device: str = "cpu",
         models: Models | None = None,
         costs: Costs | None = None,
+        activations: Activations | None = None,
         temp: Path | None = None,
         claims: Claims | None = None,
         on_start: Callable[[str, str], None] | None = None,
@@ -122,7 +125,9 @@ class Execution:
         self._announced: set[str] = set()
         self._events: SimpleQueue[Event | None] = SimpleQueue()
         self._cancelled = Flag()
-        self._attempts = Attempts(device, self.models, cache, self._events.put, self._cancelled)
+        self._activations = Activations() if activations is None else activations
+        shared = device, self.models, cache
+        self._attempts = Attempts(*shared, self._events.put, self._cancelled, self._activations)
         temp = temp or out / "temp"
         self._deliveries = Deliveries(graph, out, temp, self._events.put, self._cancelled.is_set, claims or Claims())
         self._lock = Lock()
@@ -168,6 +173,7 @@ class Execution:
             for thread in self._threads:
                 thread.join()
             self._costs.save()
+            self._activations.save()
             self._holding.close()
         if self._engine_error:
             raise self._engine_error

@@ -12,6 +12,7 @@ from engine.errors import Cancelled, UsageError
 from engine.events import Event
 from engine.graph.graph import Graph
 from engine.models import Models, home
+from engine.run.activations import Activations
 from engine.run.cancelling import Cancellation
 from engine.run.costs import Costs
 from engine.run.deliveries import Claims
@@ -22,6 +23,8 @@ from engine.store.disk import Disk
 
 COSTS = "costs.json"
 """The file in Kinograph's folder that holds how long nodes take."""
+ACTIVATIONS = "activations.json"
+"""The file there that holds how much of a device's memory nodes take."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,7 @@ class Resources(NamedTuple):
     cache: Cache
     models: Models
     costs: Costs
+    activations: Activations
 
     def execution(
         self,
@@ -74,6 +78,7 @@ class Resources(NamedTuple):
             device=self.device,
             models=self.models,
             costs=self.costs,
+            activations=self.activations,
             temp=temp,
             claims=claims,
             on_start=on_start,
@@ -89,7 +94,7 @@ def open_resources(limits: CacheLimits, device: str) -> Iterator[Resources]:
     disk = open_disk(limits.folder, limits.disk) if limits.keep else None
     with Cache(limits.host, disk, device=lambda: models.device_budget(device) - models.device_nbytes) as cache:
         models.share(device=cache.device, host=cache.memory)
-        yield Resources(device, cache, models, Costs(home() / COSTS))
+        yield Resources(device, cache, models, Costs(home() / COSTS), Activations(home() / ACTIVATIONS))
 
 
 def stream_events(execution: Execution, reporter: Reporter, cancellation: Cancellation) -> Generator[Event, None, None]:

@@ -9,7 +9,9 @@ from typing import Any, Self
 
 import torch
 
+from engine.models import Models
 from engine.node import Context, Node
+from engine.store.cache import Cache
 from engine.values import Value
 
 FAR = weakref.WeakSet["FarArray"]()
@@ -80,3 +82,48 @@ class WhereOnDevice(Node, version=1, uses="device"):
 
     def run(self, ctx: Context) -> str:
         return type(self.numbers.array).__name__
+
+
+class FarMemory:
+    """The memory of the device "far:0", of which other processes take a part.
+
+    Args:
+        total: bytes.
+        others: bytes that other processes take.
+        scattered: free bytes that can't be allocated, since they are here and there.
+    """
+
+    def __init__(self, total: int, others: int = 0, scattered: int = 0) -> None:
+        self.total = total
+        self.others = others
+        self.scattered = scattered
+        self.models = Models(budget=10**9, gauge_of=lambda device: self)
+        self.cache = Cache(memory=10**9, device=lambda: self.models.device_budget("far:0") - self.models.device_nbytes)
+        self.models.share(device=self.cache.device, host=self.cache.memory)
+        self._computing = self._peak = 0
+
+    @property
+    def taken(self) -> int:
+        return self.models.device_nbytes + self.cache.device.nbytes + self._computing
+
+    @property
+    def free(self) -> int:
+        return self.total - self.others - self.taken
+
+    @property
+    def peak(self) -> int:
+        return max(self._peak, self.taken)
+
+    def restart(self) -> None:
+        self._peak = self.taken
+
+    def compute(self, *nbytes: int) -> None:
+        """Allocate so many bytes, one after another; raises torch.OutOfMemoryError if there aren't as many."""
+        try:
+            for more in nbytes:
+                if more > self.free - self.scattered:
+                    raise torch.OutOfMemoryError(f"tried to allocate {more} bytes")
+                self._computing += more
+                self._peak = self.peak
+        finally:
+            self._computing = 0

@@ -1,0 +1,42 @@
+"""Running a node on a device: room is made for what its kind takes there, and what it takes is learnt."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from engine.models import HOST, Models
+from engine.node import Context, Node
+from engine.run import devices
+from engine.run.activations import Activations, size_of
+
+
+class Computing:
+    """Runs nodes that compute on a device, one at a time.
+
+    Args:
+        device: where they compute.
+        models: the resident models, which share the device with results.
+        activations: what nodes are known to take beside these.
+    """
+
+    def __init__(self, device: str, models: Models, activations: Activations) -> None:
+        self._device = device
+        self._models = models
+        self._activations = activations
+
+    def run(self, node: Node, ctx: Context) -> Any:
+        """Run a node once."""
+        if node.spec.uses != "device" or self._device == HOST:
+            return node.run(ctx)
+        kind, size = f"{node.spec.kind} {self._device.partition(':')[0]}", size_of(node)
+        self._models.begin(self._device, kind, self._activations.of(kind, size))
+        try:
+            returned = node.run(ctx)
+        except Exception as error:
+            if devices.is_out_of_memory(error):
+                taken = self._models.end(self._device)
+                self._activations.record_failure(kind, size, taken or self._models.kept_free(self._device))
+            raise
+        if (taken := self._models.end(self._device)) is not None:
+            self._activations.record(kind, size, taken)
+        return returned
