@@ -107,7 +107,7 @@ def test_a_bypassed_group_node_passes_on_what_comes_in() -> None:
         node(1, "Load", ["snail.png"]),
         node(2, "workflow>Faces", inputs=[socket("image", 1, type="IMAGE")], **types),
         node(3, "Split", inputs=[socket("image", 2)]),
-        links=[link(1, 1, 0, 2), link(2, 2, 1, 3)],
+        links=[link(1, 1, 0, 2), link(2, 2, 0, 3)],
     )
     active = prepare(workflow, REGISTRY).active.graph
     assert {key: entry.inputs for key, entry in active.items()} == {
