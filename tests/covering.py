@@ -67,7 +67,7 @@ def measure(tree: Path, work: Path, processes: int) -> None:
     )
     left_out = [f"--ignore={path}" for path in LEFT_OUT]
     pytest = ["pytest", "-m", "not full", "-n", str(processes), "--dist=worksteal", *left_out]
-    pytest += ["-p", "tests.covering", f"--seconds-to={work / 'seconds.json'}", f"--basetemp={work / 'tmp'}"]
+    pytest += ["-p", "tests.covering", f"--seconds-to={work / 'seconds.json'}"]
     env = environment(tree)
     measured = env | {"COVERAGE_PROCESS_START": str(settings)}
     subprocess.run([sys.executable, "-m", *pytest], cwd=tree, env=measured, check=False)

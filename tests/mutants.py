@@ -80,9 +80,7 @@ class Copy:
 
     def fails(self, tests: Sequence[str], seconds: float) -> bool:
         """Whether one of the tests fails, can't be collected, or takes far longer than these seconds."""
-        temporary = self.tree.parent / "tmp"
-        options = ["-x", "-q", "-m", "not full", "-p", "no:cacheprovider", f"--basetemp={temporary}"]
-        command = [sys.executable, "-m", "pytest", *options, *tests]
+        command = [sys.executable, "-m", "pytest", "-x", "-q", "-m", "not full", "-p", "no:cacheprovider", *tests]
         with (self.tree.parent / "tests.log").open("w") as log:
             run = subprocess.Popen(
                 command, cwd=self.tree, env=environment(self.tree), stdin=subprocess.DEVNULL, stdout=log, stderr=log

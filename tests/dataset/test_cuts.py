@@ -79,6 +79,18 @@ def test_a_gradual_change_is_found_from_its_start_to_its_end(kind: str, length: 
     assert abs(found.end - truth.end) <= 3
 
 
+@pytest.mark.parametrize(("start", "end"), [(50, 74), (41, 69), (60, 80)])
+def test_between_stills_a_gradual_change_is_found_to_the_frame(start: int, end: int) -> None:
+    before, after = (shot(np.random.default_rng(4), source, 1)[0] for source in (STREET, CAR))
+    middle = (start + end) // 2
+    light = np.interp(range(130), [start - 1, middle - 1, middle + 1, end], [1, 0, 0, 1])
+    fade = [(before if index <= middle else after) * share for index, share in enumerate(light)]
+    assert cuts(film(np.stack(fade).astype(np.uint8))) == [Cut(start, end, "fade")]
+    shares = np.interp(range(130), [start - 1, end], [0, 1])
+    dissolve = [before * (1 - share) + after * share for share in shares]
+    assert cuts(film(np.stack(dissolve).astype(np.uint8))) == [Cut(start, end, "dissolve")]
+
+
 def test_a_fade_may_go_through_any_plain_colour() -> None:
     pictures, truth = joined("fade", 24)
     (found,) = cuts(film(255 - pictures))

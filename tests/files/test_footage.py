@@ -25,6 +25,14 @@ def test_frames_come_with_the_times_at_which_they_are_shown(tmp_path: Path) -> N
     assert not footage.damage
 
 
+def test_recordings_that_were_joined_follow_on_from_each_other(tmp_path: Path) -> None:
+    one = write(tmp_path / "one.ts", sprites(1, seconds=0.5)).read_bytes()
+    (tmp_path / "joined.ts").write_bytes(one * 3)  # each begins at its own clock's start
+    footage = Footage(tmp_path / "joined.ts")
+    assert [frame.time for frame in footage] == pytest.approx([index / 24 for index in range(36)], abs=1e-3)
+    assert not footage.damage
+
+
 def test_frames_with_b_frames_come_in_the_order_they_are_shown(tmp_path: Path) -> None:
     film = sprites(2)
     frames = list(Footage(write(tmp_path / "a.mp4", film, bf="3", g="12")))

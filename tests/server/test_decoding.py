@@ -184,6 +184,7 @@ def test_an_idle_process_is_ended(picture: Path, monkeypatch: pytest.MonkeyPatch
         await decoder.run("check", picture, options=(".png",))
         assert children()
         await until(lambda: not children())
+        await until(lambda: not decoder._ending)  # however many end, none is remembered
         await decoder.run("check", picture, options=(".png",))
 
     decode(use)

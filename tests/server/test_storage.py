@@ -169,7 +169,7 @@ class TestFiles:
         play(act)
 
     def test_a_file_that_the_server_may_not_write_is_named_without_its_folder(
-        self, play: Callable[[Play], None], monkeypatch: pytest.MonkeyPatch
+        self, play: Callable[[Play], None], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
         def forbid(path: Path, *args: object, **how: object) -> None:
             raise PermissionError(errno.EACCES, "Permission denied", str(path))
@@ -178,6 +178,8 @@ class TestFiles:
             monkeypatch.setattr(Path, "open", forbid)
             status, problem = await refused(client, "POST", "/userdata/small.json", data=b"{}")
             assert (status, problem["message"]) == (503, "small.json can't be read or written: Permission denied")
+            (line,) = (record.getMessage() for record in caplog.records if record.name == "kinograph")
+            assert line.startswith("POST /userdata/small.json: [Errno 13] Permission denied: ")
 
         play(act)
 
