@@ -7,6 +7,7 @@ to host memory when another needs the room. Host and device are accounts of thei
 from __future__ import annotations
 
 import gc
+import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Mapping
@@ -96,6 +97,15 @@ class Models:
             for key, slot in self._idle():
                 if slot.device != HOST:
                     self._offload(key, slot)
+
+    def vacate(self) -> None:
+        """Leave the device to another process: only models in use stay, and torch caches no memory there."""
+        self.offload_idle()
+        if self._device_results:
+            self._device_results.trim(0)
+        torch = sys.modules.get("torch")
+        if torch and torch.cuda.is_initialized():
+            torch.cuda.empty_cache()
 
     def clear(self) -> None:
         """Drop every model that isn't in use."""

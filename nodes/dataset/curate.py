@@ -133,6 +133,10 @@ class KeptParts:
                     self._scan_keys[file] = f"{VERSION} {contents} {self._scan}"
         return self._scan_keys[file]
 
+    def vacate_device(self) -> None:
+        """Leave the device to other processes."""
+        self._ctx.models.vacate()
+
     def described(self, file: Path) -> list[Part]:
         """The described parts of a video, from its first on."""
         return self._recall(f"clips {self.scan_key(file)} {self._describe.identity}", 0)
@@ -227,7 +231,7 @@ def _described_on_ray(
     files: Sequence[Path], settings: CurationSettings, kept: KeptParts, progress: _Progress
 ) -> Iterator[PartsOrProblem]:
     """As `_described`, by Ray's workers: they are given what isn't kept, and their results are kept as they come."""
-    from nodes.dataset.on_ray import Stages, Task, described
+    from nodes.dataset.on_ray import Stages, Task, described, shares_device
 
     done = {file: kept.described(file) for file in files if kept.scan_key(file)}
     unfinished = [file for file, parts in done.items() if not _is_complete(parts)]
@@ -239,6 +243,8 @@ def _described_on_ray(
 
     describe = settings.describe
     stages = Stages(settings.scan, describe.settings, describe.llm, describe.device, torch.get_num_threads())
+    if shares_device(describe.device):
+        kept.vacate_device()
     results = described(tasks, len(unfinished), stages, settings.processes, progress.repeat)
     for file in files:
         if file not in done:

@@ -28,6 +28,7 @@ import torch
 
 from engine.errors import KinographError, MissingError, NodeError
 from engine.models import home
+from engine.models.visible import seeing_only
 from engine.node import Context
 from engine.python import ROOT, SAFE_PATH, safe_path
 from engine.values import LanguageModel, Table
@@ -71,7 +72,7 @@ class Stages:
     describe: DescribeSettings
     llm: LanguageModel | None
     device: str
-    """"cpu" or "cuda"."""
+    """Of the run, as its process names it: "cpu", "cuda:1". Workers on this machine get that GPU, others any."""
     threads: int = 1
     """Threads of the models on a CPU; sums differ in their last bit with their number."""
 
@@ -162,7 +163,7 @@ def _leave_folder() -> None:
 
 def run_tasks(tasks: Iterable[Task], stages: Stages, processes: int) -> Iterator[Outcome]:
     """The outcomes of videos, in order, with Ray driven by this process."""
-    _set_environment()
+    _set_environment(stages.device)
     import ray.data
 
     with _cluster(processes):
@@ -172,7 +173,7 @@ def run_tasks(tasks: Iterable[Task], stages: Stages, processes: int) -> Iterator
         blocks = [ray.put(_block(number, task)) for number, task in enumerate(tasks)]
         data = ray.data.from_arrow_refs(blocks)
         data = data.map(_scan, fn_args=[stages], num_cpus=1, ray_remote_args_fn=lambda: {"max_retries": TRIES - 1})
-        gpus = 1 if stages.device == "cuda" else 0
+        gpus = 1 if stages.device.startswith("cuda") else 0
         data = data.map(
             _Describe, fn_constructor_args=[stages], num_cpus=0 if gpus else 1, num_gpus=gpus, concurrency=_actors(gpus)
         )
@@ -226,13 +227,20 @@ def _actors(gpus: int) -> int:
     return max(1, int(ray.cluster_resources().get("GPU", 0))) if gpus else 1
 
 
-def _set_environment() -> None:
+def shares_device(device: str) -> bool:
+    """Whether Ray's workers compute on the GPU of the run, which should leave it to them."""
+    return device.startswith("cuda") and "RAY_ADDRESS" not in os.environ
+
+
+def _set_environment(device: str = "cpu") -> None:
     """Set the environment variables that Ray reads when it is imported, unless they are set already.
 
-    A cluster of its own listens on all addresses, so it admits only those with a token that it alone knows.
+    A cluster of its own listens on all addresses, so it admits only those with a token that it alone knows. It has no
+    GPU but that of the run.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if "RAY_ADDRESS" not in os.environ:
+        os.environ.update(seeing_only(device, os.environ))
         os.environ.setdefault("RAY_AUTH_MODE", "token")
         os.environ.setdefault("RAY_AUTH_TOKEN", token_hex(32))
 
@@ -278,7 +286,8 @@ class _Describe:
 
     def __init__(self, stages: Stages) -> None:
         torch.set_num_threads(stages.threads)
-        self._describe = Describer(Context(stages.device), stages.describe, stages.llm)
+        device = stages.device.partition(":")[0]  # Ray shows a worker the GPUs that it may use, and no other
+        self._describe = Describer(Context(device), stages.describe, stages.llm)
 
     def __call__(self, row: Row) -> Row:
         found = [] if row["problem"] else [*_parts(row["seen"]), *_parts(row["scanned"])]

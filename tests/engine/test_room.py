@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from threading import Thread
 
 import pytest
+import torch
 
 from engine.memory import Memory
 from engine.models import Models, resident
@@ -50,6 +51,21 @@ def test_results_alone_make_room_if_they_can() -> None:
     loaded(models, "next", BYTES + 1)
     assert idle.device == "far:0"
     assert on_device(cache, 3) == [2]
+
+
+def test_a_device_is_left_to_another_process_by_all_but_models_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    emptied: list[bool] = []
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append(True))
+    cache = results(3)
+    models = sharing(cache, 100_000)
+    idle = loaded(models, "idle", 1000)
+    used = models.get("used", lambda: Movable(1000), "far:0")
+    models.vacate()
+    assert (idle.device, used.device) == ("cpu", "far:0")
+    assert on_device(cache, 3) == []
+    assert "2" in cache.memory
+    assert emptied == [True]
 
 
 def test_idle_models_make_room_if_results_alone_cannot() -> None:

@@ -53,8 +53,8 @@ class Describer:
 
     @property
     def device(self) -> str:
-        """Where the models are: "cpu" or "cuda"."""
-        return self._ctx.device.partition(":")[0]
+        """Where the models are: "cpu", "cuda:1"."""
+        return self._ctx.device
 
     @cached_property
     def identity(self) -> str:
