@@ -29,9 +29,15 @@ class Gauge(Protocol):
 
 
 def gauge_of(device: str) -> Gauge | None:
-    """What measures a torch device; None for a device without memory of its own, or that can't be measured."""
-    kind = device.partition(":")[0]
-    return Cuda(device) if kind == "cuda" else Mps() if kind == "mps" else None
+    """What measures a torch device; None for one that isn't there, or has no memory of its own."""
+    kind, _, index = device.partition(":")
+    if kind not in ("cuda", "mps"):
+        return None
+    import torch
+
+    if kind == "mps":
+        return Mps() if torch.backends.mps.is_available() else None
+    return Cuda(device) if int(index or 0) < torch.cuda.device_count() else None
 
 
 class Cuda:

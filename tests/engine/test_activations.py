@@ -230,6 +230,7 @@ def test_the_size_of_a_node_is_in_its_numbers_models_and_values() -> None:
 
 def test_a_gpu_is_measured_as_torch_and_the_driver_see_it(monkeypatch: pytest.MonkeyPatch) -> None:
     figures = {"allocated_bytes": {"all": {"current": 20, "peak": 35}}, "reserved_bytes": {"all": {"current": 50}}}
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (30, 100))
     monkeypatch.setattr(torch.cuda, "memory_stats_as_nested_dict", lambda device: figures)
     monkeypatch.setattr(torch.cuda, "get_per_process_memory_fraction", lambda device: 1.0)
@@ -238,4 +239,4 @@ def test_a_gpu_is_measured_as_torch_and_the_driver_see_it(monkeypatch: pytest.Mo
     assert (gauge.total, gauge.free, gauge.taken, gauge.peak) == (100, 60, 20, 35)
     monkeypatch.setattr(torch.cuda, "get_per_process_memory_fraction", lambda device: 0.5)
     assert (gauge.total, gauge.free) == (50, 30)
-    assert gauge_of("cpu") is None
+    assert [gauge_of(device) for device in ("cpu", "cuda:1")] == [None, None]
