@@ -8,6 +8,8 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 from urllib.parse import quote
 
 from aiohttp import web
@@ -17,6 +19,7 @@ from engine.registry import Registry
 from engine.server.app import make_app
 from engine.server.http.connections import CONNECTIONS, IDLE_SECONDS, LINGER_SECONDS, Answered, capacity
 from engine.server.http.guard import is_loopback
+from engine.server.http.handler import Handler
 from engine.server.http.logs import Log
 from engine.server.http.settings import ServerSettings
 from engine.server.http.tokens import LEAST_LENGTH, check_length
@@ -49,20 +52,20 @@ def serving(settings: ServerSettings, registry: Registry, *, as_json: bool = Fal
 async def _serve(settings: ServerSettings, registry: Registry, log: Log, as_json: bool) -> None:
     listener = _listen(settings)
     app = make_app(settings, registry)
-    runner = web.AppRunner(
-        app,
-        access_log_class=Answered,
-        shutdown_timeout=2.0,
-        keepalive_timeout=IDLE_SECONDS,
-        lingering_time=LINGER_SECONDS,
-    )
+    how: dict[str, Any] = {
+        "access_log_class": Answered,
+        "keepalive_timeout": IDLE_SECONDS,
+        "lingering_time": LINGER_SECONDS,
+    }
+    runner = web.AppRunner(app, shutdown_timeout=2.0, **how)
     stopped = asyncio.Event()
     _on_stop(stopped.set)
     try:
         await runner.setup()
         assert runner.server
-        serving = await asyncio.get_running_loop().create_server(
-            app[CONNECTIONS].factory(runner.server), sock=listener, backlog=capacity().accepted
+        loop, handler = asyncio.get_running_loop(), partial(Handler, runner.server, **how)
+        serving = await loop.create_server(
+            app[CONNECTIONS].factory(partial(handler, loop=loop)), sock=listener, backlog=capacity().accepted
         )
         listener.listen(BACKLOG)  # more may wait than are accepted at once
         watching = [asyncio.create_task(task) for task in (app[CONNECTIONS].watch(), log.count())]
