@@ -146,12 +146,27 @@ def test_the_workflow_of_a_file_is_served(filled: Server) -> None:
     def ask(**query: str) -> Any:
         return filled.get(f"{ROUTE}/workflow", **query)
 
-    assert ask(filename="key_00002.png").json == workflow("Fish", "a blue fish on the beach").document()
-    assert ask(filename="film_00001.mp4", subfolder="clips", type="output").json["title"] == "Film"
+    document = workflow("Fish", "a blue fish on the beach").document()
+    assert ask(filename="key_00002.png").json == {"document": document, "warnings": []}
+    assert ask(filename="film_00001.mp4", subfolder="clips", type="output").json["document"]["title"] == "Film"
     (filled.folders.input / "mine.png").write_bytes((filled.folders.output / "key_00001.png").read_bytes())
-    assert ask(filename="mine.png", type="input").json["title"] == "Snails"
+    assert ask(filename="mine.png", type="input").json["document"]["title"] == "Snails"
     (filled.folders.input / "bare.png").write_bytes(png())
     assert (ask(filename="bare.png", type="input").status, ask(filename="nothing.png").status) == (400, 404)
+
+
+def test_what_is_left_out_of_the_workflow_of_another_programs_file_is_told(server: Server) -> None:
+    graph = {"6": {"class_type": "KeyframeSampler", "inputs": {"prompt": "a gull", "polish": 3}}}
+    for name, said in (("ComfyUI_00001_.png", {"prompt": graph}), ("own.png", {"kinograph": {"graph": graph}})):
+        info = PngInfo()
+        for tag, data in said.items():
+            info.add_text(tag, json.dumps(data))
+        Image.new("RGB", (2, 2)).save(server.folders.output / name, pnginfo=info)
+    theirs, own = (server.get(f"{ROUTE}/workflow", filename=name).json for name in ("ComfyUI_00001_.png", "own.png"))
+    assert theirs["document"]["graph"]["6"]["inputs"] == {"prompt": "a gull"}
+    assert [(about["node"], about["input"]) for about in theirs["warnings"]] == [("6", "polish")]
+    assert own["document"]["graph"] == graph
+    assert own["warnings"] == []
 
 
 def test_a_file_is_deleted_only_in_the_output_folder(filled: Server, tmp_path: Path) -> None:

@@ -337,7 +337,7 @@ def test_files_carry_the_workflow_that_the_client_sent_along(server: Live) -> No
         job = server.submit(picture("sent"), extra_data={"extra_pnginfo": {"workflow": sent, "tool": [1]}})
         document = {"kinograph": 1, "graph": picture("sent")}
         assert tags(server, job) == {"prompt": picture("sent"), "kinograph": document, "workflow": sent, "tool": [1]}
-    opened = server.get("/api/kinograph/outputs/workflow?filename=sent_00002.png")
+    opened = server.get("/api/kinograph/outputs/workflow?filename=sent_00002.png")["document"]
     assert list(opened["graph"]) == ["1", "2"]
     assert opened["layout"]["nodes"]["1"]["color"] == "#222222"
 

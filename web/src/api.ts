@@ -137,7 +137,7 @@ export const api = {
   outputs: (query: { query?: string; kind?: string; limit: number }) =>
     get<{ items: OutputFile[]; total: number }>("outputs", query),
   workflowOf: ({ filename, subfolder, type }: FileRef) =>
-    get<Document>("outputs/workflow", { filename, subfolder, type }),
+    get<Converted>("outputs/workflow", { filename, subfolder, type }),
   deleteOutput: ({ filename, subfolder, type }: FileRef) =>
     ask<void>("DELETE", "kinograph/outputs", { filename, subfolder, type }),
   upload: (image: File) =>

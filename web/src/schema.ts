@@ -201,7 +201,7 @@ export interface Verdict {
   missing: Problem[];
 }
 
-/** A foreign workflow as a document, and which of its values that lacks, as their nodes have no such input. */
+/** A workflow as a document, and what that lacks, such as values for which its nodes have no input. */
 export interface Converted {
   document: Document;
   warnings: Problem[];

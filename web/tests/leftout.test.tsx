@@ -1,6 +1,6 @@
 import { renderToStaticMarkup } from "react-dom/server";
 import { beforeEach, describe, expect, it, vi } from "vitest";
-import { importFile } from "../src/actions/files";
+import { importFile, openWorkflowOf } from "../src/actions/files";
 import { api } from "../src/api";
 import { LeftOut, lineOf } from "../src/StatusBar";
 import type { Problem } from "../src/schema";
@@ -45,6 +45,13 @@ describe("a foreign file with values that its nodes don't have", () => {
     expect(bar()).toContain("2 values were left out");
     store.getState().open(picture());
     expect(bar()).toBe("");
+  });
+
+  it("may be one that the gallery shows", async () => {
+    vi.spyOn(api, "workflowOf").mockResolvedValue({ document: picture(), warnings: [LOST] });
+    await openWorkflowOf({ filename: "a.png", subfolder: "", type: "output" });
+    expect(store.getState().document.title).toBe("A picture");
+    expect(store.getState().leftOut).toEqual([LOST]);
   });
 
   it("may be a bare graph", async () => {

@@ -61,7 +61,7 @@ class Converted(Answer):
     document: dict[str, Any]
     """The same workflow as a document."""
     warnings: list[dict[str, str | None]]
-    """Values that the document doesn't have, as their nodes have no such input: message, node, input, and hint."""
+    """What the document doesn't have, such as values for which nodes have no input: message, node, input, and hint."""
 
 
 @routes.post(f"{OWN}/convert", form=Carrier)
@@ -75,6 +75,11 @@ async def convert(request: web.Request) -> Converted:
     else:
         async with received(request, "file") as upload:
             ready, document = await in_turn(_carried, upload.file, app)
+    return converted(ready, document, app)
+
+
+def converted(ready: Prepared, document: dict[str, Any], app: web.Application) -> Converted:
+    """A workflow as a document, with what was left out when it was read."""
     return Converted(document=document, warnings=app[SETTINGS].shown(problems_data(ready.ignored)))
 
 

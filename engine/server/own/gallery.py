@@ -12,7 +12,7 @@ from threading import Lock
 from typing import Annotated, Any, Literal
 
 from aiohttp import web
-from pydantic import Field, JsonValue
+from pydantic import Field
 from pydantic_core import from_json
 
 from engine.document.formats import is_ui
@@ -25,6 +25,7 @@ from engine.server.files.previews import PREVIEWS
 from engine.server.http.limits import check_values
 from engine.server.http.routes import OWN, Answer, Query, Routes
 from engine.server.http.settings import REGISTRY, SETTINGS, Folders
+from engine.server.own.control import Converted, converted
 from engine.work.media import media_group
 
 routes = Routes("outputs")
@@ -100,11 +101,12 @@ async def outputs(request: web.Request, query: OutputsQuery) -> Page:
 
 
 @routes.get(f"{OWN}/outputs/workflow")
-async def workflow_of(request: web.Request, query: FileQuery) -> dict[str, JsonValue]:
-    """The workflow in a file: a PNG or MP4 that Kinograph saved, or a workflow file."""
-    folders = request.app[SETTINGS].folders
-    path = await asyncio.to_thread(find_file, folders, query.filename, query.subfolder, query.type)
-    return (await asyncio.to_thread(read, str(path), request.app[REGISTRY])).workflow.document()
+async def workflow_of(request: web.Request, query: FileQuery) -> Converted:
+    """The workflow in a file, a PNG or MP4 or a workflow file, as a document; what it lacks is told as in `convert`."""
+    app = request.app
+    path = await asyncio.to_thread(find_file, app[SETTINGS].folders, query.filename, query.subfolder, query.type)
+    found = await asyncio.to_thread(read, str(path), app[REGISTRY])
+    return converted(found.prepared, found.document(), app)
 
 
 @routes.delete(f"{OWN}/outputs", gives="")

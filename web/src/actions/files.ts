@@ -7,7 +7,7 @@ import { parse, stringify } from "../json";
 import { kindOf } from "../media";
 import { freeName } from "../names";
 import { isUnderWay, runOf } from "../run";
-import type { Document, FileRef, Point, Problem } from "../schema";
+import type { Converted, Document, FileRef, Point, Problem } from "../schema";
 import { store } from "../store";
 import { emptyDocument, isBareGraph, readDocument } from "../workflow";
 import { jobOf, remember } from "./memory";
@@ -90,7 +90,8 @@ export const openVersion = (name: string, version: number) =>
     if (!(await mayLeave())) return; // saving changes later would replace the restored version
     await openAt(name, (await api.restore(name, version)).version);
   });
-export const openWorkflowOf = (file: FileRef) => trying(async () => open(await api.workflowOf(file)));
+export const openWorkflowOf = (file: FileRef) =>
+  trying(async () => openConverted(await api.workflowOf(file)));
 export const openJob = (id: string) =>
   trying(async () => {
     const job = await api.job(id);
@@ -194,9 +195,8 @@ async function ownDocument(file: File): Promise<Document | null> {
   }
 }
 
-/** Opens a workflow that the server converts, and tells which of its values are left out. */
-async function openForeign(file: File): Promise<void> {
-  const { document, warnings } = await api.convertFile(file);
+/** Opens a workflow that the server has converted, and tells which of its values are left out. */
+async function openConverted({ document, warnings }: Converted): Promise<void> {
   if (!(await open(document)) || warnings.length === 0) return;
   store.setState({ leftOut: warnings });
   store.getState().tell(t("open.leftOut", { values: countLeftOut(warnings) }), "bad");
@@ -212,7 +212,7 @@ export const importFile = (file: File, at: Point) =>
   trying(async () => {
     try {
       const own = await ownDocument(file);
-      await (own ? open(own) : openForeign(file));
+      await (own ? open(own) : openConverted(await api.convertFile(file)));
     } catch (error) {
       if (!(error instanceof Refused && (await addLoader(file, at)))) throw error;
     }
