@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from engine.node import Context
 
 
-VERSION = 4
+VERSION = 5
 """Raised when scanning or describing gives other results than before for the same video and settings."""
 AHEAD = 2
 """How many scans per process may be started before the first is described: their views take memory."""
@@ -92,11 +92,13 @@ def curate(ctx: Context, path: Path, settings: CurationSettings) -> Curated:
     described = (_described_on_ray if settings.on_ray else _described)(files, settings, kept, progress)
     for file, found in zip(files, described, strict=True):
         name = sources.name(file, path)
+        if not isinstance(found, str) and not kept.is_unchanged(file):
+            found = "was changed while it was read, so it is left out: run again"
         video = {"problem": _of_itself(found, file)} if isinstance(found, str) else found[-1].video
         own = pa.concat_tables([CLIPS.empty_table(), *(to_arrow(part.clips) for part in _parts(found))])
         videos.append(video | {"video": name, "clips": own.num_rows})
         if own.num_rows:
-            clips.append(_with_video(own, video, name, file, settings.seed))
+            clips.append(_with_video(own, video | {"source_digest": kept.digest(file)}, name, file, settings.seed))
         progress.finish(file, video.get("problem") or f"{own.num_rows} clips")
     table = _with_duplicates(pa.concat_tables([CLIPS.empty_table(), *clips]))
     used = [*models(settings.scan), *settings.describe.models()]
@@ -120,6 +122,7 @@ class KeptParts:
         self._scan = json.dumps([asdict(settings.scan), *map(asdict, models(settings.scan))], sort_keys=True)
         self._last_kept = time.perf_counter()
         self._scan_keys: dict[Path, str | None] = {}
+        self._digests: dict[Path, str] = {}
         self._watches: dict[Path, Watch] = {}
 
     def scan_key(self, file: Path) -> str | None:
@@ -128,7 +131,7 @@ class KeptParts:
             self._scan_keys[file] = None
             with suppress(OSError):
                 if printable(str(file)) == str(file):
-                    contents = digest(file)
+                    self._digests[file] = contents = digest(file)
                     self._watches[file] = Watch(contents, partial(digest, file), lambda: (file,))
                     self._scan_keys[file] = f"{VERSION} {contents} {self._scan}"
         return self._scan_keys[file]
@@ -136,6 +139,14 @@ class KeptParts:
     def vacate_device(self) -> None:
         """Leave the device to other processes."""
         self._ctx.models.vacate()
+
+    def digest(self, file: Path) -> str:
+        """The digest of what a file that can be read held at first."""
+        return self._digests[file]
+
+    def is_unchanged(self, file: Path) -> bool:
+        """Whether a file that can be read has been the same all the time."""
+        return self._watches[file].unchanged()
 
     def described(self, file: Path) -> list[Part]:
         """The described parts of a video, from its first on."""
@@ -164,7 +175,7 @@ class KeptParts:
 
         Its cost is taken to be all the time since a part was last kept.
         """
-        if not self._watches[file].unchanged():
+        if not self.is_unchanged(file):
             return
         now = time.perf_counter()
         facts = json.dumps({"video": part.video, "last": part.last})
@@ -281,7 +292,7 @@ def _of_itself(problem: str, file: Path) -> str:
 def _with_video(clips: pa.Table, video: Row, name: str, source: Path, seed: int) -> pa.Table:
     """The clips of a video with the columns that it decides, and the caption to train on."""
     count = clips.num_rows
-    shared = {column: [video.get(column)] * count for column in ("width", "height", "fps", "audio")}
+    shared = {column: [video.get(column)] * count for column in ("width", "height", "fps", "audio", "source_digest")}
     captions = rows(clips, [column for kind in SHARES for column in (kind, f"{kind}_similarity")])
     kinds = [_choose_caption(row, f"{seed} {name}#{number}") for number, row in enumerate(captions)]
     own = {

@@ -141,7 +141,7 @@ class LVDCurate(Node, version=6, category="dataset", uses="device"):
         return CuratedClips(filtered(found.clips, self.rules), found.videos)
 
 
-class LoadScores(Node, version=2, category="dataset", uses="io"):
+class LoadScores(Node, version=3, category="dataset", uses="io"):
     """Read the clips of a saved data set, including dropped ones, to filter them by other rules."""
 
     file: InputFile

@@ -52,6 +52,7 @@ CLIPS = pa.schema(
         ("fingerprint", pa.binary()),
         ("thumbnail", pa.binary()),  # of the middle view, JPEG
         ("source", pa.string()),  # the absolute path that it was read from
+        ("source_digest", pa.string()),  # of what it held then
         ("dropped", pa.list_(pa.string())),  # why it is not in the data set; empty if it is
     ]
 )

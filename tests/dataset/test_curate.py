@@ -32,6 +32,7 @@ from engine.run.saving import OutputFolder
 from engine.store.cache import Cache
 from engine.store.disk import Disk
 from nodes import registry
+from nodes.dataset import curate as curating
 from nodes.dataset import sources
 from nodes.dataset.curate import CurationSettings, KeptParts
 from nodes.dataset.describe.describer import Describer, DescribeSettings
@@ -80,6 +81,25 @@ def test_a_part_of_a_video_or_model_that_was_replaced_meanwhile_is_not_kept(raw:
     file.write_bytes(film)
     parts.keep_scanned(file, part)
     assert not kept
+
+
+def test_a_video_that_is_replaced_while_it_is_read_is_listed_instead_of_taken(
+    raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scan_of = scanning._scan
+
+    def replacing(path: Path, *args: Any) -> scanning.PartsOrProblem:
+        if path.name == "shots.mp4":
+            path.write_bytes((raw / "more" / "again.mp4").read_bytes())
+        return scan_of(path, *args)
+
+    monkeypatch.setattr(scanning, "_scan", replacing)
+    describe = Describer(Context(), DescribeSettings("", "", "", "", "", ""), None)
+    clips, videos = curating.curate(Context(), raw, CurationSettings(ScanSettings(text=False), describe))
+    assert {row["video"] for row in rows(clips)} == {"more/again.mp4"}
+    problems = {row["video"]: row["problem"] for row in rows(videos)}
+    assert problems["shots.mp4"] == "was changed while it was read, so it is left out: run again"
+    assert problems["more/again.mp4"] == ""
 
 
 def workflow(raw: Path, **inputs: Any) -> Workflow:

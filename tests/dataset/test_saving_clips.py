@@ -18,6 +18,7 @@ import pytest
 
 from engine.document.workflow import Workflow
 from engine.errors import InputError, NodeError
+from engine.models.digest import digest
 from engine.run.saving import OutputFolder
 from engine.values import Folder
 from nodes.dataset.save import cutting, excerpts
@@ -39,6 +40,7 @@ def data_set(*films: Path, layout: Literal["files", "webdataset"] = "files", exa
     shots = [(0, 48), (48, 120), (120, 168)]
     clips = [
         {"video": film.name, "clip": number, "source": str(film), "dropped": [], "caption": "a snail"}
+        | {"source_digest": digest(film) if film.exists() else None}
         | {"first_frame": first, "end_frame": end, "start": first / 24, "seconds": (end - first) / 24}
         for film in films
         for number, (first, end) in enumerate(shots)
@@ -154,6 +156,37 @@ def test_a_clip_that_its_video_no_longer_has_is_listed_as_dropped(
     assert (facts["clips"], facts["clips_kept"]) == (6, 4)
     assert "4 of 6 clips" in (saved / "README.md").read_text()
     assert "doesn&#39;t have the frames" in (saved / "report.html").read_text()
+
+
+@pytest.mark.parametrize("layout", ["files", "webdataset"])
+@pytest.mark.parametrize("again", [False, True], ids=["for good", "while it is read"])
+def test_nothing_is_cut_from_another_video_that_took_the_place_of_the_curated_one(
+    layout: Literal["files", "webdataset"], again: bool, film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine, other = tmp_path / "mine.mp4", np.zeros((168, 64, 64, 3), np.uint8)
+    mine.write_bytes(film.read_bytes())
+    value = data_set(film, mine, layout=layout)
+    cut = excerpts.write_exact
+
+    def swapped(path: Path, source: Path, clip: excerpts.Clip) -> excerpts.Written:
+        if source != mine:
+            return cut(path, source, clip)
+        write(mine, other)
+        try:
+            return cut(path, source, clip)
+        finally:
+            mine.write_bytes(film.read_bytes())
+
+    if again:
+        monkeypatch.setattr(cutting, "write_exact", swapped)
+        value = data_set(film, mine, layout=layout)
+    else:
+        write(mine, other)
+    saved = save(tmp_path, value)
+    manifest = pq.read_table(saved / "manifest.parquet").to_pylist()
+    assert [row["video"] for row in manifest] == ["film.mp4"] * 3
+    reasons = [row["dropped"] for row in pq.read_table(saved / "scores.parquet").to_pylist()]
+    assert reasons[3:] == [["can't be cut out of its video: mine.mp4 was changed since it was curated"]] * 3
 
 
 def test_reasons_are_known_where_another_run_left_the_clips_out(film: Path, tmp_path: Path) -> None:

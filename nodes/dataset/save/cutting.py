@@ -19,6 +19,7 @@ import numpy as np
 from av.error import FFmpegError
 
 from engine.errors import InputError
+from engine.models.digest import Watch, digest
 from nodes.dataset.save.excerpts import Clip, check_written, write_copy, write_exact
 from nodes.dataset.save.statistics import UNCUT
 from nodes.dataset.table import Row
@@ -90,9 +91,13 @@ class Cutting:
     def _write(self, number: int, path: Path) -> None:
         """Cut a clip; leave it out if its footage is wrong."""
         row = self._kept[number]
+        source, expected = Path(row["source"]), row.get("source_digest")
+        watch = Watch(expected, partial(digest, source), lambda: (source,)) if expected else None
         try:
             clip = Clip(row["start"], row["seconds"], row["first_frame"], row["end_frame"])
-            check_written(path, self._cut(path, Path(row["source"]), clip))
+            check_written(path, self._cut(path, source, clip))
+            if watch and not watch.unchanged():
+                raise InputError(f"{source} was changed since it was curated", hint="curate it again")
         except (InputError, FFmpegError) as error:
             if isinstance(error, OSError | MemoryError | UnreachableError):
                 raise

@@ -27,7 +27,7 @@ FORMAT = 2
 """Raised when equal clips give other files than before, so that no unfinished folder has some of both."""
 DESCRIPTION = ("README.md", "scores.parquet", "statistics.json", "report.html", "videos.parquet", "manifest.parquet")
 """The files that say what is in the folder. They are written last."""
-NOT_IN_MANIFEST = ("source", "dropped", "fingerprint", "duplicate_of")
+NOT_IN_MANIFEST = ("source", "source_digest", "dropped", "fingerprint", "duplicate_of")
 """Columns that only `scores.parquet` has: they serve to filter again."""
 LARGE = ("embedding", "thumbnail", "fingerprint")
 """Columns that would take much more memory as Python objects than in the table."""
