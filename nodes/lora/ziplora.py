@@ -144,11 +144,13 @@ def zip_loras(
 
 
 def merged_lora(subject: LoRA, style: LoRA, mergers: Mergers) -> LoRA:
-    """The LoRA that two LoRAs make with these mergers, in float32 on the CPU."""
-    factors = merged([factors_of(subject), factors_of(style)], mergers)
+    """The LoRA that two LoRAs make with these mergers, wherever they are, in float32 on the CPU."""
+    like = torch.zeros(())
+    updates = [{name: layer.to(like) for name, layer in factors_of(lora).items()} for lora in (subject, style)]
+    factors = merged(updates, [{name: columns.detach().to(like) for name, columns in side.items()} for side in mergers])
     return LoRA(
-        up={name: layer.up.detach().float().cpu() for name, layer in factors.items()},
-        down={name: layer.down.detach().float().cpu() for name, layer in factors.items()},
+        up={name: layer.up for name, layer in factors.items()},
+        down={name: layer.down for name, layer in factors.items()},
         name=f"{subject.name}+{style.name}",
         words=joined(subject.words, style.words),
     )

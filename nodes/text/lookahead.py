@@ -168,7 +168,8 @@ def lookahead_decode(
         candidates: G, most n-grams verified in a pass, and kept for one first token.
         pool_from_prompt: whether the pool also collects n-grams of the prompt and of the text written so far.
         window_seed: seed of the window's first guesses; it changes how many passes are needed, never the text.
-        generator: where sampling draws from; torch's default generator if None.
+        generator: where sampling draws from, on its own device, perhaps another than the model's; torch's default
+            generator of the model's device if None.
         on_tokens: called after each forward pass with the tokens it wrote; what it raises ends the decoding.
 
     Returns:
@@ -284,6 +285,8 @@ class _Writer:
             self.scores.append(scores)
         if not self.config.do_sample:
             return int(scores.argmax(-1))
+        if self.generator is not None:
+            scores = scores.to(self.generator.device)
         return int(torch.multinomial(scores.softmax(-1), 1, generator=self.generator))
 
     def result(self, cache: Any) -> Any:

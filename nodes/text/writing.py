@@ -87,7 +87,7 @@ def write(ctx: Context, llm: LoadedModel, chat: Sequence[Message], settings: Set
             ngram=settings.ngram,
             candidates=settings.candidates,
             window_seed=settings.seed,
-            generator=torch.Generator(llm.model.device).manual_seed(settings.seed),
+            generator=torch.Generator().manual_seed(settings.seed),  # the host's: a seed means the same on all devices
             on_tokens=on_tokens,
             **sampling,
         )

@@ -1,0 +1,195 @@
+"""Every kind of node that computes on the device, on a GPU that is pretended: it mixes no devices, and its results are
+those of the CPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from engine.node import Context, Node
+from engine.values import Image, ImageModel, LoRA, Value
+from nodes import registry
+from nodes.dataset.describe import craft
+from nodes.dataset.describe.describer import Describer, DescribeSettings
+from nodes.dataset.nodes import LVDCurate
+from nodes.diffusion.layers import layers
+from nodes.image.nodes import ImageModelLoad, KeyframeSampler
+from nodes.lora.nodes import LoRAApply, ZipLoRAMerge
+from nodes.lora.training import Example, TrainingSettings, train_lora
+from nodes.text.nodes import LLMLoad, LookaheadDecode
+from nodes.video.nodes import SVDSampler, VideoModelLoad
+from tests.fakecuda import CudaTensor, fake_cuda
+from tests.text.conftest import babbler
+from tests.tiny import tiny_sdxl, tiny_svd
+
+PROMPTS = {"subject_prompt": "a red snail", "style_prompt": "a robot in watercolour style"}
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of tiny models: "sdxl", "svd" and "llm"."""
+    folder = tmp_path_factory.mktemp("models")
+    tiny_sdxl().save_pretrained(folder / "sdxl")
+    tiny_svd().save_pretrained(folder / "svd")
+    babbler(folder / "llm")
+    return folder
+
+
+def lora(seed: int) -> LoRA:
+    """An adapter of the tiny image model, in host memory."""
+    draw = torch.Generator().manual_seed(seed)
+    ends = ("attn1.to_q", "0.conv1", "0.self_attn.q_proj")
+    modules = {name: of for name, of in layers(tiny_sdxl()).items() if not name.startswith("vae.")}
+    chosen = {name: of.weight for name, of in modules.items() if name.endswith(ends)}
+    up = {name: torch.randn(len(of), 3, *(1 for _ in of.shape[2:]), generator=draw) / 5 for name, of in chosen.items()}
+    down = {name: torch.randn(3, *of.shape[1:], generator=draw) / 5 for name, of in chosen.items()}
+    return LoRA(up, down, name=f"lora {seed}")
+
+
+def image_model(models: Path, dtype: str = "float32") -> ImageModel:
+    model = ImageModelLoad(source=str(models / "sdxl"), dtype=dtype).run(Context())
+    return LoRAApply(model=model, lora=lora(0)).run(Context())
+
+
+def keyframes(models: Path, **inputs: Any) -> Node:
+    model = image_model(models, inputs.pop("dtype", "float32"))
+    return KeyframeSampler(model=model, prompt="a red snail", steps=2, count=2, **inputs)
+
+
+def video(models: Path, **inputs: Any) -> Node:
+    model = VideoModelLoad(source=str(models / "svd"), dtype=inputs.pop("dtype", "float32")).run(Context())
+    picture = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    return SVDSampler(model=model, image=Image(picture), steps=2, frames=3, **inputs)
+
+
+def merge(models: Path, **inputs: Any) -> Node:
+    quick = {"steps": 1, "pictures": 1, "sampling_steps": 1} | inputs
+    return ZipLoRAMerge(model=image_model(models), subject=lora(1), style=lora(2), **PROMPTS, **quick)
+
+
+def text(models: Path, **inputs: Any) -> Node:
+    llm = LLMLoad(source=str(models / "llm"), dtype=inputs.pop("dtype", "float32")).run(Context())
+    return LookaheadDecode(llm=llm, prompt="say hello", max_new_tokens=24, **inputs)
+
+
+CASES: Mapping[type[Node], tuple[Callable[..., Node], tuple[dict[str, Any], ...]]] = {
+    KeyframeSampler: (keyframes, ({"negative_prompt": "blue"}, {"dtype": "float16"}, {"dtype": "bfloat16"})),
+    SVDSampler: (video, ({"decode_chunk": 2}, {"dtype": "float16", "width": 32, "height": 32})),
+    ZipLoRAMerge: (merge, ({"steps": 2}, {"start": "closed-form", "gradient_checkpointing": True})),
+    LookaheadDecode: (text, ({}, {"temperature": 1.0}, {"dtype": "float16"}, {"dtype": "bfloat16", "stop": ("a",)})),
+}
+"""How to make a node of each kind that is compared, and inputs to try; those that give `steps` take seconds."""
+
+
+def test_every_kind_that_computes_on_the_device_is_tried_here() -> None:
+    """What computes there in LVDCurate is tried by itself: the rest takes processes and seconds."""
+    assert {kind for kind in registry().values() if kind.spec.uses == "device"} == {*CASES, LVDCurate}
+
+
+@pytest.mark.filterwarnings("ignore:`upcast_vae` is deprecated")  # diffusers' own call
+@pytest.mark.parametrize(
+    ("make", "inputs"),
+    [
+        pytest.param(make, inputs, id=f"{kind.__name__} {inputs}", marks=pytest.mark.full if "steps" in inputs else ())
+        for kind, (make, tried) in CASES.items()
+        for inputs in tried
+    ],
+)
+def test_results_are_those_of_the_cpu(make: Callable[..., Node], inputs: dict[str, Any], models: Path) -> None:
+    expected = [*tensors(make(models, **inputs).run(Context()))]
+    shown: list[Image] = []
+    with fake_cuda() as gpu:
+        ctx = Context("cuda", on_progress=lambda done, total, unit, preview: preview and shown.append(preview()))
+        found = [*tensors(make(models, **inputs).run(ctx))]
+        assert gpu.peak > 0, "nothing was on the device"
+    assert all(a.equal(b) if isinstance(a, torch.Tensor) else a == b for a, b in zip(found, expected, strict=True))
+    assert not any(isinstance(picture.pixels, CudaTensor) for picture in shown)
+
+
+def test_clips_are_described_on_the_device(models: Path) -> None:
+    views = [cv2.imencode(".jpg", shade * np.ones((64, 64, 3), np.uint8))[1].tobytes() for shade in (0, 90, 250)]
+    named = {"clip": "sprite/clip", "aesthetics": "sprite/clip/aesthetic.safetensors"}
+    named |= {"image_captioner": "sprite/captioner", "video_captioner": "sprite/captioner"}
+    with fake_cuda() as gpu:
+        describe = Describer(Context("cuda"), DescribeSettings(**named), text(models).llm)
+        (found,) = describe([{"views": views}])
+        assert gpu.peak > 0, "nothing was on the device"
+    assert found["image_caption"]
+    assert found["summary"]
+    assert -1 <= found["image_caption_similarity"] <= 1
+
+
+def test_words_are_found_on_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(craft, "PIXELS", 64 * 64)
+    picture = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
+    with fake_cuda(), torch.no_grad():
+        assert 0 <= craft.CraftDetector(craft.Craft().eval().to("cuda")).area(picture) <= 1
+
+
+def test_training_gives_the_lora_of_the_cpu() -> None:
+    picture = torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(0))
+    settings = TrainingSettings(rank=2, steps=2, text_targets=("q_proj",), snr_gamma=5.0, ema_decay=0.9)
+
+    def trained(device: str) -> list[torch.Tensor]:
+        pipeline = tiny_sdxl().to(device)
+        try:
+            made = train_lora(pipeline, [Example(picture, "a red snail")], settings, name="snail")
+        finally:
+            pipeline.to("cpu")
+        return [*tensors(made)]
+
+    expected = trained("cpu")
+    with fake_cuda():
+        found = trained("cuda")
+    assert all(a.equal(b) for a, b in zip(found, expected, strict=True))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda here, host: here + host,
+        lambda here, host: torch.cat([here, host]),
+        lambda here, host: host[here.long()],
+        lambda here, host: torch.multinomial(here, 1, generator=torch.Generator()),
+        lambda here, host: here.numpy(),
+        lambda here, host: torch.nn.functional.linear(here, host[None]),
+    ],
+)
+def test_the_pretended_gpu_refuses_what_a_gpu_refuses(wrong: Callable[[torch.Tensor, torch.Tensor], object]) -> None:
+    with fake_cuda():
+        here, host = torch.ones(3, device="cuda"), torch.ones(3)
+        assert (here * torch.tensor(2.0)).sum().item() == 6, "numbers may be on the host"
+        assert here[host.long()].tolist() == [1, 1, 1], "so may indices"
+        with pytest.raises((RuntimeError, TypeError)):
+            wrong(here, host)
+
+
+def test_the_pretended_gpu_has_as_much_memory_as_is_asked_for() -> None:
+    with fake_cuda(capacity=100) as gpu:
+        held = torch.ones(20, device="cuda")
+        view = held[:5]
+        assert (gpu.used, torch.cuda.mem_get_info()) == (80, (20, 100))
+        with pytest.raises(torch.OutOfMemoryError):
+            held + 1
+        del held
+        assert gpu.used == 80, "the view holds it"
+        del view
+        assert (gpu.used, gpu.peak) == (0, 80)
+
+
+def tensors(value: Any) -> Iterator[Any]:
+    """The tensors in outputs, in host memory, and what else there is."""
+    if isinstance(value, Value):
+        yield from value.on_host().to_tensors()[0].values()
+    elif isinstance(value, tuple):
+        for item in value:
+            yield from tensors(item)
+    else:
+        yield value
