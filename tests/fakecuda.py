@@ -84,7 +84,7 @@ class FakeGpu:
     used: int = 0
     """Bytes held now."""
     peak: int = 0
-    """The most bytes held at a time; set it to 0 to measure anew."""
+    """The most bytes held at a time."""
     pinned: int = 0
     """How often host memory was pinned."""
     fails: Callable[[Any], BaseException | None] = lambda operation: None
@@ -156,6 +156,16 @@ class FakeGpu:
         """Free and total bytes, as `torch.cuda.mem_get_info` has them."""
         total = self.capacity or 2**40
         return total - self.used, total
+
+    def statistics(self, device: Any = None) -> dict[str, dict[str, dict[str, int]]]:
+        """What torch's allocator counts, as `torch.cuda.memory_stats_as_nested_dict` has it."""
+        return {
+            kind: {"all": {"current": self.used, "peak": self.peak}} for kind in ("allocated_bytes", "reserved_bytes")
+        }
+
+    def restart(self, device: Any = None) -> None:
+        """Measure the peak from now on."""
+        self.peak = self.used
 
 
 class _Operations(TorchDispatchMode):
@@ -246,6 +256,9 @@ def fake_cuda(capacity: int | None = None) -> Iterator[FakeGpu]:
         "device_count": lambda: 1,
         "current_device": lambda: 0,
         "mem_get_info": gpu.memory,
+        "memory_stats_as_nested_dict": gpu.statistics,
+        "reset_peak_memory_stats": gpu.restart,
+        "get_per_process_memory_fraction": lambda device: float(_index(device) == 0),
         "empty_cache": lambda: None,
         "synchronize": lambda device=None: None,
     }
@@ -275,6 +288,14 @@ def _device(named: Any) -> torch.device | None:
         return None
     device = torch.device(named)
     return DEVICE if device.type == DEVICE.type else device
+
+
+def _index(device: Any) -> int:
+    """The number of a device, where torch refuses one without."""
+    index = device if isinstance(device, int) else torch.device(device).index
+    if index is None:
+        raise ValueError(f"expected a device with a specified index, but got {device}")
+    return index
 
 
 def _check_devices(func: Any, args: Sequence[Any], leaves: list[Any], inputs: list[torch.Tensor]) -> None:

@@ -44,15 +44,16 @@ class Cuda:
     """The memory of a GPU as CUDA and torch see it.
 
     Args:
-        device: a torch device, such as "cuda:0".
+        device: a torch device, such as "cuda:0", or "cuda" for the present one.
     """
 
     def __init__(self, device: str) -> None:
         import torch
 
+        index = torch.device(device).index
         self._cuda = torch.cuda
-        self._device = device
-        self._whole: int = torch.cuda.mem_get_info(device)[1]
+        self._device: int = torch.cuda.current_device() if index is None else index  # some calls refuse "cuda"
+        self._whole: int = torch.cuda.mem_get_info(self._device)[1]
 
     @property
     def total(self) -> int:
