@@ -57,12 +57,25 @@ class Value:
             return 0
         return sum(array.nbytes for array in self.to_tensors()[0].values() if _on_device(array))
 
-    def on_host(self) -> Self:
-        """The value in host memory: itself, if it is there already."""
+    @property
+    def pinned_excess(self) -> int:
+        """Bytes held beside those of its arrays, as torch pins memory in blocks of powers of two."""
+        if not self.storable:
+            return 0
+        pinned = (array.nbytes for array in self.to_tensors()[0].values() if _is_pinned(array))
+        return sum((1 << (nbytes - 1).bit_length()) - nbytes for nbytes in pinned if nbytes)
+
+    def on_host(self, *, pinned: bool = False) -> Self:
+        """The value in host memory: itself, if it is there already.
+
+        Args:
+            pinned: whether to copy to memory from which a GPU can copy at full speed, for what may return there.
+        """
         if not self.device_nbytes:
             return self
         arrays, metadata = self.to_tensors()
-        return self.from_tensors({name: _host_copy(a) if _on_device(a) else a for name, a in arrays.items()}, metadata)
+        copies = {name: _host_copy(array, pinned) if _on_device(array) else array for name, array in arrays.items()}
+        return self.from_tensors(copies, metadata)
 
     def to_tensors(self) -> tuple[Mapping[str, Array], dict[str, str]]:
         """The safetensors form: arrays by name, and the header's metadata."""
@@ -86,14 +99,27 @@ def _on_device(array: Any) -> bool:
     return not str(getattr(array, "device", "cpu")).startswith("cpu")
 
 
-def _host_copy(tensor: Any) -> Tensor:
-    """A copy in host memory, pinned where the device can copy from there at full speed."""
-    if getattr(tensor, "is_cuda", False):
+def _is_pinned(array: Any) -> bool:
+    return bool(array.is_pinned()) if hasattr(array, "is_pinned") else False
+
+
+def _host_copy(tensor: Any, pinned: bool) -> Tensor:
+    """A copy in host memory, pinned if that is asked for and the device is CUDA's."""
+    if pinned and getattr(tensor, "is_cuda", False):
         import torch
 
         return torch.empty_like(tensor, device="cpu", pin_memory=True).copy_(tensor)
     copied: Tensor = tensor.cpu()
     return copied
+
+
+def release_pinned() -> None:
+    """Return pinned memory that nothing holds any more to the system; torch keeps it until it is told."""
+    torch = sys.modules.get("torch")
+    if torch and torch.cuda.is_initialized():
+        release = getattr(torch.accelerator, "empty_host_cache", None)  # which older torch lacks
+        if release:
+            release()
 
 
 def size(value: Any) -> int:

@@ -12,6 +12,7 @@ from engine.document.given import text_of
 from engine.errors import NodeError, UsageError
 from engine.memory import Memory, memory
 from engine.run import nvml
+from engine.values import release_pinned
 
 ACCELERATORS = ("nvidia[0-9]*", "kfd", "dxg")
 """Files in Linux's /dev that the drivers of NVIDIA, of AMD, or of Windows below it create."""
@@ -150,7 +151,8 @@ def unusable(device: str) -> NodeError | None:
 
 
 def empty_cache() -> None:
-    """Have torch release the memory that it caches."""
+    """Have torch release the memory that it caches, on the device and of the host's pinned memory."""
     torch = sys.modules.get("torch")
     if torch and torch.cuda.is_available() and torch.cuda.is_initialized():
         torch.cuda.empty_cache()
+    release_pinned()

@@ -17,7 +17,7 @@ from engine.graph.keys import Key
 from engine.memory import total
 from engine.store.disk import Disk, read_seconds
 from engine.store.encoding import storable
-from engine.values import Value, size
+from engine.values import Value, release_pinned, size
 
 OVERHEAD = 400
 """Bytes that an entry takes in addition to its values."""
@@ -38,6 +38,8 @@ class Entry:
     """Seconds to get the outputs back without this entry in memory: read back, or computed from what is stored."""
     on_device: bool = False
     """Whether some of the outputs are in the memory of a device other than the host."""
+    spilled: bool = False
+    """Whether what was on the device has been moved to host memory, pinned where it can be."""
     lasting: bool = True
     """Whether the key determines the outputs, so that other runs may use them."""
 
@@ -48,8 +50,8 @@ class Entry:
 
     def leave_device(self) -> None:
         """Hold copies in host memory in place of what is on the device."""
-        self.outputs = self.host_outputs()
-        self.on_device = False
+        self.outputs = _on_host(self.outputs, pinned=True)
+        self.on_device, self.spilled = False, True
 
 
 class Cache:
@@ -65,7 +67,7 @@ class Cache:
     def __init__(
         self, memory: int | None = None, disk: Disk | None = None, device: int | Callable[[], int] = 1 << 30
     ) -> None:
-        self.memory = MemoryTier(total() // 4 if memory is None else memory)
+        self.memory = HostTier(total() // 4 if memory is None else memory)
         self.device = DeviceTier(device, self.memory)
         self.disk = disk
 
@@ -216,6 +218,35 @@ class MemoryTier:
         self.nbytes -= self._entries.pop(key).nbytes + OVERHEAD
 
 
+class HostTier(MemoryTier):
+    """Entries in host memory. Pinned memory of those that go is returned to the system."""
+
+    def __init__(self, budget: int | Callable[[], int]) -> None:
+        super().__init__(budget)
+        self._unpins = False
+
+    def drop(self, key: Key) -> None:
+        super().drop(key)
+        self._unpin()
+
+    def trim(self, budget: int | None = None) -> None:
+        super().trim(budget)
+        self._unpin()
+
+    def clear(self) -> None:
+        super().clear()
+        release_pinned()
+
+    def _drop(self, key: Key) -> None:
+        self._unpins = self._unpins or self._entries[key].spilled
+        super()._drop(key)
+
+    def _unpin(self) -> None:
+        if self._unpins:
+            self._unpins = False
+            release_pinned()
+
+
 class DeviceTier(MemoryTier):
     """Entries in a device's memory. Those that are evicted move to host memory, one at a time.
 
@@ -249,13 +280,16 @@ class DeviceTier(MemoryTier):
     def _move(self, key: Key, entry: Entry) -> None:
         try:
             entry.leave_device()
+            excess = sum(map(_pinned_excess, entry.outputs))
             with self._lock:
                 if self._entries.get(key) is entry:  # else it was dropped or replaced meanwhile
+                    entry.nbytes += excess
                     self._host.put(key, entry)
-        finally:
-            with self._lock:
-                if self._entries.get(key) is entry:
                     self._drop(key)
+                    self.nbytes += excess  # it wasn't counted here
+        except BaseException:
+            self.drop(key)
+            raise
 
 
 def passing(outputs: tuple[Any, ...], seconds: float) -> Entry:
@@ -271,7 +305,13 @@ def _device_size(value: Any) -> int:
     return sum(map(_device_size, value)) if isinstance(value, tuple) else 0
 
 
-def _on_host(value: Any) -> Any:
+def _on_host(value: Any, *, pinned: bool = False) -> Any:
     if isinstance(value, Value):
-        return value.on_host()
-    return tuple(map(_on_host, value)) if isinstance(value, tuple) else value
+        return value.on_host(pinned=pinned)
+    return tuple(_on_host(item, pinned=pinned) for item in value) if isinstance(value, tuple) else value
+
+
+def _pinned_excess(value: Any) -> int:
+    if isinstance(value, Value):
+        return value.pinned_excess
+    return sum(map(_pinned_excess, value)) if isinstance(value, tuple) else 0

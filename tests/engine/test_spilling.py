@@ -10,6 +10,7 @@ from typing import NamedTuple, Self
 import pytest
 import torch
 
+from engine import values
 from engine.document.prepared import prepare
 from engine.document.workflow import Workflow
 from engine.graph.check import check
@@ -106,6 +107,72 @@ def test_what_cannot_be_moved_is_held_no_longer() -> None:
         cache.device.trim(0)
     assert not cache.held("a")
     assert cache.device.nbytes == 0
+
+
+@dataclass(frozen=True)
+class Pinned:
+    """Numbers in pinned memory."""
+
+    nbytes: int
+    device: str = "cpu"
+
+    def is_pinned(self) -> bool:
+        return True
+
+
+def pinning(nbytes: int) -> Numbers:
+    """Numbers on the device whose copy in host memory is pinned."""
+    return Numbers(FarArray(Pinned(nbytes)))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("nbytes", "held"), [(0, 0), (1, 1), (128, 128), (129, 256), (1000, 1024)])
+def test_pinned_copies_count_as_the_blocks_that_they_take(nbytes: int, held: int) -> None:
+    cache = Cache(memory=10_000, device=0)
+    cache.put("a", (pinning(nbytes), (pinning(nbytes),)), 1.0, upstream=0)
+    assert (cache.device.nbytes, cache.memory.nbytes) == (0, 2 * held + OVERHEAD)
+    cache.drop(["a"])
+    assert cache.memory.nbytes == 0
+
+
+@pytest.fixture
+def released(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A word for each time that pinned memory was returned."""
+    words: list[str] = []
+    monkeypatch.setattr("engine.store.cache.release_pinned", lambda: words.append("released"))
+    return words
+
+
+def test_pinned_memory_that_nothing_holds_is_returned(released: list[str]) -> None:
+    cache = Cache(memory=1024 + OVERHEAD, device=0)
+    cache.put("pageable", ("text",), 0.1, upstream=0)
+    cache.drop(["pageable"])
+    cache.put("a", (pinning(1000),), 1.0, upstream=0)
+    assert not released
+    cache.put("b", (pinning(1000),), 2.0, upstream=0)
+    assert ("a" in cache.memory, len(released)) == (False, 1)
+    cache.drop(["b"])
+    assert len(released) == 2
+    cache.memory.clear()
+    assert len(released) == 3
+
+
+@pytest.mark.parametrize("in_use", [False, True])
+def test_torch_is_told_to_return_pinned_memory_if_it_uses_a_gpu(in_use: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: in_use)
+    monkeypatch.setattr(torch.accelerator, "empty_host_cache", lambda: told.append("host"), raising=False)
+    values.release_pinned()
+    assert told == (["host"] if in_use else [])
+
+
+def test_only_copies_that_may_return_to_the_device_are_pinned(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bool] = []
+    monkeypatch.setattr(values, "_host_copy", lambda array, pinned: asked.append(pinned) or array.cpu())
+    cache = Cache(memory=10_000, device=1000)
+    entry = cache.put("a", (far(10),), 1.0, upstream=0)
+    entry.host_outputs()
+    cache.device.trim(0)
+    assert asked == [False, True]
 
 
 class DrawFar(Node, version=1, uses="device", volatile=True):
