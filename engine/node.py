@@ -22,8 +22,9 @@ import inspect
 import logging
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, get_type_hints
+from typing import Any, ClassVar, Protocol, get_type_hints
 
 from pydantic import BaseModel, ConfigDict
 
@@ -83,10 +84,22 @@ def _never() -> bool:
     return False
 
 
-def _recall_nothing(name: str) -> Outputs | None: ...
+class Recall(Protocol):
+    """Finds a part of a node's work; `anywhere` as it was kept."""
+
+    def __call__(self, name: str, *, anywhere: bool = False) -> Outputs | None: ...
 
 
-def _keep_nothing(name: str, outputs: Outputs, seconds: float) -> None: ...
+class Keep(Protocol):
+    """Keeps a part of a node's work; `anywhere`: it depends neither on the device nor on the versions of libraries."""
+
+    def __call__(self, name: str, outputs: Outputs, seconds: float, *, anywhere: bool = False) -> None: ...
+
+
+def _recall_nothing(name: str, *, anywhere: bool = False) -> Outputs | None: ...
+
+
+def _keep_nothing(name: str, outputs: Outputs, seconds: float, *, anywhere: bool = False) -> None: ...
 
 
 @dataclass(slots=True)
@@ -101,10 +114,10 @@ class Context:
     cancelled: Callable[[], bool] = _never
     cores: int = 1
     """How many threads, or processes, may compute at a time."""
-    recall: Callable[[str], Outputs | None] = _recall_nothing
+    recall: Recall = _recall_nothing
     """Returns what this kind of node kept under a name, in this run or an earlier one; None if it is no longer held.
-    The name must state everything that determines the outputs."""
-    keep: Callable[[str, Outputs, float], None] = _keep_nothing
+    The name must state everything that determines the outputs, except for a device that the node uses."""
+    keep: Keep = _keep_nothing
     """Keeps a part of the work under a name, with the seconds it took, so that a run that was interrupted, or has other
     settings, need not start over. The outputs must be storable."""
     may_read: MayRead = any_file
@@ -112,6 +125,9 @@ class Context:
     be read."""
     wants_preview: Callable[[], bool] = _never
     """Whether someone is watching, and hasn't been shown a preview just now."""
+    lend_device: Callable[[], AbstractContextManager[object]] = nullcontext
+    """To be entered by a node that uses the device while it waits, or works elsewhere, for long: meanwhile other nodes
+    may use it. Models have to be asked for again afterwards, as they may have been moved."""
 
     def progress(self, done: int, total: int, *, unit: str = "step", preview: Preview | None = None) -> None:
         """Report that `done` of `total` units are done; raises `Cancelled` if the run was cancelled.

@@ -65,12 +65,15 @@ def _step_key(step: Step, keys: Mapping[str, Key], identity: str) -> Key:
     return sha256("\n".join(lines).encode()).hexdigest()
 
 
-def part_key(kind: type[Node], name: str, device: str) -> Key:
-    """The key of a part of a node's work, from a name that states everything that determines it."""
+def part_key(kind: type[Node], name: str, device: str | None) -> Key:
+    """The key of a part of a node's work, from a name that states everything that determines it.
+
+    Device and libraries enter as in a step's key, unless the device is None, for a part that doesn't depend on them.
+    """
     return sha256(f"{_identity(kind, device)}\npart {name}".encode()).hexdigest()
 
 
-def _identity(kind: type[Node], device: str) -> str:
+def _identity(kind: type[Node], device: str | None) -> str:
     """What identifies a kind, its code included where that may change."""
     return _head(kind, device) + _code(kind)
 
@@ -83,9 +86,9 @@ def _linked(link: Source | Gathered, keys: Mapping[str, Key]) -> str:
 
 
 @cache
-def _head(kind: type[Node], device: str) -> str:
+def _head(kind: type[Node], device: str | None) -> str:
     spec = kind.spec
-    runtime = f" {device.partition(':')[0]} {_libraries()}" if spec.uses == "device" else ""
+    runtime = f" {device.partition(':')[0]} {_libraries()}" if device and spec.uses == "device" else ""
     file = f" {kind.__module__}" if kind.__module__.startswith(FILE_MODULE) else ""  # edited without a new version
     pack = f" {spec.pack.name}=={spec.pack.version} {spec.pack.state}".rstrip() if spec.pack else ""
     return f"{FORMAT} {spec.kind} {spec.version}{file}{pack}{runtime}"

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from engine.models import HOST, Models
@@ -29,6 +33,7 @@ class Computing:
         if node.spec.uses != "device" or self._device == HOST:
             return node.run(ctx)
         kind, size = f"{node.spec.kind} {self._device.partition(':')[0]}", size_of(node)
+        ctx = replace(ctx, lend_device=partial(self._lend, kind, size, ctx.lend_device))
         self._models.begin(self._device, kind, self._activations.of(kind, size))
         try:
             returned = node.run(ctx)
@@ -37,6 +42,18 @@ class Computing:
                 taken = self._models.end(self._device)
                 self._activations.record_failure(kind, size, taken or self._models.kept_free(self._device))
             raise
+        self._end(kind, size)
+        return returned
+
+    def _end(self, kind: str, size: str) -> None:
         if (taken := self._models.end(self._device)) is not None:
             self._activations.record(kind, size, taken)
-        return returned
+
+    @contextmanager
+    def _lend(self, kind: str, size: str, lend: Callable[[], AbstractContextManager[object]]) -> Iterator[None]:
+        """Leave the device to other nodes for a while: the models may be moved, and what is taken is the others'."""
+        self._end(kind, size)
+        self._models.release()
+        with lend():
+            yield
+        self._models.begin(self._device, kind, self._activations.of(kind, size))

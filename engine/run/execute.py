@@ -46,7 +46,7 @@ from engine.events import (
 )
 from engine.graph.graph import Gathered, Graph, Source
 from engine.graph.keys import Key
-from engine.models import Models
+from engine.models import HOST, Models
 from engine.node import Context
 from engine.run import devices
 from engine.run.activations import Activations
@@ -342,6 +342,8 @@ class Execution:
         cancelled, cores, wants = self._cancelled.is_set, self._slots["cpu"], self._wants_preview
         may_read = self.graph.confinement.allows if self.graph.confinement else any_file
         ctx = Context(self.device, self.models, progress, text, cancelled, cores, recall, keep, may_read, wants)
+        if self.device != HOST:  # there, other nodes would only compete for the cores
+            ctx.lend_device = partial(self._schedule.lend, task)
         try:
             node = step.kind(**step.constants, **linked)
         except ValidationError as error:

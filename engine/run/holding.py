@@ -47,15 +47,24 @@ class Holding:
             self._put(key, entry)
         return entry
 
-    def recall(self, kind: type[Node], lasting: bool, name: str) -> Outputs | None:
+    def recall(self, kind: type[Node], lasting: bool, name: str, *, anywhere: bool = False) -> Outputs | None:
         """What a kind of node kept under a name; only in this run, unless what it makes is lasting."""
-        key = part_key(kind, name, self._device)
+        key = part_key(kind, name, None if anywhere else self._device)
         entry = self._cache.get(key if lasting else self._own_key(key))
         return entry.host_outputs() if entry else None
 
-    def keep(self, kind: type[Node], lasting: bool, name: str, outputs: Outputs, seconds: float) -> None:
+    def keep(
+        self,
+        kind: type[Node],
+        lasting: bool,
+        name: str,
+        outputs: Outputs,
+        seconds: float,
+        *,
+        anywhere: bool = False,
+    ) -> None:
         """Keep a part of a node's work under a name; only for this run, unless what it makes is lasting."""
-        key = part_key(kind, name, self._device)
+        key = part_key(kind, name, None if anywhere else self._device)
         if lasting:
             self._cache.put(key, outputs, seconds, upstream=0, keep=True)
         else:

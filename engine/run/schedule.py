@@ -5,13 +5,13 @@ Threads take tasks from here and hand them back; nothing here computes, stores o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from heapq import heappop, heappush
 from itertools import count
-from threading import Condition, RLock
+from threading import Condition, Event, RLock
 from time import perf_counter
 
 from engine.graph.graph import Step
@@ -94,6 +94,8 @@ class Schedule:
         is_quick: Callable[[Task], bool] = lambda task: False,
     ) -> None:
         self._free = dict(slots)
+        self._returning: list[tuple[Uses, Event]] = []
+        """The lanes of tasks that want the slot back that they have lent; the event is set once they have it."""
         self._ready: dict[Uses, list[tuple[int, Task]]] = {lane: [] for lane in slots}
         self._tasks: dict[Key, Task] = {}
         self._ranks = count()
@@ -191,6 +193,25 @@ class Schedule:
         if (self._next_lane() and not (self._idle and task.quick)) or self._frozen:  # someone has to plan
             self._wake()
         return task
+
+    @contextmanager
+    def lend(self, task: Task) -> Iterator[None]:
+        """Within it, another task may have the slot of a running one, which gets the next that becomes free back."""
+        with self._lock:
+            self._give(task.lane)
+            if self._next_lane():
+                self._wake()
+        try:
+            yield
+        finally:
+            turn = Event()
+            with self._lock:
+                if self._free[task.lane]:
+                    self._free[task.lane] -= 1
+                    turn.set()
+                else:
+                    self._returning.append((task.lane, turn))
+            turn.wait()
 
     def done(self, task: Task, entry: Entry) -> None:
         """Hand back a task with its outputs: tasks waiting for them may start, values that none waits for are freed."""
@@ -322,7 +343,16 @@ class Schedule:
         """Make the slot of a task that has stopped running available."""
         self._running -= 1
         self._quick_running -= task.quick
-        self._free[task.lane] += 1
+        self._give(task.lane)
+
+    def _give(self, lane: Uses) -> None:
+        """Make a slot available: to a task that has lent its own if one wants it back, else to any."""
+        for index, (own, turn) in enumerate(self._returning):
+            if own == lane:
+                del self._returning[index]
+                turn.set()
+                return
+        self._free[lane] += 1
 
     def _offer(self, task: Task) -> None:
         heappush(self._ready[task.lane], (task.rank, task))

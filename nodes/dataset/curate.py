@@ -10,7 +10,7 @@ import random
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -119,6 +119,9 @@ class KeptParts:
 
     def __init__(self, ctx: Context, settings: CurationSettings) -> None:
         self._ctx, self._describe = ctx, settings.describe
+        self._scans_anywhere = settings.scan.cuts == "cascade"
+        """Whether scans don't depend on torch's version, as TransNetV2's answers may."""
+        self._clips_anywhere = self._scans_anywhere and not settings.describe.has_models
         self._scan = json.dumps([asdict(settings.scan), *map(asdict, models(settings.scan))], sort_keys=True)
         self._last_kept = time.perf_counter()
         self._scan_keys: dict[Path, str | None] = {}
@@ -136,6 +139,10 @@ class KeptParts:
                     self._scan_keys[file] = f"{VERSION} {contents} {self._scan}"
         return self._scan_keys[file]
 
+    def without_device(self) -> AbstractContextManager[object]:
+        """While a scan is waited for, others may use the device; if there are no models, they may all the time."""
+        return self._ctx.lend_device() if self._describe.has_models else nullcontext()
+
     def vacate_device(self) -> None:
         """Leave the device to other processes."""
         self._ctx.models.vacate()
@@ -150,27 +157,31 @@ class KeptParts:
 
     def described(self, file: Path) -> list[Part]:
         """The described parts of a video, from its first on."""
-        return self._recall(f"clips {self.scan_key(file)} {self._describe.identity}", 0)
+        return self._recall(f"clips {self.scan_key(file)} {self._describe.identity}", 0, self._clips_anywhere)
 
     def scanned(self, file: Path, after: Sequence[Part]) -> list[Part]:
         """The parts that were scanned but not described, after the described ones."""
-        return [] if _is_complete(after) else self._recall(f"scan {self.scan_key(file)}", len(after))
+        return (
+            [] if _is_complete(after) else self._recall(f"scan {self.scan_key(file)}", len(after), self._scans_anywhere)
+        )
 
     def keep_described(self, file: Path, part: Part) -> None:
         if self._describe.is_unchanged():
-            self._keep(file, f"clips {self.scan_key(file)} {self._describe.identity}", part)
+            self._keep(file, f"clips {self.scan_key(file)} {self._describe.identity}", part, self._clips_anywhere)
 
     def keep_scanned(self, file: Path, part: Part) -> None:
-        self._keep(file, f"scan {self.scan_key(file)}", part)
+        self._keep(file, f"scan {self.scan_key(file)}", part, self._scans_anywhere)
 
-    def _recall(self, name: str, number: int) -> list[Part]:
+    def _recall(self, name: str, number: int, anywhere: bool) -> list[Part]:
         found: list[Part] = []
-        while not _is_complete(found) and (known := self._ctx.recall(f"{name} {number + len(found)}")):
+        while not _is_complete(found) and (
+            known := self._ctx.recall(f"{name} {number + len(found)}", anywhere=anywhere)
+        ):
             facts = json.loads(known[0])
             found.append(Part(number + len(found), facts["video"], known[1], facts["last"]))
         return found
 
-    def _keep(self, file: Path, name: str, part: Part) -> None:
+    def _keep(self, file: Path, name: str, part: Part, anywhere: bool) -> None:
         """Keep a part, unless it may be of another file that has replaced its own meanwhile.
 
         Its cost is taken to be all the time since a part was last kept.
@@ -179,7 +190,7 @@ class KeptParts:
             return
         now = time.perf_counter()
         facts = json.dumps({"video": part.video, "last": part.last})
-        self._ctx.keep(f"{name} {part.number}", (facts, part.clips), now - self._last_kept)
+        self._ctx.keep(f"{name} {part.number}", (facts, part.clips), now - self._last_kept, anywhere=anywhere)
         self._last_kept = now
 
 
@@ -229,7 +240,8 @@ def _finish(
     rest: Callable[[], PartsOrProblem],
 ) -> PartsOrProblem:
     """Wait for the rest of a scan, and describe the parts that aren't described yet."""
-    found = rest()
+    with kept.without_device():
+        found = rest()
     if isinstance(found, str):
         return found
     for part in [*seen, *found]:

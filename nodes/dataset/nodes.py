@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -136,8 +137,10 @@ class LVDCurate(Node, version=6, category="dataset", uses="device"):
             self.summarise,
         )
         processes = self.processes or (0 if self.on_ray else ctx.cores)
-        settings = CurationSettings(scan, Describer(ctx, models, self.llm), processes, self.seed, self.on_ray)
-        found = curate(ctx, Path(self.videos), settings)
+        describe = Describer(ctx, models, self.llm)
+        settings = CurationSettings(scan, describe, processes, self.seed, self.on_ray)
+        with nullcontext() if describe.has_models else ctx.lend_device():
+            found = curate(ctx, Path(self.videos), settings)
         return CuratedClips(filtered(found.clips, self.rules), found.videos)
 
 

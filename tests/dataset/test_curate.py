@@ -64,7 +64,7 @@ def test_a_part_of_a_video_or_model_that_was_replaced_meanwhile_is_not_kept(raw:
     kept: dict[str, Any] = {}
     head = tmp_path / "head.safetensors"
     head.write_bytes(b"head")
-    ctx = Context(keep=lambda name, outputs, seconds: kept.update({name: outputs}))
+    ctx = Context(keep=lambda name, outputs, seconds, **_: kept.update({name: outputs}))
     describe = Describer(ctx, DescribeSettings("", str(head), "", "", "", ""), None)
     parts, file = KeptParts(ctx, CurationSettings(ScanSettings(), describe)), raw / "shots.mp4"
     part = Part(0, {}, to_table([], CLIPS), last=True)

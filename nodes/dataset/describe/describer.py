@@ -84,6 +84,11 @@ class Describer:
             found.append(model("llm", self.llm.source, how, self.llm.identity))
         return found
 
+    @property
+    def has_models(self) -> bool:
+        """Whether any model describes clips."""
+        return self.llm is not None or any(getattr(self.settings, name) for name in _MODELS)
+
     def is_unchanged(self) -> bool:
         """Whether the models still are those that `identity` names."""
         known: dict[str, str] = json.loads(self.identity)

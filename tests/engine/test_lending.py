@@ -1,0 +1,123 @@
+"""A node that uses the device lends it to others while it waits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from threading import Event, Lock
+from typing import Any, ClassVar
+
+import pytest
+
+from engine.document.prepared import prepare
+from engine.document.workflow import Workflow
+from engine.errors import Cancelled
+from engine.graph.check import check
+from engine.node import Context, Node
+from engine.registry import Registry
+from engine.run.execute import Execution
+from engine.run.holding import Holding
+from engine.store.cache import Cache
+from tests.engine.toys import node
+
+PATIENCE = 5.0
+
+
+class Device:
+    """What runs on the device."""
+
+    lent, left = Event(), Event()
+    lock = Lock()
+    running: ClassVar[list[str]] = []
+    most = 0
+
+    @classmethod
+    def enter(cls, name: str) -> None:
+        with cls.lock:
+            cls.running.append(name)
+            cls.most = max(cls.most, len(cls.running))
+
+    @classmethod
+    def leave(cls, name: str) -> None:
+        with cls.lock:
+            cls.running.remove(name)
+
+
+@pytest.fixture(autouse=True)
+def idle() -> None:
+    Device.lent, Device.left, Device.most = Event(), Event(), 0
+    Device.running.clear()
+
+
+class Waits(Node, version=1, uses="device"):
+    """Computes, waits until others have, and computes again."""
+
+    times: int = 1
+
+    def run(self, ctx: Context) -> bool:
+        Device.enter("waits")
+        came = []
+        for _ in range(self.times):
+            Device.leave("waits")
+            with ctx.lend_device():
+                Device.lent.set()
+                came.append(Device.left.wait(PATIENCE))
+                Device.left.clear()
+            Device.enter("waits")
+        Device.leave("waits")
+        return all(came)
+
+
+class Computes(Node, version=1, uses="device"):
+    number: int
+
+    def run(self, ctx: Context) -> int:
+        assert Device.lent.wait(PATIENCE)
+        Device.enter("computes")
+        Device.left.set()
+        Event().wait(0.02)
+        Device.leave("computes")
+        return self.number
+
+
+class Fails(Node, version=1, uses="device"):
+    """Is cancelled while it has lent the device."""
+
+    def run(self, ctx: Context) -> int:
+        with ctx.lend_device():
+            Device.lent.set()
+            raise Cancelled
+
+
+def run(device: str = "far:0", **steps: dict[str, Any]) -> Execution:
+    graph = check(prepare(Workflow.read(steps), Registry([Waits, Computes, Fails])), targets=list(steps))
+    execution = Execution(graph, cache=Cache(), out=Path(), device=device)
+    list(execution)
+    return execution
+
+
+@pytest.mark.parametrize(("times", "others"), [(1, 1), (1, 4), (3, 8)])
+def test_others_compute_meanwhile_but_never_at_the_same_time(times: int, others: int) -> None:
+    computing = {f"other {number}": node("Computes", number=number) for number in range(others)}
+    execution = run(waits=node("Waits", times=times), **computing)
+    assert execution.results["waits"] == (True,)
+    assert len(execution.results) == others + 1
+    assert Device.most == 1
+
+
+def test_a_node_that_fails_while_it_has_lent_the_device_keeps_none_from_it() -> None:
+    execution = run(fails=node("Fails"), other=node("Computes", number=1), another=node("Computes", number=2))
+    assert execution.results == {"other": (1,), "another": (2,)}
+
+
+def test_the_processor_is_not_lent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.engine.test_lending.PATIENCE", 0.05)
+    assert run("cpu", waits=node("Waits"), other=node("Computes", number=1)).results["waits"] == (False,)
+
+
+def test_parts_that_depend_on_no_device_are_found_on_another() -> None:
+    cache = Cache()
+    here, there = (Holding(cache, device, grows=False) for device in ("cpu", "cuda:0"))
+    here.keep(Waits, True, "scan", (1,), 1.0, anywhere=True)
+    here.keep(Waits, True, "clips", (2,), 1.0)
+    assert (there.recall(Waits, True, "scan", anywhere=True), there.recall(Waits, True, "scan")) == ((1,), None)
+    assert (here.recall(Waits, True, "clips"), there.recall(Waits, True, "clips")) == ((2,), None)
