@@ -12,6 +12,7 @@ from engine.registry import Registry
 from engine.server.comfyui.object_info import info, links
 from engine.server.http.settings import Folders
 from engine.values import Image, LoRA, Video
+from tests.engine.drawn import Draw
 from tests.server.conftest import Server, png
 
 
@@ -104,6 +105,7 @@ def test_numbers_have_limits_steps_and_defaults(folders: Folders) -> None:
 def test_widgets_have_their_options(folders: Folders) -> None:
     assert spec(Everything, folders, "seed")[1]["control_after_generate"] is True
     assert "control_after_generate" not in spec(Everything, folders, "steps")[1]
+    assert spec(Draw, folders, "seed")[1]["control_after_generate"] is True, "an input that is only called so"
     assert spec(Everything, folders, "text")[1]["multiline"] is True
     assert spec(Everything, folders, "source")[1] == {"tooltip": "", "multiline": False, "dynamicPrompts": False}
     assert spec(Everything, folders, "picture")[1] == {"tooltip": "A picture."}

@@ -193,6 +193,7 @@ def test_the_newest_files_of_a_folder_are_listed_for_the_front_end(server: Serve
 
 def test_the_front_end_gets_what_it_loads_at_first(server: Server) -> None:
     assert server.get("/api/global_subgraphs").json == {}
+    assert (server.get("/templates/index.json").json, server.get("/templates/index_logo.json").json) == ([], {})
     css = server.get("/user.css")
     assert (css.status, css.headers["Content-Type"], css.body) == (200, "text/css; charset=utf-8", b"")
 

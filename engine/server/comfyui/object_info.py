@@ -14,7 +14,7 @@ from aiohttp import web
 from pydantic import JsonValue
 
 from engine.catalogue import as_data
-from engine.document.sockets import PRIMITIVES, choices, has_widget, type_name
+from engine.document.sockets import PRIMITIVES, choices, has_control, has_widget, type_name
 from engine.node import Node
 from engine.registry import Registry
 from engine.server.files.paths import walk
@@ -145,6 +145,8 @@ def _input(kind: type[Node], socket: Input, schema: Mapping[str, Any], media: Me
         if not has_widget(socket):
             about["forceInput"] = True
             about.pop("default", None)
+        if has_control(socket):  # said, so that the editor counts its value among those of the widgets
+            about["control_after_generate"] = True
     return [name, about]
 
 
@@ -158,8 +160,6 @@ def _widget(name: str, schema: Mapping[str, Any]) -> Iterator[tuple[str, JsonVal
         yield "min", schema.get("minimum", -most if low is None else low + step)
         yield "max", schema.get("maximum", most if high is None else high - step)
         yield "step", step
-    if schema.get("widget") == "seed":
-        yield "control_after_generate", True
     if name == "STRING":
         yield "multiline", schema.get("widget") == "multiline"
         yield "dynamicPrompts", False

@@ -179,6 +179,18 @@ async def workflow_templates(request: web.Request) -> dict[str, list[str]]:
     return {}
 
 
+@routes.get("/templates/index.json")
+async def template_index(request: web.Request) -> list[JsonValue]:
+    """Templates that come with the stock front end, by category; always empty. See /api/kinograph/templates."""
+    return []
+
+
+@routes.get("/templates/index_logo.json")
+async def template_logos(request: web.Request) -> dict[str, str]:
+    """Logos that the stock front end shows at templates; always empty."""
+    return {}
+
+
 @routes.get("/i18n")
 async def translations(request: web.Request) -> dict[str, JsonValue]:
     """Translations of node names, by language; always empty."""
