@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
@@ -104,11 +105,13 @@ def _is_pinned(array: Any) -> bool:
 
 
 def _host_copy(tensor: Any, pinned: bool) -> Tensor:
-    """A copy in host memory, pinned if that is asked for and the device is CUDA's."""
+    """A copy in host memory, pinned if that is asked for, the device is CUDA's, and there is memory to pin."""
     if pinned and getattr(tensor, "is_cuda", False):
         import torch
 
-        return torch.empty_like(tensor, device="cpu", pin_memory=True).copy_(tensor)
+        with suppress(RuntimeError):  # a limit of the system's, for one: there may be other host memory all the same
+            room = torch.empty_like(tensor, device="cpu", pin_memory=True)
+            return room.copy_(tensor)
     copied: Tensor = tensor.cpu()
     return copied
 

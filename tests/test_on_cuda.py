@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from diffusers import AutoencoderKL, AutoencoderKLTemporalDecoder
 
 from engine.node import Context, Node
 from engine.values import Image, ImageModel, LoRA, Value
@@ -20,11 +21,13 @@ from nodes.dataset.describe import craft
 from nodes.dataset.describe.describer import Describer, DescribeSettings
 from nodes.dataset.nodes import LVDCurate
 from nodes.diffusion.layers import layers
+from nodes.diffusion.precision import precision_kept
 from nodes.image.nodes import ImageModelLoad, KeyframeSampler
 from nodes.lora.nodes import LoRAApply, ZipLoRAMerge
 from nodes.lora.training import Example, TrainingSettings, train_lora
 from nodes.text.nodes import LLMLoad, LookaheadDecode
 from nodes.video.nodes import SVDSampler, VideoModelLoad
+from nodes.video.svd import video_pipeline
 from tests.fakecuda import CudaTensor, fake_cuda
 from tests.text.conftest import babbler
 from tests.tiny import tiny_sdxl, tiny_svd
@@ -104,13 +107,13 @@ def test_every_kind_that_computes_on_the_device_is_tried_here() -> None:
 )
 def test_results_are_those_of_the_cpu(make: Callable[..., Node], inputs: dict[str, Any], models: Path) -> None:
     expected = [*tensors(make(models, **inputs).run(Context()))]
-    shown: list[Image] = []
+    shown: list[Image | None] = []
     with fake_cuda() as gpu:
-        ctx = Context("cuda", on_progress=lambda done, total, unit, preview: preview and shown.append(preview()))
+        ctx = Context("cuda", wants_preview=lambda: True, on_progress=lambda *report: shown.append(report[-1]))
         found = [*tensors(make(models, **inputs).run(ctx))]
         assert gpu.peak > 0, "nothing was on the device"
     assert all(a.equal(b) if isinstance(a, torch.Tensor) else a == b for a, b in zip(found, expected, strict=True))
-    assert not any(isinstance(picture.pixels, CudaTensor) for picture in shown)
+    assert not any(isinstance(picture.pixels, CudaTensor) for picture in shown if picture)
 
 
 def test_clips_are_described_on_the_device(models: Path) -> None:
@@ -193,3 +196,57 @@ def tensors(value: Any) -> Iterator[Any]:
             yield from tensors(item)
     else:
         yield value
+
+
+def test_what_does_not_fit_into_pinned_memory_is_spilled_all_the_same() -> None:
+    with fake_cuda() as gpu:
+        value = Image(torch.ones(1, 3, 2, 2, device="cuda"))
+        assert torch.equal(value.on_host(pinned=True).pixels, torch.ones(1, 3, 2, 2))
+        assert gpu.pinned == 1
+        gpu.fails = lambda operation: RuntimeError("CUDA error: out of memory") if operation == "pin" else None
+        assert torch.equal(value.on_host(pinned=True).pixels, torch.ones(1, 3, 2, 2))
+        assert gpu.pinned == 1
+
+
+@pytest.mark.filterwarnings("ignore:`upcast_vae` is deprecated")  # diffusers' own call
+def test_a_model_that_ran_out_of_memory_while_it_decoded_draws_as_before(
+    models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node, ctx = keyframes(models, dtype="float16"), Context()
+    expected = node.run(ctx).pixels
+    with monkeypatch.context() as patched:
+        patched.setattr(AutoencoderKL, "decode", out_of_memory)
+        with pytest.raises(torch.OutOfMemoryError):
+            node.run(ctx)
+    assert torch.equal(node.run(ctx).pixels, expected)
+
+
+def test_a_model_that_ran_out_of_memory_while_it_encoded_is_as_before(
+    models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node, ctx = video(models, dtype="float16"), Context()
+    monkeypatch.setattr(AutoencoderKLTemporalDecoder, "encode", out_of_memory)
+    with pytest.raises(torch.OutOfMemoryError):
+        node.run(ctx)
+    assert {weight.dtype for weight in video_pipeline(ctx, node.model).vae.parameters()} == {torch.float16}
+
+
+def test_weights_are_restored_where_the_device_has_no_room_to_convert_them() -> None:
+    with fake_cuda() as gpu:
+        layers = torch.nn.Sequential(*(torch.nn.Linear(8, 8) for _ in range(3))).half().to("cuda")
+        used = gpu.used
+
+        def convert_in_part() -> None:
+            with precision_kept(layers):
+                layers[0].float()
+                gpu.capacity = gpu.used
+                layers[1].float()
+
+        with pytest.raises(torch.OutOfMemoryError):
+            convert_in_part()
+        assert {(weight.dtype, weight.device.type) for weight in layers.parameters()} == {(torch.float16, "cuda")}
+        assert gpu.used == used
+
+
+def out_of_memory(*arguments: Any, **named: Any) -> None:
+    raise torch.OutOfMemoryError("CUDA out of memory")

@@ -17,6 +17,16 @@ from engine.values import release_pinned
 ACCELERATORS = ("nvidia[0-9]*", "kfd", "dxg")
 """Files in Linux's /dev that the drivers of NVIDIA, of AMD, or of Windows below it create."""
 NONE: Mapping[str, Memory] = {}
+OUT_OF_MEMORY = (
+    "can't allocate memory",  # torch, of the host
+    "CUDA error: out of memory",
+    "HIP error: out of memory",
+    "MPS backend out of memory",
+    "_STATUS_ALLOC_FAILED",  # cuBLAS, cuDNN, cuSOLVER, cuSPARSE
+    "_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",  # cuDNN since version 9
+    "_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED",
+)
+"""What errors say that have no type of their own for a lack of memory."""
 
 
 def best() -> str:
@@ -127,7 +137,8 @@ def is_out_of_memory(error: BaseException) -> bool:
     torch = sys.modules.get("torch")
     if isinstance(error, MemoryError) or (torch and isinstance(error, torch.OutOfMemoryError)):
         return True
-    return type(error) is RuntimeError and "can't allocate memory" in str(error)  # torch's, of the host
+    # torch.AcceleratorError, for one, is a RuntimeError, and libraries' own errors are nothing else
+    return isinstance(error, RuntimeError) and any(said in str(error) for said in OUT_OF_MEMORY)
 
 
 def unusable(device: str) -> NodeError | None:
@@ -155,4 +166,6 @@ def empty_cache() -> None:
     torch = sys.modules.get("torch")
     if torch and torch.cuda.is_available() and torch.cuda.is_initialized():
         torch.cuda.empty_cache()
+    if torch and torch.backends.mps.is_available():
+        torch.mps.empty_cache()
     release_pinned()

@@ -10,6 +10,7 @@ import torch
 from engine.values import Image
 from nodes.diffusion.adapters import applied
 from nodes.diffusion.pixels import check_finite
+from nodes.diffusion.precision import precision_kept
 from nodes.diffusion.preview import StepCallback
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def sample(
         NodeError: the result is not finite.
     """
     pictures: list[Tensor] = []
-    with applied(pipeline, model.adapters):
+    with applied(pipeline, model.adapters), precision_kept(pipeline.vae):
         for index, seed in enumerate(seeds):
             (picture,) = pipeline(
                 prompt=prompt,

@@ -18,6 +18,7 @@ from engine.values import Video
 from nodes.diffusion.layout import SVD
 from nodes.diffusion.pipelines import load
 from nodes.diffusion.pixels import check_finite, to_pillow
+from nodes.diffusion.precision import precision_kept
 from nodes.diffusion.preview import StepCallback
 
 if TYPE_CHECKING:
@@ -68,21 +69,22 @@ def sample(
     """
     height, width = settings.height or picture.shape[1], settings.width or picture.shape[2]
     _check_size(pipeline, width, height)
-    latents = pipeline(
-        to_pillow(picture),
-        height=height,
-        width=width,
-        num_frames=settings.frames,
-        num_inference_steps=settings.steps,
-        min_guidance_scale=settings.min_guidance,
-        max_guidance_scale=settings.max_guidance,
-        fps=settings.fps,
-        motion_bucket_id=settings.motion_bucket,
-        noise_aug_strength=settings.augmentation,
-        generator=torch.Generator().manual_seed(settings.seed),
-        output_type="latent",
-        callback_on_step_end=StepCallback(ctx, model, settings.steps),
-    ).frames
+    with precision_kept(pipeline.vae):
+        latents = pipeline(
+            to_pillow(picture),
+            height=height,
+            width=width,
+            num_frames=settings.frames,
+            num_inference_steps=settings.steps,
+            min_guidance_scale=settings.min_guidance,
+            max_guidance_scale=settings.max_guidance,
+            fps=settings.fps,
+            motion_bucket_id=settings.motion_bucket,
+            noise_aug_strength=settings.augmentation,
+            generator=torch.Generator().manual_seed(settings.seed),
+            output_type="latent",
+            callback_on_step_end=StepCallback(ctx, model, settings.steps),
+        ).frames
     frames = _decode(ctx, pipeline, latents, settings.decode_chunk or latents.shape[1])
     return Video(check_finite(frames, model.dtype), float(settings.fps))
 

@@ -16,6 +16,7 @@ from engine.graph.check import check
 from engine.models import Models
 from engine.node import Context, Node
 from engine.registry import Registry
+from engine.run import devices
 from engine.run.execute import Execution
 from engine.store.cache import OVERHEAD, Cache
 from engine.values import Image
@@ -190,3 +191,40 @@ def test_on_a_gpu_values_are_spilled_to_pinned_memory() -> None:
     assert entry
     assert entry.outputs[0].pixels.is_pinned()
     assert replace(entry.outputs[0]).device_nbytes == 0
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        torch.AcceleratorError("CUDA error: out of memory", 2),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"),
+        RuntimeError("MPS backend out of memory (MPS allocated: 17.90 GB, other allocations: 200 MB)"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory: you tried to"),
+    ],
+)
+def test_a_lack_of_memory_is_recognised_by_whoever_reports_it(error: Exception) -> None:
+    assert devices.is_out_of_memory(error)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.AcceleratorError("CUDA error: an illegal memory access was encountered", 700),
+        RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"),
+        ValueError("out of memory"),
+    ],
+)
+def test_other_errors_are_not_taken_for_a_lack_of_memory(error: Exception) -> None:
+    assert not devices.is_out_of_memory(error)
+
+
+def test_memory_that_torch_keeps_for_later_is_given_back_on_apples_gpus_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    emptied: list[str] = []
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(torch.mps, "empty_cache", lambda: emptied.append("mps"))
+    devices.empty_cache()
+    assert emptied == ["mps"]
