@@ -32,7 +32,7 @@ class CuratedClips(NamedTuple):
     """A row for each video, with its problem if it has one."""
 
 
-class LVDCurate(Node, version=6, category="dataset", uses="device"):
+class LVDCurate(Node, version=7, category="dataset", uses="device"):
     """Find the clips in raw videos, score and caption them, and filter them, as for Stable Video Diffusion's Large
     Video Dataset (arXiv 2311.15127).
 
@@ -264,7 +264,7 @@ class SaveTable(Node, version=1, category="dataset", saves="table"):
         return Files((Media(as_csv(self.table).encode(), "csv", self.filename_prefix),))
 
 
-class SaveDataset(Node, version=3, category="dataset", saves="dataset"):
+class SaveDataset(Node, version=4, category="dataset", saves="dataset"):
     """Save a data set as a folder: clips, a manifest that Hugging Face `datasets` opens, all scores, and a report.
 
     Manifest, report and README list the models that scores and captions are from, with their revisions and settings.

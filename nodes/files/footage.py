@@ -10,7 +10,7 @@ from fractions import Fraction
 from functools import cached_property
 from itertools import chain, dropwhile
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import av
 import numpy as np
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from engine import filetypes
 from engine.errors import InputError
+from nodes.files.timing import Basis, timed
 
 Picture: TypeAlias = NDArray[np.uint8]
 """(H, W, 3), blue, green, red, as OpenCV has it."""
@@ -69,6 +70,15 @@ class Frame:
         return small(self.picture)
 
 
+class Opening(NamedTuple):
+    """How a video begins."""
+
+    time: float
+    """Of its first frame, by the container's clock."""
+    basis: Basis
+    """The timestamp that this is."""
+
+
 class Footage:
     """A video file. Each iteration decodes it anew, once.
 
@@ -88,7 +98,10 @@ class Footage:
         self.damage = ""
         """What went wrong while it was decoded, if anything did."""
         self.steady = True
-        """Whether all decoded frames had times of their own, in order; otherwise frames can't be found by time."""
+        """Whether all decoded frames had times of their own, in order and all from the same timestamp; otherwise frames
+        can't be found by time."""
+        self.basis: Basis | None = None
+        """The timestamp that the first of them went by, once there is one."""
         self.interlaced = False
         """Whether decoded frames were interlaced; they are given deinterlaced."""
         with self.opened() as container:
@@ -120,8 +133,8 @@ class Footage:
             begin: seconds after the first frame; the frame at that time becomes the first, with index and time 0.
             layout: FFmpeg's name for the pixel format of pictures (H, W, 3).
         """
-        wanted = None if begin is None else self.start + begin
-        self.damage, self.steady = "", True
+        wanted = None if begin is None else self.opening.time + begin
+        self.damage, self.steady, self.basis = "", True, self.opening.basis if begin is not None else None
         reformatter = VideoReformatter()  # shared: setting up a conversion costs more than converting a small picture
         with self.opened() as container:
             stream = video_stream(container, self.path)
@@ -135,7 +148,7 @@ class Footage:
                     return
                 start = (frame.time or 0.0) if start is None else start
                 time = last + 1 / self.fps if frame.time is None else frame.time - start
-                self.steady &= frame.time is not None and time > last
+                self.steady &= time > last
                 if time < stamp - 1 / self.fps:  # the clock restarts, as where recordings were joined
                     start, time = start - (last + 1 / self.fps - time), last + 1 / self.fps
                 stamp = time
@@ -151,11 +164,12 @@ class Footage:
             self.damage = self.damage or f"ends after {last:.1f} s of {self.duration:.1f} s"
 
     @cached_property
-    def start(self) -> float:
-        """The time of the first frame, by the container's clock."""
+    def opening(self) -> Opening:
+        """How it begins."""
         with self.opened() as container:
-            first = next(self._decoded(container, video_stream(container, self.path)), None)
-        return float(first.time or 0.0) if first else 0.0
+            for frame, basis in timed(self._stored(container, video_stream(container, self.path))):
+                return Opening(frame.time or 0.0, basis)
+        return Opening(0.0, "none")
 
     def _sought(
         self, container: av.container.InputContainer, stream: av.VideoStream, wanted: float
@@ -180,7 +194,9 @@ class Footage:
     def _decoded(self, container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[av.VideoFrame]:
         """All frames that can be decoded, deinterlaced; `damage` gives the last error."""
         filters: Graph | None = None
-        for frame in self._stored(container, stream):
+        for frame, basis in timed(self._stored(container, stream)):
+            self.basis = self.basis or basis
+            self.steady &= basis == self.basis != "none"
             if filters is None and frame.interlaced_frame:
                 self.interlaced, filters = True, _deinterlacer(frame)
             if filters is None:
@@ -293,9 +309,29 @@ def video_stream(container: av.container.InputContainer, path: Path) -> av.Video
 
 
 def _rate(stream: av.VideoStream) -> float:
-    """The first believable frame rate that a file declares, else 25."""
+    """The first believable frame rate that a file declares, or else that its index comes to, or else 25."""
+    if _lasts_too_long(stream):
+        return min(max(stream.frames / _listed_seconds(stream), FPS[0]), FPS[1])
     declared = (float(rate) for rate in (stream.average_rate, stream.guessed_rate) if rate)
     return next((rate for rate in declared if FPS[0] <= rate <= FPS[1]), 25.0)
+
+
+def _listed_seconds(stream: av.VideoStream) -> float:
+    """How long a file's frames are shown by its index, the last one as long as the others on average.
+
+    It is 0 for a file without a list of all its frames, as most formats are.
+    """
+    index = stream.index_entries
+    if stream.frames < 2 or len(index) != stream.frames or not stream.time_base:
+        return 0.0
+    first, last = index[0].timestamp, index[-1].timestamp
+    return float((last - first) * stream.time_base) * stream.frames / (stream.frames - 1)
+
+
+def _lasts_too_long(stream: av.VideoStream) -> bool:
+    """Whether a file's last frame is declared to be shown for longer than can be meant: for most of the video."""
+    declared = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
+    return 0 < 2 * _listed_seconds(stream) < declared
 
 
 def _aspect(stream: av.VideoStream) -> float:
@@ -331,6 +367,8 @@ def _pulled(graph: Graph) -> Iterator[av.VideoFrame]:
 
 
 def _duration(container: av.container.InputContainer, stream: av.VideoStream) -> float:
+    if _lasts_too_long(stream):
+        return _listed_seconds(stream)
     if stream.duration and stream.time_base:
         return float(stream.duration * stream.time_base)
     return container.duration / av.time_base if container.duration else 0.0

@@ -47,7 +47,7 @@ class LoadImage(Node, version=3, category="files", uses="io"):
         return Picture(Image(pixels), Image(mask))
 
 
-class LoadVideo(Node, version=2, category="files"):
+class LoadVideo(Node, version=3, category="files"):
     """Read a video, without its sound: MP4, WebM, MKV, MOV, animated GIF or WebP and whatever else FFmpeg reads,
     whatever its name.
 

@@ -60,7 +60,8 @@ def write_exact(path: Path, source: Path, clip: Clip) -> Written:
     footage, wanted = Footage(source), clip.end_frame - clip.first_frame
     layout = _LAID_OUT[footage.hdr][0]
     sought = footage.frames(clip.start, layout)
-    if _encode(path, footage, takewhile(lambda frame: frame.time < clip.seconds - SAME_TIME, sought)) == wanted:
+    found = _encode(path, footage, takewhile(lambda frame: frame.time < clip.seconds - SAME_TIME, sought))
+    if found == wanted and footage.steady:
         return Written(wanted, encoded=True)
     # Where frames can't be found by their times: from the start, counting, as the clip was found.
     counted = (frame for frame in footage.frames(layout=layout) if frame.index >= clip.first_frame)
@@ -103,7 +104,9 @@ def write_copy(path: Path, source: Path, clip: Clip) -> Written:
         if (codec := stream.codec_context.name) not in _COPIED:
             raise InputError(f"{source} is in {codec}, which can't be copied into MP4", hint="save it `exact`")
         base = stream.time_base or _BASE
-        begin = footage.start + clip.start
+        if footage.opening.basis != "pts":
+            raise InputError(f"{source} can't be copied: its timestamps are wrong", hint="save it `exact`")
+        begin = footage.opening.time + clip.start
         container.seek(int((begin + SAME_TIME) / base), stream=stream)
         packets = _packets(container, stream, begin, begin + clip.seconds, base)
         first = next(packets, None)

@@ -23,7 +23,7 @@ from nodes.dataset.save.report import report
 from nodes.dataset.save.statistics import statistics
 from nodes.dataset.table import VIDEOS, Row, rows, to_arrow, with_columns
 
-FORMAT = 2
+FORMAT = 3
 """Raised when equal clips give other files than before, so that no unfinished folder has some of both."""
 DESCRIPTION = ("README.md", "scores.parquet", "statistics.json", "report.html", "videos.parquet", "manifest.parquet")
 """The files that say what is in the folder. They are written last."""

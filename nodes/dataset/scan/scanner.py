@@ -288,7 +288,8 @@ def _part(footage: Footage, settings: ScanSettings, before: Part | None, progres
             reported = frame.time
         if not tried and scanner.views and scanner.times[scanner.shot] >= PART:
             tried, count = True, scanner.shot
-            if footage.steady and _can_start(footage.path, seconds + scanner.times[count], scanner.views[0], count):
+            sure = footage.steady and footage.basis == "pts"
+            if sure and _can_start(footage.path, seconds + scanner.times[count], scanner.views[0], count):
                 length = scanner.times[count]
                 break
     else:
