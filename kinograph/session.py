@@ -139,8 +139,7 @@ class Session:
         self._closed = True
         self._open.close()
         self._shared.models.clear()
-        self._shared.cache.memory.clear()
-        self._shared.cache.device.clear()
+        self._shared.cache.clear()
 
     def run(
         self,

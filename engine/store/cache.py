@@ -126,6 +126,11 @@ class Cache:
         """Hold an entry that isn't lasting, in memory only, under a key that no other run uses."""
         (self.device if entry.on_device else self.memory).put(key, entry)
 
+    def clear(self) -> None:
+        """Hold nothing in memory any longer, on a device or the host's."""
+        self.device.clear()
+        self.memory.clear()
+
     def drop(self, keys: Iterable[Key]) -> None:
         """Hold these no longer in memory."""
         for key in keys:

@@ -129,8 +129,7 @@ class Worker:
             self._asked, free, self._free = False, self._free, False
         if free:
             resources.models.clear()
-            resources.cache.memory.trim(0)
-            resources.cache.device.trim(0)
+            resources.cache.clear()
             devices.empty_cache()
 
     def _do(self, run: _Run, jobs: Jobs, resources: Resources) -> None:

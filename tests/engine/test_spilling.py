@@ -190,6 +190,15 @@ def test_without_room_on_the_device_its_nodes_get_copies_in_host_memory(volatile
     assert execution.results == {"on": ("Tensor",)}
 
 
+def test_what_a_run_returns_is_in_host_memory() -> None:
+    whole = check(prepare(Workflow.read({"make": node("MakeFar")}), Registry([MakeFar])), targets=["make"])
+    cache = Cache()
+    execution = Execution(whole, cache=cache, out=Path())
+    list(execution)
+    (numbers,) = execution.results["make"]
+    assert (numbers.device_nbytes, cache.device.nbytes > 0) == (0, True)
+
+
 class Made(NamedTuple):
     numbers: Numbers
     before: int

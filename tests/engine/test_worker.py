@@ -19,6 +19,7 @@ from engine.work.messages import FreeMemory, LookForJobs, WorkerSettings
 from engine.work.queue import Jobs
 from engine.work.reporting import ServerReporter
 from engine.work.worker import Worker
+from tests.engine.far import far
 
 
 class Over(Exception):
@@ -122,3 +123,14 @@ def test_it_drops_models_and_results_once_when_it_is_told_to(idle: Idle) -> None
         time.sleep(0.1)
         assert idle.holds == (True, True)
         assert idle.looked == 4, "it waits again"
+
+
+def test_what_it_drops_from_a_device_does_not_go_to_host_memory(idle: Idle) -> None:
+    with idle.at_work():
+        cache = idle.resources.cache
+        cache.put("result", (far(10),), 1.0, upstream=0)
+        assert "result" in cache.device
+        idle.worker.command(FreeMemory())
+        idle.until(lambda: idle.looked == 3)
+        assert not cache.held("result")
+        assert (cache.device.nbytes, cache.memory.nbytes) == (0, 0)
