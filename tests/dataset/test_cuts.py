@@ -99,6 +99,14 @@ def test_a_fade_may_go_through_any_plain_colour() -> None:
     assert abs(found.end - truth.end) <= 4
 
 
+def test_half_a_fade_is_one_as_well() -> None:
+    before, after = (shot(np.random.default_rng(4), source, 1)[0] for source in (STREET, CAR))
+    out = [*[before] * 50, *(before * (1 - index / 12) for index in range(1, 12)), *[0 * before] * 5, *[after] * 50]
+    assert cuts(film(np.stack(out).astype(np.uint8))) == [Cut(50, 66, "fade")]
+    into = [*[before] * 50, *[0 * before] * 4, *(after * (index / 12) for index in range(1, 12)), *[after] * 50]
+    assert cuts(film(np.stack(into).astype(np.uint8))) == [Cut(50, 65, "fade")]
+
+
 def test_a_film_may_open_and_close_with_a_fade() -> None:
     (pictures,) = takes(120)
     light = np.interp(range(120), [3, 20, 100, 116], [0, 1, 1, 0])[:, None, None, None]

@@ -17,7 +17,15 @@ from nodes.dataset import extra
 from nodes.dataset.filter.elo import Vote, parse, ratings
 from nodes.dataset.filter.judging import reasons
 from nodes.dataset.filter.rules import parse as rules
-from nodes.dataset.nodes import EloThreshold, LVDCurate, SaveDataset, VideoFrameFilter
+from nodes.dataset.nodes import (
+    EloThreshold,
+    LoadScores,
+    LVDCurate,
+    PreviewTable,
+    SaveDataset,
+    SaveTable,
+    VideoFrameFilter,
+)
 from nodes.dataset.presets import LVD_F
 from nodes.dataset.table import CLIPS, rows, to_table
 from tests.dataset.films import sprites
@@ -153,7 +161,15 @@ def test_frames_of_a_video_are_judged_one_by_one() -> None:
 
 def test_without_its_libraries_curation_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(extra, "find_spec", lambda name: None if name in ("cv2", "pyarrow") else object())
-    for node in (VideoFrameFilter(source=table(1)), LVDCurate(videos="raw"), SaveDataset(clips=table(1))):
+    clips = table(1)
+    for node in (
+        LVDCurate(videos="raw"),
+        LoadScores(file="a.parquet"),
+        VideoFrameFilter(source=clips),
+        PreviewTable(table=clips),
+        SaveTable(table=clips),
+        SaveDataset(clips=clips),
+    ):
         with pytest.raises(
             MissingError, match="curation needs opencv-python-headless, pyarrow, which are not"
         ) as caught:

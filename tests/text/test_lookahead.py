@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from scipy.stats import chisquare
-from transformers import DynamicCache, StaticCache
+from transformers import DynamicCache, StaticCache, StoppingCriteria, StoppingCriteriaList
 
 from nodes.text import lookahead
 from nodes.text.lookahead import Pool, Tree, Window, _Reader, lookahead_decode, unsupported
@@ -195,6 +195,25 @@ def test_scores_and_cache_are_those_of_greedy() -> None:
         torch.testing.assert_close(mine.values, other.values)
 
 
+def test_stopping_criteria_see_the_scores_so_far() -> None:
+    class SeventhScores(StoppingCriteria):
+        """Ends a text with the token whose scores are the seventh."""
+
+        def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
+            return torch.tensor([scores is not None and len(scores) == 7 and scores[-1].shape == (1, VOCABULARY)])
+
+    options = {
+        "return_dict_in_generate": True,
+        "output_scores": True,
+        "stopping_criteria": StoppingCriteriaList([SeventhScores()]),
+    }
+    ids = prompt(1)
+    expected = written(tiny("llama"), ids, **options)
+    found = written(tiny("llama"), ids, custom_generate=lookahead_decode, **options)
+    assert found.sequences.shape == (1, ids.shape[1] + 7)
+    assert torch.equal(found.sequences, expected.sequences)
+
+
 def test_continues_from_a_cache() -> None:
     model, ids = tiny("llama"), prompt(4)
     cache = DynamicCache(config=model.config)
@@ -332,6 +351,7 @@ class TestWindow:
         assert widths == [[4], [3, 4], [2, 3, 3], [2, 3, 3]]
         assert grams[:2] == [[], []]
         assert grams[2] == [[1, 2, 11, 20], [9, 3, 12, 21], [9, 4, 13, 22]]
+        assert grams[3] == [[1, 11, 20, 30], [3, 12, 21, 31], [4, 13, 22, 32]]
 
     def test_without_columns_there_is_no_branch(self) -> None:
         window, tree = Window(columns=0, ngram=4, prompt=[9], seed=0), Tree([1])

@@ -94,6 +94,15 @@ def test_the_examples_obey_their_own_rules(vocabulary: Vocabulary, seed: int) ->
     assert all(faults(answer, vocabulary) == [] for answer in answers)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_the_examples_go_through_the_words(seed: int) -> None:
+    chosen = {slot: words[0] for slot, words in SLOTS.items()}
+    turns = sentence_chat(chosen, FREE, seed)[1:-1]
+    answers = [turn["content"] for turn in turns if turn["role"] == "assistant"]
+    assert len(set(answers)) == len(answers)
+    assert all(any(word in answer for answer in answers) for words in SLOTS.values() for word in words)
+
+
 def test_words_are_phrased_as_in_the_vocabulary() -> None:
     vocabulary = Vocabulary(SLOTS, {}, {"beach": "in front of a beach", "starry night": "at starry night"})
     chosen = {slot: words[0] for slot, words in SLOTS.items()}
