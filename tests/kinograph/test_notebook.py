@@ -14,7 +14,8 @@ import PIL.Image
 import pytest
 
 import kinograph
-from kinograph import Graph
+from engine.events import Event
+from kinograph import Graph, progress
 from kinograph.display import MOST_LETTERS, html_of_file, html_of_value
 from tests.engine.toys import Fail, Number, SaveNumber
 from tests.kinograph.notebook import Shell
@@ -99,6 +100,23 @@ class TestBars:
         with pytest.raises(kinograph.WorkflowError):
             kinograph.run({"n": {"class_type": "Nothing"}})
         assert shell.outputs == [""]
+
+    def test_what_ends_a_run_leaves_no_bars(self, shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+        class Steps(kinograph.Node, version=1):
+            def run(self, ctx: kinograph.Context) -> int:
+                ctx.progress(1, 3)
+                return 1
+
+        def watch(event: Event) -> None:
+            if "<progress" in shell.outputs[0]:
+                raise KeyboardInterrupt
+
+        monkeypatch.setattr(progress, "SECONDS", 0)
+        g = Graph(nodes=[Steps])
+        g.Steps()
+        with pytest.raises(KeyboardInterrupt):
+            g.run(on_event=watch)
+        assert "<progress" not in shell.outputs[0]
 
     def test_a_failure_stays_to_be_seen(self, shell: Shell) -> None:
         g = Graph(nodes=[Fail])

@@ -50,7 +50,7 @@ class Reader:
 Open = Callable[[], Awaitable[Reader]]
 
 
-def play(do: Callable[[Open, Connections], Awaitable[None]], most: int = 5) -> None:
+def play(do: Callable[[Open, Connections], Awaitable[None]], most: int = 5, keepalive: int = 1) -> None:
     """Have something done to a server that answers `204`, or the size of a body as status."""
 
     async def answer(request: web.Request) -> web.Response:
@@ -64,7 +64,7 @@ def play(do: Callable[[Open, Connections], Awaitable[None]], most: int = 5) -> N
         app = web.Application(middlewares=[watched])
         app.router.add_route("*", "/prompt", answer)
         app.router.add_get("/file", send)
-        runner = web.AppRunner(app, keepalive_timeout=1, access_log_class=Answered)
+        runner = web.AppRunner(app, keepalive_timeout=keepalive, access_log_class=Answered)
         await runner.setup()
         assert runner.server
         connections = Connections(most, PATIENCE)
@@ -99,10 +99,12 @@ def test_a_request_whose_headers_do_not_arrive_is_timed_out(sent: bytes) -> None
     async def do(connect: Open, connections: Connections) -> None:
         connection, start = await connect(), time.monotonic()
         assert await connection.status(sent) == 408
+        async with asyncio.timeout(5):
+            await connection.reader.read()  # ends when the connection is closed
         assert time.monotonic() - start < 5
         assert len(connections) == 0
 
-    play(do)
+    play(do, keepalive=60)  # it isn't aiohttp that closes it
 
 
 def test_half_a_second_request_is_not_waited_for_either() -> None:

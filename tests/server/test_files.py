@@ -185,6 +185,17 @@ def test_only_the_metadata_of_weights_is_served(server: Server) -> None:
     assert ask("../../data/x.safetensors")[0] == 400
 
 
+@pytest.mark.parametrize(("size", "status"), [(8 << 20, 200), ((8 << 20) + 1, 400)])
+def test_metadata_is_read_from_a_header_of_eight_megabytes_at_most(server: Server, size: int, status: int) -> None:
+    header = json.dumps({"__metadata__": {"ss_tag": "snail"}}).encode().ljust(size)
+    path = server.folders.models / "loras" / "a.safetensors"
+    path.parent.mkdir()
+    path.write_bytes(size.to_bytes(8, "little") + header)
+    answer = server.get("/view_metadata/loras", filename="a.safetensors")
+    assert answer.status == status
+    assert status == 200 or "too large" in answer.message
+
+
 @pytest.mark.parametrize(
     ("data", "name"),
     [

@@ -116,6 +116,21 @@ def test_the_page_shows_every_route_and_needs_no_script_and_nothing_from_elsewhe
     assert {link for link in shown.links if not link.startswith("#")} == {"openapi.json"}
 
 
+@pytest.mark.parametrize(
+    ("operation", "fields"),
+    [
+        ("files_view", {"filename": "query", "preview": "query"}),
+        ("files_upload_image", {"image": "form", "overwrite": "form"}),
+        ("models_fetch", {"source": "body"}),
+        ("userdata_write_file", {"file": "path", "application/octet-stream": "body"}),
+    ],
+)
+def test_the_page_says_what_a_route_takes(server: Server, operation: str, fields: dict[str, str]) -> None:
+    section = server.get(DOCS).body.decode().partition(f'id="{operation}"')[2].partition(" id=")[0]
+    shown = dict(re.findall(r"<tr><td><code>(.*?)</code>.*?</td><td class=\"dim\">(\w+)</td>", section))
+    assert fields.items() <= shown.items()
+
+
 def test_the_page_can_be_searched(server: Server) -> None:
     found = server.get(DOCS, q="UPLOAD mask").body.decode()
     assert "1 routes for" in found
