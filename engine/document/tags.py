@@ -11,6 +11,7 @@ What other programs write, such as ComfyUI, has the last two.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -24,6 +25,12 @@ DOCUMENT, GRAPH, DRAWN = "kinograph", "prompt", "workflow"
 """The names of the texts that hold workflows."""
 LONGEST_COMMENT = 8 << 20
 """Characters of a video's comment; a longer one isn't read as JSON, which would take long."""
+
+
+UNDECODED = {"max_pixels": "1"}
+"""FFmpeg decodes frames of which a file doesn't say all; so it doesn't, as there may be any number of pixels."""
+MOST_CHUNKS = 10_000
+"""Of a PNG before its pixels; Pillow takes 10 to 20 µs for each."""
 
 
 def tags(path: Path) -> Mapping[str, str] | None:
@@ -46,6 +53,8 @@ def _picture_tags(path: Path) -> dict[str, str]:
     """The texts of a picture; other programs write `name:text` into any of a WebP's EXIF tags."""
     from PIL import Image
 
+    if _chunks(path) > MOST_CHUNKS:
+        raise WorkflowError(f"{path.name} is not a valid picture: it has too many texts")
     try:
         with Image.open(path) as picture:
             texts = {str(name): text for name, text in picture.info.items() if isinstance(text, str)}
@@ -55,12 +64,23 @@ def _picture_tags(path: Path) -> dict[str, str]:
     return {name: text for name, _, text in exif} | texts
 
 
+def _chunks(path: Path) -> int:
+    """How many parts a PNG has before its pixels, as far as they are counted; 0 for another file."""
+    count = 0
+    with path.open("rb") as file:
+        if file.read(len(PNG)) == PNG:
+            while (head := file.read(8))[4:] not in (b"", b"IDAT") and count <= MOST_CHUNKS:
+                file.seek(int.from_bytes(head[:4]) + 4, os.SEEK_CUR)
+                count += 1
+    return count
+
+
 def _video_tags(path: Path) -> dict[str, str]:
     """The texts of a video. Matroska has names in capitals; some programs write all texts into a comment, as JSON."""
     import av
 
     try:
-        with av.open(path) as container:
+        with av.open(path, options=UNDECODED) as container:
             found = {name.lower(): text for name, text in container.metadata.items()}
     except av.FFmpegError as error:
         raise WorkflowError(f"{path.name} is not a valid video: {error.strerror}") from error

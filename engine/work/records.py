@@ -69,8 +69,19 @@ WORKFLOW_ID = (
     " THEN json_extract(request, '$.extra.extra_pnginfo.workflow.id') END"
 )
 """The id of the workflow in the UI format that came with a job."""
-Order = Literal["last created", "first created", "last ended", "first ended", "longest took", "shortest took"]
+Order = Literal[
+    "first to run",
+    "first started",
+    "last created",
+    "first created",
+    "last ended",
+    "first ended",
+    "longest took",
+    "shortest took",
+]
 ORDERS: Mapping[Order, str] = {
+    "first to run": "priority DESC, place",
+    "first started": "started",
     "last created": "number DESC",
     "first created": "number",
     "last ended": "finished DESC, number DESC",

@@ -15,6 +15,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from engine.server.live.clients import understood
 from tests.server.live import Live, live, saving
 
 FLAGS = {"type": "feature_flags", "data": {"kinograph_events": True}}
@@ -109,3 +110,24 @@ def test_the_server_stops_at_once_even_with_connected_clients(tmp_path: Path) ->
         assert server.process.wait(20) == 0
         assert time.monotonic() - start < 8
         assert "Traceback" not in server.log
+
+
+def test_what_clients_announce_takes_no_memory(server: Live) -> None:
+    """Only what the server understands is kept, and longer messages end the connection."""
+
+    async def announce(numbers: int) -> int | None:
+        flags = {"kinograph_events": True, "more": [[]] * numbers}
+        async with aiohttp.ClientSession() as session, session.ws_connect(f"http://{server.host}/ws") as socket:
+            await socket.send_json({"type": "feature_flags", "data": flags})
+            async for message in socket:
+                if json.loads(message.data)["type"] == "feature_flags":
+                    return None
+            return socket.close_code
+
+    assert asyncio.run(announce(10_000)) is None
+    assert asyncio.run(announce(100_000)) == aiohttp.WSCloseCode.MESSAGE_TOO_BIG
+    assert understood({"kinograph_events": [1], "supports_preview_metadata": 0, "more": [[]]}) == {
+        "kinograph_events": True,
+        "supports_preview_metadata": False,
+    }
+    assert understood({}) == {}

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
+import av
 import psutil
 import pytest
 
@@ -258,3 +261,38 @@ def test_the_server_starts_no_process_before_there_is_something_to_decode(server
     assert server.get("/api/kinograph/files").status == 200
     assert not children()
     assert UPLOADS in server.app
+
+
+@pytest.mark.parametrize("codec", ["png", "mjpeg"])
+def test_the_workflow_of_a_video_is_looked_for_without_decoding_it(tmp_path: Path, codec: str) -> None:
+    """A frame of 6000 × 6000 pixels takes more than 100 MB."""
+    path = tmp_path / "a.mp4"
+    formats = {"png": "rgb24", "mjpeg": "yuvj420p"}
+    with av.open(path, "w") as container:
+        container.metadata["comment"] = "found"
+        stream = container.add_stream(codec, rate=1, width=6000, height=6000, pix_fmt=formats[codec])
+        container.mux(stream.encode(av.VideoFrame(6000, 6000, formats[codec])))
+        container.mux(stream.encode())
+    code = (
+        "import resource, sys, av; from pathlib import Path; from engine.document.tags import tags; before = "
+        "resource.getrusage(resource.RUSAGE_SELF).ru_maxrss; found = tags(Path(sys.argv[1])); "
+        "print(found['comment'], resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
+    )
+    found = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True).stdout
+    comment, grown = found.split()
+    assert comment == "found"
+    assert int(grown) < 50_000 if sys.platform == "linux" else grown
+
+
+def test_a_picture_of_very_many_texts_is_not_read(server: Server) -> None:
+    def part(kind: bytes, data: bytes) -> bytes:
+        return len(data).to_bytes(4) + kind + data + zlib.crc32(kind + data).to_bytes(4)
+
+    whole = png()
+    for many, answer in ((200_000, "is not a valid picture: it has too many texts"), (100, "carries no workflow")):
+        texts = b"".join(part(b"tEXt", b"%d\0x" % number) for number in range(many))
+        (server.folders.output / "a.png").write_bytes(whole[:33] + texts + whole[33:])
+        start = time.monotonic()
+        found = server.get("/api/kinograph/outputs/workflow", filename="a.png")
+        assert (found.status, answer in found.message) == (400, True)
+        assert time.monotonic() - start < 2

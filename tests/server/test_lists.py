@@ -11,6 +11,7 @@ import pytest
 from engine.server.comfyui import lists
 from engine.server.http.settings import ServerSettings
 from engine.server.jobs.queue import Queue
+from engine.server.own import control
 from engine.work.queue import Jobs
 from engine.work.records import Request
 from tests.server.conftest import Server
@@ -25,7 +26,7 @@ def jobs(tmp_path: Path) -> Iterator[Jobs]:
 @pytest.fixture
 def server(settings: ServerSettings, jobs: Jobs, tmp_path: Path) -> Iterator[Server]:
     queue = Queue(tmp_path / "jobs.sqlite")
-    server = Server(settings, [lists.routes], queue)
+    server = Server(settings, [lists.routes, control.routes], queue)
     yield server
     server.runner.run(queue.close())
     server.close()
@@ -215,3 +216,32 @@ class TestJobs:
         ended(jobs, "a", outputs={"1": {"text": ["x" * 2000]}})
         preview = server.get("/api/jobs/a").json["preview_output"]
         assert preview == {"content": "x" * 1024, "truncated": True, "nodeId": "1", "mediaType": "text"}
+
+
+class TestOwnList:
+    LIST = "/api/kinograph/jobs"
+
+    def test_jobs_in_each_state_in_their_order(self, server: Server, jobs: Jobs) -> None:
+        ended(jobs, "a", "b")
+        ended(jobs, "c", state="failed")
+        pending(jobs, "d", "e")
+        jobs.add(Request("f", document("x")), priority=1)
+        jobs.claim("worker")
+
+        def listed(**query: Any) -> tuple[list[str], int]:
+            answer = server.get(self.LIST, **query).json
+            return [job["id"] for job in answer["jobs"]], answer["total"]
+
+        assert listed() == (["c", "b", "a"], 3)
+        assert listed(state="done", limit=1) == (["b"], 2)
+        assert listed(state="done", limit=1, offset=1) == (["a"], 2)
+        assert listed(state="pending") == (["d", "e"], 2)
+        assert listed(state="running") == (["f"], 1)
+
+    def test_the_list_ends_early_if_it_would_be_long(
+        self, server: Server, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(control, "ENTRY_BYTES", 10_000)
+        ended(jobs, *"abcd", outputs={"1": files("x" * 6000)})
+        answer = server.get(self.LIST).json
+        assert ([job["id"] for job in answer["jobs"]], answer["total"]) == (["d", "c"], 4)

@@ -447,3 +447,17 @@ def test_output_printed_by_nodes_does_no_harm(server: Live) -> None:
     job = server.ended(server.submit(saving("Chatter")))
     assert job["state"] == "done"
     assert "this belongs to no protocol" in server.log
+
+
+def test_long_titles_and_ids_are_not_sent_to_everyone(server: Live) -> None:
+    graph = saving("Wait", "titled", steps=1)
+    job = server.submit({"kinograph": 1, "title": "a" * 1_000_000 + "z", "graph": graph})
+    found = server.job(job)
+    assert len(found["title"]) < 250
+    assert found["title"].startswith("aaa")
+    assert found["title"].endswith("z")
+    assert len(found["document"]["title"]) == 1_000_001
+    for where in ({"client_id": "x" * 201}, {"extra_data": {"client_id": "x" * 201}}):
+        status, refused = server.ask("POST", "/prompt", {"prompt": graph, **where})
+        assert status == 400
+        assert "200 characters" in refused["error"]["message"]

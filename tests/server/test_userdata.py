@@ -210,3 +210,18 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
         atomic.write(path, b"second", durable=True)
     assert path.read_bytes() == b"first"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_that_another_client_removes_meanwhile_is_missing(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.post("/userdata/a.txt", b"x")
+    unlink = Path.unlink
+
+    def unlinking(path: Path, missing_ok: bool = False) -> None:
+        unlink(path)  # the other one
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", unlinking)
+    answer = server.delete("/userdata/a.txt")
+    assert (answer.status, answer.message.startswith("there is no file a.txt any more")) == (404, True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
+from dataclasses import replace
 from typing import Annotated, Any
 
 from aiohttp import web
@@ -22,6 +23,7 @@ from engine.server.jobs.queue import QUEUE
 from engine.server.jobs.workers import WORKERS
 from engine.work.queue import Jobs
 from engine.work.records import Request
+from engine.work.reporting import shortened
 
 routes = Routes("jobs")
 logger = logging.getLogger("kinograph")
@@ -30,6 +32,10 @@ MOST_LOGGED = 10
 """Most values of a workflow that the log tells as ignored."""
 SECRETS = ("auth_token_comfy_org", "api_key_comfy_org")
 """Keys of `extra_data` that are secret and not needed here: they are neither stored nor sent to anyone."""
+LONGEST_TITLE = 200
+"""Characters of a title in lists, which are sent to many clients; the document has all of it."""
+LONGEST_CLIENT = 200
+"""Characters of a client's id."""
 LOST_SECONDS = 0.1
 """How often to check whether a job whose worker is gone is pending again."""
 
@@ -38,6 +44,13 @@ def _one_word(id: str | None) -> str | None:
     if id is not None and not (id.strip() and id.isprintable() and "/" not in id):
         raise ValueError("an id must be printable, and without '/'")
     return id
+
+
+def _with_client(extra: dict[str, Any] | None) -> dict[str, Any] | None:
+    named = (extra or {}).get("client_id")
+    if isinstance(named, str) and len(named) > LONGEST_CLIENT:
+        raise ValueError(f"client_id should have at most {LONGEST_CLIENT} characters")
+    return extra
 
 
 JobId = Annotated[str | None, Field(max_length=200), AfterValidator(_one_word)]
@@ -49,7 +62,7 @@ class Prompt(Body):
 
     prompt: dict[str, Any] = Field(default_factory=dict)
     """The workflow: a document, a bare API graph, or ComfyUI's UI format."""
-    client_id: str | None = Field(None, max_length=200)
+    client_id: str | None = Field(None, max_length=LONGEST_CLIENT)
     """The WebSocket client that receives the job's progress."""
     prompt_id: JobId = None
     """The job's id, if the client chooses it."""
@@ -63,7 +76,7 @@ class Prompt(Body):
     """The nodes whose outputs are wanted; if omitted, all that save."""
     whole: bool = False
     """Whether to refuse a workflow of which a part can't be run; with targets, what leads to them counts."""
-    extra_data: dict[str, Any] | None = None
+    extra_data: Annotated[dict[str, Any] | None, AfterValidator(_with_client)] = None
     """Kept with the job, except for the keys to other services that clients send along."""
 
     @property
@@ -127,6 +140,7 @@ async def submit(
     rank: float | None = None,
 ) -> int:
     """Add a job to the queue and wake the workers; returns its number."""
+    job_request = replace(job_request, title=shortened(job_request.title, LONGEST_TITLE))
     try:
         number = await app[QUEUE].change(Jobs.add, job_request, front=front, priority=priority, rank=rank)
     except ValueError as error:

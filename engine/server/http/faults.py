@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from engine.atomic import is_disk_full
-from engine.errors import DiskFullError, Problem, StorageError
+from engine.errors import DiskFullError, MissingError, Problem, StorageError
 
 
-def storage_error(error: OSError) -> StorageError:
+def storage_error(error: OSError) -> StorageError | MissingError:
     """The error for a file that the system can't read or write. It has the file's name, but no folder's."""
     name = Path(str(error.filename)).name if error.filename else "a file of the server"
+    if isinstance(error, FileNotFoundError):  # it was there a moment ago
+        return MissingError(f"there is no file {name} any more", hint="another client may have removed it")
     if is_disk_full(error):
         return DiskFullError(
             f"the disk is full: {name} can't be written",

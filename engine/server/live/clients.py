@@ -12,7 +12,9 @@ from typing import Any, Literal
 
 from aiohttp import WSCloseCode, web
 
-Features = Mapping[str, Any]
+Features = Mapping[str, bool]
+EVENTS, PREVIEWS_WITH_DATA = "kinograph_events", "supports_preview_metadata"
+"""The features that a client may announce: that it understands Kinograph's own messages, and previews with data."""
 
 MOST_QUEUED = 4096
 """Messages that may be queued for a client; beyond that, messages that aren't needed are dropped."""
@@ -49,7 +51,7 @@ class Client:
     @property
     def is_native(self) -> bool:
         """Whether it understands Kinograph's own messages."""
-        return bool(self.features.get("kinograph_events"))
+        return bool(self.features.get(EVENTS))
 
     def enqueue(self, message: str | bytes, *, needed: bool = True) -> None:
         """Add a message to the outgoing queue; one that isn't `needed` may be dropped if the client is slow."""
@@ -86,6 +88,11 @@ class Client:
             async with asyncio.timeout(CLOSE_SECONDS):
                 await self._socket.close(code=WSCloseCode.GOING_AWAY)
         self._abort()
+
+
+def understood(announced: Mapping[str, Any]) -> Features:
+    """What of a client's announcement matters here; the rest, which may be large, isn't kept."""
+    return {name: bool(announced[name]) for name in (EVENTS, PREVIEWS_WITH_DATA) if name in announced}
 
 
 def send(kind: str, data: Any, receivers: Collection[Client], *, needed: bool = True) -> int:
@@ -168,9 +175,9 @@ class Clients:
 
 def _preview_format(features: Features) -> Literal["plain", "with data"] | None:
     """The format in which a client wants previews; None until it has announced one."""
-    if "supports_preview_metadata" not in features:
+    if PREVIEWS_WITH_DATA not in features:
         return None
-    return "with data" if features["supports_preview_metadata"] else "plain"
+    return "with data" if features[PREVIEWS_WITH_DATA] else "plain"
 
 
 CLIENTS = web.AppKey("clients", Clients)

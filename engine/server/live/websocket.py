@@ -12,16 +12,18 @@ from aiohttp import WSMsgType, web
 from engine.server.comfyui.prompts import left
 from engine.server.comfyui.userdata import features_of
 from engine.server.http.connections import CONNECTIONS
+from engine.server.http.limits import SMALL
 from engine.server.http.routes import Routes
 from engine.server.http.settings import SETTINGS
 from engine.server.jobs.workers import WORKERS
 from engine.server.live.broadcast import BROADCASTER
-from engine.server.live.clients import CLIENTS, Client
+from engine.server.live.clients import CLIENTS, Client, understood
 from engine.server.own.control import overview
 
 routes = Routes("socket")
 HEARTBEAT = 30.0
-LARGEST_MESSAGE = 1 << 20
+LARGEST_MESSAGE = SMALL
+"""Bytes; all that clients send is what they understand."""
 
 
 @routes.get("/ws", gives="websocket")
@@ -62,7 +64,7 @@ async def _handle(app: web.Application, client: Client, text: str) -> None:
     if not (isinstance(message, dict) and isinstance(message.get("data"), dict)):
         return
     if message.get("type") == "feature_flags":
-        client.features = message["data"]
+        client.features = understood(message["data"])
         client.enqueue(json.dumps({"type": "feature_flags", "data": features_of(app[SETTINGS])}))
         app[WORKERS].show_previews(app[CLIENTS].wants_previews)
         if client.is_native:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from aiohttp import web
 from pydantic import Field
+from pydantic_core import to_json
 
 from engine.document.prepared import Prepared
 from engine.document.reading import Document, read
@@ -16,6 +18,7 @@ from engine.document.tags import tags
 from engine.errors import KinographError, MissingError, UsageError
 from engine.run.sweep import Axis, combinations
 from engine.server.comfyui.files import received
+from engine.server.comfyui.lists import ENTRY_BYTES
 from engine.server.comfyui.prompts import JobId, cancel, submit
 from engine.server.http.limits import MOST_LISTED, TooLargeError, check_values, in_turn
 from engine.server.http.routes import OWN, Answer, Body, Query, Routes, problems_data, read_json
@@ -24,7 +27,7 @@ from engine.server.jobs.checking import check_nodes, examined, prepared
 from engine.server.jobs.queue import QUEUE
 from engine.server.jobs.workers import WORKERS
 from engine.work.queue import Jobs
-from engine.work.records import ENDED, Job, Request
+from engine.work.records import ENDED, Job, Order, Request, State
 
 routes = Routes("control")
 SHOWN_PENDING = 100
@@ -153,28 +156,31 @@ async def overview(app: web.Application) -> dict[str, Any]:
     return {**await app[QUEUE].ask(read), "problems": app[WORKERS].problem_data(), "notices": notices}
 
 
+ORDERS_SHOWN: Mapping[State, Order] = {"pending": "first to run", "running": "first started"}
+"""In which order the jobs of some states are listed; others, the last ended first."""
+
+
 class Listing(Query):
     state: Literal["pending", "running", "done", "failed", "cancelled"] | None = None
     limit: int = Field(50, ge=1, le=1000)
     offset: int = Field(0, ge=0, le=2**53)
 
 
-@routes.get(f"{OWN}/jobs")
-async def listing(request: web.Request, query: Listing) -> dict[str, Any]:
-    """Jobs in one state, or all that have ended."""
+@routes.get(f"{OWN}/jobs", gives="application/json")
+async def listing(request: web.Request, query: Listing) -> web.Response:
+    """Jobs in one state, or all that have ended; fewer than `limit` if they would make more than 16 MB."""
 
-    def read(jobs: Jobs) -> dict[str, Any]:
-        counts = jobs.counts()
-        if query.state == "running":
-            found = jobs.running()[query.offset :][: query.limit]
-        elif query.state == "pending":
-            found = jobs.pending(query.limit, query.offset)
-        else:
-            found = jobs.ended(query.limit, query.offset, [query.state] if query.state else ENDED)
-        total = counts[query.state] if query.state else sum(counts[state] for state in ENDED)
-        return {"jobs": [*map(job_data, found)], "total": total}
+    def read(jobs: Jobs) -> bytes:
+        states = [query.state] if query.state else ENDED
+        order = ORDERS_SHOWN.get(query.state or "done", "last ended")
+        found, nbytes = list[bytes](), 0
+        for name in jobs.ids(states, order, query.limit, query.offset):
+            if nbytes <= ENTRY_BYTES and (job := jobs.get(name)):
+                found.append(to_json(job_data(job)))
+                nbytes += len(found[-1])
+        return b'{"jobs":[' + b",".join(found) + b'],"total":' + to_json(jobs.count(states)) + b"}"
 
-    return await request.app[QUEUE].ask(read)
+    return web.Response(body=await request.app[QUEUE].ask_slow(read), content_type="application/json")
 
 
 @routes.get(f"{OWN}/jobs/{{id}}")
