@@ -177,15 +177,20 @@ def run_tasks(tasks: Iterable[Task], stages: Stages, processes: int) -> Iterator
         data = data.map(
             _Describe, fn_constructor_args=[stages], num_cpus=0 if gpus else 1, num_gpus=gpus, concurrency=_actors(gpus)
         )
-        done = 0
-        for row in data.iter_rows():
-            yield from [_LOST] * (row["number"] - done)
-            yield _parts(row["scanned"]), row["problem"] or _parts(row["described"])
-            done = row["number"] + 1
-        yield from [_LOST] * (len(blocks) - done)
+        yield from _outcomes(data.iter_rows(), len(blocks))
 
 
 _LOST: Outcome = ([], f"its worker ended each of {TRIES} times")
+
+
+def _outcomes(described: Iterable[Row], count: int) -> Iterator[Outcome]:
+    """The outcomes of so many videos, in order; those whose row is missing have been lost with their workers."""
+    done = 0
+    for row in described:
+        yield from [_LOST] * (row["number"] - done)
+        yield _parts(row["scanned"]), row["problem"] or _parts(row["described"])
+        done = row["number"] + 1
+    yield from [_LOST] * (count - done)
 
 
 def _block(number: int, task: Task) -> pa.Table:
