@@ -69,7 +69,7 @@ def keyframes(models: Path, **inputs: Any) -> Node:
 def video(models: Path, **inputs: Any) -> Node:
     model = VideoModelLoad(source=str(models / "svd"), dtype=inputs.pop("dtype", "float32")).run(Context())
     picture = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    return SVDSampler(model=model, image=Image(picture), steps=2, frames=3, **inputs)
+    return SVDSampler(model=model, image=Image(picture), **{"steps": 2, "frames": 3} | inputs)
 
 
 def merge(models: Path, **inputs: Any) -> Node:
@@ -250,3 +250,18 @@ def test_weights_are_restored_where_the_device_has_no_room_to_convert_them() -> 
 
 def out_of_memory(*arguments: Any, **named: Any) -> None:
     raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+def test_a_video_that_does_not_fit_is_decoded_with_less_on_the_device(models: Path) -> None:
+    node = video(models, width=32, height=32)
+    expected, normed = node.run(Context()).frames, 0
+
+    def full(operation: Any) -> BaseException | None:
+        nonlocal normed
+        normed += (norm := operation is torch.ops.aten.var_mean.correction)
+        return torch.OutOfMemoryError("CUDA out of memory") if norm and normed == 20 else None
+
+    with fake_cuda() as gpu:
+        gpu.fails = full
+        assert torch.equal(node.run(Context("cuda")).frames.cpu(), expected)
+    assert normed > 20, "it ran out of memory in the middle"

@@ -31,7 +31,7 @@ class VideoModelLoad(Node, version=1, category="video", uses="io"):
         return VideoModel(self.source, str(path), identity(self.source), self.dtype)
 
 
-class SVDSampler(Node, version=1, category="video", uses="device"):
+class SVDSampler(Node, version=2, category="video", uses="device"):
     """Animate a picture with Stable Video Diffusion.
 
     Equal to diffusers' StableVideoDiffusionPipeline for the same seed. The guidance grows evenly from the first frame
@@ -61,7 +61,8 @@ class SVDSampler(Node, version=1, category="video", uses="device"):
     max_guidance: Guidance = 3.0
     """Guidance scale of the last frame, at least that of the first."""
     decode_chunk: Annotated[int, Field(ge=0, le=256)] = 0
-    """Frames decoded at a time; 0 is all. Fewer need less memory, but borders between chunks may show."""
+    """Frames decoded as one; 0 is all. Whatever their number, the device needs little more memory than for one.
+    Between chunks of fewer, borders may show."""
     seed: Seed = 0
     """Seed of the noise."""
 

@@ -2,12 +2,13 @@
 
 The loop is diffusers' own, so results are its results: the picture in 8 bits, the augmentation noise drawn before the
 latents, the frame rate lowered by one where the model is conditioned on it. With guidance 1 on all frames it leaves out
-the unconditional pass. Decoding happens here, in chunks of the size asked for, so that it can be cancelled between
-them.
+the unconditional pass. Decoding happens in `nodes.video.decoding`, layer by layer, so that it can be cancelled between
+layers and takes little memory.
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,9 +21,12 @@ from nodes.diffusion.pipelines import load
 from nodes.diffusion.pixels import check_finite, to_pillow
 from nodes.diffusion.precision import precision_kept
 from nodes.diffusion.preview import StepCallback
+from nodes.video.decoding import decode
 
 if TYPE_CHECKING:
-    from diffusers import StableVideoDiffusionPipeline
+    from collections.abc import Callable
+
+    from diffusers import AutoencoderKLTemporalDecoder, StableVideoDiffusionPipeline
     from torch import Tensor
 
     from engine.node import Context
@@ -38,7 +42,7 @@ def video_pipeline(ctx: Context, model: VideoModel) -> StableVideoDiffusionPipel
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """How a video is sampled; None leaves the number of frames or the decoded chunk to the model."""
+    """How a video is sampled; None leaves the number of frames to the model, and decodes them as one chunk."""
 
     seed: int
     frames: int | None = None
@@ -101,15 +105,23 @@ def _check_size(pipeline: StableVideoDiffusionPipeline, width: int, height: int)
         )
 
 
-@torch.no_grad()
 def _decode(ctx: Context, pipeline: StableVideoDiffusionPipeline, latents: Tensor, chunk: int) -> Tensor:
     """Latents (1, T, C, h, w) → frames (T, 3, H, W) in [0, 1]. The decoder mixes frames within a chunk."""
-    total = latents.shape[1]
+    total, unscaled = latents.shape[1], latents[0] / pipeline.vae.config.scaling_factor
     pictures: list[Tensor] = []
     for start in range(0, total, chunk):
-        ctx.progress(start, total, unit="frame")
-        part = latents[:, start : start + chunk]
-        decoded = pipeline.decode_latents(part, part.shape[1], chunk)
-        pictures.append(pipeline.video_processor.postprocess_video(decoded, output_type="pt")[0])
+        part = unscaled[start : start + chunk]
+
+        def report(done: int, of: int, start: int = start, count: int = len(part)) -> None:
+            ctx.progress(start + count * done // of, total, unit="frame")
+
+        pictures.append((_decode_chunk(pipeline.vae, part, report).float() / 2 + 0.5).clamp(0, 1))
     ctx.progress(total, total, unit="frame")
-    return torch.cat(pictures).contiguous()
+    return torch.cat(pictures)
+
+
+def _decode_chunk(vae: AutoencoderKLTemporalDecoder, latents: Tensor, on_layer: Callable[[int, int], None]) -> Tensor:
+    """Frames from latents; if the device runs out of memory, from the start with less on it, which gives the same."""
+    with suppress(torch.OutOfMemoryError):
+        return decode(vae, latents, on_layer)
+    return decode(vae, latents, on_layer, on_host=True)
