@@ -163,6 +163,10 @@ class FakeGpu:
             kind: {"all": {"current": self.used, "peak": self.peak}} for kind in ("allocated_bytes", "reserved_bytes")
         }
 
+    def limit(self, fraction: float, device: Any = None) -> None:
+        """Let the process take only a part of the memory."""
+        self.capacity = None if fraction == 1 else int(fraction * self.memory()[1])
+
     def restart(self, device: Any = None) -> None:
         """Measure the peak from now on."""
         self.peak = self.used
@@ -257,7 +261,10 @@ def fake_cuda(capacity: int | None = None) -> Iterator[FakeGpu]:
         "current_device": lambda: 0,
         "mem_get_info": gpu.memory,
         "memory_stats_as_nested_dict": gpu.statistics,
+        "memory_allocated": lambda device=None: gpu.used,
+        "max_memory_allocated": lambda device=None: gpu.peak,
         "reset_peak_memory_stats": gpu.restart,
+        "set_per_process_memory_fraction": gpu.limit,
         "get_per_process_memory_fraction": lambda device: float(_index(device) == 0),
         "empty_cache": lambda: None,
         "synchronize": lambda device=None: None,
@@ -266,6 +273,7 @@ def fake_cuda(capacity: int | None = None) -> Iterator[FakeGpu]:
     with ExitStack() as stack:
         for name, answer in answers.items():
             stack.enter_context(patch.object(torch.cuda, name, answer))
+        stack.enter_context(patch.object(torch.accelerator, "empty_host_cache", lambda: None, create=True))
         stack.enter_context(patch.object(Thread, "run", run_with_gpu))
         stack.callback(torch.__future__.set_overwrite_module_params_on_conversion, replaces)
         torch.__future__.set_overwrite_module_params_on_conversion(True)

@@ -14,7 +14,7 @@ import torch
 from benchmarks.gpu.bench import GB, Bench, Figures, Json, Step, claim, node
 from benchmarks.gpu.shapes import save_sdxl, save_svd
 from engine.document.workflow import Workflow
-from engine.events import NodeFinished, NodeProgress, NodeRetried
+from engine.events import NodeFailed, NodeFinished, NodeProgress, NodeRetried
 from engine.models import find
 from engine.values import LoRA
 from models.sprite.world import STYLES, SUBJECTS, draw, film, random_motion, random_scene
@@ -232,22 +232,22 @@ def _write_png(path: Path, picture: torch.Tensor) -> None:
 def _cost(bench: Bench, graph: Json, target: str) -> Figures:
     """Seconds and memory of a sampler; the first attempt's if it isn't tried again."""
     stamps: list[float] = []
+    retries, started = 0, time.perf_counter()
     with bench.resources() as shared:
-        bench.reset_peak()
-        started = time.perf_counter()
-        retries = 0
-        for event in bench.execution(shared, graph, target):
-            if isinstance(event, NodeProgress) and event.node == target and event.unit == "step":
-                stamps.append(time.perf_counter())
-            retries += isinstance(event, NodeRetried)
-        took = time.perf_counter() - started
-        peak, held = bench.peak(), shared.models.device_nbytes
+        with bench.peak() as peak:
+            for event in bench.execution(shared, graph, target):
+                if isinstance(event, NodeFailed):
+                    claim(False, event.problem.message)
+                if isinstance(event, NodeProgress) and event.node == target and event.unit == "step":
+                    stamps.append(time.perf_counter())
+                retries += isinstance(event, NodeRetried)
+        took, held = time.perf_counter() - started, shared.models.device_nbytes
     steps = np.diff(stamps)
     claim(len(stamps), "it made no step")
     return {
         "seconds, loading included": took,
         "seconds a step": float(np.median(steps)) if len(steps) else 0.0,
-        "peak in GB": peak / GB,
+        "peak in GB": peak[0] / GB,
         "models in GB": held / GB,
         "retries": retries,
     }

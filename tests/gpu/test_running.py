@@ -46,6 +46,7 @@ def test_a_step_has_its_claim_and_figures(outcomes: dict[str, Outcome]) -> None:
     assert held.figures == {"one": 1, "device": "cpu", "small": "True"}
 
 
+@pytest.mark.full
 def test_a_step_that_takes_too_long_is_stopped(tmp_path: Path) -> None:
     found = ran("toy_hanging", tmp_path, limit=6.0)
     assert [outcome.problem for outcome in found.values()] == ["it took too long, and was stopped", ""]

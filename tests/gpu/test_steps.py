@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from benchmarks.gpu import engine, models
-from benchmarks.gpu.bench import Bench, Claim, Step
+from benchmarks.gpu.bench import Bench, Step
 from tests.fakecuda import fake_cuda
 
 ELSEWHERE = (engine.two_processes, engine.device_assert, engine.marked_tests)
 """Those whose work other processes do, in which nothing is pretended."""
-LONG = (*ELSEWHERE, engine.fails_once, models.prompt_to_video, models.zips, models.svd_shape, models.svd_in_16_gb)
+LONG = {*ELSEWHERE, engine.fails_once, engine.adapters, engine.cancels, *models.STEPS}
 
 
 @pytest.mark.parametrize(
