@@ -626,6 +626,7 @@ class Kinds:
         sampling_steps: int | _Link = 20,
         guidance_scale: float | _Link = 5.0,
         gradient_checkpointing: bool | _Link = False,
+        deterministic: bool | _Link = False,
         seed: int | _Link = 0,
         id: str | None = None,
         title: str = "",

@@ -2,7 +2,7 @@
 
     sha256(format, kind, version, constants with defaults filled in, files' contents, {input: (producer's key, output)},
            for a kind from a file: the file's contents, from a pack: its name and version, from `__main__`: its code,
-           for a kind that runs on a device: the device's kind and the versions of the libraries that compute there,
+           for a kind that runs on a device: the device's kind, how exactly it computes, and the libraries' versions,
            for a volatile kind: the node's id, since two such nodes give different values)
 
 Titles and positions never enter, nor do other nodes' ids. Tensors are never hashed: a value is named by how it is made.
@@ -18,6 +18,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from engine.graph.code import code_digest
 from engine.graph.graph import Gathered, Graph, Source, Step
+from engine.models.precision import PRECISION
 from engine.node import Node
 from engine.registry import FILE_MODULE
 
@@ -88,7 +89,7 @@ def _linked(link: Source | Gathered, keys: Mapping[str, Key]) -> str:
 @cache
 def _head(kind: type[Node], device: str | None) -> str:
     spec = kind.spec
-    runtime = f" {device.partition(':')[0]} {_libraries()}" if device and spec.uses == "device" else ""
+    runtime = f" {_arithmetic(device)} {_libraries()}" if device and spec.uses == "device" else ""
     file = f" {kind.__module__}" if kind.__module__.startswith(FILE_MODULE) else ""  # edited without a new version
     pack = f" {spec.pack.name}=={spec.pack.version} {spec.pack.state}".rstrip() if spec.pack else ""
     return f"{FORMAT} {spec.kind} {spec.version}{file}{pack}{runtime}"
@@ -97,6 +98,12 @@ def _head(kind: type[Node], device: str | None) -> str:
 def _code(kind: type[Node]) -> str:
     """A digest of the code of a kind that is defined in a notebook, a script or at a prompt, where it may change."""
     return f" {code_digest(kind)}" if kind.__module__ == "__main__" else ""
+
+
+def _arithmetic(device: str) -> str:
+    """The kind of device, and how it computes where that can be set."""
+    kind = device.partition(":")[0]
+    return f"{kind} {PRECISION}" if kind == "cuda" else kind
 
 
 @cache

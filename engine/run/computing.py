@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from engine.models import HOST, Models
+from engine.models.precision import exact_float32
 from engine.node import Context, Node
 from engine.run import devices
 from engine.run.activations import Activations, size_of
@@ -36,7 +37,8 @@ class Computing:
         ctx = replace(ctx, lend_device=partial(self._lend, kind, size, ctx.lend_device))
         self._models.begin(self._device, kind, self._activations.of(kind, size))
         try:
-            returned = node.run(ctx)
+            with exact_float32():
+                returned = node.run(ctx)
         except Exception as error:
             if devices.is_out_of_memory(error):
                 taken = self._models.end(self._device)

@@ -28,6 +28,7 @@ import torch
 
 from engine.errors import KinographError, MissingError, NodeError
 from engine.models import home
+from engine.models.precision import exact_float32
 from engine.models.visible import seeing_only
 from engine.node import Context
 from engine.python import ROOT, SAFE_PATH, safe_path
@@ -296,5 +297,6 @@ class _Describe:
 
     def __call__(self, row: Row) -> Row:
         found = [] if row["problem"] else [*_parts(row["seen"]), *_parts(row["scanned"])]
-        described = [part._replace(clips=to_table(self._describe(rows(part.clips)), CLIPS)) for part in found]
+        with exact_float32():
+            described = [part._replace(clips=to_table(self._describe(rows(part.clips)), CLIPS)) for part in found]
         return {name: row[name] for name in ("number", "scanned", "problem")} | {"described": _bytes(described)}

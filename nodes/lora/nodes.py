@@ -109,6 +109,8 @@ class ZipLoRAMerge(Node, version=1, category="lora", uses="device"):
     """Weight of the prompt in these pictures."""
     gradient_checkpointing: bool = False
     """Recompute activations instead of keeping them: slower, but in much less memory."""
+    deterministic: bool = False
+    """Give equal digits in every run on a GPU too, at some cost in speed; otherwise the last ones vary there."""
     seed: Seed = 0
     """Seed of the pictures and of the noise."""
 
@@ -127,6 +129,7 @@ class ZipLoRAMerge(Node, version=1, category="lora", uses="device"):
             sampling_steps=self.sampling_steps,
             guidance_scale=self.guidance_scale,
             gradient_checkpointing=self.gradient_checkpointing,
+            deterministic=self.deterministic,
             seed=self.seed,
         )
         pipeline = image_pipeline(ctx, self.model)

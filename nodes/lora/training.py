@@ -17,6 +17,7 @@ from engine.errors import InputError
 from engine.values import LoRA
 from nodes.diffusion.adapters import Factors, frozen, patched
 from nodes.diffusion.layers import layers
+from nodes.lora.determinism import deterministic
 from nodes.lora.prediction import (
     Conditioning,
     checkpointing,
@@ -77,6 +78,8 @@ class TrainingSettings:
     """Decay of the weights' moving average; 0.99 suits a few hundred steps, None keeps the last weights."""
     gradient_checkpointing: bool = False
     """Recompute activations instead of keeping them: slower, but in much less memory."""
+    deterministic: bool = False
+    """Equal digits in every run on a GPU too, at some cost in speed."""
     seed: int = 0
 
 
@@ -103,7 +106,12 @@ def train_lora(
     schedule = noise_schedule(pipeline)
     generator = torch.Generator().manual_seed(settings.seed)
     trained = _initial_factors(pipeline, settings, generator)
-    with frozen(pipeline), patched(pipeline, trained), checkpointing(pipeline, settings.gradient_checkpointing):
+    with (
+        frozen(pipeline),
+        patched(pipeline, trained),
+        checkpointing(pipeline, settings.gradient_checkpointing),
+        deterministic(settings.deterministic),
+    ):
         own = _Pictures(pipeline, examples, settings, generator)
         of_class = _Pictures(pipeline, prior, settings, generator) if prior else None
         optimiser = _Optimiser(trained, settings)

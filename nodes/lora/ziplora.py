@@ -30,6 +30,7 @@ from engine.errors import InputError
 from engine.values import LoRA
 from nodes.diffusion.adapters import Factors, factors_of, frozen, patched, summed
 from nodes.lora.closed_form import closed_form_mergers, closed_form_passes
+from nodes.lora.determinism import deterministic
 from nodes.lora.prediction import Conditioning, checkpointing, encode_captions, noise_schedule, predict
 from nodes.lora.references import Draw, Draws, Side, draw_side
 from nodes.lora.words import joined
@@ -67,6 +68,8 @@ class ZipSettings:
     guidance_scale: float = 5.0
     gradient_checkpointing: bool = False
     """Recompute activations instead of keeping them: slower, but in much less memory."""
+    deterministic: bool = False
+    """Equal digits in every run on a GPU too, at some cost in speed."""
     seed: int = 0
 
 
@@ -109,7 +112,11 @@ def zip_loras(
     fitted = settings.start == "closed-form"
     fitting = closed_form_passes(pipeline, [subject.up, style.up], STATISTICS) if fitted else 0
     tick = _ticker(2 * settings.sampling_steps + fitting + settings.steps + _Losses.evaluations, progress)
-    with frozen(pipeline), checkpointing(pipeline, settings.gradient_checkpointing):
+    with (
+        frozen(pipeline),
+        checkpointing(pipeline, settings.gradient_checkpointing),
+        deterministic(settings.deterministic),
+    ):
         sides = [
             draw_side(
                 pipeline,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from engine.store.cache import OVERHEAD, Cache
 from engine.values import Image
 from tests.engine.far import MakeFar, Movable, Numbers, WhereOnDevice, far
 from tests.engine.toys import node
+from tests.fakecuda import fake_cuda
 
 
 def test_a_value_knows_its_size_on_a_device_and_can_be_copied_to_the_host() -> None:
@@ -228,3 +231,46 @@ def test_memory_that_torch_keeps_for_later_is_given_back_on_apples_gpus_too(monk
     monkeypatch.setattr(torch.mps, "empty_cache", lambda: emptied.append("mps"))
     devices.empty_cache()
     assert emptied == ["mps"]
+
+
+def tf32() -> tuple[bool, bool]:
+    """Whether matrices, and convolutions, may be rounded to TF32."""
+    return torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+
+
+class Rounds(Node, version=1, uses="device"):
+    """How the device rounds, or a failure."""
+
+    fail: bool = False
+
+    def run(self, ctx: Context) -> str:
+        if self.fail:
+            raise ZeroDivisionError
+        return str(tf32())
+
+
+def test_nodes_compute_in_float32_exactly_and_the_process_keeps_its_setting() -> None:
+    assert tf32() == (False, True), "torch's own"
+    graph = {"it": node("Rounds"), "failing": node("Rounds", fail=True)}
+    whole = check(prepare(Workflow.read(graph), Registry([Rounds])), targets=["it", "failing"])
+    with fake_cuda():
+        execution = Execution(whole, cache=Cache(), out=Path(), device="cuda")
+        list(execution)
+    assert execution.results == {"it": ("(False, False)",)}
+    assert tf32() == (False, True)
+
+
+@pytest.mark.full
+def test_a_process_that_uses_torchs_newer_names_of_precisions_keeps_them() -> None:
+    code = """if True:
+        import torch
+        from engine.models.precision import exact_float32
+        parts = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)
+        for torch.backends.fp32_precision in ("tf32", "none"):
+            parts[1].fp32_precision = "tf32"
+            before = [part.fp32_precision for part in parts]
+            with exact_float32():
+                assert [part.fp32_precision for part in parts] == ["ieee", "ieee"]
+            assert [part.fp32_precision for part in parts] == before
+    """
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -101,6 +101,12 @@ def test_only_kinds_that_run_on_a_device_depend_on_it(monkeypatch: pytest.Monkey
     on_cpu = key(node("Use", handle=["o", 0]), "cpu", o=opened)
     assert on_cpu != key(node("Use", handle=["o", 0]), "cuda:0", o=opened)
     assert key(node("Use", handle=["o", 0]), "cuda:1", o=opened) == key(node("Use", handle=["o", 0]), "cuda", o=opened)
+    on_gpu = key(node("Use", handle=["o", 0]), "cuda", o=opened)
+    with monkeypatch.context() as patched:
+        patched.setattr(keys, "PRECISION", "tf32")
+        keys._head.cache_clear()
+        assert on_gpu != key(node("Use", handle=["o", 0]), "cuda", o=opened)
+        assert on_cpu == key(node("Use", handle=["o", 0]), "cpu", o=opened)
     monkeypatch.setattr(keys, "version", lambda library: "99")
     keys._libraries.cache_clear()
     keys._head.cache_clear()

@@ -126,3 +126,15 @@ def test_a_saved_lora_is_the_lora(snail: LoRA, tmp_path: Path, format: str) -> N
     back = LoRALoad(file=str(tmp_path / "saved.safetensors")).run(Context())
     assert (back.name, back.words) == ("snail", {"subject": ("snail",)})
     assert all(torch.equal(back.up[name], snail.up[name]) for name in snail.up)
+
+
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_a_merge_takes_deterministic_algorithms_if_that_is_asked_for(
+    ctx: Context, model: ImageModel, snail: LoRA, mosaic: LoRA, deterministic: bool
+) -> None:
+    seen: set[bool] = set()
+    watched = replace(ctx, on_progress=lambda *report: seen.add(torch.are_deterministic_algorithms_enabled()))
+    options = QUICK | {"steps": 0, "deterministic": deterministic}
+    ZipLoRAMerge(model=model, subject=snail, style=mosaic, **PROMPTS, **options).run(watched)
+    assert seen == {deterministic}
+    assert not torch.are_deterministic_algorithms_enabled()
