@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from engine.document.formats import from_ui, to_ui
 from engine.document.formats.arranging import MAX_COORDINATE
+from engine.document.formats.writing import ui_id
 from engine.document.subgraphs import inlined
 from engine.document.workflow import Workflow, as_json, as_link
 from engine.errors import WorkflowError
@@ -60,6 +61,24 @@ def test_a_node_has_its_widgets_in_order_with_what_the_editor_adds() -> None:
     play = nodes(written({"1": {"class_type": "Play", "inputs": {"file": "a.mp4"}}}))["1"]
     assert play["widgets_values"] == ["a.mp4", 0.0, False, "image"]
     assert play["inputs"] == [], "what is not linked is only a widget"
+
+
+@pytest.mark.parametrize(
+    ("node", "shown"),
+    [
+        ("7", 7),
+        ("0", 0),
+        ("07", "07"),
+        ("-7", "-7"),
+        ("٧", "٧"),
+        ("face", "face"),
+        ("9007199254740992", 9007199254740992),
+        ("9007199254740993", "9007199254740993"),
+        ("9" * 5000, "9" * 5000),
+    ],
+)
+def test_an_id_is_a_number_if_javascript_writes_that_number_the_same_way(node: str, shown: int | str) -> None:
+    assert ui_id(node) == shown
 
 
 def test_links_are_noted_at_both_ends() -> None:
