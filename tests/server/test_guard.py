@@ -334,3 +334,9 @@ def test_a_websocket_message_that_is_too_large_only_ends_the_connection(server: 
 
     assert asyncio.run(shout())
     assert server.get("/prompt")
+
+
+def test_an_extension_of_a_browser_whose_name_is_the_servers(server: Live) -> None:
+    for scheme, expected in (("http", 200), ("https", 200), ("chrome-extension", 403), ("file", 403)):
+        origin = f"{scheme}://{server.host}"
+        assert server.ask("GET", "/queue", headers={"Origin": origin})[0] == expected, origin

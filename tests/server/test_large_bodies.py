@@ -132,3 +132,15 @@ def test_commas_in_texts_count_too() -> None:
     for text in (b"," * (MOST_VALUES + 1), "{" * (MOST_VALUES + 1)):
         with pytest.raises(TooLargeError):
             check_values(text)
+
+
+def test_a_sweep_that_multiplies_a_large_workflow_is_refused_at_once(server: Live) -> None:
+    """A megabyte of these would be minutes of checking, and a gigabyte of memory."""
+    node = {"class_type": "SaveText", "inputs": {"text": "x"}}
+    workflow = {"kinograph": 1, "graph": {str(number): node for number in range(2000)}}
+    axes = [{"name": "1.text", "values": [*map(str, range(1000))]}]
+    start = time.monotonic()
+    status, answer = server.ask("POST", f"{OWN}/sweeps", {"workflow": workflow, "axes": axes})
+    assert time.monotonic() - start < 20
+    assert status == 400
+    assert answer["error"]["message"].startswith("the 1,000 combinations have 2,000,000 nodes together")

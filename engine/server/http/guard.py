@@ -111,11 +111,12 @@ def _hostname(host: str) -> str | None:
 
 
 def _authority(origin: str) -> str | None:
-    """The name and port in an `Origin` header."""
+    """The name and port in an `Origin` header; None unless it is that of a page, and not of a browser's extension."""
     try:
-        return urlsplit(origin).netloc.lower()
+        parts = urlsplit(origin)
     except ValueError:
         return None
+    return parts.netloc.lower() if parts.scheme in ("http", "https") else None
 
 
 def _is_address(host: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Mapping
+from math import prod
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,6 +31,8 @@ from engine.work.queue import Jobs
 from engine.work.records import ENDED, Job, Order, Request, State
 
 routes = Routes("control")
+MOST_SWEPT = 100_000
+"""Nodes of all combinations of a sweep; checking them takes some seconds."""
 SHOWN_PENDING = 100
 """Most pending jobs in the overview that is sent at every change."""
 
@@ -120,6 +123,12 @@ async def sweep(request: web.Request, body: Sweep) -> dict[str, Any]:
     ready = await prepared(app, body.workflow)
     title = ready.workflow.title
     axes = [Axis.of(axis.name, axis.values) for axis in body.axes]
+    count = prod(len(axis.values) for axis in axes)
+    if (nodes := count * len(ready.active.graph)) > MOST_SWEPT:
+        raise UsageError(
+            f"the {count:,} combinations have {nodes:,} nodes together; the server takes at most {MOST_SWEPT:,}",
+            hint="give fewer values, in several sweeps",
+        )
     made = await asyncio.to_thread(combinations, Document(ready, title, None), axes, from_cwd=False)
     for document in made.values():
         found = await examined(app, document.prepared)
