@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from engine.node import Context
 
 
-VERSION = 6
+VERSION = 7
 """Raised when scanning or describing gives other results than before for the same video and settings."""
 AHEAD = 2
 """How many scans per process may be started before the first is described: their views take memory."""

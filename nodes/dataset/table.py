@@ -80,7 +80,7 @@ VIDEOS = pa.schema(
         ("hdr", pa.string()),  # "PQ" or "HLG" for a high dynamic range, else ""
         ("audio", pa.bool_()),
         ("clips", pa.int32()),
-        ("problem", pa.string()),  # what was wrong with the file, "" if nothing was
+        ("problem", pa.string()),  # what was wrong with the file, or why it gave no clip; "" if nothing was
     ]
 )
 

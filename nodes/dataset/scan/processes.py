@@ -17,7 +17,7 @@ from threading import Thread
 from types import TracebackType
 from typing import Self
 
-from engine.errors import Cancelled, KinographError, MissingError
+from engine.errors import Cancelled, KinographError, MissingError, NodeError
 from engine.python import safe_path
 from nodes.dataset.scan.scanner import Part, ScanSettings, parts
 
@@ -64,14 +64,24 @@ class Scanners:
         return partial(self._wait, path, after, *self._submit(path, after))
 
     def _submit(self, path: Path, after: Part | None) -> tuple[Future[PartsOrProblem], ProcessPoolExecutor]:
-        if self._pool is None:
-            with safe_path():
-                self._updates = self._spawning.Queue()
-            self._pool = ProcessPoolExecutor(
-                self._processes, mp_context=self._spawning, initializer=_start_worker, initargs=(self._updates,)
-            )
-        with safe_path():  # which starts another process, unless there are enough
-            return self._pool.submit(_scan_in_worker, path, self._settings, after), self._pool
+        """Start a scan in another process; raises NodeError if the system starts none."""
+        try:
+            if self._pool is None:
+                with safe_path():
+                    self._updates = self._spawning.Queue()
+                self._pool = ProcessPoolExecutor(
+                    self._processes, mp_context=self._spawning, initializer=_start_worker, initargs=(self._updates,)
+                )
+            with safe_path():  # which starts another process, unless there are enough
+                return self._pool.submit(_scan_in_worker, path, self._settings, after), self._pool
+        except (OSError, RuntimeError) as error:  # the latter for a thread
+            if isinstance(error, BrokenProcessPool):
+                raise
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise NodeError(
+                f"no process can be started to scan {path.name}: {reason}",
+                hint="scan with `processes` 1, or raise the limit of processes (`ulimit -u`); what was scanned is kept",
+            ) from error
 
     def _wait(
         self,

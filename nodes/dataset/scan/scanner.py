@@ -48,6 +48,8 @@ PART = 300.0
 """Seconds of a video after which a part of it ends with the next shot.
 
 Some seconds after that end have been decoded by then, and are decoded again for the next part."""
+PLAIN = 1.0
+"""Standard deviation of each colour, in levels of 255, up to which a picture is of one colour."""
 SAME_FRAME = 2.0
 """Mean difference, in levels of 255, up to which a frame after seeking is the one that was seen before."""
 
@@ -124,6 +126,8 @@ class _Scanner:
     clips: list[Row] = field(default_factory=list)
     pairs: list[_Pair] = field(default_factory=list)
     views: list[_View] = field(default_factory=list)
+    plain: bool = True
+    """Whether all samples were of one colour."""
     last: tuple[int, Picture] | None = None
     """The index and the grey picture of the last sample."""
 
@@ -147,8 +151,18 @@ class _Scanner:
         count = len(self.times)
         self._close(Cut(count, count, "cut"))
 
+    def without_clips(self) -> str:
+        """Why a video that has ended gave no clip."""
+        count, shortest = len(self.times), f"{self.settings.shortest:g} s"
+        if count == 1:
+            return "holds a single picture"
+        if (seconds := self._seconds(0, count)) < self.settings.shortest:
+            return f"lasts {seconds:.2g} s, and clips {shortest} or more"
+        return "shows one colour only" if self.plain else f"has no shot of {shortest} or more"
+
     def _sample(self, frame: Frame) -> None:
         look, now = quality(frame.small), grey(frame.small)
+        self.plain &= bool(frame.small.std(axis=(0, 1)).max() <= PLAIN)
         if self.last is not None:
             before, then = self.last
             moved = motion([flow_map(then, now, frame.time - self.times[before])])
@@ -279,7 +293,7 @@ def _part(footage: Footage, settings: ScanSettings, before: Part | None, progres
     """The next part of a video."""
     frames, seconds = (before.video["frames"], before.video["seconds"]) if before else (0, 0.0)
     scanner = _Scanner(settings, _finder(settings.cuts, footage.fps), _detector() if settings.text else None)
-    reported, shape, tried = 0.0, (0, 0, 0), False
+    reported, shape, tried, reason = 0.0, (0, 0, 0), False, ""
     for frame in footage.frames(seconds if before else None):
         scanner.add(frame)
         shape = frame.picture.shape
@@ -296,6 +310,7 @@ def _part(footage: Footage, settings: ScanSettings, before: Part | None, progres
         footage.require_frames(count := len(scanner.times))
         scanner.end()
         length = scanner._seconds(0, count)
+        reason = "" if before or scanner.clips else scanner.without_clips()
     video = {
         "width": shape[1],
         "height": shape[0],
@@ -308,7 +323,7 @@ def _part(footage: Footage, settings: ScanSettings, before: Part | None, progres
         "interlaced": footage.interlaced or bool(before and before.video["interlaced"]),
         "hdr": footage.hdr,
         "audio": footage.has_audio,
-        "problem": footage.damage or (before.video["problem"] if before else ""),
+        "problem": footage.damage or (before.video["problem"] if before else reason),
     }
     for clip in scanner.clips:
         clip["first_frame"], clip["end_frame"] = clip["first_frame"] + frames, clip["end_frame"] + frames
