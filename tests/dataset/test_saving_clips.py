@@ -208,3 +208,18 @@ def test_a_set_of_which_no_clip_can_be_cut_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"none of the 3 clips can be saved; the first can't be cut out of its video"):
         save(tmp_path, data_set(short))
     assert not list(tmp_path.glob("set*"))
+
+
+def test_lengths_that_differ_by_rounding_alone_are_counted_as_one(film: Path, tmp_path: Path) -> None:
+    starts = [0.0, 0.1, 0.7, 1.3, 3.1]
+    clips = [
+        {"video": film.name, "clip": number, "source": str(film), "dropped": ["motion 1 < 2"] if number else []}
+        | {"source_digest": digest(film), "first_frame": 0, "end_frame": 36, "start": start}
+        | {"seconds": (start + 1.5) - start}
+        for number, start in enumerate(starts)
+    ]
+    assert len({clip["seconds"] for clip in clips}) > 1
+    saved = save(tmp_path, folder("set", to_table(clips, CLIPS), None, layout="none", exact=True))
+    lengths = json.loads((saved / "statistics.json").read_text())["scores"]["seconds"]
+    assert (max(lengths["all"]), sum(lengths["all"]), max(lengths["kept"])) == (5, 5, 1)
+    assert (lengths["edges"][0], lengths["edges"][-1]) == pytest.approx((1.0, 2.0))

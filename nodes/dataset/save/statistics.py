@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from math import isfinite
+from math import isclose, isfinite
 from typing import Any
 
 import numpy as np
@@ -67,9 +67,11 @@ def _spread(clips: Sequence[Row], column: str) -> dict[str, Any] | None:
     if not there:
         return None
     values = np.array([clip[column] for clip in there], np.float64)
+    quantiles = np.quantile(values, QUANTILES)
+    if isclose(values.min(), values.max(), rel_tol=1e-9, abs_tol=1e-12):
+        values[:] = quantiles[len(QUANTILES) // 2]  # Between values that differ by rounding alone no bins have room.
     edges = np.histogram_bin_edges(values, BINS)
     kept = values[[not clip["dropped"] for clip in there]]
-    quantiles = np.quantile(values, QUANTILES)
     return {
         "quantiles": {f"{share:.0%}": float(value) for share, value in zip(QUANTILES, quantiles, strict=True)},
         "edges": edges.tolist(),
