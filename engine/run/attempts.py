@@ -73,6 +73,10 @@ class Attempts:
             if self._cancelled.wait(pause):
                 raise Cancelled
 
+    def close(self) -> None:
+        """Release what attempts run with, once none runs."""
+        self._computing.close()
+
     def _free_memory(self) -> None:
         """Free all the memory that can be freed where nodes compute."""
         self._models.release()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from functools import partial
@@ -13,10 +14,12 @@ from engine.models.precision import exact_float32
 from engine.node import Context, Node
 from engine.run import devices
 from engine.run.activations import Activations, size_of
+from engine.run.threads import set_torch_threads
 
 
 class Computing:
-    """Runs nodes that compute on a device, one at a time.
+    """Runs nodes that compute on a device, one at a time, and in one thread, as CUDA's libraries keep memory there for
+    each; only while a node has lent the device do others run in another.
 
     Args:
         device: where they compute.
@@ -28,11 +31,29 @@ class Computing:
         self._device = device
         self._models = models
         self._activations = activations
+        self._idle: list[ThreadPoolExecutor] = []
+        """Threads that no node runs in, one each."""
 
     def run(self, node: Node, ctx: Context) -> Any:
         """Run a node once."""
         if node.spec.uses != "device" or self._device == HOST:
             return node.run(ctx)
+        try:
+            thread = self._idle.pop()
+        except IndexError:
+            thread = ThreadPoolExecutor(1, "kinograph-device")
+        try:
+            return thread.submit(self._run, node, ctx).result()
+        finally:
+            self._idle.append(thread)
+
+    def close(self) -> None:
+        """End the thread, once no node runs."""
+        while self._idle:
+            self._idle.pop().shutdown()
+
+    def _run(self, node: Node, ctx: Context) -> Any:
+        set_torch_threads(ctx.cores)
         kind, size = f"{node.spec.kind} {self._device.partition(':')[0]}", size_of(node)
         ctx = replace(ctx, lend_device=partial(self._lend, kind, size, ctx.lend_device))
         self._models.begin(self._device, kind, self._activations.of(kind, size))
@@ -44,8 +65,11 @@ class Computing:
                 taken = self._models.end(self._device)
                 self._activations.record_failure(kind, size, taken or self._models.kept_free(self._device))
             raise
-        self._end(kind, size)
-        return returned
+        else:
+            self._end(kind, size)
+            return returned
+        finally:
+            self._models.release()
 
     def _end(self, kind: str, size: str) -> None:
         if (taken := self._models.end(self._device)) is not None:

@@ -172,6 +172,7 @@ class Execution:
             self.cancel()
             for thread in self._threads:
                 thread.join()
+            self._attempts.close()
             self._costs.save()
             self._activations.save()
             self._holding.close()

@@ -130,10 +130,15 @@ def _update_hook(factors: Factors) -> Callable[[nn.Module, tuple[Tensor, ...], T
         up, down, scale = factors.to(x)
         if isinstance(module, nn.Conv2d):
             inner = F.conv2d(x, down, None, module.stride, module.padding, module.dilation)
-            return output + F.conv2d(inner * scale, up)
-        return output + F.linear(F.linear(x, down) * scale, up)
+            return output + F.conv2d(_scaled(inner, scale), up)
+        return output + F.linear(_scaled(F.linear(x, down), scale), up)
 
     return hook
+
+
+def _scaled(inner: Tensor, scale: float) -> Tensor:
+    """A layer's inner values times a scale, which is 1 but in training: adapters have their strength in `up`."""
+    return inner if scale == 1 else inner * scale
 
 
 _locks: WeakKeyDictionary[nn.Module, Any] = WeakKeyDictionary()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from threading import Event, Lock
+from threading import Event, Lock, active_count, get_ident
 from typing import Any, ClassVar
 
 import pytest
@@ -89,7 +89,9 @@ class Fails(Node, version=1, uses="device"):
 
 
 def run(device: str = "far:0", **steps: dict[str, Any]) -> Execution:
-    graph = check(prepare(Workflow.read(steps), Registry([Waits, Computes, Fails])), targets=list(steps))
+    graph = check(
+        prepare(Workflow.read(steps), Registry([Waits, Computes, Fails, Where, Elsewhere])), targets=list(steps)
+    )
     execution = Execution(graph, cache=Cache(), out=Path(), device=device)
     list(execution)
     return execution
@@ -107,6 +109,35 @@ def test_others_compute_meanwhile_but_never_at_the_same_time(times: int, others:
 def test_a_node_that_fails_while_it_has_lent_the_device_keeps_none_from_it() -> None:
     execution = run(fails=node("Fails"), other=node("Computes", number=1), another=node("Computes", number=2))
     assert execution.results == {"other": (1,), "another": (2,)}
+
+
+class Where(Node, version=1, uses="device"):
+    """Which thread computes."""
+
+    number: int
+
+    def run(self, ctx: Context) -> int:
+        return get_ident()
+
+
+class Elsewhere(Node, version=1):
+    number: int
+
+    def run(self, ctx: Context) -> int:
+        Event().wait(0.001)
+        return self.number + 1
+
+
+def test_whatever_uses_the_device_in_a_run_does_so_in_one_thread() -> None:
+    steps: dict[str, Any] = {}
+    for number in range(10):
+        steps[f"else {number}"] = node("Elsewhere", number=number)
+        steps[f"on {number}"] = node("Where", number=[f"else {number}", 0])
+    before = active_count()
+    results = run(**steps).results
+    threads = {ident for name, (ident,) in results.items() if name.startswith("on")}
+    assert len(threads) == 1
+    assert active_count() == before, "it ends with the run"
 
 
 def test_the_processor_is_not_lent(monkeypatch: pytest.MonkeyPatch) -> None:

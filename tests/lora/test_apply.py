@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from threading import Barrier
+from typing import Any
 
 import pytest
 import torch
 from diffusers import StableDiffusionXLPipeline
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from engine.errors import InputError
 from engine.values import LoRA
@@ -27,6 +30,29 @@ def test_a_lora_has_the_effect_of_its_dense_update(
         adapted = output(exact)
     assert (adapted - output(exact)).abs().max() > 1e-3
     torch.testing.assert_close(adapted, output(with_dense(exact, dense(lora))), rtol=1e-10, atol=1e-12)
+
+
+class Counting(TorchDispatchMode):
+    """Counts the operations of torch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.counts[str(function)] += 1
+        return function(*args, **(kwargs or {}))
+
+
+def test_a_lora_costs_a_layer_three_operations(pipeline: StableDiffusionXLPipeline, make: Make, names: Names) -> None:
+    lora = make(names["convolutions"])
+    with Counting() as plain:
+        output(pipeline)
+    with applied(pipeline, [lora]), Counting() as adapted:
+        output(pipeline)
+    more = adapted.counts - plain.counts
+    assert more["aten.convolution.default"] + more["aten.mm.default"] == 2 * more["aten.add.Tensor"] > 0
+    assert not more["aten.mul.Tensor"]
 
 
 def test_several_loras_add_up(exact: StableDiffusionXLPipeline, make: Make, names: Names) -> None:
