@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from hashlib import sha256
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -184,6 +185,17 @@ class TestDisk:
 
         monkeypatch.setattr("engine.store.disk.load", fail)
         assert reopened().read(key("a")) is None
+
+    def test_it_may_take_a_quarter_of_what_is_free_or_its_own(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        before = Disk(tmp_path, budget=10**6)
+        before.write(key("a"), ("x" * 5000,), 1.0)
+        before.close()
+        monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=100_000))
+        disk = Disk(tmp_path)
+        assert disk.nbytes > 5000
+        assert disk.budget == (100_000 + disk.nbytes) // 4
 
     def test_the_least_valuable_file_is_evicted_when_the_budget_is_reached(self, tmp_path: Path) -> None:
         text = "x" * 1000

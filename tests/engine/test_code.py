@@ -25,8 +25,11 @@ class Side(enum.Enum):
     LEFT = 1
 def helper(x):
     return x * FACTOR + (1 if x in {"a", "b", "c"} else 0)
+@functools.cache
+def known(x): return x + 7
 class Base:
     def base(self): return 1
+    def more(self): return known(1)
 class Kind(Base):
     SIZE = 4
     @classmethod
@@ -60,6 +63,7 @@ def test_equal_code_has_an_equal_digest_in_every_process() -> None:
 @pytest.mark.parametrize(
     ("before", "after"),
     [
+        ("x + 7", "x + 8"),
         ("FACTOR = 3", "FACTOR = 4"),
         ("return x * FACTOR", "return x + FACTOR"),
         ('"b", "c"}', '"b", "d"}'),
