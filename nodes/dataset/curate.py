@@ -99,7 +99,7 @@ def curate(ctx: Context, path: Path, settings: CurationSettings) -> Curated:
         videos.append(video | {"video": name, "clips": own.num_rows})
         if own.num_rows:
             clips.append(_with_video(own, video | {"source_digest": kept.digest(file)}, name, file, settings.seed))
-        progress.finish(file, video.get("problem") or f"{own.num_rows} clips")
+        progress.finish(file, video.get("problem") or f"{own.num_rows} clip{'s' * (own.num_rows != 1)}")
     table = _with_duplicates(pa.concat_tables([CLIPS.empty_table(), *clips]))
     used = [*models(settings.scan), *settings.describe.models()]
     explained = sources.explained(skipped[:MOST_LISTED])

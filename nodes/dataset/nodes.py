@@ -268,6 +268,7 @@ class SaveDataset(Node, version=4, category="dataset", saves="dataset"):
     """Save a data set as a folder: clips, a manifest that Hugging Face `datasets` opens, all scores, and a report.
 
     Manifest, report and README list the models that scores and captions are from, with their revisions and settings.
+    Clips are silent.
     """
 
     clips: Table

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 KEY = b"kinograph"
-"""The metadata of a table, and of a Parquet file, as JSON: of clips {"note": …, "models": [{…}, …]}, of videos
+"""The metadata of a table, and of a Parquet file, as JSON: of clips {"note": …, "models": [{…}, …]}, of the
+manifest "sound" as well, which says that clips are silent, of videos
 {"skipped": how many files, "files": [{"file": …, "reason": …}, …]}, at most `MOST_LISTED` of them."""
 MOST_LISTED = 1000
 """Most skipped files that are listed one by one."""
@@ -66,14 +67,23 @@ def note(models: Sequence[Model]) -> str:
 
 def with_models(table: pa.Table, models: Sequence[Model]) -> pa.Table:
     """The table with a list of the models that filled it in."""
-    about = json.dumps({"note": note(models), "models": [asdict(model) for model in models]}, ensure_ascii=False)
+    return with_facts(table, {"note": note(models), "models": [asdict(model) for model in models]})
+
+
+def with_facts(table: pa.Table, facts: Mapping[str, Any]) -> pa.Table:
+    """The table with more facts, as JSON data, beside those that it states already."""
+    about = json.dumps(_facts(table) | dict(facts), ensure_ascii=False)
     return table.replace_schema_metadata({**(table.schema.metadata or {}), KEY: about})
 
 
 def models_of(table: pa.Table) -> list[Model]:
     """The models that filled in a table; none if it doesn't say."""
-    about = (table.schema.metadata or {}).get(KEY)
-    return [Model(**known) for known in json.loads(about)["models"]] if about else []
+    return [Model(**known) for known in _facts(table).get("models", ())]
+
+
+def _facts(table: pa.Table) -> dict[str, Any]:
+    facts: dict[str, Any] = json.loads((table.schema.metadata or {}).get(KEY, b"{}"))
+    return facts
 
 
 class LeftOut(NamedTuple):
@@ -87,13 +97,12 @@ class LeftOut(NamedTuple):
 
 def with_skipped(table: pa.Table, count: int, listed: Sequence[LeftOut]) -> pa.Table:
     """The table of videos with how many files were skipped, and a list of them, or of the first."""
-    about = json.dumps({"skipped": count, "files": [each._asdict() for each in listed]}, ensure_ascii=False)
-    return table.replace_schema_metadata({**(table.schema.metadata or {}), KEY: about})
+    return with_facts(table, {"skipped": count, "files": [each._asdict() for each in listed]})
 
 
 def skipped_of(table: pa.Table) -> tuple[int, list[LeftOut]]:
     """How many files were skipped, and those that are listed; none if the table doesn't say."""
-    about = json.loads((table.schema.metadata or {}).get(KEY, b"{}"))
+    about = _facts(table)
     return about.get("skipped", 0), [LeftOut(**each) for each in about.get("files", ())]
 
 

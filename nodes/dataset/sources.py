@@ -34,6 +34,7 @@ class Sources(NamedTuple):
     videos: Sequence[Path]
     """In order. Some may prove not to be videos when they are opened."""
     skipped: Sequence[Skipped] = ()
+    """In order, what is hidden last."""
 
 
 def find(path: Path, may_read: MayRead = any_file) -> Sequence[Path]:
@@ -119,7 +120,7 @@ def _sorted_out(found: Iterable[Skipped], may_read: MayRead) -> Sources:
             skipped.append(Skipped(file, reason))
         else:
             videos.append(file)
-    return Sources(sorted(videos), sorted(skipped))
+    return Sources(sorted(videos), sorted(skipped, key=lambda each: (each.reason == HIDDEN, each.path)))
 
 
 def _below(folder: Path) -> Iterator[Skipped]:

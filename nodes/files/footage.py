@@ -242,8 +242,9 @@ class Footage:
             return av.open(file, "r", options=_ONLY, metadata_errors="replace")
         except (av.error.FFmpegError, OSError) as error:
             require_readable(self.path, wholly=isinstance(error, OSError))
+            known = f"{self._type.name}, and may be cut short or damaged" if self._type else "a video"
             raise InputError(
-                f"{self.path} can't be opened as a video: {error.strerror or error}",
+                f"{self.path} can't be opened as {known}: {error.strerror or error}",
                 hint="give a video file, such as MP4 or WebM",
             ) from error
 

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
+import av
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -23,7 +24,7 @@ from engine.run.saving import OutputFolder
 from engine.values import Folder
 from nodes.dataset.save import cutting, excerpts
 from nodes.dataset.save.folder import folder
-from nodes.dataset.save.statistics import about
+from nodes.dataset.save.statistics import about, lasting
 from nodes.dataset.table import CLIPS, to_table
 from tests.dataset.films import three_shots, write
 
@@ -35,7 +36,7 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return three_shots(tmp_path_factory.mktemp("raw") / "film.mp4")
 
 
-def data_set(*films: Path, layout: Literal["files", "webdataset"] = "files", exact: bool = True) -> Folder:
+def data_set(*films: Path, layout: Literal["files", "webdataset", "none"] = "files", exact: bool = True) -> Folder:
     """A data set of the three shots of films."""
     shots = [(0, 48), (48, 120), (120, 168)]
     clips = [
@@ -113,6 +114,27 @@ def test_a_file_system_that_is_really_full(film: Path, tmp_path: Path) -> None:
         assert len(pq.read_table(save(disk, data_set(film)) / "manifest.parquet")) == 3
     finally:
         subprocess.run(["umount", "--lazy", disk], check=True)
+
+
+def test_times_are_told_in_the_unit_that_suits_them(film: Path, tmp_path: Path) -> None:
+    told = [lasting(hours) for hours in (0, 8 / 3600, 1 / 60, 0.2, 1, 12.345)]
+    assert told == ["0.0 seconds", "8.0 seconds", "1.0 minutes", "12.0 minutes", "1.00 hours", "12.35 hours"]
+    saved = save(tmp_path, data_set(film))
+    assert "3 of 3 clips from 0 videos, 7.0 seconds" in (saved / "README.md").read_text()
+    assert "<b>7.0 seconds</b>" in (saved / "report.html").read_text()
+
+
+def test_a_data_set_says_that_its_clips_are_silent(film: Path, tmp_path: Path) -> None:
+    saved = save(tmp_path, data_set(film))
+    with av.open(str(saved / "clips" / "000000.mp4")) as clip:
+        assert not clip.streams.audio
+    said = json.loads(pq.read_schema(saved / "manifest.parquet").metadata[b"kinograph"])["sound"]
+    assert said.startswith("Clips are silent: the sound of the videos is left out.")
+    assert json.loads((saved / "statistics.json").read_text())["sound"] == said
+    for name in ("README.md", "report.html"):
+        assert said in (saved / name).read_text()
+    scores = save(tmp_path, data_set(film, layout="none"))
+    assert "silent" not in (scores / "README.md").read_text(), "there are none"
 
 
 @pytest.mark.parametrize("cut", [0, 1, 1000, -1])

@@ -23,8 +23,6 @@ from tests.dataset.films import song, sprites, write
 from tests.dataset.test_curate import run
 
 SKIPPED = {
-    ".hidden.mp4": "is hidden",
-    ".trash": "is hidden",
     "cover.jpg": "is a JPEG picture",
     "data.bin": "is of no type that is known to hold a video",
     "empty": "is empty",
@@ -36,6 +34,8 @@ SKIPPED = {
     "song.mp3": "has sound and a cover picture, no video",
     "speech.m4a": "has sound, no video",
     "still.webp": "is a WebP picture",
+    ".hidden.mp4": "is hidden",
+    ".trash": "is hidden",
 }
 
 
@@ -101,11 +101,11 @@ def test_a_run_says_what_it_skips_and_counts_the_rest(messy: Path, monkeypatch: 
     assert (count, [each.file for each in listed]) == (13, [*SKIPPED][:4])
     assert "".join(said).splitlines() == [
         "broken.mp4: can't be opened as a video: Invalid data found when processing input",
-        "shot.mp4: 1 clips",
-        "skipped .hidden.mp4, which is hidden",
-        "skipped .trash, which is hidden",
+        "shot.mp4: 1 clip",
         "skipped cover.jpg, which is a JPEG picture",
         "skipped data.bin, which is of no type that is known to hold a video",
+        "skipped empty, which is empty",
+        "skipped gone.mp4, which is a link to a file that isn't there",
         "skipped 9 more: see the report",
     ]
 

@@ -158,6 +158,13 @@ def test_a_file_that_is_not_a_video_is_named(tmp_path: Path) -> None:
         load(tmp_path / "text.mp4")
 
 
+def test_a_file_that_is_cut_off_before_its_index_is_said_to_be(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.mp4", sprites(1), movflags="")
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(InputError, match=r"a\.mp4 can't be opened as an MP4 file, and may be cut short or damaged: "):
+        load(path)
+
+
 def test_a_start_after_the_end_is_an_error(tmp_path: Path) -> None:
     path = write(tmp_path / "a.mp4", sprites(6, seconds=1))
     with pytest.raises(InputError, match=r"no frames from 5 s on") as caught:

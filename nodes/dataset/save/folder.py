@@ -17,16 +17,18 @@ import pyarrow.parquet as pq
 from engine.errors import InputError
 from engine.node import MayRead
 from engine.values import Folder, Table
-from nodes.dataset.provenance import models_of, note, skipped_of
+from nodes.dataset.provenance import models_of, note, skipped_of, with_facts
 from nodes.dataset.save.cutting import Cutting, Layout, Write
 from nodes.dataset.save.report import report
-from nodes.dataset.save.statistics import statistics
+from nodes.dataset.save.statistics import lasting, statistics
 from nodes.dataset.table import VIDEOS, Row, rows, to_arrow, with_columns
 
 FORMAT = 3
 """Raised when equal clips give other files than before, so that no unfinished folder has some of both."""
 DESCRIPTION = ("README.md", "scores.parquet", "statistics.json", "report.html", "videos.parquet", "manifest.parquet")
 """The files that say what is in the folder. They are written last."""
+SILENT = "Clips are silent: the sound of the videos is left out. The column `audio` says which videos had any."
+"""What the card and the metadata of the manifest say of sound."""
 NOT_IN_MANIFEST = ("source", "source_digest", "dropped", "fingerprint", "duplicate_of")
 """Columns that only `scores.parquet` has: they serve to filter again."""
 LARGE = ("embedding", "thumbnail", "fingerprint")
@@ -48,7 +50,8 @@ def folder(prefix: str, clips: Table, videos: Table | None, *, layout: Layout, e
     """The folder of a data set.
 
     - `manifest.parquet`: the clips that were kept, with the file that each is in. Its metadata list the models that
-      scores and captions are from; if demo models are among them, its first column is a note that says so.
+      scores and captions are from, and say that clips are silent; if demo models are among them, its first column is a
+      note that says so.
     - `clips/000000.mp4` …, or `shards/00000.tar` … with a `.mp4`, `.txt` and `.json` for each clip.
     - `scores.parquet`: all clips with their scores, and why some were dropped; it can be filtered again.
     - `videos.parquet`, `statistics.json`, `report.html`, and a `README.md` from which `datasets` knows what to load.
@@ -109,6 +112,7 @@ def _described(
     if names:
         there = [name for number, name in enumerate(names) if number not in left_out]
         manifest = manifest.add_column(0, pa.field("file", pa.string()), pa.array(there, pa.string()))
+        manifest = with_facts(manifest, {"sound": SILENT})
     models = models_of(arrow)
     if about := note(models):
         manifest = manifest.add_column(
@@ -118,6 +122,7 @@ def _described(
     skipped, skipped_files = skipped_of(to_arrow(videos)) if videos else (0, [])
     facts = {
         "note": about,
+        "sound": SILENT if names else "",
         **statistics(listed, of),
         "models": [asdict(model) for model in models],
         "skipped": skipped,
@@ -143,11 +148,13 @@ def _text(text: str) -> Write:
 
 def _card(title: str, facts: Mapping[str, Any]) -> str:
     warning = f"> **{facts['note']}**\n\n" if facts["note"] else ""
+    problems = f" ({facts['videos_with_problems']:,} with problems)" if facts["videos_with_problems"] else ""
     return (
         f"---\nconfigs:\n- config_name: default\n  data_files: manifest.parquet\n---\n# {title}\n\n{warning}"
-        f"{facts['clips_kept']:,} of {facts['clips']:,} clips from {facts['videos']:,} videos, "
-        f"{facts['hours_kept']:.2f} hours. `manifest.parquet` lists them, `scores.parquet` has all clips with their "
+        f"{facts['clips_kept']:,} of {facts['clips']:,} clips from {facts['videos']:,} videos{problems}, "
+        f"{lasting(facts['hours_kept'])}. `manifest.parquet` lists them, `scores.parquet` has all clips with their "
         "scores and why some were dropped, `report.html` shows both. Made with Kinograph from `workflow.json`.\n"
+        + (f"\n{facts['sound']}\n" if facts["sound"] else "")
         + _models(facts["models"])
         + _skipped(facts["skipped"], facts["skipped_files"])
     )

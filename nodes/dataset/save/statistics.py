@@ -52,6 +52,13 @@ def statistics(clips: Sequence[Row], videos: Sequence[Row]) -> dict[str, Any]:
     }
 
 
+def lasting(hours: float) -> str:
+    """A time in words, in the unit that suits it: "2.50 hours", "12.0 minutes", "8.0 seconds"."""
+    if hours >= 1:
+        return f"{hours:.2f} hours"
+    return f"{hours * 60:.1f} minutes" if hours >= 1 / 60 else f"{hours * 3600:.1f} seconds"
+
+
 def about(reason: str) -> str:
     """What a reason for dropping a clip is about: the column, "duplicates", or "cutting"."""
     if reason.startswith(UNCUT):
