@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -55,10 +55,12 @@ class Computing:
     def _run(self, node: Node, ctx: Context) -> Any:
         set_torch_threads(ctx.cores)
         kind, size = f"{node.spec.kind} {self._device.partition(':')[0]}", size_of(node)
-        ctx = replace(ctx, lend_device=partial(self._lend, kind, size, ctx.lend_device))
+        exact = ExitStack()
+        ctx = replace(ctx, lend_device=partial(self._lend, kind, size, exact, ctx.lend_device))
         self._models.begin(self._device, kind, self._activations.of(kind, size))
         try:
-            with exact_float32():
+            with exact:
+                exact.enter_context(exact_float32())
                 returned = node.run(ctx)
         except Exception as error:
             if devices.is_out_of_memory(error):
@@ -76,10 +78,17 @@ class Computing:
             self._activations.record(kind, size, taken)
 
     @contextmanager
-    def _lend(self, kind: str, size: str, lend: Callable[[], AbstractContextManager[object]]) -> Iterator[None]:
-        """Leave the device to other nodes for a while: the models may be moved, and what is taken is the others'."""
+    def _lend(
+        self, kind: str, size: str, exact: ExitStack, lend: Callable[[], AbstractContextManager[object]]
+    ) -> Iterator[None]:
+        """Leave the device to other nodes for a while: the models may be moved, and what is taken is the others'.
+
+        How exactly it computes is set anew afterwards, since nodes that lend it needn't end in order.
+        """
+        exact.close()
         self._end(kind, size)
         self._models.release()
         with lend():
             yield
+        exact.enter_context(exact_float32())
         self._models.begin(self._device, kind, self._activations.of(kind, size))

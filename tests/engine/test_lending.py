@@ -7,6 +7,7 @@ from threading import Event, Lock, active_count, get_ident
 from typing import Any, ClassVar
 
 import pytest
+import torch
 
 from engine.document.prepared import prepare
 from engine.document.workflow import Workflow
@@ -90,7 +91,8 @@ class Fails(Node, version=1, uses="device"):
 
 def run(device: str = "far:0", **steps: dict[str, Any]) -> Execution:
     graph = check(
-        prepare(Workflow.read(steps), Registry([Waits, Computes, Fails, Where, Elsewhere])), targets=list(steps)
+        prepare(Workflow.read(steps), Registry([Waits, Computes, Fails, Where, Elsewhere, Exact, Begins])),
+        targets=list(steps),
     )
     execution = Execution(graph, cache=Cache(), out=Path(), device=device)
     list(execution)
@@ -138,6 +140,39 @@ def test_whatever_uses_the_device_in_a_run_does_so_in_one_thread() -> None:
     threads = {ident for name, (ident,) in results.items() if name.startswith("on")}
     assert len(threads) == 1
     assert active_count() == before, "it ends with the run"
+
+
+class Exact(Node, version=1, uses="device"):
+    """Whether it computes exactly, before and after it has lent the device until the other has."""
+
+    first: bool
+
+    def run(self, ctx: Context) -> tuple[bool, ...]:
+        found = [not torch.backends.cudnn.allow_tf32]
+        with ctx.lend_device():
+            (Device.lent if self.first else Device.left).wait(PATIENCE)
+            if not self.first:
+                Event().wait(0.05)  # until the first has ended
+        if self.first:
+            Device.left.set()
+        return (*found, not torch.backends.cudnn.allow_tf32)
+
+
+class Begins(Exact, version=1, uses="device"):
+    """Lends the device second, and ends last."""
+
+    def run(self, ctx: Context) -> tuple[bool, ...]:
+        Device.lent.set()
+        return super().run(ctx)
+
+
+def test_nodes_that_lend_the_device_compute_exactly_in_whatever_order_they_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    results = run(first=node("Exact", first=True), second=node("Begins", first=False)).results
+    assert results == {"first": ((True, True),), "second": ((True, True),)}
+    assert torch.backends.cudnn.allow_tf32
 
 
 def test_the_processor_is_not_lent(monkeypatch: pytest.MonkeyPatch) -> None:
