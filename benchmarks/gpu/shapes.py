@@ -118,12 +118,11 @@ def _text(width: int, layers: int, heads: int) -> Any:
 
 
 def _made(kind: Callable[..., torch.nn.Module], device: str, *args: Any, **settings: Any) -> torch.nn.Module:
-    """A module in fp16, made where its weights are drawn fastest."""
+    """A module in fp16, in host memory, whose weights are drawn on the device."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float16)
     try:
-        with torch.random.fork_rng(), torch.device(device):
-            torch.manual_seed(0)
-            return kind(*args, **settings).eval()
+        with torch.device(device):
+            return kind(*args, **settings).eval().to("cpu")
     finally:
         torch.set_default_dtype(before)

@@ -15,6 +15,7 @@ ELSEWHERE = (engine.two_processes, engine.device_assert, engine.marked_tests)
 LONG = {*ELSEWHERE, engine.fails_once, engine.adapters, engine.cancels, *models.STEPS}
 
 
+@pytest.mark.filterwarnings("ignore:`upcast_vae` is deprecated")  # diffusers' own call
 @pytest.mark.parametrize(
     "step",
     [
