@@ -6,13 +6,14 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from unittest.mock import patch
 
 import av
 import numpy as np
 import torch
 
 from benchmarks.gpu.bench import GB, Bench, Figures, Json, Step, claim, node
-from benchmarks.gpu.shapes import save_sdxl, save_svd
+from benchmarks.gpu.shapes import save_llama, save_sdxl, save_svd
 from engine.document.workflow import Workflow
 from engine.events import NodeFailed, NodeFinished, NodeProgress, NodeRetried
 from engine.models import find
@@ -63,7 +64,30 @@ def equal_to_cpu(bench: Bench) -> Figures:
             figures[f"{dtype}: mean difference of the {name}"] = mean = float(difference.abs().mean())
             claim(mean <= most, f"in {dtype} the {name} differs by {mean:.3f} on average")
         figures[f"{dtype}, s"] = seconds
+    with _rounding_to_tf32():
+        (picture, _), figures["TF32, s"] = _frames(bench, "float32")
+    figures["TF32: mean difference of the picture"] = float((picture - expected).abs().mean())
     return figures
+
+
+@contextmanager
+def _rounding_to_tf32() -> Iterator[None]:
+    """What the engine doesn't allow: float32 is rounded to TF32 where the GPU multiplies."""
+
+    @contextmanager
+    def rounded() -> Iterator[None]:
+        parts = (torch.backends.cuda.matmul, torch.backends.cudnn)
+        before = [part.allow_tf32 for part in parts]
+        for part in parts:
+            part.allow_tf32 = True
+        try:
+            yield
+        finally:
+            for part, allowed in zip(parts, before, strict=True):
+                part.allow_tf32 = allowed
+
+    with patch("engine.run.computing.exact_float32", rounded):
+        yield
 
 
 def _frames(bench: Bench, dtype: str) -> tuple[tuple[torch.Tensor, torch.Tensor], float]:
@@ -111,6 +135,31 @@ def zips(bench: Bench) -> Figures:
         finite = all(bool(torch.isfinite(t).all()) for part in (merged.up, merged.down) for t in part.values())
         claim(finite, f"the LoRA of {start} is not finite")
         claim(merged.device_nbytes == 0, f"the LoRA of {start} is on the device")
+    return figures
+
+
+def decodes(bench: Bench) -> Figures:
+    """Lookahead decoding writes what greedy decoding does, in float32 to the letter."""
+    source = save_llama(bench.folder / "llama", bench.device, small=bench.small)
+    figures: dict[str, float] = {}
+    for dtype in ("float32", "bfloat16"):
+        texts = []
+        for name, inputs in (("greedy", {"window": 0, "candidates": 0}), ("lookahead", {})):
+            graph = {"llm": node("LLMLoad", source=str(source), dtype=dtype)}
+            length = bench.size(128, 16)
+            graph["text"] = node(
+                "LookaheadDecode", llm=["llm", 0], prompt="a red boat", max_new_tokens=length, **inputs
+            )
+            with bench.resources() as shared:
+                bench.run(shared, graph, "text")
+                shared.cache.memory.clear()
+                started = time.perf_counter()
+                text, tokens, passes = bench.run(shared, graph, "text").results["text"]
+                seconds = time.perf_counter() - started
+            texts.append(text)
+            figures[f"{dtype} {name}: tokens a second"] = tokens / seconds
+            figures[f"{dtype} {name}: tokens a pass"] = tokens / passes
+        claim(dtype != "float32" or texts[0] == texts[1], "the texts differ")
     return figures
 
 
@@ -268,4 +317,14 @@ def _capped(bench: Bench, nbytes: int) -> Iterator[None]:
         torch.cuda.set_per_process_memory_fraction(1.0, torch.device(bench.device))
 
 
-STEPS: Sequence[Step] = (prompt_to_video, equal_to_cpu, zips, trains, curates, sdxl_shape, svd_shape, svd_in_16_gb)
+STEPS: Sequence[Step] = (
+    prompt_to_video,
+    equal_to_cpu,
+    zips,
+    decodes,
+    trains,
+    curates,
+    sdxl_shape,
+    svd_shape,
+    svd_in_16_gb,
+)

@@ -1,7 +1,7 @@
 """Models of the published shapes with random weights in fp16: what they compute is noise, what they cost is real.
 
-The shapes are those in the published `config.json` files of stabilityai/stable-diffusion-xl-base-1.0 and
-stabilityai/stable-video-diffusion-img2vid. Tokenizers, whose size costs nothing, are the sprite model's.
+The shapes are those in the published `config.json` files of stabilityai/stable-diffusion-xl-base-1.0,
+stabilityai/stable-video-diffusion-img2vid and meta-llama/Llama-3.2-1B. Tokenizers, whose size costs nothing, are others.
 """
 
 from __future__ import annotations
@@ -90,6 +90,37 @@ def save_svd(folder: Path, device: str, *, small: bool) -> Path:
             sigma_max=700.0,
         ),
     ).save_pretrained(folder)
+    return folder
+
+
+def save_llama(folder: Path, device: str, *, small: bool) -> Path:
+    """A Llama of the shape of the published one with a billion parameters, which reads and writes bytes; 2 GB."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokens = ["<pad>", "<s>", "</s>", *letters]
+    tokenizer = Tokenizer(models.BPE({token: number for number, token in enumerate(tokens)}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<s>", eos_token="</s>")
+    fast.chat_template = "{% for m in messages %}{{ m.role }} {{ m.content }} {% endfor %}"
+    fast.save_pretrained(folder)
+    width, layers = (64, 2) if small else (2048, 16)
+    config = LlamaConfig(
+        vocab_size=len(tokens) if small else 128256,
+        hidden_size=width,
+        intermediate_size=4 * width,
+        num_hidden_layers=layers,
+        num_attention_heads=2 if small else 32,
+        num_key_value_heads=2 if small else 8,
+        max_position_embeddings=4096,
+        bos_token_id=1,
+        eos_token_id=2,
+        pad_token_id=0,
+        tie_word_embeddings=True,
+    )
+    _made(LlamaForCausalLM, device, config).save_pretrained(folder)
     return folder
 
 
