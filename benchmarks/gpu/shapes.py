@@ -1,7 +1,7 @@
 """Models of the published shapes with random weights in fp16: what they compute is noise, what they cost is real.
 
 The shapes are those in the published `config.json` files of stabilityai/stable-diffusion-xl-base-1.0,
-stabilityai/stable-video-diffusion-img2vid and meta-llama/Llama-3.2-1B. Tokenizers, whose size costs nothing, are others.
+stabilityai/stable-video-diffusion-img2vid and meta-llama/Llama-3.2-1B. Tokenizers cost nothing, and are others.
 """
 
 from __future__ import annotations

@@ -79,6 +79,10 @@ class Opening(NamedTuple):
     """The timestamp that this is."""
 
 
+BARE = {"h264", "hevc", "m4v", "mpegvideo", "vvc"}
+"""Formats that hold a stream and nothing else: only the stream says at what rate to show it; FFmpeg takes 25."""
+
+
 class Footage:
     """A video file. Each iteration decodes it anew, once.
 
@@ -140,7 +144,7 @@ class Footage:
             stream = video_stream(container, self.path)
             stream.thread_type, stream.codec_context.thread_count = "AUTO", self.threads
             decoded = self._decoded(container, stream) if wanted is None else self._sought(container, stream, wanted)
-            start, stamp, last, index, size, crowded = None, -1.0, -1.0, 0, None, 0.0
+            start, stamp, last, index, size, crowded = None, -1.0, -1 / self.fps, 0, None, 0.0
             for frame in decoded:
                 size = size or (frame.width, frame.height)
                 if (frame.width, frame.height) != size:
@@ -313,7 +317,10 @@ def _rate(stream: av.VideoStream) -> float:
     """The first believable frame rate that a file declares, or else that its index comes to, or else 25."""
     if _lasts_too_long(stream):
         return min(max(stream.frames / _listed_seconds(stream), FPS[0]), FPS[1])
-    declared = (float(rate) for rate in (stream.average_rate, stream.guessed_rate) if rate)
+    rates = [stream.average_rate, stream.guessed_rate]
+    if stream.container.format.name in BARE:
+        rates.reverse()
+    declared = (float(rate) for rate in rates if rate)
     return next((rate for rate in declared if FPS[0] <= rate <= FPS[1]), 25.0)
 
 

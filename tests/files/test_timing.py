@@ -221,3 +221,11 @@ def test_a_gap_in_the_recording_stays(tmp_path: Path) -> None:
     assert [frame.time for frame in footage] == pytest.approx(times, abs=2e-3)
     assert footage.steady
     assert math.isclose(scan(path, ScanSettings(text=False)).video["seconds"], 7, abs_tol=0.01)
+
+
+@pytest.mark.parametrize("name", ["bare.h264", "bare.m2v"])
+def test_a_bare_stream_which_has_no_times_is_shown_at_its_rate_from_the_start(name: str, tmp_path: Path) -> None:
+    codec = "mpeg2video" if name.endswith(".m2v") else "libx264"
+    path = write(tmp_path / name, sprites(1), FPS, codec=codec)
+    frames = list(Footage(path))
+    assert [frame.time for frame in frames] == pytest.approx([number / FPS for number in range(48)])
