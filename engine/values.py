@@ -18,6 +18,7 @@ from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
 from engine.errors import InputError
+from engine.loaded import torch_if_loaded
 
 if TYPE_CHECKING:
     import numpy as np
@@ -118,7 +119,7 @@ def _host_copy(tensor: Any, pinned: bool) -> Tensor:
 
 def release_pinned() -> None:
     """Return pinned memory that nothing holds any more to the system; torch keeps it until it is told."""
-    torch = sys.modules.get("torch")
+    torch = torch_if_loaded()
     if torch and torch.cuda.is_initialized():
         release = getattr(torch.accelerator, "empty_host_cache", None)  # which older torch lacks
         if release:

@@ -7,12 +7,12 @@ to host memory when another needs the room. Host and device are accounts of thei
 from __future__ import annotations
 
 import gc
-import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any, Protocol, TypeVar, cast
 
+from engine.loaded import torch_if_loaded
 from engine.memory import memory, total
 from engine.models.account import Account
 from engine.models.gauge import Gauge, gauge_of
@@ -103,7 +103,7 @@ class Models:
         self.offload_idle()
         if self._device_results:
             self._device_results.trim(0)
-        torch = sys.modules.get("torch")
+        torch = torch_if_loaded()
         if torch and torch.cuda.is_initialized():
             torch.cuda.empty_cache()
 

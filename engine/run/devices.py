@@ -10,6 +10,7 @@ from pathlib import Path
 
 from engine.document.given import text_of
 from engine.errors import NodeError, UsageError
+from engine.loaded import torch_if_loaded
 from engine.memory import Memory, memory
 from engine.run import nvml
 from engine.values import release_pinned
@@ -134,7 +135,7 @@ def _is_available(device: str) -> bool:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an exception means that a device, or the host, has no memory left."""
-    torch = sys.modules.get("torch")
+    torch = torch_if_loaded()
     if isinstance(error, MemoryError) or (torch and isinstance(error, torch.OutOfMemoryError)):
         return True
     # torch.AcceleratorError, for one, is a RuntimeError, and libraries' own errors are nothing else
@@ -147,7 +148,7 @@ def unusable(device: str) -> NodeError | None:
     A kernel that fails, by an illegal access or an assertion for example, takes the process's context with it: every
     later call raises the same error. So waiting for the device tells such errors from those after which work can go on.
     """
-    torch = sys.modules.get("torch")
+    torch = torch_if_loaded()
     if not (torch and torch.cuda.is_initialized()):
         return None
     device = device if device.startswith("cuda") else "cuda"
@@ -163,7 +164,7 @@ def unusable(device: str) -> NodeError | None:
 
 def empty_cache() -> None:
     """Have torch release the memory that it caches, on the device and of the host's pinned memory."""
-    torch = sys.modules.get("torch")
+    torch = torch_if_loaded()
     if torch and torch.cuda.is_available() and torch.cuda.is_initialized():
         torch.cuda.empty_cache()
     if torch and torch.backends.mps.is_available():

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
+
+from engine.loaded import torch_if_loaded
 
 # By default OpenMP's threads spin while they wait for one another. If other processes need the cores, that keeps the
 # thread waited for from running: on a loaded two-core machine, ten convolutions took 2.4 s so, and 0.17 s without.
@@ -26,15 +27,15 @@ def set_torch_threads(number: int) -> None:
 
     The number must not depend on the machine's load, as it can change the last digits of a sum.
     """
-    torch = import_module("torch") if number > 1 else sys.modules.get("torch")
-    if set_num_threads := getattr(torch, "set_num_threads", None):
-        set_num_threads(number)
+    torch = import_module("torch") if number > 1 else torch_if_loaded()
+    if torch:
+        torch.set_num_threads(number)
 
 
 @contextmanager
 def torch_threads_restored() -> Iterator[None]:
     """Afterwards this thread's torch operations have as many cores as before."""
-    torch = sys.modules.get("torch")
+    torch = torch_if_loaded()
     number = torch.get_num_threads() if torch else 0
     try:
         yield

@@ -21,6 +21,7 @@ LAYERS = {
             "filetypes",
             "python",
             "memory",
+            "loaded",
             "values",
             "models",
             "changes",
