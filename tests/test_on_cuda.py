@@ -88,7 +88,10 @@ CASES: Mapping[type[Node], tuple[Callable[..., Node], tuple[dict[str, Any], ...]
     ZipLoRAMerge: (merge, ({"steps": 2}, {"start": "closed-form", "gradient_checkpointing": True})),
     LookaheadDecode: (text, ({}, {"temperature": 1.0}, {"dtype": "float16"}, {"dtype": "bfloat16", "stop": ("a",)})),
 }
-"""How to make a node of each kind that is compared, and inputs to try; those that give `steps` take seconds."""
+"""How to make a node of each kind that is compared, and inputs to try."""
+
+QUICK = {kind: tried[0] for kind, (_, tried) in CASES.items() if kind is not ZipLoRAMerge}
+FULL = pytest.mark.full
 
 
 def test_every_kind_that_computes_on_the_device_is_tried_here() -> None:
@@ -100,7 +103,7 @@ def test_every_kind_that_computes_on_the_device_is_tried_here() -> None:
 @pytest.mark.parametrize(
     ("make", "inputs"),
     [
-        pytest.param(make, inputs, id=f"{kind.__name__} {inputs}", marks=pytest.mark.full if "steps" in inputs else ())
+        pytest.param(make, inputs, id=f"{kind.__name__} {inputs}", marks=() if inputs is QUICK.get(kind) else FULL)
         for kind, (make, tried) in CASES.items()
         for inputs in tried
     ],
@@ -116,6 +119,7 @@ def test_results_are_those_of_the_cpu(make: Callable[..., Node], inputs: dict[st
     assert not any(isinstance(picture.pixels, CudaTensor) for picture in shown if picture)
 
 
+@pytest.mark.full
 def test_clips_are_described_on_the_device(models: Path) -> None:
     views = [cv2.imencode(".jpg", shade * np.ones((64, 64, 3), np.uint8))[1].tobytes() for shade in (0, 90, 250)]
     named = {"clip": "sprite/clip", "aesthetics": "sprite/clip/aesthetic.safetensors"}
@@ -136,6 +140,7 @@ def test_words_are_found_on_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
         assert 0 <= craft.CraftDetector(craft.Craft().eval().to("cuda")).area(picture) <= 1
 
 
+@pytest.mark.full
 def test_training_gives_the_lora_of_the_cpu() -> None:
     picture = torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(0))
     settings = TrainingSettings(rank=2, steps=2, text_targets=("q_proj",), snr_gamma=5.0, ema_decay=0.9)
@@ -208,6 +213,7 @@ def test_what_does_not_fit_into_pinned_memory_is_spilled_all_the_same() -> None:
         assert gpu.pinned == 1
 
 
+@pytest.mark.full
 @pytest.mark.filterwarnings("ignore:`upcast_vae` is deprecated")  # diffusers' own call
 def test_a_model_that_ran_out_of_memory_while_it_decoded_draws_as_before(
     models: Path, monkeypatch: pytest.MonkeyPatch
@@ -252,6 +258,7 @@ def out_of_memory(*arguments: Any, **named: Any) -> None:
     raise torch.OutOfMemoryError("CUDA out of memory")
 
 
+@pytest.mark.full
 def test_a_video_that_does_not_fit_is_decoded_with_less_on_the_device(models: Path) -> None:
     node = video(models, width=32, height=32)
     expected, normed = node.run(Context()).frames, 0
