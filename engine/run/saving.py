@@ -111,13 +111,14 @@ class OutputFolder:
             return claimed[0]
         path = self._first(self._names.of_folder(folder.prefix), "")
         document = json.dumps(self._relative_to(path).document()).encode()
-        with folder_in_work(path.parent, f"{path.name.rpartition('_')[0]}-{folder.identity[:16]}") as part:
+        name = path.name.rpartition("_")[0]
+        with _errors_of(name), folder_in_work(path.parent, f"{name}-{folder.identity[:16]}") as part:
             (part / "workflow.json").unlink(missing_ok=True)  # of the run that was stopped, whose title may differ
             own: dict[str, Callable[[Path], object]] = {"workflow.json": partial(_write_plain, document)}
             files = own | dict(folder.files)
-            for done, (name, write) in enumerate(files.items()):
+            for done, (file, write) in enumerate(files.items()):
                 progress(done, len(files))
-                _write_once(part, name, write)
+                _write_once(part, file, write)
             return part.replace(_reclaimed(claimed) or claim(path, folder=True, on_try=on_claim))
 
     def _first(self, prefix: str, suffix: str) -> Path:
@@ -127,7 +128,8 @@ class OutputFolder:
             raise InputError(f"'{prefix}' is outside the output folder", hint="give a relative path without '..'")
         if not Path(os.path.realpath(path.parent)).is_relative_to(os.path.realpath(self.folder)):
             raise InputError(f"'{prefix}' is outside the output folder, through a link", hint="remove the link")
-        path.parent.mkdir(parents=True, exist_ok=True)
+        with _errors_of(path.parent.name):
+            path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
     def _write(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import time
 from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -15,7 +18,7 @@ from PIL import Image
 
 from engine.document.formats import from_ui, is_made_here, writing
 from engine.document.workflow import Workflow
-from engine.errors import InputError
+from engine.errors import InputError, NodeError
 from engine.registry import Registry
 from engine.run.saving import OutputFolder
 from engine.values import Files, Folder, Media
@@ -99,6 +102,28 @@ def test_a_folder_holds_the_document_itself(tmp_path: Path) -> None:
     folder = Folder("shots", {"a.txt": lambda path: path.write_bytes(b"a")}, "one")
     (path,) = OutputFolder(tmp_path, WORKFLOW, carried={"workflow": {"nodes": []}}).write(folder)
     assert Workflow.parse((path / "workflow.json").read_bytes()) == WORKFLOW
+
+
+@pytest.mark.parametrize(
+    ("prefix", "where"), [("set", "set"), ("new/set", "new")], ids=["the folder itself", "one around it"]
+)
+@pytest.mark.parametrize(
+    ("number", "hint"), [(errno.ENOSPC, "make room"), (errno.EROFS, "see to it")], ids=["full", "read-only"]
+)
+def test_a_folder_that_cannot_be_made_is_named(
+    number: int, hint: str, prefix: str, where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = Path.mkdir
+
+    def mkdir(path: Path, *args: Any, **options: Any) -> None:
+        if path != tmp_path:
+            raise OSError(number, os.strerror(number), str(path))
+        made(path, *args, **options)
+
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+    with pytest.raises(NodeError, match=f"^{where} can't be written: {os.strerror(number)}") as caught:
+        OutputFolder(tmp_path, WORKFLOW).write(Folder(prefix, {}, "x"))
+    assert str(caught.value.hint).startswith(hint)
 
 
 def test_text_is_written_as_it_is(tmp_path: Path) -> None:

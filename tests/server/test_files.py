@@ -21,7 +21,7 @@ from PIL.PngImagePlugin import PngInfo
 from engine import atomic
 from engine.errors import UsageError
 from engine.server.files.decoder import Limits
-from engine.server.files.pictures import Pictures
+from engine.server.files.pictures import PICTURES, Pictures
 from engine.server.files.previews import UPLOADS
 from tests.server.conftest import Server, png
 
@@ -95,6 +95,14 @@ def test_a_page_with_another_ending_is_served_as_its_ending_says(server: Server,
     answer = server.get("/view", filename=name)
     assert answer.headers["Content-Type"].startswith(type)
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
+
+
+@pytest.mark.parametrize("ending", sorted(PICTURES))
+def test_every_picture_that_may_be_uploaded_is_shown_as_one(server: Server, ending: str) -> None:
+    (server.folders.input / f"a{ending}").write_bytes(png())
+    headers = server.get("/view", filename=f"a{ending}", type="input").headers
+    assert headers["Content-Type"].startswith("image/")
+    assert headers["Content-Disposition"].startswith("inline")
 
 
 def test_a_name_cant_break_out_of_a_header(server: Server) -> None:
@@ -213,6 +221,8 @@ def test_metadata_is_read_from_a_header_of_eight_megabytes_at_most(server: Serve
         (video(format="h264"), "a.h264"),
         (video(format="matroska"), "called wrongly.mp4"),
         (png(format="AVIF"), "a.avif"),
+        (png(), "a.apng"),
+        (png(format="JPEG"), "a.jfif"),
         (png(format="JPEG"), "called wrongly.png"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

@@ -20,10 +20,10 @@ from engine.server.files.texts import TEXTS
 if TYPE_CHECKING:
     from PIL import Image
 
-PICTURES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif"))
+PICTURES = frozenset((".png", ".apng", ".jpg", ".jpeg", ".jfif", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif"))
 VIDEOS = filetypes.VIDEO_NAMES
 """File name endings. Of which type a file is, its contents decide."""
-FILMS = VIDEOS | {".gif", ".webp", ".avif"}
+FILMS = VIDEOS | {".gif", ".webp", ".apng", ".avif"}
 """Endings of what may be a video: animations too."""
 
 MOST_PACKETS = 500
