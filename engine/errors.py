@@ -156,6 +156,11 @@ def path_errors(name: str) -> Iterator[None]:
         raise MissingError(f"'{name}' can't be read: {error.strerror}") from None
 
 
+def plainly(message: str) -> str:
+    """What pydantic says of a value, without the "Input" or "Value error" that it begins with."""
+    return message.removeprefix("Input ").removeprefix("Value error, ")
+
+
 def suggestion(name: object, names: Collection[str]) -> str | None:
     """A hint for a name, or anything else, that isn't among `names`: the closest of them, or all if they are few.
 

@@ -59,7 +59,9 @@ def _picture_tags(path: Path) -> dict[str, str]:
         with Image.open(path) as picture:
             texts = {str(name): text for name, text in picture.info.items() if isinstance(text, str)}
             exif = [text.partition(":") for text in picture.getexif().values() if isinstance(text, str)]
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # Pillow's for a damaged file
+    except Image.DecompressionBombError as error:
+        raise WorkflowError(f"{path.name} has too many pixels to be read", hint="give the JSON file") from error
+    except (OSError, SyntaxError, ValueError) as error:  # Pillow's for a damaged file
         raise WorkflowError(f"{path.name} is not a valid picture") from error
     return {name: text for name, _, text in exif} | texts
 

@@ -20,7 +20,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from pydantic_core import ErrorDetails
 
 from engine.document.jsontext import json_of
-from engine.errors import Problem, WorkflowError
+from engine.errors import Problem, WorkflowError, plainly
 
 Partial = Literal["allow", "fail", ""]
 """See `engine.document.partial`."""
@@ -203,7 +203,7 @@ class Workflow(BaseModel):
 
 
 def _problem(error: ErrorDetails) -> Problem:
-    message = error["msg"].removeprefix("Input ")
+    message = plainly(error["msg"])
     match error["loc"]:
         case ("graph", node):
             return Problem(message, node=str(node))

@@ -21,7 +21,7 @@ from engine.document.partial import allows_partial
 from engine.document.prepared import Prepared, prepare
 from engine.document.subgraphs import outermost
 from engine.document.workflow import Link, NodeEntry, Workflow, as_constant, as_link, split_id, split_path
-from engine.errors import InputError, MissingError, Problem, WorkflowError, suggestion
+from engine.errors import InputError, MissingError, Problem, WorkflowError, plainly, suggestion
 from engine.graph.confinement import Confinement
 from engine.graph.contents import Contents
 from engine.graph.graph import Graph, Source, Step
@@ -322,7 +322,7 @@ class _Checker:
 def _constant_problems(node: str, socket: Input, error: ValidationError) -> Iterator[Problem]:
     for detail in error.errors(include_url=False):
         where = "".join(f"[{part!r}]" for part in detail["loc"])
-        message, hint = detail["msg"].removeprefix("Input "), None
+        message, hint = plainly(detail["msg"]), None
         if detail["type"] in ("is_instance_of", "needs_python_object"):
             message, hint = f"takes {name_of(socket.type)}", "link it to an output that gives one"
         elif detail["type"] == "literal_error":

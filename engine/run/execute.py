@@ -28,7 +28,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from engine.document.workflow import split_id
-from engine.errors import Cancelled, InputError, NodeError, Problem
+from engine.errors import Cancelled, InputError, NodeError, Problem, plainly
 from engine.events import (
     Event,
     NodeCached,
@@ -446,11 +446,11 @@ def _wrong_outputs(kind: str, error: ValidationError) -> NodeError:
     """The error for a node that returned something other than what it declares."""
     first = error.errors(include_url=False)[0]
     place = "".join(f"[{part!r}]" for part in first["loc"])
-    wrong = f"{place} {first['msg'].removeprefix('Input ')}, not {brief(first['input'])}".strip()
+    wrong = f"{place} {plainly(first['msg'])}, not {brief(first['input'])}".strip()
     hint = "what `run` returns must fit its annotation"
     return NodeError(f"{kind} returned something other than what it declares: {wrong}", hint=hint)
 
 
 def _input_error(error: ValidationError) -> InputError:
     first = error.errors(include_url=False)[0]
-    return InputError(first["msg"].removeprefix("Input "), input=".".join(map(str, first["loc"])) or None)
+    return InputError(plainly(first["msg"]), input=".".join(map(str, first["loc"])) or None)

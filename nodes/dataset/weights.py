@@ -14,6 +14,9 @@ from engine.errors import MissingError, NodeError
 from engine.models import home
 from engine.models.digest import Watch, digest
 
+LEFT_OVER = (".*.part", ".tmp*")
+"""What processes that are killed leave beside the weights: files of `replacing`, and those of safetensors' own."""
+
 
 def read_weights(path: Path, what: str) -> dict[str, Tensor]:
     """The tensors of a file, by name.
@@ -45,8 +48,6 @@ def read_weights(path: Path, what: str) -> dict[str, Tensor]:
 
 def converted(path: Path, what: str) -> Path:
     """A PyTorch file as safetensors, converted once per contents; raises MissingError as `read_weights` does."""
-    from safetensors.torch import save_file
-
     if path.suffix == ".safetensors":
         return path
     try:
@@ -59,6 +60,20 @@ def converted(path: Path, what: str) -> Path:
         state = {name: weight.contiguous() for name, weight in read_weights(path, what).items()}
         if not watched.unchanged():
             raise NodeError(f"{path} was replaced while it was read", hint="run the workflow again")
-        with replacing(kept, durable=True) as part:
-            save_file(state, part)
+        _keep(state, kept)
     return kept
+
+
+def _keep(state: dict[str, Tensor], kept: Path) -> None:
+    """Write weights, one process at a time: what is unfinished then was left by one that was killed, and goes."""
+    from filelock import FileLock
+    from safetensors.torch import save_file
+
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(kept.parent / "lock"):
+        for name in LEFT_OVER:
+            for stale in kept.parent.glob(name):
+                stale.unlink(missing_ok=True)
+        if not kept.is_file():
+            with replacing(kept, durable=True) as part:
+                save_file(state, part)

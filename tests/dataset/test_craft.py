@@ -18,6 +18,7 @@ from nodes.dataset.describe import craft
 from nodes.dataset.describe.craft import Craft, CraftDetector, load_craft, words
 from nodes.dataset.nodes import LVDCurate
 from nodes.dataset.table import rows
+from nodes.dataset.weights import converted
 from tests.dataset.films import three_shots
 
 
@@ -38,6 +39,15 @@ def published(state: dict[str, torch.Tensor], tmp_path: Path) -> Path:
     """A checkpoint of a network that was trained on several devices."""
     torch.save({f"module.{name}": weight for name, weight in state.items()}, tmp_path / "craft.pth")
     return tmp_path / "craft.pth"
+
+
+def test_what_killed_processes_left_of_converted_weights_is_removed(published: Path, home: Path) -> None:
+    kept = converted(published, "CRAFT")
+    kept.unlink()
+    for name in (".tmpAbC123", ".0123456789abcdef0123456789abcdef.part"):
+        (kept.parent / name).write_bytes(b"half")
+    assert converted(published, "CRAFT") == kept
+    assert {path.name for path in kept.parent.iterdir()} == {kept.name, "lock"}
 
 
 def blobs(*at: tuple[int, int, float], peak: float = 0.95) -> NDArray[np.float32]:

@@ -118,6 +118,18 @@ def test_a_picture_that_needs_too_much_memory(tmp_path: Path, picture: Path) -> 
     decode(use, Limits(nbytes=32 << 20))
 
 
+@pytest.mark.parametrize("size", [(9000, 8000), (16000, 12000)])
+def test_a_picture_of_too_many_pixels_is_called_too_large(tmp_path: Path, size: tuple[int, int]) -> None:
+    large = tmp_path / "large.png"
+    large.write_bytes(png(size, mode="1", colour="black"))
+
+    async def use(decoder: Decoder) -> None:
+        with pytest.raises(UsageError, match=r"^a picture of .* is too large"):
+            await decoder.run("check", large, options=(".png",))
+
+    decode(use)
+
+
 def test_a_picture_that_takes_too_long(picture: Path, endless: Path) -> None:
     async def use(decoder: Decoder) -> None:
         with pytest.raises(UsageError, match=r"takes longer than 0\.3 s"):

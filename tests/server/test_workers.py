@@ -125,6 +125,29 @@ def test_a_retried_job_is_not_killed_for_its_earlier_cancellation(
     scripted.run(play)
 
 
+def test_a_worker_that_hangs_while_it_starts_is_told_of_and_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scripted = Scripted(tmp_path, monkeypatch, "time.sleep(60)")
+    monkeypatch.setattr(workers, "SLOW_START_SECONDS", 0.1)
+
+    async def play(pool: WorkerPool, queue: Queue) -> None:
+        while "cpu" not in pool.problems:
+            await asyncio.sleep(0.02)
+        assert pool.problem_data() == [{"device": "cpu", "problem": "it has not started for 0.1 s"}]
+        (first,) = pool.workers
+        assert not first.killed
+        monkeypatch.setattr(workers, "START_SECONDS", 0.2)
+        while first in pool.workers:
+            await asyncio.sleep(0.02)
+        monkeypatch.setattr(workers, "START_SECONDS", PATIENCE)
+        while not pool.workers:
+            await asyncio.sleep(0.02)
+        assert pool.problems["cpu"] == "it did not start within 0.2 s"
+
+    scripted.run(play)
+
+
 @pytest.mark.parametrize("line", ["no JSON at all", "x" * 200_000], ids=["nonsense", "too much"])
 def test_the_job_of_a_worker_that_sends_nonsense_fails(
     line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

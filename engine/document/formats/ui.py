@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError, mode
 from pydantic_core import ErrorDetails
 
 from engine.document.workflow import as_link
-from engine.errors import Problem, WorkflowError
+from engine.errors import Problem, WorkflowError, plainly
 
 MUTED, BYPASSED = 2, 4
 MAX_INTEGER = 2**53
@@ -198,7 +198,7 @@ def definitions(graph: UiGraph) -> Iterator[UiSubgraph]:
 
 def _problem(detail: ErrorDetails, data: Any) -> Problem:
     """The problem, with the node and the subgraph that it is in."""
-    message, node, subgraph, path = detail["msg"].removeprefix("Input "), None, None, list[str]()
+    message, node, subgraph, path = plainly(detail["msg"]), None, None, list[str]()
     for step in detail["loc"]:
         data = _at(data, step)
         path.append(str(step))

@@ -183,10 +183,14 @@ def _flat(image: Image.Image) -> Image.Image:
 @contextmanager
 def _reading(what: str) -> Iterator[None]:
     """Turn whatever a library raises on an arbitrary file into a UsageError."""
+    from PIL import Image
+
     try:
         yield
     except (KinographError, MemoryError):
         raise
+    except Image.DecompressionBombError as error:
+        raise UsageError(f"{what} of so many pixels is too large", hint="scale it down first") from error
     except Exception as error:
         reason = str(error) or type(error).__name__
         raise UsageError(f"this is not {what}, or it is damaged: {reason.splitlines()[0][:200]}") from error

@@ -54,6 +54,10 @@ logger = logging.getLogger("kinograph")
 WATCH_SECONDS = 0.5
 GRACE_SECONDS = 10.0
 """How long a worker may take to end a cancelled job before it is killed."""
+SLOW_START_SECONDS = 60.0
+"""How long a worker may take to start until people are told that it doesn't."""
+START_SECONDS = 600.0
+"""How long it may take until it is killed, and another is started: its libraries may be on a disk that hangs."""
 SHARE_OF_MEMORY = 0.9
 MAX_PROBLEM = 2000
 """Characters of why a worker can't start."""
@@ -385,6 +389,7 @@ class WorkerPool:
             for worker in self.workers:
                 if worker.process.returncode is not None:
                     worker.kill_rest()  # which may keep its output open
+                self._watch_start(worker, now - worker.last_report)
                 job = worker.job
                 if not job:
                     continue
@@ -395,6 +400,15 @@ class WorkerPool:
                     worker.kill(f"it reported nothing for {self._settings.stall_seconds:g} s")
                 elif (nbytes := await asyncio.to_thread(worker.nbytes)) > self._memory_limit and worker.job == job:
                     worker.kill(f"it took {nbytes / 1e9:.1f} GB of memory, of at most {self._memory_limit / 1e9:.1f}")
+
+    def _watch_start(self, worker: WorkerProcess, seconds: float) -> None:
+        """Tell of a worker that takes long to start, and kill one that takes too long."""
+        if worker.ready or worker.job or seconds <= SLOW_START_SECONDS:
+            return
+        if seconds > START_SECONDS:
+            worker.kill(f"it did not start within {START_SECONDS:g} s")
+        elif worker.device not in self.problems:
+            self._note_problem(worker.device, f"it has not started for {SLOW_START_SECONDS:g} s")
 
 
 async def until_it_works(do: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
