@@ -33,16 +33,15 @@ class Account:
 
     def budget(self, held: int) -> int:
         """How many bytes models and results may take now, of which they take `held` already."""
-        if self._gauge is None:
-            return total() - self._kept_free if self._budget is None else self._budget
-        room = held + self._gauge.free - self._kept_free
-        return room if self._budget is None else min(self._budget, room)
+        return self._beside(self._kept_free, held)
+
+    def budget_beside(self, need: int | None, held: int) -> int:
+        """As `budget`, while a node runs that needs so many bytes beside them; None if that isn't known."""
+        return self._beside(self._keeping(need), held)
 
     def expect(self, need: int | None) -> None:
         """Keep free what the next node needs; None if that isn't known."""
-        if self._gauge:
-            share = 1 - SHARE if need is None else SLACK
-            self._kept_free = (need or 0) + int(share * self._gauge.total)
+        self._kept_free = self._keeping(need)
 
     def start(self, held: int) -> None:
         """Measure what a node takes from now on, while models and results take `held`."""
@@ -71,3 +70,14 @@ class Account:
     def kept_free(self) -> int:
         """Bytes that the node could take."""
         return self._kept_free
+
+    def _keeping(self, need: int | None) -> int:
+        if self._gauge is None:
+            return self._kept_free
+        return (need or 0) + int((1 - SHARE if need is None else SLACK) * self._gauge.total)
+
+    def _beside(self, kept_free: int, held: int) -> int:
+        if self._gauge is None:
+            return total() - kept_free if self._budget is None else self._budget
+        room = held + self._gauge.free - kept_free
+        return room if self._budget is None else min(self._budget, room)

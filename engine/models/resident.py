@@ -9,13 +9,14 @@ from __future__ import annotations
 import gc
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 from typing import Any, Protocol, TypeVar, cast
 
 from engine.loaded import torch_if_loaded
 from engine.memory import memory, total
 from engine.models.account import Account
 from engine.models.gauge import Gauge, gauge_of
+from engine.models.usage import Usage, User
 
 T = TypeVar("T")
 
@@ -52,9 +53,8 @@ class Models:
         self._device_budget = device_budget
         self._gauge_of = gauge_of
         self._accounts: dict[str, Account] = {}
-        self._user = ""
-        self._used_by: dict[str, frozenset[Hashable]] = {}
-        """The models that each kind of node used the last time."""
+        self._user = User("")
+        self._usage = Usage()
         self._device_results: Results | None = None
         self._host_results: Results | None = None
         self._slots: OrderedDict[Hashable, _Slot] = OrderedDict()
@@ -115,27 +115,47 @@ class Models:
         """How many bytes of models and results may be on a device now."""
         return self._account(device).budget(self._held)
 
-    def begin(self, device: str, kind: str, need: int | None) -> None:
+    def begin(self, device: str, user: User, need: int | None) -> None:
         """Prepare a device for a node, the only one that computes there until `end`.
 
         Args:
             device: the device.
-            kind: the node's kind. The models that this kind used the last time are likely to be used again.
+            user: what of the node decides which models it uses. Those that such a node used the last time stay for it.
             need: bytes that the node takes beside models and results; None if that isn't known.
         """
         account = self._account(device)
         with self._moving:
             account.expect(need)
-            self._user = kind
-            if kind in self._used_by:  # else `get` makes room, when it is known which models are needed
-                self._make_room(0, device, spared=self._used_by[kind])
+            self._user = user
+            if (used := self._usage.of(user)) is not None:  # else `get` makes room, when it is known what is needed
+                self._make_room(0, device, spared=used.keys())
             account.start(self._held)
 
     def end(self, device: str) -> int | None:
         """The most bytes that a node took beside models and results, if that can be measured."""
         with self._lock:
-            self._used_by[self._user] = frozenset(self._in_use.get(threading.get_ident(), ()))
+            in_use = self._in_use.get(threading.get_ident(), ())
+            used = {key: self._slots[key].nbytes for key in in_use if self._slots[key].device == device}
+        self._usage.record(self._user, used)
         return self._account(device).taken(self._held)
+
+    def displaces(self, device: str, user: User, need: int | None) -> bool:
+        """Whether models would leave a device for a node, by the models that such a node used the last time.
+
+        Args:
+            device: the device.
+            user: what of the node decides which models it uses.
+            need: bytes that it takes beside models and results; None if that isn't known.
+        """
+        used = self._usage.of(user)
+        if not used:
+            return False
+        with self._lock:
+            there = {key: slot.nbytes for key, slot in self._slots.items() if slot.device == device}
+        together = sum((used | there).values())
+        if there.keys() <= used.keys():
+            return False
+        return together > self._account(device).budget_beside(need, self._held)
 
     def kept_free(self, device: str) -> int:
         """Bytes of a device that were kept free for the node that computes there."""
@@ -179,13 +199,13 @@ class Models:
             moves = slot.device != device
             if moves or account.measured:
                 account.pause(self._held)
-                self._make_room(slot.nbytes if moves else 0, device, spared=frozenset())
+                self._make_room(slot.nbytes if moves else 0, device, spared=())
             if moves:
                 slot.move(device)
             account.resume()
             return moves
 
-    def _make_room(self, wanted: int, device: str, spared: frozenset[Hashable]) -> None:
+    def _make_room(self, wanted: int, device: str, spared: Collection[Hashable]) -> None:
         """Free bytes of a device, moving as little as possible.
 
         That is results, if they alone make enough room; else idle models that aren't spared, and then what results are
@@ -195,7 +215,7 @@ class Models:
         held = results.nbytes if results else 0
         missing = wanted + self._held - self.device_budget(device)
         if missing > held:
-            likely = self._used_by.get(self._user, ())
+            likely = self._usage.of(self._user) or ()
             for key, slot in sorted(self._idle(), key=lambda item: item[0] in likely):
                 if missing > 0 and slot.device == device and key not in spared:
                     missing -= slot.nbytes

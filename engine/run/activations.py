@@ -38,7 +38,10 @@ class Activations:
     def of(self, kind: str, size: str) -> int | None:
         """What a node of this kind and size takes, or else the most that one of this kind did; None if none has run."""
         sizes = self._kinds.get(kind)
-        return sizes.get(size, max(sizes.values())) if sizes else None
+        if not sizes:
+            return None
+        known = sizes.get(size)
+        return max(list(sizes.values())) if known is None else known  # a copy: another run may add to them
 
     def record(self, kind: str, size: str, nbytes: int) -> None:
         """Record what a node took."""

@@ -11,10 +11,12 @@ from typing import Any
 
 from engine.models import HOST, Models
 from engine.models.precision import exact_float32
+from engine.models.usage import User
 from engine.node import Context, Node
 from engine.run import devices
 from engine.run.activations import Activations, size_of
 from engine.run.threads import set_torch_threads
+from engine.run.turns import user_of
 
 
 class Computing:
@@ -54,10 +56,11 @@ class Computing:
 
     def _run(self, node: Node, ctx: Context) -> Any:
         set_torch_threads(ctx.cores)
-        kind, size = f"{node.spec.kind} {self._device.partition(':')[0]}", size_of(node)
+        user = user_of(node.spec.kind, self._device, (getattr(node, name) for name in node.spec.inputs))
+        kind, size = user.kind, size_of(node)
         exact = ExitStack()
-        ctx = replace(ctx, lend_device=partial(self._lend, kind, size, exact, ctx.lend_device))
-        self._models.begin(self._device, kind, self._activations.of(kind, size))
+        ctx = replace(ctx, lend_device=partial(self._lend, user, size, exact, ctx.lend_device))
+        self._models.begin(self._device, user, self._activations.of(kind, size))
         try:
             with exact:
                 exact.enter_context(exact_float32())
@@ -79,16 +82,16 @@ class Computing:
 
     @contextmanager
     def _lend(
-        self, kind: str, size: str, exact: ExitStack, lend: Callable[[], AbstractContextManager[object]]
+        self, user: User, size: str, exact: ExitStack, lend: Callable[[], AbstractContextManager[object]]
     ) -> Iterator[None]:
         """Leave the device to other nodes for a while: the models may be moved, and what is taken is the others'.
 
         How exactly it computes is set anew afterwards, since nodes that lend it needn't end in order.
         """
         exact.close()
-        self._end(kind, size)
+        self._end(user.kind, size)
         self._models.release()
         with lend():
             yield
         exact.enter_context(exact_float32())
-        self._models.begin(self._device, kind, self._activations.of(kind, size))
+        self._models.begin(self._device, user, self._activations.of(user.kind, size))

@@ -15,7 +15,7 @@ than starting a thread, such as an edit of a small graph, runs in the caller's.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -57,6 +57,7 @@ from engine.run.holding import Holding
 from engine.run.planner import Extension, Planner
 from engine.run.schedule import Schedule, Task, Turn
 from engine.run.threads import cores, set_torch_threads, torch_threads_restored
+from engine.run.turns import Turns
 from engine.run.watching import WatchedFiles
 from engine.spec import Uses, any_file
 from engine.store.cache import Cache, Entry
@@ -115,7 +116,6 @@ class Execution:
         self.exit_code = 0
         """The command's exit code, once the run has ended."""
         self._slots: dict[Uses, int] = {"device": 1, "cpu": cores(), "io": 8}
-        self._schedule = Schedule(self._slots, self._add_thread, self._is_quick)
         self._holding = Holding(cache, device, grows=graph.dynamic)
         self._costs = Costs() if costs is None else costs
         self._planner = Planner(graph, device, cache, self._is_available, self._costs)
@@ -126,6 +126,9 @@ class Execution:
         self._events: SimpleQueue[Event | None] = SimpleQueue()
         self._cancelled = Flag()
         self._activations = Activations() if activations is None else activations
+        turns = Turns(device, self.models, self._activations, lambda: cache.memory.budget, self._linked_values)
+        choose = None if device == HOST else turns.choose  # there, models stay where they are
+        self._schedule = Schedule(self._slots, self._add_thread, self._is_quick, choose)
         shared = device, self.models, cache
         self._attempts = Attempts(*shared, self._events.put, self._cancelled, self._activations)
         temp = temp or out / "temp"
@@ -373,6 +376,9 @@ class Execution:
     def _linked_inputs(self, task: Task) -> dict[str, Any]:
         """The values of a running task's links, by input."""
         return {name: self._value(task, link) for name, link in task.step.links.items()}
+
+    def _linked_values(self, task: Task) -> Iterable[Any]:
+        return self._linked_inputs(task).values()
 
     def _value(self, task: Task, link: Source | Gathered) -> Any:
         """The value of a link, in host memory unless the node computes on the device."""

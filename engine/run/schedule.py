@@ -5,14 +5,15 @@ Threads take tasks from here and hand them back; nothing here computes, stores o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from enum import Enum, auto
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from itertools import count
 from threading import Condition, Event, RLock
 from time import perf_counter
+from typing import Protocol
 
 from engine.graph.graph import Step
 from engine.graph.keys import Key
@@ -74,6 +75,13 @@ class Task:
     consumers: list[Task] = field(default_factory=list)
 
 
+class Chooses(Protocol):
+    """Whose turn it is."""
+
+    def __call__(self, ready: Sequence[tuple[int, Task]], held: Iterable[Entry]) -> Task:
+        """One of the tasks that may start, which are given with their ranks; `held` are the outputs in memory."""
+
+
 class Schedule:
     """Hands out tasks to threads, in each lane as many at a time as it has slots.
 
@@ -85,6 +93,7 @@ class Schedule:
         slots: how many tasks of each lane may run at the same time.
         more_threads: called when a task may start and no thread waits for one.
         is_quick: whether a task is likely to be done before another thread could wake.
+        choose: decides which task is next on the device; the one with the lowest rank if None.
     """
 
     def __init__(
@@ -92,7 +101,11 @@ class Schedule:
         slots: Mapping[Uses, int],
         more_threads: Callable[[], None],
         is_quick: Callable[[Task], bool] = lambda task: False,
+        choose: Chooses | None = None,
     ) -> None:
+        self._choose = choose
+        self._held: dict[Key, Entry] = {}
+        """The outputs that are here, as far as `choose` wants to know."""
         self._free = dict(slots)
         self._returning: list[tuple[Uses, Event]] = []
         """The lanes of tasks that want the slot back that they have lent; the event is set once they have it."""
@@ -185,7 +198,7 @@ class Schedule:
 
     def _start(self, lane: Uses) -> Task:
         self._free[lane] -= 1
-        task = heappop(self._ready[lane])[1]
+        task = self._pop_chosen(self._choose) if lane == "device" and self._choose else heappop(self._ready[lane])[1]
         task.state = State.RUNNING
         task.quick = self._is_quick(task)
         self._running += 1
@@ -218,6 +231,8 @@ class Schedule:
         with self._lock:
             self._end(task)
             task.state, task.entry = State.HELD, entry
+            if self._choose:
+                self._held[task.key] = entry
             for consumer in task.consumers:
                 consumer.waits -= 1
                 if not consumer.waits and consumer.state is State.WAITING:
@@ -333,6 +348,8 @@ class Schedule:
             self._spared.append(task)
         elif task.state is State.HELD:
             task.state, task.entry = State.FREED, None
+            if self._choose:
+                self._held.pop(task.key, None)
 
     def _end(self, task: Task) -> None:
         if not task.stalled:
@@ -356,6 +373,16 @@ class Schedule:
 
     def _offer(self, task: Task) -> None:
         heappush(self._ready[task.lane], (task.rank, task))
+
+    def _pop_chosen(self, choose: Chooses) -> Task:
+        ready = self._ready["device"]
+        task = choose(ready, self._held.values())
+        if task is ready[0][1]:
+            heappop(ready)
+        else:
+            ready.remove((task.rank, task))
+            heapify(ready)
+        return task
 
     def _next_lane(self) -> Uses | None:
         """Among the lanes with a free slot, the one with the lowest rank."""

@@ -91,14 +91,15 @@ class FarMemory:
         total: bytes.
         others: bytes that other processes take.
         scattered: free bytes that can't be allocated, since they are here and there.
+        results: bytes that results may take in the host's memory.
     """
 
-    def __init__(self, total: int, others: int = 0, scattered: int = 0) -> None:
+    def __init__(self, total: int, others: int = 0, scattered: int = 0, results: int = 10**9) -> None:
         self.total = total
         self.others = others
         self.scattered = scattered
         self.models = Models(budget=10**9, gauge_of=lambda device: self)
-        self.cache = Cache(memory=10**9, device=lambda: self.models.device_budget("far:0") - self.models.device_nbytes)
+        self.cache = Cache(results, device=lambda: self.models.device_budget("far:0") - self.models.device_nbytes)
         self.models.share(device=self.cache.device, host=self.cache.memory)
         self._computing = self._peak = 0
 

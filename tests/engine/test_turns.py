@@ -1,0 +1,193 @@
+"""A sweep on a device that hasn't room for all its models changes them as seldom as results can wait."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+from typing import Self
+
+import pytest
+import torch
+
+from engine.document.prepared import prepare
+from engine.document.workflow import Workflow
+from engine.events import NodeFinished, RunFinished
+from engine.graph.check import check
+from engine.models.usage import Usage, User
+from engine.node import Context, Node
+from engine.registry import Registry
+from engine.run.activations import Activations
+from engine.run.execute import Execution
+from engine.run.turns import user_of
+from engine.values import ImageModel
+from tests.engine.far import FarArray, FarMemory, Movable, Numbers
+from tests.engine.toys import node
+
+NBYTES = 40
+"""What a picture takes."""
+DEVICE: list[FarMemory] = []
+MOVES: list[str] = []
+"""The models that moved to the device, in order."""
+
+
+@dataclass
+class Named(Movable):
+    name: str = ""
+
+    def to(self, device: str) -> Self:
+        if device != "cpu":
+            MOVES.append(self.name)
+        return super().to(device)
+
+
+def use(ctx: Context, name: str) -> None:
+    ctx.models.get(name, lambda: Named(400, name=name), ctx.device)
+
+
+class Choose(Node, version=1):
+    """Names a model."""
+
+    name: str
+
+    def run(self, ctx: Context) -> ImageModel:
+        return ImageModel(self.name, "", self.name, "float16")
+
+
+class Draw(Node, version=1, uses="device"):
+    """Draws a picture with a model of its own, or the one that it is given."""
+
+    seed: int
+    model: ImageModel | None = None
+
+    def run(self, ctx: Context) -> Numbers:
+        use(ctx, self.model.identity if self.model else "pictures")
+        return Numbers(FarArray(torch.full((NBYTES // 4,), self.seed, dtype=torch.float32)))
+
+
+class Film(Node, version=1, uses="device"):
+    """Makes a video of a picture with a model, which takes some memory."""
+
+    picture: Numbers
+    needs: int = 0
+
+    def run(self, ctx: Context) -> str:
+        use(ctx, "videos")
+        DEVICE[0].compute(self.needs)
+        return f"video of {int(self.picture.array.cpu()[0])}"
+
+
+REGISTRY = Registry([Choose, Draw, Film])
+
+
+@pytest.fixture
+def make(monkeypatch: pytest.MonkeyPatch) -> Callable[..., FarMemory]:
+    """Makes a device with so much memory, beside a host with room for so many bytes of results."""
+    MOVES.clear()
+
+    def make(total: int, results: int = 10**6) -> FarMemory:
+        device = FarMemory(total, results=results)
+        monkeypatch.setattr(f"{__name__}.DEVICE", [device])
+        return device
+
+    return make
+
+
+def sweep(device: FarMemory, count: int, *, needs: int = 0, models: tuple[str, ...] = ()) -> list[str]:
+    """Make videos of as many pictures, by each of the models; returns the nodes in the order in which they ended."""
+    graph = {f"model {name}": node("Choose", name=name) for name in models}
+    for item in range(count):
+        for name in models or ("",):
+            given = {"model": [f"model {name}", 0]} if name else {}
+            graph[f"draw {item}{name}"] = node("Draw", seed=item, **given)
+            graph[f"film {item}{name}"] = node("Film", picture=[f"draw {item}{name}", 0], needs=needs)
+    targets = [name for name in graph if name.startswith("film")]
+    checked = check(prepare(Workflow.read(graph), REGISTRY), targets=targets)
+    shared = {"cache": device.cache, "models": device.models, "activations": Activations()}
+    run = Execution(checked, out=Path(), device="far:0", **shared)  # type: ignore[arg-type]
+    events = list(run)
+    assert isinstance(events[-1], RunFinished)
+    assert events[-1].status == "done"
+    assert {name: made for name, (made,) in run.results.items()} == {
+        name: f"video of {name.removeprefix('film ').rstrip('abc')}" for name in targets
+    }
+    return [event.node for event in events if isinstance(event, NodeFinished) and event.kind in ("Draw", "Film")]
+
+
+def depth_first(count: int) -> list[str]:
+    return [name for item in range(count) for name in (f"draw {item}", f"film {item}")]
+
+
+def test_models_that_do_not_fit_together_change_a_few_times_in_a_sweep(make: Callable[..., FarMemory]) -> None:
+    order = sweep(make(800), 20)
+    assert MOVES == ["pictures", "videos"] * 2
+    assert order[:2] == ["draw 0", "film 0"]
+    assert order[2:] == [f"draw {item}" for item in range(1, 20)] + [f"film {item}" for item in range(1, 20)]
+
+
+def test_what_was_learnt_in_one_run_holds_in_the_next(make: Callable[..., FarMemory]) -> None:
+    device = make(800)
+    sweep(device, 1)
+    device.cache.clear()
+    MOVES.clear()
+    sweep(device, 20)
+    assert MOVES == ["pictures", "videos"]
+
+
+def test_an_item_is_finished_before_the_next_where_both_models_fit(make: Callable[..., FarMemory]) -> None:
+    assert sweep(make(1000), 20) == depth_first(20)
+    assert MOVES == ["pictures", "videos"]
+
+
+def test_models_fit_only_if_what_nodes_take_beside_them_does(make: Callable[..., FarMemory]) -> None:
+    sweep(make(1300), 20, needs=600)
+    assert MOVES.count("pictures") == 2
+    assert sweep(make(1700), 20, needs=600) == depth_first(20)
+
+
+def test_results_do_not_wait_beyond_their_budget(make: Callable[..., FarMemory]) -> None:
+    order = sweep(make(800, results=10 * NBYTES), 30)
+    assert MOVES == ["pictures", "videos"] * 4
+    waiting = list(accumulate(1 if name.startswith("draw") else -1 for name in order))
+    assert max(waiting) == 11
+    assert sweep(make(800, results=0), 20) == depth_first(20)
+
+
+def test_one_kind_is_known_by_the_model_that_it_is_given(make: Callable[..., FarMemory]) -> None:
+    sweep(make(800), 10, models=("a", "b", "c"))
+    assert len(MOVES) <= 10  # 60 for one item after another
+
+
+def test_a_node_is_likely_to_use_what_those_with_its_models_did_or_else_its_kind() -> None:
+    usage = Usage()
+    one, other = User("Draw far", frozenset({"a.float16"})), User("Draw far", frozenset({"b.float16"}))
+    assert usage.of(one) is None
+    usage.record(one, {"a": 1})
+    assert usage.of(other) == {"a": 1}
+    usage.record(other, {"b": 2})
+    assert (usage.of(one), usage.of(other)) == ({"a": 1}, {"b": 2})
+
+
+def test_models_that_a_node_is_given_are_found_in_lists_too() -> None:
+    model = ImageModel("source", "path", "digest", "float16")
+    assert user_of("Draw", "far:0", ["text", (1, (model,))]) == User("Draw far", frozenset({"digest.float16"}))
+
+
+def test_a_node_displaces_models_that_are_not_its_own() -> None:
+    device = FarMemory(1000)
+    models = device.models
+    own = User("Draw far")
+    assert not models.displaces("far:0", own, None)  # it isn't known what it uses
+    models.begin("far:0", own, None)
+    models.get("own", lambda: Movable(400), "far:0")
+    models.end("far:0")
+    models.release()
+    assert not models.displaces("far:0", own, 900)  # which it would do no better later
+    models.get("other", lambda: Movable(100), "far:0")
+    models.release()
+    assert [models.displaces("far:0", own, need) for need in (0, 450, 460)] == [False, False, True]
+    models.offload_idle()
+    models.get("other", lambda: Movable(100), "far:0")
+    models.release()
+    assert [models.displaces("far:0", own, need) for need in (450, 460)] == [False, True]
