@@ -13,10 +13,12 @@ from scipy.stats import chisquare
 from transformers import DynamicCache, StaticCache, StoppingCriteria, StoppingCriteriaList
 
 from nodes.text import lookahead
-from nodes.text.lookahead import Pool, Tree, Window, _Reader, lookahead_decode, unsupported
+from nodes.text.lookahead import Pool, Window, lookahead_decode, unsupported
+from nodes.text.reading import Reader, Tree
 from tests.text.conftest import VOCABULARY, prompt, tiny
 
 FAMILIES = ("llama", "qwen2", "gpt2", "opt")
+LONG = {"max_position_embeddings": 1024}
 
 
 def written(model: Any, ids: torch.Tensor, **options: Any) -> torch.Tensor:
@@ -273,7 +275,7 @@ def test_rows_see_their_own_prefix_and_nothing_else() -> None:
             for token in candidate:
                 node = tree.draft(node, token)
         nodes = list(range(len(tree.tokens)))
-        logits = _Reader(model, cache, 100).read(tree, nodes)
+        logits = Reader(model, cache, 100).read(tree, nodes)
         for node in nodes:
             path = [node]
             while tree.parents[path[0]] >= 0:
@@ -306,6 +308,43 @@ def test_rows_that_nothing_depends_on_get_no_logits() -> None:
     assert (read[0], rows[0]) == (12 + 7, 1 + 7)
     assert max(read[1:]) == 6 * 3
     assert max(rows[3:]) <= 6 + 1 + 6
+
+
+@pytest.fixture
+def calls() -> Iterator[list[dict[str, Any]]]:
+    """What `LONG` is called with, pass by pass."""
+    seen: list[dict[str, Any]] = []
+    hook = tiny("llama", **LONG).register_forward_pre_hook(lambda _, __, given: seen.append(given), with_kwargs=True)
+    yield seen
+    hook.remove()
+
+
+@pytest.mark.parametrize(("chunk", "read"), [(None, [599]), (250, [250, 250, 99])])
+def test_a_long_prompt_is_read_without_a_mask(calls: list[dict[str, Any]], chunk: int | None, read: list[int]) -> None:
+    """A mask would have a number for each pair of its tokens."""
+    model, ids = tiny("llama", **LONG), prompt(0, 600)
+    ours, passes = runs(model, ids, prefill_chunk_size=chunk)
+    alone = [given["input_ids"].shape[1] for given in calls if given.get("attention_mask") is None]
+    assert alone == read
+    assert len(calls) == len(alone) + len(passes)
+    assert max(given["input_ids"].shape[1] for given in calls[len(alone) :]) < 40
+    assert torch.equal(ours, written(model, ids))
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_writes_what_greedy_writes_after_a_long_prompt(kind: str) -> None:
+    model, ids = tiny(kind, **LONG), prompt(1, 700)
+    assert torch.equal(runs(model, ids)[0], written(model, ids))
+
+
+def test_a_long_addition_to_a_cache_is_read_as_a_prompt(calls: list[dict[str, Any]]) -> None:
+    model, ids = tiny("llama", **LONG), prompt(2, 900)
+    cache = DynamicCache(config=model.config)
+    with torch.no_grad():
+        model(ids[:, :100], past_key_values=cache)
+    ours, _ = runs(model, ids, past_key_values=cache)
+    assert calls[1]["input_ids"].shape[1] == 799
+    assert torch.equal(ours, written(model, ids))
 
 
 def test_what_the_listener_raises_ends_the_decoding() -> None:
