@@ -19,6 +19,7 @@ from pathlib import Path
 from threading import Condition, Lock
 from typing import NamedTuple
 
+from engine.atomic import is_disk_full
 from engine.graph.keys import Key
 from engine.spec import Outputs
 from engine.store.encoding import CorruptFileError, load, save
@@ -191,7 +192,9 @@ class Disk:
                 if self._admit(part, key, nbytes, restore):
                     self.on_stored(key)
         except Exception as error:  # noqa: BLE001 - such as a full disk: the entry is lost, the run continues
-            log.warning("%s could not be stored: %r", key, error)
+            full = isinstance(error, OSError) and is_disk_full(error)
+            reason = "the disk is full: make room, or give another folder for the cache" if full else repr(error)
+            log.warning("a result could not be stored in %s, and will be computed again: %s", self.folder, reason)
         finally:
             with self._written:
                 del self._pending[key]

@@ -7,6 +7,8 @@ were altered. Nothing is pickled.
 from __future__ import annotations
 
 import json
+import os
+import re
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -54,12 +56,17 @@ class Stored(NamedTuple):
 
 
 def save(path: Path, outputs: Outputs, seconds: float, restore: float) -> None:
-    """Write a `Stored`, without copying arrays that lie in host memory."""
+    """Write a `Stored`, without copying arrays that lie in host memory; raises OSError if it can't be written."""
     arrays: dict[str, _Raw] = {}
     described = [_described(str(index), value, arrays) for index, value in enumerate(outputs)]
     text = json.dumps({"outputs": described, "seconds": seconds, "restore": restore})
     specs = {name: raw.spec() for name, raw in arrays.items()}
-    serialize_file(specs, path, {"kinograph": text, "xxh3": xxh3_64_hexdigest(text.encode())})
+    try:
+        serialize_file(specs, path, {"kinograph": text, "xxh3": xxh3_64_hexdigest(text.encode())})
+    except SafetensorError as error:  # it tells the system's reason in its text alone
+        if number := re.search(r"\(os error (\d+)\)", str(error)):
+            raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
+        raise
 
 
 def _described(name: str, value: Any, arrays: dict[str, _Raw]) -> dict[str, Any]:

@@ -313,7 +313,8 @@ class TestDisk:
         disk.write(key("b"), ("x" * 100_000,), 1)
         disk.close()
         assert [key("fits") in disk, key("a") in disk, key("b") in disk] == [True, False, True]
-        assert "could not be stored" in caplog.text
+        assert f"could not be stored in {disk.folder}" in caplog.text
+        assert "the disk is full: make room" in caplog.text
         assert len([*disk.folder.iterdir()]) == 2, "nothing unfinished is left"
 
     def test_a_folder_that_is_emptied_meanwhile_is_begun_anew(self, disk: Disk) -> None:
