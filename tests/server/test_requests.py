@@ -25,6 +25,7 @@ def answered(server: Live, sent: bytes) -> bytes:
 
 
 HOST = b"Host: localhost\r\n"
+JSON = b"Content-Type: application/json\r\n"
 
 
 @pytest.mark.parametrize(
@@ -57,4 +58,13 @@ def test_what_is_no_request_is_refused_as_others_are(server: Live, sent: bytes) 
     assert refused["problems"][0]["message"]
     assert b"SECRET" not in head + body
     assert server.ask("GET", "/prompt")[0] == 200
+    assert "Traceback" not in server.log
+
+
+def test_a_client_that_leaves_in_the_middle_of_its_request_fills_no_log(server: Live) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
+        connection.sendall(b"POST /prompt HTTP/1.1\r\n" + HOST + b"Content-Length: 1000\r\n" + JSON + b"\r\n{")
+        assert server.ask("GET", "/prompt")[0] == 200  # meanwhile the request has arrived
+    for _ in range(3):
+        assert server.ask("GET", "/prompt")[0] == 200
     assert "Traceback" not in server.log

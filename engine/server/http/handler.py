@@ -23,8 +23,12 @@ class Handler(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """Log the error, and say in JSON what is wrong; the connection is closed."""
-        super().handle_error(request, status, exc, message)
+        """Log the error, and say in JSON what is wrong; the connection is closed.
+
+        That a client has left is no error: nothing is logged, and nobody reads the answer.
+        """
+        if not (isinstance(exc, ConnectionError) and request.transport is None):
+            super().handle_error(request, status, exc, message)
         answer = refusal(status, "http_error", [_problem(status, exc)])
         answer.force_close()
         return answer
