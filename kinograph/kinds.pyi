@@ -183,7 +183,7 @@ class Kinds:
         self,
         *,
         videos: str | Path,
-        rules: str | _Link = "no duplicates",
+        rules: str | _Link = "no duplicates\nno damage",
         cuts: Literal["cascade", "transnet", "both"] | _Link = "cascade",
         shortest: float | _Link = 1.0,
         longest: float | _Link = 0.0,

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from engine.node import Context
 
 
-VERSION = 7
+VERSION = 8
 """Raised when scanning or describing gives other results than before for the same video and settings."""
 AHEAD = 2
 """How many scans per process may be started before the first is described: their views take memory."""
@@ -325,13 +325,20 @@ def _choose_caption(row: Row, seed: str) -> str | None:
 
 
 def _with_duplicates(clips: pa.Table) -> pa.Table:
-    """The clips, each with the earlier clip that it duplicates, in its own video or another."""
+    """The clips, each with the first that it duplicates, in its own video or another.
+
+    Undamaged clips are looked at first, so that none of them counts as a copy of a damaged one.
+    """
     if not clips.num_rows:
         return clips
     prints = np.frombuffer(b"".join(clips["fingerprint"].to_pylist()), np.uint8).reshape(clips.num_rows, -1)
-    names = [f"{row['video']}#{row['clip']}" for row in rows(clips, ["video", "clip"])]
-    firsts = groups(prints)
-    same = [names[first] if first != index else None for index, first in enumerate(firsts)]
+    listed = rows(clips, ["video", "clip", "damaged"])
+    names = [f"{row['video']}#{row['clip']}" for row in listed]
+    order = sorted(range(len(listed)), key=lambda index: bool(listed[index]["damaged"]))
+    same: list[str | None] = [None] * len(listed)
+    for index, first in zip(order, groups(prints[order]), strict=True):
+        if order[first] != index:
+            same[index] = names[order[first]]
     return with_columns(clips, {"duplicate_of": same})
 
 

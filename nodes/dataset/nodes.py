@@ -32,7 +32,7 @@ class CuratedClips(NamedTuple):
     """A row for each video, with its problem if it has one."""
 
 
-class LVDCurate(Node, version=8, category="dataset", uses="device"):
+class LVDCurate(Node, version=9, category="dataset", uses="device"):
     """Find the clips in raw videos, score and caption them, and filter them, as for Stable Video Diffusion's Large
     Video Dataset (arXiv 2311.15127).
 
@@ -40,16 +40,16 @@ class LVDCurate(Node, version=8, category="dataset", uses="device"):
     minutes or so of a long one, and other rules or captions decode nothing again. A file that can't be read affects no
     other. Files are told by their contents; what is skipped is listed.
 
-    Motion, sharpness, brightness, text and duplicates need nothing else. Captions, how well they fit and aesthetics
-    come from models that you name; they are listed in what is saved. Those that ship with Kinograph (`sprite/clip`,
-    `sprite/captioner`) are for trying it out: they know only drawn sprites.
+    Motion, sharpness, brightness, text, duplicates and damage need nothing else. Captions, how well they fit and
+    aesthetics come from models that you name; they are listed in what is saved. Those that ship with Kinograph
+    (`sprite/clip`, `sprite/captioner`) are for trying it out: they know only drawn sprites.
     """
 
     videos: VideoFiles
     """The videos: a folder, a pattern such as `raw/**/*.mp4`, a `.txt` list, a `.parquet` table, or one file."""
-    rules: Multiline = "no duplicates"
-    """What to drop, one rule per line: `worst 25% motion`, `text_area <= 0.07`, `no duplicates`, or `lvd-f` for all
-    rules of the paper, which need `clip`, `aesthetics` and a captioner."""
+    rules: Multiline = "no duplicates\nno damage"
+    """What to drop, one rule per line: `worst 25% motion`, `text_area <= 0.07`, `no duplicates`, `no damage`, or
+    `lvd-f` for all rules of the paper, which need `clip`, `aesthetics` and a captioner."""
     cuts: Literal["cascade", "transnet", "both"] = "cascade"
     """How shots are found: by detectors at three frame rates, by TransNetV2, which takes some fifty times as long, or
     by the detectors where TransNetV2 agrees."""
@@ -144,7 +144,7 @@ class LVDCurate(Node, version=8, category="dataset", uses="device"):
         return CuratedClips(filtered(found.clips, self.rules), found.videos)
 
 
-class LoadScores(Node, version=3, category="dataset", uses="io"):
+class LoadScores(Node, version=4, category="dataset", uses="io"):
     """Read the clips of a saved data set, including dropped ones, to filter them by other rules."""
 
     file: InputFile
@@ -178,7 +178,8 @@ class VideoFrameFilter(Node, version=1, category="dataset"):
     source: Table | Video
     """A table of clips, or a video."""
     rules: Multiline = "no duplicates"
-    """What to drop, one rule per line: `worst 25% motion`, `text_area <= 0.07`, `no duplicates`."""
+    """What to drop, one rule per line: `worst 25% motion`, `text_area <= 0.07`, `no duplicates`; of clips, `no damage`
+    too."""
     again: bool = True
     """Judge all clips again, including those that an earlier filter dropped; otherwise only those that it kept."""
 
@@ -264,7 +265,7 @@ class SaveTable(Node, version=1, category="dataset", saves="table"):
         return Files((Media(as_csv(self.table).encode(), "csv", self.filename_prefix),))
 
 
-class SaveDataset(Node, version=4, category="dataset", saves="dataset"):
+class SaveDataset(Node, version=5, category="dataset", saves="dataset"):
     """Save a data set as a folder: clips, a manifest that Hugging Face `datasets` opens, all scores, and a report.
 
     Manifest, report and README list the models that scores and captions are from, with their revisions and settings.

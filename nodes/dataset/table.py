@@ -27,6 +27,7 @@ CLIPS = pa.schema(
         ("end_frame", pa.int32()),  # the first that is no longer in it
         ("start", pa.float64()),  # seconds
         ("seconds", pa.float64()),
+        ("damaged", pa.float32()),  # seconds of it that were noticed to be damaged in the video
         ("width", pa.int32()),  # as shown, as the height
         ("height", pa.int32()),
         ("fps", pa.float64()),
@@ -47,7 +48,7 @@ CLIPS = pa.schema(
         ("video_caption_similarity", pa.float32()),
         ("summary_similarity", pa.float32()),
         ("caption_similarity", pa.float32()),
-        ("duplicate_of", pa.string()),  # the earlier clip, as video#clip
+        ("duplicate_of", pa.string()),  # the first clip that shows the same, as video#clip; undamaged ones come first
         ("embedding", pa.list_(pa.float16())),  # CLIP's of the middle view, of length 1
         ("fingerprint", pa.binary()),
         ("thumbnail", pa.binary()),  # of the middle view, JPEG
@@ -58,7 +59,7 @@ CLIPS = pa.schema(
 )
 SCANNED = pa.schema(
     [
-        *(CLIPS.field(name) for name in ("first_frame", "end_frame", "start", "seconds")),
+        *(CLIPS.field(name) for name in ("first_frame", "end_frame", "start", "seconds", "damaged")),
         *(CLIPS.field(name) for name in ("motion", "camera_motion", "object_motion", "text_area")),
         *(CLIPS.field(name) for name in ("sharpness", "brightness", "clipped", "fingerprint")),
         ("views", pa.list_(pa.binary())),  # JPEG, in order

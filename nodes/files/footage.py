@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from engine import filetypes
 from engine.errors import InputError
+from nodes.files.damage import DamageFinder
 from nodes.files.timing import Basis, timed
 
 Picture: TypeAlias = NDArray[np.uint8]
@@ -63,6 +64,8 @@ class Frame:
     """Whether decoding can start at it."""
     picture: Picture
     """Upright, with square pixels."""
+    damaged: bool = False
+    """Whether the decoder or the container noticed damage in it, or in frames that it is built on."""
 
     @cached_property
     def small(self) -> Picture:
@@ -159,7 +162,9 @@ class Footage:
                 if time < last + 1 / FPS[1]:  # a repeated time, or more frames in a second than memory allows
                     crowded, time = crowded + last + 1 / FPS[1] - time, last + 1 / FPS[1]
                 picture = _shown(frame, self.aspect, layout, reformatter)
-                yield Frame(index, max(time, 0.0), bool(frame.key_frame), picture)
+                if damaged := bool(frame.opaque):
+                    self.damage = self.damage or f"is damaged at {max(time, 0.0) + (begin or 0):.1f} s"
+                yield Frame(index, max(time, 0.0), bool(frame.key_frame), picture, damaged)
                 last, index = time, index + 1
         if crowded > 1:
             self.damage = self.damage or f"has more than {FPS[1]:.0f} frames in a second, and is taken for slower"
@@ -213,23 +218,29 @@ class Footage:
             yield from _pulled(filters)
 
     def _stored(self, container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[av.VideoFrame]:
-        """All frames that can be decoded, as they are stored."""
+        """All frames that can be decoded, as they are stored; `opaque` is whether they are damaged."""
         packets, broken, last = container.demux(stream), 0, 0.0
+        finder = DamageFinder(stream.codec_context)
         while broken < MAX_BAD_PACKETS:
+            packet = None
             try:
                 packet = next(packets, None)
                 if packet is None:
-                    return
+                    break
+                finder.send(packet)
                 decoded = packet.decode()
             except av.error.FFmpegError as error:
                 if isinstance(error, OSError):
                     require_readable(self.path)
                 broken += 1
                 self.damage = f"{error.strerror} at {last:.1f} s"
+                if packet is not None:
+                    finder.fail()
                 continue
             for frame in decoded:
                 broken, last = 0, frame.time or last
-                yield frame
+                yield from finder.take(frame)
+        yield from finder.rest()
 
     def require_frames(self, count: int) -> None:
         """Raise InputError if not one frame could be decoded."""

@@ -91,6 +91,20 @@ def test_duplicates() -> None:
     assert reasons(listed, rules("no duplicates"))[1] == ["shows the same as a.mp4#0"]
 
 
+def test_no_damage() -> None:
+    listed = clips(damaged=[0.0, 0.25, 1e-4, None])
+    assert reasons(listed, rules("no damage")) == [
+        [],
+        ["is damaged for 0.25 s"],
+        ["is damaged for 0.01 s"],
+        ["has no damaged"],
+    ]
+    assert dropped(clips(damaged=[0.0, 0.25, 1.0, 2.0]), "worst 25% damaged") == [3]
+    assert dropped(clips(damaged=[0.0, 0.25, 1.0, 2.0]), "damaged <= 0.5") == [2, 3]
+    with pytest.raises(InputError, match="'damaged', for which no row has a value"):
+        dropped(clips(damaged=[None, None]), "no damage")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -9,12 +9,12 @@ import numpy as np
 import pyarrow as pa
 
 from engine.errors import InputError, suggestion
-from nodes.dataset.filter.rules import Bound, NoDuplicates, Rule, Worst, models_for
+from nodes.dataset.filter.rules import Bound, NoDamage, NoDuplicates, Rule, Worst, models_for
 from nodes.dataset.table import CLIPS, Row
 
 NUMBERS = [field.name for field in CLIPS if pa.types.is_integer(field.type) or pa.types.is_floating(field.type)]
 """The columns of clips that rules can be about."""
-LOW_IS_BETTER = frozenset({"text_area", "clipped"})
+LOW_IS_BETTER = frozenset({"text_area", "clipped", "damaged"})
 """Columns whose worst values are the highest; in all others, the lowest values are the worst."""
 
 
@@ -31,29 +31,30 @@ def reasons(rows: Sequence[Row], rules: Sequence[Rule]) -> list[list[str]]:
     Raises:
         InputError: a rule is about a column that doesn't exist, isn't numeric, or has no values.
     """
-    found: list[list[str]] = [[] for _ in rows]
-    for rule in rules if rows else ():
-        if isinstance(rule, NoDuplicates):
-            for row, why in zip(rows, found, strict=True):
-                if row.get("duplicate_of"):
-                    why.append(f"shows the same as {row['duplicate_of']}")
-            continue
-        values = _values(rows, rule.column)
+    judged = [_judged(rows, rule) for rule in rules] if rows else []
+    return [[why[index] for why in judged if why[index]] for index in range(len(rows))]
+
+
+def _judged(rows: Sequence[Row], rule: Rule) -> list[str]:
+    """Why a rule drops each row; "" for those that it keeps."""
+    if isinstance(rule, NoDuplicates):
+        return [f"shows the same as {row['duplicate_of']}" if row.get("duplicate_of") else "" for row in rows]
+    values = _values(rows, rule.column)
+    if isinstance(rule, NoDamage):
+        found = ["" if not value else f"is damaged for {max(value, 0.01):.2f} s" for value in values]
+    else:
         bound = _bound(rule, [value for value in values if value is not None]) if isinstance(rule, Worst) else rule
         share = f", the worst {rule.percent:g} %" if isinstance(rule, Worst) else ""
-        for value, why in zip(values, found, strict=True):
-            if value is None:
-                why.append(f"has no {rule.column}")
-            elif reason := _reason(bound, value):
-                why.append(reason + share)
-    return found
+        reasons = ["" if value is None else _reason(bound, value) for value in values]
+        found = [reason and reason + share for reason in reasons]
+    return [f"has no {rule.column}" if value is None else why for value, why in zip(values, found, strict=True)]
 
 
-def _reason(bound: Bound, value: float) -> str | None:
-    """Why a value is dropped; None if it is kept."""
+def _reason(bound: Bound, value: float) -> str:
+    """Why a value is dropped; "" if it is kept."""
     limit = float(np.float32(bound.limit))  # to the precision of scores
     if value >= limit if bound.least else value <= limit:
-        return None
+        return ""
     return f"{bound.column} {value:.3g} is {'below' if bound.least else 'above'} {bound.limit:.3g}"
 
 

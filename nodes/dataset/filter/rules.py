@@ -3,6 +3,7 @@
     text_area <= 0.07
     worst 25% motion
     no duplicates
+    no damage
     lvd-f
 
 The last stands for its rules in `PRESETS`. Percentages are of all rows, whatever other rules drop: as for Stable Video
@@ -54,7 +55,14 @@ class NoDuplicates:
     """A row must not be a duplicate of an earlier one."""
 
 
-Rule = Bound | Worst | NoDuplicates
+@dataclass(frozen=True, slots=True)
+class NoDamage:
+    """A clip must have no damaged stretch."""
+
+    column: str = "damaged"
+
+
+Rule = Bound | Worst | NoDuplicates | NoDamage
 
 
 def parse(text: str) -> list[Rule]:
@@ -95,6 +103,8 @@ def _named(groups: Sequence[Sequence[str]]) -> str:
 def _rule(line: str) -> Rule:
     if line == "no duplicates":
         return NoDuplicates()
+    if line == "no damage":
+        return NoDamage()
     if found := _BOUND.fullmatch(line):
         return Bound(found[1], found[2] in (">=", "≥"), float(found[3]))
     if (found := _WORST.fullmatch(line)) and float(found[1]) <= 100:
@@ -102,5 +112,5 @@ def _rule(line: str) -> Rule:
     raise InputError(
         f"'{line}' is not a rule",
         input="rules",
-        hint="write 'motion >= 2', 'worst 25% motion', 'no duplicates' or 'lvd-f'",
+        hint="write 'motion >= 2', 'worst 25% motion', 'no duplicates', 'no damage' or 'lvd-f'",
     )

@@ -20,10 +20,10 @@ from engine.values import Folder, Table
 from nodes.dataset.provenance import models_of, note, skipped_of, with_facts
 from nodes.dataset.save.cutting import Cutting, Layout, Write
 from nodes.dataset.save.report import report
-from nodes.dataset.save.statistics import lasting, statistics
+from nodes.dataset.save.statistics import about_damage, lasting, statistics
 from nodes.dataset.table import VIDEOS, Row, rows, to_arrow, with_columns
 
-FORMAT = 3
+FORMAT = 4
 """Raised when equal clips give other files than before, so that no unfinished folder has some of both."""
 DESCRIPTION = ("README.md", "scores.parquet", "statistics.json", "report.html", "videos.parquet", "manifest.parquet")
 """The files that say what is in the folder. They are written last."""
@@ -155,6 +155,7 @@ def _card(title: str, facts: Mapping[str, Any]) -> str:
         f"{lasting(facts['hours_kept'])}. `manifest.parquet` lists them, `scores.parquet` has all clips with their "
         "scores and why some were dropped, `report.html` shows both. Made with Kinograph from `workflow.json`.\n"
         + (f"\n{facts['sound']}\n" if facts["sound"] else "")
+        + (f"\n{damage}\n" if (damage := about_damage(facts)) else "")
         + _models(facts["models"])
         + _skipped(facts["skipped"], facts["skipped_files"])
     )

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 from jinja2 import Environment, StrictUndefined
 
-from nodes.dataset.save.statistics import lasting
+from nodes.dataset.save.statistics import about_damage, lasting
 from nodes.dataset.table import Row
 
 SHOWN = 120
@@ -37,7 +37,8 @@ def report(
     groups = [(name, _some(of, clips, thumbnails), len(of)) for name, of in (("Kept", kept), ("Dropped", dropped))]
     problems = [video for video in videos if video["problem"]]
     page = environment.from_string(template)
-    return page.render(title=title, facts=facts, groups=groups, problems=problems, lasting=lasting)
+    damage = about_damage(facts)
+    return page.render(title=title, facts=facts, damage=damage, groups=groups, problems=problems, lasting=lasting)
 
 
 def _some(chosen: Sequence[int], clips: Sequence[Row], thumbnails: pa.ChunkedArray) -> list[Row]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import isclose, isfinite
 from typing import Any
 
@@ -47,6 +47,10 @@ def statistics(clips: Sequence[Row], videos: Sequence[Row]) -> dict[str, Any]:
         "clips_kept": len(kept),
         "hours_kept": sum(clip["seconds"] or 0 for clip in kept) / 3600,
         "mean_seconds_kept": float(np.mean([clip["seconds"] or 0 for clip in kept])) if kept else 0.0,
+        "damaged": {
+            "left_out": reasons["damaged"],
+            "kept": sum(bool(clip.get("damaged")) for clip in kept),
+        },
         "dropped_by": {name: {"clips": count, "alone": alone[name]} for name, count in sorted(reasons.items())},
         "scores": {name: spread for name in SCORES if (spread := _spread(clips, name))},
     }
@@ -59,12 +63,30 @@ def lasting(hours: float) -> str:
     return f"{hours * 60:.1f} minutes" if hours >= 1 / 60 else f"{hours * 3600:.1f} seconds"
 
 
+def about_damage(facts: Mapping[str, Any]) -> str:
+    """What is said of clips that lie where their videos are damaged; "" if there are none."""
+    left_out, kept = facts["damaged"]["left_out"], facts["damaged"]["kept"]
+    said = [f"{_clips(left_out)} left out, since {_videos(left_out)} damaged there."] if left_out else []
+    said += [f"{_clips(kept)} kept though {_videos(kept)} damaged there: see the column `damaged`."] if kept else []
+    return " ".join(said)
+
+
+def _clips(count: int) -> str:
+    return f"{count:,} clips were" if count != 1 else "1 clip was"
+
+
+def _videos(count: int) -> str:
+    return "their videos are" if count != 1 else "its video is"
+
+
 def about(reason: str) -> str:
-    """What a reason for dropping a clip is about: the column, "duplicates", or "cutting"."""
+    """What a reason for dropping a clip is about: the column, "duplicates", "damaged", or "cutting"."""
     if reason.startswith(UNCUT):
         return "cutting"
     if reason.startswith("shows the same as"):
         return "duplicates"
+    if reason.startswith("is damaged"):
+        return "damaged"
     return reason.removeprefix("has no ").partition(" ")[0]
 
 

@@ -126,6 +126,8 @@ class _Scanner:
     clips: list[Row] = field(default_factory=list)
     pairs: list[_Pair] = field(default_factory=list)
     views: list[_View] = field(default_factory=list)
+    damaged: list[int] = field(default_factory=list)
+    """Frames of the current shot and after it."""
     plain: bool = True
     """Whether all samples were of one colour."""
     last: tuple[int, Picture] | None = None
@@ -135,6 +137,8 @@ class _Scanner:
         self.times.append(frame.time)
         if frame.key:
             self.keys.append(frame.index)
+        if frame.damaged:
+            self.damaged.append(frame.index)
         if self.last is None or frame.time - self.times[self.last[0]] >= 1 / RATE - 1e-6:
             self._sample(frame)
         for cut in self.finder.add(frame):
@@ -181,6 +185,7 @@ class _Scanner:
         self.shot = cut.end
         self.pairs = [pair for pair in self.pairs if pair.before >= cut.end]
         self.views = [view for view in self.views if view.frame >= cut.end]
+        self.damaged = self.damaged[bisect_left(self.damaged, cut.end) :]
 
     def _spans(self, first: int, end: int) -> Iterator[tuple[int, int]]:
         """The clips of a shot, as first frame and end frame."""
@@ -209,11 +214,13 @@ class _Scanner:
         shown = [min(views, key=lambda view: abs(view.frame - frame)).picture for frame in wanted]
         moved = Motion(*np.mean([pair.moved for pair in pairs], axis=0).tolist()) if pairs else motion([])
         look = mean([pair.look for pair in pairs] or [quality(shown[0])])
+        damaged = self.damaged[bisect_left(self.damaged, first) : bisect_left(self.damaged, end)]
         return {
             "first_frame": first,
             "end_frame": end,
             "start": self.times[first],
             "seconds": self._seconds(first, end),
+            "damaged": sum(self._seconds(frame, frame + 1) for frame in damaged),
             "motion": moved.total,
             "camera_motion": moved.camera,
             "object_motion": moved.objects,
