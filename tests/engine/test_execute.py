@@ -33,7 +33,7 @@ from engine.graph.keys import node_keys
 from engine.models import Models
 from engine.node import Context, Node
 from engine.registry import Registry
-from engine.run import schedule
+from engine.run import execute, schedule
 from engine.run.costs import Costs
 from engine.run.execute import Execution
 from engine.run.schedule import Schedule
@@ -255,6 +255,7 @@ class TestParallel:
 
     def test_a_thread_that_waits_hears_at_once_of_what_it_can_do(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(schedule, "WATCH_SECONDS", 60)
+        monkeypatch.setattr(execute, "QUICK_SECONDS", 0)  # who is last to meet doesn't wait, and would seem quick
         monkeypatch.setattr(toys, "BARRIER", [threading.Barrier(2)])
         graph = {"a": node("Meet", a=1), "b": node("Meet", a=2), "waist": node("Mix", a=["a", 0], b=["b", 0])}
         graph |= {name: node("Meet", a=["waist", 0], seconds=seconds) for name, seconds in (("c", 5), ("d", 6))}

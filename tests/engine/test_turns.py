@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from operator import itemgetter
 from pathlib import Path
+from random import Random
 from typing import Self
 
 import pytest
@@ -15,12 +17,16 @@ from engine.document.prepared import prepare
 from engine.document.workflow import Workflow
 from engine.events import NodeFinished, RunFinished
 from engine.graph.check import check
+from engine.graph.keys import node_keys
+from engine.graph.plan import make_plan
 from engine.models.usage import Usage, User
 from engine.node import Context, Node
 from engine.registry import Registry
 from engine.run.activations import Activations
 from engine.run.execute import Execution
+from engine.run.schedule import Schedule, Task
 from engine.run.turns import user_of
+from engine.store.cache import Entry, passing
 from engine.values import ImageModel
 from tests.engine.far import FarArray, FarMemory, Movable, Numbers
 from tests.engine.toys import node
@@ -191,3 +197,21 @@ def test_a_node_displaces_models_that_are_not_its_own() -> None:
     models.get("other", lambda: Movable(100), "far:0")
     models.release()
     assert [models.displaces("far:0", own, need) for need in (450, 460)] == [False, True]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_others_keep_their_order_whoever_is_chosen(seed: int) -> None:
+    numbers, drawn = Random(seed), []
+
+    def choose(ready: Sequence[tuple[int, Task]], held: Iterable[Entry]) -> Task:
+        assert ready[0] == min(ready, key=itemgetter(0))
+        drawn.append(ready[0 if numbers.random() < 0.5 else numbers.randrange(len(ready))][1])
+        return drawn[-1]
+
+    nodes = {str(item): node("Draw", seed=item) for item in range(30)}
+    graph = check(prepare(Workflow.read(nodes), REGISTRY), targets=list(nodes))
+    schedule = Schedule({"device": 1, "cpu": 1, "io": 1}, more_threads=lambda: None, choose=choose)
+    schedule.add(make_plan(graph, node_keys(graph, "far"), held=lambda key: False))
+    while isinstance(task := schedule.take(), Task):
+        schedule.done(task, passing((), 0.0))
+    assert sorted(int(task.step.id) for task in drawn) == list(range(30))
