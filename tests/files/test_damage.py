@@ -192,3 +192,13 @@ def test_a_gap_without_a_corrupt_mark_is_a_variable_frame_rate(tmp_path: Path) -
     footage = Footage(write(tmp_path / "a.ts", sprites(1), bf="0", times=times))
     assert not any(frame.damaged for frame in footage)
     assert not footage.damage
+
+
+def test_after_a_key_frame_none_is_held_back_for_packets_before_it() -> None:
+    decoder = Decoder()
+    decoder.sends(*range(10))
+    decoder.shows(0, 0, key=True)
+    decoder.shows(2, 2)
+    for number in range(5, 10):
+        decoder.shows(number, number, key=number == 5)
+    assert 8 in decoder.marks, "only the last is held"
