@@ -245,6 +245,8 @@ def unsupported(model: Any) -> str | None:
         return f"{name} is not a decoder-only language model"
     if not {"position_ids", "attention_mask", "past_key_values"} <= inspect.signature(model.forward).parameters.keys():
         return f"{name} does not let its caller choose positions, mask and cache"
+    if getattr(config, "alibi", False):
+        return f"{name} takes positions from a mask over the whole text (alibi), which has no room for guesses"
     if config._attn_implementation not in ("eager", "sdpa"):
         return f"{config._attn_implementation} takes no 4-D mask: load {name} with attn_implementation='sdpa'"
     if {"dynamic", "longrope"} & _rope_types(config):

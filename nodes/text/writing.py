@@ -56,8 +56,13 @@ def write(ctx: Context, llm: LoadedModel, chat: Sequence[Message], settings: Set
     """
     if reason := unsupported(llm.model):
         raise InputError(reason, input="llm")
+    if "" in settings.stop:
+        raise InputError(
+            "an empty text would end every answer before it begins", input="stop", hint="leave the empty text out"
+        )
     ids = _encode(llm, chat)
     _check_room(llm, ids.shape[1], settings.max_new_tokens)
+    pad = llm.tokenizer.pad_token_id
     written: list[int] = []
     sent = 0
 
@@ -79,10 +84,11 @@ def write(ctx: Context, llm: LoadedModel, chat: Sequence[Message], settings: Set
     with torch.inference_mode():
         llm.model.generate(
             ids.to(llm.model.device),
+            attention_mask=torch.ones_like(ids),  # otherwise a pad token that the text has would hide
             custom_generate=lookahead_decode,
             max_new_tokens=settings.max_new_tokens,
             stopping_criteria=_stopping(llm, settings.stop),
-            pad_token_id=llm.tokenizer.pad_token_id or llm.tokenizer.eos_token_id,
+            pad_token_id=llm.tokenizer.eos_token_id if pad is None else pad,
             window=settings.window,
             ngram=settings.ngram,
             candidates=settings.candidates,

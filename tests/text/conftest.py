@@ -19,6 +19,7 @@ SETTINGS = {
     "opt": {"ffn_dim": 48, "word_embed_proj_dim": 32},
     "mistral": {"intermediate_size": 48, "num_key_value_heads": 2, "sliding_window": 16},
     "bloom": {},
+    "falcon": {"alibi": True},
     "t5": {"d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 2, "num_heads": 4, "decoder_start_token_id": 0},
 }
 

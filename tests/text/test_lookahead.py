@@ -401,7 +401,8 @@ class TestWindow:
 
 class TestUnsupported:
     @pytest.mark.parametrize(
-        ("kind", "reason"), [("mistral", "sliding windows"), ("bloom", "positions"), ("t5", "decoder-only")]
+        ("kind", "reason"),
+        [("mistral", "sliding windows"), ("bloom", "positions"), ("falcon", "alibi"), ("t5", "decoder-only")],
     )
     def test_models_are_named_with_the_reason(self, kind: str, reason: str) -> None:
         assert reason in str(unsupported(tiny(kind)))

@@ -59,6 +59,20 @@ def test_it_writes_what_transformers_would(ctx: Context, folder: Path, window: i
     assert written.passes <= written.tokens
 
 
+def test_a_pad_token_in_the_prompt_is_read_as_a_token(ctx: Context, folder: Path) -> None:
+    written = decode(ctx, folder, prompt="say <pad> hello")
+    model, tokenizer = language_model(ctx, LLMLoad(source=str(folder)).run(ctx))
+    ids = tokenizer("user say <pad> hello ", return_tensors="pt").input_ids
+    assert tokenizer.pad_token_id in ids
+    whole = model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=24)
+    assert written.text == tokenizer.decode(whole[0, ids.shape[1] :], skip_special_tokens=True).strip()
+
+
+def test_an_empty_stop_string_is_refused(ctx: Context, folder: Path) -> None:
+    with pytest.raises(InputError, match="an empty text would end every answer before it begins"):
+        decode(ctx, folder, stop=("red", ""))
+
+
 def test_equal_seeds_sample_equal_texts(ctx: Context, folder: Path) -> None:
     texts = [decode(ctx, folder, temperature=1.5, seed=seed).text for seed in (1, 1, 2)]
     assert texts[0] == texts[1] != texts[2]
