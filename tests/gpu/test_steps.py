@@ -10,9 +10,11 @@ from benchmarks.gpu import engine, models
 from benchmarks.gpu.bench import Bench, Step
 from tests.fakecuda import fake_cuda
 
-ELSEWHERE = (engine.two_processes, engine.device_assert, engine.marked_tests)
+ELSEWHERE = {engine.two_processes, engine.device_assert, engine.marked_tests}
 """Those whose work other processes do, in which nothing is pretended."""
-LONG = {*ELSEWHERE, engine.fails_once, engine.adapters, engine.cancels, *models.STEPS}
+SLOW = {engine.fails_once, models.prompt_to_video, models.equal_to_cpu, models.zips}
+"""Those that would take minutes on the pretended GPU; `tests/test_on_cuda.py` tries there what they are made of."""
+LONG = {*ELSEWHERE, *SLOW, engine.adapters, engine.cancels, *models.STEPS}
 
 
 @pytest.mark.filterwarnings("ignore:`upcast_vae` is deprecated")  # diffusers' own call
@@ -24,7 +26,7 @@ LONG = {*ELSEWHERE, engine.fails_once, engine.adapters, engine.cancels, *models.
     ],
 )
 def test_its_claim_holds(step: Step, tmp_path: Path) -> None:
-    if step in ELSEWHERE:
+    if step in ELSEWHERE | SLOW:
         step(Bench("cpu", small=True, folder=tmp_path))
         return
     with fake_cuda():
