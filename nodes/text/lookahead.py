@@ -32,7 +32,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nodes.text.reading import Reader, Tree
+from nodes.text.reading import Reader, Tree, windows
 
 PROMPT_ALONE = 512
 """Prompts of more tokens are read before the first tree; shorter ones are its beginning, which saves a pass."""
@@ -235,7 +235,8 @@ class _Writer:
 def unsupported(model: Any) -> str | None:
     """Why lookahead doesn't support a transformers model, or None if it does.
 
-    It needs a decoder that takes a 4-D attention mask and explicit positions, and whose cache keeps every token.
+    It needs a decoder that takes a 4-D attention mask and explicit positions, and a cache that gives tokens back;
+    layers may have sliding windows.
     """
     from transformers import DynamicCache
 
@@ -251,11 +252,13 @@ def unsupported(model: Any) -> str | None:
         return f"{config._attn_implementation} takes no 4-D mask: load {name} with attn_implementation='sdpa'"
     if {"dynamic", "longrope"} & _rope_types(config):
         return f"{name} scales its positions by the length of the text, which guesses would change"
-    forgets = not _keeps_every_token(DynamicCache(config=config)) or "local" in getattr(config, "attention_layers", ())
+    forgets = not _takes_back(DynamicCache(config=config)) or "local" in getattr(config, "attention_layers", ())
     if forgets or not model._supports_default_dynamic_cache():
-        return (
-            f"{name} forgets tokens as it reads on (sliding windows or a recurrent state): guesses can't be taken back"
-        )
+        return f"{name} forgets tokens as it reads on (a recurrent state, say): guesses can't be taken back"
+    try:
+        windows(config)
+    except ValueError as error:
+        return f"{name} can't read guesses: {error}"
     return None
 
 
@@ -266,10 +269,12 @@ def _rope_types(config: Any) -> set[str]:
     return {kind["rope_type"] for kind in kinds if "rope_type" in kind}
 
 
-def _keeps_every_token(cache: Any) -> bool:
-    from transformers.cache_utils import DynamicCache, DynamicLayer
+def _takes_back(cache: Any) -> bool:
+    """Whether tokens can be taken back from the cache."""
+    from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
-    return type(cache) is DynamicCache and not cache.offloading and all(type(at) is DynamicLayer for at in cache.layers)
+    kinds = (DynamicLayer, DynamicSlidingWindowLayer)
+    return type(cache) is DynamicCache and not cache.offloading and all(type(at) in kinds for at in cache.layers)
 
 
 def _unsupported_call(input_ids: Tensor, config: Any, kwargs: dict[str, Any]) -> str | None:
@@ -281,7 +286,7 @@ def _unsupported_call(input_ids: Tensor, config: Any, kwargs: dict[str, Any]) ->
         return f"lookahead decodes one sequence at a time, not {batch}: call it for each"
     if kwargs.get("attention_mask") is not None:
         return "lookahead takes no padding: leave it out of input_ids and attention_mask"
-    if not config.use_cache or not _keeps_every_token(kwargs["past_key_values"]):
+    if not config.use_cache or not _takes_back(kwargs["past_key_values"]):
         return "lookahead needs a dynamic KV cache that is neither offloaded nor quantised"
     if kwargs["past_key_values"].get_seq_length() >= length:
         return "input_ids must hold the whole text, and more than the cache has seen"

@@ -50,12 +50,16 @@ class Tree:
 
 
 class Reader:
-    """A model with its KV cache, which holds every written token but the last."""
+    """A model with its KV cache, which holds every written token but the last.
+
+    Layers with a sliding window have a mask of their own, and keep what leaves the window until `keep`.
+    """
 
     def __init__(self, model: Any, cache: Any, max_length: int) -> None:
         self.model = model
         self.cache = cache
         self.cached = int(cache.get_seq_length())
+        self.windows = windows(model.config.get_text_config(decoder=True))
         self.last_position = max_length - 2
         self.picks_rows = "logits_to_keep" in inspect.signature(model.forward).parameters
 
@@ -78,15 +82,17 @@ class Reader:
 
     def read(self, tree: Tree, nodes: list[int]) -> Tensor:
         """Logits (len(nodes), vocabulary) for the token after each of the nodes."""
-        device, dtype, size = self.model.device, self.model.dtype, len(tree.tokens)
-        mask = torch.zeros(size, self.cached + size, dtype=dtype)
-        mask[:, self.cached :].masked_fill_(~tree.visible(), torch.finfo(dtype).min)
+        device = self.model.device
+        if any(self.cache.is_sliding):
+            self.cache.activate_past_recording()
+        depths = torch.tensor(tree.depths())
+        masks = {kind: self._mask(tree.visible(), depths, window).to(device) for kind, window in self.windows.items()}
         # Guesses beyond the end are never written, and a model may have no position for them.
-        positions = (torch.tensor(tree.depths()) + self.cached).clamp(max=self.last_position)
+        positions = (depths + self.cached).clamp(max=self.last_position)
         rows = torch.tensor(nodes, device=device)
         logits: Tensor = self.model(
             input_ids=torch.tensor([tree.tokens], device=device),
-            attention_mask=mask[None, None].to(device),
+            attention_mask=masks if len(masks) > 1 else next(iter(masks.values())),
             position_ids=positions[None].to(device),
             past_key_values=self.cache,
             use_cache=True,
@@ -94,12 +100,55 @@ class Reader:
         ).logits[0]
         return logits if self.picks_rows else logits[rows]
 
+    def _mask(self, visible: Tensor, depths: Tensor, window: int | None) -> Tensor:
+        """What is added to the attention of the tree to the cache and itself, (1, 1, T, cache + T): 0 or the lowest.
+
+        A cache without windows of its own has more columns than one with them, which holds what the next token sees.
+        """
+        held = self.cached
+        if window is not None and any(self.cache.is_sliding):
+            held = min(held, window - 1)
+        size, dtype = len(depths), self.model.dtype
+        mask = torch.zeros(size, held + size, dtype=dtype)
+        lowest = torch.finfo(dtype).min
+        mask[:, held:].masked_fill_(~visible, lowest)
+        if window is not None:
+            columns = torch.cat([torch.arange(-held, 0), depths])
+            mask.masked_fill_(depths[:, None] - columns >= window, lowest)
+        return mask[None, None]
+
     def keep(self, tree: Tree, path: list[int]) -> None:
         """Trim the cache to the chain and the nodes of the path, as if they had been read in this order."""
-        start = self.cached + tree.root + 1
-        self.cached = start + len(path)
+        size, chain = len(tree.tokens), tree.root + 1
+        self.cached += chain + len(path)
         for layer in self.cache.layers:
-            kept = torch.tensor(path, dtype=torch.long, device=layer.keys.device) + (start - tree.root - 1)
+            start = layer.keys.shape[-2] - size
+            kept = torch.tensor(path, dtype=torch.long, device=layer.keys.device) + start
             for states in (layer.keys, layer.values):
-                states[..., start : self.cached, :] = states[..., kept, :]
-        self.cache.crop(self.cached - self.cache.get_seq_length())
+                states[..., start + chain : start + chain + len(path), :] = states[..., kept, :]
+        self.cache.crop(-(size - chain - len(path)))
+
+
+def windows(config: Any) -> dict[str, int | None]:
+    """The kinds of attention layers of a model, and how many tokens each sees, itself included; None: all.
+
+    Args:
+        config: transformers' configuration of the text model.
+
+    Raises:
+        ValueError: a kind that a mask over the tree can't describe.
+    """
+    from transformers import DynamicCache
+    from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+
+    layers = DynamicCache(config=config).layers
+    kinds = getattr(config, "layer_types", None) or [
+        "sliding_attention" if layer.is_sliding else "full_attention" for layer in layers
+    ]
+    found: dict[str, int | None] = {}
+    for kind, layer in zip(kinds, layers, strict=True):
+        window = layer.sliding_window if type(layer) is DynamicSlidingWindowLayer else None
+        known = type(layer) is DynamicSlidingWindowLayer if kind == "sliding_attention" else type(layer) is DynamicLayer
+        if kind not in ("full_attention", "sliding_attention") or not known or found.setdefault(kind, window) != window:
+            raise ValueError(f"no mask describes its layers of the kind {kind}")
+    return found

@@ -347,6 +347,19 @@ def test_a_long_addition_to_a_cache_is_read_as_a_prompt(calls: list[dict[str, An
     assert torch.equal(ours, written(model, ids))
 
 
+@pytest.mark.parametrize("kind", ["mistral", "gemma2", "gemma3_text"])
+@pytest.mark.parametrize("length", [4, 15, 17, 600])
+@pytest.mark.parametrize("whole", [False, True])
+def test_sliding_windows_see_what_they_see_in_greedy(kind: str, length: int, whole: bool) -> None:
+    """Windows of 16 tokens, with a cache that keeps no more of them, and with one that keeps the whole text."""
+    model, ids = tiny(kind, **LONG), prompt(0, length)
+    cache = DynamicCache() if whole else DynamicCache(config=model.config)
+    half, passes = runs(model, ids, max_new_tokens=17, past_key_values=cache)
+    ours, more = runs(model, half, max_new_tokens=23, past_key_values=cache)
+    assert torch.equal(ours, written(model, ids))
+    assert len(passes) + len(more) < 40
+
+
 def test_what_the_listener_raises_ends_the_decoding() -> None:
     class Enough(Exception):
         pass
@@ -402,7 +415,7 @@ class TestWindow:
 class TestUnsupported:
     @pytest.mark.parametrize(
         ("kind", "reason"),
-        [("mistral", "sliding windows"), ("bloom", "positions"), ("falcon", "alibi"), ("t5", "decoder-only")],
+        [("lfm2", "a recurrent state"), ("bloom", "positions"), ("falcon", "alibi"), ("t5", "decoder-only")],
     )
     def test_models_are_named_with_the_reason(self, kind: str, reason: str) -> None:
         assert reason in str(unsupported(tiny(kind)))
