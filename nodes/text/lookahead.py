@@ -153,6 +153,7 @@ def lookahead_decode(
     writer = _Writer(input_ids, logits_processor, stopping_criteria, generation_config, generator)
     if len(writer.tokens) - reader.cached > PROMPT_ALONE:
         reader.read_prompt(writer.tokens, generation_config.prefill_chunk_size)
+    streamer = _streamer()
     pool = Pool(ngram, candidates)
     branch = Window(window, ngram, writer.tokens, window_seed)
     if pool_from_prompt:
@@ -173,8 +174,13 @@ def lookahead_decode(
             pool.add(grams)
         if pool_from_prompt:
             pool.add(writer.tokens[max(start - ngram + 1, 0) :])
+        if streamer is not None:
+            for token in writer.tokens[start:]:
+                streamer.put(torch.tensor([token]))
         if on_tokens:
             on_tokens(writer.tokens[start:])
+    if streamer is not None:
+        streamer.end()
     return writer.result(reader.cache)
 
 
@@ -230,6 +236,20 @@ class _Writer:
             "past_key_values": cache,
         }
         return GenerateDecoderOnlyOutput(**fields)
+
+
+def _streamer() -> Any:
+    """What `generate(streamer=…)` got, or None.
+
+    transformers puts the prompt into it and doesn't pass it on to a callable, so whoever reads it would wait for ever.
+    """
+    from transformers import GenerationMixin
+
+    generate = inspect.unwrap(GenerationMixin.generate).__code__
+    frame = inspect.currentframe()
+    while frame is not None and frame.f_code is not generate:
+        frame = frame.f_back
+    return frame.f_locals["streamer"] if frame is not None else None
 
 
 def unsupported(model: Any) -> str | None:

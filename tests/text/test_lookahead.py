@@ -11,6 +11,7 @@ import pytest
 import torch
 from scipy.stats import chisquare
 from transformers import DynamicCache, StaticCache, StoppingCriteria, StoppingCriteriaList
+from transformers.generation.streamers import BaseStreamer
 
 from nodes.text import lookahead
 from nodes.text.lookahead import Pool, Window, lookahead_decode, unsupported
@@ -358,6 +359,28 @@ def test_sliding_windows_see_what_they_see_in_greedy(kind: str, length: int, who
     ours, more = runs(model, half, max_new_tokens=23, past_key_values=cache)
     assert torch.equal(ours, written(model, ids))
     assert len(passes) + len(more) < 40
+
+
+class Heard(BaseStreamer):
+    """What a streamer is given."""
+
+    def __init__(self) -> None:
+        self.pieces: list[list[int]] = []
+        self.ended = 0
+
+    def put(self, value: torch.Tensor) -> None:
+        self.pieces.append(value.flatten().tolist())
+
+    def end(self) -> None:
+        self.ended += 1
+
+
+def test_a_streamer_gets_what_it_gets_without_lookahead() -> None:
+    ours, theirs = Heard(), Heard()
+    runs(tiny("llama"), prompt(1), streamer=ours)
+    written(tiny("llama"), prompt(1), streamer=theirs)
+    assert ours.pieces == theirs.pieces
+    assert ours.ended == theirs.ended == 1
 
 
 def test_what_the_listener_raises_ends_the_decoding() -> None:
