@@ -58,6 +58,7 @@ def test_the_least_recently_used_is_evicted_when_the_budget_is_spent() -> None:
     for key in "ab":
         models.get(key, lambda: Block(40))
     models.get("a", lambda: pytest.fail("a is loaded"))
+    models.release()
 
     models.get("c", lambda: Block(40))
 
@@ -69,6 +70,7 @@ def test_the_least_recently_used_is_evicted_when_the_budget_is_spent() -> None:
 def test_a_model_larger_than_the_budget_stays_while_it_is_the_last_one_requested() -> None:
     models = Models(budget=100)
     models.get("small", lambda: Block(40))
+    models.release()
 
     models.get("large", lambda: Block(400))
 
@@ -91,6 +93,7 @@ def test_a_failed_load_is_tried_again() -> None:
 def test_clear_drops_all() -> None:
     models = Models()
     models.get("unet", lambda: Block(1))
+    models.release()
     models.clear()
     assert (len(models), models.nbytes) == (0, 0)
     assert models.get("unet", lambda: Block(2)).nbytes == 2
