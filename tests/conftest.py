@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import resource
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import pytest
+
+from engine.run.devices import best
+
+
+def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
+    """Skip the tests that need a GPU where there is none."""
+    marked = [item for item in items if item.get_closest_marker("cuda")]
+    if marked and best() != "cuda":
+        for item in marked:
+            item.add_marker(pytest.mark.skip(reason="there is no GPU"))
 
 
 @pytest.fixture

@@ -186,7 +186,7 @@ def test_a_node_that_needs_too_much_fails_with_the_figures() -> None:
     assert failure.problem.hint
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+@pytest.mark.cuda
 def test_on_a_gpu_values_are_spilled_to_pinned_memory() -> None:
     cache = Cache(memory=10_000, device=0)
     cache.put("a", (Image(torch.ones(1, 3, 2, 2, device="cuda")),), 1.0, upstream=0)
