@@ -27,6 +27,7 @@ from engine.document.tags import DOCUMENT, DRAWN, GRAPH
 from engine.document.workflow import NodeEntry, Workflow
 from engine.errors import InputError, NodeError
 from engine.registry import Registry
+from engine.run.file_in_work import file_in_work, remove_left_over
 from engine.run.folder_in_work import folder_in_work
 from engine.run.naming import Names
 from engine.values import Files, Folder, Media
@@ -67,6 +68,8 @@ class OutputFolder:
         self.registry = registry or Registry([])
         self._tags = cache(self._tags_in)
         self._names = Names(self.workflow, self.registry, flat or {})
+        self._swept = set[Path]()
+        """Folders without what processes that were killed had left there."""
 
     def write(
         self,
@@ -143,6 +146,9 @@ class OutputFolder:
         if claimed and _is_complete(claimed[0]):
             return claimed[0]
         path = self._first(self._names.of_file(media.prefix, now, index), f".{media.extension}")
+        if path.parent not in self._swept:
+            remove_left_over(path.parent)
+            self._swept.add(path.parent)
 
         def write(part: Path) -> None:
             if embed := EMBED.get(media.extension):
@@ -193,7 +199,7 @@ def write_new(first: Path, write: Callable[[Path], object], claimed: Callable[[]
     Raises:
         NodeError: the file can't be written, as the disk is full.
     """
-    with _errors_of(first.name), unfinished(first.parent, suffix=first.suffix) as part:
+    with _errors_of(first.name), file_in_work(first.parent, first.suffix) as part:
         write(part)
         sync(part)
         path = part.replace(claimed() if claimed else claim(first))

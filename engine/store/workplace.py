@@ -46,7 +46,7 @@ class Workplace:
             own = self._folder / f"{uuid.uuid4().hex}.part"
             own.mkdir(parents=True)
             with suppress(FileNotFoundError, BlockingIOError):  # another process took it for left over, just now
-                self._lock = _lock(own / "lock", os.O_CREAT)
+                self._lock = take_lock(own / "lock", os.O_CREAT)
                 self.own = own
         with unfinished(self.own, prefix="", suffix="") as part:
             yield part
@@ -75,7 +75,7 @@ def remove_left_over(entry: os.DirEntry[str], *, everything: bool = False) -> tu
     with suppress(FileNotFoundError):  # it, or a part of it, has been removed meanwhile
         if entry.is_file(follow_symlinks=False):
             nbytes = entry.stat().st_size
-            if everything or _is_old(path):
+            if everything or is_old(path):
                 path.unlink()
                 return 0, nbytes
             return nbytes, 0
@@ -85,7 +85,7 @@ def remove_left_over(entry: os.DirEntry[str], *, everything: bool = False) -> tu
                 shutil.rmtree(path, ignore_errors=True)
                 return 0, nbytes
             return nbytes, 0
-        if entry.is_dir(follow_symlinks=False) and _is_old(path) and not any(path.iterdir()):
+        if entry.is_dir(follow_symlinks=False) and is_old(path) and not any(path.iterdir()):
             path.rmdir()  # a process was killed before it locked it
     return 0, 0
 
@@ -93,20 +93,21 @@ def remove_left_over(entry: os.DirEntry[str], *, everything: bool = False) -> tu
 def _is_left_over(folder: Path, *, everything: bool) -> bool:
     """Whether a process had this folder that no longer runs."""
     try:
-        lock = _lock(folder / "lock")
+        lock = take_lock(folder / "lock")
     except OSError:  # locked, or someone else's
         return False
     if lock is None:
-        return everything or all(map(_is_old, folder.iterdir()))
+        return everything or all(map(is_old, folder.iterdir()))
     os.close(lock)
     return True
 
 
-def _is_old(path: Path) -> bool:
+def is_old(path: Path) -> bool:
+    """Whether a file or folder has been left alone for so long that no process can still be writing it."""
     return time.time() - path.lstat().st_mtime > ABANDONED_SECONDS
 
 
-def _lock(file: Path, flags: int = 0) -> int | None:
+def take_lock(file: Path, flags: int = 0) -> int | None:
     """Lock a file until the number returned is closed; None where there are no locks.
 
     Raises:

@@ -70,7 +70,7 @@ def _keep(state: dict[str, Tensor], kept: Path) -> None:
     from safetensors.torch import save_file
 
     kept.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(kept.parent / "lock"):
+    with FileLock(kept.parent.with_suffix(".lock")):
         for name in LEFT_OVER:
             for stale in kept.parent.glob(name):
                 stale.unlink(missing_ok=True)

@@ -47,7 +47,7 @@ def test_what_killed_processes_left_of_converted_weights_is_removed(published: P
     for name in (".tmpAbC123", ".0123456789abcdef0123456789abcdef.part"):
         (kept.parent / name).write_bytes(b"half")
     assert converted(published, "CRAFT") == kept
-    assert {path.name for path in kept.parent.iterdir()} == {kept.name, "lock"}
+    assert {path.name for path in kept.parent.iterdir()} == {kept.name}
 
 
 def blobs(*at: tuple[int, int, float], peak: float = 0.95) -> NDArray[np.float32]:
