@@ -1,7 +1,8 @@
 """Models of the published shapes with random weights in fp16: what they compute is noise, what they cost is real.
 
 The shapes are those in the published `config.json` files of stabilityai/stable-diffusion-xl-base-1.0,
-stabilityai/stable-video-diffusion-img2vid and meta-llama/Llama-3.2-1B. Tokenizers cost nothing, and are others.
+stabilityai/stable-video-diffusion-img2vid and meta-llama/Llama-3.2-1B. Tokenizers and
+schedules cost nothing, and are the sprite models'.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ def save_sdxl(folder: Path, device: str, *, small: bool) -> Path:
         text_encoder_2=_made(CLIPTextModelWithProjection, device, second),
         tokenizer=tokenizer,
         tokenizer_2=tokenizer,
-        scheduler=EulerDiscreteScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear"),
+        scheduler=EulerDiscreteScheduler.from_pretrained(SPRITE / "sdxl" / "scheduler"),
         add_watermarker=False,
     ).save_pretrained(folder)
     return folder
@@ -77,18 +78,7 @@ def save_svd(folder: Path, device: str, *, small: bool) -> Path:
         vae=_made(AutoencoderKLTemporalDecoder, device, **decoder, sample_size=768, scaling_factor=0.18215),
         image_encoder=_made(CLIPVisionModelWithProjection, device, vision),
         feature_extractor=CLIPImageProcessorPil(),
-        scheduler=EulerDiscreteScheduler(
-            beta_start=0.00085,
-            beta_end=0.012,
-            beta_schedule="scaled_linear",
-            prediction_type="v_prediction",
-            timestep_type="continuous",
-            timestep_spacing="leading",
-            steps_offset=1,
-            use_karras_sigmas=True,
-            sigma_min=0.002,
-            sigma_max=700.0,
-        ),
+        scheduler=EulerDiscreteScheduler.from_pretrained(SPRITE / "svd" / "scheduler"),
     ).save_pretrained(folder)
     return folder
 

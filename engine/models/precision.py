@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -25,34 +25,31 @@ def exact_float32() -> Iterator[None]:
 
     backends: Any = torch.backends
     legacy = (backends.cuda.matmul, backends.cudnn)
-    try:
-        before = [part.allow_tf32 for part in legacy]
-    except RuntimeError:  # it was set by torch's newer names, which exclude these from then on
-        before = []
-    if not before or getattr(backends, "fp32_precision", "none") != "none":
-        with _exact_by_newer_names():
-            yield
-        return
+    newer = (backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn)
+    with _held(newer, "fp32_precision", PRECISION) if _goes_by_newer(legacy) else _held(legacy, "allow_tf32", False):
+        yield
+
+
+def _goes_by_newer(legacy: Sequence[Any]) -> bool:
+    """Whether the precision was set by torch's newer names, which exclude the others from then on."""
+    import torch
+
     try:
         for part in legacy:
-            part.allow_tf32 = False
-        yield
-    finally:
-        for part, allowed in zip(legacy, before, strict=True):
-            part.allow_tf32 = allowed
+            _ = part.allow_tf32
+    except RuntimeError:
+        return True
+    return getattr(torch.backends, "fp32_precision", "none") != "none"
 
 
 @contextmanager
-def _exact_by_newer_names() -> Iterator[None]:
-    import torch
-
-    backends: Any = torch.backends
-    parts = (backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn)
-    before = [part.fp32_precision for part in parts]
+def _held(parts: Sequence[Any], name: str, value: object) -> Iterator[None]:
+    """Within it an attribute of several objects has a value; afterwards those that it had."""
+    before = [getattr(part, name) for part in parts]
     try:
         for part in parts:
-            part.fp32_precision = PRECISION
+            setattr(part, name, value)
         yield
     finally:
-        for part, precision in zip(parts, before, strict=True):
-            part.fp32_precision = precision
+        for part, earlier in zip(parts, before, strict=True):
+            setattr(part, name, earlier)
