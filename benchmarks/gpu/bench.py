@@ -93,6 +93,7 @@ class Bench:
         return Ran(tuple(execution), execution.results)
 
     def execution(self, shared: Resources, graph: Json, *targets: str, kinds: Sequence[type[Node]] = ()) -> Execution:
+        """A run of a graph, to be iterated over; its kinds may be others than those that ship."""
         every = Registry([*registry().values(), *kinds])
         checked = check(prepare(Workflow.read(graph), every), targets=list(targets))
         return shared.execution(checked, self.folder / "output")
