@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from engine.atomic import unfinished
 from engine.store.workplace import is_old, take_lock
 
-HIDDEN = re.compile(r"\.[0-9a-f]{32}\.[0-9A-Za-z]+")
-"""The names of such files."""
+HIDDEN = re.compile(r"\.[0-9a-f]{32}\.(?!part$)[0-9A-Za-z]+")
+"""The names of such files, but not those of `engine.atomic`, which other processes write without a lock."""
 
 
 @contextmanager
@@ -24,26 +24,30 @@ def file_in_work(folder: Path, suffix: str) -> Iterator[Path]:
         suffix: the end of that name.
     """
     while True:
-        with unfinished(folder, suffix=suffix) as part:
+        with unfinished(folder, suffix=suffix) as part, ExitStack() as stack:
             try:
-                lock = take_lock(part, os.O_CREAT)
+                stack.enter_context(_locked(part, os.O_CREAT))
             except (FileNotFoundError, BlockingIOError):  # another process took it for left over, just now
                 continue
-            try:
-                yield part
-            finally:
-                if lock is not None:
-                    os.close(lock)
+            yield part
             return
 
 
-def remove_left_over(folder: Path) -> None:
+def sweep(folder: Path) -> None:
     """Remove the hidden files in a folder that processes were writing when they were killed."""
     for path in folder.iterdir():
         if HIDDEN.fullmatch(path.name) and path.is_file() and not path.is_symlink():
-            with suppress(OSError):  # it is locked, gone, or someone else's
-                lock = take_lock(path)
-                if lock is not None or is_old(path):
+            with suppress(OSError), _locked(path) as mine:  # it is locked, gone, or someone else's
+                if mine or is_old(path):
                     path.unlink(missing_ok=True)
-                if lock is not None:
-                    os.close(lock)
+
+
+@contextmanager
+def _locked(path: Path, flags: int = 0) -> Iterator[bool]:
+    """Whether a file could be locked, as it can where there are locks; raises what `take_lock` does."""
+    lock = take_lock(path, flags)
+    try:
+        yield lock is not None
+    finally:
+        if lock is not None:
+            os.close(lock)

@@ -27,7 +27,7 @@ from engine.document.tags import DOCUMENT, DRAWN, GRAPH
 from engine.document.workflow import NodeEntry, Workflow
 from engine.errors import InputError, NodeError
 from engine.registry import Registry
-from engine.run.file_in_work import file_in_work, remove_left_over
+from engine.run.file_in_work import file_in_work, sweep
 from engine.run.folder_in_work import folder_in_work
 from engine.run.naming import Names
 from engine.values import Files, Folder, Media
@@ -147,7 +147,8 @@ class OutputFolder:
             return claimed[0]
         path = self._first(self._names.of_file(media.prefix, now, index), f".{media.extension}")
         if path.parent not in self._swept:
-            remove_left_over(path.parent)
+            with _errors_of(path.name):
+                sweep(path.parent)
             self._swept.add(path.parent)
 
         def write(part: Path) -> None:

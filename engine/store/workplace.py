@@ -114,7 +114,7 @@ def take_lock(file: Path, flags: int = 0) -> int | None:
         BlockingIOError: another process has locked it.
         FileNotFoundError: it doesn't exist, or was removed meanwhile.
     """
-    number = os.open(file, os.O_RDWR | flags)
+    number = os.open(file, os.O_RDWR | flags, 0o666)  # less what the umask takes
     try:
         if fcntl is not None:
             fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)

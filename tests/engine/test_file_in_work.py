@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from engine.document.workflow import Workflow
-from engine.run.file_in_work import file_in_work, remove_left_over
+from engine.run.file_in_work import file_in_work, sweep
 from engine.run.saving import OutputFolder
 from engine.values import Media
 
@@ -63,14 +63,20 @@ def test_what_another_process_is_writing_stays(tmp_path: Path) -> None:
         assert hidden.read_text() == "half"
 
 
+def test_a_saved_file_may_be_read_and_written_as_any_other(tmp_path: Path) -> None:
+    (tmp_path / "other.txt").touch()
+    saved(tmp_path)
+    assert (tmp_path / "note_00001.txt").stat().st_mode == (tmp_path / "other.txt").stat().st_mode
+
+
 def test_other_hidden_files_stay(tmp_path: Path) -> None:
-    others = {".hidden.txt", f".{'0' * 32}", f"{'0' * 32}.txt", f".{'g' * 32}.txt"}
+    others = {".hidden.txt", f".{'0' * 32}", f"{'0' * 32}.txt", f".{'g' * 32}.txt", f".{'3' * 32}.part"}
     for name in others:
         (tmp_path / name).touch()
     (tmp_path / f".{'1' * 32}.d").mkdir()
     (tmp_path / f".{'2' * 32}.txt").symlink_to(tmp_path / ".hidden.txt")
     before = names(tmp_path)
-    remove_left_over(tmp_path)
+    sweep(tmp_path)
     assert names(tmp_path) == before
 
 
