@@ -29,7 +29,7 @@ from nodes.dataset.provenance import MOST_LISTED, LeftOut, in_words, with_models
 from nodes.dataset.scan.duplicates import groups
 from nodes.dataset.scan.models import models
 from nodes.dataset.scan.processes import PartsOrProblem, Scanners, Update
-from nodes.dataset.scan.scanner import Part, ScanSettings, require
+from nodes.dataset.scan.scanner import Part, ScanSettings, require, without_shots
 from nodes.dataset.sources import printable
 from nodes.dataset.table import CLIPS, VIDEOS, Row, of_arrow, rows, to_arrow, to_table, with_columns
 from nodes.files.footage import require_readable
@@ -96,6 +96,8 @@ def curate(ctx: Context, path: Path, settings: CurationSettings) -> Curated:
             found = "was changed while it was read, so it is left out: run again"
         video = {"problem": _of_itself(found, file)} if isinstance(found, str) else found[-1].video
         own = pa.concat_tables([CLIPS.empty_table(), *(to_arrow(part.clips) for part in _parts(found))])
+        if not own.num_rows and not video.get("problem"):
+            video = video | {"problem": without_shots(settings.scan)}
         videos.append(video | {"video": name, "clips": own.num_rows})
         if own.num_rows:
             clips.append(_with_video(own, video | {"source_digest": kept.digest(file)}, name, file, settings.seed))

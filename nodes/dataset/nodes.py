@@ -32,7 +32,7 @@ class CuratedClips(NamedTuple):
     """A row for each video, with its problem if it has one."""
 
 
-class LVDCurate(Node, version=9, category="dataset", uses="device"):
+class LVDCurate(Node, version=10, category="dataset", uses="device"):
     """Find the clips in raw videos, score and caption them, and filter them, as for Stable Video Diffusion's Large
     Video Dataset (arXiv 2311.15127).
 

@@ -18,8 +18,12 @@ from engine.node import Context
 from engine.run.execute import Execution
 from engine.store.cache import Cache
 from nodes import registry
+from nodes.dataset.curate import CurationSettings, curate
+from nodes.dataset.describe.describer import Describer, DescribeSettings
 from nodes.dataset.scan import processes as scanning
+from nodes.dataset.scan import scanner
 from nodes.dataset.scan.scanner import ScanSettings, scan
+from nodes.dataset.table import rows
 from nodes.files.nodes import LoadVideo
 from tests.dataset.films import Frames, sprites, write
 from tests.dataset.test_curate import run, workflow
@@ -50,6 +54,18 @@ def test_a_video_without_clips_has_a_reason(film: Frames, reason: str, tmp_path:
     assert found.video["problem"] == reason
     assert bool(found.clips) == (not reason)
     assert len(LoadVideo(file=str(path)).run(Context()).frames) == len(film), "it can be loaded all the same"
+
+
+def test_a_long_video_without_clips_has_a_reason_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scanner, "PART", 3.0)
+    film = write(tmp_path / "raw.mp4", np.concatenate([sprites(seed, 0.7) for seed in range(12)]), g="12")
+    assert len(list(scanner.parts(film, SETTINGS))) > 1
+    said: list[str] = []
+    describe = Describer(Context(), DescribeSettings(), None)
+    found = curate(Context(on_text=said.append), film, CurationSettings(SETTINGS, describe))
+    (video,) = rows(found.videos)
+    assert (video["clips"], video["problem"]) == (0, "has no shot of 1 s or more")
+    assert said == ["raw.mp4: has no shot of 1 s or more\n"]
 
 
 def test_where_no_process_can_be_started_the_run_says_so_and_keeps_what_it_has(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import sys
 from pathlib import Path
 
@@ -126,6 +127,31 @@ def test_an_animated_webp_that_is_torn_or_too_large_is_an_error(
     monkeypatch.setattr(animations, "MAX_FILM_PIXELS", 6 * 128 * 128 - 1)
     with pytest.raises(InputError, match="6 frames of 128 × 128 pixels, more than"):
         load(tmp_path / "a.webp")
+
+
+def riff(*chunks: tuple[bytes, bytes]) -> bytes:
+    """A WebP file of these chunks, whose data have even lengths."""
+    body = b"WEBP" + b"".join(kind + struct.pack("<I", len(data)) + data for kind, data in chunks)
+    return b"RIFF" + struct.pack("<I", len(body)) + body
+
+
+def test_an_animated_webp_without_frames_or_of_an_immense_size_is_an_error(tmp_path: Path) -> None:
+    Image.new("RGB", (16, 16), "red").save(tmp_path / "still.webp", lossless=True)
+    still = (tmp_path / "still.webp").read_bytes()
+    picture = still[20 : 20 + struct.unpack_from("<I", still, 16)[0]]
+    picture += bytes(len(picture) % 2)
+    (tmp_path / "stills.webp").write_bytes(riff((b"VP8L", picture), (b"VP8L", picture)))
+    with pytest.raises(InputError, match=r"stills\.webp can't be read: it has no frames") as caught:
+        load(tmp_path / "stills.webp")
+    assert caught.value.hint == "the file may be damaged"
+    side = (16_000 - 1).to_bytes(3, "little")
+    frame = bytes(6) + (16 - 1).to_bytes(3, "little") * 2 + bytes([100, 0, 0, 0])
+    frame += b"VP8L" + struct.pack("<I", len(picture)) + picture
+    canvas = (b"VP8X", b"\x02" + bytes(3) + side + side)
+    (tmp_path / "immense.webp").write_bytes(riff(canvas, (b"ANIM", bytes(6)), (b"ANMF", frame), (b"ANMF", frame)))
+    with pytest.raises(InputError, match=r"immense\.webp has frames of far too many pixels") as caught:
+        load(tmp_path / "immense.webp")
+    assert caught.value.hint == "convert it to MP4"
 
 
 def test_a_video_is_read_whatever_its_name_and_a_picture_is_not(tmp_path: Path) -> None:

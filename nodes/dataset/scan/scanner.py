@@ -77,11 +77,18 @@ class ScanSettings:
     """How many views of a clip are kept, evenly spaced, including the first and the last."""
 
 
+def without_shots(settings: ScanSettings) -> str:
+    """What is said of a video whose shots are all too short."""
+    return f"has no shot of {settings.shortest:g} s or more"
+
+
 class Scan(NamedTuple):
     """The result of a pass over a video."""
 
     video: Row
-    """Technical data and the problem, if any, as columns of `VIDEOS`."""
+    """Technical data and the problem, if any, as columns of `VIDEOS`.
+
+    A video in several parts doesn't say that it has no clips: no part knows it."""
     clips: list[Row]
 
 
@@ -156,13 +163,13 @@ class _Scanner:
         self._close(Cut(count, count, "cut"))
 
     def without_clips(self) -> str:
-        """Why a video that has ended gave no clip."""
+        """Why a video of one part gave no clip."""
         count, shortest = len(self.times), f"{self.settings.shortest:g} s"
         if count == 1:
             return "holds a single picture"
         if (seconds := self._seconds(0, count)) < self.settings.shortest:
             return f"lasts {seconds:.2g} s, and clips {shortest} or more"
-        return "shows one colour only" if self.plain else f"has no shot of {shortest} or more"
+        return "shows one colour only" if self.plain else without_shots(self.settings)
 
     def _sample(self, frame: Frame) -> None:
         look, now = quality(frame.small), grey(frame.small)
