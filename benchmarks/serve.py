@@ -7,7 +7,7 @@
 - `prompts`: `POST /prompt` per second, eight at a time, each job on disk before it is answered.
 - `delay`: milliseconds from a node's call of `ctx.progress` until a client has the message. The node reports the
   monotonic clock as its progress, which all processes of a machine share; so the figure includes the worker, the pipe,
-  the server, the WebSocket and the client's event loop, and the 50 ms for which a worker collects its messages.
+  the server, the WebSocket and the client's event loop, and the 30 ms for which a worker collects its messages.
 - `answer`: milliseconds for `GET /prompt`, requested twenty times per second meanwhile.
 - `queue`: milliseconds for `GET /queue`, and its size, with all jobs pending; the median of five.
 
