@@ -175,9 +175,8 @@ def test_only_copies_that_may_return_to_the_device_are_pinned(monkeypatch: pytes
     assert asked == [False, True]
 
 
-class DrawFar(Node, version=1, uses="device", volatile=True):
-    def run(self, ctx: Context) -> Numbers:
-        return far(4)
+class DrawFar(MakeFar, version=1, uses="device", volatile=True):
+    """MakeFar, as a kind that isn't a function of its inputs."""
 
 
 @pytest.mark.parametrize("volatile", [False, True])
