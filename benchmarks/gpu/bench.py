@@ -73,6 +73,7 @@ class Bench:
     folder: Path
 
     def size(self, real: T, small: T) -> T:
+        """The size for this run: the first, or the second where all is small."""
         return small if self.small else real
 
     @contextmanager
@@ -100,6 +101,7 @@ class Bench:
 
     @property
     def on_gpu(self) -> bool:
+        """Whether the device is one of CUDA's."""
         return self.device.startswith("cuda")
 
     def allocated(self) -> int:

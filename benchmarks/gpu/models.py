@@ -279,7 +279,7 @@ def _write_png(path: Path, picture: torch.Tensor) -> None:
 
 
 def _cost(bench: Bench, graph: Json, target: str) -> Figures:
-    """Seconds and memory of a sampler; the first attempt's if it isn't tried again."""
+    """Seconds and memory of a sampler, retries included."""
     stamps: list[float] = []
     retries, started = 0, time.perf_counter()
     with bench.resources() as shared:

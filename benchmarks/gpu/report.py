@@ -28,6 +28,7 @@ def machine(device: str) -> dict[str, Any]:
 
 
 def as_json(about: dict[str, Any], outcomes: Iterable[Outcome]) -> str:
+    """An object with `machine`, as it was given, and `steps`: a list of outcomes, each with the fields of Outcome."""
     return json.dumps({"machine": about, "steps": [asdict(outcome) for outcome in outcomes]}, indent=1) + "\n"
 
 

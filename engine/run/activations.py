@@ -67,9 +67,9 @@ class Activations:
 
 
 def size_of(node: Node) -> str:
-    """What of a node's inputs decides how much it computes at once: numbers, models and the bytes of values.
+    """What of a node's inputs decides how much it computes at once: whole numbers, models and the bytes of values.
 
-    Seeds don't, and sizes of values count by powers of two.
+    Seeds don't, nor do other numbers; sizes of values count by powers of two.
     """
     names = [socket.name for socket in node.spec.inputs.values() if not has_control(socket)]
     return " ".join(f"{name}={about}" for name in names if (about := _size_of(getattr(node, name))))

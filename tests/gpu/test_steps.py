@@ -1,4 +1,7 @@
-"""The steps of the GPU script: small, and on a pretended GPU where they stay within this process."""
+"""The steps of the GPU script in small sizes: most on a pretended GPU, the others on the CPU.
+
+On the CPU run those whose work other processes do, and those that would take minutes on the pretended GPU.
+"""
 
 from __future__ import annotations
 
