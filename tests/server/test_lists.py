@@ -120,6 +120,20 @@ class TestQueue:
         monkeypatch.setattr(lists, "PENDING_PROMPTS", 3)
         assert [bool(row[2]) for row in server.get("/queue").json["queue_pending"]] == [True] * 3 + [False] * 57
 
+    def test_those_beyond_the_first_are_listed_as_those_without_room(
+        self, server: Server, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(lists, "PENDING_BYTES", 0)
+        pending(jobs, "plain", "with-dash", "two words", "ünï", 'say "x"?', "100%")
+        expected = server.get("/queue").json["queue_pending"]
+        monkeypatch.setattr(lists, "PENDING_PROMPTS", 1)
+        assert server.get("/queue").json["queue_pending"] == expected
+        assert [row[3]["left_out"] for row in expected][1:4] == [
+            "/api/jobs/with-dash",
+            "/api/jobs/two%20words",
+            "/api/jobs/%C3%BCn%C3%AF",
+        ]
+
     def test_a_large_workflow_that_runs_is_left_out_too(self, server: Server, jobs: Jobs) -> None:
         pending(jobs, "large", text="x" * (3 << 20))
         jobs.claim("worker")

@@ -7,6 +7,8 @@ where it is. All is read and written as JSON in the thread for lists, job by job
 
 from __future__ import annotations
 
+import json
+import re
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
@@ -37,6 +39,12 @@ LARGEST_PROMPT = 1 << 20
 """Bytes of one workflow in a list."""
 ENTRY_BYTES = 16 << 20
 """Of one answer, after which it ends early."""
+BRIEF = """json_array(number, id, json('{}'), json_object(
+    'client_id', client, 'create_time', CAST(created * 1000 AS INTEGER), 'left_out', '/api/jobs/' || id
+), json('[]'))"""
+"""What `_row` makes of a waiting job without its request, but for ids that must be quoted."""
+PLAIN = re.compile(r"[\w-]+", re.ASCII)
+"""Ids that needn't be."""
 
 STATES: dict[str, State] = {
     "pending": "pending",
@@ -71,10 +79,10 @@ async def queue(request: web.Request) -> web.Response:
     def listed(jobs: Jobs) -> bytes:
         running, pending = Room(PROMPT_BYTES), Room(PENDING_BYTES)
         first = [_row(job, running.request(jobs, job.id)) for job in jobs.running()]
-        rows = []
-        for place, job in enumerate(jobs.waiting(MOST_PENDING)):
-            rows.append(_row(job, pending.request(jobs, job.id) if place < PENDING_PROMPTS else None))
-        return to_json({"queue_running": first, "queue_pending": rows})
+        rows = [to_json(_row(job, pending.request(jobs, job.id))) for job in jobs.waiting(PENDING_PROMPTS)]
+        brief = jobs.waiting_as(BRIEF, MOST_PENDING - PENDING_PROMPTS, PENDING_PROMPTS)
+        rows += [(row if PLAIN.fullmatch(id) else _quoted(id, row)).encode() for id, row in brief]
+        return b'{"queue_running":' + to_json(first) + b',"queue_pending":[' + b",".join(rows) + b"]}"
 
     return _json(await request.app[QUEUE].ask_slow(listed))
 
@@ -198,8 +206,18 @@ def _row(job: Job | Waiting, request: Request | None) -> list[Any]:
     """A job as the protocol lists it."""
     about = {"client_id": job.client, "create_time": int(job.created * 1000)}
     if request is None:
-        return [job.number, job.id, {}, about | {"left_out": f"/api/jobs/{quote(job.id, safe='')}"}, []]
+        return [job.number, job.id, {}, about | {"left_out": _address(job.id)}, []]
     return [job.number, job.id, request.document["graph"], {**request.extra, **about}, list(request.targets or ())]
+
+
+def _quoted(id: str, row: str) -> str:
+    """What `BRIEF` made of a job, with its address as it must be."""
+    number, _, graph, about, targets = json.loads(row)
+    return json.dumps([number, id, graph, about | {"left_out": _address(id)}, targets])
+
+
+def _address(id: str) -> str:
+    return f"/api/jobs/{quote(id, safe='')}"
 
 
 def _history_entry(job: Job, request: Request | None) -> dict[str, Any]:
