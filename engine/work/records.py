@@ -234,7 +234,7 @@ class Records:
         return [*map(Waiting._make, rows)]
 
     def waiting_as(self, form: str, limit: int, skip: int) -> list[tuple[str, str]]:
-        """The ids of the pending jobs after the first `skip`, in order, each with a text that SQLite makes: it is quick.
+        """The ids of the pending jobs after the first `skip`, in order, each with a text that SQLite makes.
 
         Args:
             form: an expression of SQLite over the fields of `Waiting`.

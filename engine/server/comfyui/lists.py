@@ -81,7 +81,7 @@ async def queue(request: web.Request) -> web.Response:
         first = [_row(job, running.request(jobs, job.id)) for job in jobs.running()]
         rows = [to_json(_row(job, pending.request(jobs, job.id))) for job in jobs.waiting(PENDING_PROMPTS)]
         brief = jobs.waiting_as(BRIEF, MOST_PENDING - PENDING_PROMPTS, PENDING_PROMPTS)
-        rows += [(row if PLAIN.fullmatch(id) else _quoted(id, row)).encode() for id, row in brief]
+        rows += [(row if PLAIN.fullmatch(name) else _quoted(name, row)).encode() for name, row in brief]
         return b'{"queue_running":' + to_json(first) + b',"queue_pending":[' + b",".join(rows) + b"]}"
 
     return _json(await request.app[QUEUE].ask_slow(listed))
