@@ -265,7 +265,7 @@ class SaveTable(Node, version=1, category="dataset", saves="table"):
         return Files((Media(as_csv(self.table).encode(), "csv", self.filename_prefix),))
 
 
-class SaveDataset(Node, version=5, category="dataset", saves="dataset"):
+class SaveDataset(Node, version=6, category="dataset", saves="dataset"):
     """Save a data set as a folder: clips, a manifest that Hugging Face `datasets` opens, all scores, and a report.
 
     Manifest, report and README list the models that scores and captions are from, with their revisions and settings.

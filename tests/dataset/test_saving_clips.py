@@ -26,6 +26,7 @@ from nodes.dataset.save import cutting, excerpts
 from nodes.dataset.save.folder import folder
 from nodes.dataset.save.statistics import about, lasting
 from nodes.dataset.table import CLIPS, to_table
+from nodes.files.footage import Footage
 from tests.dataset.films import three_shots, write
 
 resource = pytest.importorskip("resource")
@@ -141,7 +142,7 @@ def test_a_data_set_says_that_its_clips_are_silent(film: Path, tmp_path: Path) -
 def test_a_clip_that_the_disk_lost_part_of_is_noticed(
     cut: int, film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def torn(path: Path, source: Path, clip: excerpts.Clip) -> excerpts.Written:
+    def torn(path: Path, source: Footage, clip: excerpts.Clip) -> excerpts.Written:
         written = excerpts.write_exact(path, source, clip)
         path.write_bytes(path.read_bytes()[:cut])
         return written
@@ -190,8 +191,8 @@ def test_nothing_is_cut_from_another_video_that_took_the_place_of_the_curated_on
     value = data_set(film, mine, layout=layout)
     cut = excerpts.write_exact
 
-    def swapped(path: Path, source: Path, clip: excerpts.Clip) -> excerpts.Written:
-        if source != mine:
+    def swapped(path: Path, source: Footage, clip: excerpts.Clip) -> excerpts.Written:
+        if source.path != mine:
             return cut(path, source, clip)
         write(mine, other)
         try:
@@ -209,6 +210,49 @@ def test_nothing_is_cut_from_another_video_that_took_the_place_of_the_curated_on
     assert [row["video"] for row in manifest] == ["film.mp4"] * 3
     reasons = [row["dropped"] for row in pq.read_table(saved / "scores.parquet").to_pylist()]
     assert reasons[3:] == [["can't be cut out of its video: mine.mp4 was changed since it was curated"]] * 3
+
+
+def test_nothing_is_decoded_of_a_video_that_was_changed_since_it_was_curated(
+    film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changed, gone = tmp_path / "changed.mp4", tmp_path / "gone.mp4"
+    for mine in (changed, gone):
+        mine.write_bytes(film.read_bytes())
+    value, other = data_set(film, changed), data_set(film, gone)
+    write(changed, np.zeros((168, 64, 64, 3), np.uint8))
+    gone.unlink()
+    opened: list[str] = []
+    monkeypatch.setattr(cutting, "Footage", lambda path: (opened.append(path.name), Footage(path))[1])
+    saved = save(tmp_path, value)
+    assert len(pq.read_table(saved / "manifest.parquet")) == 3
+    assert opened == ["film.mp4"], "and one that wasn't is opened once for all its clips"
+    with pytest.raises(InputError, match=r"gone\.mp4 isn't there"):
+        save(tmp_path, other)
+
+
+def test_footage_that_was_opened_while_another_video_took_its_place_is_not_used_again(
+    film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = save(tmp_path / "whole", data_set(film))
+    mine = tmp_path / "film.mp4"
+    mine.write_bytes(film.read_bytes())
+    opened: list[Footage] = []
+
+    def swapped(path: Path) -> Footage:
+        if opened:
+            opened.append(Footage(path))
+        else:
+            write(mine, np.zeros((168, 64, 64, 3), np.uint8), fps=12)
+            opened.append(Footage(path))
+            mine.write_bytes(film.read_bytes())
+        return opened[-1]
+
+    monkeypatch.setattr(cutting, "Footage", swapped)
+    saved = save(tmp_path / "out", data_set(mine))
+    assert [footage.fps for footage in opened] == [12, 24]
+    assert [row["clip"] for row in pq.read_table(saved / "manifest.parquet").to_pylist()] == [1, 2]
+    for name in ("000001.mp4", "000002.mp4"):
+        assert (saved / "clips" / name).read_bytes() == (whole / "clips" / name).read_bytes()
 
 
 def test_reasons_are_known_where_another_run_left_the_clips_out(film: Path, tmp_path: Path) -> None:

@@ -109,13 +109,13 @@ def test_clips_of_such_files_have_their_very_frames(name: str, tmp_path: Path) -
     path = faulty(tmp_path / name, np.concatenate([sprites(1, 2), sprites(2, 3)]))
     source = list(Footage(path))
     for first, end in ((0, 48), (48, 120), (60, 84)):
-        write_exact(tmp_path / "clip.mp4", path, Clip(source[first].time, (end - first) / FPS, first, end))
+        write_exact(tmp_path / "clip.mp4", Footage(path), Clip(source[first].time, (end - first) / FPS, first, end))
         clip = list(Footage(tmp_path / "clip.mp4"))
         assert [frame.time for frame in clip] == pytest.approx([i / FPS for i in range(end - first)], abs=1e-3)
         for frame, known in zip(clip, source[first:end], strict=True):
             assert np.abs(frame.picture.astype(int) - known.picture).mean() < 4
     with pytest.raises(InputError, match="can't be copied: its timestamps are wrong") as caught:
-        write_copy(tmp_path / "clip.mp4", path, Clip(source[48].time, 1.0, 48, 72))
+        write_copy(tmp_path / "clip.mp4", Footage(path), Clip(source[48].time, 1.0, 48, 72))
     assert caught.value.hint == "save it `exact`"
 
 
@@ -138,7 +138,7 @@ def test_a_clip_is_counted_out_where_its_frames_go_by_another_timestamp_than_the
             yield frame
 
     monkeypatch.setattr(Footage, "frames", misled)
-    write_exact(tmp_path / "clip.mp4", path, Clip(source[24].time, 1.0, 24, 48))
+    write_exact(tmp_path / "clip.mp4", Footage(path), Clip(source[24].time, 1.0, 24, 48))
     clip = list(Footage(tmp_path / "clip.mp4"))
     assert all(np.abs(f.picture.astype(int) - s.picture).mean() < 4 for f, s in zip(clip, source[24:48], strict=True))
 

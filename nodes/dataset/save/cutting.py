@@ -23,7 +23,7 @@ from engine.models.digest import Watch, digest
 from nodes.dataset.save.excerpts import Clip, check_written, write_copy, write_exact
 from nodes.dataset.save.statistics import UNCUT
 from nodes.dataset.table import Row
-from nodes.files.footage import UnreachableError
+from nodes.files.footage import Footage, UnreachableError, require_readable
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +49,8 @@ class Cutting:
         self._cut = write_exact if exact else write_copy
         self._hidden = frozenset(hidden)
         self._reasons: dict[int, str] = {}
+        self._opened: tuple[str, Footage] | None = None
+        """The footage of the last clip, with the digest of its file: clips of a video follow each other."""
         self.names = _names(len(kept), layout)
         """The file that each clip is in, by its path in the folder; none if they aren't written."""
 
@@ -75,6 +77,7 @@ class Cutting:
                 there[name] = _members(folder / name)
             if _key(number) not in there[name]:
                 missing[number] = self._reason(number, folder)
+        self._opened = None
         if self.names and len(missing) == len(self.names):
             reason = next(iter(missing.values()))
             raise InputError(f"none of the {len(missing):,} clips can be saved; the first {reason}", input="clips")
@@ -93,11 +96,15 @@ class Cutting:
         row = self._kept[number]
         source, expected = Path(row["source"]), row.get("source_digest")
         watch = Watch(expected, partial(digest, source), lambda: (source,)) if expected else None
+        opened, self._opened = self._opened, None
         try:
+            _require_unchanged(source, watch)
+            is_same = opened and opened[0] == expected and opened[1].path == source
+            footage = opened[1] if opened and is_same else Footage(source)
             clip = Clip(row["start"], row["seconds"], row["first_frame"], row["end_frame"])
-            check_written(path, self._cut(path, source, clip))
-            if watch and not watch.unchanged():
-                raise InputError(f"{source} was changed since it was curated", hint="curate it again")
+            check_written(path, self._cut(path, footage, clip))
+            _require_unchanged(source, watch)
+            self._opened = (expected, footage) if expected else None
         except (InputError, FFmpegError) as error:
             if isinstance(error, OSError | MemoryError | UnreachableError):
                 raise
@@ -130,6 +137,13 @@ class Cutting:
             entry = tarfile.TarInfo(f"{_key(number)}.{suffix}")
             entry.size = len(data)
             shard.addfile(entry, io.BytesIO(data))
+
+
+def _require_unchanged(source: Path, watch: Watch | None) -> None:
+    """Raise InputError if a video isn't the curated one, or hasn't been so all the time."""
+    if watch and not watch.unchanged():
+        require_readable(source)
+        raise InputError(f"{source} was changed since it was curated", hint="curate it again")
 
 
 def _names(count: int, layout: Layout) -> list[str]:

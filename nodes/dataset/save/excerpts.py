@@ -46,18 +46,18 @@ class Written(NamedTuple):
     """Whether each packet was made of one picture here; copied ones may be damaged."""
 
 
-def write_exact(path: Path, source: Path, clip: Clip) -> Written:
+def write_exact(path: Path, footage: Footage, clip: Clip) -> Written:
     """Cut a clip exactly to the frame, encoding it as H.264 in BT.709, or in ten bits of BT.2020 if it is HDR.
 
     Frames are upright and deinterlaced, have square pixels, and keep their intervals in time; an odd side loses its
     last row or column.
 
     Raises:
-        InputError: the source can't be read, or doesn't have the clip's frames any more.
+        InputError: the footage can't be read, or doesn't have the clip's frames any more.
         MissingError: PyAV was built without libx264.
         OSError: the clip can't be written.
     """
-    footage, wanted = Footage(source), clip.end_frame - clip.first_frame
+    wanted = clip.end_frame - clip.first_frame
     layout = _LAID_OUT[footage.hdr][0]
     sought = footage.frames(clip.start, layout)
     found = _encode(path, footage, takewhile(lambda frame: frame.time < clip.seconds - SAME_TIME, sought))
@@ -66,7 +66,7 @@ def write_exact(path: Path, source: Path, clip: Clip) -> Written:
     # Where frames can't be found by their times: from the start, counting, as the clip was found.
     counted = (frame for frame in footage.frames(layout=layout) if frame.index >= clip.first_frame)
     if _encode(path, footage, islice(counted, wanted)) != wanted:
-        raise InputError(f"{source} doesn't have the frames of a clip any more", hint="curate it again")
+        raise InputError(f"{footage.path} doesn't have the frames of a clip any more", hint="curate it again")
     return Written(wanted, encoded=True)
 
 
@@ -89,20 +89,20 @@ def _encode(path: Path, footage: Footage, frames: Iterator[Frame]) -> int:
     return count
 
 
-def write_copy(path: Path, source: Path, clip: Clip) -> Written:
+def write_copy(path: Path, footage: Footage, clip: Clip) -> Written:
     """Cut a clip from its key frame on, copying the packets: nothing is encoded again.
 
     The clip may end some frames early: it holds no frame that needs one from beyond its end.
 
     Raises:
-        InputError: the source can't be read, has no key frame there, or is in a codec that MP4 doesn't take.
+        InputError: the footage can't be read, has no key frame there, or is in a codec that MP4 doesn't take.
         OSError: the clip can't be written.
     """
-    footage, count = Footage(source), 0
+    source, count = footage.path, 0
+    if footage.codec not in _COPIED:
+        raise InputError(f"{source} is in {footage.codec}, which can't be copied into MP4", hint="save it `exact`")
     with footage.opened() as container:
         stream = video_stream(container, source)
-        if (codec := stream.codec_context.name) not in _COPIED:
-            raise InputError(f"{source} is in {codec}, which can't be copied into MP4", hint="save it `exact`")
         base = stream.time_base or _BASE
         if footage.opening.basis != "pts":
             raise InputError(f"{source} can't be copied: its timestamps are wrong", hint="save it `exact`")
