@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ class Run:
 
     Args:
         shared: the models and caches shared with other runs.
-        node_threads: collects the ids of threads that run nodes.
+        node_threads: holds the id of each thread for as long as a node runs in it.
         stop: cancels it.
         shown: shows its progress.
     """
@@ -63,15 +63,21 @@ class Run:
         An error raised by a listener ends the run in good order first.
         """
         shared = self._shared if cache else self._shared._replace(cache=Cache())
-        execution = shared.execution(graph, out, on_start=self._on_start)
+        execution = shared.execution(graph, out, within=self._in_a_node)
         with closing(stream_events(execution, self._shown, self._stop)) as events:
             for event in events:
                 for listen in listeners:
                     listen(event)
         return execution.results
 
-    def _on_start(self, node: str, kind: str) -> None:
-        self._node_threads.add(threading.get_ident())
+    @contextmanager
+    def _in_a_node(self) -> Iterator[None]:
+        thread = threading.get_ident()
+        self._node_threads.add(thread)
+        try:
+            yield
+        finally:
+            self._node_threads.discard(thread)
 
 
 class Noted:

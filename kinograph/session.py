@@ -265,8 +265,6 @@ class Session:
             except Cancelled:
                 if not stop.cancelled:
                     raise
-            finally:
-                self._node_threads.clear()
         if stop.cancelled:
             raise KeyboardInterrupt
 

@@ -13,7 +13,7 @@ from engine.models import HOST, Models
 from engine.node import Context, Node
 from engine.run import devices
 from engine.run.activations import Activations
-from engine.run.computing import Computing
+from engine.run.computing import Computing, Within
 from engine.store.cache import Cache
 
 RETRY_SECONDS = 0.5
@@ -30,6 +30,7 @@ class Attempts:
         emit: called with each event.
         cancelled: set once the run is cancelled.
         activations: what nodes are known to take of the device.
+        within: gives what is entered around each attempt, in the thread that the node runs in.
     """
 
     def __init__(
@@ -40,13 +41,14 @@ class Attempts:
         emit: Callable[[Event], object],
         cancelled: Flag,
         activations: Activations,
+        within: Within,
     ) -> None:
         self._device = device
         self._models = models
         self._cache = cache
         self._emit = emit
         self._cancelled = cancelled
-        self._computing = Computing(device, models, activations)
+        self._computing = Computing(device, models, activations, within)
 
     def run(self, step: Step, node: Node, ctx: Context) -> Any:
         """Run a step's node in as many attempts as its kind allows, and one more after freeing memory."""

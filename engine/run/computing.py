@@ -18,6 +18,9 @@ from engine.run.activations import Activations, size_of
 from engine.run.threads import set_torch_threads
 from engine.run.turns import user_of
 
+Within = Callable[[], AbstractContextManager[object]]
+"""Gives what is entered while a node runs."""
+
 
 class Computing:
     """Runs nodes that compute on a device, one at a time, and in one thread, as CUDA's libraries keep memory there for
@@ -27,19 +30,22 @@ class Computing:
         device: where they compute.
         models: the resident models, which share the device with results.
         activations: what nodes are known to take beside these.
+        within: gives what is entered around each run of a node, in the thread that it runs in.
     """
 
-    def __init__(self, device: str, models: Models, activations: Activations) -> None:
+    def __init__(self, device: str, models: Models, activations: Activations, within: Within) -> None:
         self._device = device
         self._models = models
         self._activations = activations
+        self._within = within
         self._idle: list[ThreadPoolExecutor] = []
         """Threads that no node runs in, one each."""
 
     def run(self, node: Node, ctx: Context) -> Any:
         """Run a node once."""
         if node.spec.uses != "device" or self._device == HOST:
-            return node.run(ctx)
+            with self._within():
+                return node.run(ctx)
         try:
             thread = self._idle.pop()
         except IndexError:
@@ -62,7 +68,7 @@ class Computing:
         ctx = replace(ctx, lend_device=partial(self._lend, user, size, exact, ctx.lend_device))
         self._models.begin(self._device, user, self._activations.of(kind, size))
         try:
-            with exact:
+            with exact, self._within():
                 exact.enter_context(exact_float32())
                 returned = node.run(ctx)
         except Exception as error:

@@ -16,6 +16,7 @@ than starting a thread, such as an edit of a small graph, runs in the caller's.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -51,6 +52,7 @@ from engine.node import Context
 from engine.run import devices
 from engine.run.activations import Activations
 from engine.run.attempts import Attempts
+from engine.run.computing import Within
 from engine.run.costs import Costs
 from engine.run.deliveries import Claims, Deliveries
 from engine.run.holding import Holding
@@ -84,7 +86,8 @@ class Execution:
         activations: how much of the device nodes take beside models and results; updated during this run.
         temp: the folder for media that are only for viewing; `temp` in `out` if None.
         claims: the file names that an earlier, killed attempt at this run claimed, and a callback for new claims.
-        on_start: called with a node and its kind just before it runs, in the thread that runs it.
+        on_start: called with a node and its kind just before it runs; from any thread.
+        within: gives what is entered around each attempt at a node, in the thread that the node runs in.
         wants_preview: whether someone wants to see the node's work in progress now; called in the thread that runs it.
         alone: run nothing but the targets, on outputs that are held; iterating raises MissingError if some aren't.
             Outputs that can't be held between runs, such as references to models, are computed anew all the same.
@@ -103,6 +106,7 @@ class Execution:
         temp: Path | None = None,
         claims: Claims | None = None,
         on_start: Callable[[str, str], None] | None = None,
+        within: Within = nullcontext,
         wants_preview: Callable[[], bool] = lambda: False,
         alone: bool = False,
     ) -> None:
@@ -130,7 +134,7 @@ class Execution:
         choose = None if device == HOST else turns.choose  # there, models stay where they are
         self._schedule = Schedule(self._slots, self._add_thread, self._is_quick, choose)
         shared = device, self.models, cache
-        self._attempts = Attempts(*shared, self._events.put, self._cancelled, self._activations)
+        self._attempts = Attempts(*shared, self._events.put, self._cancelled, self._activations, within)
         temp = temp or out / "temp"
         self._deliveries = Deliveries(graph, out, temp, self._events.put, self._cancelled.is_set, claims or Claims())
         self._lock = Lock()

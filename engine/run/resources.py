@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +14,7 @@ from engine.graph.graph import Graph
 from engine.models import Models, home
 from engine.run.activations import Activations
 from engine.run.cancelling import Cancellation
+from engine.run.computing import Within
 from engine.run.costs import Costs
 from engine.run.deliveries import Claims
 from engine.run.execute import Execution
@@ -68,6 +69,7 @@ class Resources(NamedTuple):
         alone: bool = False,
         claims: Claims | None = None,
         on_start: Callable[[str, str], None] | None = None,
+        within: Within = nullcontext,
         wants_preview: Callable[[], bool] = lambda: False,
     ) -> Execution:
         """A run of the graph; the arguments are those of `Execution`."""
@@ -82,6 +84,7 @@ class Resources(NamedTuple):
             temp=temp,
             claims=claims,
             on_start=on_start,
+            within=within,
             wants_preview=wants_preview,
             alone=alone,
         )

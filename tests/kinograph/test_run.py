@@ -14,7 +14,7 @@ import pytest
 from pydantic import Field
 
 import kinograph
-from engine.events import Event, NodeProgress, NodeStarted, RunFinished
+from engine.events import Event, NodeFinished, NodeProgress, NodeStarted, RunFinished
 from kinograph import Context, Deprecated, Graph, Node
 from tests.engine.toys import (
     RAN,
@@ -34,6 +34,7 @@ from tests.engine.toys import (
     Style,
     Total,
 )
+from tests.fakecuda import fake_cuda
 
 TOYS = [
     Choose,
@@ -66,6 +67,10 @@ class Former(Node, version=1, deprecated="use Number instead"):
 
 def run(workflow: Any, *args: Any, **how: Any) -> kinograph.Results:
     return kinograph.run(workflow, *args, **{"nodes": TOYS, "progress": False} | how)
+
+
+def numbered(value: int) -> dict[str, Any]:
+    return {"n": {"class_type": "Number", "inputs": {"value": value}}}
 
 
 def saving(value: int = 7) -> dict[str, Any]:
@@ -437,6 +442,40 @@ class TestSharing:
 
         with pytest.raises(kinograph.UsageError, match="a node can't run a workflow in the session that runs it"):
             kinograph.run({"i": {"class_type": "Inner"}}, nodes=[Inner], progress=False)
+
+    def test_nor_can_one_that_computes_on_a_gpu(self) -> None:
+        raised: list[Exception] = []
+
+        class InnerOnDevice(kinograph.Node, version=1, uses="device"):
+            def run(self, ctx: kinograph.Context) -> int:
+                session.run({"n": {"class_type": "Number"}}, nodes=TOYS, progress=False)
+                return 1
+
+        def outer() -> None:
+            try:
+                session.run({"i": {"class_type": "InnerOnDevice"}}, nodes=[InnerOnDevice], progress=False)
+            except kinograph.UsageError as error:
+                raised.append(error)
+
+        with fake_cuda(), kinograph.Session("cuda", keep=False) as session:
+            thread = threading.Thread(target=outer, daemon=True)  # it would wait for ever
+            thread.start()
+            thread.join(10)
+        (error,) = raised
+        assert "a node can't run a workflow in the session that runs it" in str(error)
+
+    @pytest.mark.parametrize("seconds", [1e-6, 1.0])
+    def test_a_listener_can_run_a_workflow_whichever_thread_a_node_ran_in(self, seconds: float) -> None:
+        found: list[Any] = []
+
+        def run_another(event: Event) -> None:
+            if isinstance(event, NodeFinished):
+                found.append(session.run(numbered(2), nodes=TOYS, progress=False)["n"])
+
+        with kinograph.Session(keep=False) as session:
+            session._shared.costs.record("Number", seconds)  # what is known to be quick runs in this thread
+            session.run(numbered(1), nodes=TOYS, on_event=run_another, progress=False)
+        assert found == [2]
 
     def test_it_runs_where_an_event_loop_runs(self) -> None:
         async def cell() -> Any:
