@@ -253,9 +253,10 @@ class Models:
         self._drop(evicted)
 
     def _drop(self, keys: Iterable[Hashable]) -> None:
-        """Forget models, except those that a thread has requested meanwhile, and free their memory."""
+        """Forget models and free their memory; a thread may have requested some meanwhile, or dropped them itself."""
         with self._lock:
-            dropped = [self._slots.pop(key) for key in set(keys) - self._used()]
+            unused = set(keys) - self._used()
+            dropped = [slot for key in unused if (slot := self._slots.pop(key, None))]
             for slot in dropped:
                 slot.model = None
         if dropped:

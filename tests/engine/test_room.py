@@ -176,6 +176,21 @@ def test_results_in_host_memory_make_room_for_models_that_leave_the_device(monke
     assert [index for index in range(3) if str(index) in cache.memory] == [1, 2]
 
 
+def test_a_model_that_another_thread_drops_as_it_leaves_the_device_is_gone_and_no_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    models = Models(device_budget=1000)
+    loaded(models, "leaving", 1000)
+
+    def full() -> Memory:
+        models.clear()
+        return Memory(10_000, 0)
+
+    monkeypatch.setattr(resident, "memory", full)
+    assert loaded(models, "next", 1000).device == "far:0"
+    assert (len(models), models.nbytes) == (1, 1000)
+
+
 def test_a_model_for_which_the_host_has_no_room_is_dropped_and_loaded_again(monkeypatch: pytest.MonkeyPatch) -> None:
     cache = results(1, budget=0)
     models = sharing(cache, 1000)
