@@ -97,7 +97,9 @@ class Computing:
         exact.close()
         self._end(user.kind, size)
         self._models.release()
-        with lend():
-            yield
-        exact.enter_context(exact_float32())
-        self._models.begin(self._device, user, self._activations.of(user.kind, size))
+        try:
+            with lend():
+                yield
+        finally:  # after an error too, of which the node may make something
+            exact.enter_context(exact_float32())
+            self._models.begin(self._device, user, self._activations.of(user.kind, size))

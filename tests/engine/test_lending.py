@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from threading import Event, Lock, active_count, get_ident
 from typing import Any, ClassVar
@@ -13,6 +14,8 @@ from engine.document.prepared import prepare
 from engine.document.workflow import Workflow
 from engine.errors import Cancelled
 from engine.graph.check import check
+from engine.models import Models
+from engine.models.usage import User
 from engine.node import Context, Node
 from engine.registry import Registry
 from engine.run.execute import Execution
@@ -89,12 +92,14 @@ class Fails(Node, version=1, uses="device"):
             raise Cancelled
 
 
-def run(device: str = "far:0", **steps: dict[str, Any]) -> Execution:
+def run(device: str = "far:0", *, models: Models | None = None, **steps: dict[str, Any]) -> Execution:
     graph = check(
-        prepare(Workflow.read(steps), Registry([Waits, Computes, Fails, Where, Elsewhere, Exact, Begins])),
+        prepare(
+            Workflow.read(steps), Registry([Waits, Computes, Fails, Where, Elsewhere, Exact, Begins, Recovers, RunsOut])
+        ),
         targets=list(steps),
     )
-    execution = Execution(graph, cache=Cache(), out=Path(), device=device)
+    execution = Execution(graph, cache=Cache(), out=Path(), device=device, models=models)
     list(execution)
     return execution
 
@@ -173,6 +178,56 @@ def test_nodes_that_lend_the_device_compute_exactly_in_whatever_order_they_end(
     results = run(first=node("Exact", first=True), second=node("Begins", first=False)).results
     assert results == {"first": ((True, True),), "second": ((True, True),)}
     assert torch.backends.cudnn.allow_tf32
+
+
+class Recovers(Node, version=1, uses="device"):
+    """Whether it computes exactly after an error while it had lent the device."""
+
+    def run(self, ctx: Context) -> bool:
+        with suppress(ConnectionError), ctx.lend_device():
+            raise ConnectionError
+        return not torch.backends.cudnn.allow_tf32
+
+
+def test_a_node_computes_exactly_after_an_error_while_it_had_lent_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    assert run(it=node("Recovers")).results == {"it": (True,)}
+    assert torch.backends.cudnn.allow_tf32
+
+
+class RunsOut(Node, version=1, uses="device"):
+    """Runs out of memory after it has lent the device, and others have computed."""
+
+    def run(self, ctx: Context) -> int:
+        with ctx.lend_device():
+            Device.lent.set()
+            Device.left.wait(PATIENCE)
+            Device.left.clear()
+            raise MemoryError
+
+
+class Watched(Models):
+    """Notes who has computed on the device."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.computing: list[str] = []
+        self.ended: list[str] = []
+
+    def begin(self, device: str, user: User, need: int | None) -> None:
+        super().begin(device, user, need)
+        self.computing.append(user.kind)
+
+    def end(self, device: str) -> int | None:
+        self.ended.append(self.computing.pop())
+        return super().end(device)
+
+
+def test_what_a_node_took_is_its_own_if_it_runs_out_of_memory_where_it_had_lent_the_device() -> None:
+    models = Watched()
+    others = {f"other {number}": node("Computes", number=number) for number in range(2)}
+    run(models=models, runs_out=node("RunsOut"), **others)
+    assert models.ended == ["RunsOut far", "Computes far", "RunsOut far"] * 2, "in both attempts"
 
 
 def test_the_processor_is_not_lent(monkeypatch: pytest.MonkeyPatch) -> None:
