@@ -43,6 +43,8 @@ VERSION = 8
 AHEAD = 2
 """How many scans per process may be started before the first is described: their views take memory."""
 
+Lending = Callable[[], AbstractContextManager[object]]
+"""Gives a context in which others may use the device, if they may not anyway."""
 
 SHARES = {"image_caption": 0.5, "video_caption": 0.25, "summary": 0.25}
 """How often each kind of caption is the one to train on (Blattmann et al. 2023, arXiv 2311.15127, section 3)."""
@@ -84,12 +86,23 @@ def curate(ctx: Context, path: Path, settings: CurationSettings) -> Curated:
         MissingError: a model or a required library is missing.
     """
     require(settings.scan)
+    # Others may use the device while a scan is waited for; if there are no models, all the time.
+    lent, waiting = (nullcontext, ctx.lend_device) if settings.describe.has_models else (ctx.lend_device, nullcontext)
+    with lent():
+        return _curated(ctx, path, settings, waiting)
+
+
+def _curated(ctx: Context, path: Path, settings: CurationSettings, waiting: Lending) -> Curated:
+    """As `curate`, within `waiting` while a scan is waited for."""
     files, skipped = sources.survey(path, ctx.may_read)
     clips: list[pa.Table] = []
     videos: list[Row] = []
     progress = _Progress(ctx, files)
     kept = KeptParts(ctx, settings)
-    described = (_described_on_ray if settings.on_ray else _described)(files, settings, kept, progress)
+    if settings.on_ray:
+        described = _described_on_ray(ctx, files, settings, kept, progress)
+    else:
+        described = _described(files, settings, kept, progress, waiting)
     for file, found in zip(files, described, strict=True):
         name = sources.name(file, path)
         if not isinstance(found, str) and not kept.is_unchanged(file):
@@ -140,14 +153,6 @@ class KeptParts:
                     self._watches[file] = Watch(contents, partial(digest, file), lambda: (file,))
                     self._scan_keys[file] = f"{VERSION} {contents} {self._scan}"
         return self._scan_keys[file]
-
-    def without_device(self) -> AbstractContextManager[object]:
-        """While a scan is waited for, others may use the device; if there are no models, they may all the time."""
-        return self._ctx.lend_device() if self._describe.has_models else nullcontext()
-
-    def vacate_device(self) -> None:
-        """Leave the device to other processes."""
-        self._ctx.models.vacate()
 
     def digest(self, file: Path) -> str:
         """The digest of what a file that can be read held at first."""
@@ -201,7 +206,7 @@ def _is_complete(parts: Sequence[Part]) -> bool:
 
 
 def _described(
-    files: Sequence[Path], settings: CurationSettings, kept: KeptParts, progress: _Progress
+    files: Sequence[Path], settings: CurationSettings, kept: KeptParts, progress: _Progress, waiting: Lending
 ) -> Iterator[PartsOrProblem]:
     """The described parts of each video, in order, or why there are none; some scans are started ahead."""
 
@@ -215,22 +220,31 @@ def _described(
     started: deque[Callable[[], PartsOrProblem]] = deque()
     with Scanners(settings.scan, processes, report) as scanners:
         for file in files:
-            started.append(_start(file, settings, kept, scanners))
+            started.append(_start(file, settings, kept, scanners, waiting))
             if len(started) > AHEAD * processes:
                 yield started.popleft()()
         while started:
             yield started.popleft()()
 
 
-def _start(file: Path, settings: CurationSettings, kept: KeptParts, scanners: Scanners) -> Callable[[], PartsOrProblem]:
+def _start(
+    file: Path, settings: CurationSettings, kept: KeptParts, scanners: Scanners, waiting: Lending
+) -> Callable[[], PartsOrProblem]:
     """Start what remains to be done of a video; the function returned waits for it and describes it."""
     if kept.scan_key(file) is None:
         return lambda: _unreadable(file)
     done = kept.described(file)
     seen = kept.scanned(file, done)
     last = next(reversed([*done, *seen]), None)
-    rest: Callable[[], PartsOrProblem] = (lambda: []) if last and last.last else scanners.start(file, last)
+    rest: Callable[[], PartsOrProblem] = (
+        (lambda: []) if last and last.last else partial(_within, waiting, scanners.start(file, last))
+    )
     return partial(_finish, file, settings, kept, done, seen, rest)
+
+
+def _within(waiting: Lending, scan: Callable[[], PartsOrProblem]) -> PartsOrProblem:
+    with waiting():
+        return scan()
 
 
 def _finish(
@@ -242,8 +256,7 @@ def _finish(
     rest: Callable[[], PartsOrProblem],
 ) -> PartsOrProblem:
     """Wait for the rest of a scan, and describe the parts that aren't described yet."""
-    with kept.without_device():
-        found = rest()
+    found = rest()
     if isinstance(found, str):
         return found
     for part in [*seen, *found]:
@@ -253,7 +266,7 @@ def _finish(
 
 
 def _described_on_ray(
-    files: Sequence[Path], settings: CurationSettings, kept: KeptParts, progress: _Progress
+    ctx: Context, files: Sequence[Path], settings: CurationSettings, kept: KeptParts, progress: _Progress
 ) -> Iterator[PartsOrProblem]:
     """As `_described`, by Ray's workers: they are given what isn't kept, and their results are kept as they come."""
     from nodes.dataset.on_ray import Stages, Task, described, shares_device
@@ -269,7 +282,7 @@ def _described_on_ray(
     describe = settings.describe
     stages = Stages(settings.scan, describe.settings, describe.llm, describe.device, torch.get_num_threads())
     if shares_device(describe.device):
-        kept.vacate_device()
+        ctx.models.vacate()
     results = described(tasks, len(unfinished), stages, settings.processes, progress.repeat)
     for file in files:
         if file not in done:

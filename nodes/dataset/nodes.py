@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -139,8 +138,7 @@ class LVDCurate(Node, version=10, category="dataset", uses="device"):
         processes = self.processes or (0 if self.on_ray else ctx.cores)
         describe = Describer(ctx, models, self.llm)
         settings = CurationSettings(scan, describe, processes, self.seed, self.on_ray)
-        with nullcontext() if describe.has_models else ctx.lend_device():
-            found = curate(ctx, Path(self.videos), settings)
+        found = curate(ctx, Path(self.videos), settings)
         return CuratedClips(filtered(found.clips, self.rules), found.videos)
 
 

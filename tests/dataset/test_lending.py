@@ -21,7 +21,7 @@ class Watching:
     """A context that knows whether the node has lent the device."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.lent = False
+        self.lent, self.lends = False, 0
         self.kept: dict[tuple[str, bool], Outputs] = {}
         self.scans, self.descriptions = list[bool](), list[bool]()
         parts, describe = scanning.parts, Describer.__call__
@@ -40,7 +40,7 @@ class Watching:
     @contextmanager
     def lend(self) -> Iterator[None]:
         assert not self.lent, "what is lent can't be lent again"
-        self.lent = True
+        self.lent, self.lends = True, self.lends + 1
         yield
         self.lent = False
 
@@ -86,3 +86,14 @@ def test_on_another_device_clips_are_described_again_but_no_video_is_decoded(
     watching.elsewhere()
     watching.curate(video)
     assert (len(watching.scans), len(watching.descriptions)) == (1, 3), "without models, nothing depends on the device"
+
+
+def test_where_no_scan_is_waited_for_the_device_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    video = write(tmp_path / "a.mp4", sprites(1))
+    watching = Watching(monkeypatch)
+    watching.curate(video, clip="sprite/clip")
+    assert watching.lends == 1
+    watching.curate(video, clip="sprite/clip")
+    watching.elsewhere()
+    watching.curate(video, clip="sprite/clip")
+    assert (watching.lends, len(watching.descriptions)) == (1, 2)

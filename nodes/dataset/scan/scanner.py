@@ -173,7 +173,7 @@ class _Scanner:
 
     def _sample(self, frame: Frame) -> None:
         look, now = quality(frame.small), grey(frame.small)
-        self.plain &= bool(frame.small.std(axis=(0, 1)).max() <= PLAIN)
+        self.plain = self.plain and bool(frame.small.std(axis=(0, 1)).max() <= PLAIN)
         if self.last is not None:
             before, then = self.last
             moved = motion([flow_map(then, now, frame.time - self.times[before])])
