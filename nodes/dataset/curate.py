@@ -95,6 +95,7 @@ def curate(ctx: Context, path: Path, settings: CurationSettings) -> Curated:
 def _curated(ctx: Context, path: Path, settings: CurationSettings, waiting: Lending) -> Curated:
     """As `curate`, within `waiting` while a scan is waited for."""
     files, skipped = sources.survey(path, ctx.may_read)
+    folder = sources.root(path)
     clips: list[pa.Table] = []
     videos: list[Row] = []
     progress = _Progress(ctx, files)
@@ -104,7 +105,7 @@ def _curated(ctx: Context, path: Path, settings: CurationSettings, waiting: Lend
     else:
         described = _described(files, settings, kept, progress, waiting)
     for file, found in zip(files, described, strict=True):
-        name = sources.name(file, path)
+        name = sources.name(file, folder)
         if not isinstance(found, str) and not kept.is_unchanged(file):
             found = "was changed while it was read, so it is left out: run again"
         video = {"problem": _of_itself(found, file)} if isinstance(found, str) else found[-1].video
@@ -118,7 +119,7 @@ def _curated(ctx: Context, path: Path, settings: CurationSettings, waiting: Lend
     table = _with_duplicates(pa.concat_tables([CLIPS.empty_table(), *clips]))
     used = [*models(settings.scan), *settings.describe.models()]
     explained = sources.explained(skipped[:MOST_LISTED])
-    left_out = [LeftOut(sources.name(each.path, path), each.reason) for each in explained]
+    left_out = [LeftOut(sources.name(each.path, folder), each.reason) for each in explained]
     if said := in_words(len(skipped), left_out):
         ctx.text(said)
     listed = with_skipped(pa.Table.from_pylist(videos, VIDEOS), len(skipped), left_out)

@@ -46,11 +46,11 @@ def survey(path: Path, may_read: MayRead = any_file) -> Sources:
     """The videos that a path stands for, and what is skipped with the reasons; no videos if nothing is found.
 
     A folder stands for all videos in it and below, except hidden ones; a pattern (`raw/**/*.mp4`) for those that match.
-    Both take a file that holds a video by its contents, whatever its name, and one that is named as a video and can't
-    be read as anything else: so it is listed with what is wrong. A `.txt` file stands for the paths it lists, one a
-    line, and a `.parquet` file for those in its column `video` or `path`, all relative to it, whatever they are,
-    including files that don't exist. Links to files are followed, and a link to a folder if it is the path itself;
-    links to folders below it are skipped, so that no video appears twice.
+    Both take every file that holds a video, whatever its name, and every file that is named as a video, so that it is
+    listed with what is wrong; but not TypeScript, whose files end in `.ts` as transport streams do. A `.txt` file
+    stands for the paths it lists, one a line, and a `.parquet` file for those in its column `video` or `path`, all
+    relative to it, whatever they are, including files that don't exist. Links to files are followed, and a link to a
+    folder if it is the path itself; links to folders below it are skipped, so that no video appears twice.
 
     Raises:
         InputError: a list names a file that may not be read, or a table has no column of paths.
@@ -80,8 +80,8 @@ def watched(path: Path, may_read: MayRead = any_file) -> Sequence[Path]:
     What else is there decides what is said to be skipped, except hidden files: other programs change these at any time.
     """
     videos, skipped = survey(path, may_read)
-    there = [file for file in videos if file.is_file()]
-    besides = (f"{name(file, path)} {reason}" for file, reason in skipped if reason != HIDDEN)
+    there, folder = [file for file in videos if file.is_file()], root(path)
+    besides = (f"{name(file, folder)} {reason}" for file, reason in skipped if reason != HIDDEN)
     return Found(there if len(there) == len(videos) else [path, *there], besides)
 
 
@@ -91,9 +91,8 @@ def explained(skipped: Iterable[Skipped]) -> Iterator[Skipped]:
         yield Skipped(path, (reason == SOUND and _without_video(path)) or reason)
 
 
-def name(file: Path, path: Path) -> str:
-    """A file as it is named in tables: relative to the path that was given, and valid UTF-8."""
-    folder = root(path)
+def name(file: Path, folder: Path) -> str:
+    """A file as it is named in tables: relative to the `root` of the path that was given, and valid UTF-8."""
     named = file.relative_to(folder).as_posix() if file.is_relative_to(folder) else str(file)
     return printable(named)
 
