@@ -65,7 +65,9 @@ class Frame:
     picture: Picture
     """Upright, with square pixels."""
     damaged: bool = False
-    """Whether the decoder or the container noticed damage in it, or in frames that it is built on."""
+    """Whether the decoder or the container noticed damage in it, or in frames that it is built on.
+
+    Where several threads decode, no frame is marked: they report damage too late to tell which frames it is in."""
 
     @cached_property
     def small(self) -> Picture:
@@ -218,29 +220,31 @@ class Footage:
             yield from _pulled(filters)
 
     def _stored(self, container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[av.VideoFrame]:
-        """All frames that can be decoded, as they are stored; `opaque` is whether they are damaged."""
+        """All frames that can be decoded, as they are stored; `opaque` is whether they are known to be damaged."""
         packets, broken, last = container.demux(stream), 0, 0.0
-        finder = DamageFinder(stream.codec_context)
+        finder = DamageFinder(stream.codec_context) if self.threads == 1 else None
         while broken < MAX_BAD_PACKETS:
             packet = None
             try:
                 packet = next(packets, None)
                 if packet is None:
                     break
-                finder.send(packet)
+                if finder:
+                    finder.send(packet)
                 decoded = packet.decode()
             except av.error.FFmpegError as error:
                 if isinstance(error, OSError):
                     require_readable(self.path)
                 broken += 1
                 self.damage = f"{error.strerror} at {last:.1f} s"
-                if packet is not None:
+                if packet is not None and finder:
                     finder.fail()
                 continue
             for frame in decoded:
                 broken, last = 0, frame.time or last
-                yield from finder.take(frame)
-        yield from finder.rest()
+                yield from finder.take(frame) if finder else (frame,)
+        if finder:
+            yield from finder.rest()
 
     def require_frames(self, count: int) -> None:
         """Raise InputError if not one frame could be decoded."""

@@ -71,6 +71,15 @@ def test_frames_are_marked_up_to_the_next_key_frame(name: str, tmp_path: Path) -
     assert all(frame.damaged or frame.picture.tobytes() in good for frame in frames)
 
 
+@pytest.mark.parametrize("name", FORMATS)
+def test_several_threads_mark_no_frame_since_they_report_damage_late(name: str, tmp_path: Path) -> None:
+    path = three_shots(tmp_path / name, **FORMATS[name])
+    footage = Footage(damage(path, places(path)[80][0] + AT.get(name, 20)), threads=4)
+    frames = list(footage)
+    assert len(frames) > 140
+    assert not any(frame.damaged for frame in frames)
+
+
 def test_a_frame_that_is_shown_in_place_of_a_lost_one_is_marked(tmp_path: Path) -> None:
     path = write(tmp_path / "a.mp4", sprites(1), g="1", bf="0")
     at, size = places(path)[10]
