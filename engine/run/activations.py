@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from contextlib import suppress
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from engine.atomic import write
@@ -21,6 +22,8 @@ AFTER_FAILURE = 1.25
 class Activations:
     """Bytes that nodes take beside models and results, the most that was measured for each kind and size.
 
+    Threads may share it.
+
     Args:
         file: where they are kept between runs, or None. Without it, or if it can't be read or written, the first node
             of a kind gets a share of the device that suits most.
@@ -30,6 +33,7 @@ class Activations:
         self._file = file
         self._kinds: dict[str, dict[str, int]] = {}
         self._changed = False
+        self._lock = Lock()
         if file is not None:
             with suppress(OSError, ValueError, AttributeError, TypeError):
                 known = json.loads(file.read_text("utf-8")).items()
@@ -37,33 +41,35 @@ class Activations:
 
     def of(self, kind: str, size: str) -> int | None:
         """What a node of this kind and size takes, or else the most that one of this kind did; None if none has run."""
-        sizes = self._kinds.get(kind)
-        if not sizes:
-            return None
-        known = sizes.get(size)
-        return max(list(sizes.values())) if known is None else known  # a copy: another run may add to them
+        with self._lock:
+            sizes = self._kinds.get(kind)
+            return sizes.get(size, max(sizes.values())) if sizes else None
 
     def record(self, kind: str, size: str, nbytes: int) -> None:
         """Record what a node took."""
-        sizes = self._kinds.setdefault(kind, {})
-        most = max(nbytes, sizes.get(size, 0))
-        if sizes.get(size) != most:
-            sizes[size] = most
+        with self._lock:
+            sizes = self._kinds[kind] = self._kinds.pop(kind, {})  # the latest are last
+            sizes[size] = max(nbytes, sizes.pop(size, 0))
             self._changed = True
-        if sum(map(len, self._kinds.values())) > FILE_ENTRIES:
-            del sizes[next(iter(sizes))]
+            while sum(map(len, self._kinds.values())) > FILE_ENTRIES:
+                oldest, others = next(iter(self._kinds.items()))
+                del others[next(iter(others))]
+                if not others:
+                    del self._kinds[oldest]
 
     def record_failure(self, kind: str, size: str, nbytes: int) -> None:
         """Record what a node had taken when there was no more: more than that is expected from now on."""
-        known = self._kinds.get(kind, {}).get(size, 0)
+        with self._lock:
+            known = self._kinds.get(kind, {}).get(size, 0)
         self.record(kind, size, int(AFTER_FAILURE * max(nbytes, known)))
 
     def save(self) -> None:
         """Save them for later runs."""
         if self._file is not None and self._changed:
-            self._changed = False
+            with self._lock:
+                self._changed, known = False, json.dumps(self._kinds)
             with suppress(OSError):
-                write(self._file, json.dumps(self._kinds).encode())
+                write(self._file, known.encode())
 
 
 def size_of(node: Node) -> str:

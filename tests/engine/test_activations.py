@@ -207,6 +207,30 @@ class TestActivations:
             activations.record("Sample", str(index), FILE_ENTRIES * 2 - index)
         assert activations.of("Sample", "not known") == FILE_ENTRIES * 2 - 5
 
+    def test_a_kind_that_is_new_is_learnt_though_all_are_taken(self) -> None:
+        activations = Activations()
+        for index in range(FILE_ENTRIES):
+            activations.record("Sample", str(index), 5)
+        for size in "ab":
+            activations.record("New", size, 7)
+        assert [activations.of("New", size) for size in "ab"] == [7, 7]
+
+    def test_what_was_measured_longest_ago_goes_first_and_with_it_its_kind(self, tmp_path: Path) -> None:
+        file = tmp_path / "activations.json"
+        activations = Activations(file)
+        activations.record("Old", "", 3)
+        for index in range(FILE_ENTRIES - 1):
+            activations.record("Sample", str(index), 5 + index)
+        activations.record("Old", "", 2)
+        activations.record("New", "", 7)
+        assert [activations.of(kind, "") for kind in ("Old", "New")] == [3, 7]
+        activations.save()
+        again = Activations(file)
+        for index in range(1, FILE_ENTRIES - 1):
+            again.record("Newer", str(index), 9)
+        assert again.of("Sample", "") is None
+        assert [again.of(kind, "") for kind in ("Old", "New")] == [3, 7]
+
 
 class Described(Node, version=1, uses="device"):
     prompt: str
