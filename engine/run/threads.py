@@ -29,16 +29,17 @@ def set_torch_threads(number: int) -> None:
     """
     torch = import_module("torch") if number > 1 else torch_if_loaded()
     if torch:
+        torch.get_num_threads()  # a thread's first use of torch sets its number to that which any thread set last
         torch.set_num_threads(number)
 
 
 @contextmanager
 def torch_threads_restored() -> Iterator[None]:
-    """Afterwards this thread's torch operations have as many cores as before."""
+    """Afterwards this thread's torch operations have as many cores as before; all, if torch is imported meanwhile."""
     torch = torch_if_loaded()
-    number = torch.get_num_threads() if torch else 0
+    number = torch.get_num_threads() if torch else cores()
     try:
         yield
     finally:
-        if number:
+        if torch_if_loaded():
             set_torch_threads(number)

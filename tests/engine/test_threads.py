@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -19,7 +20,7 @@ from engine.node import Context, Node
 from engine.registry import Registry
 from engine.run.costs import Costs
 from engine.run.execute import Execution
-from engine.run.threads import cores
+from engine.run.threads import cores, set_torch_threads, torch_threads_restored
 from engine.store.cache import Cache
 from engine.values import Files, Media
 from tests.engine.toys import node
@@ -45,6 +46,45 @@ def test_only_a_node_on_the_device_computes_on_all_cores(monkeypatch: pytest.Mon
     assert list(execution)
     torch.set_num_threads(before)
     assert execution.results == {"light": (1,), "heavy": (3,)}
+
+
+def test_a_thread_keeps_its_cores_whatever_others_set_before_it_computes() -> None:
+    before, found = torch.get_num_threads(), list[int]()
+    is_set, goes_on = threading.Event(), threading.Event()
+
+    def compute() -> None:
+        set_torch_threads(3)
+        is_set.set()
+        goes_on.wait()
+        found.append(torch.get_num_threads())
+
+    thread = threading.Thread(target=compute)
+    thread.start()
+    is_set.wait()
+    set_torch_threads(1)
+    goes_on.set()
+    thread.join()
+    torch.set_num_threads(before)
+    assert found == [3]
+
+
+def test_the_callers_thread_has_all_cores_if_torch_is_imported_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    imported, numbers = ModuleType("torch"), list[int]()
+    vars(imported).update(get_num_threads=lambda: 8, set_num_threads=numbers.append)
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    monkeypatch.delitem(sys.modules, "torch")
+    with torch_threads_restored():
+        set_torch_threads(1)
+        monkeypatch.setitem(sys.modules, "torch", imported)
+        set_torch_threads(1)
+    assert numbers == [1, 3]
+
+
+def test_no_torch_is_imported_to_restore_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "torch")
+    with torch_threads_restored():
+        pass
+    assert "torch" not in sys.modules
 
 
 @pytest.mark.parametrize("wanted", ["", "0", "all"])
