@@ -43,7 +43,9 @@ class Computing:
 
     def run(self, node: Node, ctx: Context) -> Any:
         """Run a node once."""
-        if node.spec.uses != "device" or self._device == HOST:
+        on_device = node.spec.uses == "device"
+        if not on_device or self._device == HOST:
+            set_torch_threads(ctx.cores if on_device else 1)
             with self._within():
                 return node.run(ctx)
         try:

@@ -58,7 +58,7 @@ from engine.run.deliveries import Claims, Deliveries
 from engine.run.holding import Holding
 from engine.run.planner import Extension, Planner
 from engine.run.schedule import Schedule, Task, Turn
-from engine.run.threads import cores, set_torch_threads, torch_threads_restored
+from engine.run.threads import cores, torch_threads_restored
 from engine.run.turns import Turns
 from engine.run.watching import WatchedFiles
 from engine.spec import Uses, any_file
@@ -356,7 +356,6 @@ class Execution:
             node = step.kind(**step.constants, **linked)
         except ValidationError as error:
             raise _input_error(error) from error
-        set_torch_threads(cores if spec.uses == "device" else 1)
         watched = WatchedFiles(step, self.graph) if step.contents else None
         started = perf_counter()
         try:
