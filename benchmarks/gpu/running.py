@@ -10,10 +10,14 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
+import signal
 import sys
 import time
 import traceback
+from asyncio.subprocess import Process
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -93,7 +97,9 @@ async def _in_process(module: str, skip: int, terms: Terms) -> list[Outcome]:
     """Run the steps after the first `skip` until the process ends, or is stopped in the middle of one."""
     command = [sys.executable, "-m", "benchmarks.gpu.running", module, "--device", terms.device]
     command += ["--folder", str(terms.folder), "--skip", str(skip), *(["--small"] if terms.small else [])]
-    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, limit=LONG_LINE)
+    process = await asyncio.create_subprocess_exec(
+        *command, stdout=asyncio.subprocess.PIPE, limit=LONG_LINE, start_new_session=True
+    )
     assert process.stdout
     ended, begun = list[Outcome](), ""
     try:
@@ -106,12 +112,22 @@ async def _in_process(module: str, skip: int, terms: Terms) -> list[Outcome]:
         problem = f"its process ended with {await process.wait()}"
     except TimeoutError:
         problem = "it took too long, and was stopped"
-        process.kill()
+    finally:
+        _end(process)
         await process.wait()
     if begun or not ended:
         ended.append(_untold(module, steps_of(module)[skip + len(ended)], problem))
         terms.tell(ended[-1])
     return ended
+
+
+def _end(process: Process) -> None:
+    """Kill a process and those that it has started, even if it has ended by itself and left them behind."""
+    if sys.platform != "win32":
+        with suppress(ProcessLookupError, PermissionError):  # macOS refuses if only ended ones are left
+            os.killpg(process.pid, signal.SIGKILL)
+    with suppress(ProcessLookupError):
+        process.kill()
 
 
 def _wait(terms: Terms) -> float:

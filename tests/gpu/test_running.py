@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from benchmarks.gpu.report import as_json, as_markdown
@@ -24,8 +25,27 @@ def ran(module: str, folder: Path, *, seconds: float = 60.0, limit: float = 30.0
 
 
 @pytest.fixture(scope="module")
-def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Outcome]:
-    return ran("toy_steps", tmp_path_factory.mktemp("steps"))
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("steps")
+
+
+@pytest.fixture(scope="module")
+def outcomes(folder: Path) -> dict[str, Outcome]:
+    return ran("toy_steps", folder)
+
+
+def ends(folder: Path) -> bool:
+    """Whether the process that a step has left behind ends, long before it would by itself."""
+    number = int((folder / "child").read_text())
+    until = time.monotonic() + 10
+    while time.monotonic() < until:
+        try:
+            if psutil.Process(number).status() == psutil.STATUS_ZOMBIE:
+                return True
+        except psutil.NoSuchProcess:
+            return True
+        time.sleep(0.02)
+    return False
 
 
 def test_what_fails_raises_or_dies_costs_only_itself(outcomes: dict[str, Outcome]) -> None:
@@ -40,6 +60,11 @@ def test_what_fails_raises_or_dies_costs_only_itself(outcomes: dict[str, Outcome
     assert "read_text" in outcomes["raises"].trace
 
 
+def test_what_a_step_leaves_behind_ends_with_its_process(outcomes: dict[str, Outcome], folder: Path) -> None:
+    assert outcomes["dies"].problem
+    assert ends(folder)
+
+
 def test_a_step_has_its_claim_and_figures(outcomes: dict[str, Outcome]) -> None:
     held = outcomes["holds"]
     assert (held.part, held.claim) == ("toy_steps", "One is less than two.")
@@ -50,6 +75,7 @@ def test_a_step_has_its_claim_and_figures(outcomes: dict[str, Outcome]) -> None:
 def test_a_step_that_takes_too_long_is_stopped(tmp_path: Path) -> None:
     found = ran("toy_hanging", tmp_path, limit=6.0)
     assert [outcome.problem for outcome in found.values()] == ["it took too long, and was stopped", ""]
+    assert ends(tmp_path), "what it has started goes on"
 
 
 def test_when_the_time_is_over_the_rest_is_reported_as_not_tried(tmp_path: Path) -> None:

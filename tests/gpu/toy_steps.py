@@ -1,8 +1,10 @@
-"""Steps that hold, don't hold, raise, end their process, and take too long."""
+"""Steps that hold, don't hold, raise, end their process, and take too long; the last two leave a process behind."""
 
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Sequence
 
@@ -32,13 +34,21 @@ def raises(bench: Bench) -> Figures:
 
 def dies(bench: Bench) -> Figures:
     """The process goes on."""
+    leave_behind(bench)
     os._exit(7)
 
 
 def hangs(bench: Bench) -> Figures:
     """It ends."""
+    leave_behind(bench)
     time.sleep(3600)
     return {}
+
+
+def leave_behind(bench: Bench) -> None:
+    """Start a process, and write its number into the file "child"."""
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], stdout=subprocess.DEVNULL)
+    (bench.folder / "child").write_text(str(child.pid))
 
 
 def after(bench: Bench) -> Figures:
