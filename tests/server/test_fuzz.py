@@ -59,7 +59,7 @@ def cases(operation: schemathesis.APIOperation, there: dict[str, str]) -> Iterat
         yield operation.as_strategy(generation_mode=schemathesis.GenerationMode.NEGATIVE)
 
 
-@pytest.mark.parametrize("examples", [20, pytest.param(80, marks=pytest.mark.full)])
+@pytest.mark.parametrize("examples", [20, pytest.param(200, marks=pytest.mark.full)])
 @pytest.mark.parametrize("label", OPERATIONS)
 def test_every_route_answers_as_documented(server: Live, there: dict[str, str], label: str, examples: int) -> None:
     same_each_time = examples < 50
