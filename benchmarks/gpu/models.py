@@ -108,7 +108,7 @@ def _frames(bench: Bench, dtype: str) -> tuple[tuple[torch.Tensor, torch.Tensor]
 
 
 def zips(bench: Bench) -> Figures:
-    """ZipLoRAMerge works on the device with either start, and its LoRA is near the CPU's."""
+    """ZipLoRAMerge works on the device with either start; its LoRA is finite and in host memory."""
     figures: dict[str, float] = {}
     for start in ("ones", "closed-form"):
         graph = {
@@ -202,14 +202,15 @@ def curates(bench: Bench) -> Figures:
     named = {"clip": "sprite/clip", "aesthetics": "sprite/clip/aesthetic.safetensors"}
     named |= {"image_captioner": "sprite/captioner", "video_captioner": "sprite/captioner"}
     graph = {"clips": node("LVDCurate", videos=str(folder), find_text=False, **named)}
-    with bench.resources() as shared:
-        started = time.perf_counter()
+    before, started = bench.allocated(), time.perf_counter()
+    with bench.resources() as shared, bench.peak() as peak:
         ran = bench.run(shared, graph, "clips")
-        took = time.perf_counter() - started
+    took = time.perf_counter() - started
     found = rows(ran.results["clips"][0])
     claim(len(found) >= count, f"{len(found)} clips were found in {count} videos")
     claim(all(row["image_caption"] for row in found), "some clips have no caption")
-    return {"clips": len(found), "seconds": took}
+    claim(not bench.on_gpu or peak[0] > before, "nothing was computed on the device")
+    return {"clips": len(found), "peak in MB": (peak[0] - before) / 1e6, "seconds": took}
 
 
 def _write_film(path: Path, seed: int) -> None:
