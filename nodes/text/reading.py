@@ -85,8 +85,8 @@ class Reader:
         device = self.model.device
         if any(self.cache.is_sliding):
             self.cache.activate_past_recording()
-        depths = torch.tensor(tree.depths())
-        masks = {kind: self._mask(tree.visible(), depths, window).to(device) for kind, window in self.windows.items()}
+        depths, visible = torch.tensor(tree.depths()), tree.visible()
+        masks = {kind: self._mask(visible, depths, window).to(device) for kind, window in self.windows.items()}
         # Guesses beyond the end are never written, and a model may have no position for them.
         positions = (depths + self.cached).clamp(max=self.last_position)
         rows = torch.tensor(nodes, device=device)
