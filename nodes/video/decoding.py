@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from inspect import signature
 from itertools import chain, pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -139,12 +140,19 @@ class _Norm:
         self._means.append(mean)
 
     def __call__(self, frame: Tensor) -> Tensor:
+        """A frame (1, C, h, w), normed by what all of them together have."""
+        mean, scale, weight, bias = self._found
+        normed = ((self._groups(frame) - mean) * scale).view(frame.shape)
+        return (normed * weight + bias).to(frame.dtype)
+
+    @cached_property
+    def _found(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Mean and scale (groups, 1) of all frames, and weight and bias (C, 1, 1), in float32."""
         means = torch.stack(self._means)
         variance = torch.stack(self._variances).mean(0) + means.var(0, correction=0)
         scale = (variance + self._norm.eps).rsqrt()
-        normed = ((self._groups(frame) - means.mean(0)[:, None]) * scale[:, None]).view(frame.shape)
         weight, bias = (of.float()[:, None, None] for of in (self._norm.weight, self._norm.bias))
-        return (normed * weight + bias).to(frame.dtype)
+        return means.mean(0)[:, None], scale[:, None], weight, bias
 
     def _groups(self, frame: Tensor) -> Tensor:
         """(groups, numbers of each), in float32."""
