@@ -185,25 +185,29 @@ class Schedule:
         return self._stopped or not (self._open or self._frozen)
 
     def take_if(self, accepts: Callable[[Task], bool]) -> Task | None:
-        """The next task to do, if there is one at once and it is accepted."""
+        """The next task to do, if there is one at once and it is accepted.
+
+        Another thread is woken only beside a task that runs. Who fetches outputs takes what is left afterwards, or has
+        others take it.
+        """
         with self._lock:
             lane = self._next_lane()
             if lane is None or self._frozen or self._stopped or not accepts(self._ready[lane][0][1]):
                 return None
-            return self._start(lane)
+            return self._start(lane, wakes=not self._ready[lane][0][1].fetch)
 
     def _busy(self, lane: Uses | None) -> bool:
         """Whether there is something to do other than planning."""
         return lane is not None or self._running > 0
 
-    def _start(self, lane: Uses) -> Task:
+    def _start(self, lane: Uses, *, wakes: bool = True) -> Task:
         self._free[lane] -= 1
         task = self._pop_chosen(self._choose) if lane == "device" and self._choose else heappop(self._ready[lane])[1]
         task.state = State.RUNNING
         task.quick = self._is_quick(task)
         self._running += 1
         self._quick_running += task.quick
-        if (self._next_lane() and not (self._idle and task.quick)) or self._frozen:  # someone has to plan
+        if wakes and ((self._next_lane() and not (self._idle and task.quick)) or self._frozen):  # someone has to plan
             self._wake()
         return task
 

@@ -23,7 +23,7 @@ from engine.run.execute import Execution
 from engine.run.threads import cores, set_torch_threads, torch_threads_restored
 from engine.store.cache import Cache
 from engine.values import Files, Media
-from tests.engine.toys import node
+from tests.engine.toys import Mix, Number, node
 
 
 class Light(Node, version=1):
@@ -158,6 +158,20 @@ def thread_of(execution: Execution) -> str:
 
 def test_a_node_that_is_known_to_be_quick_runs_in_the_callers_thread(tmp_path: Path) -> None:
     assert thread_of(run_of(Where, QUICK, tmp_path)) == threading.current_thread().name
+
+
+def test_results_in_memory_and_a_quick_node_that_needs_them_take_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    cache, costs = Cache(), Costs()
+    costs.record("Mix", 1e-6)
+    numbers = {str(value): node("Number", value=value) for value in range(5)}
+    registry = Registry([Number, Mix])
+    for last in ({}, {"mix": node("Mix", a=["0", 0], b=["1", 0])}):
+        graph = numbers | last
+        whole = check(prepare(Workflow.read(graph), registry), targets=list(graph))
+        execution = Execution(whole, cache=cache, out=Path("out"), costs=costs)
+        assert list(execution)
+        monkeypatch.setattr("engine.run.execute.Thread", lambda **about: pytest.fail("a thread was started"))
+    assert len(execution.results) == 6
 
 
 def test_any_other_node_runs_in_a_thread_of_its_own(tmp_path: Path) -> None:
