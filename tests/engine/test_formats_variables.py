@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from time import process_time
 from typing import Any
 
 import pytest
@@ -162,3 +163,28 @@ def test_a_variable_has_a_name_and_the_first_of_that_name_counts(nodes: list[dic
         links=[link(1, 1, 0, 2), link(3, 3, 0, 4), link(5, 5, 0, 6)],
     )
     assert inputs(workflow, "6").get("image") == image
+
+
+def test_a_thousand_variables_that_nothing_sets_are_told_in_a_moment() -> None:
+    count = 2000
+    nodes = [node(index, "GetNode", [f"unset {index}"]) for index in range(count)]
+    nodes += [node(count + index, "Split", inputs=[socket("image", index)]) for index in range(count)]
+    links = [link(index, index, 0, count + index) for index in range(count)]
+    others = [node(index, "SetNode", [f"other {index}"]) for index in range(count)]
+    started = process_time()
+    workflow = read(*nodes, links=links, definitions={"subgraphs": [subgraph("i", "Inner", *others, links=[])]})
+    assert process_time() - started < 0.8
+    assert len(workflow.ignored) == count
+
+
+@pytest.mark.parametrize("inner_first", [True, False])
+def test_a_variable_passes_many_nested_subgraphs_in_a_moment(inner_first: bool) -> None:
+    depth = 600
+    nested = [getting("0"), *(subgraph(str(at), str(at), node(1, str(at - 1)), links=[]) for at in range(1, depth))]
+    definitions = {"subgraphs": nested if inner_first else nested[::-1]}
+    nodes = [node(1, "Load", ["snail.png"]), setter(2, "a", 1), node(3, str(depth - 1))]
+    started = process_time()
+    workflow = read(*nodes, links=[link(1, 1, 0, 2)], definitions=definitions)
+    assert process_time() - started < 0.4
+    assert [*workflow.graph["3"].inputs.values()] == [["1", 0]]
+    assert not workflow.ignored

@@ -7,7 +7,7 @@ where it is set.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from itertools import count
 from typing import TypeVar
 
@@ -23,20 +23,31 @@ G = TypeVar("G", bound=UiGraph)
 
 def with_variables(graph: UiGraph, subgraphs: Mapping[str, UiSubgraph]) -> tuple[UiGraph, Mapping[str, UiSubgraph]]:
     """A graph and the subgraphs, by id, with the variables that they get from outside as inputs."""
-    known = {name for level in (graph, *subgraphs.values()) for name in setters(level)}
-    needed: dict[str, set[str]] = {key: set() for key in subgraphs}
-    growing = True
-    while growing:  # inner subgraphs may need what is set further out
-        growing = False
-        for key, level in subgraphs.items():
-            inner = {name for node in level.nodes for name in needed.get(node.type, ())}
-            names = (getters(level) | inner) & known - setters(level).keys()
-            growing = growing or names > needed[key]
-            needed[key] = names
+    needed = _needed(graph, subgraphs)
     if not any(needed.values()):
         return graph, subgraphs
     given = {key: _with_inputs(level, sorted(needed[key])) for key, level in subgraphs.items()}
     return _linked(graph, {}, needed), {key: _linked(level, _places(level), needed) for key, level in given.items()}
+
+
+def _needed(graph: UiGraph, subgraphs: Mapping[str, UiSubgraph]) -> dict[str, set[str]]:
+    """The variables, by subgraph, that it gets from outside for itself or for those within, if anything sets them."""
+    own = {key: setters(level).keys() for key, level in subgraphs.items()}
+    known = setters(graph).keys() | set[str]().union(*own.values())
+    needed = {key: getters(level) & known - own[key] for key, level in subgraphs.items()}
+    users: dict[str, set[str]] = {key: set() for key in subgraphs}
+    for key, level in subgraphs.items():
+        for node in level.nodes:
+            if node.type in users:
+                users[node.type].add(key)
+    waiting = [key for key in subgraphs if needed[key]]
+    while waiting:
+        inner = waiting.pop()
+        for user in users[inner]:
+            if more := needed[inner] - own[user] - needed[user]:
+                needed[user] |= more
+                waiting.append(user)
+    return needed
 
 
 def unset(graph: UiGraph, subgraphs: Mapping[str, UiSubgraph]) -> Iterator[Problem]:
@@ -46,22 +57,24 @@ def unset(graph: UiGraph, subgraphs: Mapping[str, UiSubgraph]) -> Iterator[Probl
         graph: a file's graph, as `with_variables` returns it.
         subgraphs: its subgraphs, likewise.
     """
-    levels = [graph, *subgraphs.values()]
-    for level in levels:
-        from_outside = _places(level).keys() if isinstance(level, UiSubgraph) else set[str]()
-        for name in sorted(_linked_getters(level) - setters(level).keys() - from_outside):
-            yield _unset(name, level, levels)
+    own = {key: setters(level).keys() for key, level in subgraphs.items()}
     asked = {key: _places(level).keys() for key, level in subgraphs.items()}
-    for level in levels:
-        for node in level.nodes:
+    inside = {name: subgraphs[key].name for key in reversed(own) for name in own[key]}
+    for name in sorted(_linked_getters(graph) - setters(graph).keys()):
+        yield _unset(name, graph, inside.get(name))
+    for key, level in subgraphs.items():
+        for name in sorted(_linked_getters(level) - own[key] - asked[key]):
+            yield _unset(name, level, inside.get(name))
+    for each in (graph, *subgraphs.values()):
+        for node in each.nodes:
             given = {socket.name.removeprefix(VARIABLE) for socket in node.inputs or () if socket.link is not None}
             for name in sorted(asked.get(node.type, set()) - given):
-                yield _unset(name, subgraphs[node.type], levels)
+                yield _unset(name, subgraphs[node.type], inside.get(name))
 
 
-def _unset(name: str, level: UiGraph, levels: Iterable[UiGraph]) -> Problem:
+def _unset(name: str, level: UiGraph, inside: str | None) -> Problem:
+    """That a level gets a variable in vain; `inside` is the first subgraph that sets it."""
     where = f"in the subgraph '{level.name}': " if isinstance(level, UiSubgraph) else ""
-    inside = next((each.name for each in levels if isinstance(each, UiSubgraph) and name in setters(each)), None)
     hint = f"the subgraph '{inside}' sets it, but only for itself and what is in it" if inside else None
     return Problem(f"{where}the variable '{name}' is left out: nothing sets it", hint=hint)
 
