@@ -18,7 +18,7 @@ from typing import Any, Unpack
 
 from engine.atomic import write
 from engine.document.formats import elsewhere
-from engine.document.given import described, text_of
+from engine.document.given import INPUTS_HINT, described, text_of
 from engine.document.given import named as by_name
 from engine.document.names import node_id
 from engine.document.partial import PARTIAL
@@ -30,7 +30,7 @@ from engine.node import Node
 from engine.spec import name_of
 from kinograph.calls import RunOptions, run, validated
 from kinograph.documents import NodeKinds, Path_, as_data, with_kinds
-from kinograph.handles import INPUTS_HINT, Handle, Inlet, Outlet, link_of
+from kinograph.handles import Handle, Inlet, Outlet, link_of
 from kinograph.kinds import Kinds
 from kinograph.results import Results
 from nodes import registry

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol, TypeVar
 
-from engine.document.given import described
+from engine.document.given import INPUTS_HINT, described
 from engine.document.given import named as by_name
 from engine.document.workflow import Link
 from engine.errors import UsageError, WorkflowError, suggestion
 
 T = TypeVar("T")
-INPUTS_HINT = 'give a dictionary, such as {"prompt": "a red fish"}'
 
 
 class Owner(Protocol):

@@ -9,6 +9,8 @@ from typing import Any
 
 from engine.errors import UsageError
 
+INPUTS_HINT = 'give a dictionary, such as {"prompt": "a red fish"}'
+
 
 def no_workflow(given: Any) -> UsageError:
     """The error for something that doesn't stand for a workflow."""
@@ -20,13 +22,7 @@ def no_workflow(given: Any) -> UsageError:
 
 def inputs_of(given: Any) -> Mapping[str, Any]:
     """Values by input; none if it is None. Raises UsageError unless it is a dictionary whose keys are texts."""
-    if given is None:
-        return {}
-    if not isinstance(given, Mapping):
-        hint = 'give a dictionary, such as {"prompt": "a red fish"}'
-        raise UsageError(f"inputs: values go by the names of inputs, and can't be {described(given)}", hint=hint)
-    _check_names(given, "inputs")
-    return given
+    return {} if given is None else _by_input(given, "inputs", INPUTS_HINT)
 
 
 def axes_of(given: Any) -> dict[str, list[Any]]:
@@ -36,15 +32,13 @@ def axes_of(given: Any) -> dict[str, list[Any]]:
         UsageError: it isn't a dictionary of inputs, is empty, or an axis has no list of values.
     """
     hint = 'give lists of values, such as {"seed": [1, 2, 3]}'
-    if not isinstance(given, Mapping):
-        raise UsageError(f"axes: values go by the names of inputs, and can't be {described(given)}", hint=hint)
-    _check_names(given, "axes")
-    if not given:
+    axes = _by_input(given, "axes", hint)
+    if not axes:
         raise UsageError("there are no axes", hint=hint)
-    for name, values in given.items():
+    for name, values in axes.items():
         if isinstance(values, str | bytes | Mapping) or not _is_iterable(values):
             raise UsageError(f"axis {name}: the values are a list, and can't be {described(values)}", hint=hint)
-    return {name: list(values) for name, values in given.items()}
+    return {name: list(values) for name, values in axes.items()}
 
 
 def named(given: Any, where: str, hint: str) -> Mapping[str, Any]:
@@ -53,9 +47,7 @@ def named(given: Any, where: str, hint: str) -> Mapping[str, Any]:
         return {}
     if not isinstance(given, Mapping):
         raise UsageError(f"{where}: {described(given)} is not a dictionary", hint=hint)
-    for name in given:
-        if not isinstance(name, str):
-            raise UsageError(f"{where}: {described(name)} is not a name", hint=hint)
+    _check_names(given, where, "a name", hint)
     return given
 
 
@@ -101,11 +93,17 @@ def seconds_of(given: Any, where: str, *, can_be_zero: bool = False) -> float:
     return float(given)
 
 
-def _check_names(given: Mapping[Any, Any], where: str) -> None:
+def _by_input(given: Any, where: str, hint: str) -> Mapping[str, Any]:
+    if not isinstance(given, Mapping):
+        raise UsageError(f"{where}: values go by the names of inputs, and can't be {described(given)}", hint=hint)
+    _check_names(given, where, "the name of an input", 'names are texts, such as "seed" or "sampler.seed"')
+    return given
+
+
+def _check_names(given: Mapping[Any, Any], where: str, what: str, hint: str) -> None:
     for name in given:
         if not isinstance(name, str):
-            hint = 'names are texts, such as "seed" or "sampler.seed"'
-            raise UsageError(f"{where}: {described(name)} is not the name of an input", hint=hint)
+            raise UsageError(f"{where}: {described(name)} is not {what}", hint=hint)
 
 
 def _is_iterable(values: Any) -> bool:
