@@ -12,9 +12,9 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 from typing import Any, Protocol, TypeVar, cast
 
-from engine.loaded import torch_if_loaded
 from engine.memory import memory, total
 from engine.models.account import Account
+from engine.models.emptying import empty_cache
 from engine.models.gauge import Gauge, gauge_of
 from engine.models.usage import Usage, User
 
@@ -99,13 +99,11 @@ class Models:
                     self._offload(key, slot)
 
     def vacate(self) -> None:
-        """Leave the device to another process: only models in use stay, and torch caches no memory there."""
+        """Leave the device to another process: only models in use stay, and torch keeps no memory for later."""
         self.offload_idle()
         if self._device_results:
             self._device_results.trim(0)
-        torch = torch_if_loaded()
-        if torch and torch.cuda.is_initialized():
-            torch.cuda.empty_cache()
+        empty_cache()
 
     def clear(self) -> None:
         """Drop every model that isn't in use."""

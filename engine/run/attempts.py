@@ -10,6 +10,7 @@ from engine.errors import Cancelled, KinographError, NodeError
 from engine.events import Event, NodeRetried, problem_of
 from engine.graph.graph import Step
 from engine.models import HOST, Models
+from engine.models.emptying import empty_cache
 from engine.node import Context, Node
 from engine.run import devices
 from engine.run.activations import Activations
@@ -88,7 +89,7 @@ class Attempts:
         else:
             self._models.offload_idle()
             self._cache.device.trim(0)
-        devices.empty_cache()
+        empty_cache()
 
     def _out_of_memory(self, error: Exception) -> NodeError:
         """The error for a node that ran out of memory twice."""

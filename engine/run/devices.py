@@ -13,7 +13,6 @@ from engine.errors import NodeError, UsageError
 from engine.loaded import torch_if_loaded
 from engine.memory import Memory, memory
 from engine.run import nvml
-from engine.values import release_pinned
 
 ACCELERATORS = ("nvidia[0-9]*", "kfd", "dxg")
 """Files in Linux's /dev that the drivers of NVIDIA, of AMD, or of Windows below it create."""
@@ -160,13 +159,3 @@ def unusable(device: str) -> NodeError | None:
             hint = "a call before it may be to blame; a new process can use the device again"
             return NodeError(f"this process can no longer use {device}: {reason}", hint=hint)
     return None
-
-
-def empty_cache() -> None:
-    """Have torch release the memory that it caches, on the device and of the host's pinned memory."""
-    torch = torch_if_loaded()
-    if torch and torch.cuda.is_available() and torch.cuda.is_initialized():
-        torch.cuda.empty_cache()
-    if torch and torch.backends.mps.is_available():
-        torch.mps.empty_cache()
-    release_pinned()

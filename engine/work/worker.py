@@ -29,6 +29,7 @@ from engine.document.workflow import Workflow
 from engine.errors import Cancelled, KinographError, Problem
 from engine.events import Event as RunEvent
 from engine.events import NodeFailed, NodeProgress, NodeResult, NodeSaved, RunFinished, RunStarted
+from engine.models.emptying import empty_cache
 from engine.registry import Registry
 from engine.run import devices, sweep
 from engine.run.cancelling import Cancellation
@@ -130,7 +131,7 @@ class Worker:
         if free:
             resources.models.clear()
             resources.cache.clear()
-            devices.empty_cache()
+            empty_cache()
 
     def _do(self, run: _Run, jobs: Jobs, resources: Resources) -> None:
         """Run one job, and record how it ends."""

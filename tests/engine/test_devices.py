@@ -16,6 +16,7 @@ from engine.document.workflow import Workflow
 from engine.events import NodeFailed, NodeFinished, NodeRetried
 from engine.graph.check import check
 from engine.models import Models
+from engine.models.emptying import empty_cache
 from engine.node import Context, Node
 from engine.registry import Registry
 from engine.run import devices
@@ -229,7 +230,7 @@ def test_memory_that_torch_keeps_for_later_is_given_back_on_apples_gpus_too(monk
     emptied: list[str] = []
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     monkeypatch.setattr(torch.mps, "empty_cache", lambda: emptied.append("mps"))
-    devices.empty_cache()
+    empty_cache()
     assert emptied == ["mps"]
 
 

@@ -13,6 +13,7 @@ import torch
 
 from engine.loaded import torch_if_loaded
 from engine.models import Models
+from engine.models.emptying import empty_cache
 from engine.run import devices
 from engine.run.threads import set_torch_threads, torch_threads_restored
 from engine.values import release_pinned
@@ -52,7 +53,7 @@ def importing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[threa
     [
         (lambda: devices.unusable("cpu"), None),
         (lambda: devices.is_out_of_memory(ValueError()), False),
-        (devices.empty_cache, None),
+        (empty_cache, None),
         (release_pinned, None),
         (lambda: Models().vacate(), None),
         (count_threads, None),

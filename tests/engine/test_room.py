@@ -54,9 +54,12 @@ def test_results_alone_make_room_if_they_can() -> None:
 
 
 def test_a_device_is_left_to_another_process_by_all_but_models_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
-    emptied: list[bool] = []
+    emptied: list[str] = []
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
-    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append(True))
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append("cuda"))
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(torch.mps, "empty_cache", lambda: emptied.append("mps"))
+    monkeypatch.setattr(torch.accelerator, "empty_host_cache", lambda: emptied.append("pinned"), raising=False)
     cache = results(3)
     models = sharing(cache, 100_000)
     idle = loaded(models, "idle", 1000)
@@ -65,7 +68,7 @@ def test_a_device_is_left_to_another_process_by_all_but_models_in_use(monkeypatc
     assert (idle.device, used.device) == ("cpu", "far:0")
     assert on_device(cache, 3) == []
     assert "2" in cache.memory
-    assert emptied == [True]
+    assert emptied == ["cuda", "mps", "pinned"]
 
 
 def test_idle_models_make_room_if_results_alone_cannot() -> None:
