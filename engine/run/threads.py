@@ -23,7 +23,9 @@ def cores() -> int:
 
 
 def set_torch_threads(number: int) -> None:
-    """Give this thread's torch operations that many cores; torch isn't imported just to set one.
+    """Give this thread's torch operations that many cores.
+
+    Torch isn't imported just to set one. A node that imports it afterwards begins with as many as torch gives it.
 
     The number must not depend on the machine's load, as it can change the last digits of a sum.
     """
