@@ -27,6 +27,10 @@ SPRITES = {
     "videos": node("VideoModelLoad", source="sprite/svd"),
 }
 
+MEAN_DIFFERENCE = {"float32": 1e-4, "float16": 5e-3}
+"""The most by which channels in [0, 1] may differ from the CPU's in float32, on average. There, fp16 differs by 0.0004,
+and float32 by 0.000002 with other kernels (without oneDNN); a grey picture differs by 0.3."""
+
 
 def prompt_to_video(bench: Bench) -> Figures:
     """The main workflow runs on the device, and a second time everything comes from the cache."""
@@ -53,16 +57,16 @@ def _main_workflow(bench: Bench) -> Json:
 
 
 def equal_to_cpu(bench: Bench) -> Figures:
-    """In float32 a key frame and its video are those of the CPU; in fp16 they are near."""
+    """A key frame and its video are those of the CPU: on average within 0.0001 in float32, 0.005 in fp16."""
     figures: dict[str, float] = {}
     (expected, film_expected), seconds = _frames(Bench("cpu", bench.small, bench.folder), "float32")
     figures["CPU, s"] = seconds
-    for dtype, most in (("float32", 0.01), ("float16", 0.25)):
+    for dtype, most in MEAN_DIFFERENCE.items():
         (picture, frames), seconds = _frames(bench, dtype)
         found = {"picture": picture - expected, "video": frames - film_expected}
         for name, difference in found.items():
             figures[f"{dtype}: mean difference of the {name}"] = mean = float(difference.abs().mean())
-            claim(mean <= most, f"in {dtype} the {name} differs by {mean:.3f} on average")
+            claim(mean <= most, f"in {dtype} the {name} differs by {mean:.2g} on average")
         figures[f"{dtype}, s"] = seconds
     with _rounding_to_tf32():
         (picture, _), figures["TF32, s"] = _frames(bench, "float32")
