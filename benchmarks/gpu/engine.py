@@ -43,7 +43,7 @@ class Assert(Node, version=1, uses="device"):
 
 def marked_tests(bench: Bench) -> Figures:
     """The tests that need a GPU pass."""
-    command = [sys.executable, "-m", "pytest", "-q", "-m", "cuda", "-p", "no:cacheprovider", "tests"]
+    command = [sys.executable, "-m", "pytest", "-m", "cuda", "-p", "no:cacheprovider", "tests"]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     last = ended.stdout.strip().rpartition("\n")[2]
     claim(ended.returncode == 0, last or ended.stderr.strip().rpartition("\n")[2])
