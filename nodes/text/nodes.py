@@ -78,7 +78,7 @@ class Written(NamedTuple):
     """Forward passes of the model; plain decoding takes one for each token."""
 
 
-class LookaheadDecode(Node, version=2, category="text", uses="device"):
+class LookaheadDecode(Node, version=3, category="text", uses="device"):
     """Write a text with a language model, several tokens for each of its passes (arXiv 2402.02057).
 
     With a vocabulary the prompt is a theme, and the model writes a picture prompt on it in the words that an image

@@ -10,6 +10,7 @@ import torch
 
 from engine.errors import InputError
 from engine.values import Vocabulary
+from nodes.text.chat import check_room, encode
 from nodes.text.lookahead import lookahead_decode, unsupported
 from nodes.text.prompts import Message, choice_chat, faults, named, open_slots, retry_chat, sentence_chat
 
@@ -60,8 +61,8 @@ def write(ctx: Context, llm: LoadedModel, chat: Sequence[Message], settings: Set
         raise InputError(
             "an empty text would end every answer before it begins", input="stop", hint="leave the empty text out"
         )
-    ids = _encode(llm, chat)
-    _check_room(llm, ids.shape[1], settings.max_new_tokens)
+    ids = encode(llm, chat)
+    check_room(llm, ids.shape[1], settings.max_new_tokens)
     pad = llm.tokenizer.pad_token_id
     written: list[int] = []
     sent = 0
@@ -161,31 +162,11 @@ def _for_attempt(settings: Settings, attempt: int) -> Settings:
     )
 
 
-def _encode(llm: LoadedModel, chat: Sequence[Message]) -> torch.Tensor:
-    if llm.tokenizer.chat_template:
-        text = llm.tokenizer.apply_chat_template(list(chat), add_generation_prompt=True, tokenize=False)
-        ids = llm.tokenizer(text, add_special_tokens=False, return_tensors="pt").input_ids
-    else:  # a model without a chat format continues the text
-        ids = llm.tokenizer("\n".join(message["content"] for message in chat) + "\n", return_tensors="pt").input_ids
-    assert isinstance(ids, torch.Tensor)
-    return ids
-
-
 def _stopping(llm: LoadedModel, stops: Sequence[str]) -> Any:
     """Criteria that end at a stop string; `generate` doesn't pass their tokenizer on to custom decoding."""
     from transformers.generation.stopping_criteria import StoppingCriteriaList, StopStringCriteria
 
     return StoppingCriteriaList([StopStringCriteria(llm.tokenizer, list(stops))] if stops else [])
-
-
-def _check_room(llm: LoadedModel, length: int, new: int) -> None:
-    room = getattr(llm.model.config, "max_position_embeddings", None)
-    if room is not None and length + new > room:
-        raise InputError(
-            f"{length} tokens and {new} new ones don't fit into the model's context of {room}",
-            input="prompt",
-            hint="shorten the text or lower max_new_tokens",
-        )
 
 
 def _until(text: str, stops: Sequence[str]) -> str:

