@@ -12,6 +12,7 @@ from typing import Any, Literal, Self
 from pydantic_core import to_jsonable_python
 
 from engine.errors import KinographError, NodeError, Problem
+from engine.figures import Figure
 from engine.values import Image, brief
 
 Status = Literal["done", "failed", "cancelled"]
@@ -57,6 +58,15 @@ class NodeText:
 
     node: str
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class NodeReported:
+    """What a node says about how it works, in place of what it said before in this attempt."""
+
+    node: str
+    figures: Mapping[str, Figure]
+    """By name, the most telling first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +181,7 @@ Event = (
     | NodeStarted
     | NodeProgress
     | NodeText
+    | NodeReported
     | NodeSaved
     | NodeResult
     | NodeCached

@@ -30,6 +30,7 @@ from pydantic import BaseModel, ConfigDict
 
 from engine.changes import Changes
 from engine.errors import Cancelled, Problem
+from engine.figures import Figure, Given, Report, bounded
 from engine.models import Models
 from engine.spec import (
     Deprecated,
@@ -54,6 +55,7 @@ from engine.values import Files, Folder, Image, Media
 __all__ = [
     "Context",
     "Deprecated",
+    "Figure",
     "FileContents",
     "FilePrefix",
     "Found",
@@ -78,6 +80,9 @@ def _ignore_progress(done: int, total: int, unit: str, preview: Image | None) ->
 
 
 def _ignore_text(text: str) -> None: ...
+
+
+def _ignore_report(report: Report) -> None: ...
 
 
 def _never() -> bool:
@@ -111,6 +116,7 @@ class Context:
     models: Models = field(default_factory=Models)
     on_progress: Callable[[int, int, str, Image | None], None] = _ignore_progress
     on_text: Callable[[str], None] = _ignore_text
+    on_report: Callable[[Report], None] = _ignore_report
     cancelled: Callable[[], bool] = _never
     cores: int = 1
     """How many threads, or processes, may compute at a time."""
@@ -144,6 +150,15 @@ class Context:
         if self.cancelled():
             raise Cancelled
         self.on_text(text)
+
+    def report(self, figures: Given) -> None:
+        """Say how the work went: `{"tokens": 96, "reading": Figure(0.31, "s")}`, the most telling first.
+
+        People see it at the node, programs in the run's events and record. What the node reports later replaces it. It
+        is never part of the outputs, so it isn't there when they come from the cache. What is too long is cut
+        (`engine.figures.bounded`). Unlike the others this doesn't raise `Cancelled`: work that is done is kept.
+        """
+        self.on_report(bounded(figures))
 
 
 def _drawn(preview: Preview) -> Image | None:

@@ -25,7 +25,7 @@ from engine.errors import (
     UsageError,
     WorkflowError,
 )
-from engine.node import Context, Deprecated, FilePrefix, InputFile, Lazy, ModelFile, Node
+from engine.node import Context, Deprecated, Figure, FilePrefix, InputFile, Lazy, ModelFile, Node
 from engine.values import (
     Files,
     Folder,
@@ -61,6 +61,7 @@ __all__ = [
     "Context",
     "Deprecated",
     "Document",
+    "Figure",
     "File",
     "FilePrefix",
     "Files",

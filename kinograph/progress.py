@@ -9,8 +9,8 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, Self
 
-from engine.cli.console import Pace, lines_for, reporter
-from engine.events import Event, NodeFailed, NodeFinished, NodeProgress, NodeStarted, NodeText, RunFinished
+from engine.cli.console import Pace, Said, lines_for, reporter
+from engine.events import Event, NodeFailed, NodeFinished, NodeProgress, NodeStarted, RunFinished
 from engine.run.reporter import Reporter
 from kinograph.display import shell_of_ipython
 
@@ -52,7 +52,7 @@ class Bars:
     def __init__(self, labels: Mapping[str, str]) -> None:
         self._labels = labels
         self._rows: dict[str, _Row] = {}
-        self._texts: dict[str, str] = {}
+        self._said = Said()
         self._lines: list[str] = []
         self._output: Any = None
         self._drawn = 0.0
@@ -87,11 +87,9 @@ class Bars:
                     self._row(node, self._labels[node])
                 case NodeProgress(node, done, total, unit):
                     self._row(node, self._labels[node]).update(done, total, unit)
-                case NodeText(node, text):
-                    self._texts[node] = self._texts.get(node, "") + text
                 case NodeFinished(node) | NodeFailed(node):
                     self._rows.pop(node, None)
-            self._lines += lines_for(event, self._labels, self._texts, debug=False)
+            self._lines += lines_for(event, self._labels, self._said, debug=False)
             if isinstance(event, RunFinished):
                 self._lines = self._lines[-1:]
                 self._rows.clear()
@@ -111,7 +109,7 @@ class Bars:
 
         self._drawn = time.monotonic()
         rows = [row.html() for row in self._rows.values()]
-        texts = [f"<div><i>{escape(text[-TAIL:])}</i></div>" for text in self._texts.values() if self._rows]
+        texts = [f"<div><i>{escape(text[-TAIL:])}</i></div>" for text in self._said.texts.values() if self._rows]
         lines = [f"<div>{escape(line)}</div>" for line in self._lines[-LINES:]]
         self._output.update(HTML("".join([*rows, *texts, *lines])))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import mimetypes
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,6 +20,7 @@ from engine.errors import (
     suggestion,
 )
 from engine.events import NodeFailed, Status
+from engine.figures import Report
 from engine.values import brief
 from kinograph.display import html_of_file, html_of_results
 from kinograph.handles import Handle, Outlet, node_of
@@ -104,6 +105,8 @@ class Results:
     failures: tuple[NodeFailed, ...] = ()
     warnings: tuple[Problem, ...] = ()
     """Problems that nodes went on in spite of, such as a file that was replaced during the run."""
+    reports: Mapping[str, Report] = field(default_factory=dict)
+    """What nodes that ran said about how they worked, as figures by name; each item of a list has its own."""
 
     def __getitem__(self, key: Key) -> Any:
         """A value, or for a node that saves files, these."""

@@ -17,12 +17,15 @@ from engine.events import (
     NodeCached,
     NodeFailed,
     NodeFinished,
+    NodeReported,
+    NodeRetried,
     NodeSaved,
     NodeSkipped,
     NodeWarned,
     RunFinished,
     Status,
 )
+from engine.figures import Report
 from engine.graph.graph import Graph
 from engine.run.preparing import runnable_graph
 from engine.run.reporter import Reporter
@@ -92,6 +95,7 @@ class Noted:
         self._files: dict[str, tuple[File, ...]] = {}
         self._cached: list[str] = []
         self._timings: dict[str, float] = {}
+        self._reports: dict[str, Report] = {}
         self._because: set[str] = set()
         self._warnings: list[Problem] = []
         self._end: RunFinished | None = None
@@ -107,6 +111,10 @@ class Noted:
                 self._cached.append(self._own(node))
             case NodeFinished(node, _, seconds):
                 self._timings[self._own(node)] = seconds
+            case NodeReported(node, figures):
+                self._reports[self._own(node)] = figures
+            case NodeRetried(node):
+                self._reports.pop(self._own(node), None)
             case NodeFailed(node):
                 self._because.add(node)
             case NodeSkipped(_, _, because):
@@ -128,6 +136,7 @@ class Noted:
             tuple(self._cached),
             tuple(self._as_own(failure) for failure in self._end.failures if failure.node in self._because),
             tuple(self._warnings),
+            self._reports,
         )
 
     def _own(self, node: str) -> str:

@@ -23,6 +23,7 @@ from engine.events import (
     NodeFailed,
     NodeFinished,
     NodeProgress,
+    NodeReported,
     NodeResult,
     NodeRetried,
     NodeSkipped,
@@ -33,6 +34,7 @@ from engine.events import (
     RunStarted,
     to_json,
 )
+from engine.figures import Report, in_words
 from engine.run.reporter import Reporter
 
 LINES_SECONDS = 5.0
@@ -110,7 +112,7 @@ class Lines:
         self._debug = debug
         self._paces: dict[str, Pace] = {}
         self._throttle = Throttle(LINES_SECONDS)
-        self._texts: dict[str, str] = {}
+        self._said = Said()
 
     def __enter__(self) -> Self:
         return self
@@ -130,10 +132,8 @@ class Lines:
                 self._print(f"{self._labels[node]}: started")
             case NodeProgress(node, done, total, unit):
                 self._progress(node, done, total, unit, self._labels[node])
-            case NodeText(node, text):
-                self._texts[node] = self._texts.get(node, "") + text
             case _:
-                for line in lines_for(event, self._labels, self._texts, self._debug):
+                for line in lines_for(event, self._labels, self._said, self._debug):
                     self._print(line)
 
     def _progress(self, name: str, done: int, total: int, unit: str, label: str) -> None:
@@ -153,9 +153,9 @@ class Board:
         self._debug = debug
         self._rows: dict[str, TaskID] = {}
         self._paces: dict[str, Pace] = {}
-        self._texts: dict[str, str] = {}
+        self._said = Said()
         self._progress = _Rows(
-            self._texts,
+            self._said.texts,
             SpinnerColumn(),
             TextColumn("{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis", max_width=36)),
             BarColumn(bar_width=None, table_column=Column(ratio=1)),
@@ -186,11 +186,9 @@ class Board:
                 self._add(node, self._labels[node])
             case NodeProgress(node, done, total, unit):
                 self._update(node, done, total, unit)
-            case NodeText(node, text):
-                self._texts[node] = self._texts.get(node, "") + text
             case NodeFinished(node) | NodeFailed(node) if node in self._rows:  # a fetched node has no row
                 self._remove(node)
-        for line in lines_for(event, self._labels, self._texts, self._debug):
+        for line in lines_for(event, self._labels, self._said, self._debug):
             self._progress.console.print(Text(line, style=_style(event)))
 
     def _add(self, name: str, label: str) -> None:
@@ -277,25 +275,45 @@ class Throttle:
         return False
 
 
-def lines_for(event: Event, labels: Mapping[str, str], texts: dict[str, str], debug: bool) -> list[str]:
-    """The lines to print for an event; a text that a node wrote is printed, and dropped, when the node is done."""
+class Said:
+    """What nodes have said: the texts that they are writing, and their reports. It is printed when they are done."""
+
+    def __init__(self) -> None:
+        self.texts: dict[str, str] = {}
+        self._reports: dict[str, Report] = {}
+
+    def add(self, event: NodeText | NodeReported) -> None:
+        if isinstance(event, NodeText):
+            self.texts[event.node] = self.texts.get(event.node, "") + event.text
+        else:
+            self._reports[event.node] = event.figures
+
+    def take(self, node: str) -> list[str]:
+        """The lines of a node, which are dropped."""
+        report = self._reports.pop(node, {})
+        return [*self.texts.pop(node, "").strip().splitlines(), *([in_words(report)] if report else [])]
+
+
+def lines_for(event: Event, labels: Mapping[str, str], said: Said, debug: bool) -> list[str]:
+    """The lines to print for an event; what a node has said is kept in `said` until the node is done."""
     match event:
+        case NodeText() | NodeReported():
+            said.add(event)
         case RunStarted():
             return [f"warning: {problem}" for problem in event.warnings]
         case NodeCached(node):
             return [f"{labels[node]}: from the cache"]
         case NodeFinished(node, _, seconds):
-            text = texts.pop(node, "").strip()
-            return [f"{labels[node]}: {duration(seconds)}", *(f"    {line}" for line in text.splitlines())]
+            return [f"{labels[node]}: {duration(seconds)}", *(f"    {line}" for line in said.take(node))]
         case NodeFailed(node):
-            texts.pop(node, None)
+            said.take(node)
             given = ", ".join(f"{name}={text}" for name, text in event.inputs.items())
             trace = [event.trace.rstrip()] if debug else []
             return [*trace, f"error: {event.problem}", *([f"    it was given {given}"] if given else [])]
         case NodeResult(node, outputs):
             return [f"{labels[node]}: {name} is {text}" for name, text in outputs.items()]
         case NodeRetried(node, problem, attempt, attempts, seconds):
-            texts.pop(node, None)
+            said.take(node)
             return [f"{problem}", f"{labels[node]}: attempt {attempt} of {attempts} in {duration(seconds)}"]
         case NodeWarned(_, problem):
             return [f"warning: {problem}"]

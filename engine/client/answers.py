@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import PurePath
 from typing import Annotated, Any, Literal
@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from engine.errors import Problem
+from engine.figures import Figure
 from engine.work.media import media_group
 
 State = Literal["pending", "running", "done", "failed", "cancelled"]
@@ -45,6 +46,8 @@ class Record(Answer):
     problems: tuple[Problem, ...] = ()
     warnings: tuple[Problem, ...] = ()
     seconds: float | None = None
+    reports: dict[str, dict[str, Figure]] = {}
+    """What nodes said about how they worked."""
 
 
 class Job(Answer):
@@ -82,6 +85,7 @@ class Job(Answer):
             texts=tuple(text for given in self.outputs.values() for text in given.get("text", ()) if type(text) is str),
             outputs=dict(self.saved()),
             warnings=self.record.warnings,
+            reports=self.record.reports,
         )
 
 
@@ -110,6 +114,8 @@ class JobStatus:
     """The files saved so far, by node; a job's `files` can be read."""
     warnings: tuple[Problem, ...] = ()
     """Problems that nodes went on in spite of, such as a replaced file; none in lists of jobs."""
+    reports: Mapping[str, Mapping[str, Figure]] = field(default_factory=dict)
+    """What nodes said about how they worked, once the job has ended; none in lists of jobs."""
 
     @property
     def has_ended(self) -> bool:

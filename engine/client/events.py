@@ -18,6 +18,7 @@ from engine.events import (
     NodeFailed,
     NodeFinished,
     NodeProgress,
+    NodeReported,
     NodeResult,
     NodeRetried,
     NodeSkipped,
@@ -38,6 +39,7 @@ EngineEvent = (
     | NodeStarted
     | NodeProgress
     | NodeText
+    | NodeReported
     | NodeResult
     | NodeCached
     | NodeFinished

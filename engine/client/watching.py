@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from engine.client.events import NodePreview, Raw
-from engine.events import NodeProgress, NodeRetried, NodeStarted, NodeText, RunFinished, RunStarted
+from engine.events import NodeProgress, NodeReported, NodeRetried, NodeStarted, NodeText, RunFinished, RunStarted
 
 LOOK_SECONDS = 30.0
 """How often a job's status is checked, in case its end was not reported."""
@@ -17,7 +17,7 @@ LAST_SECONDS = 1.0
 
 
 class Backlog:
-    """Events waiting to be read: only the latest progress of each node, and its text in one piece."""
+    """Events waiting to be read: only the latest progress and report of each node, and its text in one piece."""
 
     def __init__(self) -> None:
         self._events: OrderedDict[object, Raw] = OrderedDict()  # unlike a dict, it pops its front in constant time
@@ -27,11 +27,11 @@ class Backlog:
 
     def add(self, event: Raw) -> None:
         if isinstance(event, NodeStarted | NodeRetried):  # its next events belong to another attempt
-            for kind in (NodeProgress, NodePreview, NodeText):
+            for kind in (NodeProgress, NodePreview, NodeText, NodeReported):
                 if earlier := self._events.pop((kind, event.node), None):
                     self._events[object()] = earlier
         key: object = object()
-        if isinstance(event, NodeProgress | NodePreview | NodeText):
+        if isinstance(event, NodeProgress | NodePreview | NodeText | NodeReported):
             key = (type(event), event.node)
             before = self._events.pop(key, None)
             if isinstance(event, NodeText) and isinstance(before, NodeText):

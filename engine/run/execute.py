@@ -36,6 +36,7 @@ from engine.events import (
     NodeFailed,
     NodeFinished,
     NodeProgress,
+    NodeReported,
     NodeSkipped,
     NodeStarted,
     NodeText,
@@ -45,6 +46,7 @@ from engine.events import (
     RunStarted,
     Status,
 )
+from engine.figures import Report
 from engine.graph.graph import Gathered, Graph, Source
 from engine.graph.keys import Key
 from engine.models import HOST, Models
@@ -339,6 +341,7 @@ class Execution:
         step, spec = task.step, task.step.kind.spec
         linked = self._linked_inputs(task)
         progress, text = partial(self._progress, step.id), partial(self._text, step.id)
+        report = partial(self._report, step.id)
         lasting, upstream = not spec.volatile, 0.0
         for source in task.sources:
             if entry := source.entry:
@@ -347,9 +350,10 @@ class Execution:
             partial(self._holding.recall, step.kind, lasting),
             partial(self._holding.keep, step.kind, lasting),
         )
-        cancelled, cores, wants = self._cancelled.is_set, self._slots["cpu"], self._wants_preview
+        cancelled, cores = self._cancelled.is_set, self._slots["cpu"]
         may_read = self.graph.confinement.allows if self.graph.confinement else any_file
-        ctx = Context(self.device, self.models, progress, text, cancelled, cores, recall, keep, may_read, wants)
+        ctx = Context(self.device, self.models, progress, text, report, cancelled, cores, recall, keep)
+        ctx.may_read, ctx.wants_preview = may_read, self._wants_preview
         if self.device != HOST:  # there, other nodes would only compete for the cores
             ctx.lend_device = partial(self._schedule.lend, task)
         try:
@@ -449,6 +453,9 @@ class Execution:
 
     def _text(self, node: str, text: str) -> None:
         self._events.put(NodeText(node, text))
+
+    def _report(self, node: str, report: Report) -> None:
+        self._events.put(NodeReported(node, report))
 
 
 def _wrong_outputs(kind: str, error: ValidationError) -> NodeError:

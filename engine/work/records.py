@@ -131,7 +131,7 @@ class Job:
     worker: str | None
     outputs: JobOutputs
     record: dict[str, Any]
-    """How it ended: `problem`, `timings`, `cached`, `messages`."""
+    """How it ended: `problems`, `timings`, `cached`, the `reports` of nodes and more."""
 
 
 class Waiting(NamedTuple):

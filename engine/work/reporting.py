@@ -15,6 +15,7 @@ from engine.events import (
     Event,
     NodeFailed,
     NodeProgress,
+    NodeReported,
     NodeRetried,
     NodeSaved,
     NodeText,
@@ -52,7 +53,7 @@ PREVIEW_SIDE = 512
 class ServerReporter:
     """A `Reporter` that reports to the server, from a thread of its own, so that nothing waits for it.
 
-    A batch has only the last progress of each node, and a node's text in one piece.
+    Of progress, or of reports, in a row a batch has only the last, and a node's text in one piece.
 
     Args:
         out: takes the bytes.
@@ -129,7 +130,7 @@ class ServerReporter:
         data = to_json(event)
         if isinstance(event, NodeSaved):
             data["files"] = [location_of(file, self._roots) for file in event.files]
-        elif isinstance(event, NodeFailed | NodeRetried | NodeWarned | RunFinished):
+        elif isinstance(event, NodeFailed | NodeReported | NodeRetried | NodeWarned | RunFinished):
             data = self.shown(data)
         with self._waking:
             if isinstance(event, NodeProgress) and event.preview:
@@ -141,7 +142,7 @@ class ServerReporter:
             events = gathered.events
             last = events[-1] if events else {}
             if (last.get("event"), last.get("node")) == (data["event"], data.get("node")):
-                if data["event"] == "node_progress":
+                if data["event"] in ("node_progress", "node_reported"):
                     events.pop()
                 elif data["event"] == "node_text":
                     data["text"] = events.pop()["text"] + data["text"]

@@ -28,7 +28,16 @@ from engine.document.tags import DRAWN
 from engine.document.workflow import Workflow
 from engine.errors import Cancelled, KinographError, Problem
 from engine.events import Event as RunEvent
-from engine.events import NodeFailed, NodeProgress, NodeResult, NodeSaved, RunFinished, RunStarted
+from engine.events import (
+    NodeFailed,
+    NodeProgress,
+    NodeReported,
+    NodeResult,
+    NodeRetried,
+    NodeSaved,
+    RunFinished,
+    RunStarted,
+)
 from engine.models.emptying import empty_cache
 from engine.registry import Registry
 from engine.run import devices, sweep
@@ -62,6 +71,8 @@ LOOK_SECONDS = 2.0
 """How often the queue is checked even if the server hasn't announced a job."""
 NOTE_SECONDS = 0.5
 """How often the files that a job has saved are recorded, for those who watch it."""
+MOST_REPORTS = 1000
+"""How many nodes' reports a job's record has at most; a list may have any number of items."""
 
 logger = logging.getLogger("kinograph")
 
@@ -263,6 +274,12 @@ class _Run:
                 self.add(node, files)
             case NodeResult(node, outputs):
                 self.outputs[node] = {"text": [f"{name}: {text}" for name, text in outputs.items()]}
+            case NodeReported(node, figures):
+                reports = self.record.setdefault("reports", {})
+                if node in reports or len(reports) < MOST_REPORTS:
+                    reports[node] = {name: asdict(figure) for name, figure in figures.items()}
+            case NodeRetried(node):
+                self.record.get("reports", {}).pop(node, None)
             case RunStarted(_, pending) if not self.lease.request.axes:
                 to_run = set(map(outermost, pending))
                 self.record["held"] = [node for node in self.lease.request.document["graph"] if node not in to_run]

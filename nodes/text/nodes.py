@@ -133,4 +133,6 @@ class LookaheadDecode(Node, version=3, category="text", uses="device"):
             text = write(ctx, llm, [*system, {"role": "user", "content": self.prompt}], settings, count)
         else:
             text = write_prompt(ctx, llm, self.prompt, self.vocabulary, settings, self.attempts, count)
+        passes = max(count.passes, 1)
+        ctx.report({"tokens": count.tokens, "passes": count.passes, "tokens a pass": count.tokens / passes})
         return Written(text, count.tokens, count.passes)

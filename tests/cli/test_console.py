@@ -16,6 +16,7 @@ from engine.events import (
     NodeFailed,
     NodeFinished,
     NodeProgress,
+    NodeReported,
     NodeResult,
     NodeRetried,
     NodeSaved,
@@ -26,6 +27,7 @@ from engine.events import (
     RunFinished,
     RunStarted,
 )
+from engine.figures import Figure
 
 FAILED = NodeFailed("c", "Save", Problem("no space [left]", "c"), "OSError", 5, {"text": "'a [b]'"}, "Traceback")
 UNSTARTED = NodeFailed("a", "Load", Problem("can't write", "a"), "OSError", 5, {}, "Traceback")  # its value: cached
@@ -34,9 +36,12 @@ EVENTS: list[Event] = [
     NodeCached("a", "Load"),
     NodeStarted("b", "Draw"),
     NodeText("b", "half a "),
+    NodeReported("b", {"tries": Figure(1)}),
     NodeRetried("b", Problem("ConnectionError: gone", "b"), 2, 3, 0.5),
     NodeText("b", "a snail "),
     NodeText("b", "[bold] at sea"),
+    NodeReported("b", {"strokes": Figure(1)}),
+    NodeReported("b", {"strokes": Figure(1203), "[ink]": Figure(2.5, "ml")}),
     NodeProgress("b", 1, 20, "step"),
     NodeProgress("b", 20, 20, "step"),
     NodeWarned("b", Problem("'ref [1].png' was changed", "b", "image", "run it again")),
@@ -44,6 +49,7 @@ EVENTS: list[Event] = [
     NodeSaved("b", (Path("b.png"),)),
     NodeResult("b", {"out": "Image of 2 × 64×64"}),
     NodeStarted("c", "Save"),
+    NodeReported("c", {"bytes": Figure(0)}),
     FAILED,
     NodeSkipped("d", "Join", "c"),
     UNSTARTED,
@@ -57,6 +63,7 @@ LINES = [
     "warning: node b, input image: 'ref [1].png' was changed (run it again)",
     "[red] Draw (b): 3.2 s",
     "    a snail [bold] at sea",
+    "    strokes 1,203 · [ink] 2.5 ml",
     "[red] Draw (b): out is Image of 2 × 64×64",
     "error: node c: no space [left]",
     "    it was given text='a [b]'",

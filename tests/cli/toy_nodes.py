@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from engine.node import Context, InputFile, ModelFile, Node
+from engine.node import Context, Figure, InputFile, ModelFile, Node
 from engine.values import Files, Image, Media
 
 
@@ -63,6 +63,7 @@ class Write(Node, version=1, category="toy"):
         for done, word in enumerate(words := self.text.split(), 1):
             ctx.text(f"{word} ")
             ctx.progress(done, len(words), unit="word")
+        ctx.report({"words": len(words), "letters a word": len(self.text) / len(words), "ink": Figure(0.25, "ml")})
         return self.text
 
 

@@ -24,7 +24,17 @@ from engine.client import (
 )
 from engine.client.connection import Connection
 from engine.errors import Cancelled, MissingError, NodeError, UsageError
-from engine.events import NodeFailed, NodeFinished, NodeProgress, NodeStarted, NodeText, RunFinished, RunStarted
+from engine.events import (
+    NodeFailed,
+    NodeFinished,
+    NodeProgress,
+    NodeReported,
+    NodeStarted,
+    NodeText,
+    RunFinished,
+    RunStarted,
+)
+from engine.figures import Figure
 from tests.client.conftest import JOB
 from tests.server.live import Live, saving
 
@@ -53,6 +63,13 @@ def test_a_job_tells_all_from_its_start_to_its_end(client: Client) -> None:
     assert {(event.node, event.total) for event in progress} == {("1", 5)}
     assert isinstance(events[-1], JobEnded)
     assert events[-1].status.state == "done"
+
+
+def test_what_a_node_reports_is_told_and_in_the_job_s_status(client: Client) -> None:
+    job = client.submit(saving("Weigh", "by client"))
+    report = {"letters": Figure(9), "time": Figure(0.5, "s")}
+    assert NodeReported("1", report) in list(job.events())
+    assert job.status().reports == {"1": report}
 
 
 def test_what_was_told_before_anyone_listened_is_told_as_well(client: Client) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from engine.client.watching import Backlog
 from engine.errors import Problem
-from engine.events import NodeFinished, NodeProgress, NodeRetried, NodeStarted, NodeText
+from engine.events import NodeFinished, NodeProgress, NodeReported, NodeRetried, NodeStarted, NodeText
+from engine.figures import Figure
 
 
 def progress(node: str, done: int) -> NodeProgress:
@@ -23,6 +24,15 @@ def test_of_progress_the_last_waits_and_of_text_all_in_one() -> None:
     last = [progress("a", 99), progress("b", 99), NodeText("a", text)]
     assert [*backlog.take()] == [NodeStarted("a", "A"), *last, NodeFinished("a", "A", 1.0)]
     assert [*backlog.take()] == []
+
+
+def test_of_reports_the_last_waits_and_those_of_two_attempts_stay_apart() -> None:
+    first, last, other = (NodeReported("a", {"tokens": Figure(count)}) for count in (1, 2, 3))
+    again = NodeRetried("a", Problem("lost"), 1, 2, 0.0)
+    backlog = Backlog()
+    for event in (first, progress("a", 1), last, again, other):
+        backlog.add(event)
+    assert [*backlog.take()] == [progress("a", 1), last, again, other]
 
 
 def test_what_was_taken_is_not_told_again() -> None:

@@ -26,6 +26,7 @@ LAYERS = {
             "models",
             "changes",
             "spec",
+            "figures",
             "node",
             "events",
             "registry",
@@ -53,7 +54,7 @@ KNOW_NODES = {"cli", "work"}
 FOR_NODES = {"node", "values", "errors", "models", "atomic", "filetypes", "python"}
 """What of the engine `nodes` may import; only the gathering of all nodes is done by `packs`."""
 
-FOR_CLIENT = {"client", "errors", "atomic", "events", "document", "registry", "work"}
+FOR_CLIENT = {"client", "errors", "atomic", "events", "figures", "document", "registry", "work"}
 """What of the engine its client may import: it knows a server by what this says, and runs where there is no torch."""
 
 HEAVY = {"torch", "diffusers", "transformers", "av", "PIL", "cv2", "scenedetect", "rapidocr", "onnxruntime", "pyarrow"}

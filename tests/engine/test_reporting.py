@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
-from engine.events import Event, NodeFailed, NodeText, RunFinished
+from engine.events import Event, NodeFailed, NodeReported, NodeText, RunFinished
+from engine.figures import Figure
+from engine.work.hiding import Hiding
 from engine.work.messages import JobBegun
 from engine.work.reporting import MAX_CHARACTERS, MAX_TEXT, PREVIEW_SECONDS, ServerReporter
 
@@ -43,6 +45,24 @@ def test_a_text_that_is_written_fast_is_shortened_to_what_can_be_sent() -> None:
 
 def test_a_short_report_is_sent_as_it_is() -> None:
     assert [event["text"] for event in first_batch([NodeText("1", "one "), NodeText("1", "two")])] == ["one two"]
+
+
+def test_of_reports_in_a_row_the_last_is_sent() -> None:
+    events = first_batch(NodeReported("1", {"tokens": Figure(count)}) for count in range(100))
+    assert events == [{"event": "node_reported", "node": "1", "figures": {"tokens": {"value": 99, "unit": ""}}}]
+
+
+def test_reports_of_two_nodes_are_both_sent() -> None:
+    events = first_batch(NodeReported(node, {"tokens": Figure(1)}) for node in ("1", "2"))
+    assert [event["node"] for event in events] == ["1", "2"]
+
+
+def test_a_report_tells_no_absolute_paths_where_they_are_hidden() -> None:
+    out = BytesIO()
+    with ServerReporter(out, Hiding({"output": Path("/srv/out")})) as reports:
+        reports.event(NodeReported("1", {"table": Figure("/srv/out/table.csv")}))
+    assert b"/srv" not in out.getvalue()
+    assert b"output/table.csv" in out.getvalue()
 
 
 def test_the_start_of_a_node_is_sent_at_once_after_earlier_messages() -> None:

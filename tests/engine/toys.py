@@ -18,7 +18,7 @@ from engine.document.workflow import Workflow
 from engine.events import Event, RunFinished
 from engine.graph.check import check
 from engine.graph.graph import Graph
-from engine.node import Context, FileContents, FilePrefix, InputFile, Lazy, MayRead, Node, any_file
+from engine.node import Context, Figure, FileContents, FilePrefix, InputFile, Lazy, MayRead, Node, any_file
 from engine.registry import Registry
 from engine.run.execute import Execution
 from engine.store.cache import Cache
@@ -220,6 +220,23 @@ class Flaky(Node, version=1, retries=2):
         if RAN["Flaky"] <= self.failures:
             raise ConnectionError(f"attempt {RAN['Flaky']}")
         return RAN["Flaky"]
+
+
+class Tell(Node, version=1, retries=2):
+    """Reports what it was given; if it is to fail at first, it does so only in those attempts."""
+
+    a: int
+    failures: int = 0
+
+    def run(self, ctx: Context) -> int:
+        RAN["Tell"] += 1
+        fails = RAN["Tell"] <= self.failures
+        if fails or not self.failures:
+            ctx.report({"half": Figure(self.a / 2, "m")})
+            ctx.report({"number": self.a, "half": Figure(self.a / 2, "m")})
+        if fails:
+            raise ConnectionError("lost")
+        return self.a
 
 
 class Meet(Node, version=1, uses="io"):

@@ -15,7 +15,7 @@ from pydantic import Field
 
 import kinograph
 from engine.events import Event, NodeFinished, NodeProgress, NodeStarted, RunFinished
-from kinograph import Context, Deprecated, Graph, Node
+from kinograph import Context, Deprecated, Figure, Graph, Node
 from tests.engine.toys import (
     RAN,
     Choose,
@@ -32,6 +32,7 @@ from tests.engine.toys import (
     Slow,
     Steps,
     Style,
+    Tell,
     Total,
 )
 from tests.fakecuda import fake_cuda
@@ -51,6 +52,7 @@ TOYS = [
     Slow,
     Steps,
     Style,
+    Tell,
     Total,
 ]
 
@@ -380,6 +382,19 @@ class TestSharing:
         assert (first.cached, list(first.timings)) == ((), ["slow"])
         assert (second.cached, list(second.timings)) == (("slow",), [])
         assert "done in" in repr(second)
+
+    def test_what_a_node_reports_is_of_the_run_that_computed_it(self) -> None:
+        g = Graph(nodes=TOYS)
+        told = g.Tell(a=7)
+        first, second = g.run(progress=False), g.run(progress=False)
+        assert first.reports == {"tell": {"number": Figure(7), "half": Figure(3.5, "m")}}
+        assert second.reports == {}
+        assert first[told] == second[told]
+
+    def test_an_attempt_that_failed_leaves_no_report(self) -> None:
+        g = Graph(nodes=TOYS)
+        g.Tell(a=7, failures=1)
+        assert g.run(progress=False).reports == {}
 
     def test_results_outlive_the_session(self) -> None:
         for _ in range(2):

@@ -13,7 +13,7 @@ import torch
 import kinograph
 from kinograph import File, Graph, Image
 from kinograph.results import shown
-from tests.engine.toys import RAN, FailOn, Mix, Number, SaveNumber, Slow
+from tests.engine.toys import RAN, FailOn, Mix, Number, SaveNumber, Slow, Tell
 
 
 def graph() -> Graph:
@@ -35,6 +35,13 @@ def test_every_combination_has_its_values_and_results_the_last_fastest() -> None
     again = kinograph.run(graph(), {"number": 1, "mix.b": 3, "mix.scale": 2.0}, progress=False)
     assert again.paths[0].read_text() == written[-1]
     assert RAN["Slow"] == 2
+
+
+def test_each_combination_has_the_reports_of_its_own_nodes() -> None:
+    g = Graph(nodes=[Number, Tell])
+    g.Tell(a=g.Number())
+    swept = kinograph.sweep(g, {"number.value": [3, 5]}, progress=False)
+    assert [one.results.reports["tell"]["number"].value for one in swept] == [3, 5]
 
 
 def test_a_sheet_and_a_table_are_saved() -> None:

@@ -5,7 +5,7 @@ import re
 import signal
 import time
 
-from engine.node import Context, InputFile, Node
+from engine.node import Context, Figure, InputFile, Node
 from engine.values import Files, Image, Media
 
 
@@ -187,6 +187,16 @@ class Flicker(Node, version=1, category="rough"):
         for step in range(100):
             ctx.progress(step, 100, preview=lambda: Image(torch.rand(1, 3, 8, 8)))
             time.sleep(0.01)
+        return self.text
+
+
+class Weigh(Node, version=1, category="rough"):
+    """Report how long a text is."""
+
+    text: str
+
+    def run(self, ctx: Context) -> str:
+        ctx.report({"letters": len(self.text), "time": Figure(0.5, "s")})
         return self.text
 
 

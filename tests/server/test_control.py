@@ -240,6 +240,11 @@ class TestTheQueue:
         assert set(job["record"]["timings"]) == {"1", "2"}
         assert job["seconds"] > 0
 
+    def test_a_job_has_what_its_nodes_reported_unless_they_are_cached(self, server: Live) -> None:
+        first, again = (server.ended(server.submit(saving("Weigh", "weighed")))["record"] for _ in range(2))
+        assert first["reports"] == {"1": {"letters": {"value": 7, "unit": ""}, "time": {"value": 0.5, "unit": "s"}}}
+        assert "reports" not in again
+
     def test_jobs_are_listed_by_state(self, server: Live) -> None:
         name = server.submit(saving("Wait", "listed", steps=1))
         server.ended(name)
@@ -261,6 +266,17 @@ class TestWatching:
         (saved,) = [event for event in events if event["event"] == "node_saved"]
         assert set(saved["files"][0]) == {"filename", "subfolder", "type"}
         assert str(server.folder) not in json.dumps(events)
+
+    def test_editors_receive_what_nodes_report_and_others_do_not(self, server: Live) -> None:
+        messages = server.watch(saving("Weigh", "told to editors"), flags={"kinograph_events": True})
+        events = [
+            event for message in messages if message["type"] == "kinograph" for event in message["data"]["events"]
+        ]
+        figures = {"letters": {"value": 15, "unit": ""}, "time": {"value": 0.5, "unit": "s"}}
+        assert {"event": "node_reported", "node": "1", "figures": figures} in events
+        foreign = [message for message in messages if message["type"] != "kinograph"]
+        foreign += server.watch(saving("Weigh", "told to others"))
+        assert "letters" not in json.dumps(foreign)
 
     def test_editors_receive_the_queue(self, server: Live) -> None:
         messages = server.watch(saving("Wait", "queue", steps=20), flags={"kinograph_events": True})

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from engine.errors import Cancelled, InputError, MissingError, NodeError
+from engine.figures import Figure, Report
 from engine.models import Models, identity
 from engine.node import Context
 from engine.values import LanguageModel, Vocabulary
@@ -91,6 +92,16 @@ def test_text_and_progress_are_reported_as_it_is_written(folder: Path) -> None:
     assert "".join(pieces).strip() == written.text
     assert len(counts) == written.passes
     assert counts[-1] == (24, 24, "token")
+
+
+def test_how_many_tokens_each_pass_gave_is_reported(folder: Path) -> None:
+    reports: list[Report] = []
+    written = decode(Context(on_report=reports.append), folder)
+    (report,) = reports
+    assert [*report] == ["tokens", "passes", "tokens a pass"]
+    assert report["tokens"] == Figure(written.tokens)
+    assert report["passes"] == Figure(written.passes)
+    assert report["tokens a pass"].value == pytest.approx(24 / written.passes)
 
 
 def test_a_cancel_takes_effect_before_the_next_pass(folder: Path) -> None:
