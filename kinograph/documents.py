@@ -11,6 +11,8 @@ from numbers import Integral, Real
 from pathlib import Path, PurePath
 from typing import Any, Protocol, runtime_checkable
 
+from pydantic import BaseModel
+
 from engine.document.given import described, inputs_of, no_workflow
 from engine.document.prepared import prepare
 from engine.document.reading import Document, parse, read, with_files
@@ -21,6 +23,7 @@ from engine.node import Node
 from engine.registry import FILE_MODULE, Registry, load_file, origin
 from kinograph.handles import Handle, Outlet
 from nodes import registry
+from nodes.text.grammar import schema_text
 
 Path_ = str | os.PathLike[str]
 NodeKind = type[Node] | Path_
@@ -110,6 +113,8 @@ def with_kinds(known: Registry, nodes: NodeKinds) -> Registry:
 def as_data(value: Any, name: str, node: str | None = None) -> Any:
     """A Python value as JSON data: a path absolute, a tuple as a list, numpy's numbers as Python's.
 
+    A pydantic model becomes the text of its JSON schema.
+
     Raises:
         WorkflowError: JSON can't represent it; `name` is the input it was given to.
     """
@@ -124,6 +129,8 @@ def as_data(value: Any, name: str, node: str | None = None) -> Any:
             return as_data(value.item(), name, node)
         case PurePath():
             return str(Path(value).expanduser().absolute())
+        case type() if issubclass(value, BaseModel) and not issubclass(value, Node):
+            return _schema(value, name, node)
         case Mapping() if all(isinstance(key, str) for key in value):
             return {key: as_data(part, name, node) for key, part in value.items()}
         case Sequence() if not isinstance(value, bytes | bytearray | memoryview):
@@ -137,6 +144,14 @@ def as_data(value: Any, name: str, node: str | None = None) -> Any:
         input=name,
         hint="give numbers, texts, paths and lists and dictionaries of these, or link it to a node's output",
     )
+
+
+def _schema(model: type[BaseModel], name: str, node: str | None) -> str:
+    try:
+        return str(schema_text(model))
+    except ValueError as error:
+        hint = "give a model of texts, numbers, lists and other such models"
+        raise WorkflowError(str(error), node=node, input=name, hint=hint) from error
 
 
 def _with_nodes(document: Document, nodes: NodeKinds) -> Document:

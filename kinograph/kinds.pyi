@@ -311,6 +311,8 @@ class Kinds:
         ngram: int | _Link = 4,
         candidates: int | _Link = 5,
         stop: Sequence[str] | _Link = ...,
+        json_schema: Any = "",
+        pattern: str | _Link = "",
         id: str | None = None,
         title: str = "",
         mode: _Mode = "",

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
+from pydantic import BeforeValidator
+
 from engine.atomic import write
 from engine.node import Node
 from engine.spec import Input, item_of
@@ -78,6 +80,8 @@ def _method(kind: type[Node]) -> Iterator[str]:
 
 def _taken(socket: Input) -> str:
     """The type of the values that an input accepts."""
+    if any(isinstance(mark, BeforeValidator) for mark in socket.field.metadata):
+        return "Any"  # which it makes something else of
     is_union = get_origin(socket.type) in (Union, types.UnionType)
     members = get_args(socket.type) if is_union else (socket.type,)
     constants = [found for member in members if (found := _constant(member)) and found != "None"]

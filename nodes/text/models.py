@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -10,15 +11,33 @@ from engine.models import find
 from nodes.loading import loading, unchanged
 
 if TYPE_CHECKING:
+    from llguidance import LLTokenizer
+
     from engine.node import Context
     from engine.values import LanguageModel
 
 
-class LoadedModel(NamedTuple):
-    """A causal language model of transformers, in evaluation mode, and its tokenizer."""
-
+class _Loaded(NamedTuple):
     model: Any
     tokenizer: Any
+
+
+class LoadedModel(_Loaded):
+    """A causal language model of transformers, in evaluation mode, and its tokenizer."""
+
+    @cached_property
+    def ends(self) -> list[int]:
+        """The tokens that end a text: the model's, or else its tokenizer's; none if neither knows any."""
+        of_model = self.model.generation_config.eos_token_id
+        given = self.tokenizer.eos_token_id if of_model is None else of_model
+        return [] if given is None else given if isinstance(given, list) else [given]
+
+    @cached_property
+    def grammar_tokens(self) -> LLTokenizer:
+        """The tokenizer as grammars need it, which takes a second to make; raises `GrammarError`."""
+        from nodes.text.grammar import grammar_tokens
+
+        return grammar_tokens(self.tokenizer, self.ends)
 
     @property
     def nbytes(self) -> int:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from engine.errors import InputError, MissingError
 from engine.models import home, identity, resolve
 from engine.node import Context, ModelFile, Node
 from engine.values import LanguageModel, Vocabulary
 from nodes.inputs import DType, Seed
+from nodes.text.grammar import grammar_of, schema_text
 
 
 class Text(Node, version=1, category="text", uses="io"):
@@ -112,11 +114,26 @@ class LookaheadDecode(Node, version=3, category="text", uses="device"):
     """G: most n-grams verified in a pass."""
     stop: tuple[str, ...] = ()
     """Texts that end the answer; they are left out of it."""
+    json_schema: Annotated[str, BeforeValidator(schema_text), Field(json_schema_extra={"widget": "multiline"})] = ""
+    """A JSON schema: the answer is JSON that fits it. In Python also a dictionary or a pydantic model."""
+    pattern: str = ""
+    """A regular expression that matches the whole answer, such as `red|blue`."""
+
+    @classmethod
+    def check_inputs(cls, given: Mapping[str, Any]) -> None:
+        if not grammar_of(given.get("json_schema", ""), given.get("pattern", "")):
+            return
+        name, hint = ("pattern" if given.get("pattern") else "json_schema"), "leave one of them out"
+        if given.get("stop"):
+            raise InputError(f"a text that ends at stop can't keep to {name}", input="stop", hint=hint)
+        if isinstance(given.get("vocabulary"), Vocabulary):
+            raise InputError(f"a prompt in the words of a vocabulary can't keep to {name}", input=name, hint=hint)
 
     def run(self, ctx: Context) -> Written:
         from nodes.text.models import language_model
         from nodes.text.writing import Count, Settings, write, write_prompt
 
+        self.check_inputs({name: getattr(self, name) for name in self.spec.inputs})
         settings = Settings(
             max_new_tokens=self.max_new_tokens,
             temperature=self.temperature,
@@ -126,6 +143,7 @@ class LookaheadDecode(Node, version=3, category="text", uses="device"):
             ngram=self.ngram,
             candidates=self.candidates,
             stop=self.stop,
+            grammar=grammar_of(self.json_schema, self.pattern),
         )
         llm, count = language_model(ctx, self.llm), Count()
         if self.vocabulary is None or not (self.vocabulary.slots or self.vocabulary.required):

@@ -11,6 +11,7 @@ import torch
 from engine.errors import InputError
 from engine.values import Vocabulary
 from nodes.text.chat import check_room, encode
+from nodes.text.grammar import Constraint, following
 from nodes.text.lookahead import lookahead_decode, unsupported
 from nodes.text.prompts import Message, choice_chat, faults, named, open_slots, retry_chat, sentence_chat
 
@@ -39,6 +40,8 @@ class Settings:
     ngram: int = 4
     candidates: int = 5
     stop: tuple[str, ...] = ()
+    grammar: str = ""
+    """What the text keeps to, as `nodes.text.grammar` writes it; "" for none."""
 
 
 @dataclass(slots=True)
@@ -53,7 +56,8 @@ def write(ctx: Context, llm: LoadedModel, chat: Sequence[Message], settings: Set
     """Answer a chat. The text is streamed through the context as it is written, and `count` is updated.
 
     Raises:
-        InputError: lookahead doesn't support the model, or the chat doesn't fit into its context.
+        InputError: lookahead doesn't support the model, the chat doesn't fit into its context, or there is a grammar,
+            and the model can't write by it or didn't come to its end.
     """
     if reason := unsupported(llm.model):
         raise InputError(reason, input="llm")
@@ -62,6 +66,7 @@ def write(ctx: Context, llm: LoadedModel, chat: Sequence[Message], settings: Set
             "an empty text would end every answer before it begins", input="stop", hint="leave the empty text out"
         )
     ids = encode(llm, chat)
+    constraint = _constraint(llm, settings.grammar, ids.shape[1])
     check_room(llm, ids.shape[1], settings.max_new_tokens)
     pad = llm.tokenizer.pad_token_id
     written: list[int] = []
@@ -82,7 +87,9 @@ def write(ctx: Context, llm: LoadedModel, chat: Sequence[Message], settings: Set
     sampling: dict[str, Any] = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
     if settings.temperature > 0:
         sampling = {"do_sample": True, "temperature": settings.temperature, "top_p": settings.top_p, "top_k": 0}
-    with torch.inference_mode():
+    if constraint is not None:
+        sampling |= {"logits_processor": [constraint], "eos_token_id": llm.ends}
+    with torch.inference_mode(), following():
         llm.model.generate(
             ids.to(llm.model.device),
             attention_mask=torch.ones_like(ids),  # otherwise a pad token that the text has would hide
@@ -97,6 +104,12 @@ def write(ctx: Context, llm: LoadedModel, chat: Sequence[Message], settings: Set
             generator=torch.Generator().manual_seed(settings.seed),  # the host's: a seed means the same on all devices
             on_tokens=on_tokens,
             **sampling,
+        )
+    if constraint is not None and not constraint.is_complete([*ids[0].tolist(), *written]):
+        raise InputError(
+            f"what was written is not complete after max_new_tokens, {settings.max_new_tokens}: {_end(so_far())}",
+            input="max_new_tokens",
+            hint="raise it, or bound texts and lists (in a schema by maxLength and maxItems)",
         )
     return so_far().strip()
 
@@ -167,6 +180,17 @@ def _stopping(llm: LoadedModel, stops: Sequence[str]) -> Any:
     from transformers.generation.stopping_criteria import StoppingCriteriaList, StopStringCriteria
 
     return StoppingCriteriaList([StopStringCriteria(llm.tokenizer, list(stops))] if stops else [])
+
+
+def _constraint(llm: LoadedModel, grammar: str, start: int) -> Constraint | None:
+    if not grammar:
+        return None
+    with following():
+        return Constraint(grammar, llm.grammar_tokens, start)
+
+
+def _end(text: str) -> str:
+    return text if len(text) <= 40 else f"…{text[-40:]}"
 
 
 def _until(text: str, stops: Sequence[str]) -> str:

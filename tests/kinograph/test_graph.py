@@ -5,12 +5,15 @@ from __future__ import annotations
 import inspect
 import json
 from pathlib import Path
-from typing import Any, NamedTuple
+from types import FrameType
+from typing import Any, Literal, NamedTuple
 
 import pytest
+from pydantic import BaseModel
 
 import kinograph
 from engine.document.workflow import Workflow
+from engine.errors import WorkflowError
 from kinograph import Graph, Node
 from nodes import registry
 from tests.engine.toys import Choose, Count, Divide, Mix, Number, ReadFile, SaveNumber, Style, Total
@@ -78,6 +81,28 @@ class TestDocuments:
             "one": {"__value__": ["a", 1]},
             "other": {"__value__": {"__value__": 2}},
         }
+
+    def test_a_pydantic_model_is_written_as_its_json_schema(self) -> None:
+        class Scene(BaseModel):
+            light: Literal["dawn", "noon"]
+
+        class Stack(BaseModel):
+            frame: FrameType
+
+            model_config = {"arbitrary_types_allowed": True}
+
+        g = Graph()
+        llm = g.LLMLoad(source="model")
+        given = g.LookaheadDecode(llm=llm, prompt="a", json_schema=Scene)
+        text = g.document()["graph"][given.id]["inputs"]["json_schema"]
+        assert json.loads(text) == Scene.model_json_schema()
+        g.LookaheadDecode(llm=llm, prompt="a", json_schema={"type": "object"})
+        with pytest.raises(WorkflowError, match="Stack has no JSON schema"):
+            g.LookaheadDecode(llm=llm, prompt="a", json_schema=Stack)
+        with pytest.raises(WorkflowError, match="Invalid type: strin"):
+            g.LookaheadDecode(llm=llm, prompt="a", json_schema={"type": "strin"})
+        with pytest.raises(WorkflowError, match="a workflow can't hold"):
+            g.Text(text=Number)
 
     def test_a_path_is_absolute_and_a_text_stays_as_it_is(self, g: Graph, tmp_path: Path) -> None:
         g.ReadFile(file=Path("a.txt"))
