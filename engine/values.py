@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypedDict
 
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
@@ -291,6 +291,37 @@ class Vocabulary(Value):
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Any], metadata: Mapping[str, str]) -> Self:
         return cls(_words(metadata["slots"]), _words(metadata["required"]), json.loads(metadata["phrases"]))
+
+
+Role = Literal["system", "user", "assistant"]
+
+
+class Message(TypedDict):
+    """What one says in a conversation with a language model."""
+
+    role: Role
+    content: str
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Messages(Value):
+    """A conversation with a language model, in order."""
+
+    items: tuple[Message, ...]
+
+    def __str__(self) -> str:
+        return f"Messages of {' and '.join(dict.fromkeys(item['role'] for item in self.items)) or 'nobody'}"
+
+    @property
+    def nbytes(self) -> int:
+        return REFERENCE_BYTES + sum(len(item["content"]) for item in self.items)
+
+    def to_tensors(self) -> tuple[Mapping[str, Array], dict[str, str]]:
+        return {}, {"items": json.dumps(self.items)}
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Any], metadata: Mapping[str, str]) -> Self:
+        return cls(tuple(json.loads(metadata["items"])))
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -45,6 +45,19 @@ class _ZipLoRAMerge(Handle):
     scaled_loss: Outlet
 
 class Kinds:
+    def ChatMessage(
+        self,
+        *,
+        content: str | _Link,
+        role: Literal["system", "user", "assistant"] | _Link = "user",
+        messages: Sequence[Any] | _Link = ...,
+        id: str | None = None,
+        title: str = "",
+        mode: _Mode = "",
+        partial: _Partial = "",
+    ) -> Handle:
+        """Add a message to a conversation with a language model, or begin one."""
+
     def CompareNumbers(
         self,
         *,
@@ -299,8 +312,9 @@ class Kinds:
         self,
         *,
         llm: _Link,
-        prompt: str | _Link,
+        prompt: str | _Link = "",
         system: str | _Link = "",
+        messages: Sequence[Any] | _Link = ...,
         vocabulary: _Link | None = None,
         attempts: int | _Link = 10,
         max_new_tokens: int | _Link = 64,

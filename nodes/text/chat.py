@@ -3,37 +3,67 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from engine.errors import InputError
-from nodes.text.prompts import Message
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from engine.values import Message
     from nodes.text.models import LoadedModel
 
 
 def encode(llm: LoadedModel, chat: Sequence[Message]) -> Tensor:
     """Token ids (1, length) of a chat in the model's own format, up to where the answer begins.
 
-    Messages are read as plain text: a special token that one spells out, such as `<|im_end|>`, is the characters that
-    it is made of, so that no message can end itself or speak in another's name.
+    If the assistant speaks last, the answer goes on with what it said. Messages are read as plain text: a special token
+    that one spells out, such as `<|im_end|>`, is the characters that it is made of. So no message can end itself or
+    speak in another's name.
 
     Raises:
         InputError: the model's format has no place for these messages.
     """
+    continues = chat[-1]["role"] == "assistant"
     if not llm.tokenizer.chat_template:  # it continues the text
-        text = "\n".join(message["content"] for message in chat) + "\n"
+        text = "\n".join(message["content"] for message in chat) + ("" if continues else "\n")
         return _tensor(llm.tokenizer(text, split_special_tokens=True, return_tensors="pt"))
     try:
         return _tensor(
             llm.tokenizer.apply_chat_template(
-                list(chat), add_generation_prompt=True, sanitize_control_tokens=True, return_tensors="pt"
+                list(chat),
+                add_generation_prompt=not continues,
+                continue_final_message=continues,
+                sanitize_control_tokens=True,
+                return_tensors="pt",
             )
         )
     except Exception as error:  # a template is a program of the model's, and may raise anything
-        raise InputError(f"the model's chat template fails: {error}", input="llm") from error
+        reason = str(error).partition("\n")[0]
+        raise InputError(
+            f"the model's chat template refuses the messages: {reason}", input="llm", hint=_advice(llm, chat)
+        ) from error
+
+
+def _advice(llm: LoadedModel, chat: Sequence[Message]) -> str:
+    """What to do about messages that a chat template refuses."""
+    others = [message for message in chat if message["role"] != "system"]
+    if len(others) < len(chat) and _is_taken(llm, others):
+        return "this model has no system prompt: begin the first user message with what it says"
+    if any(before["role"] == after["role"] for before, after in pairwise(chat)):
+        return "let user and assistant take turns, a message each"
+    if chat[-1]["role"] == "assistant":
+        return "this model may not continue an answer: end with a message of the user's"
+    return "give other messages, or another model"
+
+
+def _is_taken(llm: LoadedModel, chat: Sequence[Message]) -> bool:
+    with suppress(Exception):  # as in `encode`
+        llm.tokenizer.apply_chat_template(list(chat), tokenize=False)
+        return True
+    return False
 
 
 def check_room(llm: LoadedModel, length: int, new: int) -> None:

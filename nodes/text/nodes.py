@@ -11,9 +11,10 @@ from pydantic import BeforeValidator, Field
 from engine.errors import InputError, MissingError
 from engine.models import home, identity, resolve
 from engine.node import Context, ModelFile, Node
-from engine.values import LanguageModel, Vocabulary
+from engine.values import LanguageModel, Messages, Role, Vocabulary
 from nodes.inputs import DType, Seed
 from nodes.text.grammar import grammar_of, schema_text
+from nodes.text.messages import Conversation, asked, listed
 
 
 class Text(Node, version=1, category="text", uses="io"):
@@ -34,6 +35,20 @@ class TextLines(Node, version=1, category="text", uses="io"):
 
     def run(self, ctx: Context) -> tuple[str, ...]:
         return tuple(line.strip() for line in self.text.splitlines() if line.strip())
+
+
+class ChatMessage(Node, version=1, category="text", uses="io"):
+    """Add a message to a conversation with a language model, or begin one."""
+
+    content: Annotated[str, Field(json_schema_extra={"widget": "multiline"})]
+    """What is said."""
+    role: Role = "user"
+    """Who says it."""
+    messages: Conversation = ()
+    """What was said before."""
+
+    def run(self, ctx: Context) -> Messages:
+        return Messages((*listed(self.messages), {"role": self.role, "content": self.content}))
 
 
 class LLMLoad(Node, version=1, category="text", uses="io"):
@@ -90,10 +105,13 @@ class LookaheadDecode(Node, version=3, category="text", uses="device"):
 
     llm: LanguageModel
     """The language model."""
-    prompt: Annotated[str, Field(min_length=1, json_schema_extra={"widget": "multiline"})]
+    prompt: Annotated[str, Field(json_schema_extra={"widget": "multiline"})] = ""
     """What to answer; with a vocabulary, the theme of a picture."""
     system: Annotated[str, Field(json_schema_extra={"widget": "multiline"})] = ""
     """The system prompt; not used with a vocabulary."""
+    messages: Conversation = ()
+    """What was said before the prompt, such as [{"role": "user", "content": "Hello"}]. Without a prompt the last one is
+    answered, or continued if it is the assistant's."""
     vocabulary: Vocabulary | None = None
     """The words that a picture prompt may use, and those that it must use."""
     attempts: Annotated[int, Field(ge=1, le=100)] = 10
@@ -121,6 +139,8 @@ class LookaheadDecode(Node, version=3, category="text", uses="device"):
 
     @classmethod
     def check_inputs(cls, given: Mapping[str, Any]) -> None:
+        if given.keys() >= {"prompt", "system", "messages"}:
+            asked(given["prompt"], given["system"], given["messages"])
         if not grammar_of(given.get("json_schema", ""), given.get("pattern", "")):
             return
         name, hint = ("pattern" if given.get("pattern") else "json_schema"), "leave one of them out"
@@ -147,8 +167,9 @@ class LookaheadDecode(Node, version=3, category="text", uses="device"):
         )
         llm, count = language_model(ctx, self.llm), Count()
         if self.vocabulary is None or not (self.vocabulary.slots or self.vocabulary.required):
-            system = [{"role": "system", "content": self.system}] if self.system else []
-            text = write(ctx, llm, [*system, {"role": "user", "content": self.prompt}], settings, count)
+            text = write(ctx, llm, asked(self.prompt, self.system, self.messages), settings, count)
+        elif not self.prompt or listed(self.messages):
+            raise InputError("with a vocabulary the prompt is a theme", input="prompt", hint="give it, and no messages")
         else:
             text = write_prompt(ctx, llm, self.prompt, self.vocabulary, settings, self.attempts, count)
         passes = max(count.passes, 1)

@@ -10,9 +10,7 @@ import random
 import re
 from collections.abc import Mapping, Sequence
 
-from engine.values import Vocabulary
-
-Message = dict[str, str]
+from engine.values import Message, Vocabulary
 
 _ORDER = ("colour", "subject", "background", "style")
 _PHRASES = {"colour": "{}", "subject": "{}", "background": "in the {}", "style": "in {} style"}

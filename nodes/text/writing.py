@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from engine.errors import InputError
-from engine.values import Vocabulary
+from engine.values import Message, Vocabulary
 from nodes.text.chat import check_room, encode
 from nodes.text.grammar import Constraint, following
 from nodes.text.lookahead import lookahead_decode, unsupported
-from nodes.text.prompts import Message, choice_chat, faults, named, open_slots, retry_chat, sentence_chat
+from nodes.text.prompts import choice_chat, faults, named, open_slots, retry_chat, sentence_chat
 
 if TYPE_CHECKING:
     from engine.node import Context

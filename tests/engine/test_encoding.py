@@ -14,7 +14,7 @@ from safetensors import serialize_file
 from xxhash import xxh3_64_hexdigest
 
 from engine.store.encoding import CorruptFileError, load, save, storable
-from engine.values import Files, Image, ImageModel, Latents, LoRA, Media, Video, Vocabulary
+from engine.values import Files, Image, ImageModel, Latents, LoRA, Media, Messages, Video, Vocabulary
 from tests.engine.toys import Handle
 
 WORDS = {"subject": ("snail", "fox"), "style": ()}
@@ -49,6 +49,7 @@ def same(a: Any, b: Any) -> bool:
         (Latents(torch.tensor(0.5)), Latents(torch.zeros(0, 4))),
         (lora(),),
         (Vocabulary(WORDS, {"subject": ("snail",)}, {"night": "at night"}),),
+        (Messages(({"role": "system", "content": "é\n"}, {"role": "user", "content": ""})), Messages(())),
         (Media(b"\0\1\2", "png", "a/b"),),
         (Files((Media(b"1", "png", "a"), Media(b"", "txt", "b"))), Image(torch.zeros(1, 3, 1, 1))),
         ((Image(torch.rand(1, 3, 4, 5)), Media(b"1", "png", "a")), ("a", "b"), (), ((1,), (2, 3))),

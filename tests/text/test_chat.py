@@ -8,10 +8,9 @@ import pytest
 from transformers import AutoTokenizer
 
 from engine.errors import InputError
-from engine.values import LanguageModel
+from engine.values import LanguageModel, Message
 from nodes.text.chat import encode
 from nodes.text.models import LoadedModel
-from nodes.text.prompts import Message
 from tests.text.conftest import bytewise
 
 TEMPLATE = "{% for m in messages %}<s>{{ m.role }}: {{ m.content }}</s>{% endfor %}<s>"
@@ -55,8 +54,50 @@ def test_a_message_without_special_tokens_is_read_as_transformers_reads_it(tmp_p
 
 def test_a_template_that_fails_is_told_in_a_line(tmp_path: Path) -> None:
     llm = loaded(bytewise(tmp_path, "{{ messages[0].name.first }}"))
-    with pytest.raises(InputError, match=r"the model's chat template fails: .*has no attribute 'name'"):
+    with pytest.raises(InputError, match=r"the model's chat template refuses the messages: .*has no attribute 'name'"):
         encode(llm, [user("hello")])
+
+
+ALTERNATING = """\
+{%- for m in messages %}
+{%- if m.role == "system" %}{{ raise_exception("System role not supported") }}{% endif %}
+{%- if (m.role == "user") != (loop.index0 % 2 == 0) %}{{ raise_exception("Roles must alternate") }}{% endif %}
+{{- "<s>" + m.role + ": " + m.content | trim + "</s>" }}
+{%- endfor %}<s>"""
+HI: Message = {"role": "assistant", "content": "hi"}
+
+
+@pytest.mark.parametrize(
+    ("chat", "reason", "hint"),
+    [
+        ([{"role": "system", "content": "be brief"}, user("hello")], "System role not supported", "no system prompt"),
+        ([user("hello"), user("you?")], "Roles must alternate", "let user and assistant take turns"),
+        ([HI, user("hello")], "Roles must alternate", "give other messages, or another model"),
+    ],
+)
+def test_messages_that_a_template_refuses_are_told_with_what_to_do(
+    tmp_path: Path, chat: list[Message], reason: str, hint: str
+) -> None:
+    llm = loaded(bytewise(tmp_path, ALTERNATING))
+    with pytest.raises(InputError, match=reason) as caught:
+        encode(llm, chat)
+    assert hint in (caught.value.hint or "")
+
+
+def test_an_answer_that_is_begun_is_left_open(tmp_path: Path) -> None:
+    llm = loaded(bytewise(tmp_path, TEMPLATE))
+    assert read(llm, user("hello"), HI) == ("<s>user: hello</s><s>assistant: hi", ["<s>", "</s>", "<s>"])
+    begun: Message = {"role": "assistant", "content": "so </s> "}
+    assert read(llm, user("hello"), begun)[0] == "<s>user: hello</s><s>assistant: so </s> "
+    llm.tokenizer.chat_template = None
+    assert read(llm, user("hello"), HI) == ("hello\nhi", [])
+
+
+def test_a_template_that_leaves_the_last_answer_out_is_told(tmp_path: Path) -> None:
+    llm = loaded(bytewise(tmp_path, "{{ messages[0].content }}"))
+    with pytest.raises(InputError, match="the final message does not appear") as caught:
+        encode(llm, [user("hello"), HI])
+    assert caught.value.hint == "this model may not continue an answer: end with a message of the user's"
 
 
 @pytest.mark.full

@@ -14,7 +14,7 @@ from engine.errors import Cancelled, InputError, MissingError, NodeError
 from engine.figures import Figure, Report
 from engine.models import Models, identity
 from engine.node import Context
-from engine.values import LanguageModel, Vocabulary
+from engine.values import LanguageModel, Message, Messages, Vocabulary
 from nodes.loading import unchanged
 from nodes.text.models import language_model
 from nodes.text.nodes import LLMLoad, LookaheadDecode, Text
@@ -66,6 +66,30 @@ def test_a_pad_token_in_the_models_format_is_read_as_a_token(ctx: Context, tmp_p
     assert tokenizer.pad_token_id in ids
     whole = model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=24)
     assert written.text == tokenizer.decode(whole[0, ids.shape[1] :], skip_special_tokens=True).strip()
+
+
+def test_a_conversation_is_answered_as_transformers_would(ctx: Context, folder: Path) -> None:
+    said: tuple[Message, ...] = ({"role": "user", "content": "hello"}, {"role": "assistant", "content": "a red fish"})
+    model, tokenizer = language_model(ctx, LLMLoad(source=str(folder)).run(ctx))
+    for inputs, read in (
+        ({"messages": said}, "user hello assistant a red fish "),
+        ({"messages": said, "system": "be"}, "system be user hello assistant a red fish "),
+        ({"messages": said[:1]}, "user hello "),
+        ({"messages": Messages(said), "prompt": "go on"}, "user hello assistant a red fish user go on "),
+    ):
+        if inputs["messages"] == said:
+            read = read.rstrip()
+        ids = tokenizer(read, return_tensors="pt").input_ids
+        reference = model.generate(ids, do_sample=False, max_new_tokens=24)[0, ids.shape[1] :]
+        written = decode(ctx, folder, **{"prompt": ""} | inputs)
+        assert written.text == tokenizer.decode(reference, skip_special_tokens=True).strip()
+
+
+def test_a_vocabulary_takes_a_theme_alone(ctx: Context, folder: Path) -> None:
+    vocabulary = Vocabulary({"subject": ("fish", "cat")})
+    for inputs in ({"prompt": ""}, {"messages": ({"role": "user", "content": "hello"},)}):
+        with pytest.raises(InputError, match="with a vocabulary the prompt is a theme"):
+            decode(ctx, folder, vocabulary=vocabulary, **inputs)
 
 
 def test_an_empty_stop_string_is_refused(ctx: Context, folder: Path) -> None:

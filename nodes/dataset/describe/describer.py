@@ -19,7 +19,7 @@ from nodes.files.footage import Picture
 
 if TYPE_CHECKING:
     from engine.node import Context
-    from engine.values import LanguageModel
+    from engine.values import LanguageModel, Message
 
 SUMMARY_TOKENS = 60
 
@@ -153,7 +153,6 @@ class Describer:
 
     def _writer(self, llm: LanguageModel) -> Callable[[Sequence[str]], str]:
         from nodes.text.models import language_model
-        from nodes.text.prompts import Message
         from nodes.text.writing import Count, Settings, write
 
         model, settings = language_model(self._ctx, llm), Settings(max_new_tokens=SUMMARY_TOKENS)

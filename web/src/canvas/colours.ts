@@ -9,6 +9,7 @@ const HUES: Record<string, number> = {
   VideoModel: 328,
   LanguageModel: 164,
   LoRA: 48,
+  Messages: 120,
   Table: 190,
   Vocabulary: 96,
   str: 140,
