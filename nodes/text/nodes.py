@@ -139,14 +139,20 @@ class LookaheadDecode(Node, version=3, category="text", uses="device"):
 
     @classmethod
     def check_inputs(cls, given: Mapping[str, Any]) -> None:
-        if given.keys() >= {"prompt", "system", "messages"}:
+        words = given.get("vocabulary")
+        if words and (words.slots or words.required):
+            if not given.get("prompt") or listed(given.get("messages", ())):
+                raise InputError(
+                    "with a vocabulary the prompt is a theme", input="prompt", hint="give one, and no messages"
+                )
+        elif given.keys() >= {"prompt", "system", "messages"}:
             asked(given["prompt"], given["system"], given["messages"])
         if not grammar_of(given.get("json_schema", ""), given.get("pattern", "")):
             return
         name, hint = ("pattern" if given.get("pattern") else "json_schema"), "leave one of them out"
         if given.get("stop"):
             raise InputError(f"a text that ends at stop can't keep to {name}", input="stop", hint=hint)
-        if isinstance(given.get("vocabulary"), Vocabulary):
+        if words:
             raise InputError(f"a prompt in the words of a vocabulary can't keep to {name}", input=name, hint=hint)
 
     def run(self, ctx: Context) -> Written:
@@ -168,8 +174,6 @@ class LookaheadDecode(Node, version=3, category="text", uses="device"):
         llm, count = language_model(ctx, self.llm), Count()
         if self.vocabulary is None or not (self.vocabulary.slots or self.vocabulary.required):
             text = write(ctx, llm, asked(self.prompt, self.system, self.messages), settings, count)
-        elif not self.prompt or listed(self.messages):
-            raise InputError("with a vocabulary the prompt is a theme", input="prompt", hint="give it, and no messages")
         else:
             text = write_prompt(ctx, llm, self.prompt, self.vocabulary, settings, self.attempts, count)
         passes = max(count.passes, 1)
