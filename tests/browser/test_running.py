@@ -229,6 +229,23 @@ def test_a_text_is_shown_while_it_is_written(editor: Editor) -> None:
     expect(editor.card("Save text").locator(".results")).to_contain_text(words)
 
 
+def test_what_a_node_reports_is_shown_at_it_until_it_is_cached(editor: Editor) -> None:
+    editor.add("digits", 150, 150)
+    editor.add("save text", 600, 150)
+    editor.link(editor.output("Digits"), editor.input("Save text", "text"))
+    editor.fill("Digits", "seed", 12300)
+    editor.run()
+    editor.ended()
+    report = editor.card("Digits").get_by_role("region", name="Report of Digits")
+    expect(report.locator(".line")).to_have_text("seed12,300digits5zeros40 %first1")
+    expect(report.get_by_text("last")).to_be_hidden()
+    report.get_by_text("1 more").click()
+    expect(report.get_by_text("last")).to_be_visible()
+    editor.run()
+    expect(editor.state("Digits", "from the cache")).to_be_visible()
+    expect(report).to_have_count(0)
+
+
 def test_a_table_is_shown_with_the_distribution_of_its_numbers(editor: Editor, clip: bytes) -> None:
     editor.add("load video", 150, 150)
     editor.add("frame filter", 480, 120)

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from engine.errors import InputError
-from engine.node import Context, Node
+from engine.node import Context, Figure, Node
 from engine.values import Image
 
 PACE = 0.05
@@ -55,4 +55,7 @@ class Digits(Node, version=1, category="toys"):
     """The seed."""
 
     def run(self, ctx: Context) -> str:
-        return str(self.seed)
+        digits = str(self.seed)
+        zeros = Figure(100 * digits.count("0") / len(digits), "%")
+        ctx.report({"seed": self.seed, "digits": len(digits), "zeros": zeros, "first": digits[0], "last": digits[-1]})
+        return digits

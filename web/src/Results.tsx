@@ -4,14 +4,16 @@ import { type ComponentType, useEffect, useMemo, useRef } from "react";
 import { thumbnailUrl, viewUrl } from "./api";
 import { t } from "./i18n";
 import { type Bin, type FileKind, histogram, kindOf, readTable, type Table } from "./media";
-import type { NodeRun } from "./run";
+import type { NodeRun, Report } from "./run";
 import type { FileRef } from "./schema";
 import { store } from "./store";
+import { number } from "./ui/format";
 import { useLoaded } from "./ui/useLoaded";
 
 const MOST_SHOWN = 16;
 const MOST_ROWS = 50;
 const MOST_PLOTS = 6;
+const MOST_FIGURES = 4;
 const PICTURE = /^data:image\/(jpeg|png);base64,/;
 
 interface Props {
@@ -23,28 +25,56 @@ interface Props {
 
 export function Results({ run, picture, title }: Props) {
   if (!run) return null;
-  const { files, text, results } = run;
+  const { files, text, results, report } = run;
   const isAtWork = run.state === "running" && picture !== undefined;
   const facts = Object.entries(results);
-  if (!isAtWork && files.length === 0 && !text && facts.length === 0) return null;
+  if (!isAtWork && files.length === 0 && !text && facts.length === 0 && !report) return null;
   return (
     <div className="results nodrag">
       {isAtWork && (
         <img className="preview" src={picture} alt={t("results.preview", { title })} draggable={false} />
       )}
       {text && <Streamed text={text} />}
+      {report && <Reported report={report} title={title} />}
       {facts.length > 0 && (
         <dl>
           {facts.map(([name, value]) => (
-            <div key={name}>
-              <dt>{name}</dt>
-              <dd>{value}</dd>
-            </div>
+            <Fact key={name} name={name} value={value} />
           ))}
         </dl>
       )}
       {files.length > 0 && <Files files={files} />}
     </div>
+  );
+}
+
+function Fact({ name, value }: { name: string; value: string }) {
+  return (
+    <div>
+      <dt>{name}</dt>
+      <dd>{value}</dd>
+    </div>
+  );
+}
+
+/** What a node says about how it worked: the first figures in a line, the others on request. */
+export function Reported({ report: { part, figures }, title }: { report: Report; title: string }) {
+  const all = Object.entries(figures).map(([name, { value, unit }]) => {
+    const shown = typeof value === "number" ? number(value) : value;
+    return <Fact key={name} name={name} value={`${shown} ${unit}`.trim()} />;
+  });
+  const more = all.slice(MOST_FIGURES);
+  return (
+    <section className="report" aria-label={t("results.report", { title })}>
+      {part && <p className="part">{part}</p>}
+      <dl className="line">{all.slice(0, MOST_FIGURES)}</dl>
+      {more.length > 0 && (
+        <details>
+          <summary>{t("results.moreFigures", { count: more.length })}</summary>
+          <dl>{more}</dl>
+        </details>
+      )}
+    </section>
   );
 }
 

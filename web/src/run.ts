@@ -1,9 +1,17 @@
 /** A run as it is shown, built from its events: the nodes of the flat graph, and all nodes that they are part of. */
 
-import type { Document, FileRef, FullJob, JobState, Problem, RunEvent } from "./schema";
+import type { Document, Figures, FileRef, FullJob, JobState, Problem, RunEvent } from "./schema";
 import { asLink } from "./workflow";
 
 export type NodeState = "pending" | "running" | "cached" | "done" | "failed" | "skipped" | "cancelled";
+
+/** What a node, or the last of its parts that said anything, says about how it worked. */
+export interface Report {
+  node: string;
+  /** Which part of the node it is from, such as "#3"; empty if it is the node's own. */
+  part: string;
+  figures: Figures;
+}
 
 export interface NodeRun {
   state: NodeState;
@@ -14,6 +22,7 @@ export interface NodeRun {
   text: string;
   files: FileRef[];
   results: Record<string, string>;
+  report: Report | null;
   problem: Problem | null;
   trace: string;
   because: string | null;
@@ -41,6 +50,7 @@ const FRESH: NodeRun = {
   text: "",
   files: [],
   results: {},
+  report: null,
   problem: null,
   trace: "",
   because: null,
@@ -62,6 +72,14 @@ export function owners(node: string): string[] {
     found.push(shorter);
     name = shorter;
   }
+}
+
+/** A part of a node in words: "0:face/draw[3]" is "#1 draw #4" of "face". */
+function partOf(owner: string, node: string): string {
+  const [, run, name = node] = /^(\d+):(.*)$/.exec(node) ?? [];
+  const rest = name.slice(owner.length).replace(/\[(\d+)\]/g, (_, at) => `/#${Number(at) + 1}`);
+  const combination = run && owner !== node ? `#${Number(run) + 1}` : "";
+  return [combination, ...rest.split("/")].filter(Boolean).join(" ");
 }
 
 /** Whether a job, or a node, has not ended yet. */
@@ -119,6 +137,7 @@ class Draft {
         break;
       case "node_started":
         this.become(event.node, "running", { problem: null });
+        this.forget(event.node);
         this.keepBefore(event.node);
         break;
       case "node_progress":
@@ -128,6 +147,10 @@ class Draft {
       case "node_text":
         this.work(event.node);
         this.each(event.node, (node) => ({ text: node.text + event.text }));
+        break;
+      case "node_reported":
+        this.work(event.node);
+        this.report(event.node, event.figures);
         break;
       case "node_saved":
         this.each(event.node, (node) => ({ files: [...node.files, ...event.files] }));
@@ -144,6 +167,9 @@ class Draft {
         this.keepBefore(event.node);
         break;
       case "node_retried":
+        this.forget(event.node);
+        this.each(event.node, () => ({ problem: event.problem }));
+        break;
       case "node_warned":
         this.each(event.node, () => ({ problem: event.problem }));
         break;
@@ -172,6 +198,17 @@ class Draft {
 
   private each(node: string, change: (node: NodeRun) => Partial<NodeRun>): void {
     for (const name of [node, ...owners(node)]) this.change(name, change(this.run.nodes[name] ?? FRESH));
+  }
+
+  private report(node: string, figures: Figures): void {
+    for (const name of [node, ...owners(node)]) {
+      this.change(name, { report: { node, part: partOf(name, node), figures } });
+    }
+  }
+
+  /** Drops what a node has reported: another attempt begins. */
+  private forget(node: string): void {
+    this.each(node, ({ report }) => ({ report: report?.node === node ? null : report }));
   }
 
   private become(node: string, state: NodeState, also: Partial<NodeRun> = {}): void {
@@ -221,12 +258,16 @@ class Draft {
 /** The events that can be reconstructed from a job's record. */
 function recorded({ outputs, record }: FullJob): RunEvent[] {
   const events: RunEvent[] = [];
+  const report = (node: string): RunEvent[] => {
+    const figures = record?.reports?.[node];
+    return figures ? [{ event: "node_reported", node, figures }] : [];
+  };
   const isKept = (node: string) => !(node in (record?.timings ?? {}));
   for (const node of Object.keys(outputs ?? {}).filter(isKept)) {
     events.push({ event: "node_cached", node, kind: "" });
   }
   for (const [node, seconds] of Object.entries(record?.timings ?? {})) {
-    events.push({ event: "node_finished", node, kind: "", seconds });
+    events.push(...report(node), { event: "node_finished", node, kind: "", seconds });
   }
   for (const [node, { text, ...kinds }] of Object.entries(outputs ?? {})) {
     const files = Object.values(kinds).flat() as FileRef[];
@@ -235,7 +276,7 @@ function recorded({ outputs, record }: FullJob): RunEvent[] {
     if (lines.length > 0) events.push({ event: "node_result", node, outputs: Object.fromEntries(lines) });
   }
   for (const { node, kind, problem, trace } of record?.failures ?? []) {
-    events.push({ event: "node_failed", node, kind, problem, trace });
+    events.push(...report(node), { event: "node_failed", node, kind, problem, trace });
   }
   for (const problem of record?.warnings ?? []) {
     if (problem.node) events.push({ event: "node_warned", node: problem.node, problem });

@@ -180,6 +180,7 @@ export interface FullJob extends Job {
   record?: {
     cached?: number;
     timings?: Record<string, number>;
+    reports?: Record<string, Figures>;
     failures?: { node: string; kind: string; problem: Problem; trace: string }[];
     warnings?: Problem[];
   };
@@ -240,6 +241,14 @@ export interface ModelProgress {
   error?: string;
 }
 
+/** What a node says about how it worked. */
+export interface Figure {
+  value: number | string;
+  unit: string;
+}
+
+export type Figures = Record<string, Figure>;
+
 /** The events of a run, named as in the engine. */
 export type RunEvent =
   | { event: "run_started"; nodes: number; pending: string[] }
@@ -247,6 +256,7 @@ export type RunEvent =
   | { event: "node_started"; node: string; kind: string }
   | { event: "node_progress"; node: string; done: number; total: number; unit: string }
   | { event: "node_text"; node: string; text: string }
+  | { event: "node_reported"; node: string; figures: Figures }
   | { event: "node_saved"; node: string; files: FileRef[] }
   | { event: "node_result"; node: string; outputs: Record<string, string> }
   | { event: "node_cached"; node: string; kind: string }

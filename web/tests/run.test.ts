@@ -63,6 +63,34 @@ describe("a run", () => {
     expect(text.nodes.face?.text).toBe("once upon");
   });
 
+  it("shows the last report of a node, and on what it is part of whose it is", () => {
+    const tokens = (node: string, value: number): RunEvent => ({
+      event: "node_reported",
+      node,
+      figures: { tokens: { value, unit: "" } },
+    });
+    const told = run(tokens("face/tell[0]", 1), tokens("face/tell[2]", 2), tokens("face/tell[2]", 3));
+    const figures = { tokens: { value: 3, unit: "" } };
+    expect(told.nodes["face/tell[2]"]).toMatchObject({ state: "running", report: { part: "", figures } });
+    expect(told.nodes["face/tell[0]"]?.report?.figures.tokens?.value).toBe(1);
+    expect(told.nodes["face/tell"]?.report).toMatchObject({ part: "#3", figures });
+    expect(told.nodes.face?.report).toMatchObject({ part: "tell #3", figures });
+    const swept = run(tokens("1:tell[0]", 3));
+    expect(swept.nodes.tell?.report).toMatchObject({ part: "#2 #1", figures });
+  });
+
+  it("drops the report of an attempt that failed, and of no other part", () => {
+    const figures = { tokens: { value: 3, unit: "" } };
+    const told = run(
+      { event: "node_reported", node: "tell[0]", figures },
+      { event: "node_reported", node: "tell[1]", figures },
+      { event: "node_retried", node: "tell[0]", problem, attempt: 2, attempts: 3 },
+    );
+    expect(told.nodes["tell[0]"]?.report).toBeNull();
+    expect(told.nodes.tell?.report).toMatchObject({ node: "tell[1]" });
+    expect(reduced(told, [started("tell[1]")]).nodes.tell?.report).toBeNull();
+  });
+
   it("shows why a node failed and which were skipped, up to the subgraph", () => {
     const failed = run(
       { event: "node_failed", node: "face/draw", kind: "Draw", problem, trace: "…" },
@@ -110,6 +138,7 @@ describe("a run", () => {
 });
 
 it("is reconstructed from its job's record", () => {
+  const bytes = { value: 3, unit: "kB" };
   const job = {
     id: "job",
     state: "failed",
@@ -120,6 +149,7 @@ it("is reconstructed from its job's record", () => {
     record: {
       cached: 2,
       timings: { save: 1.5 },
+      reports: { save: { bytes: bytes }, draw: { bytes: bytes }, other: { bytes: bytes } },
       failures: [{ node: "draw", kind: "Draw", problem, trace: "…" }],
     },
   } as unknown as FullJob;
@@ -127,6 +157,9 @@ it("is reconstructed from its job's record", () => {
   expect(run).toMatchObject({ state: "failed", seconds: 9, cached: 2 });
   expect(run.nodes.save).toMatchObject({ state: "done", seconds: 1.5, files: [file] });
   expect(run.nodes.draw).toMatchObject({ state: "failed", problem });
+  expect(run.nodes.save?.report?.figures).toEqual({ bytes });
+  expect(run.nodes.draw?.report?.figures).toEqual({ bytes });
+  expect(run.nodes.other).toBeUndefined();
   expect(run.nodes.load?.state).toBe("cached");
   expect(run.nodes.tell).toMatchObject({ state: "cached", results: { 1: "hello" } });
 });

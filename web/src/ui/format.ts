@@ -9,6 +9,16 @@ export function seconds(value: number): string {
     : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
 }
 
+const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
+const short = new Intl.NumberFormat("en", { maximumSignificantDigits: 3 });
+
+/** A number with three digits, or all before its point: 0.0123, 2.99, 1,203, 1e+20. */
+export function number(value: number): string {
+  const size = Math.abs(value);
+  if (Number.isSafeInteger(value) || (size >= 100 && size < 1e15)) return whole.format(value);
+  return size >= 1e-4 && size < 1e15 ? short.format(value) : Number(value.toPrecision(3)).toExponential();
+}
+
 const UNITS = ["B", "kB", "MB", "GB", "TB"];
 
 export function bytes(value: number): string {
