@@ -24,7 +24,7 @@ class Figure:
 
     Raises:
         TypeError: it is neither.
-        ValueError: it is a whole number that JSON's readers can't represent.
+        ValueError: it is a whole number of more than 64 bits.
     """
 
     value: int | float | str
@@ -35,8 +35,8 @@ class Figure:
         if isinstance(self.value, bool) or not isinstance(self.value, int | float | str):
             kind = type(self.value).__name__
             raise TypeError(f"a figure is a number or a text, not {kind}; give a tensor's or an array's item()")
-        if isinstance(self.value, int) and abs(self.value) > 2**53:
-            raise ValueError("a figure is too large: whole numbers go up to 2**53; give a float")
+        if isinstance(self.value, int) and self.value.bit_length() > 64:
+            raise ValueError("a figure is too large: whole numbers have 64 bits at most; give a float")
 
     def __str__(self) -> str:
         """Such as "1,203", "0.31 s" or "2.99"."""
@@ -53,7 +53,7 @@ def bounded(given: Given) -> dict[str, Figure]:
     """A report that can be stored and sent.
 
     It has the first 32 figures. Names, units and texts are one line each; what is too long ends in "…". Numbers that
-    JSON lacks (nan, inf) are texts.
+    JSON lacks (nan, inf), or its readers round (above 2⁵³, as some seeds), are texts.
 
     Raises:
         TypeError: a name isn't a text, or a figure neither a number nor a text.
@@ -75,7 +75,7 @@ def in_words(report: Report) -> str:
 
 def _bounded(figure: Figure) -> Figure:
     value = figure.value
-    if isinstance(value, float) and not math.isfinite(value):
+    if not isinstance(value, str) and (not math.isfinite(value) or (isinstance(value, int) and abs(value) > 2**53)):
         value = str(value)
     elif isinstance(value, str):
         value = _line(value, TEXT_CHARACTERS)
@@ -91,6 +91,6 @@ def _line(text: str, most: int) -> str:
 def _shown(value: float | str) -> str:
     if isinstance(value, str):
         return value
-    if isinstance(value, int) or 100 <= abs(value) < 1e15:
-        return f"{value:,.0f}"
-    return f"{value:.3g}"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:,.0f}" if 100 <= abs(value) < 1e15 else f"{value:.3g}"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from engine.cli.console import Board, Lines, Pace, duration
+from engine.cli.console import Board, Lines, Pace, Said, duration, lines_for
 from engine.errors import Problem
 from engine.events import (
     Event,
@@ -100,6 +100,13 @@ def test_the_board_leaves_the_same_lines_on_a_terminal() -> None:
     shown = screen.getvalue()
     for line in [*LINES, "Traceback", "20/20 steps", "fetching name", "5.0/10.0 MB", "fetched hf:owner/name"]:
         assert line in shown
+
+
+def test_what_a_failed_node_has_said_is_dropped() -> None:
+    said = Said()
+    for event in (NodeText("c", "half"), NodeReported("c", {"bytes": Figure(0)}), FAILED):
+        lines_for(event, LABELS, said, debug=False)
+    assert lines_for(NodeFinished("c", "Save", 1.0), LABELS, said, debug=False) == ["Save (c): 1.0 s"]
 
 
 def test_pace_shows_amount_rate_and_time_left() -> None:
