@@ -122,6 +122,12 @@ class LookaheadDecode(Node, version=3, category="text", uses="device"):
     """0 always takes the likeliest token; higher values vary more. A repeated attempt takes 0.7 at least."""
     top_p: Annotated[float, Field(gt=0, le=1)] = 0.95
     """With a temperature above 0: the share of probability that tokens are drawn from."""
+    top_k: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    """With a temperature above 0: how many of the likeliest tokens are drawn from; 0 for all."""
+    min_p: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """With a temperature above 0: tokens are left out whose probability is below this share of the likeliest one's."""
+    repetition_penalty: Annotated[float, Field(ge=0.1, le=10)] = 1.0
+    """Above 1, tokens that the prompt or the answer has already become less likely, at any temperature."""
     seed: Seed = 0
     """Seed of sampling; with a vocabulary, also of the examples that the model is shown."""
     window: Annotated[int, Field(ge=0, le=256)] = 5
@@ -164,6 +170,9 @@ class LookaheadDecode(Node, version=3, category="text", uses="device"):
             max_new_tokens=self.max_new_tokens,
             temperature=self.temperature,
             top_p=self.top_p,
+            top_k=self.top_k,
+            min_p=self.min_p,
+            repetition_penalty=self.repetition_penalty,
             seed=self.seed,
             window=self.window,
             ngram=self.ngram,

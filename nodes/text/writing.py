@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 RETRY_TEMPERATURE = 0.7
 """Lowest temperature of a retry, so that it doesn't write the same words again."""
 
+COLDEST = 1e-6
+"""Temperatures below this count as 0: float32 has no room for what they make of the scores."""
 
 WORD_TOKENS = 12
 """Most tokens of an answer that is one word."""
@@ -35,6 +37,13 @@ class Settings:
     temperature: float = 0.0
     """0 always takes the likeliest token."""
     top_p: float = 0.95
+    top_k: int = 0
+    """How many of the likeliest tokens are drawn from; 0 for all."""
+    min_p: float = 0.0
+    """The least probability of tokens that are drawn from, as a share of the likeliest one's."""
+    repetition_penalty: float | None = None
+    """What the scores of tokens that the text has, prompt included, are divided by, and negative ones multiplied; None
+    for what the model's configuration says."""
     seed: int = 0
     window: int = 5
     ngram: int = 4
@@ -84,9 +93,7 @@ def write(ctx: Context, llm: LoadedModel, chat: Sequence[Message], settings: Set
         sent = len(text)
         ctx.progress(len(written), settings.max_new_tokens, unit="token")
 
-    sampling: dict[str, Any] = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
-    if settings.temperature > 0:
-        sampling = {"do_sample": True, "temperature": settings.temperature, "top_p": settings.top_p, "top_k": 0}
+    sampling = _sampling(settings)
     if constraint is not None:
         sampling |= {"logits_processor": [constraint], "eos_token_id": llm.ends}
     with torch.inference_mode(), following():
@@ -112,6 +119,22 @@ def write(ctx: Context, llm: LoadedModel, chat: Sequence[Message], settings: Set
             hint="raise it, or bound texts and lists (in a schema by maxLength and maxItems)",
         )
     return so_far().strip()
+
+
+def _sampling(settings: Settings) -> dict[str, Any]:
+    """What `generate` gets of the settings, in place of what the model's configuration says."""
+    if settings.temperature < COLDEST:
+        chosen: dict[str, Any] = {"do_sample": False, **dict.fromkeys(("temperature", "top_p", "top_k", "min_p"))}
+    else:
+        chosen = {
+            "do_sample": True,
+            "temperature": settings.temperature,
+            "top_p": settings.top_p,
+            "top_k": settings.top_k,
+            "min_p": settings.min_p or None,
+        }
+    penalty = settings.repetition_penalty
+    return chosen if penalty is None else chosen | {"repetition_penalty": penalty}
 
 
 def write_prompt(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from functools import partial
 from pathlib import Path
@@ -95,6 +96,48 @@ def test_a_vocabulary_takes_a_theme_alone(ctx: Context, folder: Path) -> None:
 def test_an_empty_stop_string_is_refused(ctx: Context, folder: Path) -> None:
     with pytest.raises(InputError, match="an empty text would end every answer before it begins"):
         decode(ctx, folder, stop=("red", ""))
+
+
+SAMPLED = {"temperature": 2.0, "top_p": 0.9}
+SAMPLINGS: list[dict[str, float]] = [
+    SAMPLED,
+    SAMPLED | {"top_k": 3},
+    SAMPLED | {"min_p": 0.3},
+    SAMPLED | {"repetition_penalty": 1.4},
+    SAMPLED | {"top_k": 4, "min_p": 0.1, "repetition_penalty": 0.8},
+    {"temperature": 0.7, "top_p": 1.0},
+    {"temperature": 1e-3, "top_p": 1e-9},
+    {"repetition_penalty": 1.5},
+]
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS, ids=str)
+def test_it_samples_what_transformers_would(ctx: Context, folder: Path, sampling: dict[str, float]) -> None:
+    model, tokenizer = language_model(ctx, LLMLoad(source=str(folder)).run(ctx))
+    ids = tokenizer("user say hello ", return_tensors="pt").input_ids
+    texts = []
+    for seed in range(4):
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            options = {"do_sample": "temperature" in sampling, "top_k": 0} | sampling
+            whole = model.generate(ids, max_new_tokens=24, **options)[0, ids.shape[1] :]
+        texts.append(tokenizer.decode(whole, skip_special_tokens=True).strip())
+        assert decode(ctx, folder, seed=seed, **sampling).text == texts[-1]
+    assert (len(set(texts)) > 1) == (sampling.get("temperature", 0) > 0.5)
+
+
+@pytest.mark.parametrize("temperature", [1e-300, 1e-44, 1e-7, 1e-6, 1e-5])
+def test_next_to_no_temperature_takes_the_likeliest_token(ctx: Context, folder: Path, temperature: float) -> None:
+    assert decode(ctx, folder, temperature=temperature).text == decode(ctx, folder).text
+
+
+def test_what_a_model_recommends_for_sampling_does_not_count(folder: Path, tmp_path: Path) -> None:
+    own = Path(shutil.copytree(folder, tmp_path / "own"))
+    (own / "generation_config.json").write_text(
+        json.dumps({"do_sample": True, "repetition_penalty": 5.0, "top_k": 1, "min_p": 0.9, "temperature": 0.1})
+    )
+    for sampling in ({}, SAMPLED):
+        assert decode(Context(), own, **sampling).text == decode(Context(), folder, **sampling).text
 
 
 def test_equal_seeds_sample_equal_texts(ctx: Context, folder: Path) -> None:
