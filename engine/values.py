@@ -370,6 +370,54 @@ class LanguageModel(ModelReference):
 
 
 @dataclass(frozen=True, eq=False, slots=True)
+class MedusaHeads(Value):
+    """K heads that guess a language model's coming tokens from one of its last hidden states (arXiv 2401.10774).
+
+    A state x, of which the model's output embedding makes the next token, becomes x + SiLU(W x + b) in each of a head's
+    L layers; an output matrix makes logits of the last. Head k of 1…K guesses the k-th token after the next.
+    """
+
+    weights: Tensor
+    """W: (K, L, h, h)."""
+    biases: Tensor
+    """b: (K, L, h)."""
+    outputs: Tensor | None = None
+    """The output matrices (K, n, h); None: the model's own output embedding."""
+    tokens: Tensor | None = None
+    """The n tokens that the heads choose from, int64 in rising order; None: the whole vocabulary."""
+    accuracies: tuple[tuple[float, ...], ...] = ()
+    """How often each head's guess of each rank, from the likeliest down, is right where the heads before it are; may be
+    empty."""
+    model: str = ""
+    """The sort of model that they belong to, in words; empty if that isn't known."""
+
+    def __post_init__(self) -> None:
+        shape = tuple(self.weights.shape)
+        if len(shape) != 4 or shape[2] != shape[3] or not (shape[0] and shape[3]):
+            raise InputError(f"the weights of Medusa heads have the shape (K, L, h, h), not {shape}")
+        if tuple(self.biases.shape) != shape[:3]:
+            raise InputError(f"the biases of Medusa heads have the shape {shape[:3]}, not {tuple(self.biases.shape)}")
+
+    def __str__(self) -> str:
+        belonging = f", for {self.model}" if self.model else ""
+        return f"{len(self.weights)} Medusa heads, {self.weights.shape[-1]} wide{belonging}"
+
+    @property
+    def nbytes(self) -> int:
+        return sum(tensor.nbytes for tensor in self.to_tensors()[0].values())
+
+    def to_tensors(self) -> tuple[Mapping[str, Array], dict[str, str]]:
+        tensors = {name: getattr(self, name) for name in ("weights", "biases", "outputs", "tokens")}
+        held = {name: tensor for name, tensor in tensors.items() if tensor is not None}
+        return held, {"accuracies": json.dumps(self.accuracies), "model": self.model}
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Any], metadata: Mapping[str, str]) -> Self:
+        accuracies = tuple(map(tuple, json.loads(metadata["accuracies"])))
+        return cls(**tensors, accuracies=accuracies, model=metadata["model"])
+
+
+@dataclass(frozen=True, eq=False, slots=True)
 class Media(Value):
     """An encoded file. Every run writes it anew, so what it holds is independent of the run."""
 

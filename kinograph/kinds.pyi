@@ -29,6 +29,11 @@ class _LookaheadDecode(Handle):
     tokens: Outlet
     passes: Outlet
 
+class _MedusaTrain(Handle):
+    heads: Outlet
+    loss: Outlet
+    tokens_per_pass: Outlet
+
 class _VideoFrameFilter(Handle):
     kept: Outlet
     table: Outlet
@@ -336,6 +341,52 @@ class Kinds:
         partial: _Partial = "",
     ) -> _LookaheadDecode:
         """Write a text with a language model, several tokens for each of its passes (arXiv 2402.02057)."""
+
+    def MedusaLoad(
+        self,
+        *,
+        file: str | Path,
+        id: str | None = None,
+        title: str = "",
+        mode: _Mode = "",
+        partial: _Partial = "",
+    ) -> Handle:
+        """Load Medusa heads, which guess a language model's coming tokens (arXiv 2401.10774)."""
+
+    def MedusaSave(
+        self,
+        *,
+        heads: _Link,
+        filename_prefix: str | _Link = "medusa",
+        id: str | None = None,
+        title: str = "",
+        mode: _Mode = "",
+        partial: _Partial = "",
+    ) -> Handle:
+        """Save Medusa heads, as `MedusaLoad` reads them."""
+
+    def MedusaTrain(
+        self,
+        *,
+        llm: _Link,
+        texts: Sequence[str] | _Link = ...,
+        prompts: Sequence[str] | _Link = ...,
+        answers: int | _Link = 256,
+        answer_tokens: int | _Link = 128,
+        temperature: float | _Link = 0.5,
+        heads: int | _Link = 4,
+        layers: int | _Link = 1,
+        tokens: int | _Link = 8192,
+        steps: int | _Link = 1000,
+        batch: int | _Link = 256,
+        learning_rate: float | _Link = 0.001,
+        seed: int | _Link = 0,
+        id: str | None = None,
+        title: str = "",
+        mode: _Mode = "",
+        partial: _Partial = "",
+    ) -> _MedusaTrain:
+        """Train Medusa heads for a language model, which stays as it is (arXiv 2401.10774)."""
 
     def ModelVocabulary(
         self,

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 from pydantic import BeforeValidator, Field
 
 from engine.errors import InputError, MissingError
 from engine.models import home, identity, resolve
 from engine.node import Context, ModelFile, Node
-from engine.values import LanguageModel, Messages, Role, Vocabulary
-from nodes.inputs import DType, Seed
+from engine.values import Files, LanguageModel, Media, MedusaHeads, Messages, Role, Vocabulary
+from nodes.inputs import DType, Prefix, Seed
 from nodes.text.grammar import grammar_of, schema_text
 from nodes.text.messages import Conversation, asked, listed
+
+if TYPE_CHECKING:
+    from nodes.text.medusa.examples import Examples
+    from nodes.text.models import LoadedModel
 
 
 class Text(Node, version=1, category="text", uses="io"):
@@ -188,3 +192,107 @@ class LookaheadDecode(Node, version=3, category="text", uses="device"):
         passes = max(count.passes, 1)
         ctx.report({"tokens": count.tokens, "passes": count.passes, "tokens a pass": count.tokens / passes})
         return Written(text, count.tokens, count.passes)
+
+
+class MedusaLoad(Node, version=1, category="text", uses="io"):
+    """Load Medusa heads, which guess a language model's coming tokens (arXiv 2401.10774).
+
+    Files of `MedusaSave` are read, and published ones: `medusa_lm_head.safetensors` and `medusa_lm_head.pt`.
+    """
+
+    file: ModelFile
+    """The file, or the folder that holds it; its contents, not its name, enter the cache key."""
+
+    def run(self, ctx: Context) -> MedusaHeads:
+        from nodes.text.medusa.files import read_heads
+
+        return read_heads(resolve(self.file, progress=lambda done, total: ctx.progress(done, total, unit="B")))
+
+
+class TrainedHeads(NamedTuple):
+    """Medusa heads, and how good they are on texts that they haven't learnt from."""
+
+    heads: MedusaHeads
+    loss: float
+    """The mean over heads of their cross-entropies, in nats."""
+    tokens_per_pass: float
+    """How many tokens a pass would have written of these texts; plain decoding writes one."""
+
+
+class MedusaTrain(Node, version=1, category="text", uses="device"):
+    """Train Medusa heads for a language model, which stays as it is (arXiv 2401.10774).
+
+    They learn from texts or, without any, from the model's own answers to prompts. So they guess best what is like
+    that; what they guess never changes what the model writes. A run that was interrupted goes on where it was.
+    """
+
+    llm: LanguageModel
+    """The language model."""
+    texts: tuple[str, ...] = ()
+    """Texts such as the model writes; if there are any, nothing is written to learn from."""
+    prompts: tuple[str, ...] = ()
+    """Without texts: what the model is asked; if there are none either, topics of many sorts."""
+    answers: Annotated[int, Field(ge=2, le=1500)] = 256
+    """Without texts and prompts: how many topics the model is asked about."""
+    answer_tokens: Annotated[int, Field(ge=8, le=4096)] = 128
+    """The most tokens of an answer."""
+    temperature: Annotated[float, Field(ge=0, le=5)] = 0.5
+    """Of the answers; 0 always takes the likeliest token."""
+    heads: Annotated[int, Field(ge=1, le=16)] = 4
+    """How many tokens after the next are guessed."""
+    layers: Annotated[int, Field(ge=1, le=4)] = 1
+    """Layers of each head."""
+    tokens: Annotated[int, Field(ge=1, le=262144)] = 8192
+    """Of how many tokens the heads choose: those that occur most often in what they learn from. Fewer are quicker."""
+    steps: Annotated[int, Field(ge=1, le=100_000)] = 1000
+    """Gradient steps."""
+    batch: Annotated[int, Field(ge=1, le=4096)] = 256
+    """Places in the texts that each step learns from."""
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = 1e-3
+    """AdamW's learning rate at the start; it falls to 0."""
+    seed: Seed = 0
+    """Seed of the answers, and of the order in which they are learnt from."""
+
+    def run(self, ctx: Context) -> TrainedHeads:
+        from nodes.text.medusa.training import TrainSettings, train_heads
+        from nodes.text.models import language_model
+
+        settings = TrainSettings(
+            heads=self.heads,
+            layers=self.layers,
+            steps=self.steps,
+            batch=self.batch,
+            learning_rate=self.learning_rate,
+            tokens=self.tokens,
+            seed=self.seed,
+        )
+        llm = language_model(ctx, self.llm)
+        examples, origin = self._examples(ctx, llm)
+        return TrainedHeads(*train_heads(ctx, llm.model, examples, settings, origin=origin))
+
+    def _examples(self, ctx: Context, llm: LoadedModel) -> tuple[Examples, str]:
+        """What is learnt from, and what identifies it."""
+        from nodes.text.medusa.examples import from_texts, own_answers
+        from nodes.text.medusa.topics import topics
+
+        model = (self.llm.identity, self.llm.dtype)
+        if self.texts:
+            return from_texts(ctx, llm, self.texts), repr((model, self.texts))
+        prompts = self.prompts or tuple(topics(self.answers, self.seed))
+        length, temperature, seed = self.answer_tokens, self.temperature, self.seed
+        examples = own_answers(ctx, self.llm, llm, prompts, length=length, temperature=temperature, seed=seed)
+        return examples, repr((model, prompts, length, temperature, seed))
+
+
+class MedusaSave(Node, version=1, category="text", uses="io", saves="heads"):
+    """Save Medusa heads, as `MedusaLoad` reads them."""
+
+    heads: MedusaHeads
+    """The heads."""
+    filename_prefix: Prefix = "medusa"
+    """The start of the file's name; `folder/name` saves into a folder below the output folder."""
+
+    def run(self, ctx: Context) -> Files:
+        from nodes.text.medusa.files import write_heads
+
+        return Files((Media(write_heads(self.heads), "safetensors", self.filename_prefix),))

@@ -14,7 +14,7 @@ from safetensors import serialize_file
 from xxhash import xxh3_64_hexdigest
 
 from engine.store.encoding import CorruptFileError, load, save, storable
-from engine.values import Files, Image, ImageModel, Latents, LoRA, Media, Messages, Video, Vocabulary
+from engine.values import Files, Image, ImageModel, Latents, LoRA, Media, MedusaHeads, Messages, Video, Vocabulary
 from tests.engine.toys import Handle
 
 WORDS = {"subject": ("snail", "fox"), "style": ()}
@@ -48,6 +48,17 @@ def same(a: Any, b: Any) -> bool:
         (Latents(torch.randn(2, 4, 4, 4).permute(0, 2, 3, 1)),),
         (Latents(torch.tensor(0.5)), Latents(torch.zeros(0, 4))),
         (lora(),),
+        (MedusaHeads(torch.randn(2, 1, 4, 4), torch.randn(2, 1, 4)),),
+        (
+            MedusaHeads(
+                torch.randn(2, 1, 4, 4, dtype=torch.bfloat16),
+                torch.randn(2, 1, 4, dtype=torch.bfloat16),
+                torch.randn(2, 3, 4),
+                torch.tensor([1, 5, 6]),
+                ((0.5, 0.1), (0.3,)),
+                "a model",
+            ),
+        ),
         (Vocabulary(WORDS, {"subject": ("snail",)}, {"night": "at night"}),),
         (Messages(({"role": "system", "content": "é\n"}, {"role": "user", "content": ""})), Messages(())),
         (Media(b"\0\1\2", "png", "a/b"),),

@@ -10,6 +10,7 @@ const HUES: Record<string, number> = {
   LanguageModel: 164,
   LoRA: 48,
   Messages: 120,
+  MedusaHeads: 180,
   Table: 190,
   Vocabulary: 96,
   str: 140,
