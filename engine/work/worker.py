@@ -71,8 +71,8 @@ LOOK_SECONDS = 2.0
 """How often the queue is checked even if the server hasn't announced a job."""
 NOTE_SECONDS = 0.5
 """How often the files that a job has saved are recorded, for those who watch it."""
-MOST_REPORTS = 1000
-"""How many nodes' reports a job's record has at most; a list may have any number of items."""
+MOST_REPORTS = 200
+"""How many reports of nodes a job's record has at most: lists may be long, and lists of jobs read the records."""
 
 logger = logging.getLogger("kinograph")
 

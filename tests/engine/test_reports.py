@@ -125,7 +125,7 @@ def test_a_line_shows_the_first_figures() -> None:
     assert in_words({"a": Figure(1)}) == "a 1"
 
 
-def recorded(tmp_path: Path, graph: dict[str, Any], monkeypatch: pytest.MonkeyPatch, most: int = 1000) -> Any:
+def recorded(tmp_path: Path, graph: dict[str, Any], monkeypatch: pytest.MonkeyPatch, most: int = 200) -> Any:
     """The reports that a worker records of a job with a graph."""
     monkeypatch.setattr(worker, "MOST_REPORTS", most)
     settings = WorkerSettings(name="a", queue=tmp_path / "queue", roots={})
