@@ -34,7 +34,7 @@ from rich.table import Table
 from transformers.generation.streamers import BaseStreamer
 
 from engine.node import Context
-from nodes.text.lookahead import lookahead_decode
+from nodes.text.decoding.lookahead import lookahead_decode
 from nodes.text.models import language_model
 from nodes.text.nodes import LLMLoad
 

@@ -27,7 +27,6 @@ class _LoadImage(Handle):
 class _LookaheadDecode(Handle):
     text: Outlet
     tokens: Outlet
-    passes: Outlet
 
 class _MedusaTrain(Handle):
     heads: Outlet
@@ -329,6 +328,9 @@ class Kinds:
         min_p: float | _Link = 0.0,
         repetition_penalty: float | _Link = 1.0,
         seed: int | _Link = 0,
+        method: Literal["auto", "lookahead", "jacobi", "prompt_lookup", "suffix", "assisted", "greedy"] | _Link = "auto",
+        draft: _Link | None = None,
+        draft_tokens: int | _Link = 8,
         window: int | _Link = 5,
         ngram: int | _Link = 4,
         candidates: int | _Link = 5,
@@ -340,7 +342,7 @@ class Kinds:
         mode: _Mode = "",
         partial: _Partial = "",
     ) -> _LookaheadDecode:
-        """Write a text with a language model, several tokens for each of its passes (arXiv 2402.02057)."""
+        """Write a text with a language model, several tokens for each of its passes."""
 
     def MedusaLoad(
         self,

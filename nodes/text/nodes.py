@@ -15,6 +15,7 @@ from engine.values import Files, LanguageModel, Media, MedusaHeads, Messages, Ro
 from nodes.inputs import DType, Prefix, Seed
 from nodes.text.grammar import grammar_of, schema_text
 from nodes.text.messages import Conversation, asked, listed
+from nodes.text.methods import Method
 
 if TYPE_CHECKING:
     from nodes.text.medusa.examples import Examples
@@ -90,17 +91,18 @@ class LLMLoad(Node, version=1, category="text", uses="io"):
 
 
 class Written(NamedTuple):
-    """The text, and what it took to write it."""
+    """The text, and how long it is."""
 
     text: str
     tokens: int
     """Tokens written, including those of rejected attempts."""
-    passes: int
-    """Forward passes of the model; plain decoding takes one for each token."""
 
 
 class LookaheadDecode(Node, version=3, category="text", uses="device"):
-    """Write a text with a language model, several tokens for each of its passes (arXiv 2402.02057).
+    """Write a text with a language model, several tokens for each of its passes.
+
+    All methods write the same text, in float32 to the token and in half precision up to ties; they differ in how many
+    passes they take and what these cost.
 
     With a vocabulary the prompt is a theme, and the model writes a picture prompt on it in the words that an image
     model knows: it chooses a word for each slot, then combines them in a sentence. An answer that breaks the rules is
@@ -134,12 +136,20 @@ class LookaheadDecode(Node, version=3, category="text", uses="device"):
     """Above 1, tokens that the prompt or the answer has already become less likely, at any temperature."""
     seed: Seed = 0
     """Seed of sampling; with a vocabulary, also of the examples that the model is shown."""
+    method: Method = "auto"
+    """Where guesses at the coming tokens come from. auto goes by what passes cost here and which guesses are right;
+    lookahead (arXiv 2402.02057) and jacobi (2305.10427) let the model improve guesses; prompt_lookup and suffix
+    (2411.04975) repeat what the text has had; assisted asks a draft model; greedy makes none."""
+    draft: LanguageModel | None = None
+    """For the method assisted: a smaller language model, perhaps with other tokens."""
+    draft_tokens: Annotated[int, Field(ge=1, le=64)] = 8
+    """For jacobi, prompt_lookup, suffix and assisted: the most tokens that are guessed for a pass."""
     window: Annotated[int, Field(ge=0, le=256)] = 5
-    """W: columns of the lookahead branch. It changes the speed, never the text; 0 leaves only the n-gram pool."""
+    """For lookahead, W: columns of its branch; 0 leaves only the n-gram pool."""
     ngram: Annotated[int, Field(ge=2, le=32)] = 4
-    """N: length of the n-grams that are guessed and verified."""
+    """For lookahead, N: length of the n-grams that are guessed and verified."""
     candidates: Annotated[int, Field(ge=0, le=256)] = 5
-    """G: most n-grams verified in a pass."""
+    """For lookahead, G: most n-grams verified in a pass."""
     stop: tuple[str, ...] = ()
     """Texts that end the answer; they are left out of it."""
     json_schema: Annotated[str, BeforeValidator(schema_text), Field(json_schema_extra={"widget": "multiline"})] = ""
@@ -166,8 +176,9 @@ class LookaheadDecode(Node, version=3, category="text", uses="device"):
             raise InputError(f"a prompt in the words of a vocabulary can't keep to {name}", input=name, hint=hint)
 
     def run(self, ctx: Context) -> Written:
+        from nodes.text.decoding.loop import Tally
         from nodes.text.models import language_model
-        from nodes.text.writing import Count, Settings, write, write_prompt
+        from nodes.text.writing import Settings, figures, write, write_prompt
 
         self.check_inputs({name: getattr(self, name) for name in self.spec.inputs})
         settings = Settings(
@@ -178,20 +189,22 @@ class LookaheadDecode(Node, version=3, category="text", uses="device"):
             min_p=self.min_p,
             repetition_penalty=self.repetition_penalty,
             seed=self.seed,
+            method=self.method,
+            draft=None if self.draft is None or self.method != "assisted" else language_model(ctx, self.draft),
+            draft_tokens=self.draft_tokens,
             window=self.window,
             ngram=self.ngram,
             candidates=self.candidates,
             stop=self.stop,
             grammar=grammar_of(self.json_schema, self.pattern),
         )
-        llm, count = language_model(ctx, self.llm), Count()
+        llm, tally = language_model(ctx, self.llm), Tally()
         if self.vocabulary is None or not (self.vocabulary.slots or self.vocabulary.required):
-            text = write(ctx, llm, asked(self.prompt, self.system, self.messages), settings, count)
+            text = write(ctx, llm, asked(self.prompt, self.system, self.messages), settings, tally)
         else:
-            text = write_prompt(ctx, llm, self.prompt, self.vocabulary, settings, self.attempts, count)
-        passes = max(count.passes, 1)
-        ctx.report({"tokens": count.tokens, "passes": count.passes, "tokens a pass": count.tokens / passes})
-        return Written(text, count.tokens, count.passes)
+            text = write_prompt(ctx, llm, self.prompt, self.vocabulary, settings, self.attempts, tally)
+        ctx.report(figures(tally))
+        return Written(text, tally.tokens)
 
 
 class MedusaLoad(Node, version=1, category="text", uses="io"):

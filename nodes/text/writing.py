@@ -1,4 +1,4 @@
-"""Writing text with a language model, by lookahead decoding."""
+"""Writing text with a language model, several tokens for each of its passes."""
 
 from __future__ import annotations
 
@@ -9,10 +9,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from engine.errors import InputError
+from engine.figures import Figure
 from engine.values import Message, Vocabulary
 from nodes.text.chat import check_room, encode
+from nodes.text.decoding.forced import WithForced
+from nodes.text.decoding.loop import Tally, tree_decode
+from nodes.text.decoding.support import unsupported
 from nodes.text.grammar import Constraint, following
-from nodes.text.lookahead import lookahead_decode, unsupported
+from nodes.text.methods import Method, drafter
 from nodes.text.prompts import choice_chat, faults, named, open_slots, retry_chat, sentence_chat
 
 if TYPE_CHECKING:
@@ -31,7 +35,7 @@ WORD_TOKENS = 12
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How a text is decoded; the names are the paper's (arXiv 2402.02057)."""
+    """How a text is decoded."""
 
     max_new_tokens: int = 64
     temperature: float = 0.0
@@ -45,6 +49,10 @@ class Settings:
     """What the scores of tokens that the text has, prompt included, are divided by, and negative ones multiplied; None
     for what the model's configuration says."""
     seed: int = 0
+    method: Method = "auto"
+    draft: LoadedModel | None = None
+    """The draft model of the method "assisted"."""
+    draft_tokens: int = 8
     window: int = 5
     ngram: int = 4
     candidates: int = 5
@@ -53,20 +61,12 @@ class Settings:
     """What the text keeps to, as `nodes.text.grammar` writes it; "" for none."""
 
 
-@dataclass(slots=True)
-class Count:
-    """Tokens written, and the forward passes that they took."""
-
-    tokens: int = 0
-    passes: int = 0
-
-
-def write(ctx: Context, llm: LoadedModel, chat: Sequence[Message], settings: Settings, count: Count) -> str:
-    """Answer a chat. The text is streamed through the context as it is written, and `count` is updated.
+def write(ctx: Context, llm: LoadedModel, chat: Sequence[Message], settings: Settings, tally: Tally) -> str:
+    """Answer a chat. The text is streamed through the context as it is written, and what that took is added to `tally`.
 
     Raises:
-        InputError: lookahead doesn't support the model, the chat doesn't fit into its context, or there is a grammar,
-            and the model can't write by it or didn't come to its end.
+        InputError: the model or its draft model can't be served, the chat doesn't fit into its context, or there is a
+            grammar, and the model can't write by it or didn't come to its end.
     """
     if reason := unsupported(llm.model):
         raise InputError(reason, input="llm")
@@ -87,29 +87,28 @@ def write(ctx: Context, llm: LoadedModel, chat: Sequence[Message], settings: Set
     def on_tokens(tokens: list[int]) -> None:
         nonlocal sent
         written.extend(tokens)
-        count.tokens, count.passes = count.tokens + len(tokens), count.passes + 1
         text = so_far().rstrip("\N{REPLACEMENT CHARACTER}")  # stands for a character that isn't complete yet
         ctx.text(text[sent:])
         sent = len(text)
         ctx.progress(len(written), settings.max_new_tokens, unit="token")
 
+    guesses = drafter(llm, settings, lambda done, total: ctx.progress(done, total, unit="measurement"))
     sampling = _sampling(settings)
     if constraint is not None:
         sampling |= {"logits_processor": [constraint], "eos_token_id": llm.ends}
+        guesses = WithForced(guesses, constraint.forced)
     with torch.inference_mode(), following():
         llm.model.generate(
             ids.to(llm.model.device),
             attention_mask=torch.ones_like(ids),  # otherwise a pad token that the text has would hide
-            custom_generate=lookahead_decode,
+            custom_generate=tree_decode,
+            drafter=guesses,
             max_new_tokens=settings.max_new_tokens,
             stopping_criteria=_stopping(llm, settings.stop),
             pad_token_id=llm.tokenizer.eos_token_id if pad is None else pad,
-            window=settings.window,
-            ngram=settings.ngram,
-            candidates=settings.candidates,
-            window_seed=settings.seed,
             generator=torch.Generator().manual_seed(settings.seed),  # the host's: a seed means the same on all devices
             on_tokens=on_tokens,
+            tally=tally,
             **sampling,
         )
     if constraint is not None and not constraint.is_complete([*ids[0].tolist(), *written]):
@@ -137,6 +136,17 @@ def _sampling(settings: Settings) -> dict[str, Any]:
     return chosen if penalty is None else chosen | {"repetition_penalty": penalty}
 
 
+def figures(tally: Tally) -> dict[str, Figure | float]:
+    """What decoding took, for people: the most telling first."""
+    passes, tokens = max(tally.passes, 1), max(tally.tokens, 1)
+    shares = {f"guessed by {name}": Figure(100 * count / tokens, "%") for name, count in tally.right.items()}
+    seconds = {_PHASES[phase]: Figure(seconds, "s") for phase, seconds in tally.seconds.items()}
+    return {"tokens a pass": tally.tokens / passes, "tokens": tally.tokens, "passes": tally.passes} | shares | seconds
+
+
+_PHASES = {"prompt": "reading", "model": "passes of the model", "guesses": "guessing", "choice": "choosing tokens"}
+
+
 def write_prompt(
     ctx: Context,
     llm: LoadedModel,
@@ -144,7 +154,7 @@ def write_prompt(
     vocabulary: Vocabulary,
     settings: Settings,
     attempts: int,
-    count: Count,
+    tally: Tally,
 ) -> str:
     """Write a picture prompt on a theme: first a word for each slot without required words, then the sentence.
 
@@ -157,9 +167,9 @@ def write_prompt(
     for slot, words in open_slots(vocabulary).items():
         chats = [choice_chat(theme, slot, words, settings.seed + turn, listed=turn > 0) for turn in range(attempts)]
         short = replace(settings, max_new_tokens=min(settings.max_new_tokens, WORD_TOKENS))
-        (chosen[slot],) = named(_ask(ctx, llm, chats, Vocabulary({slot: words}), short, count), words)
+        (chosen[slot],) = named(_ask(ctx, llm, chats, Vocabulary({slot: words}), short, tally), words)
     chats = [sentence_chat(chosen, vocabulary, settings.seed + turn) for turn in range(attempts)]
-    return _ask(ctx, llm, chats, vocabulary, settings, count)
+    return _ask(ctx, llm, chats, vocabulary, settings, tally)
 
 
 def _ask(
@@ -168,7 +178,7 @@ def _ask(
     chats: Sequence[list[Message]],
     vocabulary: Vocabulary,
     settings: Settings,
-    count: Count,
+    tally: Tally,
 ) -> str:
     """The first answer without faults, trying one chat after the other.
 
@@ -178,7 +188,7 @@ def _ask(
     text, reasons = "", [""]
     for attempt, chat in enumerate(chats):
         turns = retry_chat(chat, text, reasons) if attempt % 2 else chat
-        text = write(ctx, llm, turns, _for_attempt(settings, attempt), count)
+        text = write(ctx, llm, turns, _for_attempt(settings, attempt), tally)
         reasons = faults(text, vocabulary)
         if not reasons:
             ctx.text("\n")

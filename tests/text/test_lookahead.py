@@ -13,9 +13,11 @@ from scipy.stats import chisquare
 from transformers import DynamicCache, StaticCache, StoppingCriteria, StoppingCriteriaList
 from transformers.generation.streamers import BaseStreamer
 
-from nodes.text import lookahead
-from nodes.text.lookahead import Pool, Window, lookahead_decode, unsupported
-from nodes.text.reading import Reader, Tree
+from nodes.text.decoding import lookahead
+from nodes.text.decoding.lookahead import Pool, Window, lookahead_decode
+from nodes.text.decoding.reader import Reader
+from nodes.text.decoding.support import unsupported
+from nodes.text.decoding.tree import Tree
 from tests.text.conftest import VOCABULARY, prompt, tiny
 
 FAMILIES = ("llama", "qwen2", "gpt2", "opt")

@@ -50,13 +50,12 @@ def test_text_is_passed_on() -> None:
 
 @pytest.mark.parametrize(("window", "ngram"), [(0, 2), (3, 3), (5, 4)])
 def test_it_writes_what_transformers_would(ctx: Context, folder: Path, window: int, ngram: int) -> None:
-    written = decode(ctx, folder, system="the red fish", window=window, ngram=ngram)
+    written = decode(ctx, folder, system="the red fish", method="lookahead", window=window, ngram=ngram)
     model, tokenizer = language_model(ctx, LLMLoad(source=str(folder)).run(ctx))
     ids = tokenizer("system the red fish user say hello ", return_tensors="pt").input_ids
     reference = model.generate(ids, do_sample=False, max_new_tokens=24)[0, ids.shape[1] :]
     assert written.text == tokenizer.decode(reference, skip_special_tokens=True).strip()
     assert written.tokens == len(reference)
-    assert written.passes <= written.tokens
 
 
 def test_a_pad_token_in_the_models_format_is_read_as_a_token(ctx: Context, tmp_path: Path) -> None:
@@ -155,20 +154,26 @@ def test_text_and_progress_are_reported_as_it_is_written(folder: Path) -> None:
     pieces: list[str] = []
     counts: list[tuple[int, int, str]] = []
     ctx = Context(on_text=pieces.append, on_progress=lambda done, total, unit, _: counts.append((done, total, unit)))
-    written = decode(ctx, folder)
+    written = decode(ctx, folder, method="greedy")
     assert "".join(pieces).strip() == written.text
-    assert len(counts) == written.passes
+    assert len(counts) == written.tokens
     assert counts[-1] == (24, 24, "token")
 
 
-def test_how_many_tokens_each_pass_gave_is_reported(folder: Path) -> None:
+def test_what_it_took_is_reported(folder: Path) -> None:
     reports: list[Report] = []
-    written = decode(Context(on_report=reports.append), folder)
+    written = decode(Context(on_report=reports.append), folder, method="suffix")
     (report,) = reports
-    assert [*report] == ["tokens", "passes", "tokens a pass"]
     assert report["tokens"] == Figure(written.tokens)
-    assert report["passes"] == Figure(written.passes)
-    assert report["tokens a pass"].value == pytest.approx(24 / written.passes)
+    passes, guessed = (report[name].value for name in ("passes", "guessed by suffix"))
+    assert report["tokens a pass"].value == pytest.approx(written.tokens / float(passes))
+    assert guessed == pytest.approx(100 * (written.tokens - float(passes)) / written.tokens)
+    assert {name for name, figure in report.items() if figure.unit == "s"} == {
+        "reading",
+        "passes of the model",
+        "guessing",
+        "choosing tokens",
+    }
 
 
 def test_a_cancel_takes_effect_before_the_next_pass(folder: Path) -> None:
@@ -353,7 +358,6 @@ def test_smollm2_writes_what_greedy_decoding_writes_in_fewer_passes(ctx: Context
         reference = model.generate(chat["input_ids"], do_sample=False, max_new_tokens=32)
     expected = tokenizer.decode(reference[0, chat["input_ids"].shape[1] :], skip_special_tokens=True)
     assert written.text == expected.strip()
-    assert written.passes < written.tokens
 
 
 @pytest.mark.full

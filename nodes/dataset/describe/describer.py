@@ -152,8 +152,9 @@ class Describer:
                 rows[index][f"{kind}_similarity"] = value
 
     def _writer(self, llm: LanguageModel) -> Callable[[Sequence[str]], str]:
+        from nodes.text.decoding.loop import Tally
         from nodes.text.models import language_model
-        from nodes.text.writing import Count, Settings, write
+        from nodes.text.writing import Settings, write
 
         model, settings = language_model(self._ctx, llm), Settings(max_new_tokens=SUMMARY_TOKENS)
 
@@ -164,7 +165,7 @@ class Describer:
                 {"role": "system", "content": self.settings.summarise},
                 {"role": "user", "content": "\n".join(captions)},
             ]
-            return write(self._ctx, model, chat, settings, Count()).strip()
+            return write(self._ctx, model, chat, settings, Tally()).strip()
 
         return summary
 

@@ -6,47 +6,10 @@ import inspect
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-
-class Tree:
-    """Tokens to be read in one forward pass: a chain, the last of which is the root of the branches."""
-
-    def __init__(self, chain: Sequence[int]) -> None:
-        self.tokens = list(chain)
-        self.parents = list(range(-1, len(chain) - 1))
-        self.root = len(chain) - 1
-        self.drafts: dict[tuple[int, int], int] = {}
-        """Nodes that a walk may take, by parent and token."""
-
-    def draft(self, parent: int, token: int) -> int:
-        """The child of `parent` with `token`, shared by all branches with the same beginning."""
-        if (parent, token) not in self.drafts:
-            self.drafts[parent, token] = self.guess(parent, token)
-        return self.drafts[parent, token]
-
-    def guess(self, parent: int, token: int) -> int:
-        """A child of `parent` that no walk takes."""
-        self.tokens.append(token)
-        self.parents.append(parent)
-        return len(self.tokens) - 1
-
-    def depths(self) -> list[int]:
-        """The depth of each token; 0 is the first of the chain."""
-        depths: list[int] = []
-        for parent in self.parents:
-            depths.append(depths[parent] + 1 if parent >= 0 else 0)
-        return depths
-
-    def visible(self) -> Tensor:
-        """Bool (T, T): whether row's token sees column's, that is, itself and its ancestors."""
-        sees = np.eye(len(self.tokens), dtype=bool)
-        for node, parent in enumerate(self.parents):
-            if parent >= 0:
-                sees[node] |= sees[parent]
-        return torch.from_numpy(sees)
+from nodes.text.decoding.tree import Tree
 
 
 class Reader:
@@ -59,6 +22,8 @@ class Reader:
         self.model = model
         self.cache = cache
         self.cached = int(cache.get_seq_length())
+        self.tokens: list[int] = []
+        """What was read and kept by this reader, without what the cache had before."""
         self.windows = windows(model.config.get_text_config(decoder=True))
         self.last_position = max_length - 2
         self.picks_rows = "logits_to_keep" in inspect.signature(model.forward).parameters
@@ -78,6 +43,7 @@ class Reader:
                 use_cache=True,
                 **({"logits_to_keep": 1} if self.picks_rows else {}),
             )
+        self.tokens += tokens[self.cached : end]
         self.cached = end
 
     def read(self, tree: Tree, nodes: list[int]) -> Tensor:
@@ -85,20 +51,27 @@ class Reader:
         device = self.model.device
         if any(self.cache.is_sliding):
             self.cache.activate_past_recording()
-        depths, visible = torch.tensor(tree.depths()), tree.visible()
-        masks = {kind: self._mask(visible, depths, window).to(device) for kind, window in self.windows.items()}
+        depths = torch.tensor(tree.depths())
         # Guesses beyond the end are never written, and a model may have no position for them.
         positions = (depths + self.cached).clamp(max=self.last_position)
         rows = torch.tensor(nodes, device=device)
         logits: Tensor = self.model(
             input_ids=torch.tensor([tree.tokens], device=device),
-            attention_mask=masks if len(masks) > 1 else next(iter(masks.values())),
+            attention_mask=self._masks(tree, depths),
             position_ids=positions[None].to(device),
             past_key_values=self.cache,
             use_cache=True,
             **({"logits_to_keep": rows} if self.picks_rows else {}),
         ).logits[0]
         return logits if self.picks_rows else logits[rows]
+
+    def _masks(self, tree: Tree, depths: Tensor) -> Tensor | dict[str, Tensor] | None:
+        """The mask of each kind of layers, or of all; None for a single token, which sees all that is held."""
+        if len(tree.tokens) == 1:
+            return None
+        visible = tree.visible()
+        masks = {kind: self._mask(visible, depths, window) for kind, window in self.windows.items()}
+        return masks if len(masks) > 1 else next(iter(masks.values()))
 
     def _mask(self, visible: Tensor, depths: Tensor, window: int | None) -> Tensor:
         """What is added to the attention of the tree to the cache and itself, (1, 1, T, cache + T): 0 or the lowest.
@@ -115,18 +88,30 @@ class Reader:
         if window is not None:
             columns = torch.cat([torch.arange(-held, 0), depths])
             mask.masked_fill_(depths[:, None] - columns >= window, lowest)
-        return mask[None, None]
+        return mask[None, None].to(self.model.device)
 
     def keep(self, tree: Tree, path: list[int]) -> None:
         """Trim the cache to the chain and the nodes of the path, as if they had been read in this order."""
         size, chain = len(tree.tokens), tree.root + 1
-        self.cached += chain + len(path)
-        for layer in self.cache.layers:
-            start = layer.keys.shape[-2] - size
-            kept = torch.tensor(path, dtype=torch.long, device=layer.keys.device) + start
-            for states in (layer.keys, layer.values):
-                states[..., start + chain : start + chain + len(path), :] = states[..., kept, :]
-        self.cache.crop(-(size - chain - len(path)))
+        end = chain + len(path)
+        self.cached += end
+        self.tokens += [*tree.tokens[:chain], *(tree.tokens[node] for node in path)]
+        if path != list(range(chain, end)):
+            kept = torch.tensor(path) - size
+            for layer in self.cache.layers:
+                at = kept.to(layer.keys.device)
+                start = layer.keys.shape[-2] - size
+                for states in (layer.keys, layer.values):
+                    states[..., start + chain : start + end, :] = states[..., at, :]
+        if size > end or any(self.cache.is_sliding):
+            self.cache.crop(end - size)
+
+    def take_back(self, count: int) -> None:
+        """Forget the last tokens, of a cache without sliding windows."""
+        if count:
+            self.cache.crop(-count)
+            self.cached -= count
+            del self.tokens[-count:]
 
 
 def windows(config: Any) -> dict[str, int | None]:

@@ -1,0 +1,175 @@
+"""Guesses from the text itself: what followed its last tokens before, by the longest match.
+
+Oliaro, Jia, Campos, Qiao, "SuffixDecoding: Extreme Speculative Decoding for Emerging AI Applications",
+arXiv:2411.04975; its suffix tree is a table of contexts of bounded length here.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from nodes.text.decoding.loop import Step
+from nodes.text.decoding.tree import Tree
+
+LONGEST = 6
+"""Tokens of the longest context that is looked up."""
+MOST = 4
+"""Tokens that are tried after one context."""
+
+
+@dataclass(frozen=True, slots=True)
+class Guess:
+    """A token that may come next, as the table of contexts has it."""
+
+    token: int
+    matched: int
+    """Tokens of the context in which it was found, 1 to `LONGEST`."""
+    share: float
+    """Of the times that the context was seen, the share in which this token followed."""
+    seen: int
+    """How often the context was seen."""
+
+
+class Contexts:
+    """What followed each sequence of 1 to `LONGEST` tokens of a text, and how often."""
+
+    def __init__(self) -> None:
+        self.text: list[int] = []
+        self._next: dict[tuple[int, ...], dict[int, int]] = {}
+
+    def add(self, tokens: Sequence[int]) -> None:
+        """Append to the text."""
+        for token in tokens:
+            end = self.text[-LONGEST:]
+            for start in range(len(end)):
+                followers = self._next.setdefault(tuple(end[start:]), {})
+                followers[token] = followers.pop(token, 0) + 1  # the most recent is last
+            self.text.append(token)
+
+    def after(self, end: Sequence[int]) -> list[Guess]:
+        """What may follow a text that ends with these tokens, by the longest context that is known; likeliest first.
+
+        Of tokens that followed equally often, the one that did last comes first.
+        """
+        for length in range(min(LONGEST, len(end)), 0, -1):
+            if followers := self._next.get(tuple(end[-length:])):
+                total = sum(followers.values())
+                recent_first = reversed(followers.items())
+                ranked = heapq.nlargest(MOST, recent_first, key=lambda item: item[1])
+                return [Guess(token, length, count / total, total) for token, count in ranked]
+        return []
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """A guess with the guesses before it."""
+
+    path: tuple[int, ...]
+    guess: Guess
+    probability: float
+    """That the whole path is what comes."""
+
+
+def branches(contexts: Contexts, chance: Chance) -> Iterator[Branch]:
+    """Paths of guesses that may follow the text, the likeliest first; each comes after its own beginning.
+
+    Args:
+        contexts: where guesses come from.
+        chance: the probability that a guess is right if all before it are.
+    """
+    end = contexts.text[-LONGEST:]
+    waiting: list[tuple[float, int, tuple[int, ...], Guess]] = []
+    number = 0
+
+    def push(path: tuple[int, ...], probability: float) -> None:
+        nonlocal number
+        for guess in contexts.after((*end, *path)):
+            heapq.heappush(waiting, (-probability * chance(guess), number, (*path, guess.token), guess))
+            number += 1
+
+    push((), 1.0)
+    while waiting:
+        negative, _, path, guess = heapq.heappop(waiting)
+        yield Branch(path, guess, -negative)
+        push(path, -negative)
+
+
+class Chance:
+    """How often guesses turn out right, by how they were found; it learns as the text is written.
+
+    A guess counts with its share, so that one of two equally frequent tokens is expected to be right half as often.
+    """
+
+    PRIOR = (0.3, 0.45, 0.6, 0.7, 0.8, 0.85)
+    """The rate by tokens matched, before anything is known."""
+    WEIGHT = 6.0
+    """How many guesses the prior is worth."""
+    FADING = 0.97
+    """What earlier guesses of the same sort count with each further one, so that what the text was doesn't last."""
+
+    def __init__(self) -> None:
+        self._right: dict[tuple[int, int], float] = {}
+        self._expected: dict[tuple[int, int], float] = {}
+
+    def __call__(self, guess: Guess) -> float:
+        """The probability that a guess is right."""
+        sort = self._sort(guess)
+        prior = self.PRIOR[guess.matched - 1]
+        right = self._right.get(sort, 0.0) + self.WEIGHT * prior
+        return min(guess.share * right / (self._expected.get(sort, 0.0) + self.WEIGHT), 0.995)
+
+    def learn(self, guess: Guess, right: bool) -> None:
+        """Take in whether the first guess of a context was right."""
+        sort = self._sort(guess)
+        self._right[sort] = self._right.get(sort, 0.0) * self.FADING + right
+        self._expected[sort] = self._expected.get(sort, 0.0) * self.FADING + guess.share
+
+    @staticmethod
+    def _sort(guess: Guess) -> tuple[int, int]:
+        return guess.matched, min(guess.seen, 3)
+
+
+class Suffix:
+    """The drafter of suffix decoding: a tree of the likeliest paths, of a fixed size.
+
+    Args:
+        size: how many tokens are drafted for a pass, at most; at least 1.
+    """
+
+    wants_hidden = False
+    LEAST = 0.05
+    """Guesses that are less likely aren't drafted."""
+
+    def __init__(self, size: int = 8) -> None:
+        if size < 1:
+            raise ValueError(f"need drafts of at least 1 token, not {size}")
+        self.size = size
+        self.contexts = Contexts()
+        self.chance = Chance()
+
+    def begin(self, text: Sequence[int]) -> None:
+        self.contexts.add(text)
+
+    def plant(self, tree: Tree) -> Sequence[int]:
+        for branch, _ in zip(branches(self.contexts, self.chance), range(self.size), strict=False):
+            if branch.probability < self.LEAST:
+                break
+            tree.draft_chain(branch.path)
+        return ()
+
+    def method_of(self, node: int) -> str:
+        return "suffix"
+
+    def learn(self, step: Step) -> None:
+        watch(self.contexts, self.chance, step.written)
+
+
+def watch(contexts: Contexts, chance: Chance, written: Sequence[int]) -> None:
+    """Add what was written to the contexts, and compare it with what they would have guessed, drafted or not."""
+    for token in written:
+        guesses = contexts.after(contexts.text[-LONGEST:])
+        if guesses:
+            chance.learn(guesses[0], guesses[0].token == token)
+        contexts.add([token])

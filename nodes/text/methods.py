@@ -1,0 +1,108 @@
+"""The methods of decoding by name, and what passes of a model cost on this machine."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from engine.atomic import replacing
+from engine.errors import InputError
+from engine.models import home
+
+if TYPE_CHECKING:
+    from nodes.text.decoding.costs import Costs
+    from nodes.text.decoding.loop import Drafter
+    from nodes.text.models import LoadedModel
+    from nodes.text.writing import Settings
+
+Method = Literal["auto", "lookahead", "jacobi", "prompt_lookup", "suffix", "assisted", "greedy"]
+
+
+def drafter(llm: LoadedModel, settings: Settings, heard: Callable[[int, int], None]) -> Drafter:
+    """The drafter of the settings' method, for one text.
+
+    Args:
+        llm: the model that writes.
+        heard: called with passes done and to do while costs are measured; what it raises ends that.
+
+    Raises:
+        InputError: the method's draft model can't draft for it.
+    """
+    from nodes.text.decoding.assisted import prompt_lookup
+    from nodes.text.decoding.auto import Auto
+    from nodes.text.decoding.jacobi import Jacobi
+    from nodes.text.decoding.lookahead import Lookahead
+    from nodes.text.decoding.loop import Greedy
+    from nodes.text.decoding.suffix import Suffix
+
+    length = settings.draft_tokens
+    match settings.method:
+        case "auto":
+            return Auto(costs(llm, heard), settings.seed)
+        case "lookahead":
+            return Lookahead(settings.window, settings.ngram, settings.candidates, seed=settings.seed)
+        case "jacobi":
+            return Jacobi(length, settings.seed)
+        case "prompt_lookup":
+            return prompt_lookup(llm.model, length)
+        case "suffix":
+            return Suffix(length)
+        case "assisted":
+            return _draft_model(llm, settings.draft, length)
+        case "greedy":
+            return Greedy()
+
+
+def _draft_model(llm: LoadedModel, draft: LoadedModel | None, length: int) -> Drafter:
+    from nodes.text.decoding.assisted import DraftModel, universal_draft
+
+    if draft is None:
+        hint = "link a smaller language model, or choose another method"
+        raise InputError("the method assisted needs a draft model", input="draft", hint=hint)
+    try:
+        if draft.tokenizer.get_vocab() == llm.tokenizer.get_vocab():
+            return DraftModel(draft.model, length)
+        return universal_draft(llm.model, llm.tokenizer, draft.model, draft.tokenizer, length)
+    except ValueError as error:
+        raise InputError(str(error), input="draft", hint="choose another draft model, or another method") from error
+
+
+def costs(llm: LoadedModel, heard: Callable[[int, int], None]) -> Costs:
+    """What passes of a model cost here: measured once in float32, and kept in the user's cache.
+
+    In half precision the size of a pass can decide between two tokens, so there no clock has a say.
+    """
+    import torch
+
+    from nodes.text.decoding.costs import NOMINAL, Costs, measure
+
+    device = llm.model.device
+    if llm.model.dtype != torch.float32:
+        return NOMINAL["cpu" if device.type == "cpu" else "other"]
+    kept = _file(llm)
+    try:
+        return Costs({int(size): float(time) for size, time in json.loads(kept.read_text()).items()})
+    except (OSError, ValueError, AttributeError):  # not measured yet, or not readable
+        measured = measure(llm.model, heard)
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(kept) as part:
+            part.write_text(json.dumps(dict(measured.times)))
+        return measured
+
+
+def _file(llm: LoadedModel) -> Path:
+    """Where the costs of a model are kept, by all that they depend on."""
+    import torch
+
+    model, config = llm.model, llm.model.config.get_text_config(decoder=True)
+    is_cuda = model.device.type == "cuda"
+    machine = torch.cuda.get_device_name(model.device) if is_cuda else f"{platform.machine()} {platform.processor()}"
+    weights = [f"{name} {tuple(weight.shape)}" for name, weight in model.named_parameters()]
+    of = [type(model).__name__, *weights, str(model.dtype), config._attn_implementation, str(model.device.type)]
+    of += [machine, torch.backends.cpu.get_cpu_capability(), str(torch.get_num_threads()), torch.__version__]
+    digest = hashlib.sha256("\n".join(of).encode()).hexdigest()[:32]
+    return home() / "pass-costs" / f"{digest}.json"

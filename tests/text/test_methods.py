@@ -1,0 +1,264 @@
+"""All methods of decoding against transformers' own loop, and the drafters by themselves."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from engine.errors import InputError
+from nodes.text import methods
+from nodes.text.decoding.assisted import DraftModel, prompt_lookup, universal_draft
+from nodes.text.decoding.auto import WINDOWS, Auto
+from nodes.text.decoding.costs import NOMINAL, Costs, measure
+from nodes.text.decoding.jacobi import Jacobi
+from nodes.text.decoding.lookahead import Lookahead
+from nodes.text.decoding.loop import Drafter, Greedy, Tally, tree_decode
+from nodes.text.decoding.suffix import Chance, Contexts, Guess, Suffix, branches
+from nodes.text.decoding.tree import Tree
+from nodes.text.models import LoadedModel
+from nodes.text.writing import Settings
+from tests.text.conftest import bytewise, prompt, tiny
+
+FAMILIES = ("llama", "gpt2", "gemma3_text")
+FLAT = Costs({1: 1.0, 64: 1.1})
+STEEP = Costs({1: 1.0, 2: 2.0, 64: 64.0})
+UNEVEN = Costs({1: 1.0, 2: 1.5, 3: 1.6, 4: 0.9, 8: 1.5, 16: 3.0, 64: 12.0})
+NAMES = ("greedy", "jacobi", "lookahead", "suffix", "prompt lookup", "draft model", "auto")
+
+
+def drafters(model: Any) -> dict[str, Drafter]:
+    return {
+        "greedy": Greedy(),
+        "jacobi": Jacobi(6),
+        "lookahead": Lookahead(),
+        "suffix": Suffix(6),
+        "prompt lookup": prompt_lookup(model, 5),
+        "draft model": DraftModel(tiny("llama", seed=3), 4, confidence=0),
+        "auto": Auto(FLAT),
+    }
+
+
+def written(model: Any, ids: torch.Tensor, **options: Any) -> list[int]:
+    given = {"do_sample": False, "max_new_tokens": 40, "pad_token_id": 0} | options
+    whole: list[int] = model.generate(ids, **given)[0].tolist()
+    return whole[ids.shape[1] :]
+
+
+def by(drafter: Drafter, model: Any, ids: torch.Tensor, **options: Any) -> tuple[list[int], Tally]:
+    tally = Tally()
+    return written(model, ids, custom_generate=tree_decode, drafter=drafter, tally=tally, **options), tally
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_every_method_writes_what_greedy_writes(kind: str, name: str) -> None:
+    model = tiny(kind)
+    for ids in (prompt(0), prompt(3, 6).repeat(1, 4)):
+        text, tally = by(drafters(model)[name], model, ids)
+        assert text == written(model, ids)
+        assert tally.tokens == 40 == tally.passes + sum(tally.right.values())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_method_draws_what_sampling_draws_from_the_same_seed(name: str) -> None:
+    model, ids = tiny("llama"), prompt(3, 6).repeat(1, 4)
+    sampling: dict[str, Any] = {"do_sample": True, "temperature": 1.3, "top_k": 20, "repetition_penalty": 1.1}
+    torch.manual_seed(5)
+    plain = written(model, ids, **sampling)
+    draws = torch.Generator().manual_seed(5)
+    assert by(drafters(model)[name], model, ids, generator=draws, **sampling)[0] == plain
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "greedy"])
+def test_a_repetitive_text_takes_fewer_passes_than_tokens(name: str) -> None:
+    model, ids = tiny("llama"), prompt(3, 6).repeat(1, 4)
+    found = drafters(model) | {"draft model": DraftModel(model, 4, confidence=0)}
+    _, tally = by(found[name], model, ids, max_new_tokens=60)
+    assert tally.passes < (55 if name == "jacobi" else 35)
+    assert [*tally.right] == [{"auto": "suffix"}.get(name, name)] or name == "auto"
+
+
+@pytest.mark.parametrize("costs", [FLAT, STEEP, UNEVEN, Costs({1: 1.0}), *NOMINAL.values()])
+def test_auto_writes_the_same_whatever_passes_cost(costs: Costs) -> None:
+    for seed in range(3):
+        model, ids = tiny("llama", seed=seed), prompt(seed)
+        assert by(Auto(costs), model, ids, max_new_tokens=80)[0] == written(model, ids, max_new_tokens=80)
+
+
+def test_auto_is_greedy_where_guesses_cost_as_much_as_tokens() -> None:
+    _, tally = by(Auto(STEEP), tiny("llama"), prompt(0))
+    assert (tally.passes, tally.drafted) == (40, 0)
+
+
+def test_auto_reads_trees_of_the_cheapest_size() -> None:
+    sizes: list[int] = []
+    model = tiny("llama", seed=1)
+    embedding = model.model.embed_tokens
+    hook = embedding.register_forward_hook(lambda _, inputs, __: sizes.append(inputs[0].shape[1]))
+    by(Auto(UNEVEN), model, prompt(1))
+    hook.remove()
+    assert min(sizes[1:]) == 4
+
+
+def test_auto_reads_a_window_only_where_it_can_pay() -> None:
+    wide = 2 * min(columns for columns, *_ in WINDOWS)
+    for costs, reads in ((Costs({1: 1.0, 256: 1.0}), True), (Costs({1: 1.0, 4: 1.0, 64: 16.0}), False)):
+        tree = Tree([7])
+        auto = Auto(costs)
+        auto.begin([1, 2, 3, 4, 5, 6, 7])
+        auto.plant(tree)
+        assert (len(tree.tokens) > wide) == reads
+
+
+def test_auto_stops_a_window_that_does_not_pay_and_tries_it_again() -> None:
+    """A text in which nothing comes twice: the window's n-grams are all wrong."""
+    auto = Auto(Costs({1: 1.0, 256: 1.0}))
+    auto.begin(range(100))
+    read: list[bool] = []
+    for token in range(100, 400):
+        tree = Tree([token - 1])
+        wanted = auto.plant(tree)
+        read.append(bool(wanted))
+        picks = dict.fromkeys((tree.root, *wanted), 1000 + token)
+        auto.learn(_step(tree, [token], picks))
+    assert read[0]
+    assert not all(read)
+    assert any(read[read.index(False) :]), "it is tried again"
+
+
+def _step(tree: Tree, tokens: list[int], picks: dict[int, int], path: Sequence[int] = ()) -> Any:
+    from nodes.text.decoding.loop import Step
+
+    return Step(tree, list(path), tokens, picks, None)
+
+
+class TestDraftModels:
+    def test_a_draft_model_reads_each_token_once_or_twice(self) -> None:
+        """What it drafted and what was written stays in its cache, as far as they are equal."""
+        model, draft, read = tiny("llama"), tiny("llama", seed=3), []
+        hook = draft.model.embed_tokens.register_forward_hook(lambda _, inputs, __: read.append(inputs[0].shape[1]))
+        _, tally = by(DraftModel(draft, 4, confidence=0), model, prompt(0))
+        hook.remove()
+        assert sum(read) <= 12 + 40 + tally.drafted
+        assert max(read[1:]) <= 5
+
+    def test_unsure_drafts_end_early(self) -> None:
+        model = tiny("llama")
+        _, sure = by(DraftModel(tiny("llama", seed=3), 4, confidence=0), model, prompt(0))
+        _, unsure = by(DraftModel(tiny("llama", seed=3), 4, confidence=1.1), model, prompt(0))
+        assert sure.drafted > unsure.drafted == 0
+
+    def test_a_draft_model_stops_where_its_positions_end(self) -> None:
+        model, draft = tiny("llama"), tiny("llama", seed=3, max_position_embeddings=20)
+        text, tally = by(DraftModel(draft, 4, confidence=0), model, prompt(0))
+        assert text == written(model, prompt(0))
+        assert 0 < tally.drafted < 40
+
+    @pytest.mark.parametrize(
+        ("kind", "reason"), [("gemma3_text", "can't draft: it forgets"), ("lfm2", "recurrent"), ("t5", "decoder-only")]
+    )
+    def test_models_that_cannot_draft_are_named(self, kind: str, reason: str) -> None:
+        with pytest.raises(ValueError, match=reason):
+            DraftModel(tiny(kind))
+
+    def test_a_draft_model_with_other_tokens_writes_in_the_models(self, tmp_path: Path) -> None:
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        folder = bytewise(tmp_path / "draft")
+        draft, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+        other = bytewise(tmp_path / "model")
+        model, own = AutoModelForCausalLM.from_pretrained(other), AutoTokenizer.from_pretrained(other)
+        ids = own("the red fish, the red fish", return_tensors="pt").input_ids
+        text, tally = by(universal_draft(model, own, draft, tokenizer, 5), model, ids)
+        assert text == written(model, ids)
+        assert tally.drafted > 0
+
+
+class TestSuffix:
+    def test_the_longest_context_decides(self) -> None:
+        contexts = Contexts()
+        contexts.add([1, 2, 3, 9, 2, 3, 8, 1, 2, 3])
+        assert [guess.token for guess in contexts.after([1, 2, 3])] == [9]
+        assert [guess.token for guess in contexts.after([5, 2, 3])] == [8, 9]
+        assert contexts.after([7]) == []
+
+    def test_frequent_followers_come_first_and_recent_ones_before_equals(self) -> None:
+        contexts = Contexts()
+        contexts.add([1, 5, 1, 5, 1, 6, 1, 7, 1])
+        assert [(guess.token, guess.share) for guess in contexts.after([1])] == [(5, 0.5), (7, 0.25), (6, 0.25)]
+
+    def test_branches_come_by_probability_each_after_its_beginning(self) -> None:
+        contexts = Contexts()
+        contexts.add([1, 2, 3, 1, 2, 4, 1])
+        found = [branch for branch, _ in zip(branches(contexts, Chance()), range(8), strict=False)]
+        chances = [branch.probability for branch in found]
+        assert chances == sorted(chances, reverse=True)
+        assert found[0].path == (2,)
+        paths = [branch.path for branch in found]
+        assert all(path[:-1] in ((), *paths[:at]) for at, path in enumerate(paths))
+
+    def test_chances_follow_what_turned_out_right(self) -> None:
+        chance, guess = Chance(), Guess(token=1, matched=2, share=1.0, seen=1)
+        before = chance(guess)
+        for _ in range(20):
+            chance.learn(guess, right=False)
+        assert chance(guess) < before / 3
+        for _ in range(100):
+            chance.learn(guess, right=True)
+        assert chance(guess) > before
+
+    @pytest.mark.parametrize("make", [Suffix, Jacobi, lambda size: DraftModel(tiny("llama"), size)])
+    def test_drafts_have_a_token_at_least(self, make: Any) -> None:
+        with pytest.raises(ValueError, match="at least 1 token, not 0"):
+            make(0)
+
+
+class TestCosts:
+    def test_what_lies_between_is_interpolated_and_beyond_in_proportion(self) -> None:
+        costs = Costs({1: 1.0, 2: 3.0, 6: 5.0})
+        assert [costs(size) for size in (1, 2, 4, 6, 12)] == [1.0, 3.0, 4.0, 5.0, 10.0]
+        assert costs.cheapest(2) == (2, 3.0)
+        assert UNEVEN.cheapest(2) == (4, 0.9)
+
+    @pytest.mark.parametrize("times", [{}, {2: 1.0}, {1: 0.0}, {1: 1.0, 0: 1.0}])
+    def test_times_that_make_no_sense_are_refused(self, times: dict[int, float]) -> None:
+        with pytest.raises(ValueError, match="costs of passes"):
+            Costs(times)
+
+    @pytest.mark.parametrize("kind", FAMILIES)
+    def test_passes_of_a_model_are_measured(self, kind: str) -> None:
+        heard: list[tuple[int, int]] = []
+        costs = measure(tiny(kind), lambda done, total: heard.append((done, total)), seconds=0.3)
+        assert {1, 4, 8} <= costs.times.keys()
+        assert heard[0] == (0, heard[0][1])
+        assert [done for done, _ in heard] == list(range(len(heard)))
+
+    def test_they_are_measured_once_and_kept(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setattr(methods, "home", lambda: tmp_path)
+        llm, heard = LoadedModel(tiny("llama"), None), []
+        first = methods.costs(llm, lambda done, total: heard.append(done))
+        count = len(heard)
+        assert count > 0
+        assert methods.costs(llm, lambda done, total: heard.append(done)) == first
+        assert len(heard) == count
+        (kept,) = (tmp_path / "pass-costs").iterdir()
+        kept.write_text(json.dumps({"2": "soon"}))
+        methods.costs(llm, lambda done, total: heard.append(done))
+        assert len(heard) > count, "a file that can't be read is measured anew"
+
+    def test_no_clock_decides_in_half_precision(self) -> None:
+        heard: list[int] = []
+        costs = methods.costs(LoadedModel(tiny("llama", torch.bfloat16), None), lambda done, total: heard.append(done))
+        assert (costs, heard) == (NOMINAL["cpu"], [])
+
+
+def test_a_missing_draft_model_is_named() -> None:
+    with pytest.raises(InputError, match="needs a draft model"):
+        methods.drafter(LoadedModel(tiny("llama"), None), Settings(method="assisted"), lambda done, total: None)
