@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from engine.errors import InputError
-from engine.figures import Figure
+from engine.node import Figure
 from engine.values import Message, Vocabulary
 from nodes.text.chat import check_room, encode
 from nodes.text.decoding.forced import WithForced
