@@ -382,7 +382,7 @@ class Kinds:
         tokens: int | _Link = 8192,
         steps: int | _Link = 1000,
         batch: int | _Link = 256,
-        learning_rate: float | _Link = 0.001,
+        learning_rate: float | _Link = 0.002,
         seed: int | _Link = 0,
         id: str | None = None,
         title: str = "",

@@ -227,7 +227,7 @@ class TrainedHeads(NamedTuple):
 
     heads: MedusaHeads
     loss: float
-    """The mean over heads of their cross-entropies, in nats."""
+    """The mean over heads of their cross-entropies, in nats, where the token is among those that they choose from."""
     tokens_per_pass: float
     """How many tokens a pass would have written of these texts; plain decoding writes one."""
 
@@ -261,7 +261,7 @@ class MedusaTrain(Node, version=1, category="text", uses="device"):
     """Gradient steps."""
     batch: Annotated[int, Field(ge=1, le=4096)] = 256
     """Places in the texts that each step learns from."""
-    learning_rate: Annotated[float, Field(gt=0, le=1)] = 1e-3
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = 2e-3
     """AdamW's learning rate at the start; it falls to 0."""
     seed: Seed = 0
     """Seed of the answers, and of the order in which they are learnt from."""

@@ -12,7 +12,7 @@ import hashlib
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import torch
@@ -54,7 +54,7 @@ class TrainSettings:
     steps: int = 1000
     batch: int = 256
     """States per step."""
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
     """AdamW's at the start; it falls to 0 with a cosine."""
     tokens: int = 8192
     """Most tokens that the heads choose from."""
@@ -241,10 +241,8 @@ def _loss_on(examples: Examples, training: _Training, tokens: Tensor) -> Callabl
 
 def _measured(model: Any, heads: MedusaHeads, held_out: Examples, loss: float) -> Trained:
     ranks = ranks_of(heads, model, held_out)
-    measured = MedusaHeads(
-        heads.weights, heads.biases, tokens=heads.tokens, accuracies=accuracies(ranks), model=heads.model
-    )
-    return Trained(measured, loss, tokens_per_pass(measured, ranks, held_out, TREE))
+    known = accuracies(ranks)
+    return Trained(replace(heads, accuracies=known), loss, tokens_per_pass(known, ranks, held_out.ends, TREE))
 
 
 def ranks_of(heads: MedusaHeads, model: Any, examples: Examples) -> Tensor:
@@ -270,14 +268,20 @@ def accuracies(ranks: Tensor) -> tuple[tuple[float, ...], ...]:
     return tuple(found)
 
 
-def tokens_per_pass(heads: MedusaHeads, ranks: Tensor, examples: Examples, size: int) -> float:
-    """Tokens by passes, if the examples had been written with a tree of so many guesses; see `ranks_of`."""
-    tree = set(likeliest(heads.accuracies, size))
+def tokens_per_pass(known: Sequence[Sequence[float]], ranks: Tensor, ends: Tensor, size: int) -> float:
+    """Tokens by passes, if texts had been written with a tree of so many guesses.
+
+    Args:
+        known: the accuracies by which the tree is chosen.
+        ranks: as `ranks_of` finds them.
+        ends: where in them each text ends.
+    """
+    tree = set(likeliest(known, size))
     passes, start = 0, 0
-    for end in examples.ends.tolist():
+    for end in ends.tolist():
         passes += 1 + sum(1 for _ in _passes(ranks[start:end].tolist(), tree))
         start = end
-    return len(examples.tokens) / max(passes, 1)
+    return len(ranks) / max(passes, 1)
 
 
 def _passes(ranks: Sequence[Sequence[int]], tree: set[tuple[int, ...]]) -> Iterator[int]:
