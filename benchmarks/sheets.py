@@ -21,7 +21,7 @@ from models.sprite.training import captioner, clip, loras
 from models.sprite.training.data import pictures, tensor
 from models.sprite.training.sdxl import VARIETY
 from nodes.diffusion.adapters import applied
-from nodes.lora.formats import read_lora
+from nodes.lora.reading import read_lora
 
 FOLDER = Path(__file__).parent.parent / "docs" / "sprite"
 SCALE = 2

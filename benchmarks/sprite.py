@@ -33,7 +33,7 @@ from models.sprite.training import captioner, clip, loras
 from models.sprite.training.data import pictures, tensor
 from models.sprite.training.sdxl import VARIETY
 from nodes.diffusion.adapters import applied
-from nodes.lora.formats import read_lora
+from nodes.lora.reading import read_lora
 from nodes.lora.ziplora import ZipSettings, zip_loras
 
 FAMILY = Path(__file__).parent.parent / "models" / "sprite"
@@ -178,7 +178,7 @@ def zip_rows(judge: Judge, count: int, steps: int) -> list[Row]:
 
 def zipped(pipeline: StableDiffusionXLPipeline, subject: str, style: str) -> LoRA:
     """Both LoRAs merged with the settings of the main workflow."""
-    settings = ZipSettings(steps=20, start="closed-form", pictures=4, sampling_steps=20, guidance_scale=4.0)
+    settings = ZipSettings(pictures=4, sampling_steps=20, guidance_scale=4.0)
     return zip_loras(
         pipeline,
         read_lora(lora_file(subject)),

@@ -226,7 +226,7 @@ class Latents(Value):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class LoRA(Value):
-    """A low-rank update of a model's weights: ΔW = strength · up @ down, by module.
+    """An update of a model's weights, by module: low-rank, ΔW = strength · up @ down, and of other forms.
 
     Keys are diffusers' module paths behind their component: `unet.down_blocks.1.attentions.0…to_q`. A linear layer has
     `down` (r, in) and `up` (out, r), a convolution `down` (r, in, k, k) and `up` (out, r, 1, 1); alpha/r is folded in.
@@ -238,6 +238,9 @@ class LoRA(Value):
     words: Words = field(default_factory=dict)
     """Trigger words by vocabulary slot."""
     strength: float = 1.0
+    other: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
+    """Updates that no two matrices hold, by module: the parts that `nodes.diffusion.changes` describes. A module that
+    has low-rank matrices too is changed by the sum."""
 
     def __post_init__(self) -> None:
         if self.up.keys() != self.down.keys():
@@ -245,16 +248,22 @@ class LoRA(Value):
             raise InputError(f"LoRA {self.name}: {odd} has only one of its two matrices")
 
     def __str__(self) -> str:
-        return f"LoRA '{self.name}' of {len(self.up)} layers, strength {self.strength:g}"
+        return f"LoRA '{self.name}' of {len(self.layers)} layers, strength {self.strength:g}"
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The modules that it changes."""
+        return tuple(dict.fromkeys((*self.up, *self.other)))
 
     @property
     def nbytes(self) -> int:
-        return sum(t.nbytes for part in (self.up, self.down) for t in part.values())
+        return sum(t.nbytes for parts in (self.up, self.down, *self.other.values()) for t in parts.values())
 
     def to_tensors(self) -> tuple[Mapping[str, Array], dict[str, str]]:
         tensors = {f"up.{path}": t for path, t in self.up.items()} | {
             f"down.{path}": t for path, t in self.down.items()
         }
+        tensors |= {f"other.{part}.{path}": t for path, parts in self.other.items() for part, t in parts.items()}
         return tensors, {"name": self.name, "words": json.dumps(dict(self.words)), "strength": repr(self.strength)}
 
     @classmethod
@@ -263,7 +272,12 @@ class LoRA(Value):
             {name.removeprefix(part): t for name, t in tensors.items() if name.startswith(part)}
             for part in ("up.", "down.")
         )
-        return cls(up, down, metadata["name"], _words(metadata["words"]), float(metadata["strength"]))
+        other: dict[str, dict[str, Any]] = {}
+        for name, t in tensors.items():
+            if name.startswith("other."):
+                part, _, path = name.removeprefix("other.").partition(".")
+                other.setdefault(path, {})[part] = t
+        return cls(up, down, metadata["name"], _words(metadata["words"]), float(metadata["strength"]), other)
 
 
 def _words(text: str) -> Words:

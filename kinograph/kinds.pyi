@@ -248,7 +248,7 @@ class Kinds:
         mode: _Mode = "",
         partial: _Partial = "",
     ) -> Handle:
-        """Load a LoRA from a safetensors file, as written by kohya's trainers, diffusers or PEFT."""
+        """Load a LoRA from a safetensors file, as written by kohya's trainers, diffusers, PEFT, LyCORIS or others."""
 
     def LoRASave(
         self,

@@ -1,7 +1,8 @@
 """Adapters on a shared pipeline, for the duration of a call.
 
-An adapter is a forward hook that adds B(A x) to a layer's output. The base weights are never written, so removing the
-hooks leaves the model bit for bit as it was. Hooks affect every caller of the model, so a scope holds a lock on
+An adapter is a forward hook that adds B(A x) to a layer's output; of another form (`nodes.diffusion.changes`), ΔW x
+with a ΔW made when the scope opens. The base weights are never written, so removing the hooks leaves the model bit for
+bit as it was. Hooks affect every caller of the model, so a scope holds a lock on
 the pipeline's model: branches that share a base model with different adapters take turns. Within one thread scopes
 nest, and their updates add up. A sampler therefore opens a scope even when it has no adapters.
 """
@@ -9,6 +10,7 @@ nest, and their updates add up. A sampler therefore opens a scope even when it h
 from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from threading import Lock, RLock
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary
@@ -18,20 +20,21 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from engine.errors import InputError
-from nodes.diffusion.layers import layers
+from engine.values import LoRA
+from nodes.diffusion.bases import base_of_widths
+from nodes.diffusion.changes import Change, change, fits
+from nodes.diffusion.layers import Layer, all_layers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from diffusers import DiffusionPipeline
 
-    from engine.values import LoRA
-
 
 class Factors(NamedTuple):
     """The low-rank update ΔW = scale · up @ down of one layer.
 
-    Linear: up (out, r), down (r, in). Conv2d: up (out, r, 1, 1), down (r, in, k, k).
+    Linear: up (out, r), down (r, in). Convolution: up (out, r, 1, 1), down (r, in, k, k).
     """
 
     up: Tensor
@@ -50,12 +53,11 @@ def applied(pipeline: DiffusionPipeline, adapters: Sequence[LoRA]) -> Iterator[N
     Raises InputError, before anything is changed, when the pipeline lacks a layer of an adapter or has it in another
     shape.
     """
-    modules = layers(pipeline)
-    for adapter in adapters:
-        check_fits(modules, adapter)
-    update = summed([factors_of(adapter) for adapter in adapters])
+    modules = all_layers(pipeline)
+    fitted = [conformed(pipeline, adapter) for adapter in adapters]
+    update = summed([factors_of(replace(adapter, other={})) for adapter in fitted])
     placed = {name: factors.to(modules[name].weight) for name, factors in update.items()}
-    with patched(pipeline, placed):
+    with patched(pipeline, placed), _changed(modules, fitted):
         yield
 
 
@@ -65,7 +67,7 @@ def patched(pipeline: DiffusionPipeline, updates: Mapping[str, Factors]) -> Iter
 
     Differentiable in the factors. Run `backward` inside the scope: gradient checkpointing calls the layers again.
     """
-    modules = layers(pipeline)
+    modules = all_layers(pipeline)
     with _exclusive(pipeline), ExitStack() as stack:
         for name, factors in updates.items():
             stack.callback(modules[name].register_forward_hook(_update_hook(factors)).remove)
@@ -88,8 +90,27 @@ def frozen(pipeline: DiffusionPipeline) -> Iterator[None]:
 
 
 def factors_of(adapter: LoRA) -> dict[str, Factors]:
-    """The adapter's factors by layer, its strength folded in."""
-    return {name: Factors(up * adapter.strength, adapter.down[name]) for name, up in adapter.up.items()}
+    """The adapter's factors by layer, its strength folded in, in float32 at least.
+
+    Raises InputError if it changes layers in other ways too.
+    """
+    check_low_rank(adapter)
+    return {
+        name: Factors(up if adapter.strength == 1 else _exact(up) * adapter.strength, adapter.down[name])
+        for name, up in adapter.up.items()
+    }
+
+
+def check_low_rank(adapter: LoRA) -> None:
+    """Raise InputError if an adapter changes layers in other ways than by two matrices."""
+    for name, parts in adapter.other.items():
+        message = f"the LoRA {adapter.name!r} changes {name} by more than two matrices ({', '.join(sorted(parts))})"
+        raise InputError(message, hint="LoRAApply takes it as it is; here a plain LoRA is needed")
+
+
+def _exact(tensor: Tensor) -> Tensor:
+    """In float32 at least."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
 def summed(updates: Sequence[Mapping[str, Factors]]) -> dict[str, Factors]:
@@ -104,24 +125,92 @@ def summed(updates: Sequence[Mapping[str, Factors]]) -> dict[str, Factors]:
     }
 
 
-def check_fits(modules: Mapping[str, nn.Linear | nn.Conv2d], adapter: LoRA) -> None:
-    """Raise InputError naming the layers of `adapter` that `modules` lacks or has in another shape."""
-    hint = "the adapter was made for another base model: use it with the one it was trained on"
-    missing = [name for name in adapter.up if name not in modules]
+def conformed(pipeline: DiffusionPipeline, adapter: LoRA) -> LoRA:
+    """The adapter with its matrices in the shapes of the pipeline's layers: files give those of a kernel of one pixel
+    as matrices, and the other way round.
+
+    Raises InputError naming the layers that the pipeline lacks or has in another shape.
+    """
+    modules = all_layers(pipeline)
+    hint = _base_hint(adapter)
+    missing = [name for name in adapter.layers if name not in modules]
     if missing:
         message = f"the LoRA {adapter.name!r} has {_first_of(missing)}, which this model does not have"
         raise InputError(message, hint=hint)
-    for name, up in adapter.up.items():
-        update = (up.shape[0], *adapter.down[name].shape[1:])
-        weight = tuple(modules[name].weight.shape)
-        if update != weight:
+    up, down = {}, {}
+    for name, own in adapter.up.items():
+        weight, update = tuple(modules[name].weight.shape), (len(own), *adapter.down[name].shape[1:])
+        if not fits(update, weight):
             message = f"the LoRA {adapter.name!r} changes {name} by {update} where this model's weight is {weight}"
             raise InputError(message, hint=hint)
+        up[name] = own.reshape(*own.shape[:2], *(1 for _ in weight[2:]))
+        down[name] = adapter.down[name].reshape(-1, *weight[1:])
+    return replace(adapter, up=up, down=down)
+
+
+def _base_hint(adapter: LoRA) -> str:
+    base = base_of_widths({name: down.shape[1] for name, down in adapter.down.items()})
+    made_for = f"{base}, as its shapes say" if base else "another base model"
+    return f"the adapter was made for {made_for}: use it with the one it was trained on"
 
 
 def _first_of(names: Sequence[str]) -> str:
     more = f" and {len(names) - 1} more layers" if len(names) > 1 else ""
     return f"the layer {names[0]}{more}"
+
+
+@contextmanager
+def _changed(modules: Mapping[str, Layer], adapters: Sequence[LoRA]) -> Iterator[None]:
+    """Add what the adapters do beside their low-rank matrices, while the scope is open."""
+    changes: dict[str, Change] = {}
+    for adapter in adapters:
+        for name, parts in adapter.other.items():
+            module = modules[name]
+            try:
+                found = change(parts, module.weight.detach(), module.bias, adapter.strength)
+            except (ValueError, RuntimeError) as error:
+                message = f"the LoRA {adapter.name!r} doesn't fit {name}: it {error}"
+                raise InputError(message, hint=_base_hint(adapter)) from error
+            found = Change(*(None if part is None else part.to(module.weight.dtype) for part in found))
+            changes[name] = _added(changes[name], found) if name in changes else found
+    with ExitStack() as stack:
+        for name, added in changes.items():
+            stack.callback(modules[name].register_forward_hook(_change_hook(added)).remove)
+        yield
+
+
+def _added(one: Change, other: Change) -> Change:
+    return Change(*(a if b is None else b if a is None else a + b for a, b in zip(one, other, strict=True)))
+
+
+def _change_hook(added: Change) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
+    weight, bias = added
+
+    def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        (x,) = inputs
+        if weight is None:
+            assert bias is not None, "a change changes something"
+            return output + bias.view(-1, *(1 for _ in range(_after_channels(module, x))))
+        match module:
+            case nn.Linear():
+                return output + F.linear(x, weight, bias)
+            case nn.Conv2d() | nn.Conv3d():
+                convolved: Tensor = module._conv_forward(x, weight, bias)
+                return output + convolved
+            case nn.GroupNorm():
+                return output + F.group_norm(x, module.num_groups, weight, bias, module.eps)
+            case nn.LayerNorm():
+                return output + F.layer_norm(x, module.normalized_shape, weight, bias, module.eps)
+        raise TypeError(f"{type(module).__name__} can't be changed")
+
+    return hook
+
+
+def _after_channels(module: nn.Module, x: Tensor) -> int:
+    """How many dimensions follow the channels in a layer's output."""
+    if isinstance(module, nn.GroupNorm):
+        return x.ndim - 2
+    return len(module.kernel_size) if isinstance(module, nn.Conv2d | nn.Conv3d) else 0
 
 
 def _update_hook(factors: Factors) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
@@ -131,6 +220,9 @@ def _update_hook(factors: Factors) -> Callable[[nn.Module, tuple[Tensor, ...], T
         if isinstance(module, nn.Conv2d):
             inner = F.conv2d(x, down, None, module.stride, module.padding, module.dilation)
             return output + F.conv2d(_scaled(inner, scale), up)
+        if isinstance(module, nn.Conv3d):
+            inner = F.conv3d(x, down, None, module.stride, module.padding, module.dilation)
+            return output + F.conv3d(_scaled(inner, scale), up)
         return output + F.linear(_scaled(F.linear(x, down), scale), up)
 
     return hook

@@ -14,8 +14,23 @@ if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
 
+Layer = nn.Linear | nn.Conv2d | nn.Conv3d | nn.GroupNorm | nn.LayerNorm
+"""What an adapter of any form can change."""
+
+
+def all_layers(pipeline: DiffusionPipeline) -> dict[str, Layer]:
+    """Every layer that an adapter can change, by name, in the order of the model: those of `layers`, and norms too."""
+    return {
+        layer_name(component, path): module
+        for component, model in pipeline.components.items()
+        if isinstance(model, nn.Module)
+        for path, module in model.named_modules()
+        if isinstance(module, Layer) and module.weight is not None
+    }
+
+
 def layers(pipeline: DiffusionPipeline) -> dict[str, nn.Linear | nn.Conv2d]:
-    """Every Linear and Conv2d that an adapter can change, by name, in the order of the model."""
+    """Every Linear and Conv2d by name, in the order of the model: what low-rank matrices change."""
     return {
         layer_name(component, path): module
         for component, model in pipeline.components.items()

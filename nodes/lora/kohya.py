@@ -15,19 +15,26 @@ COMPONENTS = {
     "lora_te1": "text_encoder",
     "lora_te2": "text_encoder_2",
     "lora_te": "text_encoder",
+    "lycoris": "unet",
+    "oft_unet": "unet",
 }
-"""The components by the prefix of a name; files for a single text encoder use the last."""
+"""The components by the prefix of a name: `lora_te` in files for a single text encoder, the last two in files of other
+trainers."""
 
 _WORDS = (
     "down_blocks mid_block up_blocks attentions resnets downsamplers upsamplers transformer_blocks attn1 attn2 "
     "to_q to_k to_v to_out ff net proj proj_in proj_out conv conv1 conv2 conv_in conv_out conv_shortcut time_emb_proj "
-    "time_embedding add_embedding linear_1 linear_2 input_blocks middle_block output_blocks in_layers out_layers "
-    "emb_layers skip_connection op out time_embed label_emb "
-    "text_model encoder layers self_attn q_proj k_proj v_proj out_proj mlp fc1 fc2 text_projection"
+    "time_embedding add_embedding linear_1 linear_2 norm norm1 norm2 norm3 norm_in conv_norm_out "
+    "temporal_transformer_blocks spatial_res_block temporal_res_block time_mixer time_pos_embed ff_in "
+    "input_blocks middle_block output_blocks in_layers out_layers emb_layers skip_connection op out time_embed "
+    "label_emb text_model encoder layers self_attn q_proj k_proj v_proj out_proj mlp fc1 fc2 layer_norm1 layer_norm2 "
+    "final_layer_norm text_projection"
 )
 _STEP = re.compile(rf"({'|'.join(sorted(_WORDS.split(), key=len, reverse=True))}|\d+)(?:_(?!$)|$)")
 
 _SGM_RESNET = {
+    ("in_layers", "0"): "norm1",
+    ("out_layers", "0"): "norm2",
     ("in_layers", "2"): "conv1",
     ("out_layers", "3"): "conv2",
     ("emb_layers", "1"): "time_emb_proj",
@@ -77,6 +84,8 @@ def _from_sgm(words: list[str]) -> list[str] | None:
             return ["conv_in"]
         case ["out", "2"]:
             return ["conv_out"]
+        case ["out", "0"]:
+            return ["conv_norm_out"]
         case ["time_embed", ("0" | "2") as which]:
             return ["time_embedding", _linear(which)]
         case ["label_emb", "0", ("0" | "2") as which]:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field
 
-from engine.errors import InputError
 from engine.models import resolve
 from engine.node import Context, ModelFile, Node
 from engine.values import Files, ImageModel, LoRA, Media
@@ -19,32 +17,35 @@ Strength = Annotated[float, Field(ge=-4, le=4)]
 Prompt = Annotated[str, Field(min_length=1, json_schema_extra={"widget": "multiline"})]
 
 
-class LoRALoad(Node, version=2, category="lora", uses="io"):
-    """Load a LoRA from a safetensors file, as written by kohya's trainers, diffusers or PEFT.
+class LoRALoad(Node, version=3, category="lora", uses="io"):
+    """Load a LoRA from a safetensors file, as written by kohya's trainers, diffusers, PEFT, LyCORIS or others.
 
-    Its trigger words are read from the file's header, where Kinograph writes them.
+    LoHa, LoKr, GLoRA, OFT, IA³, DoRA and full differences can be applied too. Trigger words are read from the file's
+    header: those that Kinograph writes, a trigger phrase, or the tags that all training pictures had.
     """
 
     file: ModelFile
-    """The adapter, or a folder that holds no other; its contents, not its name, enter the cache key."""
+    """The adapter, or a folder: one that PEFT saved, or that holds no other file. Its contents, not its name, enter the
+    cache key."""
     strength: Strength = 1.0
     """Scale of the update; negative values subtract the concept."""
     words: dict[str, tuple[str, ...]] = {}  # noqa: RUF012
     """Trigger words by vocabulary slot, such as {"subject": ["snail"]}, instead of the file's."""
 
     def run(self, ctx: Context) -> LoRA:
-        from nodes.lora.formats import read_lora
+        from nodes.lora.reading import read_lora
 
         path = resolve(self.file, progress=lambda done, total: ctx.progress(done, total, unit="B"))
-        lora = read_lora(_single_file(path))
+        lora = read_lora(path, ctx.text)
         return replace(lora, strength=self.strength, words=self.words or lora.words)
 
 
-class LoRAApply(Node, version=1, category="lora", uses="io"):
+class LoRAApply(Node, version=2, category="lora", uses="io"):
     """Add a LoRA to an image model, after any that it already has.
 
     This only records the adapter; it is applied while a node samples from the model, so one base model in memory serves
-    any number of adapted ones. The LoRA's words join the model's vocabulary, and prompts must contain them.
+    any number of adapted ones. Prompts must contain the LoRA's words. They join the model's vocabulary, if it has one:
+    a model without one knows all words.
     """
 
     model: ImageModel
@@ -57,8 +58,8 @@ class LoRAApply(Node, version=1, category="lora", uses="io"):
     def run(self, ctx: Context) -> ImageModel:
         adapter = replace(self.lora, strength=self.lora.strength * self.strength)
         known = self.model.vocabulary
-        slots, required = joined(known.slots, adapter.words), joined(known.required, adapter.words)
-        vocabulary = replace(known, slots=slots, required=required)
+        slots = joined(known.slots, adapter.words) if known.slots else known.slots
+        vocabulary = replace(known, slots=slots, required=joined(known.required, adapter.words))
         return replace(self.model, adapters=(*self.model.adapters, adapter), vocabulary=vocabulary)
 
 
@@ -146,7 +147,7 @@ class ZipLoRAMerge(Node, version=1, category="lora", uses="device"):
         return Zipped(lora, report.merged, report.direct, report.scaled)
 
 
-class LoRASave(Node, version=1, category="lora", uses="io", saves="lora"):
+class LoRASave(Node, version=2, category="lora", uses="io", saves="lora"):
     """Save a LoRA, with its strength folded in and its trigger words in the header."""
 
     lora: LoRA
@@ -160,13 +161,3 @@ class LoRASave(Node, version=1, category="lora", uses="io", saves="lora"):
         from nodes.lora.formats import write_lora
 
         return Files((Media(write_lora(self.lora, self.format), "safetensors", self.filename_prefix),))
-
-
-def _single_file(path: Path) -> Path:
-    if not path.is_dir():
-        return path
-    files = sorted(path.glob("*.safetensors"))
-    if len(files) != 1:
-        message = f"the folder {path.name} holds {len(files)} safetensors files, not one"
-        raise InputError(message, input="file", hint="give the file itself")
-    return files[0]

@@ -28,7 +28,7 @@ from torch import Tensor
 
 from engine.errors import InputError
 from engine.values import LoRA
-from nodes.diffusion.adapters import Factors, factors_of, frozen, patched, summed
+from nodes.diffusion.adapters import Factors, check_low_rank, conformed, factors_of, frozen, patched, summed
 from nodes.lora.closed_form import closed_form_mergers, closed_form_passes
 from nodes.lora.determinism import deterministic
 from nodes.lora.prediction import Conditioning, checkpointing, encode_captions, noise_schedule, predict
@@ -108,6 +108,9 @@ def zip_loras(
     or the model can't be trained.
     """
     schedule = noise_schedule(pipeline)
+    subject, style = conformed(pipeline, subject), conformed(pipeline, style)
+    for lora in (subject, style):
+        check_low_rank(lora)
     generator = torch.Generator().manual_seed(settings.seed)
     fitted = settings.start == "closed-form"
     fitting = closed_form_passes(pipeline, [subject.up, style.up], STATISTICS) if fitted else 0

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from safetensors.torch import load, save_file
 from torch import Tensor
 
-from engine.errors import InputError
 from engine.values import LoRA
 from nodes.diffusion.adapters import applied
 from nodes.diffusion.layers import layers
-from nodes.lora.formats import Format, read_lora, write_lora
+from nodes.lora.formats import Format, write_lora
 from nodes.lora.kohya import kohya_name, layer_of_kohya_name
+from nodes.lora.reading import read_lora
 from tests.lora.reference import Make, Names, dense, output, with_dense
 
 TO_Q = "unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
@@ -235,47 +235,6 @@ def test_names_of_other_models_lead_nowhere(name: str) -> None:
 def test_kohya_names_of_a_single_text_encoder_are_the_first_ones() -> None:
     name = "text_model_encoder_layers_0_self_attn_q_proj"
     assert layer_of_kohya_name(f"lora_te_{name}") == layer_of_kohya_name(f"lora_te1_{name}")
-
-
-UP, DOWN = matrices()
-GOOD = {f"{KOHYA_TO_Q}.lora_up.weight": UP, f"{KOHYA_TO_Q}.lora_down.weight": DOWN}
-
-
-@pytest.mark.parametrize(
-    ("tensors", "message"),
-    [
-        (GOOD | {f"{KOHYA_TO_Q}.dora_scale": UP}, r"is a DoRA, not a LoRA"),
-        ({f"{TO_Q}.lora_magnitude_vector": UP}, r"is a DoRA, not a LoRA"),
-        ({f"{KOHYA_TO_Q}.hada_w1_a": UP}, r"is a LoHa, not a LoRA"),
-        ({f"{KOHYA_TO_Q}.lokr_w1": UP}, r"is a LoKr, not a LoRA"),
-        (GOOD | {"lora_unet_blob.alpha": UP[0, 0]}, r"no known LoRA layer: lora_unet_blob\.alpha"),
-        (GOOD | {f"{KOHYA_TO_Q}.lora_mid.weight": UP}, r"no known LoRA layer: .*lora_mid"),
-        ({"transformer.x.lora_A.weight": DOWN, "transformer.x.lora_B.weight": UP}, r"transformer\.x\.lora_A\.weight"),
-        ({f"{i}": UP for i in range(9)}, r"0, 1, 2 and 6 more"),
-        ({f"{KOHYA_TO_Q}.lora_up.weight": UP}, r"only one of the two matrices of unet\.mid_block"),
-        (GOOD | {f"{KOHYA_TO_Q}.lora_up.weight": UP[:, :1]}, r"\(6, 1\) and \(2, 6\), do not multiply"),
-        (GOOD | {f"{KOHYA_TO_Q}.lora_up.weight": UP[..., None, None]}, r"do not multiply"),
-        (GOOD | {f"{KOHYA_TO_Q}.lora_up.weight": UP / 0}, r"not finite"),
-        ({f"{KOHYA_TO_Q}.alpha": UP[0, 0]}, r"no LoRA layers"),
-    ],
-)
-def test_bad_files_are_refused(tensors: dict[str, Tensor], message: str, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=message) as refusal:
-        read_lora(written(tmp_path, tensors))
-    assert refusal.value.input == "file"
-
-
-@pytest.mark.parametrize("words", ["snail", '["snail"]', '{"subject": "snail"}'])
-def test_a_header_that_cannot_be_parsed_is_refused(words: str, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"kinograph\.words can't be parsed"):
-        read_lora(written(tmp_path, GOOD, **{"kinograph.words": words}))
-
-
-@pytest.mark.parametrize("data", [b"", b"\x80\x04pickle", b"\xff" * 64])
-def test_files_of_another_kind_are_refused(data: bytes, tmp_path: Path) -> None:
-    (tmp_path / "lora.safetensors").write_bytes(data)
-    with pytest.raises(InputError, match="is not a safetensors file"):
-        read_lora(tmp_path / "lora.safetensors")
 
 
 def test_a_lora_survives_the_cache(make: Make, names: Names) -> None:

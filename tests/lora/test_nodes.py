@@ -7,6 +7,7 @@ import pytest
 import torch
 from diffusers import StableDiffusionXLPipeline
 from pydantic import ValidationError
+from safetensors.torch import load_file, save_file
 
 from engine.errors import InputError, MissingError
 from engine.models import identity
@@ -70,6 +71,15 @@ def test_a_folder_with_a_single_lora_will_do(file: Path) -> None:
         LoRALoad(file=str(file.parent)).run(Context())
 
 
+def test_what_a_file_has_besides_is_told(file: Path) -> None:
+    save_file(load_file(file) | {"optimizer.step": torch.ones(1)}, file)
+    said: list[str] = []
+    LoRALoad(file=str(file)).run(Context(on_text=said.append))
+    assert said == [
+        "snail.safetensors has keys that belong to no layer of a LoRA and are passed over: optimizer.step\n"
+    ]
+
+
 def test_a_missing_lora_is_reported_with_a_near_name(file: Path) -> None:
     with pytest.raises(MissingError, match="snall") as refusal:
         LoRALoad(file=str(file.with_name("snall.safetensors"))).run(Context())
@@ -90,6 +100,18 @@ def test_applying_records_the_adapter_and_its_words(model: ImageModel, snail: Lo
     assert twice.vocabulary.required == {"subject": ("snail",), "style": ("mosaic",)}
     assert (model.adapters, model.vocabulary.required) == ((), {})
     assert twice.identity == model.identity
+
+
+def test_a_model_without_a_vocabulary_keeps_knowing_all_words(model: ImageModel, snail: LoRA) -> None:
+    adapted = LoRAApply(model=replace(model, vocabulary=Vocabulary()), lora=snail).run(Context())
+    assert (adapted.vocabulary.slots, adapted.vocabulary.required) == ({}, {"subject": ("snail",)})
+
+
+def test_a_merge_says_which_layer_two_matrices_do_not_hold(ctx: Context, model: ImageModel, snail: LoRA) -> None:
+    layer = next(iter(snail.up))
+    other = replace(snail, other={layer: {"rows": torch.ones(len(snail.up[layer]))}})
+    with pytest.raises(InputError, match=f"changes {layer} by more than two matrices"):
+        ZipLoRAMerge(model=model, subject=snail, style=other, **PROMPTS, **QUICK).run(ctx)
 
 
 def test_a_merge_is_applied_like_any_lora(ctx: Context, model: ImageModel, snail: LoRA, mosaic: LoRA) -> None:

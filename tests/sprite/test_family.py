@@ -22,7 +22,7 @@ from models.sprite.training.data import pictures, tensor
 from models.sprite.training.loras import IN_PEFT
 from models.sprite.training.sdxl import VARIETY
 from nodes.diffusion.adapters import applied
-from nodes.lora.formats import read_lora
+from nodes.lora.reading import read_lora
 
 FAMILY = Path(world.__file__).parent.parent
 

@@ -1,0 +1,163 @@
+"""What a LoRA file's header says, and the configuration that PEFT writes beside a file."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat, TypeAdapter, ValidationError
+
+from engine.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from engine.values import Words
+
+T = TypeVar("T")
+
+WORDS_KEY = "kinograph.words"
+"""Header entry: a JSON object of trigger words by vocabulary slot."""
+DAMAGED = "the file may be damaged: save or fetch it again"
+_FEW = 3
+"""More tags that are on every picture describe the pictures and trigger nothing."""
+_CHANGE_THE_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
+"""Ways to begin a training by which the base model's own weights change."""
+
+Patterns = Annotated[dict[str, FiniteFloat], BeforeValidator(lambda found: found or {})]
+"""Values by regular expressions of layers."""
+
+
+class Peft(BaseModel):
+    """What PEFT's configuration says that matters for reading."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    peft_type: str = "LORA"
+    lora_alpha: FiniteFloat = 0
+    alpha: FiniteFloat = 0
+    """As LoHa and LoKr call it."""
+    r: FiniteFloat = 0
+    alpha_pattern: Patterns = Field(default_factory=dict)
+    rank_pattern: Patterns = Field(default_factory=dict)
+    use_rslora: bool = False
+    use_dora: bool = False
+    init_lora_weights: Any = True
+    modules_to_save: Any = None
+    layer_replication: Any = None
+    coft: bool = False
+    use_cayley_neumann: bool = True
+    num_cayley_neumann_terms: Annotated[int, Field(ge=1, le=100)] = 5
+    auto_mapping: dict[str, Any] | None = None
+
+    def scale(self, path: str, rank: int | None) -> float:
+        """What the update of a layer at a path within its component is multiplied with."""
+        alpha = _of_pattern(self.alpha_pattern, path, self.lora_alpha or self.alpha)
+        rank = rank or int(_of_pattern(self.rank_pattern, path, self.r))
+        return float(alpha / (rank**0.5 if self.use_rslora else rank)) if rank else 1.0
+
+    @property
+    def component(self) -> str | None:
+        """The component that it was trained on, if it says so."""
+        trained = str((self.auto_mapping or {}).get("base_model_class"))
+        classes = {"CLIPTextModelWithProjection": "text_encoder_2", "CLIPTextModel": "text_encoder"}
+        return classes.get(trained, "unet" if "UNet" in trained else None)
+
+
+def peft_of(file: str, settings: Mapping[str, Any]) -> Peft:
+    """PEFT's configuration; raises InputError if it is malformed or asks for what isn't read."""
+    try:
+        peft = Peft.model_validate(settings)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        message = f"{file}: {'.'.join(map(str, fault['loc']))} is {fault['input']!r} in PEFT's configuration"
+        raise InputError(message, input="file", hint=f"{fault['msg'].lower()}: {DAMAGED}") from error
+    for key, value in {**peft.alpha_pattern, **peft.rank_pattern}.items():
+        _check_pattern(file, key)
+        if not value:
+            raise InputError(f"{file}: {key} is 0 in PEFT's configuration", input="file", hint=DAMAGED)
+    if "lora_alpha" in settings and not peft.lora_alpha:
+        raise InputError(f"{file}: lora_alpha is 0 in PEFT's configuration", input="file", hint=DAMAGED)
+    for name, what in (
+        ("modules_to_save", "whole layers beside the adapter"),
+        ("layer_replication", "copies of layers"),
+        ("coft", "rotations with a limit"),
+    ):
+        if getattr(peft, name):
+            message = f"{file} has {what}, as PEFT's configuration says ({name})"
+            raise InputError(message, input="file", hint="save it without, or merged with its model")
+    if str(peft.init_lora_weights).lower().startswith(_CHANGE_THE_BASE):
+        message = f"{file} belongs to a model that its training changed (init_lora_weights={peft.init_lora_weights})"
+        raise InputError(message, input="file", hint="convert it with PEFT's path_initial_model_for_weight_conversion")
+    if peft.peft_type.upper() not in ("LORA", "LOHA", "LOKR", "OFT", "IA3"):
+        message = f"{file} is an adapter of PEFT's kind {peft.peft_type}"
+        raise InputError(message, input="file", hint="LORA, LOHA, LOKR, OFT and IA3 can be read")
+    return peft
+
+
+def entry(file: str, header: Mapping[str, str], key: str, kind: type[T]) -> T:
+    """A JSON object in the header, empty where there is none; raises InputError."""
+    try:
+        return TypeAdapter(kind).validate_json(header.get(key, "{}"))
+    except ValidationError as error:
+        raise InputError(f"{file}: the header's {key} can't be parsed", input="file", hint=DAMAGED) from error
+
+
+def words_of(file: str, header: Mapping[str, str]) -> Words:
+    """Trigger words by vocabulary slot: ours, or the trigger phrase or tags that other trainers write.
+
+    A tag is a trigger word if it is on as many training pictures as any, and few others are.
+    """
+    if WORDS_KEY in header:
+        return entry(file, header, WORDS_KEY, dict[str, tuple[str, ...]])
+    if phrase := header.get("modelspec.trigger_phrase", "").strip():
+        return {"trigger": tuple(dict.fromkeys(word.strip() for word in phrase.split(",") if word.strip()))}
+    try:
+        folders = TypeAdapter(dict[str, dict[str, int]]).validate_json(header.get("ss_tag_frequency", "{}"))
+    except ValidationError:
+        return {}  # only a help: other trainers write other things there
+    counts = sum((Counter({tag.strip(): count for tag, count in tags.items()}) for tags in folders.values()), Counter())
+    most = max(counts.values(), default=0)
+    often = tuple(tag for tag, count in counts.items() if count == most and tag)
+    return {"trigger": often} if most > 1 and len(often) <= _FEW else {}
+
+
+def said_base(header: Mapping[str, str]) -> str | None:
+    """The base model that the header names, None if it names none that is known."""
+    said = " ".join(header.get(key, "") for key in ("modelspec.architecture", "ss_base_model_version")).lower()
+    return next((base for mark, base in _BASES if re.search(mark, said)), None)
+
+
+SDXL = "SDXL"
+SVD = "Stable Video Diffusion"
+_BASES = (
+    (r"refiner", "the refiner of SDXL"),
+    (r"sdxl|stable-diffusion-xl", SDXL),
+    (r"svd|stable-video", SVD),
+    (r"flux", "Flux"),
+    (r"sd_?3|stable-diffusion-(v)?3", "Stable Diffusion 3"),
+    (r"sd_v2|stable-diffusion-v2", "Stable Diffusion 2.x"),
+    (r"sd_v1|sd_1|stable-diffusion-v1", "Stable Diffusion 1.x"),
+    (r"cascade", "Stable Cascade"),
+    (r"\bwan", "Wan"),
+    (r"hunyuan", "Hunyuan"),
+    (r"lumina", "Lumina"),
+    (r"qwen", "Qwen-Image"),
+    (r"chroma", "Chroma"),
+    (r"pixart", "PixArt"),
+    (r"ltx", "LTX-Video"),
+)
+"""Base models by what headers call them; the first that matches counts."""
+
+
+def _check_pattern(file: str, pattern: str) -> None:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        message = f"{file}: {pattern!r} is no pattern in PEFT's configuration"
+        raise InputError(message, input="file", hint=f"{error}: {DAMAGED}") from error
+
+
+def _of_pattern(patterns: Mapping[str, float], path: str, otherwise: float) -> float:
+    return next((value for key, value in patterns.items() if re.fullmatch(rf"(.*\.)?({key})", path)), otherwise)

@@ -1,0 +1,282 @@
+"""Reading LoRA files: safetensors in the spellings and kinds found in the wild, and the folders that PEFT saves.
+
+What can't be read right is refused, by the name of the layer or key, before any model is involved.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from engine.errors import InputError
+from engine.values import LoRA
+from nodes.diffusion.bases import base_of_widths
+from nodes.lora.forms import Settings, form_of
+from nodes.lora.header import DAMAGED, SDXL, SVD, Peft, entry, peft_of, said_base, words_of
+from nodes.lora.keys import layer_of, read_key, stem_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Tell = Callable[[str], None]
+"""Takes a line about what a file has that isn't used."""
+
+ADAPTER_FILE, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"
+COMPONENTS = ("unet", "text_encoder", "text_encoder_2")
+_EIGHT_BITS = (torch.float8_e4m3fn, torch.float8_e5m2, torch.float8_e4m3fnuz, torch.float8_e5m2fnuz)
+_NUMBERS = ("alpha", "on_input", "scalar")
+"""Parts that are a number each."""
+_FAMILIES = (
+    (r"lora_te3_|text_encoder_3|joint_blocks|attn_add|attn2_add|context_embedder", "Stable Diffusion 3 or Flux"),
+    (r"double_blocks|single_blocks|single_transformer_blocks", "Flux or another diffusion transformer"),
+    (r"(^|\.)transformer\.|^lora_transformer_|^(lora_unet_|diffusion_model\.)?blocks[._]\d", "a diffusion transformer"),
+    (r"^lora_prior_", "Stable Cascade"),
+)
+"""What only keys of LoRAs for other models have."""
+
+
+def read_lora(path: Path, tell: Tell = lambda line: None) -> LoRA:
+    """Read a LoRA from a file or a folder: of PEFT, with its configuration, or one that holds a single file.
+
+    Its name and trigger words come from the header. Scales are folded in; where nothing gives an alpha the scale is 1.
+    `tell` is called with a line for each thing in it that isn't used. Raises InputError for what isn't safetensors, is
+    for another base model, or can't be read right.
+    """
+    read = _Reading(path.name, tell)
+    for file, component, peft in _files(path):
+        read.add(file, component, peft)
+    return read.finished()
+
+
+@dataclass(slots=True)
+class _Reading:
+    """A LoRA while its files are read."""
+
+    file: str
+    tell: Tell
+    header: dict[str, str] = field(default_factory=dict)
+    peft: dict[str, Peft] = field(default_factory=dict)
+    """PEFT's configurations by component."""
+    parts: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+    """Raw parts by layer."""
+    keys: dict[tuple[str, str], str] = field(default_factory=dict)
+    """The key of each part."""
+    stray: list[str] = field(default_factory=list)
+
+    def add(self, path: Path, component: str | None, peft: Peft | None) -> None:
+        """Sort a file's tensors by layer and part."""
+        header, tensors = _tensors(path)
+        self.header |= header
+        if peft is not None:
+            self.peft |= dict.fromkeys([component] if component else COMPONENTS, peft)
+        self.peft |= _peft_of_header(path.name, header)
+        for key, tensor in tensors.items():
+            if (said := read_key(key, component)) is None:
+                self.stray.append(key)
+                continue
+            other = self.keys.setdefault(said, key)
+            if other != key:
+                message = f"{self.file} gives {said.layer} twice, as {other} and as {key}"
+                raise InputError(message, input="file", hint="leave one of them out")
+            self.parts.setdefault(said.layer, {})[said.part] = tensor
+
+    def finished(self) -> LoRA:
+        self._drop_what_says_nothing()
+        self._check_base()
+        up: dict[str, Tensor] = {}
+        down: dict[str, Tensor] = {}
+        other: dict[str, Mapping[str, Tensor]] = {}
+        for layer, parts in sorted(self.parts.items()):
+            with self._blaming(layer):
+                checked = {name: _checked(name, tensor) for name, tensor in parts.items()}
+                form = form_of(checked, self._settings(layer, checked))
+                for made in (*(form.matrices or ()), *form.other.values()):
+                    if not torch.isfinite(made).all():
+                        raise ValueError("holds numbers that are not finite")
+            if form.matrices:
+                up[layer], down[layer] = form.matrices
+            if form.other:
+                other[layer] = form.other
+        self._tell_of_stray()
+        words = words_of(self.file, self.header)
+        return LoRA(up, down, self.header.get("ss_output_name", "lora"), words, other=other)
+
+    @contextmanager
+    def _blaming(self, layer: str) -> Iterator[None]:
+        try:
+            yield
+        except (ValueError, RuntimeError, IndexError) as error:
+            fault = str(error).partition("\n")[0]
+            if not isinstance(error, ValueError):
+                shapes = ", ".join(f"{name} {tuple(part.shape)}" for name, part in self.parts[layer].items())
+                fault = f"has parts that don't go together: {shapes}"
+            raise InputError(f"{self.file}: {layer} {fault}", input="file", hint=_hint(fault)) from error
+
+    def _settings(self, layer: str, parts: Mapping[str, Tensor]) -> Settings:
+        component, _, path = layer.partition(".")
+        peft = self.peft.get(component)
+        alpha = parts["alpha"].item() if "alpha" in parts else None
+        rotates = "oft_blocks" in parts
+        if alpha is not None and not (math.isfinite(alpha) and (alpha or rotates)):
+            raise ValueError(f"has an alpha of {alpha:g}")
+        if "oft_R" in parts and peft is None:
+            raise ValueError("is an OFT of PEFT, which says nothing without its adapter_config.json")
+
+        def scale(rank: int | None) -> float:
+            if alpha is not None:
+                return alpha / self._rank_factor(parts, rank) if rank else 1.0
+            return peft.scale(path, rank) if peft else 1.0
+
+        return Settings(
+            scale,
+            constraint=alpha or None if rotates else None,
+            neumann=peft.num_cayley_neumann_terms if peft and peft.use_cayley_neumann else None,
+            wants_norms=peft is not None and peft.use_dora,
+        )
+
+    def _rank_factor(self, parts: Mapping[str, Tensor], rank: int) -> float:
+        """What alpha is divided by: LyCORIS folds the root of rank-stabilised LoRAs into alpha, but not in GLoRA's."""
+        stabilised = '"rs_lora": "True"' in self.header.get("ss_network_args", "") and "a1" in parts
+        return rank**0.5 if stabilised else rank
+
+    def _drop_what_says_nothing(self) -> None:
+        """Layers of which only a weight, or an alpha, is given are no part of an adapter."""
+        for layer, parts in [*self.parts.items()]:
+            if "weight" in parts and "on_input" not in parts:
+                self.stray.append(self.keys[layer, "weight"])
+                del parts["weight"]
+            if not parts.keys() - {"alpha"}:
+                self.stray += [self.keys[layer, part] for part in parts]
+                del self.parts[layer]
+
+    def _check_base(self) -> None:
+        """Raise InputError for a LoRA of a base model that isn't here, or a file that is none."""
+        stems = {key: stem_of(key) for key in self.stray}
+        foreign = [key for key, stem in stems.items() if stem and layer_of(stem) is None]
+        by_key = next((base for mark, base in _FAMILIES if any(re.search(mark, key) for key in foreign)), None)
+        said, shown = said_base(self.header), self._base_by_layers()
+        base, why = next(
+            ((base, why) for base, why in ((by_key, "keys"), (shown, "layers"), (said, "header")) if base), (None, "")
+        )
+        if base not in (None, SDXL, SVD):
+            message = f"{self.file} is a LoRA for {base}, as its {why} say{'s' * (why == 'header')}"
+            raise InputError(message, input="file", hint="give one for SDXL or Stable Video Diffusion")
+        if not self.parts:
+            what = (
+                f"{self.file} holds no LoRA layers that are known" if foreign else f"{self.file} holds no LoRA layers"
+            )
+            few = f" (its keys are {_listed(self.stray)})" if self.stray else ""
+            raise InputError(what + few, input="file", hint="give a LoRA for SDXL or Stable Video Diffusion")
+
+    def _base_by_layers(self) -> str | None:
+        """The base model that layers and their widths show beyond doubt, if there is one."""
+        only_text = all(layer.startswith("text_encoder") for layer in self.parts)
+        if self.parts and only_text and said_base(self.header) != SDXL:
+            single = any(key.startswith("lora_te_") for key in self.keys.values())
+            return "Stable Diffusion 1.x or 2.x" if single else None
+        downs = {layer: parts["down"] for layer, parts in self.parts.items() if "down" in parts}
+        base = base_of_widths({layer: down.shape[1] for layer, down in downs.items() if down.ndim > 1})
+        early = any(layer.startswith("unet.down_blocks.0.attentions") for layer in self.parts)
+        # Small models of our own may have any width; of the published ones SDXL's is the only one without early ones.
+        sure = base in (SDXL, SVD) or (base == "Stable Diffusion 1.x" and early)
+        return base if sure else None
+
+    def _tell_of_stray(self) -> None:
+        bundled = [key for key in self.stray if key.startswith("bundle_emb")]
+        if bundled:
+            names = ", ".join(dict.fromkeys(key.split(".")[1] for key in bundled if "." in key))
+            self.tell(
+                f"{self.file} brings words of its own along ({names}), which are not read: they mean nothing here\n"
+            )
+        if rest := [key for key in self.stray if key not in bundled]:
+            self.tell(f"{self.file} has keys that belong to no layer of a LoRA and are passed over: {_listed(rest)}\n")
+        if self.parts and not self.header and all(layer.startswith("text_encoder.") for layer in self.parts):
+            self.tell(f"{self.file} changes only the first text encoder and doesn't say for which base model\n")
+
+
+def _files(path: Path) -> list[tuple[Path, str | None, Peft | None]]:
+    """The files of a LoRA, each with the component that it is about, if that is known, and PEFT's configuration."""
+    if not path.is_dir():
+        if path.name == ADAPTER_FILE and (path.parent / ADAPTER_CONFIG).is_file():
+            message = f"{path.name} says only half without the {ADAPTER_CONFIG} beside it"
+            raise InputError(message, input="file", hint="give the folder")
+        return [(path, None, None)]
+    parts = [(path / name, name) for name in COMPONENTS if (path / name / ADAPTER_FILE).is_file()]
+    if parts:
+        return [_with_config(folder, component) for folder, component in parts]
+    if (path / ADAPTER_CONFIG).is_file() and (path / ADAPTER_FILE).is_file():
+        return [_with_config(path, None)]
+    files = sorted(path.glob("*.safetensors"))
+    if len(files) != 1:
+        message = f"the folder {path.name} holds {len(files)} safetensors files, not one"
+        raise InputError(message, input="file", hint="give the file itself")
+    return [(files[0], None, None)]
+
+
+def _with_config(folder: Path, component: str | None) -> tuple[Path, str | None, Peft | None]:
+    config, name = folder / ADAPTER_CONFIG, f"{folder.name}/{ADAPTER_CONFIG}"
+    if not config.is_file():
+        return folder / ADAPTER_FILE, component, None
+    try:
+        settings = json.loads(config.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{name} is not JSON: {error}", input="file", hint=DAMAGED) from error
+    if not isinstance(settings, dict):
+        raise InputError(f"{name} must hold a JSON object", input="file", hint=DAMAGED)
+    peft = peft_of(name, settings)
+    return folder / ADAPTER_FILE, component or peft.component, peft
+
+
+def _tensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    try:
+        with safe_open(path, "pt") as file:
+            return dict(file.metadata() or {}), {key: file.get_tensor(key) for key in sorted(file.keys())}
+    except (SafetensorError, AttributeError, TypeError, ValueError) as error:
+        message = f"{path.name} is not a safetensors file ({error})"
+        raise InputError(message, input="file", hint="give a LoRA saved as safetensors") from error
+
+
+def _peft_of_header(file: str, header: Mapping[str, str]) -> dict[str, Peft]:
+    """PEFT's configurations by component, as diffusers writes them into the header."""
+    entries = entry(file, header, "lora_adapter_metadata", dict[str, Any])
+    by_component: dict[str, dict[str, Any]] = {}
+    for key, value in entries.items():
+        component, _, name = key.partition(".")
+        by_component.setdefault(component, {})[name] = value
+    return {component: peft_of(file, settings) for component, settings in by_component.items()}
+
+
+def _checked(name: str, tensor: Tensor) -> Tensor:
+    """A part in a type to compute with; raises ValueError if it is none, or not the number that it should be."""
+    if name in _NUMBERS:
+        if tensor.numel() != 1:
+            raise ValueError(f"has {'an' * (name[0] in 'ao') or 'a'} {name} of {tensor.numel()} elements, not one")
+        return tensor.float()
+    if tensor.dtype in _EIGHT_BITS:
+        return tensor.half()
+    if not tensor.is_floating_point() or tensor.dtype.itemsize < 2:
+        raise ValueError(f"has its {name} in {str(tensor.dtype).removeprefix('torch.')}, a type without a scale here")
+    return tensor
+
+
+def _hint(fault: str) -> str:
+    if "alpha" in fault:
+        return "the file may be damaged: save it again, with the rank as alpha if in doubt"
+    if "holds" in fault and "finite" not in fault:
+        return "convert it to a plain LoRA with the tool that made it"
+    if "a type without" in fault:
+        return "save it in a floating-point type"
+    return DAMAGED
+
+
+def _listed(keys: list[str]) -> str:
+    return ", ".join(keys[:3]) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")
