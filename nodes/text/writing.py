@@ -11,6 +11,7 @@ import torch
 from engine.errors import InputError
 from engine.node import Figure
 from engine.values import Message, Vocabulary
+from nodes.text.answer import Answer
 from nodes.text.chat import check_room, encode
 from nodes.text.decoding.forced import WithForced
 from nodes.text.decoding.loop import Tally, tree_decode
@@ -68,6 +69,8 @@ def write(ctx: Context, llm: LoadedModel, chat: Sequence[Message], settings: Set
         InputError: the model or its draft model can't be served, the chat doesn't fit into its context, or there is a
             grammar, and the model can't write by it or didn't come to its end.
     """
+    from transformers.generation.stopping_criteria import StoppingCriteriaList
+
     if reason := unsupported(llm.model):
         raise InputError(reason, input="llm")
     if "" in settings.stop:
@@ -78,19 +81,11 @@ def write(ctx: Context, llm: LoadedModel, chat: Sequence[Message], settings: Set
     constraint = _constraint(llm, settings.grammar, ids.shape[1])
     check_room(llm, ids.shape[1], settings.max_new_tokens)
     pad = llm.tokenizer.pad_token_id
-    written: list[int] = []
-    sent = 0
-
-    def so_far() -> str:
-        return _until(llm.tokenizer.decode(written, skip_special_tokens=True), settings.stop)
+    answer = Answer(llm.tokenizer, ids, settings.stop, continues=chat[-1]["role"] == "assistant")
 
     def on_tokens(tokens: list[int]) -> None:
-        nonlocal sent
-        written.extend(tokens)
-        text = so_far().rstrip("\N{REPLACEMENT CHARACTER}")  # stands for a character that isn't complete yet
-        ctx.text(text[sent:])
-        sent = len(text)
-        ctx.progress(len(written), settings.max_new_tokens, unit="token")
+        ctx.text(answer.news())
+        ctx.progress(len(answer.tokens), settings.max_new_tokens, unit="token")
 
     guesses = drafter(llm, settings, lambda done, total: ctx.progress(done, total, unit="measurement"))
     sampling = _sampling(settings)
@@ -104,20 +99,21 @@ def write(ctx: Context, llm: LoadedModel, chat: Sequence[Message], settings: Set
             custom_generate=tree_decode,
             drafter=guesses,
             max_new_tokens=settings.max_new_tokens,
-            stopping_criteria=_stopping(llm, settings.stop),
+            stopping_criteria=StoppingCriteriaList([answer]),
             pad_token_id=llm.tokenizer.eos_token_id if pad is None else pad,
             generator=torch.Generator().manual_seed(settings.seed),  # the host's: a seed means the same on all devices
             on_tokens=on_tokens,
             tally=tally,
             **sampling,
         )
-    if constraint is not None and not constraint.is_complete([*ids[0].tolist(), *written]):
+    if constraint is not None and not constraint.is_complete([*ids[0].tolist(), *answer.tokens]):
         raise InputError(
-            f"what was written is not complete after max_new_tokens, {settings.max_new_tokens}: {_end(so_far())}",
+            f"what was written is not complete after max_new_tokens, {settings.max_new_tokens}: {_end(answer.text())}",
             input="max_new_tokens",
             hint="raise it, or bound texts and lists (in a schema by maxLength and maxItems)",
         )
-    return so_far().strip()
+    ctx.text(answer.rest())
+    return answer.text()
 
 
 def _sampling(settings: Settings) -> dict[str, Any]:
@@ -208,13 +204,6 @@ def _for_attempt(settings: Settings, attempt: int) -> Settings:
     )
 
 
-def _stopping(llm: LoadedModel, stops: Sequence[str]) -> Any:
-    """Criteria that end at a stop string; `generate` doesn't pass their tokenizer on to custom decoding."""
-    from transformers.generation.stopping_criteria import StoppingCriteriaList, StopStringCriteria
-
-    return StoppingCriteriaList([StopStringCriteria(llm.tokenizer, list(stops))] if stops else [])
-
-
 def _constraint(llm: LoadedModel, grammar: str, start: int) -> Constraint | None:
     if not grammar:
         return None
@@ -224,8 +213,3 @@ def _constraint(llm: LoadedModel, grammar: str, start: int) -> Constraint | None
 
 def _end(text: str) -> str:
     return text if len(text) <= 40 else f"…{text[-40:]}"
-
-
-def _until(text: str, stops: Sequence[str]) -> str:
-    """The text up to the first stop string."""
-    return text[: min((at for stop in stops if (at := text.find(stop)) >= 0), default=len(text))]

@@ -155,7 +155,7 @@ def test_text_and_progress_are_reported_as_it_is_written(folder: Path) -> None:
     counts: list[tuple[int, int, str]] = []
     ctx = Context(on_text=pieces.append, on_progress=lambda done, total, unit, _: counts.append((done, total, unit)))
     written = decode(ctx, folder, method="greedy")
-    assert "".join(pieces).strip() == written.text
+    assert "".join(pieces) == written.text
     assert len(counts) == written.tokens
     assert counts[-1] == (24, 24, "token")
 
@@ -182,6 +182,25 @@ def test_a_cancel_takes_effect_before_the_next_pass(folder: Path) -> None:
     with pytest.raises(Cancelled):
         decode(ctx, folder)
     assert len(passes) == 2
+
+
+def test_a_cancel_within_a_pass_takes_effect_after_it(folder: Path) -> None:
+    read: list[object] = []
+    ctx = Context(cancelled=lambda: len(read) >= 2)
+    model, _ = language_model(ctx, LLMLoad(source=str(folder)).run(ctx))
+    hook = model.register_forward_pre_hook(lambda *inputs: read.append(inputs))
+    with pytest.raises(Cancelled):
+        decode(ctx, folder)
+    hook.remove()
+    assert len(read) == 2
+
+
+def test_a_conversation_that_is_continued_keeps_the_space_before_the_next_word(folder: Path) -> None:
+    pieces: list[str] = []
+    said: tuple[Message, ...] = ({"role": "user", "content": "hello"}, {"role": "assistant", "content": "a red"})
+    written = decode(Context(on_text=pieces.append), folder, prompt="", messages=said, temperature=3.0, seed=72)
+    assert "".join(pieces) == written.text
+    assert written.text[0] == " "
 
 
 def test_too_long_a_prompt_is_refused_before_anything_is_computed(ctx: Context, folder: Path) -> None:
