@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field
 
 from engine.errors import InputError, MissingError
 from engine.models import home, identity, resolve
-from engine.node import Context, ModelFile, Node
+from engine.node import Context, Deprecated, ModelFile, Node
 from engine.values import Files, LanguageModel, Media, MedusaHeads, Messages, Role, Vocabulary
 from nodes.inputs import DType, Prefix, Seed
 from nodes.text.grammar import grammar_of, schema_text
@@ -95,7 +95,7 @@ class Written(NamedTuple):
 
     text: str
     tokens: int
-    """Tokens written, including those of rejected attempts."""
+    """Tokens written."""
 
 
 class LookaheadDecode(Node, version=3, category="text", uses="device"):
@@ -104,9 +104,9 @@ class LookaheadDecode(Node, version=3, category="text", uses="device"):
     All methods write the same text, in float32 to the token and in half precision up to ties; they differ in how many
     passes they take and what these cost.
 
-    With a vocabulary the prompt is a theme, and the model writes a picture prompt on it in the words that an image
-    model knows: it chooses a word for each slot, then combines them in a sentence. An answer that breaks the rules is
-    asked for again, with the reason.
+    With a vocabulary the prompt is a theme, and it writes a picture prompt in the words that an image model knows: from
+    each slot the word that the theme names, or else one that the theme makes likelier for the language model than other
+    themes do.
     """
 
     llm: LanguageModel
@@ -120,22 +120,26 @@ class LookaheadDecode(Node, version=3, category="text", uses="device"):
     answered, or continued if it is the assistant's."""
     vocabulary: Vocabulary | None = None
     """The words that a picture prompt may use, and those that it must use."""
-    attempts: Annotated[int, Field(ge=1, le=100)] = 10
-    """With a vocabulary: how often to ask for a word or the sentence before giving up."""
+    attempts: Annotated[
+        int, Field(ge=1, le=100), Deprecated("leave it out: with a vocabulary the first prompt can always be drawn")
+    ] = 10
+    """How often the model was asked for a prompt in the vocabulary's words."""
     max_new_tokens: Annotated[int, Field(ge=1, le=65536)] = 64
-    """The most tokens to write."""
+    """The most tokens to write; not used with a vocabulary."""
     temperature: Annotated[float, Field(ge=0, le=5)] = 0.0
-    """0 always takes the likeliest token; higher values vary more. A repeated attempt takes 0.7 at least."""
+    """0 always takes the likeliest token, or word of the vocabulary; higher values vary more."""
     top_p: Annotated[float, Field(gt=0, le=1)] = 0.95
-    """With a temperature above 0: the share of probability that tokens are drawn from."""
+    """With a temperature above 0: the share of probability that tokens, or words of the vocabulary, are drawn from."""
     top_k: Annotated[int, Field(ge=0, le=1_000_000)] = 0
-    """With a temperature above 0: how many of the likeliest tokens are drawn from; 0 for all."""
+    """With a temperature above 0: how many of the likeliest tokens or words are drawn from; 0 for all."""
     min_p: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """With a temperature above 0: tokens are left out whose probability is below this share of the likeliest one's."""
+    """With a temperature above 0: tokens and words are left out whose probability is below this share of the likeliest
+    one's."""
     repetition_penalty: Annotated[float, Field(ge=0.1, le=10)] = 1.0
-    """Above 1, tokens that the prompt or the answer has already become less likely, at any temperature."""
+    """Above 1, tokens that the prompt or the answer has already become less likely, at any temperature; not used with a
+    vocabulary."""
     seed: Seed = 0
-    """Seed of sampling; with a vocabulary, also of the examples that the model is shown."""
+    """Seed of sampling."""
     method: Method = "auto"
     """Where guesses at the coming tokens come from. auto goes by what passes cost here and which guesses are right;
     lookahead (arXiv 2402.02057) and jacobi (2305.10427) let the model improve guesses; prompt_lookup and suffix
@@ -178,7 +182,8 @@ class LookaheadDecode(Node, version=3, category="text", uses="device"):
     def run(self, ctx: Context) -> Written:
         from nodes.text.decoding.loop import Tally
         from nodes.text.models import language_model
-        from nodes.text.writing import Settings, figures, write, write_prompt
+        from nodes.text.prompt_writer import write_prompt
+        from nodes.text.writing import Settings, figures, write
 
         self.check_inputs({name: getattr(self, name) for name in self.spec.inputs})
         settings = Settings(
@@ -199,10 +204,11 @@ class LookaheadDecode(Node, version=3, category="text", uses="device"):
             grammar=grammar_of(self.json_schema, self.pattern),
         )
         llm, tally = language_model(ctx, self.llm), Tally()
-        if self.vocabulary is None or not (self.vocabulary.slots or self.vocabulary.required):
-            text = write(ctx, llm, asked(self.prompt, self.system, self.messages), settings, tally)
-        else:
-            text = write_prompt(ctx, llm, self.prompt, self.vocabulary, settings, self.attempts, tally)
+        if self.vocabulary is not None and (self.vocabulary.slots or self.vocabulary.required):
+            prompt = write_prompt(ctx, llm, self.prompt, self.vocabulary, settings)
+            ctx.report({"passes": prompt.passes})
+            return Written(prompt.text, prompt.tokens)
+        text = write(ctx, llm, asked(self.prompt, self.system, self.messages), settings, tally)
         ctx.report(figures(tally))
         return Written(text, tally.tokens)
 

@@ -1,33 +1,18 @@
-"""Asking a language model for picture prompts in the words that an image model knows, and checking what it wrote.
-
-Small models lose track of a theme and several lists of words at once. So the model is first asked for a word from each
-list, then for a sentence with all of them.
-"""
+"""Picture prompts in the words that an image model knows: one from each slot, in one sentence."""
 
 from __future__ import annotations
 
-import random
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 
-from engine.values import Message, Vocabulary
+from engine.values import Vocabulary
 
 _ORDER = ("colour", "subject", "background", "style")
 _PHRASES = {"colour": "{}", "subject": "{}", "background": "in the {}", "style": "in {} style"}
 """How a slot's words are put in a sentence, unless the vocabulary has a phrase for the word."""
-# Themes of the examples: they fit every picture equally well, and so favour no word.
-_THEMES = (
-    "an old song",
-    "hope",
-    "a walk with a friend",
-    "the end of the day",
-    "a good surprise",
-    "thinking of nothing",
-    "something new",
-    "the smallest thing in the world",
-)
-_SENTENCES = 4
-"""Example sentences; the choice of a word gets as many examples as there are themes."""
+_SUBJECT = "drawing"
+"""What a prompt is about if the vocabulary has no subjects."""
 _GLUE = frozenset(
     word
     for words in ("a an and as at before by in is near of on one over the there under with", "drawing drawn painting")
@@ -64,9 +49,15 @@ def faults(text: str, vocabulary: Vocabulary) -> list[str]:
 
 
 def named(text: str, known: Sequence[str]) -> list[str]:
-    """The known words or phrases that a text contains, not as parts of others, each as often as it occurs."""
-    counts = {word: len(re.findall(rf"\b{re.escape(word)}\b", text, re.IGNORECASE)) for word in known}
-    return [word for word, count in counts.items() for _ in range(count)]
+    """The known words or phrases that a text contains, each as often as it occurs; none as a part of another."""
+    counts = Counter(_found(text, {word.lower(): word for word in known}))
+    return [word for word in known for _ in range(counts[word])]
+
+
+def mentioned(text: str, known: Sequence[str]) -> list[str]:
+    """The known words that a text contains, each once, also in the plural or singular or in American spelling."""
+    forms = {form.lower(): word for word in known for form in _forms(word)}
+    return list(dict.fromkeys(_found(text, forms | {word.lower(): word for word in known})))
 
 
 def open_slots(vocabulary: Vocabulary) -> dict[str, tuple[str, ...]]:
@@ -74,54 +65,26 @@ def open_slots(vocabulary: Vocabulary) -> dict[str, tuple[str, ...]]:
     return {slot: words for slot, words in _slots(vocabulary).items() if not vocabulary.required.get(slot)}
 
 
-def choice_chat(theme: str, slot: str, words: Sequence[str], seed: int, *, listed: bool = False) -> list[Message]:
-    """The chat that asks which of a slot's words fits a theme, after an example for each.
+def sayable(slot: str, word: str, vocabulary: Vocabulary) -> bool:
+    """Whether a sentence can name the word, once, without naming one of another slot."""
+    phrase = _phrase(slot, word, vocabulary)
+    return all(named(phrase, known) == ([word] if other == slot else []) for other, known in _slots(vocabulary).items())
 
-    Theme and `seed` order the examples: a small model favours some positions, which should not always hold the same
-    word. With the words `listed` in each question it follows them more and the theme less.
+
+def sentence(chosen: Mapping[str, str], vocabulary: Vocabulary) -> str:
+    """The prompt with the chosen words, one for each slot without required words, and the required ones.
+
+    It is built as most captions are from which image models learn: a red cat on a beach in crayon style.
     """
-    ask = f"Which {slot}: {_listed(words, 'or')}?" if listed else f"{slot}:"
-    shown = random.Random(f"{seed} {slot} {theme}").sample(words, min(len(words), len(_THEMES)))
-    chat = [_system(f"You choose the {slot} of a picture. Answer with one of: {', '.join(words)}.")]
-    for example, word in zip(_THEMES, shown, strict=False):
-        chat += [_user(f"{example}\n{ask}"), _assistant(word)]
-    return [*chat, _user(f"{theme}\n{ask}")]
-
-
-def sentence_chat(chosen: Mapping[str, str], vocabulary: Vocabulary, seed: int) -> list[Message]:
-    """The chat that asks for a prompt with the chosen words, one for each slot without required words."""
-    draw = random.Random(seed)
-    orders = {slot: draw.sample(words, len(words)) for slot, words in open_slots(vocabulary).items()}
-    chat = [_system("You describe a picture in one line, with the given words.")]
-    for index in range(_SENTENCES):
-        words = _complete({slot: order[index % len(order)] for slot, order in orders.items()}, vocabulary)
-        chat += [_user(_notes(words)), _assistant(_sentence(words))]
-    return [*chat, _user(_notes(_complete(chosen, vocabulary)))]
-
-
-def retry_chat(chat: Sequence[Message], answer: str, reasons: Sequence[str]) -> list[Message]:
-    """The chat continued with the answer to its question, why that was rejected, and the question again."""
-    *before, question = chat
-    because = f"That cannot be drawn: {'; '.join(reasons)}.\n{question['content']}"
-    return [*before, question, _assistant(answer), _user(because)]
-
-
-def _complete(chosen: Mapping[str, str], vocabulary: Vocabulary) -> dict[str, str]:
-    """The chosen words and the required ones, by slot, as phrases for a sentence."""
     words = {slot: _listed(words, "and") for slot, words in vocabulary.required.items() if words}
-    words = {slot: words.get(slot) or chosen[slot] for slot in _slots(vocabulary)}
-    plain = {slot: _PHRASES.get(slot, "with {}").format(word) for slot, word in words.items()}
-    return {slot: vocabulary.phrases.get(word, plain[slot]) for slot, word in words.items()}
+    said = {slot: _phrase(slot, words.get(slot) or chosen[slot], vocabulary) for slot in _slots(vocabulary)}
+    what = [said.pop(slot, default) for slot, default in (("colour", ""), ("subject", _SUBJECT))]
+    content = " ".join(part for part in (*what, *said.values()) if part)
+    return f"{'an' if content[0].lower() in 'aeiou' else 'a'} {content}"
 
 
-def _notes(phrases: Mapping[str, str]) -> str:
-    return "\n".join(f"{slot}: {phrase}" for slot, phrase in phrases.items())
-
-
-def _sentence(phrases: Mapping[str, str]) -> str:
-    content = " ".join(phrases.values())
-    article = "an" if content[0] in "aeiou" else "a"
-    return f"a drawing of {article} {content}"
+def _phrase(slot: str, word: str, vocabulary: Vocabulary) -> str:
+    return vocabulary.phrases.get(word) or _PHRASES.get(slot, "with {}").format(word)
 
 
 def _slots(vocabulary: Vocabulary) -> Mapping[str, tuple[str, ...]]:
@@ -134,6 +97,25 @@ def _slots(vocabulary: Vocabulary) -> Mapping[str, tuple[str, ...]]:
     return {slot: slots[slot] for slot in order if slots[slot]}
 
 
+def _found(text: str, forms: Mapping[str, str]) -> Iterator[str]:
+    """The words whose forms, in lower case, stand in a text by themselves, in its order; longer forms come first."""
+    anyone = "|".join(map(re.escape, sorted(forms, key=len, reverse=True)))
+    for found in re.finditer(rf"(?<!\w)(?:{anyone})(?!\w)", text.lower()) if forms else ():
+        yield forms[found.group()]
+
+
+def _forms(word: str) -> Iterator[str]:
+    """The plural and the singular that a word might have, in British and American spelling."""
+    for spelt in dict.fromkeys((word, word.replace("our", "or"))):
+        yield spelt
+        yield f"{spelt}s"
+        if spelt.endswith(("s", "x", "z", "ch", "sh", "o")):
+            yield f"{spelt}es"
+        for ending, other in (("y", "ies"), ("ies", "y"), ("f", "ves"), ("fe", "ves"), ("es", ""), ("s", "")):
+            if spelt.endswith(ending) and not spelt.endswith("ss"):
+                yield spelt.removesuffix(ending) + other
+
+
 def _words(text: str) -> list[str]:
     """The words of a text in lower case, each once."""
     return list(dict.fromkeys(re.findall(r"[^\W\d_]+", text.lower())))
@@ -141,15 +123,3 @@ def _words(text: str) -> list[str]:
 
 def _listed(words: Sequence[str], last: str) -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} {last} {words[-1]}"
-
-
-def _system(content: str) -> Message:
-    return {"role": "system", "content": content}
-
-
-def _user(content: str) -> Message:
-    return {"role": "user", "content": content}
-
-
-def _assistant(content: str) -> Message:
-    return {"role": "assistant", "content": content}

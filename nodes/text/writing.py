@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from engine.errors import InputError
 from engine.node import Figure
-from engine.values import Message, Vocabulary
+from engine.values import Message
 from nodes.text.answer import Answer
 from nodes.text.chat import check_room, encode
 from nodes.text.decoding.forced import WithForced
@@ -18,20 +18,13 @@ from nodes.text.decoding.loop import Tally, tree_decode
 from nodes.text.decoding.support import unsupported
 from nodes.text.grammar import Constraint, following
 from nodes.text.methods import Method, drafter
-from nodes.text.prompts import choice_chat, faults, named, open_slots, retry_chat, sentence_chat
 
 if TYPE_CHECKING:
     from engine.node import Context
     from nodes.text.models import LoadedModel
 
-RETRY_TEMPERATURE = 0.7
-"""Lowest temperature of a retry, so that it doesn't write the same words again."""
-
 COLDEST = 1e-6
 """Temperatures below this count as 0: float32 has no room for what they make of the scores."""
-
-WORD_TOKENS = 12
-"""Most tokens of an answer that is one word."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,67 +134,6 @@ def figures(tally: Tally) -> dict[str, Figure | float]:
 
 
 _PHASES = {"prompt": "reading", "model": "passes of the model", "guesses": "guessing", "choice": "choosing tokens"}
-
-
-def write_prompt(
-    ctx: Context,
-    llm: LoadedModel,
-    theme: str,
-    vocabulary: Vocabulary,
-    settings: Settings,
-    attempts: int,
-    tally: Tally,
-) -> str:
-    """Write a picture prompt on a theme: first a word for each slot without required words, then the sentence.
-
-    An answer that the image model can't draw is asked for again, with the reason.
-
-    Raises:
-        InputError: the last attempt at an answer was rejected too.
-    """
-    chosen: dict[str, str] = {}
-    for slot, words in open_slots(vocabulary).items():
-        chats = [choice_chat(theme, slot, words, settings.seed + turn, listed=turn > 0) for turn in range(attempts)]
-        short = replace(settings, max_new_tokens=min(settings.max_new_tokens, WORD_TOKENS))
-        (chosen[slot],) = named(_ask(ctx, llm, chats, Vocabulary({slot: words}), short, tally), words)
-    chats = [sentence_chat(chosen, vocabulary, settings.seed + turn) for turn in range(attempts)]
-    return _ask(ctx, llm, chats, vocabulary, settings, tally)
-
-
-def _ask(
-    ctx: Context,
-    llm: LoadedModel,
-    chats: Sequence[list[Message]],
-    vocabulary: Vocabulary,
-    settings: Settings,
-    tally: Tally,
-) -> str:
-    """The first answer without faults, trying one chat after the other.
-
-    Every other chat continues from the last answer and its faults; the rest start afresh, since a small model can get
-    stuck on what it wrote.
-    """
-    text, reasons = "", [""]
-    for attempt, chat in enumerate(chats):
-        turns = retry_chat(chat, text, reasons) if attempt % 2 else chat
-        text = write(ctx, llm, turns, _for_attempt(settings, attempt), tally)
-        reasons = faults(text, vocabulary)
-        if not reasons:
-            ctx.text("\n")
-            return text
-        ctx.text(f"\n({'; '.join(reasons)})\n")
-    raise InputError(
-        f"after {len(chats)} attempts the model still wrote “{text}”: {'; '.join(reasons)}",
-        input="prompt",
-        hint="try another seed, another theme, more attempts or a larger language model",
-    )
-
-
-def _for_attempt(settings: Settings, attempt: int) -> Settings:
-    temperature = max(settings.temperature, RETRY_TEMPERATURE) if attempt else settings.temperature
-    return replace(
-        settings, temperature=temperature, seed=(settings.seed + attempt) % 2**64, stop=(*settings.stop, "\n")
-    )
 
 
 def _constraint(llm: LoadedModel, grammar: str, start: int) -> Constraint | None:

@@ -11,11 +11,16 @@ from typing import Any
 import pytest
 import torch
 
+from engine.document.prepared import prepare
+from engine.document.workflow import Workflow
 from engine.errors import Cancelled, InputError, MissingError, NodeError
 from engine.figures import Figure, Report
+from engine.graph.check import check
 from engine.models import Models, identity
 from engine.node import Context
+from engine.registry import Registry
 from engine.values import LanguageModel, Message, Messages, Vocabulary
+from nodes.files.nodes import SaveText
 from nodes.loading import unchanged
 from nodes.text.models import language_model
 from nodes.text.nodes import LLMLoad, LookaheadDecode, Text
@@ -208,36 +213,34 @@ def test_too_long_a_prompt_is_refused_before_anything_is_computed(ctx: Context, 
         decode(ctx, folder, prompt="fish " * 301)
 
 
-def test_what_cannot_be_drawn_is_asked_for_again_and_then_rejected_with_the_reason(ctx: Context, folder: Path) -> None:
-    vocabulary = Vocabulary({"subject": ("fish", "cat")}, {"subject": ("snail",)})
-    heard: list[str] = []
-    with pytest.raises(InputError, match=r"after 2 attempts the model still wrote .* it lacks the subject snail"):
-        decode(
-            Context(models=ctx.models, on_text=heard.append), folder, vocabulary=vocabulary, attempts=2, prompt="sea"
-        )
-    assert "".join(heard).count("it lacks the subject snail") == 2
+def test_with_a_vocabulary_the_prompt_is_a_theme(shared: Models, folder: Path) -> None:
+    reports: list[Report] = []
+    ctx = Context(models=shared, on_report=reports.append)
+    vocabulary = Vocabulary({"subject": ("fish", "cat"), "colour": ("red", "teal")}, {"style": ("neon",)})
+    written = decode(ctx, folder, prompt="two fish", vocabulary=vocabulary)
+    assert written.text in ("a red fish in neon style", "a teal fish in neon style")
+    assert written.tokens == len(written.text)  # this model's tokens are letters
+    assert int(reports[0]["passes"].value) > 0
 
 
-def test_words_are_chosen_before_the_sentence_is_written(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a model that gives these answers in turn; what it is asked each time is recorded."""
-    answers = iter(["purple", "It is red.", "the red", "cat", "a red dog", "a red cat"])
-    asked: list[tuple[str, float]] = []
+def test_a_vocabulary_without_slots_leaves_the_prompt_to_the_model(ctx: Context, folder: Path) -> None:
+    assert decode(ctx, folder, vocabulary=Vocabulary()) == decode(ctx, folder)
 
-    def answer(ctx: Any, llm: Any, chat: Any, settings: Any, count: Any) -> str:
-        asked.append((chat[-1]["content"], settings.temperature))
-        return next(answers)
 
-    monkeypatch.setattr("nodes.text.writing.write", answer)
-    vocabulary = Vocabulary({"subject": ("fish", "cat"), "colour": ("red", "teal")})
-    assert decode(Context(), folder, prompt="a storm", vocabulary=vocabulary).text == "a red cat"
-    said, temperatures = zip(*asked, strict=True)
-    assert said[0] == "a storm\ncolour:"
-    assert said[1].startswith("That cannot be drawn: it names no colour: choose red or teal; purple cannot be drawn.")
-    assert said[1].endswith("a storm\nWhich colour: red or teal?")
-    assert said[2] == "a storm\nWhich colour: red or teal?"  # every other attempt is afresh
-    assert said[3:5] == ("a storm\nsubject:", "colour: red\nsubject: cat")
-    assert said[5].startswith("That cannot be drawn: it names no subject: choose fish or cat; dog cannot be drawn.")
-    assert temperatures == (0.0, 0.7, 0.7, 0.0, 0.0, 0.7)
+def test_attempts_are_taken_with_a_remark_and_change_nothing(ctx: Context, folder: Path) -> None:
+    vocabulary = Vocabulary({"subject": ("fish", "cat")})
+    texts = {decode(ctx, folder, vocabulary=vocabulary, **given).text for given in ({}, {"attempts": 3})}
+    assert len(texts) == 1
+    graph = {
+        "llm": {"class_type": "LLMLoad", "inputs": {"source": str(folder)}},
+        "prompt": {"class_type": "LookaheadDecode", "inputs": {"llm": ["llm", 0], "prompt": "a cat", "attempts": 3}},
+        "save": {"class_type": "SaveText", "inputs": {"text": ["prompt", "text"]}},
+    }
+    prepared = prepare(Workflow.read({"kinograph": 1, "graph": graph}), Registry([LLMLoad, LookaheadDecode, SaveText]))
+    check(prepared)
+    (warning,) = prepared.warnings
+    assert "attempts" in str(warning)
+    assert "is deprecated: leave it out" in str(warning)
 
 
 def test_a_folder_without_a_model_is_named(tmp_path: Path) -> None:

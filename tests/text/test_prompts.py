@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from engine.values import Vocabulary
-from nodes.text.prompts import choice_chat, faults, open_slots, retry_chat, sentence_chat
+from nodes.text.prompts import faults, mentioned, open_slots, sayable, sentence
 
 SLOTS = {
     "subject": ("fish", "cat", "snail"),
@@ -73,57 +73,70 @@ def test_words_are_chosen_for_slots_without_required_words() -> None:
     assert open_slots(BOUND) == {"colour": ("red", "teal"), "background": ("beach", "starry night")}
 
 
-@pytest.mark.parametrize("listed", [False, True])
-def test_the_question_for_a_word_follows_an_example_for_each(listed: bool) -> None:
-    system, *examples, question = choice_chat("a storm", "subject", SLOTS["subject"], 0, listed=listed)
-    assert "fish, cat, snail" in system["content"]
-    assert {turn["content"] for turn in examples if turn["role"] == "assistant"} == {"fish", "cat", "snail"}
-    assert question["content"].startswith("a storm\n")
-    assert ("fish, cat or snail?" in question["content"]) == listed
+def test_a_word_within_another_of_its_slot_does_not_count() -> None:
+    vocabulary = Vocabulary({"background": ("night", "starry night")})
+    assert faults("at starry night", vocabulary) == []
+    assert faults("at night, at starry night", vocabulary) == [
+        "it names 2 backgrounds (night, starry night): choose one"
+    ]
 
 
-@pytest.mark.parametrize("vocabulary", [FREE, BOUND, Vocabulary({}, {"subject": ("snail", "cat")})])
-@pytest.mark.parametrize("seed", range(5))
-def test_the_examples_obey_their_own_rules(vocabulary: Vocabulary, seed: int) -> None:
-    chosen = {slot: words[0] for slot, words in open_slots(vocabulary).items()}
-    system, *turns, last = sentence_chat(chosen, vocabulary, seed)
-    assert system["role"] == "system"
-    assert all(word in last["content"] for word in chosen.values())
-    answers = [turn["content"] for turn in turns if turn["role"] == "assistant"]
-    assert len(answers) >= 4
-    assert all(faults(answer, vocabulary) == [] for answer in answers)
+@pytest.mark.parametrize(
+    ("theme", "words"),
+    [
+        ("two cats", ["cat"]),
+        ("The CAT'S meow", ["cat"]),
+        ("purple skies and beaches", ["sky", "beach"]),
+        ("a wolf among wolves", ["wolf"]),
+        ("a watercolor", ["watercolour"]),
+        ("roses are red, cats are red", ["roses", "red", "cat"]),
+        ("one rose", ["roses"]),
+        ("starry nights", ["starry night"]),
+        ("at night", ["night"]),
+        ("catfish, scatter, reddish", []),
+        ("", []),
+    ],
+)
+def test_words_are_found_in_their_simple_forms(theme: str, words: list[str]) -> None:
+    known = ("cat", "sky", "beach", "wolf", "watercolour", "red", "roses", "night", "starry night")
+    assert mentioned(theme, known) == words
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_the_examples_go_through_the_words(seed: int) -> None:
-    chosen = {slot: words[0] for slot, words in SLOTS.items()}
-    turns = sentence_chat(chosen, FREE, seed)[1:-1]
-    answers = [turn["content"] for turn in turns if turn["role"] == "assistant"]
-    assert len(set(answers)) == len(answers)
-    assert all(any(word in answer for answer in answers) for words in SLOTS.values() for word in words)
+def test_a_word_is_itself_before_it_is_a_form_of_another() -> None:
+    assert mentioned("skies", ("sky", "skies")) == ["skies"]
+    assert mentioned("skies", ("skies", "sky")) == ["skies"]
+
+
+def test_a_sentence_has_a_word_from_each_slot_and_no_faults() -> None:
+    chosen = {"background": "beach", "style": "crayon", "colour": "red", "subject": "cat"}
+    assert sentence(chosen, FREE) == "a red cat in the beach in crayon style"
+    assert faults(sentence(chosen, FREE), FREE) == []
+    assert sentence(chosen | {"colour": "orange"}, Vocabulary(SLOTS | {"colour": ("orange",)})).startswith(
+        "an orange cat"
+    )
+
+
+def test_required_words_are_in_the_sentence() -> None:
+    assert sentence({"colour": "red", "background": "beach"}, BOUND) == "a red snail in the beach in neon style"
+    both = Vocabulary({}, {"subject": ("snail", "cat")})
+    assert sentence({}, both) == "a snail and cat"
 
 
 def test_words_are_phrased_as_in_the_vocabulary() -> None:
-    vocabulary = Vocabulary(SLOTS, {}, {"beach": "in front of a beach", "starry night": "at starry night"})
+    vocabulary = Vocabulary(SLOTS, {}, {"beach": "in front of a beach"})
     chosen = {slot: words[0] for slot, words in SLOTS.items()}
-    *turns, last = sentence_chat(chosen, vocabulary, 0)
-    assert "in front of a beach" in last["content"]
-    answers = [turn["content"] for turn in turns if turn["role"] == "assistant"]
-    assert all("in front of a beach" in answer or "at starry night" in answer for answer in answers)
-    assert all(faults(answer, vocabulary) == [] for answer in answers)
+    assert sentence(chosen, vocabulary) == "a red fish in front of a beach in crayon style"
+    assert faults(sentence(chosen, vocabulary), vocabulary) == []
 
 
-def test_theme_and_seed_order_the_examples() -> None:
-    words = ("red", "teal", "blue", "pink", "green")
-    chat = choice_chat("a storm", "colour", words, 0)
-    assert chat == choice_chat("a storm", "colour", words, 0)
-    assert chat != choice_chat("a storm", "colour", words, 1)
-    assert chat[:-1] != choice_chat("a calm", "colour", words, 0)[:-1]
+def test_slots_of_other_names_and_without_a_subject_have_a_place_too() -> None:
+    vocabulary = Vocabulary({"hat": ("crown",), "colour": ("red",)})
+    assert sentence({"hat": "crown", "colour": "red"}, vocabulary) == "a red drawing with crown"
+    assert faults("a red drawing with crown", vocabulary) == []
 
 
-def test_a_rejected_answer_is_followed_by_the_reason_and_the_question() -> None:
-    chat = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Which?"}]
-    *before, rejected, more = retry_chat(chat, "a cat", ["it names no colour: choose red or teal"])
-    assert before == chat
-    assert rejected == {"role": "assistant", "content": "a cat"}
-    assert more["content"] == "That cannot be drawn: it names no colour: choose red or teal.\nWhich?"
+def test_a_phrase_must_name_its_word_and_none_of_another_slot() -> None:
+    vocabulary = Vocabulary(
+        {"colour": ("blue",), "background": ("sky", "sea", "wall")}, {}, {"sky": "in a blue sky", "sea": "in the water"}
+    )
+    assert [word for word in vocabulary.slots["background"] if sayable("background", word, vocabulary)] == ["wall"]
