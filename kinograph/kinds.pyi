@@ -328,7 +328,8 @@ class Kinds:
         min_p: float | _Link = 0.0,
         repetition_penalty: float | _Link = 1.0,
         seed: int | _Link = 0,
-        method: Literal["auto", "lookahead", "jacobi", "prompt_lookup", "suffix", "assisted", "greedy"] | _Link = "auto",
+        method: Literal["auto", "lookahead", "jacobi", "prompt_lookup", "suffix", "assisted", "greedy"]
+        | _Link = "auto",
         draft: _Link | None = None,
         draft_tokens: int | _Link = 8,
         window: int | _Link = 5,
