@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import AutoTokenizer
 
 from engine.errors import InputError
 from nodes.text import methods
@@ -16,13 +17,13 @@ from nodes.text.decoding.assisted import DraftModel, prompt_lookup, universal_dr
 from nodes.text.decoding.auto import WINDOWS, Auto
 from nodes.text.decoding.costs import NOMINAL, Costs, measure
 from nodes.text.decoding.jacobi import Jacobi
-from nodes.text.decoding.lookahead import Lookahead
+from nodes.text.decoding.lookahead import Lookahead, lookahead_decode
 from nodes.text.decoding.loop import Drafter, Greedy, Tally, tree_decode
 from nodes.text.decoding.suffix import Chance, Contexts, Guess, Suffix, branches
 from nodes.text.decoding.tree import Tree
 from nodes.text.models import LoadedModel
 from nodes.text.writing import Settings
-from tests.text.conftest import bytewise, prompt, tiny
+from tests.text.conftest import babbler, bytewise, prompt, tiny
 
 FAMILIES = ("llama", "gpt2", "gemma3_text")
 FLAT = Costs({1: 1.0, 64: 1.1})
@@ -72,6 +73,20 @@ def test_every_method_draws_what_sampling_draws_from_the_same_seed(name: str) ->
     plain = written(model, ids, **sampling)
     draws = torch.Generator().manual_seed(5)
     assert by(drafters(model)[name], model, ids, generator=draws, **sampling)[0] == plain
+
+
+def test_stop_strings_of_generate_end_the_text(tmp_path: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(babbler(tmp_path))
+    model, ids = tiny("llama", vocab_size=len(tokenizer)), (prompt(3, 6) % len(tokenizer)).repeat(1, 4)
+    plain = written(model, ids)
+    stops = {"stop_strings": [tokenizer.decode(plain[10:13])], "tokenizer": tokenizer}
+    ended = written(model, ids, **stops)
+    assert 3 <= len(ended) <= 13
+    assert by(Suffix(6), model, ids, **stops)[0] == ended
+    assert written(model, ids, custom_generate=lookahead_decode, **stops) == ended
+    assert written(model, ids, custom_generate=lookahead_decode, tokenizer=tokenizer) == plain
+    with pytest.raises(ValueError, match="you must pass the model's tokenizer"):
+        by(Suffix(6), model, ids, stop_strings=["a"])
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "greedy"])

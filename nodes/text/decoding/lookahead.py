@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nodes.text.decoding.calls import WithTokenizer
 from nodes.text.decoding.loop import Step, Tally, tree_decode
 from nodes.text.decoding.tree import Tree
 
@@ -146,6 +147,7 @@ class Lookahead:
             self.pool.add(self._end)
 
 
+@WithTokenizer
 def lookahead_decode(
     model: Any,
     input_ids: Tensor,
@@ -161,6 +163,7 @@ def lookahead_decode(
     generator: torch.Generator | None = None,
     on_tokens: Callable[[list[int]], None] | None = None,
     tally: Tally | None = None,
+    tokenizer: Any = None,
     **model_kwargs: Any,
 ) -> Any:
     """`tree_decode` with `Lookahead`, for `generate(custom_generate=lookahead_decode, window=5, ngram=4, …)`.

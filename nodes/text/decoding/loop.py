@@ -15,7 +15,6 @@ gives the same text as without guesses.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -25,6 +24,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from nodes.text.decoding import calls
 from nodes.text.decoding.reader import Reader
 from nodes.text.decoding.support import unsupported, unsupported_call
 from nodes.text.decoding.tree import Tree
@@ -109,6 +109,7 @@ class Tally:
             self.right[method] = self.right.get(method, 0) + 1
 
 
+@calls.WithTokenizer
 def tree_decode(
     model: Any,
     input_ids: Tensor,
@@ -120,6 +121,7 @@ def tree_decode(
     generator: torch.Generator | None = None,
     on_tokens: Callable[[list[int]], None] | None = None,
     tally: Tally | None = None,
+    tokenizer: Any = None,
     **model_kwargs: Any,
 ) -> Any:
     """Decode greedily or by sampling, for `generate(custom_generate=tree_decode, …)`, which passes on the options.
@@ -133,6 +135,7 @@ def tree_decode(
             generator of the model's device if None.
         on_tokens: called after each pass with the tokens it wrote; what it raises ends the decoding.
         tally: what it took is added to it.
+        tokenizer: taken so that `generate` gets it, for its `stop_strings`.
 
     Returns:
         What `generate` returns: ids (1, length), or a GenerateDecoderOnlyOutput. A cache passed in ends up one token
@@ -150,7 +153,7 @@ def tree_decode(
     if len(writer.tokens) - reader.cached > PROMPT_ALONE:
         reader.read_prompt(writer.tokens, generation_config.prefill_chunk_size)
         clock.lap("prompt")
-    streamer = _streamer()
+    streamer = calls.streamer()
     drafter.begin(writer.tokens)
     with _hidden_states(model, drafter.wants_hidden) as hidden:
         while not writer.done:
@@ -277,17 +280,3 @@ class _Writer:
             "past_key_values": cache,
         }
         return GenerateDecoderOnlyOutput(**fields)
-
-
-def _streamer() -> Any:
-    """What `generate(streamer=…)` got, or None.
-
-    transformers puts the prompt into it and doesn't pass it on to a callable, so whoever reads it would wait for ever.
-    """
-    from transformers import GenerationMixin
-
-    generate = inspect.unwrap(GenerationMixin.generate).__code__
-    frame = inspect.currentframe()
-    while frame is not None and frame.f_code is not generate:
-        frame = frame.f_back
-    return frame.f_locals["streamer"] if frame is not None else None
