@@ -259,6 +259,7 @@ def fake_cuda(capacity: int | None = None) -> Iterator[FakeGpu]:
         "_lazy_init": lambda: None,
         "device_count": lambda: 1,
         "current_device": lambda: 0,
+        "get_device_name": lambda device=None: "a pretended GPU",
         "mem_get_info": gpu.memory,
         "memory_stats_as_nested_dict": gpu.statistics,
         "memory_allocated": lambda device=None: gpu.used,

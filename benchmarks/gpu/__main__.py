@@ -1,6 +1,6 @@
 """Whether Kinograph is right and fast on a GPU.
 
-    python -m benchmarks.gpu [engine] [models] [--device cuda] [--minutes 8] [--out gpu-report] [--small]
+    python -m benchmarks.gpu [engine] [models] [text] [--device cuda] [--minutes 8] [--out gpu-report] [--small]
 
 Each part is a row of steps; a step makes a claim, tries it, and measures. What fails, or takes too long, costs only
 itself. The report is written as Markdown and as JSON after every step, so that what was seen isn't lost if time runs
@@ -21,7 +21,7 @@ from benchmarks.gpu.running import Outcome, Terms, run_part
 from engine.errors import UsageError
 from engine.run.devices import checked
 
-PARTS = ("engine", "models")
+PARTS = ("engine", "models", "text")
 
 
 def main() -> int:

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 
 from benchmarks.gpu.bench import GB, Bench, Figures, Json, Step, claim, node
-from benchmarks.gpu.shapes import save_llama, save_sdxl, save_svd
+from benchmarks.gpu.shapes import save_sdxl, save_svd
 from engine.document.workflow import Workflow
-from engine.events import NodeFailed, NodeFinished, NodeProgress, NodeReported, NodeRetried
+from engine.events import NodeFailed, NodeFinished, NodeProgress, NodeRetried
 from engine.models import find
 from engine.values import LoRA
 from models.sprite.world import STYLES, SUBJECTS, draw, film, random_motion, random_scene
@@ -139,33 +139,6 @@ def zips(bench: Bench) -> Figures:
         finite = all(bool(torch.isfinite(t).all()) for part in (merged.up, merged.down) for t in part.values())
         claim(finite, f"the LoRA of {start} is not finite")
         claim(merged.device_nbytes == 0, f"the LoRA of {start} is on the device")
-    return figures
-
-
-def decodes(bench: Bench) -> Figures:
-    """All methods of decoding write what greedy decoding does, in float32 to the letter."""
-    source = save_llama(bench.folder / "llama", bench.device, small=bench.small)
-    figures: dict[str, float] = {}
-    for dtype in ("float32", "bfloat16"):
-        texts = []
-        for method in ("greedy", "auto", "lookahead", "suffix"):
-            graph = {"llm": node("LLMLoad", source=str(source), dtype=dtype)}
-            length = bench.size(128, 16)
-            graph["text"] = node(
-                "LookaheadDecode", llm=["llm", 0], prompt="a red boat", max_new_tokens=length, method=method
-            )
-            with bench.resources() as shared:
-                bench.run(shared, graph, "text")
-                shared.cache.memory.clear()
-                started = time.perf_counter()
-                ran = bench.run(shared, graph, "text")
-                seconds = time.perf_counter() - started
-            text, tokens = ran.results["text"]
-            texts.append(text)
-            (report,) = (event.figures for event in ran.events if isinstance(event, NodeReported))
-            figures[f"{dtype} {method}: tokens a second"] = tokens / seconds
-            figures[f"{dtype} {method}: tokens a pass"] = float(report["tokens a pass"].value)
-        claim(dtype != "float32" or len({*texts}) == 1, "the texts differ")
     return figures
 
 
@@ -328,7 +301,6 @@ STEPS: Sequence[Step] = (
     prompt_to_video,
     equal_to_cpu,
     zips,
-    decodes,
     trains,
     curates,
     sdxl_shape,

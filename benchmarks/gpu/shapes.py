@@ -1,7 +1,7 @@
 """Models of the published shapes with random weights in fp16: what they compute is noise, what they cost is real.
 
 The shapes are those in the published `config.json` files of stabilityai/stable-diffusion-xl-base-1.0,
-stabilityai/stable-video-diffusion-img2vid and meta-llama/Llama-3.2-1B. Tokenizers and
+stabilityai/stable-video-diffusion-img2vid, meta-llama/Llama-3.2-1B and meta-llama/Llama-3.1-8B. Tokenizers and
 schedules cost nothing, and are the sprite models'.
 """
 
@@ -13,6 +13,21 @@ from typing import Any
 
 import torch
 
+_TOKENS = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0, "max_position_embeddings": 4096}
+
+
+def _llama(width: int, inner: int, layers: int, heads: int, groups: int, *, tied: bool, words: int) -> dict[str, Any]:
+    sizes = {"hidden_size": width, "intermediate_size": inner, "num_hidden_layers": layers, "vocab_size": words}
+    attention = {"num_attention_heads": heads, "num_key_value_heads": groups}
+    return {**sizes, **attention, "tie_word_embeddings": tied, **_TOKENS}
+
+
+LLAMA = {
+    "small": _llama(64, 256, 2, 2, 2, tied=True, words=259),
+    "1B": _llama(2048, 8192, 16, 32, 8, tied=True, words=128256),
+    "8B": _llama(4096, 14336, 32, 32, 8, tied=False, words=128256),
+}
+"""Settings of Llamas by their parameters."""
 SPRITE = Path(__file__).parents[2] / "models" / "sprite"
 
 
@@ -96,22 +111,18 @@ def save_llama(folder: Path, device: str, *, small: bool) -> Path:
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<s>", eos_token="</s>")
     fast.chat_template = "{% for m in messages %}{{ m.role }} {{ m.content }} {% endfor %}"
     fast.save_pretrained(folder)
-    width, layers = (64, 2) if small else (2048, 16)
-    config = LlamaConfig(
-        vocab_size=len(tokens) if small else 128256,
-        hidden_size=width,
-        intermediate_size=4 * width,
-        num_hidden_layers=layers,
-        num_attention_heads=2 if small else 32,
-        num_key_value_heads=2 if small else 8,
-        max_position_embeddings=4096,
-        bos_token_id=1,
-        eos_token_id=2,
-        pad_token_id=0,
-        tie_word_embeddings=True,
-    )
-    _made(LlamaForCausalLM, device, config).save_pretrained(folder)
+    shape = "small" if small else "1B"
+    vocabulary = {"vocab_size": len(tokens)} if small else {}
+    _made(LlamaForCausalLM, device, LlamaConfig(**LLAMA[shape] | vocabulary)).save_pretrained(folder)
     return folder
+
+
+def llama(device: str, shape: str) -> torch.nn.Module:
+    """A Llama of a shape in `LLAMA`, in bfloat16 on the device."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    made = _made(LlamaForCausalLM, device, LlamaConfig(**LLAMA[shape]), dtype=torch.bfloat16)
+    return made.to(device)
 
 
 def _autoencoder(small: bool) -> dict[str, Any]:
@@ -138,10 +149,12 @@ def _text(width: int, layers: int, heads: int) -> Any:
     )
 
 
-def _made(kind: Callable[..., torch.nn.Module], device: str, *args: Any, **settings: Any) -> torch.nn.Module:
-    """A module in fp16, in host memory, whose weights are drawn on the device."""
+def _made(
+    kind: Callable[..., torch.nn.Module], device: str, *args: Any, dtype: torch.dtype = torch.float16, **settings: Any
+) -> torch.nn.Module:
+    """A module in host memory, whose weights are drawn on the device."""
     before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float16)
+    torch.set_default_dtype(dtype)
     try:
         with torch.device(device):
             return kind(*args, **settings).eval().to("cpu")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.gpu import engine, models
+from benchmarks.gpu import engine, models, text
 from benchmarks.gpu.bench import Bench, Step
 from tests.fakecuda import fake_cuda
 
@@ -17,7 +17,7 @@ ELSEWHERE = {engine.two_processes, engine.device_assert, engine.marked_tests}
 """Those whose work other processes do, in which nothing is pretended."""
 SLOW = {engine.fails_once, models.prompt_to_video, models.equal_to_cpu, models.zips}
 """Those that would take minutes on the pretended GPU; `tests/test_on_cuda.py` tries there what they are made of."""
-LONG = {*ELSEWHERE, *SLOW, engine.adapters, engine.cancels, *models.STEPS}
+LONG = {*ELSEWHERE, *SLOW, engine.adapters, engine.cancels, *models.STEPS, text.decodes}
 
 
 @pytest.mark.filterwarnings("ignore:`upcast_vae` is deprecated")  # diffusers' own call
@@ -25,7 +25,7 @@ LONG = {*ELSEWHERE, *SLOW, engine.adapters, engine.cancels, *models.STEPS}
     "step",
     [
         pytest.param(step, id=step.__name__, marks=[pytest.mark.full] if step in LONG else [])
-        for step in (*engine.STEPS, *models.STEPS)
+        for step in (*engine.STEPS, *models.STEPS, *text.STEPS)
     ],
 )
 def test_its_claim_holds(step: Step, tmp_path: Path) -> None:
