@@ -37,3 +37,10 @@ def largest_file(nbytes: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.fixture(autouse=True)
+def _costs_are_kept_apart(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What passes of tests' models cost isn't kept in the user's cache."""
+    folder = tmp_path_factory.getbasetemp() / "costs"
+    monkeypatch.setattr("nodes.text.methods.home", lambda: folder)

@@ -41,13 +41,6 @@ SETTINGS = {
 
 
 @pytest.fixture(autouse=True)
-def _costs_are_kept_apart(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """What passes of these models cost isn't kept in the user's cache."""
-    folder = tmp_path_factory.getbasetemp() / "costs"
-    monkeypatch.setattr("nodes.text.methods.home", lambda: folder)
-
-
-@pytest.fixture(autouse=True)
 def _offline_on_one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     threads = torch.get_num_threads()
