@@ -126,7 +126,7 @@ def _with_norms(weight: Tensor, norms: Tensor, axis: int) -> Tensor:
 def _turn(blocks: Tensor, rescale: Tensor | None, base: Tensor, strength: float) -> Tensor:
     """What rotating the rows by blocks, (k, b, b), or by one butterfly factor after another, (m, k, b, b), changes."""
     *factors, count, size, _ = blocks.shape
-    if count * size != len(base):
+    if count * size != len(base) or base.ndim < 2:
         raise ValueError(f"rotates {count * size} rows where this model's weight is {tuple(base.shape)}")
     if factors:
         turn = _butterfly(blocks * strength, base.flatten(1)).view(base.shape)

@@ -92,7 +92,7 @@ def kind_of(parts: Parts) -> str | None:
     if "on_input" not in parts:
         known.pop("IA³", None)
     if len(known) > 1:
-        raise ValueError(f"holds two kinds of update, {' and '.join(known)}")
+        raise ValueError(f"holds several kinds of update, {' and '.join(known)}")
     return next(iter(known), None)
 
 
@@ -105,7 +105,7 @@ def form_of(parts: Parts, settings: Settings) -> Form:
         _MAKERS[kind](layer)
     for name in ("diff_b", "b_norm"):
         if name in parts:
-            layer.made["bias"] = _vector(name, parts[name])
+            layer.made["bias"] = _vector(name, parts[name], _counts(layer.made)[0])
     norms = [name for name in ("magnitude", "dora_scale") if name in parts]
     if settings.wants_norms and not norms and "up" in layer.made:
         raise ValueError("is said to be a DoRA and has no magnitudes")
@@ -169,6 +169,8 @@ def _loha(layer: _Layer) -> None:
 
 def _factors(a: Tensor, b: Tensor, core: Tensor | None) -> tuple[Tensor, Tensor]:
     """LyCORIS's factors a (out, r) and b (r, in·k·k), or a (r, out), b (r, in) and a core (r, r, k, k), as up, down."""
+    if a.ndim != 2 or (core is not None and core.ndim != 4):
+        raise ValueError(f"has factors {tuple(a.shape)} and {tuple(b.shape)}, which do not multiply")
     up, down = (a, b.flatten(1)) if core is None else (a.T, _core(core, b))
     if up.shape[1] != len(down):
         raise ValueError(f"has factors {tuple(up.shape)} and {tuple(down.shape)}, which do not multiply")
@@ -275,6 +277,8 @@ def _ia3_of_peft(layer: _Layer) -> None:
 def _difference(layer: _Layer) -> None:
     difference = layer.given.get("diff", layer.given.get("w_norm"))
     assert difference is not None, "the kind has one of them"
+    if difference.ndim == 0:
+        raise ValueError("has a difference of one number")
     layer.made["difference"] = difference
 
 
@@ -289,6 +293,8 @@ def _add_norms(layer: _Layer, name: str) -> None:
 
 def _counts(made: Parts) -> tuple[int | None, int | None]:
     """How many outputs and inputs an update has, where it says so."""
+    if "difference" in made:
+        return len(made["difference"]), None
     for up, down in (("up", "down"), ("up_1", "down_1")):
         if up in made:
             flat = up == "up_1" and made[down].ndim == 2  # a convolution's kernel may be among the columns

@@ -260,21 +260,25 @@ def _checked(name: str, tensor: Tensor) -> Tensor:
     if name in _NUMBERS:
         if tensor.numel() != 1:
             raise ValueError(f"has {'an' * (name[0] in 'ao') or 'a'} {name} of {tensor.numel()} elements, not one")
-        return tensor.float()
+        return tensor.real.float()
+    if not tensor.numel():
+        raise ValueError(f"has an empty {name}")
     if tensor.dtype in _EIGHT_BITS:
         return tensor.half()
     if not tensor.is_floating_point() or tensor.dtype.itemsize < 2:
-        raise ValueError(f"has its {name} in {str(tensor.dtype).removeprefix('torch.')}, a type without a scale here")
+        raise ValueError(
+            f"has its {name} in {str(tensor.dtype).removeprefix('torch.')}, which is no floating-point type"
+        )
     return tensor
 
 
 def _hint(fault: str) -> str:
-    if "alpha" in fault:
+    if "an alpha" in fault:
         return "the file may be damaged: save it again, with the rank as alpha if in doubt"
     if "holds" in fault and "finite" not in fault:
         return "convert it to a plain LoRA with the tool that made it"
-    if "a type without" in fault:
-        return "save it in a floating-point type"
+    if "floating-point" in fault:
+        return "save it in float16, for example: integers need scales that such files don't have"
     return DAMAGED
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from diffusers import StableDiffusionXLPipeline
-from safetensors.torch import save_file
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from engine.errors import InputError
@@ -257,6 +260,7 @@ CASES: Mapping[str, tuple[str, Formula, Raw]] = {
     "dora, convolution": (CONV, dora, CONV_PAIR | {"dora_scale": 1 + numbers(32, 1, 1, 1)}),
     "dora, convolution, inputs": (CONV, dora, CONV_PAIR | {"dora_scale": 1 + numbers(1, 32, 1, 1)}),
     "dora of loha": (LINEAR, dora, HADA | {"alpha": one(2), "dora_scale": 1 + numbers(32, 1)}),
+    "times a scalar": (LINEAR, lambda r, w: lora(r, w) * r["scalar"], PAIR | {"scalar": one(0.5)}),
     "with a bias": (
         WIDE,
         lora,
@@ -265,7 +269,8 @@ CASES: Mapping[str, tuple[str, Formula, Raw]] = {
 }
 """For each kind a layer, the formula, and what a file holds."""
 
-WITHOUT_LINEAR_STRENGTH = {"boft", "boft, convolution", "oft, convolution, rescaled"}
+NOT_LINEAR = {"boft", "boft, convolution", "oft, convolution, rescaled"}
+"""Where the strength is more than a factor."""
 
 
 def written(path: Path, layer: str, raw: Raw, dtype: torch.dtype = torch.float32) -> Path:
@@ -297,14 +302,14 @@ def error(got: Tensor, wanted: Tensor) -> float:
     return ((got.double() - wanted).norm() / wanted.norm()).item()
 
 
-@pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("strength", [1.0, 0.7, -1.3])
+@pytest.mark.parametrize(
+    ("case", "strength"),
+    [(case, strength) for strength in (1.0, 0.7, -1.3) for case in CASES if strength == 1 or case not in NOT_LINEAR],
+)
 def test_updates_are_their_formulas(
     case: str, strength: float, pipeline: StableDiffusionXLPipeline, exact: StableDiffusionXLPipeline, tmp_path: Path
 ) -> None:
     layer, formula, raw = CASES[case]
-    if strength != 1 and case in WITHOUT_LINEAR_STRENGTH:
-        pytest.skip("a rotation at a strength has a test of its own")
     adapter = replace(read_lora(written(tmp_path, layer, raw)), strength=strength)
     wanted, _ = expected(layer, formula, raw, exact)
     assert error(found(adapter, layer, pipeline), wanted * strength) < 1e-5
@@ -331,6 +336,51 @@ def test_a_layer_gives_what_its_changed_weights_give(
             ours = module(x)
         assert error(ours - plain, changed(x) - plain) < 1e-6
         assert torch.equal(module(x), plain)
+
+
+def test_a_layer_without_a_bias_can_get_one(pipeline: StableDiffusionXLPipeline, tmp_path: Path) -> None:
+    bias, module, x = numbers(32).float(), all_layers(pipeline)[LINEAR], torch.randn(2, 32)
+    adapter = replace(read_lora(written(tmp_path, LINEAR, {"diff_b": bias})), strength=0.5)
+    plain = module(x)
+    with applied(pipeline, [adapter]):
+        torch.testing.assert_close(module(x), plain + bias / 2)
+
+
+def test_alphas_of_stabilised_ranks_are_divided_by_their_root_in_glora_only(
+    exact: StableDiffusionXLPipeline, tmp_path: Path
+) -> None:
+    """LyCORIS writes alphas of other kinds so that they are divided by the rank."""
+    for case, factor in (("glora", 3**0.5), ("loha", 1)):
+        layer, formula, raw = CASES[case]
+        path = written(tmp_path, layer, raw)
+        save_file(load_file(path), path, {"ss_network_args": '{"rs_lora": "True"}'})
+        wanted, _ = expected(layer, formula, raw, exact)
+        assert error(found(read_lora(path), layer, exact), wanted * factor) < 1e-5
+
+
+BROKEN = st.sampled_from(["left out", "flat", "shorter", "deeper", "turned", "whole numbers", "of another kind"])
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(case=st.sampled_from([*CASES]), other=st.sampled_from([*CASES]), how=BROKEN, which=st.integers(0, 9))
+def test_broken_files_are_refused_and_raise_nothing_else(
+    case: str, other: str, how: str, which: int, pipeline: StableDiffusionXLPipeline, tmp_path: Path
+) -> None:
+    layer, _, raw = CASES[case]
+    name = [*raw][which % len(raw)]
+    part = raw[name].float()
+    ways: dict[str, Callable[[], Raw]] = {
+        "left out": lambda: {},
+        "flat": lambda: {name: part.flatten()},
+        "shorter": lambda: {name: part[..., :-1] if part.ndim else part},
+        "deeper": lambda: {name: part[None]},
+        "turned": lambda: {name: part.permute([*reversed(range(part.ndim))])},
+        "whole numbers": lambda: {name: part.long()},
+        "of another kind": lambda: {name: part} | CASES[other][2],
+    }
+    broken = {key: given for key, given in raw.items() if key != name} | ways[how]()
+    with suppress(InputError), applied(pipeline, [read_lora(written(tmp_path, layer, broken))]):
+        pass
 
 
 def whole(path: Path) -> LoRA:

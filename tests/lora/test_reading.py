@@ -202,9 +202,12 @@ ALPHA = f"{KOHYA_TO_Q}.alpha"
             {f"{TO_Q}.lora_A.{name}.weight": DOWN for name in ("default", "default_0")},
             r"twice, as .*lora_A\.default\.weight and as .*lora_A\.default_0",
         ),
-        ({key: part.to(torch.int8) for key, part in GOOD.items()}, "has its down in int8, a type without a scale"),
+        (
+            {key: part.to(torch.int8) for key, part in GOOD.items()},
+            "has its down in int8, which is no floating-point type",
+        ),
         ({key: part.bool() for key, part in GOOD.items()}, "has its down in bool"),
-        (GOOD | {f"{KOHYA_TO_Q}.hada_w1_a": UP}, "holds two kinds of update, LoRA and LoHa"),
+        (GOOD | {f"{KOHYA_TO_Q}.hada_w1_a": UP}, "holds several kinds of update, LoRA and LoHa"),
         ({f"{KOHYA_TO_Q}.hada_w1_a": UP}, "has no hada_w1_b, without which its LoHa is incomplete"),
         ({f"{KOHYA_TO_Q}.lokr_w1": UP}, "has no lokr_w2 or lokr_w2_a, without which its LoKr"),
         (GOOD | {f"{KOHYA_TO_Q}.lora_mid.weight": UP}, "which do not multiply"),
@@ -271,19 +274,21 @@ def test_trigger_words_come_from_the_header(
     assert read_lora(written(tmp_path, GOOD, **header)).words == words
 
 
-ENDS = ["to_q", "to_v", "proj_in", "ff.net.2"]
+BLOCK = "mid_block.attentions.0.transformer_blocks.0"
+ENDS = [f"{BLOCK}.attn1.to_q", f"{BLOCK}.attn2.to_v", "mid_block.attentions.0.proj_in", f"{BLOCK}.ff.net.2"]
+CONVOLUTIONS = ["mid_block.resnets.0.conv1", "down_blocks.1.resnets.0.conv_shortcut"]
 
 
 def configurations() -> dict[str, Any]:
     from peft import IA3Config, LoHaConfig, LoKrConfig, LoraConfig, OFTConfig
 
     patterns = {"rank_pattern": {"attn1.to_q": 6}, "alpha_pattern": {"attn1.to_q": 12, r"mid_block.*\.to_v": 1}}
-    convolved = [*ENDS, "conv1", "conv_shortcut"]
+    convolved = [*ENDS, *CONVOLUTIONS]
     return {
         "lora": LoraConfig(r=4, lora_alpha=2, target_modules=convolved, **patterns),
         "rslora": LoraConfig(r=4, lora_alpha=2, use_rslora=True, target_modules=ENDS, **patterns),
         "dora": LoraConfig(r=4, lora_alpha=2, use_dora=True, target_modules=convolved),
-        "lora with biases": LoraConfig(r=4, lora_alpha=2, lora_bias=True, target_modules=["proj_in", "ff.net.2"]),
+        "lora with biases": LoraConfig(r=4, lora_alpha=2, lora_bias=True, target_modules=ENDS[2:]),
         "loha": LoHaConfig(r=3, alpha=2, target_modules=convolved, **patterns),
         "loha, effective": LoHaConfig(r=3, alpha=2, use_effective_conv2d=True, target_modules=convolved),
         "lokr": LoKrConfig(r=3, alpha=2, target_modules=convolved, **patterns),
@@ -291,7 +296,7 @@ def configurations() -> dict[str, Any]:
         "oft": OFTConfig(oft_block_size=4, target_modules=ENDS, use_cayley_neumann=False),
         "oft, approximated": OFTConfig(oft_block_size=4, target_modules=ENDS),
         "oft, shared": OFTConfig(oft_block_size=4, block_share=True, target_modules=ENDS),
-        "ia3": IA3Config(target_modules=ENDS, feedforward_modules=["ff.net.2"]),
+        "ia3": IA3Config(target_modules=ENDS, feedforward_modules=ENDS[3:]),
     }
 
 
@@ -315,7 +320,7 @@ def saved(unet: UNet2DConditionModel, config: Any, folder: Path) -> nn.Module:
 def test_layers_do_what_those_of_peft_do(kind: str, pipeline: StableDiffusionXLPipeline, tmp_path: Path) -> None:
     theirs = saved(pipeline.unet, configurations()[kind], tmp_path)
     lora = read_lora(tmp_path)
-    assert len(lora.layers) > 5
+    assert {name.removeprefix("unet.") for name in lora.layers} == set(configurations()[kind].target_modules)
     with applied(pipeline, [lora]), torch.no_grad():
         for name in lora.layers:
             layer = all_layers(pipeline)[name]
