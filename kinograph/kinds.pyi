@@ -33,6 +33,10 @@ class _MedusaTrain(Handle):
     loss: Outlet
     tokens_per_pass: Outlet
 
+class _PromptWriter(Handle):
+    prompts: Outlet
+    negative_prompt: Outlet
+
 class _VideoFrameFilter(Handle):
     kept: Outlet
     table: Outlet
@@ -328,8 +332,7 @@ class Kinds:
         min_p: float | _Link = 0.0,
         repetition_penalty: float | _Link = 1.0,
         seed: int | _Link = 0,
-        method: Literal["auto", "lookahead", "jacobi", "prompt_lookup", "suffix", "assisted", "greedy"]
-        | _Link = "auto",
+        method: Literal["auto", "lookahead", "jacobi", "prompt_lookup", "suffix", "assisted", "greedy"] | _Link = "auto",
         draft: _Link | None = None,
         draft_tokens: int | _Link = 8,
         window: int | _Link = 5,
@@ -483,6 +486,28 @@ class Kinds:
         partial: _Partial = "",
     ) -> Handle:
         """Show a video at its own rate."""
+
+    def PromptWriter(
+        self,
+        *,
+        llm: _Link,
+        theme: str | _Link,
+        subjects: Sequence[str] | _Link = ...,
+        style: str | _Link = "",
+        count: int | _Link = 4,
+        negative: bool | _Link = False,
+        instructions: str | _Link = ...,
+        messages: Sequence[Any] | _Link = ...,
+        max_new_tokens: int | _Link = 48,
+        temperature: float | _Link = 0.7,
+        top_p: float | _Link = 0.95,
+        seed: int | _Link = 0,
+        id: str | None = None,
+        title: str = "",
+        mode: _Mode = "",
+        partial: _Partial = "",
+    ) -> _PromptWriter:
+        """Write prompts for an image model that reads free text, with a language model."""
 
     def SVDSampler(
         self,

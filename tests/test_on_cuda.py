@@ -25,7 +25,7 @@ from nodes.diffusion.precision import precision_kept
 from nodes.image.nodes import ImageModelLoad, KeyframeSampler
 from nodes.lora.nodes import LoRAApply, ZipLoRAMerge
 from nodes.lora.training import Example, TrainingSettings, train_lora
-from nodes.text.nodes import LLMLoad, LookaheadDecode
+from nodes.text.nodes import LLMLoad, LookaheadDecode, PromptWriter
 from nodes.video.nodes import SVDSampler, VideoModelLoad
 from nodes.video.svd import video_pipeline
 from tests.fakecuda import CudaTensor, fake_cuda
@@ -82,11 +82,17 @@ def text(models: Path, **inputs: Any) -> Node:
     return LookaheadDecode(llm=llm, prompt="say hello", max_new_tokens=24, **inputs)
 
 
+def prompts(models: Path, **inputs: Any) -> Node:
+    llm = LLMLoad(source=str(models / "llm")).run(Context())
+    return PromptWriter(llm=llm, theme="dusk", count=1, max_new_tokens=24, **inputs)
+
+
 CASES: Mapping[type[Node], tuple[Callable[..., Node], tuple[dict[str, Any], ...]]] = {
     KeyframeSampler: (keyframes, ({"negative_prompt": "blue"}, {"dtype": "float16"}, {"dtype": "bfloat16"})),
     SVDSampler: (video, ({"decode_chunk": 2}, {"dtype": "float16", "width": 32, "height": 32})),
     ZipLoRAMerge: (merge, ({"steps": 2}, {"start": "closed-form", "gradient_checkpointing": True})),
     LookaheadDecode: (text, ({}, {"temperature": 1.0}, {"dtype": "float16"}, {"dtype": "bfloat16", "stop": ("a",)})),
+    PromptWriter: (prompts, ({"temperature": 0.0, "style": "crayon"},)),
 }
 """How to make a node of each kind that is compared, and inputs to try."""
 

@@ -13,6 +13,7 @@ from engine.models import home, identity, resolve
 from engine.node import Context, Deprecated, ModelFile, Node
 from engine.values import Files, LanguageModel, Media, MedusaHeads, Messages, Role, Vocabulary
 from nodes.inputs import DType, Prefix, Seed
+from nodes.text.free_prompts import INSTRUCTIONS, Wish, spaced, write_avoided, write_prompts
 from nodes.text.grammar import grammar_of, schema_text
 from nodes.text.messages import Conversation, asked, listed
 from nodes.text.methods import Method
@@ -176,7 +177,7 @@ class LookaheadDecode(Node, version=3, category="text", uses="device"):
         name, hint = ("pattern" if given.get("pattern") else "json_schema"), "leave one of them out"
         if given.get("stop"):
             raise InputError(f"a text that ends at stop can't keep to {name}", input="stop", hint=hint)
-        if words:
+        if words and (words.slots or words.required):
             raise InputError(f"a prompt in the words of a vocabulary can't keep to {name}", input=name, hint=hint)
 
     def run(self, ctx: Context) -> Written:
@@ -315,3 +316,72 @@ class MedusaSave(Node, version=1, category="text", uses="io", saves="heads"):
         from nodes.text.medusa.files import write_heads
 
         return Files((Media(write_heads(self.heads), "safetensors", self.filename_prefix),))
+
+
+class WrittenPrompts(NamedTuple):
+    """Prompts for an image model."""
+
+    prompts: tuple[str, ...]
+    negative_prompt: str
+    """What the pictures must not show; empty unless it was asked for."""
+
+
+class PromptWriter(Node, version=1, category="text", uses="device"):
+    """Write prompts for an image model that reads free text, with a language model.
+
+    Each prompt is one sentence that begins with a subject and ends with the style, whatever the size of the language
+    model: it is held to that while it writes.
+    """
+
+    llm: LanguageModel
+    """The language model."""
+    theme: Annotated[str, Field(min_length=1, json_schema_extra={"widget": "multiline"})]
+    """What the pictures are about."""
+    subjects: tuple[str, ...] = ()
+    """What they show, such as "a red fox" or "a fox and a crow": each prompt has the next one. Without any, the model
+    chooses."""
+    style: Annotated[str, Field(json_schema_extra={"widget": "multiline"})] = ""
+    """The style guide. The model reads it, and every prompt ends with it, word for word."""
+    count: Annotated[int, Field(ge=1, le=1000)] = 4
+    """How many prompts."""
+    negative: bool = False
+    """Whether to write a negative prompt too, for all of them."""
+    instructions: Annotated[str, Field(json_schema_extra={"widget": "multiline"})] = INSTRUCTIONS
+    """What the model is told to do."""
+    messages: Conversation = ()
+    """What was said before, such as themes of the user's and the prompts that you would write on them. Without any, the
+    model is shown four examples."""
+    max_new_tokens: Annotated[int, Field(ge=16, le=4096)] = 48
+    """The most tokens of a prompt, the style not included. A sentence that reaches it ends with its last clause."""
+    temperature: Annotated[float, Field(ge=0, le=5)] = 0.7
+    """0 always takes the likeliest token; higher values vary more."""
+    top_p: Annotated[float, Field(gt=0, le=1)] = 0.95
+    """With a temperature above 0: the share of probability that tokens are drawn from."""
+    seed: Seed = 0
+    """Seed of the first prompt; each has the next."""
+
+    @classmethod
+    def check_inputs(cls, given: Mapping[str, Any]) -> None:
+        subjects = spaced(given.get("subjects", ())) if "subjects" in given else None
+        if given.get("temperature") == 0 and subjects is not None and given.get("count", 1) > max(len(subjects), 1):
+            raise InputError(
+                "a temperature of 0 writes the same about a subject again",
+                input="temperature",
+                hint="raise it, or ask for as many prompts as there are subjects",
+            )
+
+    def run(self, ctx: Context) -> WrittenPrompts:
+        from nodes.text.decoding.loop import Tally
+        from nodes.text.models import language_model
+        from nodes.text.writing import Settings, figures
+
+        self.check_inputs({name: getattr(self, name) for name in self.spec.inputs})
+        wish = Wish(self.theme, " ".join(self.style.split()), self.instructions, listed(self.messages))
+        settings = Settings(
+            max_new_tokens=self.max_new_tokens, temperature=self.temperature, top_p=self.top_p, seed=self.seed
+        )
+        llm, tally, subjects = language_model(ctx, self.llm), Tally(), spaced(self.subjects)
+        prompts = write_prompts(ctx, llm, wish, subjects, self.count, settings, tally)
+        negative = write_avoided(ctx, llm, wish, subjects, settings, tally) if self.negative else ""
+        ctx.report(figures(tally))
+        return WrittenPrompts(prompts, negative)

@@ -53,6 +53,8 @@ class Settings:
     stop: tuple[str, ...] = ()
     grammar: str = ""
     """What the text keeps to, as `nodes.text.grammar` writes it; "" for none."""
+    may_be_cut: bool = False
+    """Whether a text may end before its grammar does, at `max_new_tokens`."""
 
 
 def write(ctx: Context, llm: LoadedModel, chat: Sequence[Message], settings: Settings, tally: Tally) -> str:
@@ -99,7 +101,7 @@ def write(ctx: Context, llm: LoadedModel, chat: Sequence[Message], settings: Set
             tally=tally,
             **sampling,
         )
-    if constraint is not None and not constraint.is_complete([*ids[0].tolist(), *answer.tokens]):
+    if constraint and not settings.may_be_cut and not constraint.is_complete([*ids[0].tolist(), *answer.tokens]):
         raise InputError(
             f"what was written is not complete after max_new_tokens, {settings.max_new_tokens}: {_end(answer.text())}",
             input="max_new_tokens",

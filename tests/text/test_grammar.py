@@ -19,7 +19,7 @@ from engine.values import Vocabulary
 from nodes.text.grammar import Constraint, GrammarError, grammar_tokens, json_grammar, pattern_grammar
 from nodes.text.models import LoadedModel, language_model
 from nodes.text.nodes import LLMLoad, LookaheadDecode
-from tests.text.conftest import CHAT, babbler, tiny
+from tests.text.conftest import babbler, scribe
 
 SCENE = {
     "type": "object",
@@ -32,27 +32,6 @@ SCENE = {
     "required": ["subject", "colour", "size", "tags"],
     "additionalProperties": False,
 }
-MERGES = ('{"', '":', ' "', '",', '"}', "ed")
-PADDED = 16
-"""Tokens that the model has and its tokenizer doesn't, as where an embedding is padded."""
-
-
-def scribe(folder: Path) -> Path:
-    """Write a tiny Llama with a token for every byte, some for several, and more that its tokenizer doesn't know."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    merges = [(pair[0].replace(" ", "Ġ"), pair[1]) for pair in MERGES]
-    letters = [*sorted(pre_tokenizers.ByteLevel.alphabet()), *("".join(pair) for pair in merges)]
-    tokens = ["<pad>", "<s>", "</s>", *letters]
-    tokenizer = Tokenizer(models.BPE({token: i for i, token in enumerate(tokens)}, merges))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<s>", eos_token="</s>")
-    fast.chat_template = CHAT
-    fast.save_pretrained(folder)
-    tiny("llama", vocab_size=len(tokens) + PADDED, max_position_embeddings=1024, seed=3).save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -99,9 +78,9 @@ def test_the_answer_is_json_that_fits_the_schema(ctx: Context, folder: Path, see
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.5])
-@pytest.mark.parametrize("window", [0, 3])
-def test_it_writes_what_generate_writes_by_the_same_grammar(
-    ctx: Context, folder: Path, llm: LoadedModel, temperature: float, window: int
+@pytest.mark.parametrize("method", ["auto", "lookahead", "jacobi", "prompt_lookup", "suffix", "greedy"])
+def test_every_method_writes_what_generate_writes_by_the_same_grammar(
+    ctx: Context, folder: Path, llm: LoadedModel, temperature: float, method: str
 ) -> None:
     ids = llm.tokenizer("user a picture ", return_tensors="pt").input_ids
     limits = constraint(llm, json_grammar(json.dumps(SCENE)), ids.shape[1])
@@ -111,10 +90,20 @@ def test_it_writes_what_generate_writes_by_the_same_grammar(
         reference = llm.model.generate(
             ids, max_new_tokens=200, logits_processor=[limits], eos_token_id=2, pad_token_id=0, **sampling
         )
-    inputs = {"json_schema": json.dumps(SCENE), "temperature": temperature, "seed": 5, "window": window}
-    written = decode(ctx, folder, **inputs)
-    assert written.text == llm.tokenizer.decode(reference[0, ids.shape[1] :], skip_special_tokens=True)
+    inputs = {"json_schema": json.dumps(SCENE), "temperature": temperature, "seed": 5, "method": method}
+    assert decode(ctx, folder, **inputs).text == llm.tokenizer.decode(reference[0, ids.shape[1] : -1])
     assert reference[0, -1] == 2
+
+
+def test_what_must_come_costs_no_pass(shared: Models, folder: Path) -> None:
+    """Of a schema that leaves one choice of two words and no other."""
+    figures: list[Any] = []
+    ctx = Context(models=shared, on_report=figures.append)
+    schema = {"type": "object", "properties": {"colour": {"enum": ["red", "blue"]}}, "required": ["colour"]}
+    written = decode(ctx, folder, json_schema=schema, method="greedy")
+    assert json.loads(written.text)["colour"] in ("red", "blue")
+    assert written.tokens > 10
+    assert figures[-1]["passes"].value <= 3
 
 
 def test_the_answer_matches_the_pattern(ctx: Context, folder: Path) -> None:
