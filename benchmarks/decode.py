@@ -6,8 +6,8 @@
 Twelve prompts of six kinds are continued by a fixed number of tokens, whatever ends the text. What is timed is decoding
 alone, from the end of the pass that reads the prompt, in CPU time of all threads, so that other load on the machine
 counts little; for each prompt all ways take turns, in an order that shifts by one. S is tokens per pass; × is how many
-times as fast as greedy decoding by transformers a prompt is continued, from the medians of the rounds. A way is `same`
-on a prompt if it writes what greedy decoding writes.
+times as fast as greedy decoding by transformers a prompt is continued, from the medians of the rounds. `outside` is the
+share of the time that isn't the model's. A way is `same` on a prompt if it writes what greedy decoding writes.
 
 With `--prompt-tokens`, what it costs to read a prompt of that length, up to the first token: CPU time of one thread,
 and memory beside the model (the peak of the process in between, without what it held before; on Linux). Greedy decoding
@@ -110,18 +110,28 @@ LONG = ("greedy", "auto")
 
 
 class Passes(BaseStreamer):  # type: ignore[misc]  # transformers has no types
-    """When the pass over the prompt ended, how many passes there were, and how many tokens the first one wrote."""
+    """Passes of a model, the time in them, when the first one ended, and how many tokens that wrote."""
 
     def __init__(self) -> None:
         self.count = 0
         self.first = 0
         self.began = 0.0
+        self.inside = 0.0
+        """CPU seconds within passes after the first."""
+        self._entered = 0.0
+
+    def before(self, *_: Any) -> None:
+        """Called before each pass of the model."""
+        self._entered = process_time()
 
     def after(self, *_: Any) -> None:
         """Called after each pass of the model."""
         self.count += 1
+        now = process_time()
         if self.count == 1:
-            self.began = process_time()
+            self.began = now
+        else:
+            self.inside += now - self._entered
 
     def put(self, value: torch.Tensor) -> None:
         """Called with the prompt, before the first pass, and then with what each pass wrote, in one piece or more."""
@@ -137,6 +147,8 @@ class Tally:
 
     seconds: list[float] = field(default_factory=list)
     """CPU seconds for each token, in each round."""
+    inside: list[float] = field(default_factory=list)
+    """The share of the time that the model's passes took, in each round."""
     tokens: int = 0
     passes: int = 0
     same: bool = True
@@ -149,14 +161,16 @@ class Tally:
 
 def decode(llm: LoadedModel, ids: torch.Tensor, way: Way, tokens: int, tally: Tally) -> list[int]:
     passes, options = Passes(), way(llm)
-    hook = llm.model.register_forward_hook(passes.after)
+    hooks = llm.model.register_forward_pre_hook(passes.before), llm.model.register_forward_hook(passes.after)
     try:
         text = llm.model.generate(ids, do_sample=False, max_new_tokens=tokens, streamer=passes, **options)
         ended = process_time()
     finally:
-        hook.remove()
+        for hook in hooks:
+            hook.remove()
     written: list[int] = text[0, ids.shape[1] :].tolist()
     tally.seconds.append((ended - passes.began) / (len(written) - passes.first))
+    tally.inside.append(passes.inside / (ended - passes.began))
     tally.tokens += len(written) - passes.first
     tally.passes += passes.count - 1
     return written
@@ -232,14 +246,15 @@ def summary(chosen: argparse.Namespace, ways: Sequence[str], tallies: Sequence[d
     plain = mean(tally["greedy"].speed for tally in tallies)
     title = f"{len(PROMPTS)} prompts, {chosen.tokens} tokens, {chosen.dtype}, threads: {chosen.threads}"
     title += f", rounds: {chosen.rounds}; greedy: {plain:.1f} tokens per CPU second"
-    table = Table("way", "S", "× mean", "median", "worst", *kinds, "same", title=title)
+    table = Table("way", "S", "× mean", "median", "worst", *kinds, "outside", "same", title=title)
     for way in ways:
         times = [tally[way].speed / tally["greedy"].speed for tally in tallies]
         tokens, passes = (sum(getattr(tally[way], name) for tally in tallies) for name in ("tokens", "passes"))
         by_kind = [mean(t for t, (at, _) in zip(times, PROMPTS, strict=True) if at == kind) for kind in kinds]
         row = [tokens / passes, mean(times), median(times), min(times), *by_kind]
         same = sum(tally[way].same for tally in tallies)
-        table.add_row(way, *(f"{number:.2f}" for number in row), f"{same}/{len(PROMPTS)}")
+        outside = 1 - mean(median(tally[way].inside) for tally in tallies)
+        table.add_row(way, *(f"{number:.2f}" for number in row), f"{outside:.1%}", f"{same}/{len(PROMPTS)}")
     return table
 
 
