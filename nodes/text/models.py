@@ -39,6 +39,11 @@ class LoadedModel(_Loaded):
 
         return grammar_tokens(self.tokenizer, self.ends)
 
+    @cached_property
+    def usual(self) -> dict[tuple[str, tuple[str, ...]], list[float]]:
+        """How likely the prompt writer found words without the theme, by slot and words."""
+        return {}
+
     @property
     def nbytes(self) -> int:
         return sum(weight.nbytes for weight in self.model.parameters())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -78,7 +78,7 @@ def write_prompt(ctx: Context, llm: LoadedModel, theme: str, vocabulary: Vocabul
             (chosen[slot],) = fitting
             ctx.text(f"{slot}: {chosen[slot]} (named)\n")
         else:
-            scores = _scores(plain, themed, slot, fitting or words)
+            scores = _scores(llm, plain, themed, slot, tuple(fitting) or words)
             odds = _odds(scores, 1 if settings.temperature < COLDEST else settings.temperature)
             chosen[slot] = _drawn(odds, settings, random.Random(f"{settings.seed} {slot} {title}"))
             ctx.text(f"{slot}: {_told(chosen[slot], odds)}\n")
@@ -96,10 +96,10 @@ def write_prompt(ctx: Context, llm: LoadedModel, theme: str, vocabulary: Vocabul
 
 def _choices(vocabulary: Vocabulary) -> dict[str, tuple[str, ...]]:
     """The words that each open slot has to choose from: those that a sentence can name."""
-    known = {**vocabulary.slots, **vocabulary.required}
-    if not any(known.values()):
+    known = [*vocabulary.slots.items(), *vocabulary.required.items()]
+    if not any(words for _, words in known):
         raise InputError("the vocabulary has no words", input="vocabulary", hint="give a slot at least one")
-    for slot, words in ((slot, words) for of in (vocabulary.slots, vocabulary.required) for slot, words in of.items()):
+    for slot, words in known:
         if not all(word.strip() for word in words):
             raise InputError(f"a {slot} of the vocabulary is blank", input="vocabulary", hint="leave it out")
     choices = {
@@ -115,7 +115,7 @@ def _choices(vocabulary: Vocabulary) -> dict[str, tuple[str, ...]]:
     return choices
 
 
-def _scores(plain: Scorer, themed: Scorer, slot: str, words: Sequence[str]) -> dict[str, float]:
+def _scores(llm: LoadedModel, plain: Scorer, themed: Scorer, slot: str, words: tuple[str, ...]) -> dict[str, float]:
     """How much likelier the theme makes each word than other themes do, in nats, up to a constant.
 
     A word has the same tokens after every theme, so their number doesn't matter.
@@ -128,10 +128,12 @@ def _scores(plain: Scorer, themed: Scorer, slot: str, words: Sequence[str]) -> d
             hint="leave it out, or choose another model",
         )
     endings = [question + word for word in words]
-    likelihoods = np.array(themed.log_likelihoods(endings))
-    others = plain.log_likelihoods([f'{other}".{ending}' for other in _OTHER_THEMES for ending in endings])
-    usual = np.reshape(others, (len(_OTHER_THEMES), len(words))).mean(0)
-    return dict(zip(words, (likelihoods - _WEIGHT * usual).tolist(), strict=True))
+    likelihoods = themed.log_likelihoods(endings)
+    if (slot, words) not in llm.usual:
+        others = plain.log_likelihoods([f'{other}".{ending}' for other in _OTHER_THEMES for ending in endings])
+        llm.usual[slot, words] = np.reshape(others, (len(_OTHER_THEMES), len(words))).mean(0).tolist()
+    scores = np.array(likelihoods) - _WEIGHT * np.array(llm.usual[slot, words])
+    return dict(zip(words, scores.tolist(), strict=True))
 
 
 def _odds(scores: Mapping[str, float], temperature: float) -> dict[str, float]:
