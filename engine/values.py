@@ -375,7 +375,13 @@ class ImageModel(ModelReference):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class VideoModel(ModelReference):
-    """An image-to-video pipeline."""
+    """An image-to-video pipeline, with the adapters to apply while it samples."""
+
+    adapters: tuple[LoRA, ...] = ()
+
+    @property
+    def nbytes(self) -> int:
+        return REFERENCE_BYTES + sum(adapter.nbytes for adapter in self.adapters)
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -241,6 +241,19 @@ class Kinds:
     ) -> Handle:
         """Add a LoRA to an image model, after any that it already has."""
 
+    def LoRAApplyToVideo(
+        self,
+        *,
+        model: _Link,
+        lora: _Link,
+        strength: float | _Link = 1.0,
+        id: str | None = None,
+        title: str = "",
+        mode: _Mode = "",
+        partial: _Partial = "",
+    ) -> Handle:
+        """Add a LoRA to a video model, after any that it already has; it is applied while a node samples from the model."""
+
     def LoRALoad(
         self,
         *,

@@ -5,6 +5,7 @@ those of the CPU.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from diffusers import AutoencoderKL, AutoencoderKLTemporalDecoder
+from diffusers import AutoencoderKL, AutoencoderKLTemporalDecoder, DiffusionPipeline
 
 from engine.node import Context, Node
 from engine.values import Image, ImageModel, LoRA, Value
@@ -20,10 +21,10 @@ from nodes import registry
 from nodes.dataset.describe import craft
 from nodes.dataset.describe.describer import Describer, DescribeSettings
 from nodes.dataset.nodes import LVDCurate
-from nodes.diffusion.layers import layers
+from nodes.diffusion.layers import all_layers, layers
 from nodes.diffusion.precision import precision_kept
 from nodes.image.nodes import ImageModelLoad, KeyframeSampler
-from nodes.lora.nodes import LoRAApply, ZipLoRAMerge
+from nodes.lora.nodes import LoRAApply, LoRAApplyToVideo, ZipLoRAMerge
 from nodes.lora.training import Example, TrainingSettings, train_lora
 from nodes.text.nodes import LLMLoad, LookaheadDecode, PromptWriter
 from nodes.video.nodes import SVDSampler, VideoModelLoad
@@ -56,9 +57,25 @@ def lora(seed: int) -> LoRA:
     return LoRA(up, down, name=f"lora {seed}")
 
 
+def with_other_kinds(pipeline: DiffusionPipeline, lora: LoRA) -> LoRA:
+    """A LoRA that changes more layers, in ways that two matrices don't hold."""
+    draw, other = torch.Generator().manual_seed(9), {}
+    for name, layer in all_layers(pipeline).items():
+        count = len(layer.weight)
+        if name.startswith("unet.mid_block") and name.endswith(("norm1", "conv2", "proj_in", "attn2.to_v")):
+            vector = torch.randn(count, generator=draw)
+            rotation = torch.randn(count // 4, 4, 4, generator=draw) / 5
+            other[name] = (
+                {"rotation": rotation} if name.endswith("conv2") else {"difference": layer.weight.detach() / 5}
+            )
+            other[name] |= {"bias": vector} if name.endswith("norm1") else {}
+            other[name] |= {"row_norms": vector.abs()} if name.endswith("to_v") else {}
+    return replace(lora, other=other)
+
+
 def image_model(models: Path, dtype: str = "float32") -> ImageModel:
     model = ImageModelLoad(source=str(models / "sdxl"), dtype=dtype).run(Context())
-    return LoRAApply(model=model, lora=lora(0)).run(Context())
+    return LoRAApply(model=model, lora=with_other_kinds(tiny_sdxl(), lora(0))).run(Context())
 
 
 def keyframes(models: Path, **inputs: Any) -> Node:
@@ -68,6 +85,8 @@ def keyframes(models: Path, **inputs: Any) -> Node:
 
 def video(models: Path, **inputs: Any) -> Node:
     model = VideoModelLoad(source=str(models / "svd"), dtype=inputs.pop("dtype", "float32")).run(Context())
+    adapter = with_other_kinds(tiny_svd(), LoRA({}, {}, "differences"))
+    model = LoRAApplyToVideo(model=model, lora=adapter).run(Context())
     picture = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     return SVDSampler(model=model, image=Image(picture), **{"steps": 2, "frames": 3} | inputs)
 

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from engine.models import resolve
 from engine.node import Context, ModelFile, Node
-from engine.values import Files, ImageModel, LoRA, Media
+from engine.values import Files, ImageModel, LoRA, Media, VideoModel
 from nodes.inputs import Prefix, Seed
 from nodes.lora.words import joined
 
@@ -61,6 +61,21 @@ class LoRAApply(Node, version=2, category="lora", uses="io"):
         slots = joined(known.slots, adapter.words) if known.slots else known.slots
         vocabulary = replace(known, slots=slots, required=joined(known.required, adapter.words))
         return replace(self.model, adapters=(*self.model.adapters, adapter), vocabulary=vocabulary)
+
+
+class LoRAApplyToVideo(Node, version=1, category="lora", uses="io"):
+    """Add a LoRA to a video model, after any that it already has; it is applied while a node samples from the model."""
+
+    model: VideoModel
+    """The model to adapt."""
+    lora: LoRA
+    """The adapter, made for Stable Video Diffusion."""
+    strength: Strength = 1.0
+    """Scale of the update, on top of the LoRA's own strength."""
+
+    def run(self, ctx: Context) -> VideoModel:
+        adapter = replace(self.lora, strength=self.lora.strength * self.strength)
+        return replace(self.model, adapters=(*self.model.adapters, adapter))
 
 
 class Zipped(NamedTuple):

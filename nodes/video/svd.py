@@ -16,6 +16,7 @@ import torch
 
 from engine.errors import InputError
 from engine.values import Video
+from nodes.diffusion.adapters import applied
 from nodes.diffusion.layout import SVD
 from nodes.diffusion.pipelines import load
 from nodes.diffusion.pixels import check_finite, to_pillow
@@ -64,16 +65,16 @@ def sample(
     picture: Tensor,
     settings: Settings,
 ) -> Video:
-    """Set a picture (3, H, W) in [0, 1] moving.
+    """Set a picture (3, H, W) in [0, 1] moving, with the model's adapters applied.
 
     Raises:
         Cancelled: the run was cancelled; no further step is taken.
-        InputError: the size doesn't suit the model.
+        InputError: the size doesn't suit the model, or an adapter doesn't fit it.
         NodeError: the result is not finite.
     """
     height, width = settings.height or picture.shape[1], settings.width or picture.shape[2]
     _check_size(pipeline, width, height)
-    with precision_kept(pipeline.vae):
+    with applied(pipeline, model.adapters), precision_kept(pipeline.vae):
         latents = pipeline(
             to_pillow(picture),
             height=height,

@@ -12,11 +12,11 @@ from safetensors.torch import load_file, save_file
 from engine.errors import InputError, MissingError
 from engine.models import identity
 from engine.node import Context
-from engine.values import ImageModel, LoRA, Vocabulary
+from engine.values import ImageModel, LoRA, VideoModel, Vocabulary
 from nodes.diffusion.adapters import applied
 from nodes.diffusion.pipelines import image_pipeline
 from nodes.lora.formats import write_lora
-from nodes.lora.nodes import LoRAApply, LoRALoad, LoRASave, ZipLoRAMerge
+from nodes.lora.nodes import LoRAApply, LoRAApplyToVideo, LoRALoad, LoRASave, ZipLoRAMerge
 from tests.lora.reference import Make, Names, output
 
 PROMPTS = {"subject_prompt": "a red snail", "style_prompt": "a robot in watercolour style"}
@@ -100,6 +100,15 @@ def test_applying_records_the_adapter_and_its_words(model: ImageModel, snail: Lo
     assert twice.vocabulary.required == {"subject": ("snail",), "style": ("mosaic",)}
     assert (model.adapters, model.vocabulary.required) == ((), {})
     assert twice.identity == model.identity
+
+
+def test_a_video_model_records_its_adapters_too(snail: LoRA, mosaic: LoRA) -> None:
+    model = VideoModel("svd", "/svd", "abc", "float32")
+    once = LoRAApplyToVideo(model=model, lora=replace(snail, strength=0.5), strength=2.0).run(Context())
+    twice = LoRAApplyToVideo(model=once, lora=mosaic).run(Context())
+    assert [(adapter.name, adapter.strength) for adapter in twice.adapters] == [("snail", 1.0), ("mosaic", 1.0)]
+    assert (model.adapters, twice.identity) == ((), model.identity)
+    assert twice.nbytes > snail.nbytes + mosaic.nbytes
 
 
 def test_a_model_without_a_vocabulary_keeps_knowing_all_words(model: ImageModel, snail: LoRA) -> None:

@@ -15,7 +15,9 @@ from torch import Tensor
 
 from engine.errors import Cancelled, InputError
 from engine.node import Context
-from engine.values import Image, Video, VideoModel
+from engine.values import Image, LoRA, Video, VideoModel
+from nodes.diffusion.layers import layers
+from nodes.lora.nodes import LoRAApplyToVideo
 from nodes.video.nodes import SVDSampler, VideoModelLoad
 from nodes.video.svd import video_pipeline
 from tests.tiny import tiny_svd
@@ -53,6 +55,29 @@ def test_videos_are_those_of_diffusers(ctx: Context, model: VideoModel, expected
     assert video.frames.dtype == torch.float32
     assert video.fps == 7
     torch.testing.assert_close(video.frames, expected(), atol=1e-5, rtol=0)
+
+
+def test_adapters_of_the_model_are_applied_while_it_samples(ctx: Context, model: VideoModel, folder: Path) -> None:
+    theirs = StableVideoDiffusionPipeline.from_pretrained(folder)
+    theirs.set_progress_bar_config(disable=True)
+    names = [name for name in layers(theirs) if name.startswith("unet.") and name.endswith("attn1.to_v")]
+    assert any("temporal_transformer_blocks" in name for name in names)
+    shapes = {name: layers(theirs)[name].weight.shape for name in names}
+    draw = torch.Generator().manual_seed(0)
+    up = {name: torch.randn(out, 2, generator=draw) / 5 for name, (out, _) in shapes.items()}
+    down = {name: torch.randn(2, inputs, generator=draw) / 5 for name, (_, inputs) in shapes.items()}
+    with torch.no_grad():
+        for name in names:
+            layers(theirs)[name].weight += 0.5 * up[name] @ down[name]
+    settings = {"num_inference_steps": 2, "num_frames": 3, "height": 64, "width": 64, "output_type": "pt"}
+    picture, noise = PIL.Image.fromarray(LEVELS.numpy()), torch.Generator().manual_seed(7)
+    wanted = theirs(picture, generator=noise, **settings).frames[0]
+    plain = animate(ctx, model).frames
+    adapted = LoRAApplyToVideo(model=model, lora=LoRA(up, down, "motion"), strength=0.5).run(ctx)
+    found = animate(ctx, adapted).frames
+    assert (found - plain).abs().max() > 1e-3
+    torch.testing.assert_close(found, wanted, atol=1e-4, rtol=0)
+    assert torch.equal(animate(ctx, model).frames, plain)
 
 
 @pytest.mark.parametrize(
