@@ -52,35 +52,18 @@ _EXAMPLES = (
     ),
 )
 _FLAWS = (
-    "blurred",
-    "out of focus",
-    "low resolution",
-    "compression artefacts",
-    "noise",
-    "overexposed",
-    "underexposed",
-    "oversaturated",
-    "flat light",
-    "wrong proportions",
-    "deformed faces",
-    "crossed eyes",
-    "deformed hands",
-    "extra fingers",
-    "extra limbs",
-    "floating objects",
-    "cropped subject",
-    "tilted horizon",
-    "cluttered background",
-    "text",
-    "watermark",
-    "signature",
-    "frame",
+    ("blurred", "out of focus", "low resolution", "compression artefacts", "noise"),
+    ("overexposed", "underexposed", "oversaturated", "flat light"),
+    ("wrong proportions", "deformed faces", "crossed eyes", "deformed hands", "extra fingers", "extra limbs"),
+    ("floating objects", "cropped subject", "tilted horizon", "cluttered background"),
+    ("text", "watermark", "signature", "frame"),
 )
-"""What a negative prompt is made of: a small model that may write anything writes what is wanted."""
-_AVOIDED = f"What must not be seen in these pictures? Choose from: {', '.join(_FLAWS)}."
+"""What a negative prompt is made of, one of each kind: a small model that may write anything writes what is wanted, or
+the same again."""
+_AVOIDED = f"What must not be seen in these pictures? Choose: {'; '.join(' or '.join(kind) for kind in _FLAWS)}."
 
 _MOST_FOR_FLAWS = 128
-"""Tokens, more than eight flaws take."""
+"""Tokens, more than five flaws take."""
 
 _PLAIN = r'[^\p{C}\s"{}\[\]()<>|*#_\\.!?]'
 """A character of a prompt: no space, end of a sentence, or one that weighs or groups words for an image model."""
@@ -206,15 +189,14 @@ def avoided_chat(wish: Wish, subjects: Sequence[str]) -> list[Message]:
 
 
 def avoided_pattern() -> str:
-    """What the answer to that matches: four to eight flaws."""
-    flaw = f"(?:{'|'.join(_FLAWS)})"
-    return f"{flaw}(?:, {flaw}){{3,7}}"
+    """What the answer to that matches: a flaw of each kind."""
+    return ", ".join(f"(?:{'|'.join(kind)})" for kind in _FLAWS)
 
 
 def avoided(text: str, wish: Wish, subjects: Sequence[str]) -> str:
-    """The negative prompt, of the flaws that the model chose: each once, and none that is wanted."""
+    """The negative prompt, of the flaws that the model chose: those that aren't wanted."""
     wanted = _words(" ".join((wish.theme, wish.style, *subjects)))
-    return ", ".join(flaw for flaw in dict.fromkeys(text.split(", ")) if not _words(flaw) <= wanted)
+    return ", ".join(flaw for flaw in text.split(", ") if not _words(flaw) <= wanted)
 
 
 def _question(theme: str, subject: str) -> str:
