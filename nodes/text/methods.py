@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from engine.atomic import replacing
 from engine.errors import InputError
@@ -19,7 +19,30 @@ if TYPE_CHECKING:
     from nodes.text.models import LoadedModel
     from nodes.text.writing import Settings
 
-Method = Literal["auto", "lookahead", "jacobi", "prompt_lookup", "suffix", "assisted", "greedy"]
+Method = Literal["auto", "lookahead", "jacobi", "prompt_lookup", "suffix", "assisted", "medusa", "greedy"]
+
+_NEEDED = {
+    "assisted": ("draft", "a draft model", "link a smaller language model"),
+    "medusa": ("heads", "Medusa heads", "link MedusaLoad or MedusaTrain"),
+}
+"""For methods that need another input: its name, what it is, and where it comes from."""
+
+
+def check_given(given: Mapping[str, Any]) -> None:
+    """Refuse a method without what it needs, if both are known before a run.
+
+    Raises:
+        InputError: the method's draft model or heads are missing.
+    """
+    method = given.get("method")
+    if method in _NEEDED and given.get(_NEEDED[method][0], ...) is None:
+        raise _missing(method)
+
+
+def _missing(method: str) -> InputError:
+    name, what, source = _NEEDED[method]
+    hint = f"{source}, or choose another method"
+    return InputError(f"the method {method} needs {what}", input=name, hint=hint)
 
 
 def drafter(llm: LoadedModel, settings: Settings, heard: Callable[[int, int], None]) -> Drafter:
@@ -30,13 +53,14 @@ def drafter(llm: LoadedModel, settings: Settings, heard: Callable[[int, int], No
         heard: called with passes done and to do while costs are measured; what it raises ends that.
 
     Raises:
-        InputError: the method's draft model can't draft for it.
+        InputError: the method's draft model or heads are missing, or the draft model can't draft for it.
     """
     from nodes.text.decoding.assisted import prompt_lookup
     from nodes.text.decoding.auto import Auto
     from nodes.text.decoding.jacobi import Jacobi
     from nodes.text.decoding.lookahead import Lookahead
     from nodes.text.decoding.loop import Greedy
+    from nodes.text.decoding.medusa import Medusa
     from nodes.text.decoding.suffix import Suffix
 
     length = settings.draft_tokens
@@ -53,6 +77,10 @@ def drafter(llm: LoadedModel, settings: Settings, heard: Callable[[int, int], No
             return Suffix(length)
         case "assisted":
             return _draft_model(llm, settings.draft, length)
+        case "medusa":
+            if settings.heads is None:
+                raise _missing("medusa")
+            return Medusa(settings.heads, length)
         case "greedy":
             return Greedy()
 
@@ -61,8 +89,7 @@ def _draft_model(llm: LoadedModel, draft: LoadedModel | None, length: int) -> Dr
     from nodes.text.decoding.assisted import DraftModel, universal_draft
 
     if draft is None:
-        hint = "link a smaller language model, or choose another method"
-        raise InputError("the method assisted needs a draft model", input="draft", hint=hint)
+        raise _missing("assisted")
     try:
         if draft.tokenizer.get_vocab() == llm.tokenizer.get_vocab():
             return DraftModel(draft.model, length)

@@ -16,7 +16,7 @@ from nodes.inputs import DType, Prefix, Seed
 from nodes.text.free_prompts import INSTRUCTIONS, Wish, spaced, write_avoided, write_prompts
 from nodes.text.grammar import grammar_of, schema_text
 from nodes.text.messages import Conversation, asked, listed
-from nodes.text.methods import Method
+from nodes.text.methods import Method, check_given
 
 if TYPE_CHECKING:
     from nodes.text.medusa.examples import Examples
@@ -144,11 +144,14 @@ class LookaheadDecode(Node, version=3, category="text", uses="device"):
     method: Method = "auto"
     """Where guesses at the coming tokens come from. auto goes by what passes cost here and which guesses are right;
     lookahead (arXiv 2402.02057) and jacobi (2305.10427) let the model improve guesses; prompt_lookup and suffix
-    (2411.04975) repeat what the text has had; assisted asks a draft model; greedy makes none."""
+    (2411.04975) repeat what the text has had; assisted asks a draft model, medusa (2401.10774) heads on the model's own
+    states; greedy makes none."""
     draft: LanguageModel | None = None
     """For the method assisted: a smaller language model, perhaps with other tokens."""
+    heads: MedusaHeads | None = None
+    """For the method medusa: heads that were trained for the language model."""
     draft_tokens: Annotated[int, Field(ge=1, le=64)] = 8
-    """For jacobi, prompt_lookup, suffix and assisted: the most tokens that are guessed for a pass."""
+    """For jacobi, prompt_lookup, suffix, assisted and medusa: the most tokens that are guessed for a pass."""
     window: Annotated[int, Field(ge=0, le=256)] = 5
     """For lookahead, W: columns of its branch; 0 leaves only the n-gram pool."""
     ngram: Annotated[int, Field(ge=2, le=32)] = 4
@@ -164,6 +167,7 @@ class LookaheadDecode(Node, version=3, category="text", uses="device"):
 
     @classmethod
     def check_inputs(cls, given: Mapping[str, Any]) -> None:
+        check_given(given)
         words = given.get("vocabulary")
         if words and (words.slots or words.required):
             if not given.get("prompt") or listed(given.get("messages", ())):
@@ -182,11 +186,13 @@ class LookaheadDecode(Node, version=3, category="text", uses="device"):
 
     def run(self, ctx: Context) -> Written:
         from nodes.text.decoding.loop import Tally
+        from nodes.text.medusa.heads import Guesser
         from nodes.text.models import language_model
         from nodes.text.prompt_writer import write_prompt
         from nodes.text.writing import Settings, figures, write
 
         self.check_inputs({name: getattr(self, name) for name in self.spec.inputs})
+        llm, tally = language_model(ctx, self.llm), Tally()
         settings = Settings(
             max_new_tokens=self.max_new_tokens,
             temperature=self.temperature,
@@ -197,6 +203,7 @@ class LookaheadDecode(Node, version=3, category="text", uses="device"):
             seed=self.seed,
             method=self.method,
             draft=None if self.draft is None or self.method != "assisted" else language_model(ctx, self.draft),
+            heads=None if self.heads is None or self.method != "medusa" else Guesser(self.heads, llm.model),
             draft_tokens=self.draft_tokens,
             window=self.window,
             ngram=self.ngram,
@@ -204,7 +211,6 @@ class LookaheadDecode(Node, version=3, category="text", uses="device"):
             stop=self.stop,
             grammar=grammar_of(self.json_schema, self.pattern),
         )
-        llm, tally = language_model(ctx, self.llm), Tally()
         if self.vocabulary is not None and (self.vocabulary.slots or self.vocabulary.required):
             prompt = write_prompt(ctx, llm, self.prompt, self.vocabulary, settings)
             ctx.report({"passes": prompt.passes})

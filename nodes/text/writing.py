@@ -21,6 +21,7 @@ from nodes.text.methods import Method, drafter
 
 if TYPE_CHECKING:
     from engine.node import Context
+    from nodes.text.medusa.heads import Guesser
     from nodes.text.models import LoadedModel
 
 COLDEST = 1e-6
@@ -46,6 +47,8 @@ class Settings:
     method: Method = "auto"
     draft: LoadedModel | None = None
     """The draft model of the method "assisted"."""
+    heads: Guesser | None = None
+    """The heads of the method "medusa"."""
     draft_tokens: int = 8
     window: int = 5
     ngram: int = 4

@@ -63,6 +63,19 @@ def test_heads_choose_only_from_the_tokens_that_they_know() -> None:
     assert ranked[0, 1].tolist() == tokens[logits.argsort(descending=True)].tolist()
 
 
+def test_the_first_heads_can_be_asked_alone() -> None:
+    states = draw(2, 32, seed=1)
+    for heads in (random_heads(), random_heads(outputs=draw(3, VOCABULARY, 32))):
+        guesser = Guesser(heads, tiny("llama"))
+        assert torch.equal(guesser.ranked(states, 4, 2), guesser.ranked(states, 4)[:, :2])
+
+
+def test_accuracies_are_of_guesses_that_there_are() -> None:
+    tokens, by_rank = torch.tensor([3, 8]), (0.5, 0.25, 0.125)
+    for accuracies, known in (((by_rank,) * 4, ((0.5, 0.25),) * 3), ((), tuple(row[:2] for row in expected(3)))):
+        assert Guesser(random_heads(tokens=tokens, accuracies=accuracies), tiny("llama")).accuracies == known
+
+
 def test_biases_of_the_output_embedding_count() -> None:
     model = tiny("llama", seed=5)
     embedding = model.get_output_embeddings()

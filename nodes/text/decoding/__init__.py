@@ -1,6 +1,6 @@
 """Decoding several tokens in each pass of a language model, without changing what it writes.
 
 `loop` is transformers' own loop with a tree of guesses in each pass (`tree`, `reader`); a `Drafter` makes the guesses.
-The methods are `lookahead`, `jacobi`, `candidates` (prompt lookup, draft models), `suffix` and `auto`. `support` says
-which models and calls can't be served.
+The methods are `lookahead`, `jacobi`, `assisted` (prompt lookup, draft models), `suffix`, `medusa` and `auto`.
+`support` says which models and calls can't be served.
 """

@@ -171,7 +171,7 @@ def tree_decode(
             clock.lap("prompt" if reads_prompt else "model")
             path = writer.walk(tree, rows, picks)
             reader.keep(tree, path)
-            last = nodes.index(path[-1] if path else tree.root)
+            last = reader.row(path[-1] if path else tree.root, nodes)
             clock.lap("choice")
             drafter.learn(Step(tree, path, writer.tokens[start:], picks, hidden[0][0, last] if hidden else None))
             clock.lap("guesses")

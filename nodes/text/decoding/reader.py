@@ -65,6 +65,10 @@ class Reader:
         ).logits[0]
         return logits if self.picks_rows else logits[rows]
 
+    def row(self, node: int, nodes: list[int]) -> int:
+        """Where the output embedding had a node's state when `nodes` were read."""
+        return nodes.index(node) if self.picks_rows else node
+
     def _masks(self, tree: Tree, depths: Tensor) -> Tensor | dict[str, Tensor] | None:
         """The mask of each kind of layers, or of all; None for a single token, which sees all that is held."""
         if len(tree.tokens) == 1:

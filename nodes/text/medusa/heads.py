@@ -42,13 +42,23 @@ class Guesser:
         self.rows, self.offsets = _shared(model, self.tokens)
         if heads.outputs is not None:
             self.rows, self.offsets = heads.outputs.to(like), None
+        count, choices = len(heads.weights), self.rows.shape[-2]
+        known = heads.accuracies or expected(count)
+        self.accuracies = tuple(by_rank[:choices] for by_rank in known[:count])
+        """For each head, how often its guess of each rank is taken to be right; see `likeliest`."""
 
     @torch.inference_mode()
-    def ranked(self, hidden: Tensor, ranks: int) -> Tensor:
-        """The likeliest tokens, int64 (N, K, ranks), after states (N, h) of the model."""
-        states = transformed(hidden.to(self.weights), self.weights, self.biases)
+    def ranked(self, hidden: Tensor, ranks: int, heads: int | None = None) -> Tensor:
+        """The likeliest tokens, int64 (N, heads, ranks), after states (N, h) of the model.
+
+        Args:
+            hidden: the states.
+            ranks: how many guesses of each head; there are fewer if it chooses from fewer tokens.
+            heads: only the first so many heads; all if None.
+        """
+        states = transformed(hidden.to(self.weights), self.weights[:heads], self.biases[:heads])
         if self.rows.ndim == 3:
-            logits = torch.einsum("nkh,kvh->nkv", states, self.rows)
+            logits = torch.einsum("nkh,kvh->nkv", states, self.rows[:heads])
         else:
             logits = F.linear(states, self.rows, self.offsets)
         best = logits.topk(min(ranks, logits.shape[-1]), dim=-1).indices
