@@ -88,7 +88,7 @@ def test_a_list_of_prompts_is_answered_one_by_one_by_one_model(folder: Path, loa
     graph = answering(folder, prompt=["prompts", 0], messages=[{"role": "system", "content": "be brief"}])
     graph["prompts"] = {"class_type": "TextLines", "inputs": {"text": "a fish\na cat\na snail"}}
     events: list[Event] = []
-    texts, _, _ = run(graph, events.append)
+    texts = run(graph, events.append).text
     assert loads == [str(folder)]
     assert texts[1] == run(answering(folder, system="be brief", prompt="a cat")).text
     streamed = defaultdict[str, str](str)
@@ -101,10 +101,10 @@ def test_a_list_of_prompts_is_answered_one_by_one_by_one_model(folder: Path, loa
 def test_another_prompt_in_a_list_is_answered_and_the_others_are_not_again(folder: Path) -> None:
     graph = answering(folder, prompt=["prompts", 0])
     graph["prompts"] = {"class_type": "TextLines", "inputs": {"text": "a fish\na cat"}}
-    fish, cat = run(graph)[0]
+    fish, cat = run(graph).text
     graph["prompts"]["inputs"]["text"] = "a cat\na snail\na fish"
     events: list[Event] = []
-    texts, _, _ = run(graph, events.append)
+    texts = run(graph, events.append).text
     assert (texts[0], texts[2]) == (cat, fish)
     started = [event.node for event in events if isinstance(event, NodeStarted) and event.kind == "LookaheadDecode"]
     cached = [event.node for event in events if isinstance(event, NodeCached) and event.kind == "LookaheadDecode"]
