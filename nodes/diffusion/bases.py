@@ -20,6 +20,8 @@ def base_of_widths(widths: Mapping[str, int]) -> str | None:
     """The base model, given the input widths of an adapter's layers by name; None if they don't say."""
     if any("temporal_transformer_blocks" in name for name in widths):
         return "Stable Video Diffusion"
+    if {width for name, width in widths.items() if name.endswith("self_attn.q_proj")} == {1024}:
+        return "Stable Diffusion 2.x"
     ends = (".attn2.to_k", ".attn2.to_v")
     found = {width for name, width in widths.items() if name.startswith("unet.") and name.endswith(ends)}
     return _BY_TEXT_WIDTH.get(found.pop()) if len(found) == 1 else None

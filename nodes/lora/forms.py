@@ -42,6 +42,9 @@ REFUSED = {
     "reshape_weight": "a weight of another shape than the model's",
     "bm": "GLoRA of a convolution in three steps",
     "lokr_t1": "LoKr with two cores",
+    "lora_E": "AdaLoRA",
+    "scale_weight": "numbers with a scale of their own",
+    "weight_scale": "numbers with a scale of their own",
 }
 """Parts of files that are not read, by name, and what they are."""
 

@@ -12,10 +12,12 @@ _ADAPTER = r"(\.(?!weight$|bias$)[\w-]+)?"
 _ENDS = tuple(
     (re.compile(rf"(?P<stem>.+?){end}"), part)
     for end, part in (
+        (r"\.lora_(up|down|mid|A|B)\.(?P<part>scale_weight|weight_scale)", None),
         (rf"[._]lora(_linear_layer)?[._](down|A){_ADAPTER}(\.weight)?", "down"),
         (rf"[._]lora(_linear_layer)?[._](up|B){_ADAPTER}(\.weight)?", "up"),
         (rf"[._]lora(_linear_layer)?[._](up|B){_ADAPTER}\.bias", "up_bias"),
         (r"\.lora_mid\.weight", "mid"),
+        (rf"\.(?P<part>lora_E){_ADAPTER}", None),
         (r"([._]lora)?\.alpha", "alpha"),
         (r"(\.lora)?\.dora_scale", "dora_scale"),
         (rf"\.lora_magnitude_vector{_ADAPTER}(\.weight)?", "magnitude"),

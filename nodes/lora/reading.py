@@ -180,14 +180,14 @@ class _Reading:
     def _base_by_layers(self) -> str | None:
         """The base model that layers and their widths show beyond doubt, if there is one."""
         only_text = all(layer.startswith("text_encoder") for layer in self.parts)
-        if self.parts and only_text and said_base(self.header) != SDXL:
-            single = any(key.startswith("lora_te_") for key in self.keys.values())
-            return "Stable Diffusion 1.x or 2.x" if single else None
+        spelled_alone = any(key.startswith("lora_te_") for key in self.keys.values())
+        if only_text and spelled_alone and said_base(self.header) != SDXL:
+            return "Stable Diffusion 1.x or 2.x"
         downs = {layer: parts["down"] for layer, parts in self.parts.items() if "down" in parts}
         base = base_of_widths({layer: down.shape[1] for layer, down in downs.items() if down.ndim > 1})
         early = any(layer.startswith("unet.down_blocks.0.attentions") for layer in self.parts)
         # Small models of our own may have any width; of the published ones SDXL's is the only one without early ones.
-        sure = base in (SDXL, SVD) or (base == "Stable Diffusion 1.x" and early)
+        sure = base in (SDXL, SVD, "Stable Diffusion 2.x") or (base == "Stable Diffusion 1.x" and early)
         return base if sure else None
 
     def _tell_of_stray(self) -> None:
@@ -210,22 +210,23 @@ def _files(path: Path) -> list[tuple[Path, str | None, Peft | None]]:
             message = f"{path.name} says only half without the {ADAPTER_CONFIG} beside it"
             raise InputError(message, input="file", hint="give the folder")
         return [(path, None, None)]
-    parts = [(path / name, name) for name in COMPONENTS if (path / name / ADAPTER_FILE).is_file()]
+    parts = [name for name in COMPONENTS if (path / name / ADAPTER_FILE).is_file()]
     if parts:
-        return [_with_config(folder, component) for folder, component in parts]
-    if (path / ADAPTER_CONFIG).is_file() and (path / ADAPTER_FILE).is_file():
-        return [_with_config(path, None)]
+        return [_with_config(path / name / ADAPTER_FILE, name) for name in parts]
     files = sorted(path.glob("*.safetensors"))
+    if path / ADAPTER_FILE in files and (path / ADAPTER_CONFIG).is_file():
+        files = [path / ADAPTER_FILE]
     if len(files) != 1:
         message = f"the folder {path.name} holds {len(files)} safetensors files, not one"
         raise InputError(message, input="file", hint="give the file itself")
-    return [(files[0], None, None)]
+    return [_with_config(files[0], None)]
 
 
-def _with_config(folder: Path, component: str | None) -> tuple[Path, str | None, Peft | None]:
-    config, name = folder / ADAPTER_CONFIG, f"{folder.name}/{ADAPTER_CONFIG}"
+def _with_config(file: Path, component: str | None) -> tuple[Path, str | None, Peft | None]:
+    """A file with what the configuration in its folder says, if there is one."""
+    config, name = file.parent / ADAPTER_CONFIG, f"{file.parent.name}/{ADAPTER_CONFIG}"
     if not config.is_file():
-        return folder / ADAPTER_FILE, component, None
+        return file, component, None
     try:
         settings = json.loads(config.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -233,7 +234,7 @@ def _with_config(folder: Path, component: str | None) -> tuple[Path, str | None,
     if not isinstance(settings, dict):
         raise InputError(f"{name} must hold a JSON object", input="file", hint=DAMAGED)
     peft = peft_of(name, settings)
-    return folder / ADAPTER_FILE, component or peft.component, peft
+    return file, component or peft.component, peft
 
 
 def _tensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:

@@ -149,6 +149,11 @@ OLD_TEXT = {f"lora_te_{TEXT.replace('.', '_')}.lora_{side}.weight": part for sid
             r"Stable Diffusion 1\.x, as its layers say",
         ),
         (OLD_TEXT, {}, r"Stable Diffusion 1\.x or 2\.x, as its layers say"),
+        (
+            GOOD | {f"text_encoder.{TEXT}.lora_{s}.weight": matrices(2, 1024, 1024)[s == "A"] for s in "AB"},
+            {},
+            r"Stable Diffusion 2\.x, as its layers say",
+        ),
     ],
 )
 def test_loras_of_other_bases_are_named(
@@ -224,6 +229,8 @@ ALPHA = f"{KOHYA_TO_Q}.alpha"
         ({f"{KOHYA_TO_Q}.oft_blocks": UP}, "which are no rotations"),
         ({f"{TO_Q}.oft_R.weight": UP}, "which says nothing without its adapter_config.json"),
         ({f"{TO_Q}.boft_R": UP}, "holds BOFT as PEFT writes it"),
+        (GOOD | {f"{TO_Q}.lora_E": UP}, "holds AdaLoRA"),
+        (GOOD | {f"{KOHYA_TO_Q}.lora_up.scale_weight": UP[0]}, "holds numbers with a scale of their own"),
         ({f"{KOHYA_TO_Q}.set_weight": UP}, "holds weights that replace the model's"),
         ({f"{KOHYA_TO_Q}.hada_w{i}_{e}": torch.ones(i, 2) for i in (1, 2) for e in "ab"}, "do not multiply"),
         (
@@ -379,6 +386,12 @@ def test_a_file_that_needs_the_configuration_beside_it_is_not_read_alone(tmp_pat
     with pytest.raises(InputError, match=r"half without the adapter_config\.json") as refusal:
         read_lora(configured(tmp_path) / "adapter_model.safetensors")
     assert refusal.value.hint == "give the folder"
+
+
+def test_the_configuration_counts_for_a_file_of_another_name(tmp_path: Path) -> None:
+    configured(tmp_path, lora_alpha=4)
+    (tmp_path / "adapter_model.safetensors").rename(tmp_path / "pytorch_lora_weights.safetensors")
+    assert torch.equal(read_lora(tmp_path).up[TO_Q], UP * 2)
 
 
 def test_folders_of_several_components_are_one_lora(tmp_path: Path) -> None:
