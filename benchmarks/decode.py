@@ -1,6 +1,6 @@
 """How quickly a language model writes by each method: tokens per pass, and speed beside plain greedy decoding.
 
-    python -m benchmarks.decode [--tokens 96] [--rounds 5] [--dtype float32] [--threads 1] [--ways NAME …] [--model …]
+    python -m benchmarks.decode [--tokens 128] [--rounds 5] [--dtype float32] [--threads 1] [--ways NAME …] [--model …]
     python -m benchmarks.decode --prompt-tokens 4000 [--rounds 3] [--dtype float32] [--model …]
 
 Twelve prompts of six kinds are continued by a fixed number of tokens, whatever ends the text. What is timed is decoding
@@ -260,7 +260,7 @@ def summary(chosen: argparse.Namespace, ways: Sequence[str], tallies: Sequence[d
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tokens", type=int, default=96, help="for each prompt")
+    parser.add_argument("--tokens", type=int, default=128, help="for each prompt")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--threads", type=int, default=1)

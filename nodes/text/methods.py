@@ -115,6 +115,8 @@ def costs(llm: LoadedModel, heard: Callable[[int, int], None]) -> Costs:
         return Costs({int(size): float(time) for size, time in json.loads(kept.read_text()).items()})
     except (OSError, ValueError, AttributeError):  # not measured yet, or not readable
         measured = measure(llm.model, heard)
+        if not measured.is_plausible:
+            return measured
         kept.parent.mkdir(parents=True, exist_ok=True)
         with replacing(kept) as part:
             part.write_text(json.dumps(dict(measured.times)))

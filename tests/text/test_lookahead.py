@@ -14,7 +14,8 @@ from transformers import DynamicCache, StaticCache, StoppingCriteria, StoppingCr
 from transformers.generation.streamers import BaseStreamer
 
 from nodes.text.decoding import lookahead
-from nodes.text.decoding.lookahead import Pool, Window, lookahead_decode
+from nodes.text.decoding.lookahead import Lookahead, Pool, Window, lookahead_decode
+from nodes.text.decoding.loop import tree_decode
 from nodes.text.decoding.reader import Reader
 from nodes.text.decoding.support import unsupported
 from nodes.text.decoding.tree import Tree
@@ -87,20 +88,23 @@ def held(pool: Pool) -> set[tuple[int, ...]]:
     return {(token, *tail) for token in range(VOCABULARY) for tail in pool.after(token)}
 
 
-def ngrams(tokens: list[int], length: int) -> set[tuple[int, ...]]:
-    return {tuple(tokens[start : start + length]) for start in range(len(tokens) - length + 1)}
+@pytest.mark.parametrize("reads", [True, False])
+def test_the_text_is_looked_up_over_the_seams_of_passes_too_or_not_at_all(reads: bool) -> None:
+    model, ids = tiny("llama"), prompt(3, 6).repeat(1, 4)
+    drafter = Lookahead(window=0, pool_from_prompt=reads)
+    ours = written(model, ids, custom_generate=tree_decode, drafter=drafter)
+    assert drafter.contexts.text == (ours[0].tolist() if reads else [])
 
 
-@pytest.mark.parametrize("ngram", [2, 3, 5])
-def test_the_pool_has_every_ngram_of_the_text_over_the_seams_of_passes_too(pools: list[Pool], ngram: int) -> None:
-    ours, passes = runs(tiny("llama"), prompt(3, 6).repeat(1, 4), window=0, ngram=ngram, candidates=100)
-    assert any(len(run) > 1 for run in passes)
-    assert held(pools[0]) == ngrams(ours[0].tolist(), ngram)
-
-
-def test_the_pool_has_none_of_the_text_if_it_is_not_to(pools: list[Pool]) -> None:
-    runs(tiny("llama"), prompt(3, 6).repeat(1, 4), window=0, candidates=100, pool_from_prompt=False)
-    assert held(pools[0]) == set()
+@pytest.mark.parametrize("reads", [True, False])
+def test_no_more_tokens_are_verified_than_asked_for(reads: bool) -> None:
+    drafter = Lookahead(window=0, ngram=4, candidates=2, pool_from_prompt=reads)
+    drafter.begin([1, 2, 3, 4, 1, 2, 5, 6, 1, 2, 7, 1, 2])
+    for start in range(10, 40, 5):
+        drafter.pool.add([2, start, start + 1, start + 2])
+    tree = Tree([2])
+    drafter.plant(tree)
+    assert len(tree.tokens) == 1 + 2 * 3
 
 
 def test_the_pool_has_what_the_lookahead_branch_completes(pools: list[Pool], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,7 +136,7 @@ def test_what_the_pool_gives_is_verified_to_its_end(monkeypatch: pytest.MonkeyPa
             return [tuple(wrong), tuple(text[at : at + ngram - 1])]
 
     monkeypatch.setattr(lookahead, "Pool", Knowing)
-    _, passes = runs(model, ids, window=0, ngram=ngram)
+    _, passes = runs(model, ids, window=0, ngram=ngram, pool_from_prompt=False)
     assert [len(run) for run in passes] == [ngram] * (40 // ngram)
 
 

@@ -36,6 +36,11 @@ class Costs:
         """The largest T that is known."""
         return max(self.times)
 
+    @property
+    def is_plausible(self) -> bool:
+        """Whether no pass takes much longer than one for each of its tokens: else something disturbed the clock."""
+        return all(time < 1.5 * size * self.times[1] for size, time in self.times.items())
+
     def __call__(self, size: int) -> float:
         """The time of a pass over `size` tokens, from those beside it; beyond the last, it grows with the size."""
         sizes = sorted(self.times)

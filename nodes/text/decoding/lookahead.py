@@ -7,7 +7,8 @@ arXiv:2402.02057, sections 3 and 4. Each pass reads two kinds of branch:
   columns hang the rows of later iterations. The last row's predictions complete W n-grams for the pool;
 - the verification branch, the pool's n-grams that start with the last written token.
 
-Row 0 and the first column start at the root too, so the walk may take them as well as the pool's candidates.
+Row 0 and the first column start at the root too, so the walk may take them as well as the pool's candidates. n-grams of
+the text itself aren't kept in the pool: they are looked up by the longest match (`suffix`).
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nodes.text.decoding.calls import WithTokenizer
 from nodes.text.decoding.loop import Step, Tally, tree_decode
+from nodes.text.decoding.suffix import Chance, Contexts, branches, watch
 from nodes.text.decoding.tree import Tree
 
 
@@ -96,11 +97,14 @@ class Window:
 class Lookahead:
     """The drafter of lookahead decoding.
 
+    A pass verifies up to G·(N−1) tokens: first likely continuations from the text itself, by its longest match, then
+    the n-grams of the window, then what else the text has.
+
     Args:
-        window: W, columns of the lookahead branch; 0 leaves only the pool.
+        window: W, columns of the lookahead branch; 0 leaves only what the text has.
         ngram: N, at least 2: rows of the lookahead branch plus one, and the length of the pool's n-grams.
         candidates: G, most n-grams verified in a pass, and kept for one first token.
-        pool_from_prompt: whether the pool also collects n-grams of the prompt and of the text written so far.
+        pool_from_prompt: whether continuations are looked up in the prompt and the text written so far too.
         seed: of the window's first guesses; it changes how many passes are needed, never the text.
 
     Raises:
@@ -108,6 +112,8 @@ class Lookahead:
     """
 
     wants_hidden = False
+    LIKELY = 0.3
+    """Continuations from the text that are likelier are verified before the window's n-grams."""
 
     def __init__(
         self,
@@ -120,20 +126,30 @@ class Lookahead:
     ) -> None:
         if ngram < 2 or window < 0 or candidates < 0:
             raise ValueError(f"need ngram >= 2, window >= 0, candidates >= 0, not {ngram}, {window}, {candidates}")
-        self.columns, self.ngram, self.seed, self.pool_from_prompt = window, ngram, seed, pool_from_prompt
+        self.columns, self.ngram, self.seed, self.from_text = window, ngram, seed, pool_from_prompt
+        self.most = candidates * (ngram - 1)
         self.pool = Pool(ngram, candidates)
+        self.contexts = Contexts()
+        self.chance = Chance()
+        self._last_row: list[int] = []
 
     def begin(self, text: Sequence[int]) -> None:
-        self._end = list(text[-self.ngram + 1 :])
-        self._last_row: list[int] = []
         self.window = Window(self.columns, self.ngram, text, self.seed)
-        if self.pool_from_prompt:
-            self.pool.add(text)
+        if self.from_text:
+            self.contexts.add(text)
 
     def plant(self, tree: Tree) -> Sequence[int]:
         self._last_row = self.window.plant(tree)
-        for candidate in self.pool.after(tree.tokens[tree.root]):
-            tree.draft_chain(candidate)
+        found = [branch for branch, _ in zip(branches(self.contexts, self.chance), range(self.most), strict=False)]
+        likely = [branch.path for branch in found if branch.probability > self.LIKELY]
+        rest = [branch.path for branch in found[len(likely) :]]
+        end = len(tree.tokens) + self.most
+        for path in (*likely, *self.pool.after(tree.tokens[tree.root]), *rest):
+            node = tree.root
+            for token in path:
+                if len(tree.tokens) == end and (node, token) not in tree.drafts:
+                    break
+                node = tree.draft(node, token)
         return self._last_row
 
     def method_of(self, node: int) -> str:
@@ -142,12 +158,10 @@ class Lookahead:
     def learn(self, step: Step) -> None:
         for grams in self.window.advance(step.tree, [step.picks[node] for node in self._last_row]):
             self.pool.add(grams)
-        if self.pool_from_prompt:
-            self._end = self._end[-self.ngram + 1 :] + step.written
-            self.pool.add(self._end)
+        if self.from_text:
+            watch(self.contexts, self.chance, step.written)
 
 
-@WithTokenizer
 def lookahead_decode(
     model: Any,
     input_ids: Tensor,
