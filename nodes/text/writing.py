@@ -28,6 +28,10 @@ COLDEST = 1e-6
 """Temperatures below this count as 0: float32 has no room for what they make of the scores."""
 
 
+PROMPT_PART = 1024
+"""Tokens of a long prompt that one pass reads: between passes there is progress, and cancelling takes effect."""
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """How a text is decoded."""
@@ -101,6 +105,8 @@ def write(ctx: Context, llm: LoadedModel, chat: Sequence[Message], settings: Set
             pad_token_id=llm.tokenizer.eos_token_id if pad is None else pad,
             generator=torch.Generator().manual_seed(settings.seed),  # the host's: a seed means the same on all devices
             on_tokens=on_tokens,
+            on_prompt=lambda done, total: ctx.progress(done, total, unit="token of the prompt"),
+            prefill_chunk_size=PROMPT_PART,
             tally=tally,
             **sampling,
         )

@@ -181,6 +181,23 @@ def test_what_it_took_is_reported(folder: Path) -> None:
     }
 
 
+def test_a_long_prompt_is_read_in_parts_with_progress_and_may_be_cancelled(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[tuple[int, int]] = []
+
+    def heard(done: int, total: int, unit: str, _: Any) -> None:
+        if unit == "token of the prompt":
+            read.append((done, total))
+
+    monkeypatch.setattr("nodes.text.decoding.loop.PROMPT_ALONE", 40)
+    monkeypatch.setattr("nodes.text.writing.PROMPT_PART", 20)
+    ctx = Context(on_progress=heard, cancelled=lambda: len(read) >= 3)
+    with pytest.raises(Cancelled):
+        decode(ctx, folder, prompt="the red fish " * 8)
+    assert [done for done, _ in read] == [0, 20, 40]
+
+
 def test_a_cancel_takes_effect_before_the_next_pass(folder: Path) -> None:
     passes: list[int] = []
     ctx = Context(on_progress=lambda done, *_: passes.append(done), cancelled=lambda: len(passes) >= 2)

@@ -120,6 +120,7 @@ def tree_decode(
     drafter: Drafter,
     generator: torch.Generator | None = None,
     on_tokens: Callable[[list[int]], None] | None = None,
+    on_prompt: Callable[[int, int], None] | None = None,
     tally: Tally | None = None,
     tokenizer: Any = None,
     **model_kwargs: Any,
@@ -134,6 +135,8 @@ def tree_decode(
         generator: where sampling draws from, on its own device, perhaps another than the model's; torch's default
             generator of the model's device if None.
         on_tokens: called after each pass with the tokens it wrote; what it raises ends the decoding.
+        on_prompt: called before each pass over a part of a long prompt with the tokens read, and those to be read
+            before the first one is written; what it raises ends the decoding. `prefill_chunk_size` is a part's size.
         tally: what it took is added to it.
         tokenizer: taken so that `generate` gets it, for its `stop_strings`.
 
@@ -151,7 +154,7 @@ def tree_decode(
     reader = Reader(model, model_kwargs["past_key_values"], stopping_criteria.max_length)
     writer = _Writer(input_ids, logits_processor, stopping_criteria, generation_config, generator)
     if len(writer.tokens) - reader.cached > PROMPT_ALONE:
-        reader.read_prompt(writer.tokens, generation_config.prefill_chunk_size)
+        reader.read_prompt(writer.tokens, generation_config.prefill_chunk_size, on_prompt)
         clock.lap("prompt")
     streamer = calls.streamer()
     drafter.begin(writer.tokens)

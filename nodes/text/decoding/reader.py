@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -28,13 +28,18 @@ class Reader:
         self.last_position = max_length - 2
         self.picks_rows = "logits_to_keep" in inspect.signature(model.forward).parameters
 
-    def read_prompt(self, tokens: Sequence[int], chunk: int | None) -> None:
+    def read_prompt(
+        self, tokens: Sequence[int], chunk: int | None, heard: Callable[[int, int], None] | None = None
+    ) -> None:
         """Read all tokens but the last, as `generate` does: in one pass, or in passes over `chunk` tokens.
 
-        The model knows a plain text's mask, so none is built: it would have a number for each pair of tokens.
+        The model knows a plain text's mask, so none is built: it would have a number for each pair of tokens. `heard`
+        is called before each pass, with the tokens read and those to be read.
         """
         device, end = self.model.device, len(tokens) - 1
         for start in range(self.cached, end, chunk or end):
+            if heard:
+                heard(start, end)
             stop = min(start + (chunk or end), end)
             self.model(
                 input_ids=torch.tensor([tokens[start:stop]], device=device),
