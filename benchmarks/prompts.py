@@ -130,14 +130,15 @@ def main() -> None:
     vocabulary = ModelVocabulary(model=ImageModelLoad(source="sprite/sdxl").run(ctx)).run(ctx)
     llm = LLMLoad(source=SMOLLM2).run(ctx)
     LookaheadDecode(llm=llm, prompt="hello", max_new_tokens=1).run(ctx)  # loads the model
-    columns = ("named words kept", *(f"commonest {slot}" for slot in vocabulary.slots), "CPU s")
+    columns = ("named words kept", *(f"commonest {slot}" for slot in vocabulary.slots), "CPU s (most)")
     said, drawn = Table("temperature", *columns), Table("prompts", *ANSWERS, "all four")
     sets = {}
     for warmth in chosen.temperatures:
         prompts = written(ctx, llm, vocabulary, themes, warmth)
         most = (prompts.commonest(slot, known) for slot, known in vocabulary.slots.items())
         common = (f"{word} {100 * count / of:.0f} % of {of}" for word, count, of in most)
-        said.add_row(f"{warmth:g}", share(prompts.kept()), *common, f"{np.median(prompts.seconds):.1f}")
+        took = f"{np.median(prompts.seconds):.1f} ({max(prompts.seconds):.1f})"
+        said.add_row(f"{warmth:g}", share(prompts.kept()), *common, took)
         sets[f"SmolLM2, temperature {warmth:g}"] = prompts.prompts, prompts.words
     Console(width=160).print(said)
     for who, (texts, words) in (sets | {"by hand": by_hand(len(themes))}).items() if chosen.pictures else ():
