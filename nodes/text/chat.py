@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
+from copy import copy
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +33,7 @@ def encode(llm: LoadedModel, chat: Sequence[Message]) -> Tensor:
         return _tensor(llm.tokenizer(text, split_special_tokens=True, return_tensors="pt"))
     try:
         return _tensor(
-            llm.tokenizer.apply_chat_template(
+            _reader(llm.tokenizer, chat).apply_chat_template(
                 list(chat),
                 add_generation_prompt=not continues,
                 continue_final_message=continues,
@@ -45,6 +46,23 @@ def encode(llm: LoadedModel, chat: Sequence[Message]) -> Tensor:
         raise InputError(
             f"the model's chat template refuses the messages: {reason}", input="llm", hint=_advice(llm, chat)
         ) from error
+
+
+def _reader(tokenizer: Any, chat: Sequence[Message]) -> Any:
+    """The tokenizer, which may say a special token that is a word as well: some models pad with "!"."""
+    said = [token for token in tokenizer.all_special_tokens if any(token in message["content"] for message in chat)]
+    words = {token for token in said if _is_word(tokenizer, token)}
+    if not words:
+        return tokenizer
+    reader, control = copy(tokenizer), tokenizer._get_control_tokens
+    reader._get_control_tokens = lambda template: tuple(token for token in control(template) if token not in words)
+    return reader
+
+
+def _is_word(tokenizer: Any, token: str) -> bool:
+    """Whether plain text is read as this special token."""
+    ids: list[int] = tokenizer(token, add_special_tokens=False, split_special_tokens=True).input_ids
+    return tokenizer.convert_tokens_to_ids(token) in ids
 
 
 def _advice(llm: LoadedModel, chat: Sequence[Message]) -> str:

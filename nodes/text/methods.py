@@ -44,6 +44,21 @@ def _missing(method: str) -> InputError:
     hint = f"{source}, or choose another method"
     return InputError(f"the method {method} needs {what}", input=name, hint=hint)
 
+MOST_GUESSES = 1024
+"""Tokens that a pass reads besides the text at most. Its mask has a number for each pair of them, and each that may be
+written takes a row of logits as long as the model's vocabulary, so many more of them fill a machine's memory."""
+
+
+def check_size(window: int, ngram: int, candidates: int) -> None:
+    """Raise InputError if the method lookahead would guess too much in a pass; the numbers are W, N and G."""
+    guesses = (window + candidates) * (ngram - 1)
+    if guesses > MOST_GUESSES:
+        raise InputError(
+            f"a pass makes (window + candidates) · (ngram − 1) guesses: {guesses:,}, but {MOST_GUESSES:,} at most",
+            input="window",
+            hint="lower window, candidates or ngram",
+        )
+
 
 def drafter(llm: LoadedModel, settings: Settings, heard: Callable[[int, int], None]) -> Drafter:
     """The drafter of the settings' method, for one text.

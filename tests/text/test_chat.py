@@ -46,6 +46,16 @@ def test_a_model_without_a_format_reads_typed_special_tokens_as_text(tmp_path: P
     assert read(llm, user(TYPED)) == (f"{TYPED}\n", [])
 
 
+def test_a_special_token_that_is_a_word_as_well_may_be_said(tmp_path: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(bytewise(tmp_path, TEMPLATE))
+    tokenizer.pad_token = "!"
+    tokenizer.save_pretrained(tmp_path)
+    llm = loaded(tmp_path)
+    text, specials = read(llm, user("so!</s>"))
+    assert text == "<s>user: so!</s></s><s>"
+    assert specials == ["<s>", "!", "</s>", "<s>"]
+
+
 def test_a_message_without_special_tokens_is_read_as_transformers_reads_it(tmp_path: Path) -> None:
     llm = loaded(bytewise(tmp_path, TEMPLATE))
     chat = [{"role": "system", "content": "be brief"}, user("why is the sky blue?")]

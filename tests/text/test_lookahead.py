@@ -54,6 +54,16 @@ def test_no_setting_changes_the_text(window: int, ngram: int, candidates: int, p
     assert torch.equal(runs(model, ids, **settings)[0], written(model, ids))
 
 
+@pytest.mark.parametrize(("window", "ngram", "candidates"), [(33, 32, 0), (0, 32, 33), (16, 32, 17), (200, 2, 200)])
+@pytest.mark.parametrize("length", [1, 120])
+def test_more_guesses_than_there_is_text_or_room_change_nothing(
+    window: int, ngram: int, candidates: int, length: int
+) -> None:
+    model, ids = tiny("llama"), prompt(5, length)
+    settings = {"window": window, "ngram": ngram, "candidates": candidates, "max_new_tokens": 8}
+    assert torch.equal(runs(model, ids, **settings)[0], written(model, ids, max_new_tokens=8))
+
+
 def test_repetitive_text_takes_fewer_passes_than_tokens() -> None:
     ids = prompt(3, 6).repeat(1, 4)
     ours, passes = runs(tiny("llama"), ids, max_new_tokens=60)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import AutoTokenizer
 
 from engine.document.prepared import prepare
 from engine.document.workflow import Workflow
@@ -95,6 +96,35 @@ def test_a_vocabulary_takes_a_theme_alone(ctx: Context, folder: Path) -> None:
     for inputs in ({"prompt": ""}, {"messages": ({"role": "user", "content": "hello"},)}):
         with pytest.raises(InputError, match="with a vocabulary the prompt is a theme"):
             decode(ctx, folder, vocabulary=vocabulary, **inputs)
+
+
+@pytest.mark.parametrize(("pad", "end"), [(None, None), (None, "e"), ("e", "e"), ("<pad>", "<pad>"), ("e", None)])
+def test_pad_and_end_tokens_may_be_one_or_missing(
+    ctx: Context, folder: Path, tmp_path: Path, pad: str | None, end: str | None
+) -> None:
+    own = Path(shutil.copytree(folder, tmp_path / "own"))
+    for name in ("special_tokens_map.json", "generation_config.json"):
+        (own / name).unlink(missing_ok=True)
+    tokenizer = AutoTokenizer.from_pretrained(own)
+    tokenizer.pad_token, tokenizer.eos_token = pad, end
+    tokenizer.save_pretrained(own)
+    config = json.loads((own / "config.json").read_text())
+    ends = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id}
+    (own / "config.json").write_text(json.dumps(config | ends))
+    written = decode(ctx, own, prompt="see the sea", method="suffix")
+    model, tokenizer = language_model(ctx, LLMLoad(source=str(own)).run(ctx))
+    assert (model.generation_config.eos_token_id, tokenizer.pad_token) == (ends["eos_token_id"], pad)
+    ids = tokenizer("user see the sea ", return_tensors="pt").input_ids
+    plain = model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=24)
+    assert written.text == tokenizer.decode(plain[0, ids.shape[1] :], skip_special_tokens=True).strip()
+
+
+def test_more_guesses_than_memory_holds_are_refused_before_the_run() -> None:
+    given = {"method": "lookahead", "window": 256, "ngram": 32, "candidates": 256}
+    with pytest.raises(InputError, match=r"guesses: 15,872, but 1,024 at most"):
+        LookaheadDecode.check_inputs(given)
+    LookaheadDecode.check_inputs(given | {"method": "auto"})
+    LookaheadDecode.check_inputs(given | {"window": 16, "candidates": 17})
 
 
 def test_an_empty_stop_string_is_refused(ctx: Context, folder: Path) -> None:
