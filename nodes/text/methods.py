@@ -44,6 +44,7 @@ def _missing(method: str) -> InputError:
     hint = f"{source}, or choose another method"
     return InputError(f"the method {method} needs {what}", input=name, hint=hint)
 
+
 MOST_GUESSES = 1024
 """Tokens that a pass reads besides the text at most. Its mask has a number for each pair of them, and each that may be
 written takes a row of logits as long as the model's vocabulary, so many more of them fill a machine's memory."""
