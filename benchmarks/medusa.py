@@ -1,15 +1,14 @@
 """Medusa heads for SmolLM2-135M: their training, and how many tokens a pass writes with them.
 
     python -m benchmarks.medusa train [--answers 512] [--answer-tokens 128] [--steps 800] [--dtype bfloat16] …
-    python -m benchmarks.medusa measure [--heads FILE] [--tokens 96] [--dtype float32] [--model …]
+    python -m benchmarks.medusa measure [--heads FILE] [--sizes 4 8 16] [--tokens 96] [--dtype float32] [--model …]
 
 `train` has the model answer questions on topics of its own (`nodes/text/medusa/topics.py`; none of the measured prompts
 is among them), trains four heads on the answers, and saves them as `.train/medusa/heads.safetensors`. Interrupted, it
 goes on where it was when it is called again in the same way.
 
 `measure` continues the twelve prompts of `benchmarks.decode` greedily, by a fixed number of tokens whatever ends the
-text, and counts the passes that this takes with heads and trees of several sizes. No time is measured: each pass is
-replayed on the states of the greedy text, and writes as many tokens as a tree would have right.
+text, and counts the passes that this takes with trees of several sizes. What passes cost, `benchmarks.decode` measures.
 """
 
 from __future__ import annotations
@@ -21,22 +20,23 @@ from typing import Any
 
 import torch
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table
 
-from benchmarks.decode import PROMPTS, SMOLLM2
+from benchmarks.decode import HEADS, PROMPTS, SMOLLM2
 from engine.events import Event, NodeText
 from engine.node import Context
 from kinograph import Graph, Session
-from nodes.text.medusa.examples import Examples, own_answers
+from nodes.text.chat import encode
+from nodes.text.decoding.loop import Tally, tree_decode
+from nodes.text.decoding.medusa import Medusa
 from nodes.text.medusa.files import read_heads
-from nodes.text.medusa.heads import expected
-from nodes.text.medusa.training import ranks_of, tokens_per_pass
+from nodes.text.medusa.heads import Guesser
 from nodes.text.models import language_model
 from nodes.text.nodes import LLMLoad
 
-FOLDER = Path(".train/medusa")
-HEADS = FOLDER / "heads.safetensors"
-SIZES = (1, 2, 4, 8, 16, 32, 64)
+FOLDER = HEADS.parent
+SIZES = (4, 8, 16)
 
 
 def train(chosen: argparse.Namespace) -> None:
@@ -58,31 +58,33 @@ def train(chosen: argparse.Namespace) -> None:
 
 
 def measure(chosen: argparse.Namespace) -> None:
-    """Count tokens by passes on prompts that the heads haven't learnt from, and print a row for each size of tree."""
+    """Print S, tokens per pass, of all prompts and of those of each kind: a row for each size of tree."""
+    torch.set_num_threads(chosen.threads)
     ctx = Context()
-    reference = LLMLoad(source=chosen.model, dtype=chosen.dtype).run(ctx)
-    llm, heads = language_model(ctx, reference), read_heads(chosen.heads)
+    llm = language_model(ctx, LLMLoad(source=chosen.model, dtype=chosen.dtype).run(ctx))
     llm.model.generation_config.eos_token_id = None
-    prompts = [prompt for _, prompt in PROMPTS]
-    with torch.inference_mode():
-        answers = own_answers(ctx, reference, llm, prompts, length=chosen.tokens, temperature=0, seed=0)
-    ranks = ranks_of(heads, llm.model, answers)
-    known = heads.accuracies or expected(len(heads.weights))
+    guesser = Guesser(read_heads(chosen.heads), llm.model)
     kinds = list(dict.fromkeys(kind for kind, _ in PROMPTS))
-    title = f"S: {len(PROMPTS)} prompts, {chosen.tokens} tokens, {chosen.dtype}, {len(heads.weights)} heads"
+    title = f"S: {len(PROMPTS)} prompts, {chosen.tokens} tokens, {chosen.dtype}, {len(guesser.weights)} heads"
     table = Table("guesses", "all", *kinds, title=title)
-    groups = [[place for place, (of, _) in enumerate(PROMPTS) if kind in ("", of)] for kind in ("", *kinds)]
-    parts = [of_texts(answers, ranks, group) for group in groups]
-    for size in SIZES:
-        table.add_row(str(size), *(f"{tokens_per_pass(known, *part, size):.2f}" for part in parts))
+    for size in track(chosen.sizes, "sizes of trees", console=Console(stderr=True)):
+        tallies = {kind: Tally() for kind in kinds}
+        for kind, prompt in PROMPTS:
+            ids = encode(llm, [{"role": "user", "content": prompt}])
+            decode(llm.model, ids, Medusa(guesser, size), chosen.tokens, tallies[kind])
+        whole = sum(tally.tokens for tally in tallies.values()), sum(tally.passes for tally in tallies.values())
+        pairs = [whole, *((tally.tokens, tally.passes) for tally in tallies.values())]
+        table.add_row(str(size), *(f"{tokens / passes:.2f}" for tokens, passes in pairs))
     Console(width=100).print(table)
 
 
-def of_texts(answers: Examples, ranks: torch.Tensor, texts: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
-    """The ranks of some of the texts, one text after the other, and where each of them ends."""
-    starts = [0, *answers.ends.tolist()]
-    rows = [ranks[starts[text] : starts[text + 1]] for text in texts]
-    return torch.cat(rows), torch.tensor([len(row) for row in rows]).cumsum(0)
+def decode(model: Any, ids: torch.Tensor, drafter: Medusa, tokens: int, tally: Tally) -> None:
+    """Continue a text greedily, and add to the tally; as in `benchmarks.decode`, the prompt's pass doesn't count."""
+    whole = Tally()
+    options = {"custom_generate": tree_decode, "drafter": drafter, "tally": whole}
+    model.generate(ids, do_sample=False, max_new_tokens=tokens, pad_token_id=0, **options)
+    tally.tokens += whole.tokens - 1
+    tally.passes += whole.passes - 1
 
 
 def main() -> None:
@@ -99,7 +101,9 @@ def main() -> None:
     training.set_defaults(command=train)
     measuring = commands.add_parser("measure", help="count the passes that heads save")
     measuring.add_argument("--heads", type=Path, default=HEADS, help="a file of heads")
+    measuring.add_argument("--sizes", nargs="+", type=int, default=SIZES, help="of the trees, in guesses")
     measuring.add_argument("--tokens", type=int, default=96, help="for each prompt")
+    measuring.add_argument("--threads", type=int, default=1)
     measuring.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     measuring.set_defaults(command=measure)
     for command in (training, measuring):
