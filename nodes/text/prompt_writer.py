@@ -133,6 +133,10 @@ def _scores(llm: LoadedModel, plain: Scorer, themed: Scorer, slot: str, words: t
         others = plain.log_likelihoods([f'{other}".{ending}' for other in _OTHER_THEMES for ending in endings])
         llm.usual[slot, words] = np.reshape(others, (len(_OTHER_THEMES), len(words))).mean(0).tolist()
     scores = np.array(likelihoods) - _WEIGHT * np.array(llm.usual[slot, words])
+    if not np.isfinite(scores).all():
+        raise InputError(
+            f"the language model's scores of the {slot} are no numbers", input="llm", hint="load it in float32"
+        )
     return dict(zip(words, scores.tolist(), strict=True))
 
 

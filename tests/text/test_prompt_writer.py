@@ -191,6 +191,12 @@ def test_words_that_cannot_be_said_alone_are_not_chosen(llm: LoadedModel, opinio
     assert written(llm, "a storm", vocabulary) == "a blue drawing in the wall"
 
 
+def test_scores_that_are_no_numbers_are_refused(llm: LoadedModel, opinions: dict[str, float]) -> None:
+    opinions.update({"teal": float("nan")})
+    with pytest.raises(InputError, match="scores of the colour are no numbers"):
+        written(llm, "a storm")
+
+
 def test_too_long_a_theme_is_refused(llm: LoadedModel) -> None:
     with pytest.raises(InputError, match=r"\d+ tokens don't fit into the model's context of 1024"):
         written(llm, "sea " * 300)
