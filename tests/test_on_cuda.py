@@ -26,7 +26,7 @@ from nodes.diffusion.precision import precision_kept
 from nodes.image.nodes import ImageModelLoad, KeyframeSampler
 from nodes.lora.nodes import LoRAApply, LoRAApplyToVideo, ZipLoRAMerge
 from nodes.lora.training import Example, TrainingSettings, train_lora
-from nodes.text.nodes import LLMLoad, LookaheadDecode, PromptWriter
+from nodes.text.nodes import LLMLoad, LookaheadDecode, MedusaTrain, PromptWriter
 from nodes.video.nodes import SVDSampler, VideoModelLoad
 from nodes.video.svd import video_pipeline
 from tests.fakecuda import CudaTensor, fake_cuda
@@ -106,11 +106,18 @@ def prompts(models: Path, **inputs: Any) -> Node:
     return PromptWriter(llm=llm, theme="dusk", count=1, max_new_tokens=24, **inputs)
 
 
+def heads(models: Path, **inputs: Any) -> Node:
+    llm = LLMLoad(source=str(models / "llm"), dtype=inputs.pop("dtype", "float32")).run(Context())
+    sizes = {"answer_tokens": 8, "heads": 2, "steps": 2, "batch": 8}
+    return MedusaTrain(llm=llm, prompts=("say hello", "say more"), **sizes, **inputs)
+
+
 CASES: Mapping[type[Node], tuple[Callable[..., Node], tuple[dict[str, Any], ...]]] = {
     KeyframeSampler: (keyframes, ({"negative_prompt": "blue"}, {"dtype": "float16"}, {"dtype": "bfloat16"})),
     SVDSampler: (video, ({"decode_chunk": 2}, {"dtype": "float16", "width": 32, "height": 32})),
     ZipLoRAMerge: (merge, ({"steps": 2}, {"start": "closed-form", "gradient_checkpointing": True})),
     LookaheadDecode: (text, ({}, {"temperature": 1.0}, {"dtype": "float16"}, {"dtype": "bfloat16", "stop": ("a",)})),
+    MedusaTrain: (heads, ({}, {"dtype": "bfloat16"})),
     PromptWriter: (prompts, ({"temperature": 0.0, "style": "crayon"},)),
 }
 """How to make a node of each kind that is compared, and inputs to try."""
