@@ -56,7 +56,7 @@ class Auto:
         """The guesses that give the most tokens for the time, on top of `size` tokens that are read anyhow."""
         paths: list[tuple[int, ...]] = []
         expected, best, count = 1.0, 1.0 / self.costs.cheapest(size)[1], 0
-        for branch in branches(self.contexts, self.chance):
+        for branch in branches(self.contexts.end, [(self.contexts, self.chance)]):
             if branch.probability < UNLIKELY or size + len(paths) >= max(self.costs.most, size + 1):
                 break
             paths.append(branch.path)

@@ -15,13 +15,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from nodes.text.decoding.loop import Step, Tally, tree_decode
-from nodes.text.decoding.suffix import Chance, Contexts, branches, watch
+from nodes.text.decoding.suffix import Chance, Contexts, branches, compare, watch
 from nodes.text.decoding.tree import Tree
 
 
@@ -128,38 +129,29 @@ class Lookahead:
             raise ValueError(f"need ngram >= 2, window >= 0, candidates >= 0, not {ngram}, {window}, {candidates}")
         self.columns, self.ngram, self.seed, self.from_text = window, ngram, seed, pool_from_prompt
         self.most = candidates * (ngram - 1)
-        self.pool = Pool(ngram, candidates)
-        self.contexts = Contexts()
-        self.chance = Chance()
+        self.text, self.pool = (Contexts(), Chance()), (Contexts(), Chance())
         self._last_row: list[int] = []
 
     def begin(self, text: Sequence[int]) -> None:
         self.window = Window(self.columns, self.ngram, text, self.seed)
-        if self.from_text:
-            self.contexts.add(text)
+        self.text[0].add(text)
 
     def plant(self, tree: Tree) -> Sequence[int]:
         self._last_row = self.window.plant(tree)
-        found = [branch for branch, _ in zip(branches(self.contexts, self.chance), range(self.most), strict=False)]
-        likely = [branch.path for branch in found if branch.probability > self.LIKELY]
-        rest = [branch.path for branch in found[len(likely) :]]
-        end = len(tree.tokens) + self.most
-        for path in (*likely, *self.pool.after(tree.tokens[tree.root]), *rest):
-            node = tree.root
-            for token in path:
-                if len(tree.tokens) == end and (node, token) not in tree.drafts:
-                    break
-                node = tree.draft(node, token)
+        sources = [self.text, self.pool] if self.from_text else [self.pool]
+        for branch in islice(branches(self.text[0].end, sources), self.most):
+            tree.draft_chain(branch.path)
         return self._last_row
 
     def method_of(self, node: int) -> str:
         return "lookahead"
 
     def learn(self, step: Step) -> None:
+        for token in step.written:
+            compare(*self.pool, self.text[0].end, token)
+            watch(*self.text, [token])
         for grams in self.window.advance(step.tree, [step.picks[node] for node in self._last_row]):
-            self.pool.add(grams)
-        if self.from_text:
-            watch(self.contexts, self.chance, step.written)
+            self.pool[0].add_apart(grams)
 
 
 def lookahead_decode(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from nodes.text.decoding.loop import Step
 from nodes.text.decoding.tree import Tree
@@ -42,11 +43,23 @@ class Contexts:
     def add(self, tokens: Sequence[int]) -> None:
         """Append to the text."""
         for token in tokens:
-            end = self.text[-LONGEST:]
-            for start in range(len(end)):
-                followers = self._next.setdefault(tuple(end[start:]), {})
-                followers[token] = followers.pop(token, 0) + 1  # the most recent is last
+            self._follow(self.text[-LONGEST:], token)
             self.text.append(token)
+
+    def add_apart(self, tokens: Sequence[int]) -> None:
+        """Take in tokens that follow each other, but not the text."""
+        for at in range(1, len(tokens)):
+            self._follow(tokens[max(at - LONGEST, 0) : at], tokens[at])
+
+    def _follow(self, end: Sequence[int], token: int) -> None:
+        for start in range(len(end)):
+            followers = self._next.setdefault(tuple(end[start:]), {})
+            followers[token] = followers.pop(token, 0) + 1  # the most recent is last
+
+    @property
+    def end(self) -> list[int]:
+        """The last `LONGEST` tokens of the text."""
+        return self.text[-LONGEST:]
 
     def after(self, end: Sequence[int]) -> list[Guess]:
         """What may follow a text that ends with these tokens, by the longest context that is known; likeliest first.
@@ -72,22 +85,31 @@ class Branch:
     """That the whole path is what comes."""
 
 
-def branches(contexts: Contexts, chance: Chance) -> Iterator[Branch]:
-    """Paths of guesses that may follow the text, the likeliest first; each comes after its own beginning.
+Source = tuple["Contexts", "Chance"]
+"""Where guesses come from, and the probability that one is right if all before it are."""
+
+
+def branches(end: Sequence[int], sources: Sequence[Source]) -> Iterator[Branch]:
+    """Paths of guesses that may follow a text, the likeliest first; each comes after its own beginning.
 
     Args:
-        contexts: where guesses come from.
-        chance: the probability that a guess is right if all before it are.
+        end: the last `LONGEST` tokens of the text.
+        sources: what a later one guesses counts where the earlier ones are wrong.
     """
-    end = contexts.text[-LONGEST:]
     waiting: list[tuple[float, int, tuple[int, ...], Guess]] = []
     number = 0
 
     def push(path: tuple[int, ...], probability: float) -> None:
         nonlocal number
-        for guess in contexts.after((*end, *path)):
-            heapq.heappush(waiting, (-probability * chance(guess), number, (*path, guess.token), guess))
-            number += 1
+        known: dict[int, float] = {}
+        for contexts, chance in sources:
+            left = max(1 - sum(known.values()), 0.0)
+            for guess in contexts.after((*end, *path)):
+                if guess.token not in known:
+                    known[guess.token] = left * chance(guess)
+                    item = (-probability * known[guess.token], number, (*path, guess.token), guess)
+                    heapq.heappush(waiting, item)
+                    number += 1
 
     push((), 1.0)
     while waiting:
@@ -153,7 +175,7 @@ class Suffix:
         self.contexts.add(text)
 
     def plant(self, tree: Tree) -> Sequence[int]:
-        for branch, _ in zip(branches(self.contexts, self.chance), range(self.size), strict=False):
+        for branch in islice(branches(self.contexts.end, [(self.contexts, self.chance)]), self.size):
             if branch.probability < self.LEAST:
                 break
             tree.draft_chain(branch.path)
@@ -169,7 +191,12 @@ class Suffix:
 def watch(contexts: Contexts, chance: Chance, written: Sequence[int]) -> None:
     """Add what was written to the contexts, and compare it with what they would have guessed, drafted or not."""
     for token in written:
-        guesses = contexts.after(contexts.text[-LONGEST:])
-        if guesses:
-            chance.learn(guesses[0], guesses[0].token == token)
+        compare(contexts, chance, contexts.end, token)
         contexts.add([token])
+
+
+def compare(contexts: Contexts, chance: Chance, end: Sequence[int], token: int) -> None:
+    """Take in whether what contexts would have guessed first after the end of a text was right."""
+    guesses = contexts.after(end)
+    if guesses:
+        chance.learn(guesses[0], guesses[0].token == token)
