@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import pytest
@@ -13,8 +14,7 @@ from scipy.stats import chisquare
 from transformers import DynamicCache, StaticCache, StoppingCriteria, StoppingCriteriaList
 from transformers.generation.streamers import BaseStreamer
 
-from nodes.text.decoding import lookahead
-from nodes.text.decoding.lookahead import Lookahead, Pool, Window, lookahead_decode
+from nodes.text.decoding.lookahead import Lookahead, Window, lookahead_decode
 from nodes.text.decoding.loop import tree_decode
 from nodes.text.decoding.reader import Reader
 from nodes.text.decoding.support import unsupported
@@ -80,30 +80,13 @@ def test_lookahead_branch_alone_saves_passes() -> None:
     assert saved > 20
 
 
-@pytest.fixture
-def pools(monkeypatch: pytest.MonkeyPatch) -> list[Pool]:
-    """The pools that decoding makes, so that it can be seen what is in them in the end."""
-    made: list[Pool] = []
-
-    class Seen(Pool):
-        def __init__(self, ngram: int, per_token: int) -> None:
-            super().__init__(ngram, per_token)
-            made.append(self)
-
-    monkeypatch.setattr(lookahead, "Pool", Seen)
-    return made
-
-
-def held(pool: Pool) -> set[tuple[int, ...]]:
-    return {(token, *tail) for token in range(VOCABULARY) for tail in pool.after(token)}
-
-
 @pytest.mark.parametrize("reads", [True, False])
 def test_the_text_is_looked_up_over_the_seams_of_passes_too_or_not_at_all(reads: bool) -> None:
     model, ids = tiny("llama"), prompt(3, 6).repeat(1, 4)
     drafter = Lookahead(window=0, pool_from_prompt=reads)
     ours = written(model, ids, custom_generate=tree_decode, drafter=drafter)
-    assert drafter.contexts.text == (ours[0].tolist() if reads else [])
+    assert drafter.memory.text.text == ours[0].tolist()
+    assert all(branch.source == (0 if reads else 1) for branch in islice(drafter.memory.branches(), 1))
 
 
 @pytest.mark.parametrize("reads", [True, False])
@@ -111,43 +94,29 @@ def test_no_more_tokens_are_verified_than_asked_for(reads: bool) -> None:
     drafter = Lookahead(window=0, ngram=4, candidates=2, pool_from_prompt=reads)
     drafter.begin([1, 2, 3, 4, 1, 2, 5, 6, 1, 2, 7, 1, 2])
     for start in range(10, 40, 5):
-        drafter.pool.add([2, start, start + 1, start + 2])
+        drafter.memory.predict([2, start, start + 1, start + 2])
     tree = Tree([2])
     drafter.plant(tree)
     assert len(tree.tokens) == 1 + 2 * 3
 
 
-def test_the_pool_has_what_the_lookahead_branch_completes(pools: list[Pool], monkeypatch: pytest.MonkeyPatch) -> None:
-    completed: list[tuple[int, ...]] = []
+def test_what_the_lookahead_branch_completes_is_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    completed: list[list[int]] = []
     advance = Window.advance
 
-    def seen(window: Window, tree: Tree, predictions: list[int]) -> Iterator[list[int]]:
+    def seen(window: Window, tree: Tree, predictions: Sequence[int]) -> Iterator[list[int]]:
         for grams in advance(window, tree, predictions):
-            completed.append(tuple(grams))
+            completed.append(grams)
             yield grams
 
     monkeypatch.setattr(Window, "advance", seen)
-    _, passes = runs(tiny("llama"), prompt(1), window=3, ngram=4, candidates=100, pool_from_prompt=False)
-    assert len(completed) == 3 * (len(passes) - 2), "the first two passes fill the window"
-    assert held(pools[0]) == set(completed)
-
-
-@pytest.mark.parametrize("ngram", [2, 4])
-def test_what_the_pool_gives_is_verified_to_its_end(monkeypatch: pytest.MonkeyPatch, ngram: int) -> None:
-    """With a pool that knows what comes next, each pass writes a whole n-gram."""
+    drafter = Lookahead(window=3, ngram=4, pool_from_prompt=False)
+    passes: list[list[int]] = []
     model, ids = tiny("llama"), prompt(1)
-    text = written(model, ids)[0].tolist()
-    starts = itertools.count(ids.shape[1], ngram)
-
-    class Knowing(Pool):
-        def after(self, token: int) -> list[tuple[int, ...]]:
-            at = next(starts)
-            wrong = [(other + 1) % VOCABULARY for other in text[at : at + ngram - 1]]
-            return [tuple(wrong), tuple(text[at : at + ngram - 1])]
-
-    monkeypatch.setattr(lookahead, "Pool", Knowing)
-    _, passes = runs(model, ids, window=0, ngram=ngram, pool_from_prompt=False)
-    assert [len(run) for run in passes] == [ngram] * (40 // ngram)
+    written(model, ids, custom_generate=tree_decode, drafter=drafter, on_tokens=passes.append)
+    assert len(completed) == 3 * (len(passes) - 2), "the first two passes fill the window"
+    for *before, last in completed[-3:]:
+        assert last in [guess.token for guess in drafter.memory.predicted.after(before)]
 
 
 def test_a_seed_fixes_the_number_of_passes() -> None:
@@ -408,26 +377,6 @@ def test_what_the_listener_raises_ends_the_decoding() -> None:
 
     with pytest.raises(Enough):
         written(tiny("llama"), prompt(), custom_generate=lookahead_decode, on_tokens=listen)
-
-
-class TestPool:
-    def test_gives_what_followed_a_token_the_most_recent_first(self) -> None:
-        pool = Pool(ngram=3, per_token=5)
-        pool.add([1, 2, 3, 1, 4, 5])
-        assert pool.after(1) == [(4, 5), (2, 3)]
-        assert pool.after(3) == [(1, 4)]
-        assert pool.after(5) == []
-
-    def test_drops_the_least_recently_added(self) -> None:
-        pool = Pool(ngram=2, per_token=2)
-        for tail in (5, 6, 5, 7):
-            pool.add([1, tail])
-        assert pool.after(1) == [(7,), (5,)]
-
-    def test_keeps_nothing_when_nothing_is_verified(self) -> None:
-        pool = Pool(ngram=2, per_token=0)
-        pool.add([1, 2, 3])
-        assert pool.after(1) == []
 
 
 class TestWindow:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from nodes.text.decoding.costs import NOMINAL, Costs, measure
 from nodes.text.decoding.jacobi import Jacobi
 from nodes.text.decoding.lookahead import Lookahead, lookahead_decode
 from nodes.text.decoding.loop import Drafter, Greedy, Tally, tree_decode
-from nodes.text.decoding.suffix import Chance, Contexts, Guess, Suffix, branches
+from nodes.text.decoding.suffix import Chance, Contexts, Guess, Memory, Suffix, branches
 from nodes.text.decoding.tree import Tree
 from nodes.text.models import LoadedModel
 from nodes.text.writing import Settings
@@ -210,7 +211,7 @@ class TestSuffix:
     def test_branches_come_by_probability_each_after_its_beginning(self) -> None:
         contexts = Contexts()
         contexts.add([1, 2, 3, 1, 2, 4, 1])
-        found = [branch for branch, _ in zip(branches(contexts, Chance()), range(8), strict=False)]
+        found = [*islice(branches(contexts.end, [(contexts, Chance())]), 8)]
         chances = [branch.probability for branch in found]
         assert chances == sorted(chances, reverse=True)
         assert found[0].path == (2,)
@@ -226,6 +227,31 @@ class TestSuffix:
         for _ in range(100):
             chance.learn(guess, right=True)
         assert chance(guess) > before
+
+    def test_a_later_source_counts_where_the_earlier_ones_may_be_wrong(self) -> None:
+        first, second, chance = Contexts(), Contexts(), Chance()
+        first.add([1, 2, 1])
+        second.add_apart([1, 2])
+        second.add_apart([1, 3])
+        every = islice(branches(first.end, [(first, chance), (second, chance)]), 20)
+        found = [branch for branch in every if len(branch.path) == 1]
+        assert [(branch.path, branch.source) for branch in found] == [((2,), 0), ((3,), 1)]
+        assert found[1].probability <= 1 - found[0].probability
+
+    def test_what_the_model_would_have_written_after_a_wrong_guess_is_remembered(self) -> None:
+        memory, tree = Memory(), Tree([1])
+        memory.text.add([1])
+        wrong = tree.draft_chain([5, 6])
+        memory.learn(_step(tree, [2], {tree.root: 2, wrong[0]: 7, wrong[1]: 8}))
+        assert [guess.token for guess in memory.predicted.after([1, 5])] == [7]
+        assert [guess.token for guess in memory.predicted.after([5, 6])] == [8]
+
+    def test_predictions_are_bounded(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(Memory, "MOST", 10)
+        memory = Memory()
+        for token in range(0, 100, 2):
+            memory.predict([token, token + 1])
+        assert len(memory.predicted) <= 10 + 1
 
     @pytest.mark.parametrize("make", [Suffix, Jacobi, lambda size: DraftModel(tiny("llama"), size)])
     def test_drafts_have_a_token_at_least(self, make: Any) -> None:

@@ -7,18 +7,18 @@ decoding is greedy. As on some devices a larger pass is the quicker one, a tree 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from nodes.text.decoding.costs import Costs
-from nodes.text.decoding.lookahead import Pool, Window
+from nodes.text.decoding.lookahead import Window
 from nodes.text.decoding.loop import Step
-from nodes.text.decoding.suffix import Chance, Contexts, branches, watch
+from nodes.text.decoding.suffix import Branch, Memory
 from nodes.text.decoding.tree import Tree
 
 UNLIKELY = 0.01
 """Guesses of a lower probability aren't considered."""
-WINDOWS = ((5, 3, 5, 1.12), (7, 4, 7, 1.18), (15, 5, 15, 1.28))
-"""W, N and G of the windows that may be used, with the gain in tokens that is expected before any is seen."""
+WINDOWS = ((5, 3, 1.12), (7, 4, 1.18), (15, 5, 1.28))
+"""W and N of the windows that may be used, with the gain in tokens that is expected before any is seen."""
 USUAL = 4
 """Tokens of a usual pass without a window, to compare costs with."""
 
@@ -35,40 +35,43 @@ class Auto:
 
     def __init__(self, costs: Costs, seed: int = 0) -> None:
         self.costs = costs
-        self.contexts = Contexts()
-        self.chance = Chance()
+        self.memory = Memory()
         self.window = WindowWhilePaying(costs, seed)
         self._from_text: set[int] = set()
 
     def begin(self, text: Sequence[int]) -> None:
-        self.contexts.add(text)
-        self.window.begin(text)
+        self.memory.text.add(text)
 
     def plant(self, tree: Tree) -> Sequence[int]:
-        wanted = self.window.plant(tree)
-        self._from_text = {node for path in self._paths(len(tree.tokens)) for node in tree.draft_chain(path)}
+        last_row = self.window.plant(tree, self.memory.text.text)
+        self._from_text = set()
+        for branch in self._worthwhile(len(tree.tokens)):
+            node = tree.draft_chain(branch.path)[-1]
+            if branch.source == 0:
+                self._from_text.add(node)
         size, _ = self.costs.cheapest(len(tree.tokens))
         for _ in range(size - len(tree.tokens)):
             tree.guess(tree.root, tree.tokens[tree.root])
-        return wanted
+        return [*last_row, *tree.drafts.values()]
 
-    def _paths(self, size: int) -> list[tuple[int, ...]]:
+    def _worthwhile(self, size: int) -> list[Branch]:
         """The guesses that give the most tokens for the time, on top of `size` tokens that are read anyhow."""
-        paths: list[tuple[int, ...]] = []
+        found: list[Branch] = []
         expected, best, count = 1.0, 1.0 / self.costs.cheapest(size)[1], 0
-        for branch in branches(self.contexts.end, [(self.contexts, self.chance)]):
-            if branch.probability < UNLIKELY or size + len(paths) >= max(self.costs.most, size + 1):
+        for branch in self.memory.branches():
+            if branch.probability < UNLIKELY or size + len(found) >= max(self.costs.most, size + 1):
                 break
-            paths.append(branch.path)
+            found.append(branch)
             expected += branch.probability
-            rate = expected / self.costs.cheapest(size + len(paths))[1]
+            rate = expected / self.costs.cheapest(size + len(found))[1]
             if rate >= best:
-                best, count = rate, len(paths)
-        return paths[:count]
+                best, count = rate, len(found)
+        return found[:count]
 
     def learn(self, step: Step) -> None:
-        self.window.learn(step, self._from_text)
-        watch(self.contexts, self.chance, step.written)
+        self.memory.learn(step)
+        for grams in self.window.learn(step, self._from_text):
+            self.memory.predict(grams)
 
     def method_of(self, node: int) -> str:
         return "suffix" if node in self._from_text else "lookahead"
@@ -88,52 +91,42 @@ class WindowWhilePaying:
     """Passes without it after it didn't pay; each time twice as many."""
 
     def __init__(self, costs: Costs, seed: int) -> None:
-        worth = [(gain / self._price(costs, size), size) for *size, gain in WINDOWS]
-        promise, (self.columns, self.ngram, self.candidates) = max(worth)
-        self.price = self._price(costs, [self.columns, self.ngram, self.candidates])
+        worth = [(gain / self._price(costs, *size), size) for *size, gain in WINDOWS]
+        promise, (self.columns, self.ngram) = max(worth)
+        self.price = self._price(costs, self.columns, self.ngram)
         self.seed = seed
         self.pause = self.PAUSE if promise > 1 else None
         """None: it can't pay here, and is never read."""
-        self._text: list[int] = []
         self._last_row: list[int] = []
         self._start()
 
     @staticmethod
-    def _price(costs: Costs, size: Sequence[int]) -> float:
-        """How many times as long a pass takes with a window; of its candidates a third is there on the mean."""
-        columns, ngram, candidates = size
-        return costs(USUAL + (ngram - 1) * (columns + candidates // 3)) / costs(USUAL)
+    def _price(costs: Costs, columns: int, ngram: int) -> float:
+        """How many times as long a pass takes with a window."""
+        return costs(USUAL + (ngram - 1) * columns) / costs(USUAL)
 
     def _start(self) -> None:
         self.resting = 0
         self._passes = self._written = self._without = 0
         self._window: Window | None = None
-        self._pool = Pool(self.ngram, self.candidates)
 
-    def begin(self, text: Sequence[int]) -> None:
-        self._text = list(text)
-
-    def plant(self, tree: Tree) -> Sequence[int]:
+    def plant(self, tree: Tree, text: Sequence[int]) -> Sequence[int]:
+        """Add the window to a tree, if it is read now; returns the nodes of its last row."""
         self._last_row = []
-        if self.pause is None or self.resting:
-            return ()
-        self._window = self._window or Window(self.columns, self.ngram, self._text, self.seed)
-        self._last_row = self._window.plant(tree)
-        for candidate in self._pool.after(tree.tokens[tree.root]):
-            tree.draft_chain(candidate)
+        if self.pause is not None and not self.resting:
+            self._window = self._window or Window(self.columns, self.ngram, text, self.seed)
+            self._last_row = self._window.plant(tree)
         return self._last_row
 
-    def learn(self, step: Step, others: set[int]) -> None:
-        """Take in a pass; `others` are the nodes that were drafted without the window."""
-        self._text += step.written
+    def learn(self, step: Step, others: set[int]) -> Iterator[list[int]]:
+        """Take in a pass, in which `others` were guessed without the window; yields the n-grams that it completed."""
         if self.pause is None:
             return
         if self.resting:
             self.resting -= 1
             return
         if self._window is not None:
-            for grams in self._window.advance(step.tree, [step.picks[node] for node in self._last_row]):
-                self._pool.add(grams)
+            yield from self._window.advance(step.tree, [step.picks[node] for node in self._last_row])
         self._passes += 1
         self._written += len(step.written)
         self._without += 1 + next((at for at, node in enumerate(step.path) if node not in others), len(step.path))

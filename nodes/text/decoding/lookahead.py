@@ -5,10 +5,11 @@ arXiv:2402.02057, sections 3 and 4. Each pass reads two kinds of branch:
 
 - the lookahead branch, N−1 rows of guesses that the iteration improves: row 0 is a chain, and below each of its W
   columns hang the rows of later iterations. The last row's predictions complete W n-grams for the pool;
-- the verification branch, the pool's n-grams that start with the last written token.
+- the verification branch, likely continuations of the text. The paper takes n-grams of the pool that start with the
+  last written token, the most recent first; here they are looked up by the longest match, as what the text has
+  (`suffix`), and go on where one ends.
 
-Row 0 and the first column start at the root too, so the walk may take them as well as the pool's candidates. n-grams of
-the text itself aren't kept in the pool: they are looked up by the longest match (`suffix`).
+Row 0 and the first column start at the root too, so the walk may take them as well.
 """
 
 from __future__ import annotations
@@ -21,37 +22,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nodes.text.decoding.calls import WithTokenizer
 from nodes.text.decoding.loop import Step, Tally, tree_decode
-from nodes.text.decoding.suffix import Chance, Contexts, branches, compare, watch
+from nodes.text.decoding.suffix import Memory
 from nodes.text.decoding.tree import Tree
-
-
-class Pool:
-    """n-grams by their first token, at most `per_token` for each: the least recently added is dropped.
-
-    Args:
-        ngram: N, tokens in an n-gram, at least 2.
-        per_token: G, how many n-grams are kept, and so verified, for one first token.
-    """
-
-    def __init__(self, ngram: int, per_token: int) -> None:
-        self.ngram = ngram
-        self.per_token = per_token
-        self._tails: dict[int, dict[tuple[int, ...], None]] = {}
-
-    def add(self, tokens: Sequence[int]) -> None:
-        """Add every n-gram within `tokens`; one that is known becomes the most recent."""
-        for start in range(len(tokens) - self.ngram + 1):
-            first, *tail = tokens[start : start + self.ngram]
-            tails = self._tails.setdefault(first, {})
-            tails.pop(tuple(tail), None)
-            tails[tuple(tail)] = None
-            if len(tails) > self.per_token:
-                del tails[next(iter(tails))]
-
-    def after(self, token: int) -> list[tuple[int, ...]]:
-        """The N−1 tokens that followed `token`, most recent first."""
-        return list(reversed(self._tails.get(token, {})))
 
 
 class Window:
@@ -98,13 +72,13 @@ class Window:
 class Lookahead:
     """The drafter of lookahead decoding.
 
-    A pass verifies up to G·(N−1) tokens: first likely continuations from the text itself, by its longest match, then
-    the n-grams of the window, then what else the text has.
+    What the text has comes first, by the longest match, and then what the model has predicted: the window's n-grams,
+    and what it would have written after guesses that were wrong.
 
     Args:
-        window: W, columns of the lookahead branch; 0 leaves only what the text has.
-        ngram: N, at least 2: rows of the lookahead branch plus one, and the length of the pool's n-grams.
-        candidates: G, most n-grams verified in a pass, and kept for one first token.
+        window: W, columns of the lookahead branch; 0 leaves the other guesses.
+        ngram: N, at least 2: rows of the lookahead branch plus one.
+        candidates: G; a pass verifies G·(N−1) tokens at most, the likeliest.
         pool_from_prompt: whether continuations are looked up in the prompt and the text written so far too.
         seed: of the window's first guesses; it changes how many passes are needed, never the text.
 
@@ -113,8 +87,6 @@ class Lookahead:
     """
 
     wants_hidden = False
-    LIKELY = 0.3
-    """Continuations from the text that are likelier are verified before the window's n-grams."""
 
     def __init__(
         self,
@@ -127,33 +99,31 @@ class Lookahead:
     ) -> None:
         if ngram < 2 or window < 0 or candidates < 0:
             raise ValueError(f"need ngram >= 2, window >= 0, candidates >= 0, not {ngram}, {window}, {candidates}")
-        self.columns, self.ngram, self.seed, self.from_text = window, ngram, seed, pool_from_prompt
+        self.columns, self.ngram, self.seed = window, ngram, seed
         self.most = candidates * (ngram - 1)
-        self.text, self.pool = (Contexts(), Chance()), (Contexts(), Chance())
+        self.memory = Memory(reads_text=pool_from_prompt)
         self._last_row: list[int] = []
 
     def begin(self, text: Sequence[int]) -> None:
         self.window = Window(self.columns, self.ngram, text, self.seed)
-        self.text[0].add(text)
+        self.memory.text.add(text)
 
     def plant(self, tree: Tree) -> Sequence[int]:
         self._last_row = self.window.plant(tree)
-        sources = [self.text, self.pool] if self.from_text else [self.pool]
-        for branch in islice(branches(self.text[0].end, sources), self.most):
+        for branch in islice(self.memory.branches(), self.most):
             tree.draft_chain(branch.path)
-        return self._last_row
+        return [*self._last_row, *tree.drafts.values()]
 
     def method_of(self, node: int) -> str:
         return "lookahead"
 
     def learn(self, step: Step) -> None:
-        for token in step.written:
-            compare(*self.pool, self.text[0].end, token)
-            watch(*self.text, [token])
+        self.memory.learn(step)
         for grams in self.window.advance(step.tree, [step.picks[node] for node in self._last_row]):
-            self.pool[0].add_apart(grams)
+            self.memory.predict(grams)
 
 
+@WithTokenizer
 def lookahead_decode(
     model: Any,
     input_ids: Tensor,

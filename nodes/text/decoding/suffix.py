@@ -40,18 +40,23 @@ class Contexts:
         self.text: list[int] = []
         self._next: dict[tuple[int, ...], dict[int, int]] = {}
 
+    def __len__(self) -> int:
+        """How many contexts there are."""
+        return len(self._next)
+
     def add(self, tokens: Sequence[int]) -> None:
         """Append to the text."""
         for token in tokens:
-            self._follow(self.text[-LONGEST:], token)
+            self.follow(self.text[-LONGEST:], token)
             self.text.append(token)
 
     def add_apart(self, tokens: Sequence[int]) -> None:
         """Take in tokens that follow each other, but not the text."""
         for at in range(1, len(tokens)):
-            self._follow(tokens[max(at - LONGEST, 0) : at], tokens[at])
+            self.follow(tokens[max(at - LONGEST, 0) : at], tokens[at])
 
-    def _follow(self, end: Sequence[int], token: int) -> None:
+    def follow(self, end: Sequence[int], token: int) -> None:
+        """Take in that a token follows others, `LONGEST` at most."""
         for start in range(len(end)):
             followers = self._next.setdefault(tuple(end[start:]), {})
             followers[token] = followers.pop(token, 0) + 1  # the most recent is last
@@ -83,6 +88,8 @@ class Branch:
     guess: Guess
     probability: float
     """That the whole path is what comes."""
+    source: int = 0
+    """Which source the last guess is from."""
 
 
 Source = tuple["Contexts", "Chance"]
@@ -96,25 +103,25 @@ def branches(end: Sequence[int], sources: Sequence[Source]) -> Iterator[Branch]:
         end: the last `LONGEST` tokens of the text.
         sources: what a later one guesses counts where the earlier ones are wrong.
     """
-    waiting: list[tuple[float, int, tuple[int, ...], Guess]] = []
+    waiting: list[tuple[float, int, tuple[int, ...], Guess, int]] = []
     number = 0
 
     def push(path: tuple[int, ...], probability: float) -> None:
         nonlocal number
         known: dict[int, float] = {}
-        for contexts, chance in sources:
+        for source, (contexts, chance) in enumerate(sources):
             left = max(1 - sum(known.values()), 0.0)
             for guess in contexts.after((*end, *path)):
                 if guess.token not in known:
                     known[guess.token] = left * chance(guess)
-                    item = (-probability * known[guess.token], number, (*path, guess.token), guess)
+                    item = (-probability * known[guess.token], number, (*path, guess.token), guess, source)
                     heapq.heappush(waiting, item)
                     number += 1
 
     push((), 1.0)
     while waiting:
-        negative, _, path, guess = heapq.heappop(waiting)
-        yield Branch(path, guess, -negative)
+        negative, _, path, guess, source = heapq.heappop(waiting)
+        yield Branch(path, guess, -negative, source)
         push(path, -negative)
 
 
@@ -153,6 +160,47 @@ class Chance:
         return guess.matched, min(guess.seen, 3)
 
 
+class Memory:
+    """What the text has had, and what the model has predicted besides: in its window, and after wrong guesses.
+
+    Args:
+        reads_text: whether guesses come from the text too.
+    """
+
+    MOST = 50_000
+    """Contexts of predictions that are kept; beyond these all are dropped, and collected anew."""
+
+    def __init__(self, *, reads_text: bool = True) -> None:
+        self.reads_text = reads_text
+        self.text, self.predicted = Contexts(), Contexts()
+        self._chances = Chance(), Chance()
+
+    def branches(self) -> Iterator[Branch]:
+        """Guesses at what follows the text, the likeliest first; those of source 1 are from predictions."""
+        sources = [*zip((self.text, self.predicted), self._chances, strict=True)]
+        return branches(self.text.end, sources[0 if self.reads_text else 1 :])
+
+    def learn(self, step: Step) -> None:
+        """Take in what a pass wrote and, of all drafts, what the model would have written after them."""
+        for token in step.written:
+            for contexts, chance in zip((self.text, self.predicted), self._chances, strict=True):
+                guesses = contexts.after(self.text.end)
+                if guesses:
+                    chance.learn(guesses[0], guesses[0].token == token)
+            self.text.add([token])
+        for node in step.tree.drafts.values():
+            self._bounded().follow(step.tree.branch(node)[-LONGEST:], step.picks[node])
+
+    def predict(self, tokens: Sequence[int]) -> None:
+        """Take in a row of tokens that the model has predicted."""
+        self._bounded().add_apart(tokens)
+
+    def _bounded(self) -> Contexts:
+        if len(self.predicted) > self.MOST:
+            self.predicted = Contexts()
+        return self.predicted
+
+
 class Suffix:
     """The drafter of suffix decoding: a tree of the likeliest paths, of a fixed size.
 
@@ -168,35 +216,20 @@ class Suffix:
         if size < 1:
             raise ValueError(f"need drafts of at least 1 token, not {size}")
         self.size = size
-        self.contexts = Contexts()
-        self.chance = Chance()
+        self.memory = Memory()
 
     def begin(self, text: Sequence[int]) -> None:
-        self.contexts.add(text)
+        self.memory.text.add(text)
 
     def plant(self, tree: Tree) -> Sequence[int]:
-        for branch in islice(branches(self.contexts.end, [(self.contexts, self.chance)]), self.size):
+        for branch in islice(self.memory.branches(), self.size):
             if branch.probability < self.LEAST:
                 break
             tree.draft_chain(branch.path)
-        return ()
+        return [*tree.drafts.values()]
 
     def method_of(self, node: int) -> str:
         return "suffix"
 
     def learn(self, step: Step) -> None:
-        watch(self.contexts, self.chance, step.written)
-
-
-def watch(contexts: Contexts, chance: Chance, written: Sequence[int]) -> None:
-    """Add what was written to the contexts, and compare it with what they would have guessed, drafted or not."""
-    for token in written:
-        compare(contexts, chance, contexts.end, token)
-        contexts.add([token])
-
-
-def compare(contexts: Contexts, chance: Chance, end: Sequence[int], token: int) -> None:
-    """Take in whether what contexts would have guessed first after the end of a text was right."""
-    guesses = contexts.after(end)
-    if guesses:
-        chance.learn(guesses[0], guesses[0].token == token)
+        self.memory.learn(step)

@@ -42,10 +42,13 @@ class Tree:
         self.parents.append(parent)
         return len(self.tokens) - 1
 
-    @property
-    def is_chain(self) -> bool:
-        """Whether each token but the first follows the one before: then it is read as text is."""
-        return all(parent == node - 1 for node, parent in enumerate(self.parents[self.root :], self.root))
+    def branch(self, node: int) -> list[int]:
+        """The tokens from the root to a node below it."""
+        tokens = [self.tokens[node]]
+        while node != self.root:
+            node = self.parents[node]
+            tokens.append(self.tokens[node])
+        return tokens[::-1]
 
     def depths(self) -> list[int]:
         """The depth of each token; 0 is the first of the chain."""
