@@ -28,15 +28,22 @@ _NEEDED = {
 """For methods that need another input: its name, what it is, and where it comes from."""
 
 
+MOST_GUESSES = 1024
+"""Tokens that a pass reads besides the text at most. Its mask has a number for each pair of them, and each that may be
+written takes a row of logits as long as the model's vocabulary, so many more of them fill a machine's memory."""
+
+
 def check_given(given: Mapping[str, Any]) -> None:
-    """Refuse a method without what it needs, if both are known before a run.
+    """Refuse a method without what it needs, or with more than it can do, if that is known before a run.
 
     Raises:
-        InputError: the method's draft model or heads are missing.
+        InputError: the method's draft model or heads are missing, or lookahead would guess too much in a pass.
     """
     method = given.get("method")
     if method in _NEEDED and given.get(_NEEDED[method][0], ...) is None:
         raise _missing(method)
+    if method == "lookahead" and given.keys() >= {"window", "ngram", "candidates"}:
+        _check_size(given["window"], given["ngram"], given["candidates"])
 
 
 def _missing(method: str) -> InputError:
@@ -45,13 +52,7 @@ def _missing(method: str) -> InputError:
     return InputError(f"the method {method} needs {what}", input=name, hint=hint)
 
 
-MOST_GUESSES = 1024
-"""Tokens that a pass reads besides the text at most. Its mask has a number for each pair of them, and each that may be
-written takes a row of logits as long as the model's vocabulary, so many more of them fill a machine's memory."""
-
-
-def check_size(window: int, ngram: int, candidates: int) -> None:
-    """Raise InputError if the method lookahead would guess too much in a pass; the numbers are W, N and G."""
+def _check_size(window: int, ngram: int, candidates: int) -> None:
     guesses = (window + candidates) * (ngram - 1)
     if guesses > MOST_GUESSES:
         raise InputError(

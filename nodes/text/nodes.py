@@ -16,7 +16,7 @@ from nodes.inputs import DType, Prefix, Seed
 from nodes.text.free_prompts import INSTRUCTIONS, Wish, spaced, write_avoided, write_prompts
 from nodes.text.grammar import grammar_of, schema_text
 from nodes.text.messages import Conversation, asked, listed
-from nodes.text.methods import Method, check_given, check_size
+from nodes.text.methods import Method, check_given
 
 if TYPE_CHECKING:
     from nodes.text.medusa.examples import Examples
@@ -176,8 +176,6 @@ class LookaheadDecode(Node, version=3, category="text", uses="device"):
                 )
         elif given.keys() >= {"prompt", "system", "messages"}:
             asked(given["prompt"], given["system"], given["messages"])
-        if given.get("method") == "lookahead" and given.keys() >= {"window", "ngram", "candidates"}:
-            check_size(given["window"], given["ngram"], given["candidates"])
         if not grammar_of(given.get("json_schema", ""), given.get("pattern", "")):
             return
         name, hint = ("pattern" if given.get("pattern") else "json_schema"), "leave one of them out"
