@@ -47,7 +47,7 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def answering(folder: Path, **inputs: Any) -> Graph:
     return {
         "llm": {"class_type": "LLMLoad", "inputs": {"source": str(folder)}},
-        "answer": {"class_type": "LookaheadDecode", "inputs": {"llm": ["llm", 0], "max_new_tokens": 12, **inputs}},
+        "answer": {"class_type": "LookaheadDecode", "inputs": {"llm": ["llm", 0], "method": "suffix", **inputs}},
     }
 
 
@@ -72,7 +72,10 @@ def test_a_conversation_is_the_same_written_out_and_linked(folder: Path) -> None
 
 def test_an_answer_is_part_of_the_next_conversation(folder: Path) -> None:
     graph = answering(folder, messages=["second", 0], prompt="go on") | {
-        "before": {"class_type": "LookaheadDecode", "inputs": {"llm": ["llm", 0], "prompt": "hello"}},
+        "before": {
+            "class_type": "LookaheadDecode",
+            "inputs": {"llm": ["llm", 0], "method": "suffix", "prompt": "hello"},
+        },
         "first": {"class_type": "ChatMessage", "inputs": {"content": "hello"}},
         "second": {
             "class_type": "ChatMessage",
