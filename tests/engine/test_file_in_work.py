@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -78,6 +79,16 @@ def test_other_hidden_files_stay(tmp_path: Path) -> None:
     before = names(tmp_path)
     sweep(tmp_path)
     assert names(tmp_path) == before
+
+
+def test_where_there_are_no_locks_only_old_files_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.run.file_in_work.take_lock", lambda path, flags: None)
+    young, old = (tmp_path / f".{digit * 32}.txt" for digit in "45")
+    young.touch()
+    old.touch()
+    os.utime(old, (0, 0))
+    sweep(tmp_path)
+    assert names(tmp_path) == {young.name}
 
 
 def test_a_file_that_was_taken_for_left_over_before_it_was_locked_is_begun_anew(

@@ -151,6 +151,17 @@ def test_what_failed_between_a_key_frame_and_the_frames_before_it_harms_nothing_
     assert decoder.ends() == {0: False, 3: True, 4: False, 5: False}
 
 
+def test_what_failed_after_a_key_frame_that_is_shown_late_harms_what_comes_then() -> None:
+    decoder = Decoder()
+    decoder.sends(0, 1)
+    decoder.shows(0, 0, key=True)
+    decoder.fails(5)
+    decoder.shows(1, 1, key=True)
+    decoder.sends(6)
+    decoder.shows(3, 6)
+    assert decoder.ends() == {0: False, 1: False, 6: True}
+
+
 @pytest.mark.parametrize(("codec", "marked"), [("h264", False), ("hevc", True)])
 def test_a_decoder_that_fails_late_has_the_packet_before_marked_too(codec: str, marked: bool) -> None:
     decoder = Decoder(codec)
