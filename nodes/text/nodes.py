@@ -160,7 +160,11 @@ class LookaheadDecode(Node, version=3, category="text", uses="device"):
     """For lookahead, G: most n-grams verified in a pass."""
     stop: tuple[str, ...] = ()
     """Texts that end the answer; they are left out of it."""
-    json_schema: Annotated[str, BeforeValidator(schema_text), Field(json_schema_extra={"widget": "multiline"})] = ""
+    json_schema: Annotated[
+        str,
+        BeforeValidator(schema_text, json_schema_input_type=str | dict[str, Any]),
+        Field(json_schema_extra={"widget": "multiline"}),
+    ] = ""
     """A JSON schema: the answer is JSON that fits it. In Python also a dictionary or a pydantic model."""
     pattern: str = ""
     """A regular expression that matches the whole answer, such as `red|blue`."""

@@ -18,7 +18,7 @@ from playwright.sync_api import Browser, expect
 from engine.models.home import home
 from tests.browser.editor import PATIENCE, Editor
 from tests.server.live import live
-from tests.text.test_nodes import smollm2
+from tests.text.conftest import smollm2
 
 __all__ = ["smollm2"]
 
