@@ -14,7 +14,7 @@ from engine.values import Message
 from nodes.text.answer import Answer
 from nodes.text.chat import check_room, encode
 from nodes.text.decoding.forced import WithForced
-from nodes.text.decoding.loop import Tally, tree_decode
+from nodes.text.decoding.loop import PROMPT_PART, Tally, tree_decode
 from nodes.text.decoding.support import unsupported
 from nodes.text.grammar import Constraint, following
 from nodes.text.methods import Method, drafter
@@ -27,9 +27,12 @@ if TYPE_CHECKING:
 COLDEST = 1e-6
 """Temperatures below this count as 0: float32 has no room for what they make of the scores."""
 
-
-PROMPT_PART = 1024
-"""Tokens of a long prompt that one pass reads: between passes there is progress, and cancelling takes effect."""
+OURS: dict[str, Any] = {
+    **{"num_beams": 1, "num_return_sequences": 1, "use_cache": True, "cache_implementation": None},
+    **{"output_attentions": False, "output_hidden_states": False, "return_dict_in_generate": False},
+    **{"max_time": None, "stop_strings": None},
+}
+"""What a model's own configuration has no say in: how it is run, and where a text ends but for its last token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +136,7 @@ def _sampling(settings: Settings) -> dict[str, Any]:
             "min_p": settings.min_p or None,
         }
     penalty = settings.repetition_penalty
-    return chosen if penalty is None else chosen | {"repetition_penalty": penalty}
+    return OURS | chosen | ({} if penalty is None else {"repetition_penalty": penalty})
 
 
 def figures(tally: Tally) -> dict[str, Figure | float]:

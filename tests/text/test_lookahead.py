@@ -85,7 +85,7 @@ def test_the_text_is_looked_up_over_the_seams_of_passes_too_or_not_at_all(reads:
     model, ids = tiny("llama"), prompt(3, 6).repeat(1, 4)
     drafter = Lookahead(window=0, pool_from_prompt=reads)
     ours = written(model, ids, custom_generate=tree_decode, drafter=drafter)
-    assert drafter.memory.text.text == ours[0].tolist()
+    assert drafter.memory.text.end == ours[0, -6:].tolist()
     assert all(branch.source == (0 if reads else 1) for branch in islice(drafter.memory.branches(), 1))
 
 

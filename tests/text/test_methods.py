@@ -17,6 +17,7 @@ from nodes.text import methods
 from nodes.text.decoding.assisted import DraftModel, prompt_lookup, universal_draft
 from nodes.text.decoding.auto import WINDOWS, Auto
 from nodes.text.decoding.costs import NOMINAL, Costs, measure
+from nodes.text.decoding.forced import WithForced
 from nodes.text.decoding.jacobi import Jacobi
 from nodes.text.decoding.lookahead import Lookahead, lookahead_decode
 from nodes.text.decoding.loop import Drafter, Greedy, Tally, tree_decode
@@ -193,6 +194,29 @@ class TestDraftModels:
         text, tally = by(universal_draft(model, own, draft, tokenizer, 5), model, ids)
         assert text == written(model, ids)
         assert tally.drafted > 0
+
+    def test_a_draft_model_with_other_tokens_drafts_while_the_text_fits_into_it(self, tmp_path: Path) -> None:
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        folder = bytewise(tmp_path / "model")
+        model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+        small = tiny("gpt2", vocab_size=model.config.vocab_size, max_position_embeddings=60)
+        ids = tokenizer("the red fish, the red fish", return_tensors="pt").input_ids
+        text, tally = by(universal_draft(model, tokenizer, small, tokenizer, 5), model, ids, max_new_tokens=60)
+        assert text == written(model, ids, max_new_tokens=60)
+        assert 0 < tally.drafted < 250
+
+    def test_a_draft_model_with_other_tokens_must_be_able_to_draft(self) -> None:
+        with pytest.raises(ValueError, match="can't draft: it forgets"):
+            universal_draft(tiny("llama"), None, tiny("gemma3_text"), None, 5)
+
+
+def test_what_a_grammar_forces_is_read_in_parts() -> None:
+    forced = WithForced(Greedy(), lambda text: [7] * 20_000)
+    forced.begin([1, 2])
+    tree = Tree([2])
+    forced.plant(tree)
+    assert len(tree.tokens) == 1 + WithForced.MOST
 
 
 class TestSuffix:

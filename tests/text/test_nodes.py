@@ -127,6 +127,16 @@ def test_more_guesses_than_memory_holds_are_refused_before_the_run() -> None:
     LookaheadDecode.check_inputs(given | {"window": 16, "candidates": 17})
 
 
+def test_how_a_model_is_run_is_not_its_configurations_to_say(ctx: Context, tmp_path: Path) -> None:
+    folder = bytewise(tmp_path / "model")
+    expected = decode(ctx, folder).text
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"use_cache": False}))
+    odd = {"num_beams": 4, "max_time": 1e-6, "use_cache": False, "cache_implementation": "static"}
+    (folder / "generation_config.json").write_text(json.dumps(odd))
+    assert decode(Context(), folder).text == expected
+
+
 def test_an_empty_stop_string_is_refused(ctx: Context, folder: Path) -> None:
     with pytest.raises(InputError, match="an empty text would end every answer before it begins"):
         decode(ctx, folder, stop=("red", ""))

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nodes.text.decoding.loop import PROMPT_ALONE, Step
+from nodes.text.decoding.loop import PROMPT_ALONE, PROMPT_PART, Step
 from nodes.text.decoding.reader import Reader
 from nodes.text.decoding.support import unsupported
 from nodes.text.decoding.tree import Tree
@@ -39,14 +39,10 @@ class DraftModel:
 
         if length < 1:
             raise ValueError(f"need drafts of at least 1 token, not {length}")
-        if reason := unsupported(model):
-            raise ValueError(reason)
         self.length, self.confidence = length, confidence
+        self.room = room_of_draft(model)
         config = model.config.get_text_config(decoder=True)
-        self.room = getattr(config, "max_position_embeddings", UNBOUNDED)
         self.reader = Reader(model, DynamicCache(config=config), self.room + 1)
-        if any(self.reader.cache.is_sliding):
-            raise ValueError(f"{type(model).__name__} can't draft: it forgets what leaves its sliding window")
         self._text: list[int] = []
 
     def begin(self, text: Sequence[int]) -> None:
@@ -70,7 +66,7 @@ class DraftModel:
         same = next((at for at, pair in enumerate(zip(read, text, strict=False)) if pair[0] != pair[1]), len(read))
         self.reader.take_back(len(read) - min(same, len(text) - 1))
         if len(text) - self.reader.cached > PROMPT_ALONE:
-            self.reader.read_prompt(text, None)
+            self.reader.read_prompt(text, PROMPT_PART)
         drafted: list[int] = []
         while len(drafted) < length:
             chain = Tree([*text, *drafted][self.reader.cached :])
@@ -81,6 +77,22 @@ class DraftModel:
                 break
             drafted.append(int(token))
         return drafted
+
+
+def room_of_draft(model: Any) -> int:
+    """How many tokens a draft model can read.
+
+    Raises:
+        ValueError: it can't draft, as what it has read can't be taken back.
+    """
+    from transformers import DynamicCache
+
+    if reason := unsupported(model):
+        raise ValueError(reason)
+    config = model.config.get_text_config(decoder=True)
+    if any(DynamicCache(config=config).is_sliding):
+        raise ValueError(f"{type(model).__name__} can't draft: it forgets what leaves its sliding window")
+    return int(getattr(config, "max_position_embeddings", UNBOUNDED))
 
 
 class Candidates:
@@ -138,16 +150,27 @@ def universal_draft(model: Any, tokenizer: Any, draft: Any, draft_tokenizer: Any
     nothing = torch.zeros(1, 0, dtype=torch.long, device=draft.device)
     drafter = AssistedCandidateGeneratorDifferentTokenizers(nothing, draft, tokenizer, draft_tokenizer, settings, {})
     drafter.num_assistant_tokens = length
-    return Candidates(_Known(drafter, _vocabulary(model)), model.device, "draft model")
+    known = _Known(drafter, _vocabulary(model), draft_tokenizer, room_of_draft(draft) - length)
+    return Candidates(known, model.device, "draft model")
 
 
 class _Known:
-    """A candidate generator whose drafts end before a token that the model doesn't have."""
+    """A candidate generator whose drafts have only tokens of the model, while the text fits into the draft model.
 
-    def __init__(self, generator: Any, vocabulary: int) -> None:
-        self.generator, self.vocabulary = generator, vocabulary
+    Args:
+        generator: as in `Candidates`.
+        vocabulary: how many tokens the model has.
+        tokenizer: the draft model's.
+        room: how many of its tokens a text may have.
+    """
+
+    def __init__(self, generator: Any, vocabulary: int, tokenizer: Any, room: int) -> None:
+        self.generator, self.vocabulary, self.tokenizer, self.room = generator, vocabulary, tokenizer, room
 
     def get_candidates(self, input_ids: Tensor) -> tuple[Tensor, None]:
+        text = self.generator.target_tokenizer.decode(input_ids[0], skip_special_tokens=True)
+        if len(self.tokenizer(text)["input_ids"]) > self.room:
+            return input_ids, None
         found, _ = self.generator.get_candidates(input_ids)
         unknown = (found[0] >= self.vocabulary).nonzero()
         return (found[:, : int(unknown[0])] if len(unknown) else found), None

@@ -40,7 +40,7 @@ class Auto:
         self._from_text: set[int] = set()
 
     def begin(self, text: Sequence[int]) -> None:
-        self.memory.text.add(text)
+        self.memory.begin(text)
 
     def plant(self, tree: Tree) -> Sequence[int]:
         last_row = self.window.plant(tree, self.memory.text.text)

@@ -16,6 +16,9 @@ class WithForced:
         forced: the tokens that must come after a text, as far as they are known.
     """
 
+    MOST = 64
+    """Tokens of them that one pass reads."""
+
     def __init__(self, others: Drafter, forced: Callable[[Sequence[int]], list[int]]) -> None:
         self.others = others
         self.forced = forced
@@ -28,7 +31,7 @@ class WithForced:
         self.others.begin(text)
 
     def plant(self, tree: Tree) -> Sequence[int]:
-        self._nodes = tree.draft_chain(self.forced(self._text))
+        self._nodes = tree.draft_chain(self.forced(self._text)[: self.MOST])
         return self.others.plant(tree)
 
     def method_of(self, node: int) -> str:

@@ -106,7 +106,7 @@ class Lookahead:
 
     def begin(self, text: Sequence[int]) -> None:
         self.window = Window(self.columns, self.ngram, text, self.seed)
-        self.memory.text.add(text)
+        self.memory.begin(text)
 
     def plant(self, tree: Tree) -> Sequence[int]:
         self._last_row = self.window.plant(tree)

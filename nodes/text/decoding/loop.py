@@ -31,6 +31,8 @@ from nodes.text.decoding.tree import Tree
 
 PROMPT_ALONE = 512
 """Prompts of more tokens are read before the first tree; shorter ones are its beginning, which saves a pass."""
+PROMPT_PART = 1024
+"""A good number of tokens of a long prompt for one pass: between passes there is progress, and cancelling."""
 
 PHASES = ("prompt", "model", "guesses", "choice")
 """Reading the prompt; later passes; making guesses and learning from them; choosing tokens and trimming the cache."""

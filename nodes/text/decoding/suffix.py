@@ -169,11 +169,17 @@ class Memory:
 
     MOST = 50_000
     """Contexts of predictions that are kept; beyond these all are dropped, and collected anew."""
+    MOST_READ = 32_768
+    """Tokens of a prompt that are looked up, its last ones: 100,000 varied ones would take 200 MB."""
 
     def __init__(self, *, reads_text: bool = True) -> None:
         self.reads_text = reads_text
         self.text, self.predicted = Contexts(), Contexts()
         self._chances = Chance(), Chance()
+
+    def begin(self, text: Sequence[int]) -> None:
+        """Take in the prompt."""
+        self.text.add(text[-self.MOST_READ if self.reads_text else -LONGEST :])
 
     def branches(self) -> Iterator[Branch]:
         """Guesses at what follows the text, the likeliest first; those of source 1 are from predictions."""
@@ -219,7 +225,7 @@ class Suffix:
         self.memory = Memory()
 
     def begin(self, text: Sequence[int]) -> None:
-        self.memory.text.add(text)
+        self.memory.begin(text)
 
     def plant(self, tree: Tree) -> Sequence[int]:
         for branch in islice(self.memory.branches(), self.size):

@@ -61,7 +61,9 @@ def unsupported_call(input_ids: Tensor, config: Any, kwargs: dict[str, Any]) -> 
     batch, length = input_ids.shape
     positions = kwargs.get("position_ids")
     known = {"past_key_values", "use_cache", "position_ids", "logits_to_keep"}
-    if batch != 1 or config.num_beams != 1:
+    if config.num_beams != 1:
+        return f"lookahead follows one text and not {config.num_beams} beams: call it with num_beams=1"
+    if batch != 1:
         return f"lookahead decodes one sequence at a time, not {batch}: call it for each"
     if kwargs.get("attention_mask") is not None:
         return "lookahead takes no padding: leave it out of input_ids and attention_mask"
