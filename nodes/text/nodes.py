@@ -153,11 +153,11 @@ class LookaheadDecode(Node, version=3, category="text", uses="device"):
     draft_tokens: Annotated[int, Field(ge=1, le=64)] = 8
     """For jacobi, prompt_lookup, suffix, assisted and medusa: the most tokens that are guessed for a pass."""
     window: Annotated[int, Field(ge=0, le=256)] = 5
-    """For lookahead, W: columns of its branch; 0 leaves only the n-gram pool."""
+    """For lookahead, W: columns of its branch; 0 leaves the other guesses."""
     ngram: Annotated[int, Field(ge=2, le=32)] = 4
-    """For lookahead, N: length of the n-grams that are guessed and verified."""
+    """For lookahead, N: length of the n-grams that its branch completes."""
     candidates: Annotated[int, Field(ge=0, le=256)] = 5
-    """For lookahead, G: most n-grams verified in a pass."""
+    """For lookahead, G: a pass verifies G · (N − 1) tokens at most."""
     stop: tuple[str, ...] = ()
     """Texts that end the answer; they are left out of it."""
     json_schema: Annotated[
