@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import pytest
 import torch
@@ -99,6 +101,21 @@ def without(*keys: str) -> dict[str, Tensor]:
             r"\(4, 3\) and bias \(4,\) don't make",
         ),
         (published() | {"1.0.linear.bias": torch.full((4,), torch.nan)}, "holds numbers that are not finite"),
+        (
+            published() | {"9999.0.linear.bias": draw(4)},
+            r"9999\.0\.linear\.bias, and with 10 tensors it can't hold all",
+        ),
+        (
+            published() | {"0.9999.linear.bias": draw(4)},
+            r"0\.9999\.linear\.bias, and with 10 tensors it can't hold all",
+        ),
+        (published() | {"0.999999999.linear.weight": draw(4)}, "belongs to no Medusa head: 0.999999999.linear.weight"),
+        (published() | {"tokens": torch.tensor([2, 3], dtype=torch.int32)}, "the tensor tokens is int32, not int64"),
+        (published() | {"0.0.linear.bias": torch.zeros(4, dtype=torch.complex64)}, "bias is complex64, not float16"),
+        (
+            published() | {"0.0.linear.bias": torch.zeros(4).to(torch.float8_e4m3fn)},
+            "bias is float8_e4m3fn, not float16",
+        ),
         (published() | {"tokens": torch.tensor([3, 2])}, "tokens aren't token numbers in rising order"),
         (published() | {"tokens": torch.tensor([2, 3])}, "choose from 6 tokens, and tokens are 2"),
     ],
@@ -139,6 +156,7 @@ def test_a_pickle_with_more_than_weights_is_not_run(tmp_path: Path) -> None:
     [
         ("heads.safetensors", b"no tensors", "is not a safetensors file"),
         ("heads.pt", b"no tensors", r"heads\.pt"),
+        ("heads.pt", b".", r"heads\.pt can't be read as Medusa heads: pop from empty list"),
         ("heads.bin", b"", r"heads\.bin"),
     ],
 )
@@ -151,6 +169,53 @@ def test_what_is_no_file_of_tensors_is_refused(tmp_path: Path, name: str, conten
 def test_a_pickle_of_something_else_is_refused(tmp_path: Path) -> None:
     torch.save([1, 2], tmp_path / "heads.pt")
     with pytest.raises(InputError, match="it should hold tensors by name"):
+        read_heads(tmp_path / "heads.pt")
+
+
+@pytest.mark.parametrize(
+    ("state", "message"),
+    [
+        ({0: draw(4)}, "it should hold tensors by name"),
+        (published() | {"0.0.linear.weight": torch.eye(4).to_sparse()}, r"0\.0\.linear\.weight isn't a dense one"),
+        (
+            published() | {"0.0.linear.weight": torch.zeros(4, 4, device="meta")},
+            "isn't a dense one with its numbers in",
+        ),
+        (published() | {"1" * 5000 + ".0.linear.weight": draw(4)}, "belongs to no Medusa head: 1{80}…"),
+        (published() | {"a\nb": draw(4)}, r"belongs to no Medusa head: a\?b$"),
+    ],
+)
+def test_a_pickle_of_odd_tensors_is_refused(tmp_path: Path, state: Mapping[str, Tensor], message: str) -> None:
+    torch.save(state, tmp_path / "heads.pt")
+    with pytest.raises(InputError) as error:
+        read_heads(tmp_path / "heads.pt")
+    assert re.search(message, error.value.message)
+    assert error.value.hint
+
+
+def test_a_small_pickle_of_immense_tensors_is_refused(tmp_path: Path) -> None:
+    immense = torch.zeros(1).expand(2**30, 2**30)
+    torch.save(published(heads=1) | {"0.0.linear.weight": immense}, tmp_path / "heads.pt")
+    with pytest.raises(InputError, match=r"heads\.pt is [0-9,]+ bytes long, and its tensors take [0-9,]{20}"):
+        read_heads(tmp_path / "heads.pt")
+
+
+def test_a_pickle_that_repeats_a_tensor_beyond_its_size_is_refused(tmp_path: Path) -> None:
+    weight, bias = torch.eye(64), torch.zeros(64)
+    state = {
+        f"{head}.0.linear.{part}": tensor for head in range(9) for part, tensor in (("weight", weight), ("bias", bias))
+    }
+    torch.save(state, tmp_path / "heads.pt")
+    with pytest.raises(InputError, match="and its tensors take 149,760"):
+        read_heads(tmp_path / "heads.pt")
+
+
+def test_a_compressed_pickle_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
+    torch.save(published(width=64), tmp_path / "plain.pt")
+    with ZipFile(tmp_path / "plain.pt") as plain, ZipFile(tmp_path / "heads.pt", "w", ZIP_DEFLATED) as packed:
+        for name in plain.namelist():
+            packed.writestr(name, bytes(10**6) if "/data/" in name else plain.read(name))
+    with pytest.raises(InputError, match=r"heads\.pt is [0-9,]+ bytes long, and its parts 9,00"):
         read_heads(tmp_path / "heads.pt")
 
 

@@ -14,10 +14,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, NoReturn, TypeVar
+from zipfile import ZipFile, is_zipfile
 
 import torch
 from pydantic import BaseModel, ValidationError
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
@@ -33,9 +34,10 @@ NAMES = ("medusa_lm_head.safetensors", "medusa_lm_head.pt")
 
 _KEY = re.compile(
     r"(?:module\.)?(?:(?:medusa_heads?|heads)\.)?"
-    r"(?P<head>\d+)\.(?P<layer>\d+)\.(?P<part>linear\.weight|linear\.bias|weight)"
+    r"(?P<head>[0-9]{1,4})\.(?P<layer>[0-9]{1,4})\.(?P<part>linear\.weight|linear\.bias|weight)"
 )
 _DAMAGED = "the file may be damaged: fetch or train it again"
+_PRECISIONS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 class Header(BaseModel):
@@ -63,6 +65,7 @@ def read_heads(path: Path) -> MedusaHeads:
     """
     file = _file_of(path)
     tensors, header = _safetensors(file) if file.suffix == ".safetensors" else _pytorch(file)
+    _check_tensors(file, tensors)
     known = _parsed(Header, header, f"{file.name}: the header's {HEADER}") if header is not None else None
     tokens = tensors.pop(TOKENS, None)
     parts = _parts(file.name, tensors)
@@ -124,24 +127,66 @@ def _safetensors(file: Path) -> tuple[dict[str, Tensor], str | None]:
         with safe_open(file, "pt") as opened:
             header = (opened.metadata() or {}).get(HEADER)
             return {key: opened.get_tensor(key) for key in sorted(opened.keys())}, header
-    except (OSError, SafetensorError) as error:
-        message = f"{file.name} is not a safetensors file ({error})"
+    except Exception as error:  # the library's own, and what torch says of a precision or size that it doesn't have
+        message = f"{file.name} is not a safetensors file ({_reason(error)})"
         raise InputError(message, input="file", hint="give Medusa heads saved as safetensors") from error
 
 
 def _pytorch(file: Path) -> tuple[dict[str, Tensor], None]:
+    hint = "give medusa_lm_head.pt or safetensors"
     try:
+        if is_zipfile(file):
+            _check_packing(file)
         state: Any = torch.load(file, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
         message = f"{file.name} holds more than weights, or isn't PyTorch's, so it isn't read"
         raise InputError(message, input="file", hint="give safetensors") from error
-    except (OSError, RuntimeError, ValueError, EOFError, KeyError, AttributeError, ImportError) as error:
-        reason = str(error).partition("\n")[0]
-        message = f"{file.name} can't be read as Medusa heads: {reason}"
-        raise InputError(message, input="file", hint="give medusa_lm_head.pt or safetensors") from error
-    if not isinstance(state, dict) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
-        _fail(f"{file.name} can't be read as Medusa heads: it should hold tensors by name", "give medusa_lm_head.pt")
+    except InputError:
+        raise
+    except Exception as error:  # unpickling foreign bytes may raise anything
+        message = f"{file.name} can't be read as Medusa heads: {_reason(error)}"
+        raise InputError(message, input="file", hint=hint) from error
+    named = isinstance(state, dict) and all(isinstance(key, str) for key in state)
+    if not named or not all(isinstance(tensor, Tensor) for tensor in state.values()):
+        _fail(f"{file.name} can't be read as Medusa heads: it should hold tensors by name", hint)
     return dict(state), None
+
+
+def _reason(error: Exception) -> str:
+    """What an exception says, in a line."""
+    return _short(str(error).partition("\n")[0], 200) or type(error).__name__
+
+
+def _short(text: str, most: int = 80) -> str:
+    """The start of a foreign text, without characters that a line can't show."""
+    shown = "".join(character if character.isprintable() else "?" for character in text[:most])
+    return shown if len(text) <= most else f"{shown}…"
+
+
+def _check_packing(file: Path) -> None:
+    """Refuse a zip file that unpacks to more than it is long; PyTorch packs without compressing."""
+    with ZipFile(file) as archive:
+        unpacked = sum(entry.file_size for entry in archive.infolist())
+    if unpacked > file.stat().st_size:
+        _fail(f"{file.name} is {file.stat().st_size:,} bytes long, and its parts {unpacked:,}", "give safetensors")
+
+
+def _check_tensors(file: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Refuse tensors that aren't plain numbers in host memory, or that repeat what the file has once.
+
+    A view may be of any size, and stacking it would fill the memory.
+    """
+    for key, tensor in tensors.items():
+        what = f"{file.name}: the tensor {_short(key)}"
+        if tensor.is_nested or tensor.layout != torch.strided or tensor.device.type != "cpu":
+            _fail(f"{what} isn't a dense one with its numbers in the file", "save dense tensors from the CPU")
+        if tensor.dtype not in ((torch.int64,) if key == TOKENS else _PRECISIONS):
+            wanted = "int64" if key == TOKENS else "float16, bfloat16, float32 or float64"
+            _fail(f"{what} is {str(tensor.dtype).removeprefix('torch.')}, not {wanted}", f"save it as {wanted}")
+    claimed, length = sum(tensor.nbytes for tensor in tensors.values()), file.stat().st_size
+    if claimed > length:
+        hint = "save each tensor with numbers of its own"
+        _fail(f"{file.name} is {length:,} bytes long, and its tensors take {claimed:,}", hint)
 
 
 def _parsed(kind: type[M], text: str, what: str) -> M:
@@ -167,8 +212,11 @@ def _parts(file: str, tensors: Mapping[str, Tensor]) -> Parts:
     for key, tensor in tensors.items():
         match = _KEY.fullmatch(key)
         if match is None:
-            _fail(f"{file} has a tensor that belongs to no Medusa head: {key}", "give Medusa heads alone")
-        parts[int(match["head"]), int(match["layer"]), match["part"]] = tensor
+            _fail(f"{file} has a tensor that belongs to no Medusa head: {_short(key)}", "give Medusa heads alone")
+        head, layer = int(match["head"]), int(match["layer"])
+        if max(head, layer) >= len(tensors):
+            _fail(f"{file} has a tensor {key}, and with {len(tensors)} tensors it can't hold all before that")
+        parts[head, layer, match["part"]] = tensor
     if not any(part != "weight" for _, _, part in parts):
         _fail(f"{file} holds no layers of Medusa heads", "give a file of Medusa heads")
     return parts
