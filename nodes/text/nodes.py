@@ -15,6 +15,7 @@ from engine.values import Files, LanguageModel, Media, MedusaHeads, Messages, Ro
 from nodes.inputs import DType, Prefix, Seed
 from nodes.text.free_prompts import INSTRUCTIONS, Wish, spaced, write_avoided, write_prompts
 from nodes.text.grammar import grammar_of, schema_text
+from nodes.text.medusa.limits import check_training
 from nodes.text.messages import Conversation, asked, listed
 from nodes.text.methods import Method, check_given
 
@@ -244,12 +245,13 @@ class TrainedHeads(NamedTuple):
 
     heads: MedusaHeads
     loss: float
-    """The mean over heads of their cross-entropies, in nats, where the token is among those that they choose from."""
+    """The mean over heads of their mean cross-entropies, in nats, where the token is among those that they choose
+    from; heads that had nothing to guess are left out."""
     tokens_per_pass: float
     """How many tokens a pass would have written of these texts; plain decoding writes one."""
 
 
-class MedusaTrain(Node, version=1, category="text", uses="device"):
+class MedusaTrain(Node, version=2, category="text", uses="device"):
     """Train Medusa heads for a language model, which stays as it is (arXiv 2401.10774).
 
     They learn from texts or, without any, from the model's own answers to prompts. So they guess best what is like
@@ -283,10 +285,15 @@ class MedusaTrain(Node, version=1, category="text", uses="device"):
     seed: Seed = 0
     """Seed of the answers, and of the order in which they are learnt from."""
 
+    @classmethod
+    def check_inputs(cls, given: Mapping[str, Any]) -> None:
+        check_training(given)
+
     def run(self, ctx: Context) -> TrainedHeads:
         from nodes.text.medusa.training import TrainSettings, train_heads
         from nodes.text.models import language_model
 
+        self.check_inputs({name: getattr(self, name) for name in self.spec.inputs})
         settings = TrainSettings(
             heads=self.heads,
             layers=self.layers,

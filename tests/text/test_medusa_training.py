@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 import nodes.text.medusa.training as training
 from engine.errors import Cancelled, InputError
@@ -167,7 +168,9 @@ def test_a_cancel_takes_effect_between_two_tokens_and_between_two_steps(shared: 
         ({"texts": ("a",)}, "no text has two tokens"),
         ({"texts": ("ab",)}, "need two texts at least"),
         ({"texts": ("ab", "cd")}, "no token follows the next in any text"),
+        ({"texts": ("abcdef", "ab")}, "in the texts that heads are tried on, no token follows the next"),
         ({"prompts": ("a",)}, "need two texts at least"),
+        ({"heads": 16, "batch": 4096, "tokens": 262144}, "17,179,869,184, but 268,435,456 at most"),
         ({"prompts": ("a " * 600, "b")}, "don't fit into the model's context of 1024"),
     ],
 )
@@ -175,6 +178,71 @@ def test_too_little_or_too_much_is_refused(ctx: Context, folder: Path, inputs: d
     with pytest.raises(InputError, match=message) as error:
         train(ctx, folder, **inputs)
     assert error.value.hint
+
+
+def test_what_would_fill_the_memory_is_refused_before_a_run() -> None:
+    largest = {"heads": 4, "batch": 256, "tokens": 262144}
+    MedusaTrain.check_inputs(largest)
+    for change in ({"heads": 5}, {"batch": 257}):
+        with pytest.raises(InputError, match="heads · batch · tokens logits") as error:
+            MedusaTrain.check_inputs(largest | change)
+        assert error.value.hint == "lower batch, tokens or heads"
+    MedusaTrain.check_inputs({"heads": 16, "batch": 4096})  # tokens are linked, and not known yet
+
+
+def test_a_single_prompt_is_refused_before_anything_is_written(shared: Models, folder: Path) -> None:
+    units: list[str] = []
+    with pytest.raises(InputError, match="need two texts at least") as error:
+        train(Context(models=shared, on_progress=lambda *given: units.append(given[2])), folder, prompts=("a",))
+    assert (units, error.value.input) == ([], "prompts")
+    MedusaTrain.check_inputs({"texts": ("a long text",), "prompts": ("a",)})  # it may be read in several pieces
+    MedusaTrain.check_inputs({"prompts": ("a",)})  # texts are linked
+    MedusaTrain.check_inputs({"texts": (), "prompts": ()})  # the model is asked about topics
+
+
+def test_a_head_with_nothing_to_guess_does_not_count_in_the_loss(ctx: Context, folder: Path) -> None:
+    texts = ("abc", "bcd") * 10  # two predicted tokens each, so that only the first head has one to guess
+    one, three = (train(ctx, folder, texts=texts, heads=heads, steps=3) for heads in (1, 3))
+    assert three.loss == pytest.approx(one.loss, rel=1e-4)
+    assert one.loss > 0.1
+
+
+@pytest.mark.parametrize("limit", [{"CHUNK": 7}, {"MOST_LOGITS": 200}])
+def test_the_loss_does_not_depend_on_how_many_states_are_measured_at_a_time(
+    ctx: Context, folder: Path, monkeypatch: pytest.MonkeyPatch, limit: dict[str, int]
+) -> None:
+    texts = (*CYCLE, "a red fish on the beach, aaaaaaaaaaaa")
+    at_once = train(ctx, folder, texts=texts, steps=5)
+    for name, value in limit.items():
+        monkeypatch.setattr(training, name, value)
+    sizes = measured_sizes(monkeypatch)
+    in_parts = train(ctx, folder, texts=texts, steps=5)
+    assert in_parts.loss == pytest.approx(at_once.loss, rel=1e-5)
+    assert in_parts.tokens_per_pass == at_once.tokens_per_pass
+    assert max(sizes) <= 8
+
+
+def test_the_loss_is_measured_on_so_many_states_at_most(
+    ctx: Context, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "MEASURED", 20)
+    sizes = measured_sizes(monkeypatch)
+    train(ctx, folder, texts=("abcdefgh" * 20, "abcdefg" * 5), steps=1)  # the second has 33 to measure
+    assert sizes == [17, 17]  # every other one, as the step ends and at the end
+
+
+def measured_sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many states the loss is measured on at a time, from now on."""
+    sizes: list[int] = []
+    whole = training.transformed
+
+    def transformed(hidden: Tensor, weights: Tensor, biases: Tensor) -> Tensor:
+        if not torch.is_grad_enabled():
+            sizes.append(len(hidden))
+        return whole(hidden, weights, biases)
+
+    monkeypatch.setattr(training, "transformed", transformed)
+    return sizes
 
 
 def test_answers_are_what_transformers_writes(ctx: Context, folder: Path) -> None:

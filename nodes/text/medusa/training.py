@@ -23,6 +23,7 @@ from engine.errors import InputError
 from engine.values import MedusaHeads, Value
 from nodes.text.medusa.examples import Examples, divided
 from nodes.text.medusa.heads import RANKS, Guesser, described, expected, likeliest, output_rows, transformed
+from nodes.text.medusa.limits import MOST_LOGITS, check_texts
 
 if TYPE_CHECKING:
     from engine.node import Context
@@ -36,7 +37,7 @@ KEEP_SECONDS = 60.0
 MEASURED = 2048
 """Most held-out states on which the loss is measured as the training goes on."""
 CHUNK = 256
-"""States for which all guesses are made at a time."""
+"""Most states for which all guesses are made at a time."""
 TREE = 16
 """Guesses in the tree with which heads are measured."""
 OUTSIDE = -100
@@ -66,7 +67,7 @@ class Trained(NamedTuple):
 
     heads: MedusaHeads
     loss: float
-    """The mean over heads of their cross-entropies, in nats."""
+    """The mean over heads of their mean cross-entropies, in nats; heads that had nothing to guess are left out."""
     tokens_per_pass: float
     """How many tokens a pass would have written of these texts, with 16 guesses each time."""
 
@@ -98,8 +99,7 @@ def train_heads(ctx: Context, model: Any, examples: Examples, settings: TrainSet
     Raises:
         InputError: there are too few examples to learn from.
     """
-    if len(examples.ends) < 2:
-        raise InputError("Medusa heads need two texts at least, one to be tried on", hint="give more or longer texts")
+    check_texts(len(examples.ends))
     learnt, held_out = divided(examples)
     tokens = commonest(learnt.tokens, settings.tokens)
     training = _Training(model, learnt, tokens, settings)
@@ -151,20 +151,20 @@ class _Training:
             group["lr"] = self.settings.learning_rate * (1 + math.cos(math.pi * step / self.settings.steps)) / 2
         chosen = self._rows_of(step)
         with torch.enable_grad():
-            losses = self.losses(self.states[chosen], self.targets[chosen])
-            weighed = sum(DISCOUNT**head * loss for head, loss in enumerate(losses))
+            sums, counts = self.losses(self.states[chosen], self.targets[chosen])
+            weighed = sum(DISCOUNT**head * loss for head, loss in enumerate(sums / counts.clamp(min=1)))
             torch.autograd.backward([weighed])
         self.adam.step()
         self.adam.zero_grad()
-        return float(losses.detach().mean())
+        return mean_loss(sums.detach(), counts)
 
-    def losses(self, states: Tensor, targets: Tensor) -> Tensor:
-        """Cross-entropies of the heads (K,), for states (B, h) and targets (B, K)."""
+    def losses(self, states: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """For states (B, h) and targets (B, K), of each head: the sum of its cross-entropies, and of how many; (K,)."""
         guessed = transformed(states.to(self.rows), self.weights, self.biases)
         logits = F.linear(guessed, self.rows, self.offsets)
         wanted = targets.to(logits.device)
         each = F.cross_entropy(logits.transpose(1, 2), wanted.clone(), ignore_index=OUTSIDE, reduction="none")
-        return each.sum(0) / (wanted != OUTSIDE).sum(0).clamp(min=1)
+        return each.sum(0), (wanted != OUTSIDE).sum(0)
 
     def _rows_of(self, step: int) -> Tensor:
         """The examples of a step: each round goes through all of them in an order of its own."""
@@ -224,19 +224,43 @@ def _resume(ctx: Context, training: _Training, key: str, boundaries: Sequence[in
 
 
 def _loss_on(examples: Examples, training: _Training, tokens: Tensor) -> Callable[[], float]:
-    """A function that measures the mean loss of the heads, as they are, on examples."""
+    """A function that measures the mean loss of the heads, as they are, on examples.
+
+    Raises:
+        InputError: no head has anything to guess there.
+    """
     wanted = targets(examples, tokens, training.settings.heads)
-    every = max(1, len(wanted) // MEASURED)
-    states, wanted = examples.states[::every], wanted[::every]
+    useful = (wanted != OUTSIDE).any(1).nonzero()[:, 0]
+    if not len(useful):
+        message = "in the texts that heads are tried on, no token follows the next that they could guess"
+        raise InputError(message, hint="give more or longer texts")
+    rows = useful[:: -(-len(useful) // MEASURED)]
+    size = _chunk(training.settings.heads, len(tokens))
+    chunks = [rows[at : at + size] for at in range(0, len(rows), size)]
 
     @torch.no_grad()
     def measure() -> float:
-        parts = [
-            training.losses(states[at : at + CHUNK], wanted[at : at + CHUNK]) for at in range(0, len(states), CHUNK)
-        ]
-        return float(torch.stack(parts).mean())
+        parts = [training.losses(examples.states[some], wanted[some]) for some in chunks]
+        sums, counts = (torch.stack(of).double().sum(0) for of in zip(*parts, strict=True))
+        return mean_loss(sums, counts)
 
     return measure
+
+
+def mean_loss(sums: Tensor, counts: Tensor) -> float:
+    """The mean cross-entropy of heads, each of which counts alike, however much it had to guess.
+
+    Args:
+        sums: of each head's cross-entropies, (K,).
+        counts: of how many, (K,); a head with none is left out, and one at least must have some.
+    """
+    guessing = counts > 0
+    return float((sums[guessing] / counts[guessing]).mean())
+
+
+def _chunk(heads: int, tokens: int) -> int:
+    """For how many states at a time heads guess, so that there are no more logits than a step of training may have."""
+    return max(1, min(CHUNK, MOST_LOGITS // (heads * tokens)))
 
 
 def _measured(model: Any, heads: MedusaHeads, held_out: Examples, loss: float) -> Trained:
@@ -249,10 +273,10 @@ def ranks_of(heads: MedusaHeads, model: Any, examples: Examples) -> Tensor:
     """Which of each head's guesses is right, int64 (N, K): its rank, or -1 if none is or the text has ended."""
     guesser = Guesser(heads, model)
     wanted = _ahead(examples, examples.tokens, len(heads.weights))
-    parts = []
-    for at in range(0, len(examples.tokens), CHUNK):
-        guesses = guesser.ranked(examples.states[at : at + CHUNK].to(guesser.rows.device), RANKS).cpu()
-        right = guesses == wanted[at : at + CHUNK, :, None]
+    parts, size = [], _chunk(len(heads.weights), guesser.rows.shape[-2])
+    for at in range(0, len(examples.tokens), size):
+        guesses = guesser.ranked(examples.states[at : at + size].to(guesser.rows.device), RANKS).cpu()
+        right = guesses == wanted[at : at + size, :, None]
         parts.append(torch.where(right.any(-1), right.long().argmax(-1), -1))
     return torch.cat(parts)
 
