@@ -108,7 +108,7 @@ def prompts(models: Path, **inputs: Any) -> Node:
 
 def heads(models: Path, **inputs: Any) -> Node:
     llm = LLMLoad(source=str(models / "llm"), dtype=inputs.pop("dtype", "float32")).run(Context())
-    sizes = {"answer_tokens": 8, "heads": 2, "steps": 2, "batch": 8}
+    sizes = {"answer_tokens": 24, "heads": 2, "steps": 2, "batch": 8}
     return MedusaTrain(llm=llm, prompts=("say hello", "say more"), **sizes, **inputs)
 
 
