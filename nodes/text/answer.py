@@ -10,6 +10,8 @@ from torch import Tensor
 
 INCOMPLETE = "\N{REPLACEMENT CHARACTER}"
 """What a tokenizer writes in place of a character, some bytes of which are still to come."""
+_WORD = "a"
+"""What an exact answer is decoded behind."""
 
 
 class Answer:
@@ -21,14 +23,21 @@ class Answer:
         stops: texts that end the answer, and aren't part of it; none is empty. Only what is written counts, not what
             the prompt ends with. A special token may be one, though it is in no text.
         continues: whether the answer goes on in the middle of a text, so that a space it begins with belongs to it.
+        exact: whether the spaces at both ends belong to it, and none are tidied up between words.
     """
 
-    def __init__(self, tokenizer: Any, prompt: Tensor, stops: Sequence[str], *, continues: bool = False) -> None:
+    def __init__(
+        self, tokenizer: Any, prompt: Tensor, stops: Sequence[str], *, continues: bool = False, exact: bool = False
+    ) -> None:
         self.tokens: list[int] = []
-        self._tokenizer, self._stops, self._continues = tokenizer, stops, continues
+        self._tokenizer, self._stops, self._continues, self._exact = tokenizer, stops, continues, exact
         self._length = prompt.shape[1]
-        self._before: list[int] = prompt[0, -1:].tolist() if continues else []
+        self._before: list[int] = []
         """Some tokenizers leave out a space at the beginning of what they decode, so this isn't a beginning then."""
+        if continues:
+            self._before = prompt[0, -1:].tolist()
+        elif exact:  # a prompt may end with a special token, which wouldn't be decoded
+            self._before = list(tokenizer(_WORD, add_special_tokens=False).input_ids)
         self._ends = {tokenizer.added_tokens_encoder[stop] for stop in stops if stop in tokenizer.added_tokens_encoder}
         self._settled = ""
         self._read = 0
@@ -61,7 +70,7 @@ class Answer:
         return self._unshown(self.text())
 
     def text(self) -> str:
-        """The whole text, without the space at its ends; one that continues another keeps what it begins with."""
+        """The whole text, without the space at its ends, unless it is exact or, at the beginning, continues another."""
         whole = self._decode([*self._before, *self.tokens])
         return self._stripped(self._cut(whole[len(self._decode(self._before)) :]))
 
@@ -83,10 +92,13 @@ class Answer:
         return text[: min((at for stop in self._stops if (at := text.find(stop)) >= 0), default=len(text))]
 
     def _stripped(self, text: str) -> str:
+        if self._exact:
+            return text
         return text.rstrip() if self._continues else text.strip()
 
     def _decode(self, tokens: list[int]) -> str:
-        text: str = self._tokenizer.decode(tokens, skip_special_tokens=True)
+        tidies = False if self._exact else None
+        text: str = self._tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=tidies)
         return text
 
 

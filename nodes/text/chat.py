@@ -86,10 +86,9 @@ def _is_taken(llm: LoadedModel, chat: Sequence[Message]) -> bool:
 
 def check_room(llm: LoadedModel, length: int, new: int) -> None:
     """Raise InputError unless a chat of `length` tokens and `new` ones fit into the model's context."""
-    room = getattr(llm.model.config, "max_position_embeddings", None)
-    if room is not None and length + new > room:
+    if llm.room is not None and length + new > llm.room:
         raise InputError(
-            f"{length} tokens and {new} new ones don't fit into the model's context of {room}",
+            f"{length} tokens and {new} new ones don't fit into the model's context of {llm.room}",
             input="prompt",
             hint="shorten the text or lower max_new_tokens",
         )

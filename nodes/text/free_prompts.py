@@ -113,11 +113,12 @@ def write_prompts(
         seed = (settings.seed + index) % 2**64
         grammar = pattern_grammar(prompt_pattern(subject))
         own = replace(settings, seed=seed, repetition_penalty=_PENALTY, grammar=grammar, may_be_cut=True)
-        before = tally.tokens
         ctx.text(f"{index + 1}. ")
-        text = write(_part(ctx, index, number), llm, prompt_chat(wish, subject), own, tally)
-        said = finished(text, subject, was_cut=tally.tokens - before == own.max_new_tokens)
-        end = f", {wish.style}" if wish.style and wish.style.casefold() not in said.casefold() else ""
+        answer = write(_part(ctx, index, number), llm, prompt_chat(wish, subject), own, tally)
+        said = finished(answer.text, subject, was_cut=not answer.ended)
+        end = f", {wish.style}"
+        if not wish.style or said.endswith(end):
+            end = ""
         ctx.text(f"{end}\n")
         prompts.append(said + end)
     return tuple(prompts)
@@ -131,9 +132,9 @@ def write_avoided(
 
     ctx.text("Not: ")
     own = replace(settings, max_new_tokens=_MOST_FOR_FLAWS, grammar=pattern_grammar(avoided_pattern()))
-    text = write(ctx, llm, avoided_chat(wish, subjects), own, tally)
+    answer = write(ctx, llm, avoided_chat(wish, subjects), own, tally)
     ctx.text("\n")
-    return avoided(text, wish, subjects)
+    return avoided(answer.text, wish, subjects)
 
 
 def _part(ctx: Context, index: int, number: int) -> Context:

@@ -25,12 +25,18 @@ class _Loaded(NamedTuple):
 class LoadedModel(_Loaded):
     """A causal language model of transformers, in evaluation mode, and its tokenizer."""
 
-    @cached_property
+    @property
     def ends(self) -> list[int]:
         """The tokens that end a text: the model's, or else its tokenizer's; none if neither knows any."""
         of_model = self.model.generation_config.eos_token_id
         given = self.tokenizer.eos_token_id if of_model is None else of_model
         return [] if given is None else given if isinstance(given, list) else [given]
+
+    @property
+    def room(self) -> int | None:
+        """The most tokens of a text that the model reads or writes; None if its configuration bounds none."""
+        room: int | None = getattr(self.model.config.get_text_config(decoder=True), "max_position_embeddings", None)
+        return room
 
     @cached_property
     def grammar_tokens(self) -> LLTokenizer:

@@ -220,9 +220,9 @@ class LookaheadDecode(Node, version=3, category="text", uses="device"):
             prompt = write_prompt(ctx, llm, self.prompt, self.vocabulary, settings)
             ctx.report({"passes": prompt.passes})
             return Written(prompt.text, prompt.tokens)
-        text = write(ctx, llm, asked(self.prompt, self.system, self.messages), settings, tally)
+        answer = write(ctx, llm, asked(self.prompt, self.system, self.messages), settings, tally)
         ctx.report(figures(tally))
-        return Written(text, tally.tokens)
+        return Written(answer.text, tally.tokens)
 
 
 class MedusaLoad(Node, version=1, category="text", uses="io"):

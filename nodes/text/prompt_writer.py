@@ -46,6 +46,8 @@ _OTHER_THEMES = (
 _WEIGHT = 0.9
 """Of the other themes. Without any the model's favourites always win; with 1, the likelihoods of rare words, which vary
 most."""
+_MOST_USUAL = 128
+"""Slots with their words whose usual likelihoods a model keeps, the latest."""
 
 
 class Prompt(NamedTuple):
@@ -70,8 +72,12 @@ def write_prompt(ctx: Context, llm: LoadedModel, theme: str, vocabulary: Vocabul
     """
     choices = _choices(vocabulary)
     title = " ".join(theme.split())
-    plain, themed = Scorer(llm, _OPENING), Scorer(llm, f'{_OPENING}{title}".')
     chosen: dict[str, str] = {}
+
+    def waiting() -> None:
+        ctx.progress(len(chosen), len(choices), unit="word")
+
+    plain, themed = Scorer(llm, _OPENING, waiting), Scorer(llm, f'{_OPENING}{title}".', waiting)
     for done, (slot, words) in enumerate(choices.items(), start=1):
         fitting = mentioned(theme, words)
         if len(fitting) == 1:
@@ -132,6 +138,8 @@ def _scores(llm: LoadedModel, plain: Scorer, themed: Scorer, slot: str, words: t
     if (slot, words) not in llm.usual:
         others = plain.log_likelihoods([f'{other}".{ending}' for other in _OTHER_THEMES for ending in endings])
         llm.usual[slot, words] = np.reshape(others, (len(_OTHER_THEMES), len(words))).mean(0).tolist()
+        if len(llm.usual) > _MOST_USUAL:
+            del llm.usual[next(iter(llm.usual))]
     scores = np.array(likelihoods) - _WEIGHT * np.array(llm.usual[slot, words])
     if not np.isfinite(scores).all():
         raise InputError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,24 +19,29 @@ TREE_TOKENS = 512
 """Most tokens that a pass reads, unless a single text has more: it bounds the mask and the logits."""
 
 
+def _nothing() -> None: ...
+
+
 class Scorer:
     """Scores the endings of a text. The text is read once; its keys and values stay in the model's cache.
 
     Args:
         llm: the model.
         opening: the text; special tokens that it spells out are read as plain text.
+        before_pass: called before each pass of the model; what it raises ends the scoring, which may be begun again.
 
     Raises:
         InputError: no tree describes what the model does.
     """
 
-    def __init__(self, llm: LoadedModel, opening: str) -> None:
+    def __init__(self, llm: LoadedModel, opening: str, before_pass: Callable[[], None] = _nothing) -> None:
         if reason := unsupported(llm.model):
             raise InputError(reason, input="llm")
         self.passes = 0
         """Forward passes so far."""
         self._llm = llm
         self._opening = opening
+        self._before_pass = before_pass
         self._read: list[int] = []
         """The opening's tokens but the last, which the cache holds."""
         self._cache = self._empty_cache()
@@ -67,7 +72,7 @@ class Scorer:
         return not set(texts[1][len(_common(texts)) :]) <= {self._llm.tokenizer.unk_token_id}
 
     def _check_room(self, longest: int) -> None:
-        room = getattr(self._llm.model.config, "max_position_embeddings", None)
+        room = self._llm.room
         if room is not None and longest > room:
             raise InputError(
                 f"{longest} tokens don't fit into the model's context of {room}",
@@ -81,6 +86,7 @@ class Scorer:
             self._read, self._cache = opening[:-1], self._empty_cache()
         reader = Reader(self._llm.model, self._cache, longest + 2)
         if reader.cached < len(self._read):
+            self._before_pass()
             with torch.inference_mode():
                 reader.read_prompt(opening, None)
             self.passes += 1
@@ -97,6 +103,7 @@ class Scorer:
         asked = sorted({tree.parents[node] for node in nodes})
         if not asked:
             return [0.0 for _ in paths]
+        self._before_pass()
         with torch.inference_mode():
             logits = reader.read(tree, asked).float()
             self._cache.crop(-len(tree.tokens))  # the next tree has the same root

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
@@ -67,7 +67,15 @@ class Settings:
     """Whether a text may end before its grammar does, at `max_new_tokens`."""
 
 
-def write(ctx: Context, llm: LoadedModel, chat: Sequence[Message], settings: Settings, tally: Tally) -> str:
+class Answered(NamedTuple):
+    """What a model wrote."""
+
+    text: str
+    ended: bool
+    """Whether its last token was one that ends a text."""
+
+
+def write(ctx: Context, llm: LoadedModel, chat: Sequence[Message], settings: Settings, tally: Tally) -> Answered:
     """Answer a chat. The text is streamed through the context as it is written, and what that took is added to `tally`.
 
     Raises:
@@ -86,16 +94,17 @@ def write(ctx: Context, llm: LoadedModel, chat: Sequence[Message], settings: Set
     constraint = _constraint(llm, settings.grammar, ids.shape[1])
     check_room(llm, ids.shape[1], settings.max_new_tokens)
     pad = llm.tokenizer.pad_token_id
-    answer = Answer(llm.tokenizer, ids, settings.stop, continues=chat[-1]["role"] == "assistant")
+    continues = chat[-1]["role"] == "assistant"
+    answer = Answer(llm.tokenizer, ids, settings.stop, continues=continues, exact=constraint is not None)
 
     def on_tokens(tokens: list[int]) -> None:
         ctx.text(answer.news())
         ctx.progress(len(answer.tokens), settings.max_new_tokens, unit="token")
 
     guesses = drafter(llm, settings, lambda done, total: ctx.progress(done, total, unit="measurement"))
-    sampling = _sampling(settings)
+    sampling = _sampling(settings) | {"eos_token_id": llm.ends or None}
     if constraint is not None:
-        sampling |= {"logits_processor": [constraint], "eos_token_id": llm.ends}
+        sampling |= {"logits_processor": [constraint]}
         guesses = WithForced(guesses, constraint.forced)
     with torch.inference_mode(), following():
         llm.model.generate(
@@ -120,7 +129,7 @@ def write(ctx: Context, llm: LoadedModel, chat: Sequence[Message], settings: Set
             hint="raise it, or bound texts and lists (in a schema by maxLength and maxItems)",
         )
     ctx.text(answer.rest())
-    return answer.text()
+    return Answered(answer.text(), ended=answer.tokens[-1] in llm.ends)
 
 
 def _sampling(settings: Settings) -> dict[str, Any]:

@@ -104,7 +104,8 @@ def _saved(folder: Path, letters: list[str], template: str = CHAT) -> Path:
     )
     fast.chat_template = template
     fast.save_pretrained(folder)
-    tiny("llama", vocab_size=len(tokens), max_position_embeddings=1024).save_pretrained(folder)
+    end = tokens.index("<unk>")  # which it seldom writes, unlike </s>
+    tiny("llama", vocab_size=len(tokens), max_position_embeddings=1024, eos_token_id=end).save_pretrained(folder)
     return folder
 
 

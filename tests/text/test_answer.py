@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from copy import copy
 from typing import Any
 
 import pytest
@@ -27,7 +28,7 @@ def spaced() -> Any:
     """A tokenizer that marks spaces and leaves out that of the first token, as those of SentencePiece do."""
     from tokenizers import Tokenizer, decoders, models
 
-    tokens = ["<s>", "</s>", "▁so", "▁a", "▁fish", "y"]
+    tokens = ["<s>", "</s>", "▁so", "▁a", "▁fish", "y", "a"]
     tokenizer = Tokenizer(models.BPE({token: i for i, token in enumerate(tokens)}, []))
     tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.Fuse(), decoders.Strip(" ", 1, 0)])
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>")
@@ -79,6 +80,26 @@ def test_what_continues_a_text_keeps_the_space_between_them() -> None:
     answer = Answer(spaced(), torch.tensor([[0, 2]]), (), continues=True)
     answer(torch.tensor([[0, 2, 3, 4]]))
     assert (answer.news(), answer.text()) == (" a fish", " a fish")
+
+
+def test_an_exact_answer_keeps_the_space_at_its_ends(tokenizer: Any) -> None:
+    answer = Answer(tokenizer, torch.tensor([[5]]), (), exact=True)
+    answer(torch.tensor([[5, *tokens_of(tokenizer, STORY)]]))
+    assert (answer.news(), answer.text()) == (STORY, STORY)
+
+
+def test_an_exact_answer_begins_with_its_space_after_a_special_token_too() -> None:
+    answer = Answer(spaced(), torch.tensor([[0]]), (), exact=True)
+    answer(torch.tensor([[0, 3, 4, 1]]))
+    assert (answer.news(), answer.text()) == (" a fish", " a fish")
+
+
+def test_an_exact_answer_is_not_tidied_up(tokenizer: Any) -> None:
+    tidy = copy(tokenizer)
+    tidy.clean_up_tokenization_spaces = True
+    answer = Answer(tidy, torch.tensor([[5]]), (), exact=True)
+    answer(torch.tensor([[5, *tokens_of(tokenizer, "a , b .")]]))
+    assert answer.text() == "a , b ."
 
 
 @pytest.mark.parametrize(

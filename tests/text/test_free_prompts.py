@@ -12,6 +12,7 @@ from engine.errors import InputError
 from engine.models import Models
 from engine.node import Context
 from engine.values import Message
+from nodes.text import writing
 from nodes.text.free_prompts import Wish, avoided, finished, prompt_chat
 from nodes.text.nodes import LLMLoad, PromptWriter, WrittenPrompts
 from tests.text.conftest import scribe
@@ -48,6 +49,31 @@ def test_each_prompt_begins_with_the_next_subject_and_ends_with_the_style(ctx: C
         assert prompt.startswith(subject)
         assert prompt.endswith(f", {STYLE}")
     assert prompts[0] != prompts[2], "each has a seed of its own"
+
+
+def test_a_style_that_is_within_a_word_of_the_prompt_is_added(ctx: Context, folder: Path) -> None:
+    (prompt,) = written(ctx, folder, subjects=("a fox drinking soil",), style="oil", count=1).prompts
+    assert prompt.endswith(", oil")
+
+
+@pytest.mark.parametrize(
+    ("said", "ended", "prompt"),
+    [
+        ("a fox in the snow, oil", True, "a fox in the snow, oil"),
+        ("oil, a fox in the snow", True, "oil, a fox in the snow, oil"),
+        ("a fox in the snow, under the moon", True, "a fox in the snow, under the moon, oil"),
+        ("a fox in the snow, under the mo", False, "a fox in the snow, oil"),
+    ],
+)
+def test_the_style_is_there_once_and_only_a_cut_sentence_loses_its_end(
+    said: str, ended: bool, prompt: str, ctx: Context, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write(_: Any, __: Any, ___: Any, settings: writing.Settings, tally: Any) -> writing.Answered:
+        tally.tokens += settings.max_new_tokens
+        return writing.Answered(said, ended)
+
+    monkeypatch.setattr(writing, "write", write)
+    assert written(ctx, folder, style="oil", count=1).prompts == (prompt,)
 
 
 def test_a_prompt_is_one_line_without_what_weighs_words(ctx: Context, folder: Path) -> None:

@@ -245,23 +245,31 @@ def measured_sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return sizes
 
 
-def test_answers_are_what_transformers_writes(ctx: Context, folder: Path) -> None:
+@pytest.mark.parametrize("names_end", ["model", "tokenizer"])
+def test_answers_are_what_transformers_writes(ctx: Context, folder: Path, names_end: str) -> None:
     """Batched with others of different lengths, each answer is the model's own, up to its end."""
     model, tokenizer = llm = loaded(ctx, folder)
     reference, prompts = LLMLoad(source=str(folder)).run(ctx), ["ab", "the red fish", "x"]
-    model.generation_config.eos_token_id = end = tokenizer.convert_tokens_to_ids("e")
+    end = tokenizer.convert_tokens_to_ids("e")
+    before = model.generation_config.eos_token_id, tokenizer.eos_token
+    if names_end == "model":
+        model.generation_config.eos_token_id = end
+    else:
+        model.generation_config.eos_token_id, tokenizer.eos_token = None, "e"
     try:
         examples = own_answers(ctx, reference, llm, prompts, length=20, temperature=0, seed=0)
         start = 0
         for prompt, stop in zip(prompts, examples.ends.tolist(), strict=True):
             ids = tokenizer(f"user {prompt} ", return_tensors="pt").input_ids
-            plain = model.generate(ids, do_sample=False, max_new_tokens=20, pad_token_id=0)[0, ids.shape[1] :].tolist()
+            plain = model.generate(ids, do_sample=False, max_new_tokens=20, pad_token_id=0, eos_token_id=end)[
+                0, ids.shape[1] :
+            ].tolist()
             if end in plain:
                 plain = plain[: plain.index(end) + 1]
             assert examples.tokens[start:stop].tolist() == plain
             start = stop
     finally:
-        model.generation_config.eos_token_id = 2
+        model.generation_config.eos_token_id, tokenizer.eos_token = before
     assert start == len(examples.tokens) == len(examples.states)
     assert (model.get_output_embeddings()(examples.states.float()).argmax(-1) == examples.tokens).double().mean() > 0.9
 

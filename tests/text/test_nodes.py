@@ -177,9 +177,9 @@ def test_next_to_no_temperature_takes_the_likeliest_token(ctx: Context, folder: 
 
 def test_what_a_model_recommends_for_sampling_does_not_count(folder: Path, tmp_path: Path) -> None:
     own = Path(shutil.copytree(folder, tmp_path / "own"))
-    (own / "generation_config.json").write_text(
-        json.dumps({"do_sample": True, "repetition_penalty": 5.0, "top_k": 1, "min_p": 0.9, "temperature": 0.1})
-    )
+    plain = json.loads((own / "generation_config.json").read_text())
+    recommended = {"do_sample": True, "repetition_penalty": 5.0, "top_k": 1, "min_p": 0.9, "temperature": 0.1}
+    (own / "generation_config.json").write_text(json.dumps(plain | recommended))
     for sampling in ({}, SAMPLED):
         assert decode(Context(), own, **sampling).text == decode(Context(), folder, **sampling).text
 
@@ -426,9 +426,11 @@ def test_a_broken_file_is_a_missing_model(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.full
-def test_smollm2_writes_what_greedy_decoding_writes_in_fewer_passes(ctx: Context, smollm2: LanguageModel) -> None:
+def test_smollm2_writes_what_greedy_decoding_writes_in_fewer_passes(shared: Models, smollm2: LanguageModel) -> None:
     prompt = "Count from one to ten in words, twice."
-    written = LookaheadDecode(llm=smollm2, prompt=prompt, max_new_tokens=32).run(ctx)
+    reports: list[Report] = []
+    ctx = Context(models=shared, on_report=reports.append)
+    written = LookaheadDecode(llm=smollm2, prompt=prompt, max_new_tokens=32, method="suffix").run(ctx)
     model, tokenizer = language_model(ctx, smollm2)
     chat = tokenizer.apply_chat_template(
         [{"role": "user", "content": prompt}], add_generation_prompt=True, return_tensors="pt", return_dict=True
@@ -437,6 +439,7 @@ def test_smollm2_writes_what_greedy_decoding_writes_in_fewer_passes(ctx: Context
         reference = model.generate(chat["input_ids"], do_sample=False, max_new_tokens=32)
     expected = tokenizer.decode(reference[0, chat["input_ids"].shape[1] :], skip_special_tokens=True)
     assert written.text == expected.strip()
+    assert int(reports[-1]["passes"].value) < written.tokens
 
 
 @pytest.mark.full

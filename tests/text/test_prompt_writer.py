@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -11,7 +11,7 @@ import pytest
 from engine.errors import Cancelled, InputError
 from engine.node import Context
 from engine.values import LanguageModel, Vocabulary
-from nodes.text import prompt_writer
+from nodes.text import prompt_writer, scoring
 from nodes.text.models import LoadedModel, language_model
 from nodes.text.nodes import LLMLoad
 from nodes.text.prompt_writer import write_prompt
@@ -53,7 +53,7 @@ def opinions(llm: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> dict[str, flo
     class Opinionated:
         passes = 1
 
-        def __init__(self, llm: LoadedModel, opening: str) -> None:
+        def __init__(self, llm: LoadedModel, opening: str, before_pass: Callable[[], None]) -> None:
             self.opening = opening
 
         def log_likelihoods(self, endings: Sequence[str]) -> list[float]:
@@ -154,6 +154,38 @@ def test_a_cancel_takes_effect_between_slots(llm: LoadedModel) -> None:
     with pytest.raises(Cancelled):
         write_prompt(ctx, llm, "a storm", FREE, Settings())
     assert len(pieces) == 1
+
+
+def test_a_cancel_takes_effect_within_a_slot_and_the_model_can_go_on(
+    llm: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scoring, "TREE_TOKENS", 12)
+    monkeypatch.setitem(llm.__dict__, "usual", {})
+    whole = written(llm, "a storm")
+    llm.usual.clear()
+    pieces: list[str] = []
+    steps: list[tuple[int, int]] = []
+    ctx = Context(
+        on_text=pieces.append,
+        on_progress=lambda done, total, *_: steps.append((done, total)),
+        cancelled=lambda: len(steps) >= 4,
+    )
+    with pytest.raises(Cancelled):
+        write_prompt(ctx, llm, "a storm", FREE, Settings())
+    assert (steps, pieces, llm.usual) == ([(0, 4)] * 4, [], {})
+    assert written(llm, "a storm") == whole
+
+
+def test_what_words_are_usually_worth_is_kept_of_the_latest_slots(
+    llm: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(llm.__dict__, "usual", {})
+    monkeypatch.setattr(prompt_writer, "_MOST_USUAL", 3)
+    written(llm, "a storm")
+    kept = [slot for slot, _ in llm.usual]
+    assert len(kept) == 3
+    written(llm, "a storm", Vocabulary({"mood": ("calm", "wild")}, {}, {"calm": "calm", "wild": "wild"}))
+    assert [slot for slot, _ in llm.usual] == [*kept[1:], "mood"]
 
 
 @pytest.mark.parametrize(

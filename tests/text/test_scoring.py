@@ -63,6 +63,22 @@ def test_an_opening_of_one_token_needs_no_pass_of_its_own(folder: Path) -> None:
     assert scorer.passes == 1
 
 
+def test_each_pass_is_announced_and_may_be_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scoring, "TREE_TOKENS", 12)
+    before: list[int] = []
+
+    def announced() -> None:
+        before.append(scorer.passes)
+        if len(before) == 3:
+            raise InterruptedError
+
+    scorer = Scorer(loaded(folder), OPENING, announced)
+    with pytest.raises(InterruptedError):
+        scorer.log_likelihoods(ENDINGS)
+    assert before == [0, 1, 2]
+    assert scorer.log_likelihoods(ENDINGS) == Scorer(loaded(folder), OPENING).log_likelihoods(ENDINGS)
+
+
 def test_words_without_tokens_are_unknown(folder: Path) -> None:
     scorer = Scorer(loaded(folder), OPENING)
     assert scorer.knows("of ", "fish")

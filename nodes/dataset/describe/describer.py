@@ -165,7 +165,7 @@ class Describer:
                 {"role": "system", "content": self.settings.summarise},
                 {"role": "user", "content": "\n".join(captions)},
             ]
-            return write(self._ctx, model, chat, settings, Tally()).strip()
+            return write(self._ctx, model, chat, settings, Tally()).text.strip()
 
         return summary
 

@@ -159,8 +159,6 @@ def _answers(
     widest = max(map(len, chats))
     ids = torch.tensor([[0] * (widest - len(chat)) + chat for chat in chats])
     mask = torch.tensor([[0] * (widest - len(chat)) + [1] * len(chat) for chat in chats])
-    ends = llm.model.generation_config.eos_token_id
-    ends = [ends] if isinstance(ends, int) else list(ends or ())
     read: list[Tensor] = []
 
     def note(states: Tensor) -> None:
@@ -174,11 +172,12 @@ def _answers(
             attention_mask=mask.to(llm.model.device),
             logits_processor=processors,
             max_new_tokens=length,
-            pad_token_id=ends[0] if ends else 0,
+            eos_token_id=llm.ends or None,
+            pad_token_id=llm.ends[0] if llm.ends else 0,
             do_sample=False,
             **{"temperature": None, "top_p": None, "top_k": None},
         )[:, widest:].cpu()
-    ended = torch.isin(written, torch.tensor(ends, dtype=torch.long))
+    ended = torch.isin(written, torch.tensor(llm.ends, dtype=torch.long))
     lengths = (ended.cumsum(1) - ended.long() == 0).sum(1)
     rows = [slice(0, count) for count in lengths.tolist()]
     states = torch.stack(read, dim=1)
