@@ -26,7 +26,8 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Protocol, get_type_hints
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
 from engine.changes import Changes
 from engine.errors import Cancelled, Problem
@@ -49,6 +50,7 @@ from engine.spec import (
     any_file,
     bare,
     name_of,
+    unencodable,
 )
 from engine.values import Files, Folder, Image, Media
 
@@ -221,6 +223,14 @@ class Node(BaseModel):
             has_remarks="remarks_on" in own,
             has_checks="check_inputs" in own,
         )
+
+    @field_validator("*")
+    @classmethod
+    def _texts_can_be_encoded(cls, given: Any, info: ValidationInfo) -> Any:
+        wrong = unencodable(given)
+        if wrong and not cls.spec.inputs[str(info.field_name)].file:
+            raise PydanticCustomError("text", "{wrong}", {"wrong": wrong})
+        return given
 
     @classmethod
     def wanted(cls, given: Mapping[str, Any]) -> Collection[str]:

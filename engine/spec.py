@@ -96,6 +96,22 @@ class Deprecated:
         return handler(schema) | {"deprecated": True}
 
 
+def unencodable(data: Any) -> str:
+    """What is wrong with the first text in JSON data that UTF-8 can't encode; "" if there is none."""
+    waiting = [data]
+    for each in waiting:  # grows during the loop
+        if isinstance(each, str) and not each.isascii():
+            try:
+                each.encode()
+            except UnicodeEncodeError as error:
+                return f"holds U+{ord(each[error.start]):04X}, half of a surrogate pair, which is no character"
+        elif isinstance(each, list | tuple):
+            waiting += each
+        elif isinstance(each, dict):
+            waiting += (*each, *each.values())
+    return ""
+
+
 @dataclass(frozen=True)
 class Input:
     """One input of a kind of node."""

@@ -28,7 +28,7 @@ from engine.graph.graph import Graph, Source, Step
 from engine.models import can_fetch, find
 from engine.node import Node
 from engine.registry import Registry
-from engine.spec import Input, linkable, name_of
+from engine.spec import Input, linkable, name_of, unencodable
 
 CAUSES = {
     **dict.fromkeys(("literal_error", "enum"), "value_not_in_list"),
@@ -261,6 +261,9 @@ class _Checker:
     ) -> None:
         if not is_finite(value):
             self.problems.append(Problem(f"must be finite, not {value}", node, socket.name, cause="invalid_input_type"))
+            return
+        if not socket.file and (wrong := unencodable(value)):  # a file's name may be any bytes
+            self.problems.append(Problem(wrong, node, socket.name, "leave it out", "invalid_input_type"))
             return
         try:
             value = socket.validate(value)

@@ -39,14 +39,19 @@ def schema_text(given: Any) -> Any:
     """A JSON schema as text, of a dictionary or a pydantic model too; anything else is returned as it is.
 
     Raises:
-        ValueError: the model has no JSON schema.
+        ValueError: the model has no JSON schema, or the dictionary is no JSON.
     """
     if isinstance(given, type) and issubclass(given, BaseModel):
         try:
             given = given.model_json_schema()
         except PydanticUserError as error:
             raise ValueError(f"{given.__name__} has no JSON schema: {error.message}") from error
-    return json.dumps(given, ensure_ascii=False) if isinstance(given, dict) else given
+    if not isinstance(given, dict):
+        return given
+    try:
+        return json.dumps(given, ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"can't be written as JSON: {error}") from error
 
 
 def grammar_of(json_schema: str, pattern: str) -> str:

@@ -63,6 +63,14 @@ def test_a_valid_workflow_becomes_steps_in_order() -> None:
             "node 1, input style: should be 'crayon' or 'pencil', not 'crayons' (did you mean 'crayon'?)",
         ),
         (node("Style", weights=[1, "x"]), "node 1, input weights: [1] should be a valid number, not 'x'"),
+        (
+            node("Style", style="a\ud800"),
+            "node 1, input style: holds U+D800, half of a surrogate pair, which is no character (leave it out)",
+        ),
+        (
+            node("Style", weights=[1, {"\udcff": 2}]),
+            "node 1, input weights: holds U+DCFF, half of a surrogate pair, which is no character (leave it out)",
+        ),
         (node("Use", handle=5), "node 1, input handle: takes Handle, not 5 (link it to an output that gives one)"),
         (node("Use", handle={}), "node 1, input handle: takes Handle, not {} (link it to an output that gives one)"),
         (node("Use", handle=["9", 0]), "node 1, input handle: takes Handle, but 'out' of node 9 is Media"),

@@ -68,6 +68,19 @@ def test_a_value_is_not_a_constant() -> None:
         Look.spec.outputs[0].validate("picture")
 
 
+def test_half_a_surrogate_pair_is_no_text_but_may_name_a_file() -> None:
+    class Say(Node, version=1):
+        lines: tuple[str, ...]
+
+        def run(self, ctx: Context) -> str:
+            return self.lines[0]
+
+    assert Say(lines=("ü", "🐌")).run(Context()) == "ü"
+    with pytest.raises(ValidationError, match=r"lines\n +holds U\+D83D, half of a surrogate pair"):
+        Say(lines=("a", "\ud83d"))
+    assert ReadFile(file="\udcff.txt").file == "\udcff.txt"
+
+
 def test_a_node_can_not_be_changed_or_given_unknown_inputs() -> None:
     with pytest.raises(ValidationError):
         Number(value=1).value = 2  # type: ignore[misc]

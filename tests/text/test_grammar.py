@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field, ValidationError
 from engine.errors import InputError
 from engine.models import Models
 from engine.node import Context
-from engine.values import Vocabulary
+from engine.values import LanguageModel, Vocabulary
 from nodes.text.grammar import Constraint, GrammarError, grammar_tokens, json_grammar, pattern_grammar
 from nodes.text.models import LoadedModel, language_model
 from nodes.text.nodes import LLMLoad, LookaheadDecode
@@ -133,6 +133,27 @@ def test_a_pydantic_model_that_has_no_schema_is_refused() -> None:
 
     with pytest.raises(ValidationError, match="Odd has no JSON schema"):
         LookaheadDecode.model_validate({"prompt": "a", "json_schema": Odd})
+
+
+@pytest.mark.parametrize("value", [{1, 2}, [float("nan")]])
+def test_a_dictionary_that_is_no_json_is_refused(value: Any) -> None:
+    with pytest.raises(ValidationError, match="can't be written as JSON"):
+        LookaheadDecode.model_validate({"prompt": "a", "json_schema": {"enum": value}})
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [
+        {"prompt": "\ud800"},
+        {"pattern": "\ud800"},
+        {"json_schema": {"enum": ["\ud800"]}},
+        {"stop": ("a", "\ud800")},
+        {"messages": [{"role": "user", "content": "\ud800"}]},
+    ],
+)
+def test_half_a_surrogate_pair_is_refused(inputs: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match=r"holds U\+D800, half of a surrogate pair"):
+        LookaheadDecode(llm=LanguageModel("a", "a", "a", "float32"), **inputs)
 
 
 def test_only_the_end_may_follow_a_complete_text(llm: LoadedModel) -> None:
