@@ -168,9 +168,8 @@ def _changed(modules: Mapping[str, Layer], adapters: Sequence[LoRA]) -> Iterator
             module = modules[name]
             try:
                 found = change(parts, module.weight.detach(), module.bias, adapter.strength)
-            except (ValueError, RuntimeError, IndexError) as error:
-                fault = error if isinstance(error, ValueError) else "has parts of other sizes"
-                message = f"the LoRA {adapter.name!r} doesn't fit {name}: it {fault}"
+            except ValueError as error:
+                message = f"the LoRA {adapter.name!r} doesn't fit {name}: it {error}"
                 raise InputError(message, hint=_base_hint(adapter)) from error
             found = Change(*(None if part is None else part.to(module.weight.dtype) for part in found))
             changes[name] = _added(changes[name], found) if name in changes else found

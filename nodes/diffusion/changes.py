@@ -93,13 +93,20 @@ def _terms(parts: Parts, base: Tensor) -> Iterator[Tensor]:
     if "difference" in parts:
         yield parts["difference"]
     if "base_up" in parts:
-        yield torch.einsum("oi...,ij->oj...", base, parts["base_up"].flatten(1) @ parts["base_down"].flatten(1))
+        yield _mixed(base, parts["base_up"].flatten(1), parts["base_down"].flatten(1))
     if "rows" in parts:
         yield base * _along(parts["rows"], base, 0)
     if "columns" in parts:
         yield base * _along(parts["columns"], base, 1)
     if "input_rotation" in parts:
         yield _input_turn(parts["input_rotation"], base)
+
+
+def _mixed(base: Tensor, up: Tensor, down: Tensor) -> Tensor:
+    """W @ (up @ down) over the input channels, by way of W @ up: up @ down may be far larger than all three."""
+    if base.ndim < 2 or base.shape[1] != len(up):
+        raise ValueError(f"mixes {len(up)} input channels where this model's weight is {tuple(base.shape)}")
+    return torch.einsum("or...,rj->oj...", torch.einsum("oi...,ir->or...", base, up), down)
 
 
 def _shaped(term: Tensor, base: Tensor) -> Tensor:
@@ -120,7 +127,7 @@ def _with_norms(weight: Tensor, norms: Tensor, axis: int) -> Tensor:
     wanted = _along(norms, weight, axis)
     others = [i for i in range(weight.ndim) if i != axis]
     now: Tensor = torch.linalg.vector_norm(weight, dim=others, keepdim=True)
-    return weight * (wanted / now.clamp(min=torch.finfo(weight.dtype).tiny))
+    return weight * (wanted / now.clamp(min=torch.finfo(torch.float32).eps))  # rows of zeros stay zeros
 
 
 def _turn(blocks: Tensor, rescale: Tensor | None, base: Tensor, strength: float) -> Tensor:
@@ -128,6 +135,8 @@ def _turn(blocks: Tensor, rescale: Tensor | None, base: Tensor, strength: float)
     *factors, count, size, _ = blocks.shape
     if count * size != len(base) or base.ndim < 2:
         raise ValueError(f"rotates {count * size} rows where this model's weight is {tuple(base.shape)}")
+    if factors and (size % 2 or len(base) % (size * 2 ** (factors[0] - 1))):
+        raise ValueError(f"rotates in {factors[0]} steps of {size} rows where this model's weight has {len(base)}")
     if factors:
         turn = _butterfly(blocks * strength, base.flatten(1)).view(base.shape)
     else:

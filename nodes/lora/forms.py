@@ -100,7 +100,7 @@ def kind_of(parts: Parts) -> str | None:
 
 
 def form_of(parts: Parts, settings: Settings) -> Form:
-    """A layer's update; raises ValueError, or torch's RuntimeError, where the parts don't go together."""
+    """A layer's update; raises ValueError, or IndexError or torch's LinAlgError, where the parts don't go together."""
     layer = _Layer(parts, settings)
     kind = kind_of(parts)
     if kind is not None:
@@ -172,7 +172,7 @@ def _loha(layer: _Layer) -> None:
 
 def _factors(a: Tensor, b: Tensor, core: Tensor | None) -> tuple[Tensor, Tensor]:
     """LyCORIS's factors a (out, r) and b (r, in·k·k), or a (r, out), b (r, in) and a core (r, r, k, k), as up, down."""
-    if a.ndim != 2 or (core is not None and core.ndim != 4):
+    if a.ndim != 2 or (core is not None and not (core.ndim == 4 and b.ndim == 2 and core.shape[1] == len(b))):
         raise ValueError(f"has factors {tuple(a.shape)} and {tuple(b.shape)}, which do not multiply")
     up, down = (a, b.flatten(1)) if core is None else (a.T, _core(core, b))
     if up.shape[1] != len(down):
@@ -188,8 +188,11 @@ def _core(core: Tensor, down: Tensor) -> Tensor:
 def _lokr(layer: _Layer) -> None:
     given, ranks = layer.given, []
     if (left := given.get("lokr_w1")) is None:
-        left, rank = given["lokr_w1_a"].double() @ given["lokr_w1_b"].double(), len(given["lokr_w1_b"])
-        ranks.append(rank)
+        a, b = given["lokr_w1_a"], given["lokr_w1_b"]
+        if not (a.ndim == b.ndim == 2 and a.shape[1] == len(b)):
+            raise ValueError(f"has factors {tuple(a.shape)} and {tuple(b.shape)}, which do not multiply")
+        left = a.double() @ b.double()
+        ranks.append(len(b))
     if (right := given.get("lokr_w2")) is None:
         b, core = given["lokr_w2_b"], given.get("lokr_t2")
         kernel = b.shape[2:]

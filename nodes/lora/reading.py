@@ -114,7 +114,7 @@ class _Reading:
     def _blaming(self, layer: str) -> Iterator[None]:
         try:
             yield
-        except (ValueError, RuntimeError, IndexError) as error:
+        except (ValueError, IndexError, torch.linalg.LinAlgError) as error:
             fault = str(error).partition("\n")[0]
             if not isinstance(error, ValueError):
                 shapes = ", ".join(f"{name} {tuple(part.shape)}" for name, part in self.parts[layer].items())

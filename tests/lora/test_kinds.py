@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from engine.errors import InputError
 from engine.values import LoRA
@@ -465,7 +466,7 @@ def test_all_kinds_survive_the_cache(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("case", ["oft", "ia3", "lokr", "norm", "with a bias", "dora, inputs"])
+@pytest.mark.parametrize("case", ["oft", "boft", "ia3", "lokr", "norm", "with a bias", "dora, inputs", "glora"])
 def test_updates_of_another_shape_are_refused_by_the_models_layer(
     case: str, exact: StableDiffusionXLPipeline, tmp_path: Path
 ) -> None:
@@ -475,3 +476,48 @@ def test_updates_of_another_shape_are_refused_by_the_models_layer(
     with pytest.raises(InputError, match=r"unet\.down_blocks\.0\.resnets\.0\.conv1"), applied(exact, [adapter]):
         pass
     assert untouched(exact, before)
+
+
+def test_a_lack_of_memory_is_no_fault_of_the_lora(
+    exact: StableDiffusionXLPipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layer, _, raw = CASES["loha"]
+    adapter = read_lora(written(tmp_path, layer, raw))
+
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(torch, "stack", full)
+    with pytest.raises(torch.OutOfMemoryError), applied(exact, [adapter]):
+        pass
+
+
+def test_too_little_memory_while_reading_is_no_fault_of_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layer, _, raw = CASES["tucker"]
+    path = written(tmp_path, layer, raw)
+
+    def full(*_: object) -> None:
+        raise RuntimeError("can't allocate memory")
+
+    monkeypatch.setattr(torch, "einsum", full)
+    with pytest.raises(RuntimeError, match="can't allocate"):
+        read_lora(path)
+
+
+def test_what_glora_adds_takes_no_product_of_all_inputs_with_all(exact: StableDiffusionXLPipeline) -> None:
+    weight = all_layers(exact)[WIDE].weight.detach()
+    parts = {"base_up": numbers(128, 3), "base_down": numbers(3, 128)}
+    with FlopCounterMode(display=False) as counter:
+        change(parts, weight, None)
+    assert counter.get_total_flops() == 2 * (32 * 128 * 3 + 32 * 3 * 128)
+
+
+def test_rows_of_zeros_stay_zeros_in_a_dora(exact: StableDiffusionXLPipeline) -> None:
+    weight = all_layers(exact)[LINEAR].weight.detach().clone()
+    weight[3] = 0
+    found, _ = change({"row_norms": torch.ones(32)}, weight, None)
+    assert found is not None
+    assert torch.isfinite(found).all()
+    assert not found[3].any()
