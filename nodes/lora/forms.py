@@ -32,6 +32,9 @@ KINDS: Mapping[str, frozenset[str]] = {
 }
 """The parts of each kind of update. A layer has one kind; beside it there may be `BESIDE`."""
 
+WITH_NORMS = frozenset({"LoRA", "LoHa", "LoKr", "GLoRA", "difference"})
+"""The kinds that can be DoRAs."""
+
 BESIDE = frozenset({"alpha", "scalar", "dora_scale", "magnitude", "diff_b", "b_norm"})
 
 REFUSED = {
@@ -108,12 +111,14 @@ def form_of(parts: Parts, settings: Settings) -> Form:
         _MAKERS[kind](layer)
     for name in ("diff_b", "b_norm"):
         if name in parts:
+            if "bias" in layer.made:
+                raise ValueError("gives its bias twice")
             layer.made["bias"] = _vector(name, parts[name], _counts(layer.made)[0])
     norms = [name for name in ("magnitude", "dora_scale") if name in parts]
     if settings.wants_norms and not norms and "up" in layer.made:
         raise ValueError("is said to be a DoRA and has no magnitudes")
     for name in norms:
-        _add_norms(layer, name)
+        _add_norms(layer, name, kind)
     plain = layer.made.keys() & {"up", "down"} if not norms else set()
     other = {name: part for name, part in layer.made.items() if name not in plain}
     return Form((layer.made["up"], layer.made["down"]) if plain else None, other)
@@ -207,12 +212,18 @@ def _lokr(layer: _Layer) -> None:
 
 
 def _glora(layer: _Layer) -> None:
+    """Older versions of LyCORIS called a1 a2, b1 b2 and the other way round. For square weights both orders multiply:
+    there the one of the smaller rank is meant."""
     a1, a2, b1, b2 = (layer.given[name] for name in ("a1", "a2", "b1", "b2"))
-    if not _multiply(a1, a2) or not _multiply(b1, b2) or b1.shape[1] != a1.shape[1]:
-        a1, a2, b1, b2 = a2, a1, b2, b1  # as older versions of LyCORIS named them
-    if not _multiply(a1, a2) or not _multiply(b1, b2) or b1.shape[1] != a1.shape[1]:
+    orders = [
+        order
+        for order in ((a2, a1, b2, b1), (a1, a2, b1, b2))
+        if _multiply(*order[:2]) and _multiply(*order[2:]) and order[0].shape[1] == order[2].shape[1]
+    ]
+    if not orders:
         shapes = ", ".join(f"{name} {tuple(layer.given[name].shape)}" for name in ("a1", "a2", "b1", "b2"))
         raise ValueError(f"has {shapes}, which do not multiply")
+    a1, a2, b1, b2 = min(orders, key=lambda order: order[0].shape[1])
     rank = a1.shape[1]
     layer.made |= {"up": layer.scaled(b1, rank), "down": b2, "base_up": layer.scaled(a1, rank), "base_down": a2}
 
@@ -281,6 +292,8 @@ def _ia3_of_peft(layer: _Layer) -> None:
 
 
 def _difference(layer: _Layer) -> None:
+    if {"diff", "w_norm"} <= layer.given.keys():
+        raise ValueError("gives its difference twice")
     difference = layer.given.get("diff", layer.given.get("w_norm"))
     assert difference is not None, "the kind has one of them"
     if difference.ndim == 0:
@@ -288,10 +301,10 @@ def _difference(layer: _Layer) -> None:
     layer.made["difference"] = difference
 
 
-def _add_norms(layer: _Layer, name: str) -> None:
+def _add_norms(layer: _Layer, name: str, kind: str | None) -> None:
     norms = layer.given[name]
     on_input = name == "dora_scale" and norms.ndim > 1 and norms.shape[0] == 1 and norms.numel() > 1
-    if "rotation" in layer.made or "rows" in layer.made or not layer.made.keys() - {"bias"}:
+    if kind not in WITH_NORMS:
         raise ValueError("has the magnitudes of a DoRA beside something that is none")
     counts = _counts(layer.made)
     layer.made["column_norms" if on_input else "row_norms"] = _vector(name, norms, counts[on_input])

@@ -25,6 +25,9 @@ _FEW = 3
 _CHANGE_THE_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
 """Ways to begin a training by which the base model's own weights change."""
 
+_BY_ALPHA = ("LOHA", "LOKR")
+"""PEFT's kinds that call their alpha so."""
+
 Patterns = Annotated[dict[str, FiniteFloat], BeforeValidator(lambda found: found or {})]
 """Values by regular expressions of layers."""
 
@@ -35,10 +38,10 @@ class Peft(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     peft_type: str = "LORA"
-    lora_alpha: FiniteFloat = 0
-    alpha: FiniteFloat = 0
-    """As LoHa and LoKr call it."""
-    r: FiniteFloat = 0
+    lora_alpha: FiniteFloat = 8
+    alpha: FiniteFloat = 8
+    """As LoHa and LoKr call it. This, `lora_alpha` and `r` are 8 in PEFT too where nothing is said."""
+    r: FiniteFloat = 8
     alpha_pattern: Patterns = Field(default_factory=dict)
     rank_pattern: Patterns = Field(default_factory=dict)
     use_rslora: bool = False
@@ -53,7 +56,8 @@ class Peft(BaseModel):
 
     def scale(self, path: str, rank: int | None) -> float:
         """What the update of a layer at a path within its component is multiplied with."""
-        alpha = _of_pattern(self.alpha_pattern, path, self.lora_alpha or self.alpha)
+        own = self.alpha if self.peft_type.upper() in _BY_ALPHA else self.lora_alpha
+        alpha = _of_pattern(self.alpha_pattern, path, own)
         rank = rank or int(_of_pattern(self.rank_pattern, path, self.r))
         return float(alpha / (rank**0.5 if self.use_rslora else rank)) if rank else 1.0
 
@@ -63,6 +67,12 @@ class Peft(BaseModel):
         trained = str((self.auto_mapping or {}).get("base_model_class"))
         classes = {"CLIPTextModelWithProjection": "text_encoder_2", "CLIPTextModel": "text_encoder"}
         return classes.get(trained, "unet" if "UNet" in trained else None)
+
+
+class _Pictures(BaseModel):
+    """A folder of training pictures."""
+
+    img_count: int
 
 
 def peft_of(file: str, settings: Mapping[str, Any]) -> Peft:
@@ -77,8 +87,10 @@ def peft_of(file: str, settings: Mapping[str, Any]) -> Peft:
         _check_pattern(file, key)
         if not value:
             raise InputError(f"{file}: {key} is 0 in PEFT's configuration", input="file", hint=DAMAGED)
-    if "lora_alpha" in settings and not peft.lora_alpha:
-        raise InputError(f"{file}: lora_alpha is 0 in PEFT's configuration", input="file", hint=DAMAGED)
+    names = ("alpha", "r") if peft.peft_type.upper() in _BY_ALPHA else ("lora_alpha", "r")
+    for name in names if peft.peft_type.upper() in ("LORA", *_BY_ALPHA) else ():
+        if not getattr(peft, name):
+            raise InputError(f"{file}: {name} is 0 in PEFT's configuration", input="file", hint=DAMAGED)
     for name, what in (
         ("modules_to_save", "whole layers beside the adapter"),
         ("layer_replication", "copies of layers"),
@@ -107,7 +119,7 @@ def entry(file: str, header: Mapping[str, str], key: str, kind: type[T]) -> T:
 def words_of(file: str, header: Mapping[str, str]) -> Words:
     """Trigger words by vocabulary slot: ours, or the trigger phrase or tags that other trainers write.
 
-    A tag is a trigger word if it is on as many training pictures as any, and few others are.
+    A tag is a trigger word if it is on every training picture, as the header counts them, and few others are.
     """
     if WORDS_KEY in header:
         return entry(file, header, WORDS_KEY, dict[str, tuple[str, ...]])
@@ -115,12 +127,22 @@ def words_of(file: str, header: Mapping[str, str]) -> Words:
         return {"trigger": tuple(dict.fromkeys(word.strip() for word in phrase.split(",") if word.strip()))}
     try:
         folders = TypeAdapter(dict[str, dict[str, int]]).validate_json(header.get("ss_tag_frequency", "{}"))
+        pictures = TypeAdapter(dict[str, _Pictures]).validate_json(header.get("ss_dataset_dirs", "{}"))
     except ValidationError:
         return {}  # only a help: other trainers write other things there
     counts = sum((Counter({tag.strip(): count for tag, count in tags.items()}) for tags in folders.values()), Counter())
-    most = max(counts.values(), default=0)
-    often = tuple(tag for tag, count in counts.items() if count == most and tag)
-    return {"trigger": often} if most > 1 and len(often) <= _FEW else {}
+    count = sum(folder.img_count for folder in pictures.values())
+    on_all = tuple(tag for tag, often in counts.items() if often == count and tag)
+    return {"trigger": on_all} if count > 1 and 0 < len(on_all) <= _FEW else {}
+
+
+def says_stabilised(header: Mapping[str, str]) -> bool:
+    """Whether LyCORIS trained with stabilised ranks: it takes any value of rs_lora but "false" for yes."""
+    try:
+        settings = TypeAdapter(dict[str, Any]).validate_json(header.get("ss_network_args", "{}"))
+    except ValidationError:
+        return False  # trainers without such settings write other things there
+    return str(settings.get("rs_lora", False)).lower() != "false"
 
 
 def said_base(header: Mapping[str, str]) -> str | None:

@@ -20,7 +20,7 @@ _ENDS = tuple(
         (rf"\.(?P<part>lora_E){_ADAPTER}", None),
         (r"([._]lora)?\.alpha", "alpha"),
         (r"(\.lora)?\.dora_scale", "dora_scale"),
-        (rf"\.lora_magnitude_vector{_ADAPTER}(\.weight)?", "magnitude"),
+        (rf"\.(lora_magnitude_vector{_ADAPTER}(\.weight)?|magnitude)", "magnitude"),
         (rf"\.(?P<part>(hada|lokr)_\w+?){_ADAPTER}", None),
         (rf"\.(?P<part>oft_blocks|oft_R|oft_r|boft_R|boft_s|rescale){_ADAPTER}(\.weight)?", None),
         (rf"\.ia3_l{_ADAPTER}", "ia3_l"),
@@ -38,8 +38,10 @@ _ENCODERS = {
     "text_encoders.clip_g.transformer.": "text_encoder_2",
     "clip_l.transformer.": "text_encoder",
     "clip_g.transformer.": "text_encoder_2",
+    "clip_l.": "text_encoder",
+    "clip_g.": "text_encoder_2",
 }
-"""The text encoders as ComfyUI's own files spell them."""
+"""The text encoders as ComfyUI's own files spell them, and OneTrainer's."""
 _OF_UNET = re.compile(
     r"(down_blocks|mid_block|up_blocks|conv_in|conv_out|conv_norm_out|time_embedding|add_embedding)(\.|$)"
 )

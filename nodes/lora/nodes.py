@@ -108,13 +108,14 @@ class ZipLoRAMerge(Node, version=1, category="lora", uses="device"):
     style_prompt: Prompt
     """A prompt for the style, with its trigger word and without the subject's: "a house in mosaic style"."""
     steps: Annotated[int, Field(ge=0, le=1000)] = 100
-    """Gradient steps; the paper takes at most 100. After a closed-form start 20 are enough."""
+    """Gradient steps; the paper takes at most 100. After a closed-form start 20 reach a lower loss."""
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 0.01
     """Adam's learning rate."""
     penalty: Annotated[float, Field(ge=0, le=100)] = 0.01
     """Weight of the overlap between the two sets of scales; 0 only reconstructs."""
     start: Literal["ones", "closed-form"] = "ones"
-    """Where the scales start: at 1 as in the paper, or at each layer's least-squares fit, which needs fewer steps."""
+    """Where the scales start: at 1 as in the paper, or at each layer's least-squares fit, whose lower loss
+    isn't a better picture."""
     batch: Annotated[int, Field(ge=1, le=64)] = 1
     """Noisy latents of each LoRA per step."""
     pictures: Annotated[int, Field(ge=1, le=64)] = 4

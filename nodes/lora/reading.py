@@ -21,7 +21,7 @@ from engine.errors import InputError
 from engine.values import LoRA
 from nodes.diffusion.bases import base_of_widths
 from nodes.lora.forms import Settings, form_of
-from nodes.lora.header import DAMAGED, SDXL, SVD, Peft, entry, peft_of, said_base, words_of
+from nodes.lora.header import DAMAGED, SDXL, SVD, Peft, entry, peft_of, said_base, says_stabilised, words_of
 from nodes.lora.keys import layer_of, read_key, stem_of
 
 if TYPE_CHECKING:
@@ -92,6 +92,7 @@ class _Reading:
     def finished(self) -> LoRA:
         self._drop_what_says_nothing()
         self._check_base()
+        self._check_stray()
         up: dict[str, Tensor] = {}
         down: dict[str, Tensor] = {}
         other: dict[str, Mapping[str, Tensor]] = {}
@@ -145,8 +146,7 @@ class _Reading:
 
     def _rank_factor(self, parts: Mapping[str, Tensor], rank: int) -> float:
         """What alpha is divided by: LyCORIS folds the root of rank-stabilised LoRAs into alpha, but not in GLoRA's."""
-        stabilised = '"rs_lora": "True"' in self.header.get("ss_network_args", "") and "a1" in parts
-        return rank**0.5 if stabilised else rank
+        return rank**0.5 if "a1" in parts and says_stabilised(self.header) else rank
 
     def _drop_what_says_nothing(self) -> None:
         """Layers of which only a weight, or an alpha, is given are no part of an adapter."""
@@ -176,6 +176,16 @@ class _Reading:
             )
             few = f" (its keys are {_listed(self.stray)})" if self.stray else ""
             raise InputError(what + few, input="file", hint="give a LoRA for SDXL or Stable Video Diffusion")
+
+    def _check_stray(self) -> None:
+        """Raise InputError for a part of a layer that no kind has: without it the others would say something else."""
+        stems = {stem: layer for (layer, _), key in self.keys.items() if (stem := stem_of(key))}
+        for key in self.stray:
+            starts = (key[: dot.start()] for dot in re.finditer(r"\.", key))
+            layer = next((stems[start] for start in starts if start in stems), None)
+            if layer and key not in self.keys.values():
+                message = f"{self.file}: {layer} has a part that is not known, {key}"
+                raise InputError(message, input="file", hint="convert it to a plain LoRA with the tool that made it")
 
     def _base_by_layers(self) -> str | None:
         """The base model that layers and their widths show beyond doubt, if there is one."""

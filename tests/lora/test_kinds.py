@@ -25,6 +25,7 @@ from nodes.diffusion.layers import all_layers
 from nodes.lora.formats import write_lora
 from nodes.lora.kohya import kohya_name
 from nodes.lora.reading import read_lora
+from nodes.lora.ziplora import merged_lora
 from tests.lora.reference import output, state, untouched
 
 LINEAR = "unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
@@ -146,6 +147,14 @@ PAIR = {"lora_up.weight": numbers(32, 4), "lora_down.weight": numbers(4, 32), "a
 CONV_PAIR = {"lora_up.weight": numbers(32, 4, 1, 1), "lora_down.weight": numbers(4, 32, 3, 3), "alpha": one(3)}
 HADA = {f"hada_w{i}_{e}": numbers(*s, seed=i) for i in (1, 2) for e, s in (("a", (32, 4)), ("b", (4, 32)))}
 
+SQUARE_GLORA = {
+    "a1.weight": numbers(32, 3),
+    "a2.weight": numbers(3, 32),
+    "b1.weight": numbers(32, 3, seed=1),
+    "b2.weight": numbers(3, 32, seed=1),
+    "alpha": one(2),
+}
+
 CASES: Mapping[str, tuple[str, Formula, Raw]] = {
     "linear": (LINEAR, lora, PAIR),
     "without alpha": (LINEAR, lora, {name: part for name, part in PAIR.items() if name != "alpha"}),
@@ -245,6 +254,13 @@ CASES: Mapping[str, tuple[str, Formula, Raw]] = {
             "alpha": one(2),
         },
     ),
+    "glora, square": (LINEAR, glora, SQUARE_GLORA),
+    "glora, older, square": (
+        LINEAR,
+        old_glora,
+        {f"{side}{3 - int(i)}.weight": SQUARE_GLORA[f"{side}{i}.weight"] for side in "ab" for i in "12"}
+        | {"alpha": one(2)},
+    ),
     "oft": (LINEAR, oft, {"oft_blocks": numbers(8, 4, 4), "alpha": one(0)}),
     "oft, limited": (WIDE, oft, {"oft_blocks": numbers(4, 8, 8), "alpha": one(0.001)}),
     "oft, convolution, rescaled": (CONV, oft, {"oft_blocks": numbers(8, 4, 4), "rescale": 1 + numbers(32, 1, 1, 1)}),
@@ -260,6 +276,11 @@ CASES: Mapping[str, tuple[str, Formula, Raw]] = {
     "dora, inputs": (LINEAR, dora, PAIR | {"dora_scale": 1 + numbers(1, 32)}),
     "dora, convolution": (CONV, dora, CONV_PAIR | {"dora_scale": 1 + numbers(32, 1, 1, 1)}),
     "dora, convolution, inputs": (CONV, dora, CONV_PAIR | {"dora_scale": 1 + numbers(1, 32, 1, 1)}),
+    "dora of ai-toolkit": (
+        LINEAR,
+        lambda r, w: dora(r | {"dora_scale": r["magnitude"][:, None]}, w),
+        {name: part for name, part in PAIR.items() if name != "alpha"} | {"magnitude": 1 + numbers(32)},
+    ),
     "dora of loha": (LINEAR, dora, HADA | {"alpha": one(2), "dora_scale": 1 + numbers(32, 1)}),
     "times a scalar": (LINEAR, lambda r, w: lora(r, w) * r["scalar"], PAIR | {"scalar": one(0.5)}),
     "with a bias": (
@@ -347,16 +368,27 @@ def test_a_layer_without_a_bias_can_get_one(pipeline: StableDiffusionXLPipeline,
         torch.testing.assert_close(module(x), plain + bias / 2)
 
 
+@pytest.mark.parametrize(
+    ("case", "arguments", "factor"),
+    [
+        ("glora", '{"rs_lora": "True"}', 3**0.5),
+        ("glora", '{"rs_lora":true}', 3**0.5),
+        ("glora", '{"rs_lora": "1"}', 3**0.5),
+        ("glora", '{"rs_lora": "FALSE"}', 1),
+        ("glora", '{"algo": "glora"}', 1),
+        ("glora", "null", 1),
+        ("loha", '{"rs_lora": "True"}', 1),
+    ],
+)
 def test_alphas_of_stabilised_ranks_are_divided_by_their_root_in_glora_only(
-    exact: StableDiffusionXLPipeline, tmp_path: Path
+    case: str, arguments: str, factor: float, exact: StableDiffusionXLPipeline, tmp_path: Path
 ) -> None:
     """LyCORIS writes alphas of other kinds so that they are divided by the rank."""
-    for case, factor in (("glora", 3**0.5), ("loha", 1)):
-        layer, formula, raw = CASES[case]
-        path = written(tmp_path, layer, raw)
-        save_file(load_file(path), path, {"ss_network_args": '{"rs_lora": "True"}'})
-        wanted, _ = expected(layer, formula, raw, exact)
-        assert error(found(read_lora(path), layer, exact), wanted * factor) < 1e-5
+    layer, formula, raw = CASES[case]
+    path = written(tmp_path, layer, raw)
+    save_file(load_file(path), path, {"ss_network_args": arguments})
+    wanted, _ = expected(layer, formula, raw, exact)
+    assert error(found(read_lora(path), layer, exact), wanted * factor) < 1e-5
 
 
 BROKEN = st.sampled_from(["left out", "flat", "shorter", "deeper", "turned", "whole numbers", "of another kind"])
@@ -450,10 +482,19 @@ def test_what_two_matrices_cannot_hold_is_neither_saved_nor_merged(tmp_path: Pat
         assert "a plain LoRA" in (refusal.value.hint or "")
 
 
-def test_tucker_and_matrices_of_points_are_saved_and_merged_as_any(tmp_path: Path) -> None:
-    for case in ("tucker", "pointwise as matrices"):
-        layer, _, raw = CASES[case]
-        write_lora(read_lora(written(tmp_path, layer, raw)))
+@pytest.mark.parametrize("case", ["tucker", "pointwise as matrices"])
+def test_tucker_and_matrices_of_points_are_saved_and_merged_as_any(
+    case: str, exact: StableDiffusionXLPipeline, tmp_path: Path
+) -> None:
+    layer, formula, raw = CASES[case]
+    adapter = read_lora(written(tmp_path, layer, raw))
+    (tmp_path / "again.safetensors").write_bytes(write_lora(adapter))
+    wanted, _ = expected(layer, formula, raw, exact)
+    again = read_lora(tmp_path / "again.safetensors")
+    assert error(low_rank(again.up[layer], again.down[layer]).view(wanted.shape), wanted) < 1e-6
+    columns = {layer: torch.full((wanted.shape[1],), 0.5)}
+    merged = merged_lora(adapter, again, (columns, columns))
+    assert error(low_rank(merged.up[layer], merged.down[layer]).view(wanted.shape), wanted) < 1e-6
 
 
 def test_all_kinds_survive_the_cache(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from engine.errors import InputError
 from engine.values import LoRA
 from nodes.diffusion.adapters import applied, conformed
 from nodes.diffusion.layers import all_layers
+from nodes.lora.header import peft_of
 from nodes.lora.reading import read_lora
 from tests.tiny import tiny_svd
 
@@ -84,6 +85,8 @@ def test_a_layer_is_found_whatever_the_spelling(up: str, down: str, tmp_path: Pa
         (f"lora_te1_{TEXT.replace('.', '_')}", f"text_encoder.{TEXT}"),
         (f"text_encoder_2.{TEXT}", f"text_encoder_2.{TEXT}"),
         (f"text_encoders.clip_g.transformer.{TEXT}", f"text_encoder_2.{TEXT}"),
+        (f"clip_l.{TEXT}", f"text_encoder.{TEXT}"),
+        (f"clip_g.{TEXT}", f"text_encoder_2.{TEXT}"),
         (f"base_model.model.{TEXT}", f"text_encoder.{TEXT}"),
         ("lora_unet_output_blocks_2_0_out_layers_0", "unet.up_blocks.0.resnets.2.norm2"),
         ("lora_unet_out_0", "unet.conv_norm_out"),
@@ -223,6 +226,25 @@ ALPHA = f"{KOHYA_TO_Q}.alpha"
         ),
         (GOOD | {f"{KOHYA_TO_Q}.lora_up.weight": UP[:, 0]}, r"matrices \(32,\) and \(2, 32\), which do not multiply"),
         (GOOD | {f"{KOHYA_TO_Q}.lora_up.weight": UP / 0}, "holds numbers that are not finite"),
+        (
+            GOOD | {f"{KOHYA_TO_Q}.lora_down.bias": UP[0]},
+            r"to_q has a part that is not known, \S+to_q\.lora_down\.bias",
+        ),
+        (GOOD | {f"{KOHYA_TO_Q}.lora_up.weight.scale": UP[0]}, r"not known, \S+\.lora_up\.weight\.scale"),
+        (GOOD | {f"{KOHYA_TO_Q}.base_layer.bias": UP[:, 0]}, r"not known, \S+\.base_layer\.bias"),
+        (GOOD | {f"{KOHYA_TO_Q}.oft_diag": UP}, r"not known, \S+\.oft_diag"),
+        (
+            GOOD | {f"{KOHYA_TO_Q}.lora_up.bias": UP[:, 0], f"{KOHYA_TO_Q}.diff_b": UP[:, 0]},
+            "gives its bias twice",
+        ),
+        (GOOD | {f"{KOHYA_TO_Q}.{name}": UP[:, 0] for name in ("diff_b", "b_norm")}, "gives its bias twice"),
+        ({f"{KOHYA_TO_Q}.{name}": UP[:, 0] for name in ("diff", "w_norm")}, "gives its difference twice"),
+        (
+            {f"{KOHYA_TO_Q}.weight": UP[:, 0], f"{KOHYA_TO_Q}.on_input": torch.tensor(1)}
+            | {f"{KOHYA_TO_Q}.dora_scale": UP[:, :1]},
+            "has the magnitudes of a DoRA beside something that is none",
+        ),
+        ({f"{KOHYA_TO_Q}.diff_b": UP[:, 0], f"{KOHYA_TO_Q}.dora_scale": UP[:, :1]}, "beside something that is none"),
         ({f"{KOHYA_TO_Q}.dora_scale": UP[:, :1]}, "has the magnitudes of a DoRA beside something that is none"),
         (GOOD | {f"{KOHYA_TO_Q}.dora_scale": UP}, r"has a dora_scale of shape \(32, 2\), not 32 values"),
         (GOOD | {f"{KOHYA_TO_Q}.dora_scale": UP[:7, :1]}, r"has a dora_scale of shape \(7, 1\), not 32 values"),
@@ -260,16 +282,30 @@ def test_a_header_that_cannot_be_parsed_is_refused(words: str, tmp_path: Path) -
         read_lora(written(tmp_path, GOOD, **{"kinograph.words": words}))
 
 
+TAGS = {"ss_tag_frequency": json.dumps({"5_a": {"ohwx": 8, "dog": 3}, "2_b": {"ohwx ": 4, "dog": 4}})}
+
+
+def pictures(*counts: int) -> str:
+    """Folders of training pictures, as kohya's trainers write them into the header."""
+    return json.dumps({f"{i}_a": {"n_repeats": 5, "img_count": count} for i, count in enumerate(counts)})
+
+
 @pytest.mark.parametrize(
     ("header", "words"),
     [
         ({"modelspec.trigger_phrase": "ohwx dog, ohwx "}, {"trigger": ("ohwx dog", "ohwx")}),
+        (TAGS | {"ss_dataset_dirs": pictures(8, 4)}, {"trigger": ("ohwx",)}),
+        (TAGS | {"ss_dataset_dirs": pictures(9, 4)}, {}),
+        (TAGS | {"ss_dataset_dirs": "[]"}, {}),
+        (TAGS, {}),
+        ({"ss_tag_frequency": json.dumps({"a": {"a caption": 1}}), "ss_dataset_dirs": pictures(1)}, {}),
         (
-            {"ss_tag_frequency": json.dumps({"5_a": {"ohwx": 8, "dog": 3}, "2_b": {"ohwx ": 4, "dog": 4}})},
-            {"trigger": ("ohwx",)},
+            {
+                "ss_tag_frequency": json.dumps({"a": {f"tag {i}": 9 for i in range(4)}}),
+                "ss_dataset_dirs": pictures(9),
+            },
+            {},
         ),
-        ({"ss_tag_frequency": json.dumps({"a": {"one caption": 1, "another": 1}})}, {}),
-        ({"ss_tag_frequency": json.dumps({"a": {f"tag {i}": 9 for i in range(4)}})}, {}),
         ({"ss_tag_frequency": "null"}, {}),
         ({"kinograph.words": "{}", "modelspec.trigger_phrase": "ohwx"}, {}),
         ({"kinograph.words": '{"subject": ["snail"]}'}, {"subject": ("snail",)}),
@@ -351,6 +387,9 @@ def configured(folder: Path, **settings: Any) -> Path:
         ({"lora_alpha": None}, "lora_alpha is None in PEFT's configuration"),
         ({"lora_alpha": float("nan")}, "lora_alpha is nan"),
         ({"lora_alpha": 0}, "lora_alpha is 0"),
+        ({"r": 0}, "r is 0"),
+        ({"peft_type": "LOHA", "alpha": 0}, "alpha is 0"),
+        ({"peft_type": "LOKR", "alpha": 0}, "alpha is 0"),
         ({"alpha_pattern": {"to_q": None}}, r"alpha_pattern\.to_q is None"),
         ({"alpha_pattern": {"to_q": 0}}, "to_q is 0"),
         ({"rank_pattern": {"(to_q": 4}}, r"'\(to_q' is no pattern"),
@@ -366,6 +405,18 @@ def test_configurations_that_cannot_be_followed_are_refused(
     with pytest.raises(InputError, match=message) as refusal:
         read_lora(configured(tmp_path, **settings))
     assert refusal.value.input == "file"
+
+
+def test_an_alpha_that_is_not_said_is_that_of_peft(tmp_path: Path) -> None:
+    config = configured(tmp_path) / "adapter_config.json"
+    config.write_text(json.dumps({"peft_type": "LORA", "r": 2, "alpha": 6}))  # alpha is LoHa's name for it
+    assert torch.equal(read_lora(tmp_path).up[TO_Q], UP * 4)
+
+
+@pytest.mark.parametrize("kind", ["LOHA", "LOKR"])
+@pytest.mark.parametrize(("said", "scale"), [({}, 4), ({"alpha": 6}, 3), ({"alpha": 6, "lora_alpha": 2}, 3)])
+def test_alphas_of_loha_and_lokr_have_a_name_of_their_own(kind: str, said: dict[str, int], scale: float) -> None:
+    assert peft_of("adapter_config.json", {"peft_type": kind, "r": 2} | said).scale("conv_in", 2) == scale
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{"])
