@@ -103,7 +103,7 @@ def kind_of(parts: Parts) -> str | None:
 
 
 def form_of(parts: Parts, settings: Settings) -> Form:
-    """A layer's update; raises ValueError, or IndexError or torch's LinAlgError, where the parts don't go together."""
+    """A layer's update; raises ValueError, or IndexError, where the parts don't go together."""
     layer = _Layer(parts, settings)
     kind = kind_of(parts)
     if kind is not None:
@@ -243,7 +243,7 @@ def _oft(layer: _Layer) -> None:
     if (most := layer.settings.constraint) is not None:
         turn = turn * min(1.0, most * outputs / (turn.norm().item() + 1e-8))
     one = torch.eye(turn.shape[-1], dtype=turn.dtype)
-    layer.made["rotation"] = torch.linalg.solve(one - turn, 2 * turn, left=False).float()
+    layer.made["rotation"] = _solved(one - turn, 2 * turn).float()
     if "rescale" in layer.given:
         layer.made["rescale"] = _vector("rescale", layer.given["rescale"], outputs)
 
@@ -260,10 +260,16 @@ def _oft_of_peft(layer: _Layer) -> None:
     turn = turn - turn.mT
     one = torch.eye(size, dtype=torch.float64)
     if layer.settings.neumann is None:
-        rotation = torch.linalg.solve(one + turn, -2 * turn, left=False)
+        rotation = _solved(one + turn, -2 * turn)
     else:
         rotation = _neumann(turn, layer.settings.neumann)
     layer.made["input_rotation"] = rotation.float()
+
+
+def _solved(turn: Tensor, right: Tensor) -> Tensor:
+    """right @ turn⁻¹, which only numbers too large for float64 leave without a solution; then it isn't finite."""
+    solution: Tensor = torch.linalg.solve_ex(turn, right, left=False)[0]
+    return solution
 
 
 def _neumann(turn: Tensor, terms: int) -> Tensor:

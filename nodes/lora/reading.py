@@ -115,7 +115,7 @@ class _Reading:
     def _blaming(self, layer: str) -> Iterator[None]:
         try:
             yield
-        except (ValueError, IndexError, torch.linalg.LinAlgError) as error:
+        except (ValueError, IndexError) as error:
             fault = str(error).partition("\n")[0]
             if not isinstance(error, ValueError):
                 shapes = ", ".join(f"{name} {tuple(part.shape)}" for name, part in self.parts[layer].items())
