@@ -117,6 +117,8 @@ def form_of(parts: Parts, settings: Settings) -> Form:
     norms = [name for name in ("magnitude", "dora_scale") if name in parts]
     if settings.wants_norms and not norms and "up" in layer.made:
         raise ValueError("is said to be a DoRA and has no magnitudes")
+    if len(norms) > 1:
+        raise ValueError("gives its magnitudes twice")
     for name in norms:
         _add_norms(layer, name, kind)
     plain = layer.made.keys() & {"up", "down"} if not norms else set()

@@ -251,6 +251,10 @@ HUGE = torch.tensor([[0.0, 1, 1], [0, 0, 1], [0, 0, 0]]).expand(2, 3, 3) * 3e38
         (GOOD | {f"{KOHYA_TO_Q}.dora_scale": UP}, r"has a dora_scale of shape \(32, 2\), not 32 values"),
         (GOOD | {f"{KOHYA_TO_Q}.dora_scale": UP[:7, :1]}, r"has a dora_scale of shape \(7, 1\), not 32 values"),
         ({f"{KOHYA_TO_Q}.oft_blocks": UP}, "which are no rotations"),
+        (
+            GOOD | {f"{KOHYA_TO_Q}.{name}": UP[:, 0] for name in ("magnitude", "dora_scale")},
+            "gives its magnitudes twice",
+        ),
         ({f"{KOHYA_TO_Q}.oft_blocks": HUGE}, "holds numbers that are not finite"),
         ({f"{TO_Q}.oft_R.weight": UP}, "which says nothing without its adapter_config.json"),
         ({f"{TO_Q}.boft_R": UP}, "holds BOFT as PEFT writes it"),
