@@ -132,8 +132,9 @@ def test_how_a_model_is_run_is_not_its_configurations_to_say(ctx: Context, tmp_p
     expected = decode(ctx, folder).text
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"use_cache": False}))
+    generation = json.loads((folder / "generation_config.json").read_text())
     odd = {"num_beams": 4, "max_time": 1e-6, "use_cache": False, "cache_implementation": "static"}
-    (folder / "generation_config.json").write_text(json.dumps(odd))
+    (folder / "generation_config.json").write_text(json.dumps(generation | odd))
     assert decode(Context(), folder).text == expected
 
 
