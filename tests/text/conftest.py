@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from engine.errors import MissingError
-from engine.models import find, resolve
+from engine.models import Models, find, resolve
 from engine.node import Context
 from engine.values import LanguageModel
 from nodes.text.nodes import LLMLoad
@@ -41,6 +41,17 @@ SETTINGS = {
     "falcon": {"alibi": True},
     "t5": {"d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 2, "num_heads": 4, "decoder_start_token_id": 0},
 }
+
+
+@pytest.fixture(scope="module")
+def shared() -> Models:
+    """The models of a file's tests, so that each is loaded once."""
+    return Models()
+
+
+@pytest.fixture
+def ctx(shared: Models) -> Context:
+    return Context(models=shared)
 
 
 @pytest.fixture(autouse=True)

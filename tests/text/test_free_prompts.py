@@ -27,16 +27,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return scribe(tmp_path_factory.mktemp("scribe"))
 
 
-@pytest.fixture(scope="module")
-def shared() -> Models:
-    return Models()
-
-
-@pytest.fixture
-def ctx(shared: Models) -> Context:
-    return Context(models=shared)
-
-
 def written(ctx: Context, folder: Path, **inputs: Any) -> WrittenPrompts:
     llm = LLMLoad(source=str(folder)).run(ctx)
     return PromptWriter(llm=llm, **{"theme": "dusk", "max_new_tokens": 40, "temperature": 1.5} | inputs).run(ctx)

@@ -39,16 +39,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return scribe(tmp_path_factory.mktemp("scribe"))
 
 
-@pytest.fixture(scope="module")
-def shared() -> Models:
-    return Models()
-
-
-@pytest.fixture
-def ctx(shared: Models) -> Context:
-    return Context(models=shared)
-
-
 @pytest.fixture
 def llm(ctx: Context, folder: Path) -> LoadedModel:
     return language_model(ctx, LLMLoad(source=str(folder)).run(ctx))

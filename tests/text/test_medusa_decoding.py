@@ -159,11 +159,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def shared() -> Models:
-    return Models()
-
-
-@pytest.fixture(scope="module")
 def trained(folder: Path, shared: Models) -> MedusaHeads:
     """Heads that have learnt from what the model writes, which goes round in circles."""
     ctx = Context(models=shared)

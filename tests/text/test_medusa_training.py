@@ -30,16 +30,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return babbler(tmp_path_factory.mktemp("babbler"))
 
 
-@pytest.fixture(scope="module")
-def shared() -> Models:
-    return Models()
-
-
-@pytest.fixture
-def ctx(shared: Models) -> Context:
-    return Context(models=shared)
-
-
 class Kept:
     """A context's `recall` and `keep`, with which a run can be ended at some point."""
 

@@ -97,7 +97,10 @@ def test_a_repetitive_text_takes_fewer_passes_than_tokens(name: str) -> None:
     found = drafters(model) | {"draft model": DraftModel(model, 4, confidence=0)}
     _, tally = by(found[name], model, ids, max_new_tokens=60)
     assert tally.passes < (55 if name == "jacobi" else 35)
-    assert [*tally.right] == [{"auto": "suffix"}.get(name, name)] or name == "auto"
+    if name == "auto":
+        assert {*tally.right} <= {"suffix", "prediction"}
+    else:
+        assert [*tally.right] == [name]
 
 
 @pytest.mark.parametrize("costs", [FLAT, STEEP, UNEVEN, Costs({1: 1.0}), *NOMINAL.values()])

@@ -35,16 +35,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return babbler(tmp_path_factory.mktemp("babbler"))
 
 
-@pytest.fixture(scope="module")
-def shared() -> Models:
-    return Models()
-
-
-@pytest.fixture
-def ctx(shared: Models) -> Context:
-    return Context(models=shared)
-
-
 def decode(ctx: Context, folder: Path, **inputs: Any) -> Any:
     llm = LLMLoad(source=str(folder)).run(ctx)
     return LookaheadDecode(llm=llm, **{"prompt": "say hello", "max_new_tokens": 24} | inputs).run(ctx)

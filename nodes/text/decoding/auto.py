@@ -74,7 +74,7 @@ class Auto:
             self.memory.predict(grams)
 
     def method_of(self, node: int) -> str:
-        return "suffix" if node in self._from_text else "lookahead"
+        return "suffix" if node in self._from_text else "prediction"
 
 
 class WindowWhilePaying:

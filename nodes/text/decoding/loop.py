@@ -15,8 +15,9 @@ gives the same text as without guesses.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any, Protocol
@@ -25,7 +26,7 @@ import torch
 from torch import Tensor
 
 from nodes.text.decoding import calls
-from nodes.text.decoding.reader import Reader
+from nodes.text.decoding.reader import Reader, watched
 from nodes.text.decoding.support import unsupported, unsupported_call
 from nodes.text.decoding.tree import Tree
 
@@ -160,7 +161,8 @@ def tree_decode(
         clock.lap("prompt")
     streamer = calls.streamer()
     drafter.begin(writer.tokens)
-    with _hidden_states(model, drafter.wants_hidden) as hidden:
+    hidden: deque[Tensor] = deque(maxlen=1)
+    with watched(model, hidden.append) if drafter.wants_hidden else nullcontext():
         while not writer.done:
             start = len(writer.tokens)
             tree = Tree(writer.tokens[reader.cached :])
@@ -205,24 +207,6 @@ class _Clock:
         now = perf_counter()
         self.tally.seconds[phase] += now - self.since
         self.since = now
-
-
-@contextmanager
-def _hidden_states(model: Any, wanted: bool) -> Iterator[list[Tensor]]:
-    """Holds what the output embedding has read last, (1, rows, hidden size); empty if that isn't wanted."""
-    seen: list[Tensor] = []
-    if not wanted:
-        yield seen
-        return
-
-    def see(_: Any, inputs: tuple[Tensor, ...]) -> None:
-        seen[:] = [inputs[0]]
-
-    hook = model.get_output_embeddings().register_forward_pre_hook(see)
-    try:
-        yield seen
-    finally:
-        hook.remove()
 
 
 def _likeliest(rows: Sequence[Tensor]) -> list[int]:

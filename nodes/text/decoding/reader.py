@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -146,3 +147,13 @@ def windows(config: Any) -> dict[str, int | None]:
         if kind not in ("full_attention", "sliding_attention") or not known or found.setdefault(kind, window) != window:
             raise ValueError(f"no mask describes its layers of the kind {kind}")
     return found
+
+
+@contextmanager
+def watched(model: Any, see: Callable[[Tensor], None]) -> Iterator[None]:
+    """Within it `see` gets what the output embedding reads in each pass, (batch, tokens, h)."""
+    hook = model.get_output_embeddings().register_forward_pre_hook(lambda _, given: see(given[0]))
+    try:
+        yield
+    finally:
+        hook.remove()

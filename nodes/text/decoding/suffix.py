@@ -85,7 +85,6 @@ class Branch:
     """A guess with the guesses before it."""
 
     path: tuple[int, ...]
-    guess: Guess
     probability: float
     """That the whole path is what comes."""
     source: int = 0
@@ -103,7 +102,7 @@ def branches(end: Sequence[int], sources: Sequence[Source]) -> Iterator[Branch]:
         end: the last `LONGEST` tokens of the text.
         sources: what a later one guesses counts where the earlier ones are wrong.
     """
-    waiting: list[tuple[float, int, tuple[int, ...], Guess, int]] = []
+    waiting: list[tuple[float, int, tuple[int, ...], int]] = []
     number = 0
 
     def push(path: tuple[int, ...], probability: float) -> None:
@@ -114,14 +113,14 @@ def branches(end: Sequence[int], sources: Sequence[Source]) -> Iterator[Branch]:
             for guess in contexts.after((*end, *path)):
                 if guess.token not in known:
                     known[guess.token] = left * chance(guess)
-                    item = (-probability * known[guess.token], number, (*path, guess.token), guess, source)
+                    item = (-probability * known[guess.token], number, (*path, guess.token), source)
                     heapq.heappush(waiting, item)
                     number += 1
 
     push((), 1.0)
     while waiting:
-        negative, _, path, guess, source = heapq.heappop(waiting)
-        yield Branch(path, guess, -negative, source)
+        negative, _, path, source = heapq.heappop(waiting)
+        yield Branch(path, -negative, source)
         push(path, -negative)
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
@@ -15,6 +14,7 @@ from torch import Tensor
 from engine.errors import InputError
 from engine.values import Value
 from nodes.text.chat import check_room, encode
+from nodes.text.decoding.reader import watched
 
 if TYPE_CHECKING:
     from engine.node import Context
@@ -210,13 +210,3 @@ class _Drawing:
 def _kept(states: Tensor) -> Tensor:
     """As much of states as training needs: their size has bfloat16's range, and heads learn from many."""
     return states.to("cpu", torch.bfloat16, copy=True)
-
-
-@contextmanager
-def watched(model: Any, see: Callable[[Tensor], None]) -> Iterator[None]:
-    """Within it `see` gets what the output embedding reads in each pass, (batch, tokens, h)."""
-    hook = model.get_output_embeddings().register_forward_pre_hook(lambda _, given: see(given[0]))
-    try:
-        yield
-    finally:
-        hook.remove()
