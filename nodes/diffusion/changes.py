@@ -15,6 +15,9 @@ With W the layer's weight, (out, in) or (out, in, k, k), and scales folded in, t
 
 Sums of several are sums; norms come last. The strength multiplies the change as a whole, but for rotations: there each
 factor is interpolated from the identity, as by the libraries that train them.
+
+All but rotations acts on the rows of a weight one by one, and rotations on its columns. So a change is computed in
+float64 a few rows or columns at a time, and takes little more memory than it has itself.
 """
 
 from __future__ import annotations
@@ -24,11 +27,20 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from torch import Tensor
 
     Parts = Mapping[str, Tensor]
+
+
+BLOCK = 2**20
+"""How many elements of a weight are computed at a time."""
+
+_TINY = torch.finfo(torch.float32).eps
+"""The least norm that is divided by."""
+_BY_ROW = ("up", "up_1", "up_2", "difference", "rows", "row_norms")
+"""Parts with a row, or an element, for each row of the weight."""
 
 
 class Change(NamedTuple):
@@ -45,10 +57,13 @@ def change(parts: Parts, weight: Tensor, bias: Tensor | None, strength: float = 
     """
     # A DoRA's change is the small difference of two weights. Apple's GPUs have no float64.
     inner = torch.float32 if weight.device.type == "mps" else torch.float64
-    base, own = weight.to(inner), {name: part.to(weight.device, inner) for name, part in parts.items()}
-    both = _weight_change(own, base, strength), _bias_change(own, base, bias, strength)
     dtype = torch.promote_types(weight.dtype, torch.float32)
-    return Change(*(None if part is None else part.to(dtype) for part in both))
+    placed = {name: part.to(weight.device) for name, part in parts.items()}
+    _check_fit(placed, weight)
+    added = _weight_change(placed, weight, strength, inner, dtype)
+    vectors = {name: part.to(inner) for name, part in placed.items() if name in ("bias", "bias_rows")}
+    moved = _bias_change(vectors, len(weight), bias, strength)
+    return Change(added, None if moved is None else moved.to(dtype))
 
 
 def low_rank(up: Tensor, down: Tensor) -> Tensor:
@@ -68,17 +83,101 @@ def _plain(shape: tuple[int, ...]) -> tuple[int, ...]:
     return shape[:2] if all(side == 1 for side in shape[2:]) else shape
 
 
-def _weight_change(parts: Parts, base: Tensor, strength: float) -> Tensor | None:
-    terms = [_shaped(term, base) for term in _terms(parts, base)]
-    total = torch.stack(terms).sum(0) if terms else None
-    for name, axis in (("row_norms", 0), ("column_norms", 1)):
+def _check_fit(parts: Parts, weight: Tensor) -> None:
+    """Raise ValueError where parts don't fit the weight, of which a few rows at a time wouldn't show it."""
+    for shape in shapes_of(parts):
+        if not fits(shape, tuple(weight.shape)):
+            raise ValueError(f"changes it by {shape} where this model's weight is {tuple(weight.shape)}")
+    for name, axis in (("rows", 0), ("columns", 1), ("row_norms", 0), ("column_norms", 1), ("rescale", 0)):
         if name in parts:
-            total = _with_norms(base if total is None else base + total, parts[name], axis) - base
-    if total is not None:
-        total = total * strength
+            _along(parts[name], weight, axis)
+    if "rotation" in parts and weight.ndim < 2:
+        raise ValueError(f"rotates rows where this model's weight is {tuple(weight.shape)}")
+
+
+def shapes_of(parts: Parts) -> Iterator[tuple[int, ...]]:
+    """The shapes of the terms that don't depend on the weight."""
+    for up, down in (("up", "down"), ("up_1", "down_1")):
+        if up in parts:
+            yield len(parts[up]), *parts[down].shape[1:]
+    if "left" in parts:
+        left, right = parts["left"].shape, parts["right"].shape
+        yield left[0] * right[0], left[1] * right[1], *right[2:]
+    if "difference" in parts:
+        yield tuple(parts["difference"].shape)
+
+
+def _weight_change(
+    parts: Parts, weight: Tensor, strength: float, inner: torch.dtype, dtype: torch.dtype
+) -> Tensor | None:
+    """The change of the weight, computed in `inner` a block at a time and returned in `dtype`."""
     if "rotation" in parts:
-        total = _turn(parts["rotation"], parts.get("rescale"), base, strength)
+        return _by_columns(parts, weight, strength, inner, dtype)
+    if not parts.keys() - {"bias", "bias_rows"}:
+        return None
+    found = torch.empty(weight.shape, dtype=dtype, device=weight.device)
+    exact = _exactly(parts, inner)
+    factors = _column_factors(parts["column_norms"].to(inner), exact, weight) if "column_norms" in parts else None
+    for rows in _blocks(weight):
+        base, own = weight[rows].to(inner), exact(rows)
+        total = _sum(own, base)
+        if "row_norms" in own:
+            total = _with_norms(base + total, own["row_norms"]) - base
+        if factors is not None:
+            total = (base + total) * factors - base
+        found[rows] = (total * strength).to(dtype)
+    return found
+
+
+def _blocks(weight: Tensor) -> Iterator[slice]:
+    """The rows of a weight, a few at a time."""
+    height = max(1, BLOCK // max(1, weight[0].numel()))
+    yield from (slice(top, min(top + height, len(weight))) for top in range(0, len(weight), height))
+
+
+def _exactly(parts: Parts, inner: torch.dtype) -> Callable[[slice], dict[str, Tensor]]:
+    """Returns the parts for some rows of the weight, in `inner`; of LoKr's factors a row each for each of them."""
+    whole = {name: part.to(inner) for name, part in parts.items() if name not in (*_BY_ROW, "left", "right")}
+
+    def exact(rows: slice) -> dict[str, Tensor]:
+        own = {name: parts[name][rows].to(inner) for name in _BY_ROW if name in parts}
+        if "left" in parts:
+            numbers, height = torch.arange(rows.start, rows.stop, device=parts["left"].device), len(parts["right"])
+            own["left"] = parts["left"][numbers // height].to(inner)
+            own["right"] = parts["right"][numbers % height].to(inner)
+        return whole | own
+
+    return exact
+
+
+def _sum(parts: Parts, base: Tensor) -> Tensor:
+    total = torch.zeros_like(base)
+    for term in _terms(parts, base):
+        total += term.reshape(base.shape)
     return total
+
+
+def _column_factors(norms: Tensor, exact: Callable[[slice], dict[str, Tensor]], weight: Tensor) -> Tensor:
+    """What the columns of the changed weight are multiplied with to have the norms given."""
+    squares = torch.zeros(1, *weight.shape[1:2], *(1 for _ in weight.shape[2:])).to(norms)
+    for rows in _blocks(weight):
+        base = weight[rows].to(norms)
+        others = [i for i in range(base.ndim) if i != 1]
+        squares += (base + _sum(exact(rows), base)).square().sum(others, keepdim=True)
+    return _along(norms, weight, 1) / squares.sqrt().clamp(min=_TINY)
+
+
+def _by_columns(parts: Parts, weight: Tensor, strength: float, inner: torch.dtype, dtype: torch.dtype) -> Tensor:
+    """The change by a rotation, which mixes rows: computed a few columns at a time."""
+    blocks = parts["rotation"].to(inner)
+    rescale = parts["rescale"].to(inner) if "rescale" in parts else None
+    found = torch.empty(weight.shape, dtype=dtype, device=weight.device)
+    flat, columns = found.view(len(weight), -1), weight.reshape(len(weight), -1)
+    width = max(1, BLOCK // len(weight))
+    for left in range(0, columns.shape[1], width):
+        base = columns[:, left : left + width].to(inner)
+        flat[:, left : left + width] = _turn(blocks, rescale, base, strength).to(dtype)
+    return found
 
 
 def _terms(parts: Parts, base: Tensor) -> Iterator[Tensor]:
@@ -88,8 +187,7 @@ def _terms(parts: Parts, base: Tensor) -> Iterator[Tensor]:
         one, other = low_rank(parts["up_1"], parts["down_1"]), low_rank(parts["up_2"], parts["down_2"])
         yield one * other
     if "left" in parts:
-        left, right = parts["left"], parts["right"]
-        yield torch.kron(left.view(*left.shape, *(1 for _ in right.shape[2:])), right.contiguous())
+        yield _products(parts["left"], parts["right"])
     if "difference" in parts:
         yield parts["difference"]
     if "base_up" in parts:
@@ -109,12 +207,6 @@ def _mixed(base: Tensor, up: Tensor, down: Tensor) -> Tensor:
     return torch.einsum("or...,rj->oj...", torch.einsum("oi...,ir->or...", base, up), down)
 
 
-def _shaped(term: Tensor, base: Tensor) -> Tensor:
-    if not fits(tuple(term.shape), tuple(base.shape)):
-        raise ValueError(f"changes it by {tuple(term.shape)} where this model's weight is {tuple(base.shape)}")
-    return term.reshape(base.shape)
-
-
 def _along(vector: Tensor, base: Tensor, axis: int) -> Tensor:
     """A vector in a shape that multiplies the rows (axis 0) or columns (1) of the weight."""
     if base.ndim <= axis or vector.shape != base.shape[axis : axis + 1]:
@@ -122,18 +214,21 @@ def _along(vector: Tensor, base: Tensor, axis: int) -> Tensor:
     return vector.view(*(-1 if i == axis else 1 for i in range(base.ndim)))
 
 
-def _with_norms(weight: Tensor, norms: Tensor, axis: int) -> Tensor:
-    """The weight with its rows (axis 0) or columns (1) at the norms given."""
-    wanted = _along(norms, weight, axis)
-    others = [i for i in range(weight.ndim) if i != axis]
-    now: Tensor = torch.linalg.vector_norm(weight, dim=others, keepdim=True)
-    return weight * (wanted / now.clamp(min=torch.finfo(torch.float32).eps))  # rows of zeros stay zeros
+def _products(left: Tensor, right: Tensor) -> Tensor:
+    """left ⊗ right of each row of left (n, a) with the same row of right (n, b, …): (n, a·b, …)."""
+    return (left.view(*left.shape, *(1 for _ in right.shape[1:])) * right[:, None]).flatten(1, 2)
+
+
+def _with_norms(rows: Tensor, norms: Tensor) -> Tensor:
+    """The rows at the norms given; rows of zeros stay zeros."""
+    now: Tensor = torch.linalg.vector_norm(rows, dim=[*range(1, rows.ndim)], keepdim=True)
+    return rows * (_along(norms, rows, 0) / now.clamp(min=_TINY))
 
 
 def _turn(blocks: Tensor, rescale: Tensor | None, base: Tensor, strength: float) -> Tensor:
     """What rotating the rows by blocks, (k, b, b), or by one butterfly factor after another, (m, k, b, b), changes."""
     *factors, count, size, _ = blocks.shape
-    if count * size != len(base) or base.ndim < 2:
+    if count * size != len(base):
         raise ValueError(f"rotates {count * size} rows where this model's weight is {tuple(base.shape)}")
     if factors and (size % 2 or len(base) % (size * 2 ** (factors[0] - 1))):
         raise ValueError(f"rotates in {factors[0]} steps of {size} rows where this model's weight has {len(base)}")
@@ -166,11 +261,11 @@ def _input_turn(blocks: Tensor, base: Tensor) -> Tensor:
     return turn.reshape(base.shape)
 
 
-def _bias_change(parts: Parts, base: Tensor, bias: Tensor | None, strength: float) -> Tensor | None:
+def _bias_change(parts: Parts, outputs: int, bias: Tensor | None, strength: float) -> Tensor | None:
     added = [parts[name] for name in ("bias",) if name in parts]
     if "bias_rows" in parts and bias is not None:
-        added.append(_along(parts["bias_rows"], bias, 0) * bias.to(base))
+        added.append(_along(parts["bias_rows"], bias, 0) * bias.to(parts["bias_rows"]))
     for vector in added:
-        if vector.shape != base.shape[:1]:
-            raise ValueError(f"changes the bias by {tuple(vector.shape)} where this model has {len(base)} outputs")
+        if vector.shape != (outputs,):
+            raise ValueError(f"changes the bias by {tuple(vector.shape)} where this model has {outputs} outputs")
     return torch.stack(added).sum(0) * strength if added else None

@@ -62,6 +62,10 @@ class Settings:
     """The largest norm of OFT's generators in units of the layer's outputs; None: any."""
     neumann: int | None = None
     """With how many terms PEFT's OFT approximates rotations; None: they are exact."""
+    halves_last_term: bool = True
+    """Whether the last of them has half the factor of the others."""
+    scales_inputs: bool | None = None
+    """Whether PEFT's IA³ scales inputs, not outputs; None: that isn't said."""
     wants_norms: bool = False
     """Whether the layer is said to be a DoRA."""
 
@@ -264,7 +268,7 @@ def _oft_of_peft(layer: _Layer) -> None:
     if layer.settings.neumann is None:
         rotation = _solved(one + turn, -2 * turn)
     else:
-        rotation = _neumann(turn, layer.settings.neumann)
+        rotation = _neumann(turn, layer.settings.neumann, layer.settings.halves_last_term)
     layer.made["input_rotation"] = rotation.float()
 
 
@@ -274,12 +278,13 @@ def _solved(turn: Tensor, right: Tensor) -> Tensor:
     return solution
 
 
-def _neumann(turn: Tensor, terms: int) -> Tensor:
-    """2Q + 2Q² + … + Qⁿ: PEFT gives the last power no factor, and goes to the third with three terms too."""
-    last = max(terms - 1, 3) if terms > 2 else terms - 1
+def _neumann(turn: Tensor, terms: int, halves_last: bool) -> Tensor:
+    """2Q + 2Q² + … + 2Qⁿ⁻¹ of n terms. PEFT since 0.18 gives the last power no factor, and goes to the third with three
+    terms too."""
+    last = 3 if halves_last and terms == 3 else terms - 1
     total, power = torch.zeros_like(turn), turn
     for exponent in range(1, last + 1):
-        total = total + (power if exponent == last > 1 else 2 * power)
+        total = total + (power if halves_last and exponent == last > 1 else 2 * power)
         power = power @ turn
     return total
 
@@ -291,11 +296,12 @@ def _ia3(layer: _Layer) -> None:
 
 def _ia3_of_peft(layer: _Layer) -> None:
     """(out, 1), or (1, in) where the inputs are scaled; of a convolution always (1, n, 1, 1)."""
-    scales = layer.given["ia3_l"]
-    if scales.ndim != 2:
+    scales, on_input = layer.given["ia3_l"], layer.settings.scales_inputs
+    if scales.ndim == 2:
+        on_input = scales.shape[0] == 1
+    elif on_input is None:
         raise ValueError("holds an IA³ of a convolution, which doesn't say whether it scales inputs or outputs")
-    change = _exact(scales).flatten() - 1
-    on_input = scales.shape[0] == 1
+    change = _exact(_vector("ia3_l", scales)) - 1
     layer.made |= {"columns": change} if on_input else {"rows": change, "bias_rows": change}
 
 

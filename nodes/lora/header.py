@@ -52,14 +52,39 @@ class Peft(BaseModel):
     coft: bool = False
     use_cayley_neumann: bool = True
     num_cayley_neumann_terms: Annotated[int, Field(ge=1, le=100)] = 5
+    feedforward_modules: list[str] | str | None = None
+    """The layers of which IA³ scales inputs: by the ends of their paths, or by a pattern."""
+    peft_version: str | None = None
+    """Written since 0.18."""
     auto_mapping: dict[str, Any] | None = None
+
+    def alpha_of(self, path: str) -> float:
+        """The alpha of a layer at a path within its component."""
+        own = self.alpha if self.peft_type.upper() in _BY_ALPHA else self.lora_alpha
+        return _of_pattern(self.alpha_pattern, path, own)
 
     def scale(self, path: str, rank: int | None) -> float:
         """What the update of a layer at a path within its component is multiplied with."""
-        own = self.alpha if self.peft_type.upper() in _BY_ALPHA else self.lora_alpha
-        alpha = _of_pattern(self.alpha_pattern, path, own)
+        alpha = self.alpha_of(path)
         rank = rank or int(_of_pattern(self.rank_pattern, path, self.r))
         return float(alpha / (rank**0.5 if self.use_rslora else rank)) if rank else 1.0
+
+    def scales_inputs(self, path: str) -> bool | None:
+        """Whether IA³ scales the inputs of the layer at a path within its component, if that is said."""
+        if isinstance(self.feedforward_modules, str):
+            return re.fullmatch(self.feedforward_modules, path) is not None
+        return None if self.feedforward_modules is None else path.endswith(tuple(self.feedforward_modules))
+
+    @property
+    def halves_last_term(self) -> bool:
+        """Whether it approximates rotations as PEFT does since 0.18."""
+        version = re.match(r"(\d+)\.(\d+)", self.peft_version or "")
+        return version is not None and (int(version[1]), int(version[2])) >= (0, 18)
+
+    @property
+    def has_alphas(self) -> bool:
+        """Whether its kind of adapter has an alpha."""
+        return self.peft_type.upper() in ("LORA", *_BY_ALPHA)
 
     @property
     def component(self) -> str | None:
@@ -87,8 +112,10 @@ def peft_of(file: str, settings: Mapping[str, Any]) -> Peft:
         _check_pattern(file, key)
         if not value:
             raise InputError(f"{file}: {key} is 0 in PEFT's configuration", input="file", hint=DAMAGED)
+    if isinstance(peft.feedforward_modules, str):
+        _check_pattern(file, peft.feedforward_modules)
     names = ("alpha", "r") if peft.peft_type.upper() in _BY_ALPHA else ("lora_alpha", "r")
-    for name in names if peft.peft_type.upper() in ("LORA", *_BY_ALPHA) else ():
+    for name in names if peft.has_alphas else ():
         if not getattr(peft, name):
             raise InputError(f"{file}: {name} is 0 in PEFT's configuration", input="file", hint=DAMAGED)
     for name, what in (
@@ -138,11 +165,24 @@ def words_of(file: str, header: Mapping[str, str]) -> Words:
 
 def says_stabilised(header: Mapping[str, str]) -> bool:
     """Whether LyCORIS trained with stabilised ranks: it takes any value of rs_lora but "false" for yes."""
+    return str(_network_arguments(header).get("rs_lora", False)).lower() != "false"
+
+
+def rank_wanted(header: Mapping[str, str], convolution: bool) -> float | None:
+    """The rank that LyCORIS was asked for in a convolution with a kernel, or in other layers, if the header says it."""
+    said = header.get("ss_network_dim")
+    said = _network_arguments(header).get("conv_dim", said) if convolution else said
     try:
-        settings = TypeAdapter(dict[str, Any]).validate_json(header.get("ss_network_args", "{}"))
+        return float(said) if said is not None else None
+    except (TypeError, ValueError):
+        return None  # "Dynamic", for one
+
+
+def _network_arguments(header: Mapping[str, str]) -> dict[str, Any]:
+    try:
+        return TypeAdapter(dict[str, Any]).validate_json(header.get("ss_network_args", "{}"))
     except ValidationError:
-        return False  # trainers without such settings write other things there
-    return str(settings.get("rs_lora", False)).lower() != "false"
+        return {}  # trainers without such settings write other things there
 
 
 def said_base(header: Mapping[str, str]) -> str | None:

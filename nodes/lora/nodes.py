@@ -17,7 +17,7 @@ Strength = Annotated[float, Field(ge=-4, le=4)]
 Prompt = Annotated[str, Field(min_length=1, json_schema_extra={"widget": "multiline"})]
 
 
-class LoRALoad(Node, version=4, category="lora", uses="io"):
+class LoRALoad(Node, version=5, category="lora", uses="io"):
     """Load a LoRA from a safetensors file, as written by kohya's trainers, diffusers, PEFT, LyCORIS or others.
 
     LoHa, LoKr, GLoRA, OFT, IA³, DoRA and full differences can be applied too. Trigger words are read from the file's

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -21,7 +21,18 @@ from engine.errors import InputError
 from engine.values import LoRA
 from nodes.diffusion.bases import base_of_widths
 from nodes.lora.forms import Settings, form_of
-from nodes.lora.header import DAMAGED, SDXL, SVD, Peft, entry, peft_of, said_base, says_stabilised, words_of
+from nodes.lora.header import (
+    DAMAGED,
+    SDXL,
+    SVD,
+    Peft,
+    entry,
+    peft_of,
+    rank_wanted,
+    said_base,
+    says_stabilised,
+    words_of,
+)
 from nodes.lora.keys import layer_of, read_key, stem_of
 
 if TYPE_CHECKING:
@@ -44,6 +55,15 @@ _FAMILIES = (
 """What only keys of LoRAs for other models have."""
 
 
+class LoRAFile(NamedTuple):
+    """What was read of a file or folder."""
+
+    lora: LoRA
+    header: Mapping[str, str]
+    alphas: Mapping[str, float]
+    """By layer, where the file, or PEFT's configuration beside it, gives one."""
+
+
 def read_lora(path: Path, tell: Tell = lambda line: None) -> LoRA:
     """Read a LoRA from a file or a folder: of PEFT, with its configuration, or one that holds a single file.
 
@@ -51,10 +71,15 @@ def read_lora(path: Path, tell: Tell = lambda line: None) -> LoRA:
     `tell` is called with a line for each thing in it that isn't used. Raises InputError for what isn't safetensors, is
     for another base model, or can't be read right.
     """
+    return read_file(path, tell).lora
+
+
+def read_file(path: Path, tell: Tell = lambda line: None) -> LoRAFile:
+    """As `read_lora`, with what the file says beside the numbers."""
     read = _Reading(path.name, tell)
     for file, component, peft in _files(path):
         read.add(file, component, peft)
-    return read.finished()
+    return LoRAFile(read.finished(), read.header, read.alphas())
 
 
 @dataclass(slots=True)
@@ -111,6 +136,17 @@ class _Reading:
         words = words_of(self.file, self.header)
         return LoRA(up, down, self.header.get("ss_output_name", "lora"), words, other=other)
 
+    def alphas(self) -> dict[str, float]:
+        """The alphas of the layers that were read."""
+        found = {}
+        for layer, parts in self.parts.items():
+            component, _, path = layer.partition(".")
+            if "alpha" in parts:
+                found[layer] = parts["alpha"].item()
+            elif (peft := self.peft.get(component)) is not None and peft.has_alphas:
+                found[layer] = peft.alpha_of(path)
+        return found
+
     @contextmanager
     def _blaming(self, layer: str) -> Iterator[None]:
         try:
@@ -129,24 +165,35 @@ class _Reading:
         rotates = "oft_blocks" in parts
         if alpha is not None and not (math.isfinite(alpha) and (alpha or rotates)):
             raise ValueError(f"has an alpha of {alpha:g}")
+        if alpha is not None and rotates and alpha <= 0 and self.keys[layer, "oft_blocks"].startswith("oft_"):
+            raise ValueError(f"has an alpha of {alpha:g}, by which kohya's OFT rotates nothing")
         if "oft_R" in parts and peft is None:
-            raise ValueError("is an OFT of PEFT, which says nothing without its adapter_config.json")
+            raise ValueError("is an OFT of PEFT (OFTv2), which says nothing without its adapter_config.json")
 
         def scale(rank: int | None) -> float:
             if alpha is not None:
-                return alpha / self._rank_factor(parts, rank) if rank else 1.0
+                return alpha / self._rank_factor(parts, rank) if rank else self._scale_without_rank(parts, alpha)
             return peft.scale(path, rank) if peft else 1.0
 
         return Settings(
             scale,
-            constraint=alpha or None if rotates else None,
+            constraint=alpha if rotates and alpha and alpha > 0 else None,
             neumann=peft.num_cayley_neumann_terms if peft and peft.use_cayley_neumann else None,
+            halves_last_term=peft is None or peft.halves_last_term,
+            scales_inputs=peft.scales_inputs(path) if peft else None,
             wants_norms=peft is not None and peft.use_dora,
         )
 
     def _rank_factor(self, parts: Mapping[str, Tensor], rank: int) -> float:
         """What alpha is divided by: LyCORIS folds the root of rank-stabilised LoRAs into alpha, but not in GLoRA's."""
         return rank**0.5 if "a1" in parts and says_stabilised(self.header) else rank
+
+    def _scale_without_rank(self, parts: Mapping[str, Tensor], alpha: float) -> float:
+        """1, but with stabilised ranks LyCORIS trains LoKr of two whole factors at √d, and writes an alpha of d√d."""
+        if not (parts.keys() >= {"lokr_w1", "lokr_w2"} and says_stabilised(self.header)):
+            return 1.0
+        rank = rank_wanted(self.header, parts["lokr_w2"].shape[2:].numel() > 1)
+        return rank**0.5 if rank and math.isclose(alpha, rank**1.5, rel_tol=0.01) else 1.0
 
     def _drop_what_says_nothing(self) -> None:
         """Layers of which only a weight, or an alpha, is given are no part of an adapter."""
@@ -284,6 +331,12 @@ def _checked(name: str, tensor: Tensor) -> Tensor:
 
 
 def _hint(fault: str) -> str:
+    if "kohya's OFT" in fault:
+        return "train it with an alpha above 0, such as 0.001: that is the limit of its rotations"
+    if "adapter_config.json" in fault:
+        return (
+            "give the folder that PEFT saved; a single file, as OneTrainer writes, doesn't say how rotations are made"
+        )
     if "an alpha" in fault:
         return "the file may be damaged: save it again, with the rank as alpha if in doubt"
     if "holds" in fault and "finite" not in fault:

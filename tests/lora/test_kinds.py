@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from engine.errors import InputError
@@ -262,6 +264,7 @@ CASES: Mapping[str, tuple[str, Formula, Raw]] = {
         | {"alpha": one(2)},
     ),
     "oft": (LINEAR, oft, {"oft_blocks": numbers(8, 4, 4), "alpha": one(0)}),
+    "oft, an alpha below 0": (WIDE, oft, {"oft_blocks": numbers(4, 8, 8), "alpha": one(-0.001)}),
     "oft, limited": (WIDE, oft, {"oft_blocks": numbers(4, 8, 8), "alpha": one(0.001)}),
     "oft, convolution, rescaled": (CONV, oft, {"oft_blocks": numbers(8, 4, 4), "rescale": 1 + numbers(32, 1, 1, 1)}),
     "boft": (WIDE, boft, {"oft_blocks": numbers(3, 8, 4, 4), "alpha": one(0)}),
@@ -391,6 +394,44 @@ def test_alphas_of_stabilised_ranks_are_divided_by_their_root_in_glora_only(
     assert error(found(read_lora(path), layer, exact), wanted * factor) < 1e-5
 
 
+@pytest.mark.parametrize(
+    ("case", "alpha", "header", "factor"),
+    [
+        ("lokr, whole", 8.0, {"ss_network_dim": "4", "ss_network_args": '{"rs_lora": "True"}'}, 2),
+        ("lokr, whole", 8.0, {"ss_network_dim": "8", "ss_network_args": '{"rs_lora": "True"}'}, 1),
+        ("lokr, whole", 8.0, {"ss_network_dim": "4", "ss_network_args": '{"algo": "lokr"}'}, 1),
+        ("lokr, whole", 8.0, {"ss_network_args": '{"rs_lora": "True"}'}, 1),
+        ("lokr, whole", 8.0, {"ss_network_dim": "Dynamic", "ss_network_args": '{"rs_lora": "True"}'}, 1),
+        (
+            "lokr, convolution",
+            27.0,
+            {"ss_network_dim": "4", "ss_network_args": '{"rs_lora": "True", "conv_dim": "9"}'},
+            3,
+        ),
+    ],
+)
+def test_whole_factors_of_lokr_have_the_scale_that_they_were_trained_with(
+    case: str, alpha: float, header: dict[str, str], factor: float, exact: StableDiffusionXLPipeline, tmp_path: Path
+) -> None:
+    """LyCORIS trains them at √d with stabilised ranks, for which it writes an alpha of d√d; others at 1."""
+    layer, formula, raw = CASES[case]
+    path = written(tmp_path, layer, raw | {"alpha": one(alpha)})
+    save_file(load_file(path), path, header)
+    wanted, _ = expected(layer, formula, raw, exact)
+    assert error(found(read_lora(path), layer, exact), wanted * factor) < 1e-5
+
+
+@pytest.mark.parametrize("alpha", [0.0, -1.0])
+def test_an_oft_of_kohya_that_rotates_nothing_is_refused(alpha: float, tmp_path: Path) -> None:
+    """There alpha is always a limit; LyCORIS takes 0 and less for none."""
+    blocks = {f"oft_unet_{kohya_name(LINEAR).removeprefix('lora_unet_')}.oft_blocks": numbers(8, 4, 4).float()}
+    tensors = blocks | {next(iter(blocks)).replace("oft_blocks", "alpha"): torch.tensor(alpha)}
+    save_file(tensors, tmp_path / "lora.safetensors")
+    with pytest.raises(InputError, match=f"has an alpha of {alpha:g}, by which kohya's OFT") as refusal:
+        read_lora(tmp_path / "lora.safetensors")
+    assert "an alpha above 0" in (refusal.value.hint or "")
+
+
 BROKEN = st.sampled_from(["left out", "flat", "shorter", "deeper", "turned", "whole numbers", "of another kind"])
 
 
@@ -458,6 +499,19 @@ def test_rotations_at_a_strength_lie_between_the_model_and_the_rotated_one(
         adapter = read_lora(written(tmp_path, layer, blocks))
         assert error(found(replace(adapter, strength=0.25), layer, exact), formula(blocks, weight) * 0.25) < 1e-5
         assert found(replace(adapter, strength=0.0), layer, exact).abs().max() < 1e-12
+
+
+@pytest.mark.parametrize("strength", [0.0, 0.25, 1.0, 2.0])
+def test_what_rotated_rows_are_rescaled_by_is_interpolated_from_one(
+    strength: float, exact: StableDiffusionXLPipeline, tmp_path: Path
+) -> None:
+    """So that a strength of 0 is the model. LyCORIS rescales in full at any strength."""
+    layer, _, raw = CASES["oft, convolution, rescaled"]
+    weight = all_layers(exact)[layer].weight.detach()
+    adapter = replace(read_lora(written(tmp_path, layer, raw)), strength=strength)
+    turned = weight + strength * oft({"oft_blocks": raw["oft_blocks"]}, weight)
+    wanted = (1 + strength * (raw["rescale"] - 1)) * turned - weight
+    assert (found(adapter, layer, exact) - wanted).norm() < 1e-5 * weight.norm()
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64", "float8_e4m3fn", "float8_e5m2"])
@@ -528,7 +582,7 @@ def test_a_lack_of_memory_is_no_fault_of_the_lora(
     def full(*_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(torch, "stack", full)
+    monkeypatch.setattr(torch, "zeros_like", full)
     with pytest.raises(torch.OutOfMemoryError), applied(exact, [adapter]):
         pass
 
@@ -553,6 +607,38 @@ def test_what_glora_adds_takes_no_product_of_all_inputs_with_all(exact: StableDi
     with FlopCounterMode(display=False) as counter:
         change(parts, weight, None)
     assert counter.get_total_flops() == 2 * (32 * 128 * 3 + 32 * 3 * 128)
+
+
+class Largest(TorchDispatchMode):
+    """Notes how many elements the largest tensor in float64 has that is made within it."""
+
+    elements = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **kwargs or {})
+        for tensor in made if isinstance(made, tuple | list) else [made]:
+            if isinstance(tensor, Tensor) and tensor.dtype == torch.float64:
+                self.elements = max(self.elements, tensor.untyped_storage().nbytes() // 8)
+        return made
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if CASES[case][0] == CONV])
+def test_a_change_is_made_a_few_rows_or_columns_at_a_time(
+    case: str,
+    pipeline: StableDiffusionXLPipeline,
+    exact: StableDiffusionXLPipeline,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    layer, formula, raw = CASES[case]
+    adapter = read_lora(written(tmp_path, layer, raw))
+    module = all_layers(pipeline)[layer]
+    monkeypatch.setattr("nodes.diffusion.changes.BLOCK", module.weight.numel() // 8)
+    with Largest() as largest:
+        for parts in adapter.other.values():
+            change(parts, module.weight.detach(), module.bias)
+    assert largest.elements <= module.weight.numel() // 4
+    assert error(found(adapter, layer, pipeline), expected(layer, formula, raw, exact)[0]) < 1e-5
 
 
 def test_rows_of_zeros_stay_zeros_in_a_dora(exact: StableDiffusionXLPipeline) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from diffusers import StableDiffusionXLPipeline, UNet2DConditionModel
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from engine.errors import InputError
@@ -347,6 +347,9 @@ def configurations() -> dict[str, Any]:
         "oft, approximated": OFTConfig(oft_block_size=4, target_modules=ENDS),
         "oft, shared": OFTConfig(oft_block_size=4, block_share=True, target_modules=ENDS),
         "ia3": IA3Config(target_modules=ENDS, feedforward_modules=ENDS[3:]),
+        "ia3, convolutions": IA3Config(target_modules=convolved, feedforward_modules=[ENDS[3], CONVOLUTIONS[0]]),
+        "ia3, by a pattern": IA3Config(target_modules=CONVOLUTIONS, feedforward_modules=r"down_blocks.*"),
+        "ia3, outputs alone": IA3Config(target_modules=CONVOLUTIONS, feedforward_modules=[]),
     }
 
 
@@ -380,6 +383,53 @@ def test_layers_do_what_those_of_peft_do(kind: str, pipeline: StableDiffusionXLP
             torch.testing.assert_close(layer(x), wanted, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("version", "terms", "last", "factor"),
+    [
+        (None, 5, 4, 2),
+        ("0.17.1", 5, 4, 2),
+        ("0.17.1", 3, 2, 2),
+        ("0.18.0", 5, 4, 1),
+        ("0.18.2.dev0@main", 3, 3, 1),
+        ("1.0", 2, 1, 2),
+    ],
+)
+def test_rotations_are_approximated_as_by_the_version_of_peft_that_wrote_them(
+    version: str | None, terms: int, last: int, factor: int, pipeline: StableDiffusionXLPipeline, tmp_path: Path
+) -> None:
+    """Before 0.18 all powers had the factor 2; since then the last one has 1."""
+    saved(pipeline.unet, configurations()["oft, approximated"], tmp_path)
+    config = json.loads((tmp_path / "adapter_config.json").read_text())
+    written = config | {"num_cayley_neumann_terms": terms, "peft_version": version}
+    if version is None:
+        del written["peft_version"]
+    (tmp_path / "adapter_config.json").write_text(json.dumps(written))
+    triangles = load_file(tmp_path / "adapter_model.safetensors")[f"base_model.model.{PATH}.oft_R.weight"].double()
+    turn = torch.zeros(8, 4, 4, dtype=torch.float64)
+    turn[:, *torch.triu_indices(4, 4, 1)] = triangles
+    turn = turn - turn.mT
+    powers = [torch.linalg.matrix_power(turn, n) for n in range(1, last + 1)]
+    wanted = torch.stack([2 * power for power in powers[:-1]] + [factor * powers[-1]]).sum(0)
+    torch.testing.assert_close(read_lora(tmp_path).other[TO_Q]["input_rotation"].double(), wanted, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.filterwarnings("ignore:.*have invalid shape")
+def test_an_ia3_of_a_convolution_says_what_it_scales_or_is_refused(
+    pipeline: StableDiffusionXLPipeline, tmp_path: Path
+) -> None:
+    saved(pipeline.unet, configurations()["ia3, by a pattern"], tmp_path)
+    config = json.loads((tmp_path / "adapter_config.json").read_text())
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config | {"feedforward_modules": None}))
+    with pytest.raises(InputError, match="doesn't say whether it scales inputs or outputs"):
+        read_lora(tmp_path)
+
+
+def test_rotations_of_peft_without_their_configuration_are_refused_with_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is an OFT of PEFT") as refusal:
+        read_lora(written(tmp_path, {f"{TO_Q}.oft_R.weight": UP}))
+    assert "the folder that PEFT saved" in (refusal.value.hint or "")
+
+
 def configured(folder: Path, **settings: Any) -> Path:
     """A folder with a LoRA as PEFT saves it, and its configuration."""
     tensors = {f"base_model.model.{PATH}.lora_{side}.weight": part for side, part in (("A", DOWN), ("B", UP))}
@@ -400,6 +450,8 @@ def configured(folder: Path, **settings: Any) -> Path:
         ({"alpha_pattern": {"to_q": None}}, r"alpha_pattern\.to_q is None"),
         ({"alpha_pattern": {"to_q": 0}}, "to_q is 0"),
         ({"rank_pattern": {"(to_q": 4}}, r"'\(to_q' is no pattern"),
+        ({"peft_type": "IA3", "feedforward_modules": "(to_q"}, r"'\(to_q' is no pattern"),
+        ({"peft_type": "IA3", "feedforward_modules": 3}, "feedforward_modules.* is 3 in PEFT's"),
         ({"use_dora": True}, "to_q is said to be a DoRA and has no magnitudes"),
         ({"modules_to_save": ["conv_in"]}, "has whole layers beside the adapter"),
         ({"init_lora_weights": "pissa_niter_16"}, "belongs to a model that its training changed"),
