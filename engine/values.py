@@ -363,8 +363,10 @@ class ModelReference(Value):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class ImageModel(ModelReference):
-    """A text-to-image pipeline, with the adapters to apply while it samples and the words it knows."""
+    """A pipeline that draws pictures, with the adapters to apply while it samples and the words it knows."""
 
+    family: str = field(kw_only=True)
+    """Name of its row in `nodes.diffusion.families`."""
     adapters: tuple[LoRA, ...] = ()
     vocabulary: Vocabulary = field(default_factory=Vocabulary)
 
@@ -375,8 +377,10 @@ class ImageModel(ModelReference):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class VideoModel(ModelReference):
-    """An image-to-video pipeline, with the adapters to apply while it samples."""
+    """A pipeline that draws videos, with the adapters to apply while it samples."""
 
+    family: str = field(kw_only=True)
+    """Name of its row in `nodes.diffusion.families`."""
     adapters: tuple[LoRA, ...] = ()
 
     @property

@@ -28,7 +28,7 @@ from nodes.lora.nodes import LoRAApply, LoRAApplyToVideo, ZipLoRAMerge
 from nodes.lora.training import Example, TrainingSettings, train_lora
 from nodes.text.nodes import LLMLoad, LookaheadDecode, MedusaTrain, PromptWriter
 from nodes.video.nodes import SVDSampler, VideoModelLoad
-from nodes.video.svd import video_pipeline
+from nodes.diffusion.pipelines import pipeline_for
 from tests.fakecuda import CudaTensor, fake_cuda
 from tests.text.conftest import babbler
 from tests.tiny import tiny_sdxl, tiny_svd
@@ -266,7 +266,7 @@ def test_a_model_that_ran_out_of_memory_while_it_encoded_is_as_before(
     monkeypatch.setattr(AutoencoderKLTemporalDecoder, "encode", out_of_memory)
     with pytest.raises(torch.OutOfMemoryError):
         node.run(ctx)
-    assert {weight.dtype for weight in video_pipeline(ctx, node.model).vae.parameters()} == {torch.float16}
+    assert {weight.dtype for weight in pipeline_for(ctx, node.model, "image to video").vae.parameters()} == {torch.float16}
 
 
 def test_weights_are_restored_where_the_device_has_no_room_to_convert_them() -> None:

@@ -146,7 +146,7 @@ def trains(bench: Bench) -> Figures:
     """A LoRA is trained on the device, its loss falls, and the base model is as before."""
     from engine.models import Models
     from engine.node import Context
-    from nodes.diffusion.pipelines import image_pipeline
+    from nodes.diffusion.pipelines import pipeline_for
     from nodes.image.nodes import ImageModelLoad
     from nodes.lora.training import Example, TrainingSettings, train_lora
 
@@ -154,7 +154,7 @@ def trains(bench: Bench) -> Figures:
     scenes = [random_scene(draws, SUBJECTS, STYLES) for _ in range(2)]
     examples = [Example(torch.from_numpy(draw(one)).permute(2, 0, 1).float() / 255, one.subject) for one in scenes]
     ctx = Context(bench.device, models=Models())
-    pipeline = image_pipeline(ctx, ImageModelLoad(source="sprite/sdxl").run(ctx))
+    pipeline = pipeline_for(ctx, ImageModelLoad(source="sprite/sdxl").run(ctx), "text to image")
     before = {name: weight.detach().cpu().clone() for name, weight in pipeline.unet.named_parameters()}
     losses: list[float] = []
     steps = bench.size(60, 2)

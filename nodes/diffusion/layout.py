@@ -3,51 +3,65 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from engine.errors import InputError, MissingError
 from engine.values import Vocabulary
+from nodes.diffusion.families import SDXL, Family, families, family_of_class
 
-SDXL = "StableDiffusionXLPipeline"
-SVD = "StableVideoDiffusionPipeline"
-LOADERS = {SDXL: "ImageModelLoad", SVD: "VideoModelLoad"}
+INDEX = "model_index.json"
+_LOADERS = {True: "ImageModelLoad", False: "VideoModelLoad"}
+"""The kinds that load models that make pictures, and others."""
 
 # Parts of tensor names that identify what a single file holds; the first that occurs decides.
 _MARKERS = (
-    ("conditioner.embedders.1.", SDXL, ""),
+    ("conditioner.embedders.1.", SDXL.name, ""),
     ("lora", "a LoRA", "LoRALoad loads it"),
     ("model.diffusion_model.", "a checkpoint of another architecture", "SDXL is the one supported"),
 )
 
 
-def check_folder(source: str, path: Path, wanted: str) -> None:
-    """Refuse a folder that isn't a diffusers pipeline of the class `wanted`, with all of its components.
+def family_of_folder(source: str, path: Path, *, pictures: bool) -> Family:
+    """The family of a diffusers folder of an image model, or of a video model, that has all of its components.
 
     Raises:
         InputError: it is something else.
         MissingError: components are missing.
     """
-    index = path / "model_index.json"
-    if not index.is_file():
+    wanted = f"an image model of these families: {families(pictures=True)}"
+    if not pictures:
+        wanted = f"a video model of these families: {families(pictures=False)}"
+    if not (path / INDEX).is_file():
         raise InputError(
-            f"{source} is not a pipeline: it has no model_index.json",
+            f"{source} is not a pipeline: it has no {INDEX}",
             input="source",
-            hint=f"give the folder of a {wanted} in the layout of diffusers' save_pretrained",
+            hint=f"give a folder in the layout of diffusers' save_pretrained, of {wanted}",
         )
-    entries = read_object(index)
-    found = entries.get("_class_name")
-    if found != wanted:
-        loader = LOADERS.get(str(found))
-        hint = f"{loader} loads it" if loader else f"a {wanted} is needed"
-        raise InputError(f"{source} holds a {found}, not a {wanted}", input="source", hint=hint)
-    components = [name for name, kind in entries.items() if isinstance(kind, list) and kind[0] is not None]
-    if missing := [name for name in components if not (path / name).is_dir()]:
+    entries = read_object(path / INDEX)
+    found = str(entries.get("_class_name"))
+    row = family_of_class(found)
+    if row is None or row.makes_pictures != pictures:
+        hint = f"this loads {wanted}" if row is None else f"{_LOADERS[row.makes_pictures]} loads it"
+        kind = found if row is None else f"{row.name} model"
+        raise InputError(f"{source} holds a {kind}", input="source", hint=hint)
+    if missing := [name for name in component_classes(entries, row) if not (path / name).is_dir()]:
         raise MissingError(f"{source} lacks {', '.join(missing)}", input="source", hint="fetch or copy the model again")
+    return row
 
 
-def check_checkpoint(source: str, path: Path) -> None:
-    """Refuse a single file that isn't an SDXL checkpoint in safetensors; raises InputError."""
+def component_classes(entries: Mapping[str, Any], row: Family) -> dict[str, tuple[str, str]]:
+    """Library and class of each component that is loaded of a folder, given what its index says."""
+    return {
+        name: (kind[0], kind[1])
+        for name, kind in entries.items()
+        if isinstance(kind, list) and kind[0] is not None and name not in row.without
+    }
+
+
+def family_of_checkpoint(source: str, path: Path) -> Family:
+    """The family of a single file in safetensors; raises InputError if it isn't one of an image model."""
     from safetensors import SafetensorError, safe_open
 
     if path.suffix != ".safetensors":
@@ -61,8 +75,8 @@ def check_checkpoint(source: str, path: Path) -> None:
         raise InputError(f"{source} is damaged: {error}", input="source", hint="fetch it again") from error
     for part, kind, hint in _MARKERS:
         if any(part in name for name in names):
-            if kind == SDXL:
-                return
+            if kind == SDXL.name:
+                return SDXL
             raise InputError(f"{source} is {kind}, not an SDXL checkpoint", input="source", hint=hint)
     raise InputError(f"{source} holds no image model", input="source", hint="give an SDXL folder or checkpoint")
 

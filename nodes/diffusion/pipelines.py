@@ -1,62 +1,55 @@
-"""Loading diffusers pipelines, each resident once per contents, dtype and device."""
+"""Pipelines of diffusers, put together of components that are resident once by contents, dtype and device."""
 
 from __future__ import annotations
 
 from importlib import import_module
-from pathlib import Path
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from engine.errors import MissingError
-from engine.models import find
-from nodes.diffusion.layout import SDXL
-from nodes.loading import loading, unchanged
+from nodes.diffusion.components import Components, components
+from nodes.diffusion.families import Task, family
+from nodes.loading import loading, quiet, unchanged
 
 if TYPE_CHECKING:
-    from diffusers import StableDiffusionXLPipeline
-
     from engine.node import Context
-    from engine.values import ImageModel, ModelReference
-
-# The model whose settings serve a checkpoint that has none beside it.
-_SDXL_SETTINGS = "hf:stabilityai/stable-diffusion-xl-base-1.0"
+    from engine.values import ImageModel, VideoModel
 
 
-def image_pipeline(ctx: Context, model: ImageModel) -> StableDiffusionXLPipeline:
-    """The pipeline of an image model without its adapters, shared by all callers; raises MissingError."""
-    key = (model.identity, model.dtype, ctx.device)
-    pipeline: StableDiffusionXLPipeline = ctx.models.get(
-        key, lambda: load(SDXL, model, add_watermarker=False), ctx.device
-    )
-    return pipeline
+def pipeline_for(ctx: Context, model: ImageModel | VideoModel, task: Task) -> Any:
+    """diffusers' pipeline for a task, of a model without its adapters.
 
-
-def load(kind: str, model: ModelReference, **options: Any) -> Any:
-    """A pipeline of diffusers' class `kind` from its folder or a single checkpoint, in host memory.
+    It is a light object of the caller's own, with a scheduler that no other call changes; the weights in it are shared
+    by all callers.
 
     Raises:
+        InputError: the model's family can't do the task.
         MissingError: a file that it needs is missing or can't be read.
-        NodeError: it has been replaced since it was chosen.
+        NodeError: the model has been replaced since it was chosen.
     """
-    if Path(model.path).is_dir():
-        method, options = "from_pretrained", options | {"use_safetensors": True}
-    else:
-        method, options = "from_single_file", options | {"config": str(_settings(model))}
-    with unchanged(model.source, model.identity), loading(model.source, hint="fetch or copy the model again"):
-        loader = getattr(getattr(import_module("diffusers"), kind), method)
-        pipeline = loader(model.path, dtype=getattr(torch, model.dtype), local_files_only=True, **options)
+    row = family(model.family)
+    kind = getattr(import_module("diffusers"), row.pipeline_for(task))
+    source = components(model)
+    parts = {name: _resident(ctx, model, source, name) for name in source.classes}
+    parts["scheduler"] = type(parts["scheduler"]).from_config(parts["scheduler"].config)
+    expected = signature(kind).parameters
+    given = {name: value for name, value in source.index.items() if not name.startswith("_")}
+    given = {name: value for name, value in given.items() if not isinstance(value, list)}
+    absent = {name: None for name, value in source.index.items() if isinstance(value, list)}
+    arguments = {name: value for name, value in (absent | given | parts | dict(row.options)).items() if name in expected}
+    with quiet():
+        pipeline = kind(**arguments)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
 
-def _settings(model: ModelReference) -> Path:
-    """The folder with the components' settings for a single checkpoint."""
-    beside = Path(model.path).parent
-    settings = beside if (beside / "model_index.json").is_file() else find(_SDXL_SETTINGS)
-    if settings is None:
-        raise MissingError(
-            f"the settings of {model.source} are not on this machine",
-            hint="put it beside SDXL's model_index.json and its components' configurations",
-        )
-    return settings
+def _resident(ctx: Context, model: ImageModel | VideoModel, source: Components, name: str) -> Any:
+    """A component, on the device."""
+
+    def load() -> Any:
+        with unchanged(model.source, model.identity), loading(model.source, hint="fetch or copy the model again"):
+            return source.load(name, getattr(torch, model.dtype))
+
+    key = (source.classes[name][1], source.identity(name), model.dtype, ctx.device)
+    return ctx.models.get(key, load, ctx.device)

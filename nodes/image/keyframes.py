@@ -1,4 +1,4 @@
-"""Sampling pictures from an SDXL pipeline (Podell et al. 2023, arXiv 2307.01952)."""
+"""Sampling pictures from diffusers' pipelines."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from engine.errors import InputError
 from engine.values import Image
 from nodes.diffusion.adapters import applied
+from nodes.diffusion.families import family
 from nodes.diffusion.pixels import check_finite
 from nodes.diffusion.precision import precision_kept
 from nodes.diffusion.preview import StepCallback
 
 if TYPE_CHECKING:
-    from diffusers import StableDiffusionXLPipeline
+    from diffusers import DiffusionPipeline
     from torch import Tensor
 
     from engine.node import Context
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 
 def sample(
     ctx: Context,
-    pipeline: StableDiffusionXLPipeline,
+    pipeline: DiffusionPipeline,
     model: ImageModel,
     *,
     prompt: str,
@@ -41,21 +43,27 @@ def sample(
 
     Raises:
         Cancelled: the run was cancelled; no further step is taken.
+        InputError: the model takes no negative prompt.
         NodeError: the result is not finite.
     """
+    row = family(model.family)
+    options = {row.guidance_argument: guidance_scale}
+    if row.negative_prompt:
+        options["negative_prompt"] = negative_prompt or None  # None: as the model was trained without a prompt
+    elif negative_prompt:
+        raise InputError(f"{row.name} takes no negative prompt", input="negative_prompt", hint="leave it empty")
     pictures: list[Tensor] = []
     with applied(pipeline, model.adapters), precision_kept(pipeline.vae):
         for index, seed in enumerate(seeds):
             (picture,) = pipeline(
                 prompt=prompt,
-                negative_prompt=negative_prompt or None,  # None: as the model was trained without a prompt
                 num_inference_steps=steps,
-                guidance_scale=guidance_scale,
                 width=width,
                 height=height,
                 generator=torch.Generator().manual_seed(seed),
                 output_type="pt",
                 callback_on_step_end=StepCallback(ctx, model, steps, index=index, count=len(seeds)),
+                **options,
             ).images
             pictures.append(picture.float())
     return Image(check_finite(torch.stack(pictures), model.dtype))

@@ -26,15 +26,16 @@ class ImageModelLoad(Node, version=2, category="image", uses="io"):
     """Precision of the weights. On a CPU float32 is the fastest as well as the most exact."""
 
     def run(self, ctx: Context) -> ImageModel:
-        from nodes.diffusion.layout import SDXL, check_checkpoint, check_folder, read_vocabulary
+        from nodes.diffusion.layout import family_of_checkpoint, family_of_folder, read_vocabulary
 
         path = resolve(self.source, progress=lambda done, total: ctx.progress(done, total, unit="B"))
         if path.is_dir():
-            check_folder(self.source, path, SDXL)
+            row = family_of_folder(self.source, path, pictures=True)
         else:
-            check_checkpoint(self.source, path)
+            row = family_of_checkpoint(self.source, path)
         vocabulary = read_vocabulary(path if path.is_dir() else path.parent)
-        return ImageModel(self.source, str(path), identity(self.source), self.dtype, (), vocabulary)
+        contents = identity(self.source)
+        return ImageModel(self.source, str(path), contents, self.dtype, (), vocabulary, family=row.name)
 
 
 class ModelVocabulary(Node, version=1, category="image", uses="io"):
@@ -73,12 +74,12 @@ class KeyframeSampler(Node, version=2, category="image", uses="device"):
     """Seed of the first picture's noise."""
 
     def run(self, ctx: Context) -> Image:
-        from nodes.diffusion.pipelines import image_pipeline
+        from nodes.diffusion.pipelines import pipeline_for
         from nodes.image.keyframes import sample
 
         return sample(
             ctx,
-            image_pipeline(ctx, self.model),
+            pipeline_for(ctx, self.model, "text to image"),
             self.model,
             prompt=self.prompt,
             negative_prompt=self.negative_prompt,

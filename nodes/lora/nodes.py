@@ -133,7 +133,7 @@ class ZipLoRAMerge(Node, version=1, category="lora", uses="device"):
 
     def run(self, ctx: Context) -> Zipped:
         from nodes.diffusion.adapters import applied
-        from nodes.diffusion.pipelines import image_pipeline
+        from nodes.diffusion.pipelines import pipeline_for
         from nodes.lora.ziplora import ZipSettings, zip_loras
 
         settings = ZipSettings(
@@ -149,7 +149,7 @@ class ZipLoRAMerge(Node, version=1, category="lora", uses="device"):
             deterministic=self.deterministic,
             seed=self.seed,
         )
-        pipeline = image_pipeline(ctx, self.model)
+        pipeline = pipeline_for(ctx, self.model, "text to image")
         with applied(pipeline, self.model.adapters):
             lora, report = zip_loras(
                 pipeline,

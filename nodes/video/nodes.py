@@ -24,11 +24,11 @@ class VideoModelLoad(Node, version=1, category="video", uses="io"):
     """Precision of the weights. On a CPU float32 is the fastest as well as the most exact."""
 
     def run(self, ctx: Context) -> VideoModel:
-        from nodes.diffusion.layout import SVD, check_folder
+        from nodes.diffusion.layout import family_of_folder
 
         path = resolve(self.source, progress=lambda done, total: ctx.progress(done, total, unit="B"))
-        check_folder(self.source, path, SVD)
-        return VideoModel(self.source, str(path), identity(self.source), self.dtype)
+        row = family_of_folder(self.source, path, pictures=False)
+        return VideoModel(self.source, str(path), identity(self.source), self.dtype, family=row.name)
 
 
 class SVDSampler(Node, version=2, category="video", uses="device"):
@@ -67,7 +67,8 @@ class SVDSampler(Node, version=2, category="video", uses="device"):
     """Seed of the noise."""
 
     def run(self, ctx: Context) -> Video:
-        from nodes.video.svd import Settings, sample, video_pipeline
+        from nodes.diffusion.pipelines import pipeline_for
+        from nodes.video.svd import Settings, sample
 
         count = len(self.image.pixels)
         if count != 1:
@@ -99,7 +100,8 @@ class SVDSampler(Node, version=2, category="video", uses="device"):
             max_guidance=self.max_guidance,
             decode_chunk=self.decode_chunk or None,
         )
-        return sample(ctx, video_pipeline(ctx, self.model), self.model, self.image.pixels[0], settings)
+        pipeline = pipeline_for(ctx, self.model, "image to video")
+        return sample(ctx, pipeline, self.model, self.image.pixels[0], settings)
 
 
 class JoinVideos(Node, version=2, category="video"):

@@ -17,8 +17,6 @@ import torch
 from engine.errors import InputError
 from engine.values import Video
 from nodes.diffusion.adapters import applied
-from nodes.diffusion.layout import SVD
-from nodes.diffusion.pipelines import load
 from nodes.diffusion.pixels import check_finite, to_pillow
 from nodes.diffusion.precision import precision_kept
 from nodes.diffusion.preview import StepCallback
@@ -32,13 +30,6 @@ if TYPE_CHECKING:
 
     from engine.node import Context
     from engine.values import VideoModel
-
-
-def video_pipeline(ctx: Context, model: VideoModel) -> StableVideoDiffusionPipeline:
-    """The pipeline of a video model, shared by all callers; raises MissingError if it can't be loaded."""
-    key = (model.identity, model.dtype, ctx.device)
-    pipeline: StableVideoDiffusionPipeline = ctx.models.get(key, lambda: load(SVD, model), ctx.device)
-    return pipeline
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -246,7 +246,7 @@ class Described(Node, version=1, uses="device"):
 
 def test_the_size_of_a_node_is_in_its_numbers_models_and_values() -> None:
     picture = Image(torch.zeros(1, 3, 4, 4))
-    model = ImageModel("sprite/sdxl", "/models", "0123456789abcdef0123", "float16")
+    model = ImageModel("sprite/sdxl", "/models", "0123456789abcdef0123", "float16", family="Stable Diffusion XL")
     size = size_of(Described(prompt="a fish", image=picture, model=model, seed=7))
     assert size == "image=2^8 model=0123456789abcdef.float16 width=8"
     assert size == size_of(Described(prompt="a boat", image=picture, model=model, strength=0.7))

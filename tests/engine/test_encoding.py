@@ -83,7 +83,7 @@ def test_tensors_that_share_memory_are_stored_apart(tmp_path: Path) -> None:
 
 
 def test_models_and_values_that_hold_them_stay_in_memory() -> None:
-    assert not storable((ImageModel("sprite/sdxl", "/models", "abc", "float32"),))
+    assert not storable((ImageModel("sprite/sdxl", "/models", "abc", "float32", family="Stable Diffusion XL"),))
     assert not storable((1, Handle(1)))
     assert not storable((["a", "list"],))
 

@@ -58,7 +58,7 @@ class Choose(Node, version=1):
     name: str
 
     def run(self, ctx: Context) -> ImageModel:
-        return ImageModel(self.name, "", self.name, "float16")
+        return ImageModel(self.name, "", self.name, "float16", family="Stable Diffusion XL")
 
 
 class Draw(Node, version=1, uses="device"):
@@ -176,7 +176,7 @@ def test_a_node_is_likely_to_use_what_those_with_its_models_did_or_else_its_kind
 
 
 def test_models_that_a_node_is_given_are_found_in_lists_too() -> None:
-    model = ImageModel("source", "path", "digest", "float16")
+    model = ImageModel("source", "path", "digest", "float16", family="Stable Diffusion XL")
     assert user_of("Draw", "far:0", ["text", (1, (model,))]) == User("Draw far", frozenset({"digest.float16"}))
 
 

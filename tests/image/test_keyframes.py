@@ -8,7 +8,7 @@ import torch
 from engine.errors import Cancelled, InputError, NodeError
 from engine.node import Context
 from engine.values import Image, ImageModel, LoRA
-from nodes.diffusion.pipelines import image_pipeline
+from nodes.diffusion.pipelines import pipeline_for
 from nodes.diffusion.pixels import check_finite
 from nodes.image.nodes import KeyframeSampler, PickImage, SplitImages, StackImages
 from tests.tiny import tiny_sdxl
@@ -51,9 +51,6 @@ def test_the_last_seed_is_followed_by_the_first(ctx: Context, model: ImageModel)
     assert torch.equal(pixels[1:], draw(ctx, model, steps=1, seed=0))
 
 
-def test_one_pipeline_serves_all_calls(ctx: Context, model: ImageModel) -> None:
-    assert image_pipeline(ctx, model) is image_pipeline(ctx, model)
-    assert image_pipeline(ctx, dataclasses.replace(model, dtype="bfloat16")).unet.dtype == torch.bfloat16
 
 
 def test_adapters_are_active_for_the_call_only(ctx: Context, model: ImageModel) -> None:
@@ -72,8 +69,9 @@ def test_adapters_are_removed_after_a_cancelled_call(ctx: Context, model: ImageM
 
 
 def _adapter(ctx: Context, model: ImageModel) -> LoRA:
-    name = next(name for name, _ in image_pipeline(ctx, model).unet.named_modules() if name.endswith("attn2.to_v"))
-    layer = image_pipeline(ctx, model).unet.get_submodule(name)
+    unet = pipeline_for(ctx, model, "text to image").unet
+    name = next(name for name, _ in unet.named_modules() if name.endswith("attn2.to_v"))
+    layer = unet.get_submodule(name)
     return LoRA(
         up={f"unet.{name}": torch.ones(layer.out_features, 1)},
         down={f"unet.{name}": torch.ones(1, layer.in_features)},
@@ -132,7 +130,7 @@ def test_a_cancel_prevents_the_next_step(ctx: Context, model: ImageModel, steps_
         nonlocal calls
         calls += 1
 
-    hook = image_pipeline(ctx, model).unet.register_forward_hook(count)
+    hook = pipeline_for(ctx, model, "text to image").unet.register_forward_hook(count)
     try:
         with pytest.raises(Cancelled):
             draw(_cancelled_after(ctx, steps_allowed + 1), model)

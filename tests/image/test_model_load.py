@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from engine.errors import InputError, MissingError, NodeError
 from engine.node import Context
 from engine.values import ImageModel
-from nodes.diffusion.pipelines import image_pipeline
+from nodes.diffusion.pipelines import pipeline_for
 from nodes.image.nodes import ImageModelLoad, ModelVocabulary
 from tests.image.checkpoint import save_checkpoint
 from tests.tiny import tiny_sdxl
@@ -36,10 +36,10 @@ def test_a_model_that_was_replaced_before_it_is_loaded_is_not_taken_for_the_chos
     settings = (tmp_path / "model" / "scheduler" / "scheduler_config.json").read_text()
     write(tmp_path / "model" / "scheduler" / "scheduler_config.json", json.loads(settings) | {"beta_end": 0.5})
     with pytest.raises(NodeError, match=r"model was replaced before it was loaded"):
-        image_pipeline(ctx, model)
+        pipeline_for(ctx, model, "text to image")
     assert len(ctx.models) == 0
     (tmp_path / "model" / "scheduler" / "scheduler_config.json").write_text(settings)
-    assert image_pipeline(ctx, model).scheduler.config["beta_end"] != 0.5
+    assert pipeline_for(ctx, model, "text to image").scheduler.config["beta_end"] != 0.5
 
 
 def test_the_card_lists_the_vocabulary(tmp_path: Path) -> None:
@@ -73,16 +73,17 @@ def test_a_malformed_card_is_named(tmp_path: Path, card: object) -> None:
 
 def test_a_video_model_is_sent_to_its_own_node(tmp_path: Path) -> None:
     write(tmp_path / "model_index.json", {"_class_name": "StableVideoDiffusionPipeline"})
-    with pytest.raises(InputError, match="holds a StableVideoDiffusionPipeline") as caught:
+    with pytest.raises(InputError, match="holds a Stable Video Diffusion model") as caught:
         load(tmp_path)
     assert caught.value.input == "source"
     assert caught.value.hint == "VideoModelLoad loads it"
 
 
 def test_another_pipeline_is_refused_by_class(tmp_path: Path) -> None:
-    write(tmp_path / "model_index.json", {"_class_name": "FluxPipeline"})
-    with pytest.raises(InputError, match="holds a FluxPipeline, not a StableDiffusionXLPipeline"):
+    write(tmp_path / "model_index.json", {"_class_name": "ShapEPipeline"})
+    with pytest.raises(InputError, match="holds a ShapEPipeline") as caught:
         load(tmp_path)
+    assert "Stable Diffusion XL" in str(caught.value)
 
 
 def test_a_folder_without_a_pipeline_is_refused(tmp_path: Path) -> None:
@@ -131,14 +132,14 @@ def test_missing_weights_are_named(tmp_path: Path, folder: Path) -> None:
     copy = shutil.copytree(folder, tmp_path / "copy")
     (copy / "unet" / "diffusion_pytorch_model.safetensors").unlink()
     with pytest.raises(MissingError, match=r"diffusion_pytorch_model\.safetensors"):
-        image_pipeline(Context(), load(copy))
+        pipeline_for(Context(), load(copy), "text to image")
 
 
 def test_damaged_weights_are_a_clear_error(tmp_path: Path, folder: Path) -> None:
     copy = shutil.copytree(folder, tmp_path / "copy")
     (copy / "unet" / "diffusion_pytorch_model.safetensors").write_bytes(b"\xff" * 64)
     with pytest.raises(MissingError, match="can't be loaded"):
-        image_pipeline(Context(), load(copy))
+        pipeline_for(Context(), load(copy), "text to image")
 
 
 def test_a_checkpoint_beside_its_settings_is_the_same_model(tmp_path: Path, folder: Path) -> None:
@@ -146,7 +147,7 @@ def test_a_checkpoint_beside_its_settings_is_the_same_model(tmp_path: Path, fold
     file = Path(shutil.copytree(folder, tmp_path / "settings", ignore=weights)) / "all.safetensors"
     save_checkpoint(tiny_sdxl(), file)
 
-    pipeline = image_pipeline(Context(), load(file))
+    pipeline = pipeline_for(Context(), load(file), "text to image")
 
     for name in ("unet", "vae", "text_encoder", "text_encoder_2"):
         read, written = (p.components[name].state_dict() for p in (pipeline, tiny_sdxl()))
@@ -158,20 +159,20 @@ def test_a_checkpoint_without_settings_asks_for_them(tmp_path: Path) -> None:
     file = tmp_path / "sdxl.safetensors"
     save_file({"conditioner.embedders.1.model.ln_final.weight": torch.zeros(1)}, file)
     with pytest.raises(MissingError, match=r"settings of .* are not on this machine") as caught:
-        image_pipeline(Context(), load(file))
+        pipeline_for(Context(), load(file), "text to image")
     assert "model_index.json" in str(caught.value)
 
 
 def test_loading_writes_nothing_to_the_terminal(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    image_pipeline(Context(), load(folder))
+    pipeline_for(Context(), load(folder), "text to image")
     assert capfd.readouterr() == ("", "")
 
 
 def test_precision_is_part_of_what_is_resident(folder: Path) -> None:
     ctx, model = Context(), load(folder)
-    half = image_pipeline(ctx, dataclasses.replace(model, dtype="bfloat16"))
+    half = pipeline_for(ctx, dataclasses.replace(model, dtype="bfloat16"), "text to image")
     assert half.vae.dtype == torch.bfloat16
-    assert image_pipeline(ctx, model) is not half
+    assert pipeline_for(ctx, model, "text to image").vae.dtype == torch.float32
 
 
 def write(file: Path, content: object) -> None:

@@ -41,7 +41,7 @@ def test_where_the_vae_overflows_there_is_no_preview(size: int) -> None:
     ctx = Context(on_progress=lambda done, total, unit, preview: shown.append(preview), wants_preview=lambda: True)
     scheduler = type("Scheduler", (), {})()
     pipeline = type("Pipeline", (), {"vae": vae, "scheduler": scheduler, "num_timesteps": 2})()
-    step = StepCallback(ctx, ImageModel("a", "/a", "a", "float16"), 2)
+    step = StepCallback(ctx, ImageModel("a", "/a", "a", "float16", family="Stable Diffusion XL"), 2)
     for index in range(2):
         step(pipeline, index, torch.tensor(0), {"latents": torch.zeros(1, 4, size, size)})
     assert shown == [None, None, None]

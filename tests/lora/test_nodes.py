@@ -14,7 +14,7 @@ from engine.models import identity
 from engine.node import Context
 from engine.values import ImageModel, LoRA, VideoModel, Vocabulary
 from nodes.diffusion.adapters import applied
-from nodes.diffusion.pipelines import image_pipeline
+from nodes.diffusion.pipelines import pipeline_for
 from nodes.lora.formats import write_lora
 from nodes.lora.nodes import LoRAApply, LoRAApplyToVideo, LoRALoad, LoRASave, ZipLoRAMerge
 from tests.lora.reference import Make, Names, output
@@ -45,7 +45,7 @@ def model(pipeline: StableDiffusionXLPipeline, tmp_path_factory: pytest.TempPath
     path = tmp_path_factory.mktemp("sdxl")
     pipeline.save_pretrained(path)
     words = Vocabulary({"subject": ("robot",), "colour": ("red", "blue")})
-    return ImageModel(str(path), str(path), identity(str(path)), "float32", (), words)
+    return ImageModel(str(path), str(path), identity(str(path)), "float32", (), words, family="Stable Diffusion XL")
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +103,7 @@ def test_applying_records_the_adapter_and_its_words(model: ImageModel, snail: Lo
 
 
 def test_a_video_model_records_its_adapters_too(snail: LoRA, mosaic: LoRA) -> None:
-    model = VideoModel("svd", "/svd", "abc", "float32")
+    model = VideoModel("svd", "/svd", "abc", "float32", family="Stable Video Diffusion")
     once = LoRAApplyToVideo(model=model, lora=replace(snail, strength=0.5), strength=2.0).run(Context())
     twice = LoRAApplyToVideo(model=once, lora=mosaic).run(Context())
     assert [(adapter.name, adapter.strength) for adapter in twice.adapters] == [("snail", 1.0), ("mosaic", 1.0)]
@@ -131,7 +131,7 @@ def test_a_merge_is_applied_like_any_lora(ctx: Context, model: ImageModel, snail
     assert 0 < zipped.scaled_loss < zipped.direct_loss
     adapted = LoRAApply(model=model, lora=zipped.lora).run(ctx)
     assert adapted.vocabulary.required == {"subject": ("snail",), "style": ("mosaic",)}
-    pipeline = image_pipeline(ctx, model)
+    pipeline = pipeline_for(ctx, model, "text to image")
     with applied(pipeline, adapted.adapters):
         merged = output(pipeline)
     with applied(pipeline, [snail, mosaic]):

@@ -19,7 +19,7 @@ def test_a_folder_becomes_a_light_reference(folder: Path) -> None:
 
 def test_an_image_model_is_sent_to_its_own_node(tmp_path: Path) -> None:
     (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": "StableDiffusionXLPipeline"}))
-    with pytest.raises(InputError, match="holds a StableDiffusionXLPipeline") as caught:
+    with pytest.raises(InputError, match="holds a Stable Diffusion XL model") as caught:
         VideoModelLoad(source=str(tmp_path)).run(Context())
     assert caught.value.hint == "ImageModelLoad loads it"
 

@@ -19,7 +19,7 @@ from engine.values import Image, LoRA, Video, VideoModel
 from nodes.diffusion.layers import layers
 from nodes.lora.nodes import LoRAApplyToVideo
 from nodes.video.nodes import SVDSampler, VideoModelLoad
-from nodes.video.svd import video_pipeline
+from nodes.diffusion.pipelines import pipeline_for
 from tests.tiny import tiny_svd
 
 LEVELS = torch.randint(0, 256, (64, 64, 3), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
@@ -128,7 +128,7 @@ def test_without_guidance_the_unconditional_pass_is_left_out(ctx: Context, model
 def _unet_calls(ctx: Context, model: VideoModel) -> Iterator[list[dict[str, torch.Tensor]]]:
     """The arguments of the UNet's calls."""
     calls: list[dict[str, torch.Tensor]] = []
-    unet = video_pipeline(ctx, model).unet
+    unet = pipeline_for(ctx, model, "image to video").unet
     forward = unet.forward
 
     def record(sample: torch.Tensor, timestep: torch.Tensor, **arguments: torch.Tensor) -> object:
