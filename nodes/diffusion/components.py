@@ -10,14 +10,14 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+import torch
+
 from engine.errors import MissingError
 from engine.models import digest, find
-from nodes.diffusion.families import Family, family
+from nodes.diffusion.families import family
 from nodes.diffusion.layout import INDEX, component_classes, read_object
 
 if TYPE_CHECKING:
-    import torch
-
     from engine.values import ImageModel, VideoModel
 
 # The model whose settings serve a checkpoint that has none beside it.
@@ -35,34 +35,31 @@ class Components(Protocol):
     def identity(self, name: str) -> str:
         """A digest of what a component is made of."""
 
-    def load(self, name: str, dtype: torch.dtype) -> Any:
-        """A component in host memory; raises what libraries raise."""
+    def load(self, name: str) -> Any:
+        """A component in host memory, in the model's dtype; raises what libraries raise."""
 
 
 def components(model: ImageModel | VideoModel) -> Components:
     """The components of a model in a folder or in a single file."""
-    path, row = Path(model.path), family(model.family)
-    return Folder(path, row) if path.is_dir() else Checkpoint(model, row)
+    return Folder(model) if Path(model.path).is_dir() else Checkpoint(model)
 
 
 class Folder:
     """A folder in the layout of diffusers' `save_pretrained`, with a folder for each component."""
 
-    def __init__(self, path: Path, row: Family) -> None:
-        self.path = path
-        self.index = read_object(path / INDEX)
-        self.classes = component_classes(self.index, row)
+    def __init__(self, model: ImageModel | VideoModel) -> None:
+        self.path, self.dtype = Path(model.path), model.dtype
+        self.index = read_object(self.path / INDEX)
+        self.classes = component_classes(self.index, family(model.family))
 
     def identity(self, name: str) -> str:
         return digest(self.path / name)
 
-    def load(self, name: str, dtype: torch.dtype) -> Any:
-        import torch
-
+    def load(self, name: str) -> Any:
         kind = component_class(*self.classes[name])
         options: dict[str, Any] = {"local_files_only": True}
         if issubclass(kind, torch.nn.Module):
-            options |= {"dtype": dtype, "use_safetensors": True}
+            options |= {"dtype": getattr(torch, self.dtype), "use_safetensors": True}
         return kind.from_pretrained(str(self.path / name), **options)
 
 
@@ -76,24 +73,23 @@ def component_class(library: str, name: str) -> Any:
 class Checkpoint:
     """A single file, by settings in the layout of a folder; diffusers takes it apart."""
 
-    def __init__(self, model: ImageModel | VideoModel, row: Family) -> None:
-        self.model, self.row, self.settings = model, row, _settings(model)
+    def __init__(self, model: ImageModel | VideoModel) -> None:
+        self.model, self.row, self.settings = model, family(model.family), _settings(model)
         self.index = read_object(self.settings / INDEX)
-        self.classes = component_classes(self.index, row)
+        self.classes = component_classes(self.index, self.row)
 
     def identity(self, name: str) -> str:
         return f"{self.model.identity}/{name}"
 
-    def load(self, name: str, dtype: torch.dtype) -> Any:
-        self._dtype = dtype
+    def load(self, name: str) -> Any:
         return self._all[name]
 
     @cached_property
     def _all(self) -> dict[str, Any]:
         task = next(iter(self.row.pipelines))
         kind = component_class("diffusers", self.row.pipelines[task])
-        options = {"config": str(self.settings), "local_files_only": True}
-        loaded = kind.from_single_file(self.model.path, dtype=self._dtype, **options, **self.row.options)
+        options = {"config": str(self.settings), "local_files_only": True, "dtype": getattr(torch, self.model.dtype)}
+        loaded = kind.from_single_file(self.model.path, **options, **self.row.options)
         return dict(loaded.components)
 
 

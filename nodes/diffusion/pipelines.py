@@ -6,8 +6,6 @@ from importlib import import_module
 from inspect import signature
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from nodes.diffusion.components import Components, components
 from nodes.diffusion.families import Task, family
 from nodes.loading import loading, quiet, unchanged
@@ -49,7 +47,7 @@ def _resident(ctx: Context, model: ImageModel | VideoModel, source: Components, 
 
     def load() -> Any:
         with unchanged(model.source, model.identity), loading(model.source, hint="fetch or copy the model again"):
-            return source.load(name, getattr(torch, model.dtype))
+            return source.load(name)
 
     key = (source.classes[name][1], source.identity(name), model.dtype, ctx.device)
     return ctx.models.get(key, load, ctx.device)
