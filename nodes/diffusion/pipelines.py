@@ -28,8 +28,9 @@ def pipeline_for(ctx: Context, model: ImageModel | VideoModel, task: Task) -> An
     """
     row = family(model.family)
     kind = getattr(import_module("diffusers"), row.pipeline_for(task))
-    source = components(model)
-    parts = {name: _resident(ctx, model, source, name) for name in source.classes}
+    with unchanged(model.source, model.identity), loading(model.source, hint="fetch or copy the model again"):
+        source = components(model)
+        parts = {name: _resident(ctx, source, name, model.dtype) for name in source.classes}
     parts["scheduler"] = type(parts["scheduler"]).from_config(parts["scheduler"].config)
     expected = signature(kind).parameters
     given = {name: value for name, value in source.index.items() if not name.startswith("_")}
@@ -42,12 +43,7 @@ def pipeline_for(ctx: Context, model: ImageModel | VideoModel, task: Task) -> An
     return pipeline
 
 
-def _resident(ctx: Context, model: ImageModel | VideoModel, source: Components, name: str) -> Any:
+def _resident(ctx: Context, source: Components, name: str, dtype: str) -> Any:
     """A component, on the device."""
-
-    def load() -> Any:
-        with unchanged(model.source, model.identity), loading(model.source, hint="fetch or copy the model again"):
-            return source.load(name)
-
-    key = (source.classes[name][1], source.identity(name), model.dtype, ctx.device)
-    return ctx.models.get(key, load, ctx.device)
+    key = (source.classes[name][1], source.identity(name), dtype, ctx.device)
+    return ctx.models.get(key, lambda: source.load(name), ctx.device)

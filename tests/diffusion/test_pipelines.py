@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from engine.errors import InputError
+from engine.errors import InputError, NodeError
 from engine.node import Context
 from engine.values import ImageModel
 from nodes.diffusion.pipelines import pipeline_for
@@ -72,3 +72,13 @@ def test_a_task_that_the_family_cant_do_is_refused_with_those_that_can(folder: P
     with pytest.raises(InputError, match="Stable Diffusion XL can't do image to video") as caught:
         pipeline_for(Context(), load(folder), "image to video")
     assert "Stable Video Diffusion" in str(caught.value)
+
+
+def test_components_that_are_there_dont_stand_in_for_a_model_that_was_replaced(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "model")
+    ctx, model = Context(), load(tmp_path / "model")
+    tuned = type(tiny_sdxl().unet).from_config(tiny_sdxl().unet.config)
+    tuned.save_pretrained(tmp_path / "model" / "unet")
+    pipeline_for(ctx, load(tmp_path / "model"), "text to image")
+    with pytest.raises(NodeError, match="was replaced"):
+        pipeline_for(ctx, model, "text to image")
