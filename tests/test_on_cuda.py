@@ -22,13 +22,13 @@ from nodes.dataset.describe import craft
 from nodes.dataset.describe.describer import Describer, DescribeSettings
 from nodes.dataset.nodes import LVDCurate
 from nodes.diffusion.layers import all_layers, layers
+from nodes.diffusion.pipelines import pipeline_for
 from nodes.diffusion.precision import precision_kept
 from nodes.image.nodes import ImageModelLoad, KeyframeSampler
 from nodes.lora.nodes import LoRAApply, LoRAApplyToVideo, ZipLoRAMerge
 from nodes.lora.training import Example, TrainingSettings, train_lora
 from nodes.text.nodes import LLMLoad, LookaheadDecode, MedusaTrain, PromptWriter
 from nodes.video.nodes import SVDSampler, VideoModelLoad
-from nodes.diffusion.pipelines import pipeline_for
 from tests.fakecuda import CudaTensor, fake_cuda
 from tests.text.conftest import babbler
 from tests.tiny import tiny_sdxl, tiny_svd
@@ -266,7 +266,9 @@ def test_a_model_that_ran_out_of_memory_while_it_encoded_is_as_before(
     monkeypatch.setattr(AutoencoderKLTemporalDecoder, "encode", out_of_memory)
     with pytest.raises(torch.OutOfMemoryError):
         node.run(ctx)
-    assert {weight.dtype for weight in pipeline_for(ctx, node.model, "image to video").vae.parameters()} == {torch.float16}
+    assert {weight.dtype for weight in pipeline_for(ctx, node.model, "image to video").vae.parameters()} == {
+        torch.float16
+    }
 
 
 def test_weights_are_restored_where_the_device_has_no_room_to_convert_them() -> None:

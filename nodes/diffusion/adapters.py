@@ -3,8 +3,8 @@
 An adapter is a forward hook that adds B(A x) to a layer's output; of another form (`nodes.diffusion.changes`), ΔW x
 with a ΔW made when the scope opens. The base weights are never written, so removing the hooks leaves the model bit for
 bit as it was. Hooks affect every caller of the model, so a scope holds a lock on
-each of the pipeline's models: branches that share a base model with different adapters take turns. Within one thread scopes
-nest, and their updates add up. A sampler therefore opens a scope even when it has no adapters.
+each of the pipeline's models: branches that share a base model with different adapters take turns. Within one thread
+scopes nest, and their updates add up. A sampler therefore opens a scope even when it has no adapters.
 """
 
 from __future__ import annotations

@@ -30,20 +30,24 @@ def pipeline_for(ctx: Context, model: ImageModel | VideoModel, task: Task) -> An
     kind = getattr(import_module("diffusers"), row.pipeline_for(task))
     with unchanged(model.source, model.identity), loading(model.source, hint="fetch or copy the model again"):
         source = components(model)
-        parts = {name: _resident(ctx, source, name, model.dtype) for name in source.classes}
+        parts = {name: _resident(ctx, model, source, name) for name in source.classes}
     parts["scheduler"] = type(parts["scheduler"]).from_config(parts["scheduler"].config)
+    # Components that the index lists without a class, and those that aren't loaded, are None.
+    settings = {name: None if isinstance(value, list) else value for name, value in source.index.items()}
+    arguments = settings | parts | dict(row.options)
     expected = signature(kind).parameters
-    given = {name: value for name, value in source.index.items() if not name.startswith("_")}
-    given = {name: value for name, value in given.items() if not isinstance(value, list)}
-    absent = {name: None for name, value in source.index.items() if isinstance(value, list)}
-    arguments = {name: value for name, value in (absent | given | parts | dict(row.options)).items() if name in expected}
     with quiet():
-        pipeline = kind(**arguments)
+        pipeline = kind(**{name: value for name, value in arguments.items() if name in expected})
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
 
-def _resident(ctx: Context, source: Components, name: str, dtype: str) -> Any:
+def _resident(ctx: Context, model: ImageModel | VideoModel, source: Components, name: str) -> Any:
     """A component, on the device."""
-    key = (source.classes[name][1], source.identity(name), dtype, ctx.device)
-    return ctx.models.get(key, lambda: source.load(name), ctx.device)
+
+    def load() -> Any:
+        with unchanged(model.source, model.identity):  # or it would be kept for what it isn't
+            return source.load(name)
+
+    key = (source.classes[name][1], source.identity(name), model.dtype, ctx.device)
+    return ctx.models.get(key, load, ctx.device)

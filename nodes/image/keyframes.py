@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -47,7 +47,7 @@ def sample(
         NodeError: the result is not finite.
     """
     row = family(model.family)
-    options = {row.guidance_argument: guidance_scale}
+    options: dict[str, Any] = {row.guidance_argument: guidance_scale}
     if row.negative_prompt:
         options["negative_prompt"] = negative_prompt or None  # None: as the model was trained without a prompt
     elif negative_prompt:

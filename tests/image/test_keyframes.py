@@ -51,8 +51,6 @@ def test_the_last_seed_is_followed_by_the_first(ctx: Context, model: ImageModel)
     assert torch.equal(pixels[1:], draw(ctx, model, steps=1, seed=0))
 
 
-
-
 def test_adapters_are_active_for_the_call_only(ctx: Context, model: ImageModel) -> None:
     before = draw(ctx, model)
     changed = draw(ctx, dataclasses.replace(model, adapters=(_adapter(ctx, model),)))

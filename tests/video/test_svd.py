@@ -17,9 +17,9 @@ from engine.errors import Cancelled, InputError
 from engine.node import Context
 from engine.values import Image, LoRA, Video, VideoModel
 from nodes.diffusion.layers import layers
+from nodes.diffusion.pipelines import pipeline_for
 from nodes.lora.nodes import LoRAApplyToVideo
 from nodes.video.nodes import SVDSampler, VideoModelLoad
-from nodes.diffusion.pipelines import pipeline_for
 from tests.tiny import tiny_svd
 
 LEVELS = torch.randint(0, 256, (64, 64, 3), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
