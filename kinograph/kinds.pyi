@@ -140,7 +140,7 @@ class Kinds:
         mode: _Mode = "",
         partial: _Partial = "",
     ) -> Handle:
-        """Choose a text-to-image model: an SDXL pipeline in diffusers' layout, or a single SDXL checkpoint."""
+        """Choose a model that draws pictures: a folder in diffusers' layout, or a single SDXL checkpoint."""
 
     def ImageScale(
         self,
@@ -176,17 +176,20 @@ class Kinds:
         prompt: str | _Link,
         negative_prompt: str | _Link = "",
         count: int | _Link = 1,
-        steps: int | _Link = 30,
-        guidance_scale: float | _Link = 5.0,
+        steps: int | _Link = 0,
+        guidance_scale: float | _Link = 0.0,
         width: int | _Link = 0,
         height: int | _Link = 0,
         seed: int | _Link = 0,
+        image: _Link | None = None,
+        mask: _Link | None = None,
+        strength: float | _Link = 0.0,
         id: str | None = None,
         title: str = "",
         mode: _Mode = "",
         partial: _Partial = "",
     ) -> Handle:
-        """Draw pictures from a prompt."""
+        """Draw pictures from a prompt, from nothing or over a picture."""
 
     def LLMLoad(
         self,

@@ -19,6 +19,17 @@ Method = Literal["nearest-exact", "bilinear", "area", "bicubic", "lanczos"]
 Side = Annotated[int, Field(ge=0, le=8192, multiple_of=8)]
 
 
+def _own_or_guided(scale: float) -> float:
+    """A guidance scale; raises ValueError if it lies between the model's own and that of no guidance."""
+    if 0 < scale < 1:
+        raise ValueError("give 0 for the model's own, or 1 and more: 1 is no guidance")
+    return scale
+
+
+OwnGuidance = Annotated[float, Field(ge=0, le=50), AfterValidator(_own_or_guided)]
+"""A guidance scale, where 0 is the model's own."""
+
+
 Seed = Annotated[int, Field(ge=0, lt=2**64, json_schema_extra={"widget": "seed"})]
 
 

@@ -41,15 +41,15 @@ def tiny_sdxl() -> StableDiffusionXLPipeline:
             projection_class_embeddings_input_dim=6 * 8 + 24,
             cross_attention_dim=16 + 24,
         )
-        text_encoder = _text_encoder(CLIPTextModel, 16)
-        text_encoder_2 = _text_encoder(CLIPTextModelWithProjection, 24)
-        vae = _image_vae()
+        text_encoder = clip_text_encoder(CLIPTextModel, 16)
+        text_encoder_2 = clip_text_encoder(CLIPTextModelWithProjection, 24)
+        vae = image_vae()
     pipeline = StableDiffusionXLPipeline(
         vae=vae,
         text_encoder=text_encoder,
         text_encoder_2=text_encoder_2,
-        tokenizer=_tokenizer(),
-        tokenizer_2=_tokenizer(),
+        tokenizer=clip_tokenizer(),
+        tokenizer_2=clip_tokenizer(),
         unet=unet,
         scheduler=EulerDiscreteScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear"),
         add_watermarker=False,
@@ -124,7 +124,8 @@ def tiny_svd(levels: int = 2) -> StableVideoDiffusionPipeline:
     return pipeline
 
 
-def _image_vae() -> AutoencoderKL:
+def image_vae() -> AutoencoderKL:
+    """A VAE of latents of a fourth of the pictures' sides, in four channels."""
     from diffusers import AutoencoderKL
 
     return AutoencoderKL(
@@ -138,10 +139,11 @@ def _image_vae() -> AutoencoderKL:
     ).eval()
 
 
-def _text_encoder(kind: type[CLIPTextModel] | type[CLIPTextModelWithProjection], width: int) -> torch.nn.Module:
+def clip_text_encoder(kind: type[CLIPTextModel] | type[CLIPTextModelWithProjection], width: int) -> torch.nn.Module:
+    """One of CLIP's text encoders, whose states have this width."""
     from transformers import CLIPTextConfig
 
-    tokens = len(_tokenizer())
+    tokens = len(clip_tokenizer())
     return kind(
         CLIPTextConfig(
             vocab_size=tokens,
@@ -159,7 +161,7 @@ def _text_encoder(kind: type[CLIPTextModel] | type[CLIPTextModelWithProjection],
 
 
 @cache
-def _tokenizer() -> CLIPTokenizer:
+def clip_tokenizer() -> CLIPTokenizer:
     """Characters, the merges that spell WORDS, and CLIP's two special tokens."""
     from transformers import CLIPTokenizer
 

@@ -6,8 +6,8 @@ for all: which files a model consists of, how it is loaded, sampled, adapted and
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from engine.errors import InputError
@@ -26,6 +26,9 @@ class Family:
     """As its makers call it."""
     pipelines: Mapping[Task, str]
     """diffusers' class for each task. Folders of any of these classes are of this family."""
+    told_by: Mapping[str, object] = field(default_factory=dict)
+    """What its folders say where those of other families with the same classes don't: values by component and setting
+    (`unet.in_channels`), or by an entry of the index."""
     denoiser: Literal["unet", "transformer"]
     """The component that predicts the noise."""
     unit: int
@@ -38,6 +41,9 @@ class Family:
     """The pipelines' argument that weighs the prompt against the negative one."""
     negative_prompt: bool = True
     """Whether the pipelines take a negative prompt."""
+    strengths: Mapping[Task, float] = field(default_factory=lambda: {"image to image": 0.6, "inpainting": 1.0})
+    """For tasks that begin with a picture: how much of the way to pure noise it is taken, where nothing else is asked
+    for. Without a value the pipeline takes none."""
     without: tuple[str, ...] = ()
     """Components of the folders that aren't loaded."""
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -59,6 +65,9 @@ class Family:
         return self.pipelines[task]
 
 
+_INPAINTING = {"unet.in_channels": 9}
+"""A UNet that sees the mask and what is around it beside the latents."""
+
 SD = Family(
     name="Stable Diffusion",
     pipelines={
@@ -73,6 +82,12 @@ SD = Family(
     without=("safety_checker", "feature_extractor"),
     options={"requires_safety_checker": False},
 )
+SD_INPAINTING = replace(
+    SD,
+    name="Stable Diffusion Inpainting",
+    pipelines={"inpainting": "StableDiffusionInpaintPipeline"},
+    told_by=_INPAINTING,
+)
 SDXL = Family(
     name="Stable Diffusion XL",
     pipelines={
@@ -86,6 +101,15 @@ SDXL = Family(
     guidance=5.0,
     options={"add_watermarker": False},
 )
+SDXL_INPAINTING = replace(
+    SDXL,
+    name="Stable Diffusion XL Inpainting",
+    pipelines={"inpainting": "StableDiffusionXLInpaintPipeline"},
+    told_by=_INPAINTING,
+    steps=20,
+    guidance=8.0,
+    strengths={"inpainting": 0.99},
+)
 SVD = Family(
     name="Stable Video Diffusion",
     pipelines={"image to video": "StableVideoDiffusionPipeline"},
@@ -96,7 +120,8 @@ SVD = Family(
     negative_prompt=False,
 )
 
-FAMILIES = (SD, SDXL, SVD)
+FAMILIES = (SD_INPAINTING, SD, SDXL_INPAINTING, SDXL, SVD)
+"""Of those with the same pipelines, the ones that something else tells apart stand before the one that nothing does."""
 
 
 def family(name: str) -> Family:
@@ -104,9 +129,14 @@ def family(name: str) -> Family:
     return next(row for row in FAMILIES if row.name == name)
 
 
-def family_of_class(pipeline: str) -> Family | None:
-    """The family whose folders hold a pipeline of this class, if there is one."""
-    return next((row for row in FAMILIES if pipeline in row.pipelines.values()), None)
+def family_of(pipeline: str, setting: Callable[[str], object]) -> Family | None:
+    """The family of a folder that holds a pipeline of this class, if there is one.
+
+    Args:
+        setting: what the folder says, by the names of `Family.told_by`.
+    """
+    rows = (row for row in FAMILIES if pipeline in row.pipelines.values())
+    return next((row for row in rows if all(setting(name) == value for name, value in row.told_by.items())), None)
 
 
 def families(*, pictures: bool) -> str:

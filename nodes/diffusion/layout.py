@@ -9,7 +9,7 @@ from typing import Any
 
 from engine.errors import InputError, MissingError
 from engine.values import Vocabulary
-from nodes.diffusion.families import SDXL, Family, families, family_of_class
+from nodes.diffusion.families import SDXL, Family, families, family_of
 
 INDEX = "model_index.json"
 _LOADERS = {True: "ImageModelLoad", False: "VideoModelLoad"}
@@ -41,7 +41,7 @@ def family_of_folder(source: str, path: Path, *, pictures: bool) -> Family:
         )
     entries = read_object(path / INDEX)
     found = str(entries.get("_class_name"))
-    row = family_of_class(found)
+    row = family_of(found, lambda name: _setting(path, entries, name))
     if row is None or row.makes_pictures != pictures:
         hint = f"this loads {wanted}" if row is None else f"{_LOADERS[row.makes_pictures]} loads it"
         kind = found if row is None else f"{row.name} model"
@@ -49,6 +49,15 @@ def family_of_folder(source: str, path: Path, *, pictures: bool) -> Family:
     if missing := [name for name in component_classes(entries, row) if not (path / name).is_dir()]:
         raise MissingError(f"{source} lacks {', '.join(missing)}", input="source", hint="fetch or copy the model again")
     return row
+
+
+def _setting(path: Path, entries: Mapping[str, Any], name: str) -> object:
+    """What a folder says: an entry of its index, or a setting of one of its components (`unet.in_channels`)."""
+    component, _, setting = name.rpartition(".")
+    if not component:
+        return entries.get(setting)
+    files = (path / component / file for file in ("config.json", "scheduler_config.json"))
+    return next((read_object(file).get(setting) for file in files if file.is_file()), None)
 
 
 def component_classes(entries: Mapping[str, Any], row: Family) -> dict[str, tuple[str, str]]:

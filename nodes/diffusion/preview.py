@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from inspect import signature
 from math import hypot
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 
 from engine.values import Image
+from nodes.diffusion.latents import samples, unpacked
 
 if TYPE_CHECKING:
-    from diffusers import AutoencoderKL, AutoencoderKLTemporalDecoder, DiffusionPipeline, SchedulerMixin
+    from diffusers import DiffusionPipeline, SchedulerMixin
     from torch import Tensor
 
     from engine.node import Context
@@ -28,21 +29,32 @@ class StepCallback:
     Args:
         steps: how many the pipeline was asked for.
         index, count: which call of the pipeline these steps belong to, out of how many.
+        size: width and height in pixels, for pipelines whose latents don't show them.
     """
 
-    def __init__(self, ctx: Context, model: ModelReference, steps: int, *, index: int = 0, count: int = 1) -> None:
-        self._ctx, self._model, self._index, self._count = ctx, model, index, count
+    def __init__(
+        self,
+        ctx: Context,
+        model: ModelReference,
+        steps: int,
+        *,
+        index: int = 0,
+        count: int = 1,
+        size: tuple[int, int] | None = None,
+    ) -> None:
+        self._ctx, self._model, self._index, self._count, self._size = ctx, model, index, count, size
         self._last: Tensor | None = None
         ctx.progress(index * steps, count * steps)
 
     def __call__(
         self, pipeline: DiffusionPipeline, step: int, timestep: Tensor, tensors: dict[str, Tensor]
     ) -> dict[str, Tensor]:
-        latents, last = _first(tensors["latents"]), self._last
+        latents, last = tensors["latents"], self._last
 
         def preview() -> Image | None:
-            sigmas = _sigmas(pipeline.scheduler, step)
-            picture = self._picture(pipeline.vae, latents if sigmas is None else denoised(last, latents, *sigmas))
+            levels = _levels(pipeline.scheduler, step)
+            clean = latents if levels is None else denoised(last, latents, *levels)
+            picture = self._picture(pipeline.vae, samples(pipeline.vae, unpacked(pipeline, clean, self._size)))
             return Image(picture) if picture is not None and bool(picture.isfinite().all()) else None
 
         self._last = latents
@@ -50,74 +62,92 @@ class StepCallback:
         self._ctx.progress(self._index * steps + step + 1, self._count * steps, preview=preview)
         return {}
 
-    def _picture(self, vae: AutoencoderKL | AutoencoderKLTemporalDecoder, latents: Tensor) -> Tensor | None:
-        """Clean latents (1, channels, h, w) as a picture; None if the VAE gives no colours."""
-        if latents.shape[-2] * latents.shape[-1] <= _SMALL:
-            return decode(vae, latents)
+    def _picture(self, vae: Any, samples: Tensor) -> Tensor | None:
+        """What the VAE makes pictures of (1, channels, h, w), as one; None if the VAE gives no colours."""
+        if samples.shape[-2] * samples.shape[-1] <= _SMALL:
+            return decode(vae, samples)
         key = ("latent colours", self._model.identity, self._model.dtype, self._ctx.device)
         colours = self._ctx.models.get(key, lambda: fit_colours(vae))
-        return None if colours is None else paint(latents, colours)
+        return None if colours is None else paint(samples, colours)
 
 
-def _first(latents: Tensor) -> Tensor:
-    """Latents (…, channels, h, w) of pictures or frames → those of the first, which is shown: (1, channels, h, w)."""
-    return latents.flatten(0, -4)[:1]
+class Levels(NamedTuple):
+    """Of noise, before and after a step, and what the clean latents are multiplied by after it."""
+
+    before: float
+    after: float
+    signal: float = 1.0
 
 
-def _sigmas(scheduler: SchedulerMixin, step: int) -> tuple[float, float] | None:
-    """The noise levels before and after a step, or None where the scheduler keeps latents at constant variance."""
-    sigmas = getattr(scheduler, "sigmas", None)
-    if sigmas is None or scheduler.init_noise_sigma <= 1:
+def _levels(scheduler: SchedulerMixin, step: int) -> Levels | None:
+    """The levels of noise around a step, or None where the scheduler keeps latents at constant variance."""
+    sigmas, initial = getattr(scheduler, "sigmas", None), getattr(scheduler, "init_noise_sigma", None)
+    if sigmas is None or (initial is not None and initial <= 1):
         return None
-    return float(sigmas[step]), float(sigmas[step + 1])
+    index = getattr(scheduler, "step_index", None)  # of the next step: those over a picture begin with a later one
+    after = step + 1 if index is None else index
+    before, after = float(sigmas[after - 1]), float(sigmas[after])
+    return Levels(before, after, 1.0 if initial is not None else 1 - after)  # flows mix noise in instead of adding it
 
 
-def denoised(before: Tensor | None, after: Tensor, sigma_before: float, sigma_after: float) -> Tensor:
+def denoised(
+    before: Tensor | None, after: Tensor, sigma_before: float, sigma_after: float, signal: float = 1.0
+) -> Tensor:
     """Where the last step leads: the line through the latents before and after it, followed to σ = 0.
 
     For Euler steps this is the model's own estimate of the clean latents (Karras et al. 2022, arXiv 2206.00364,
-    algorithm 1). Without the latents before, those after are scaled to unit variance.
+    algorithm 1), and for straight flows (arXiv 2209.03003) too. Without the latents before, those after are scaled to
+    unit variance; `signal` is what the clean ones are multiplied by in them.
     """
     if before is None:
-        return after / hypot(1, sigma_after)
+        return after / hypot(signal, sigma_after)
     slope = (after - before) / (sigma_after - sigma_before)
     return before - sigma_before * slope
 
 
 @torch.no_grad()
-def decode(vae: AutoencoderKL | AutoencoderKLTemporalDecoder, latents: Tensor) -> Tensor:
-    """Scaled latents (N, channels, h, w) → pictures (N, 3, H, W) in [0, 1]."""
-    options = {"num_frames": len(latents)} if "num_frames" in signature(vae.decode).parameters else {}
-    samples = latents.to(next(vae.parameters())) / vae.config.scaling_factor
-    pictures: Tensor = vae.decode(samples, **options).sample
-    return (pictures.float().cpu() / 2 + 0.5).clamp(0, 1)
+def decode(vae: Any, samples: Tensor) -> Tensor:
+    """What a VAE makes pictures of (N, channels, h, w) → pictures (N, 3, H, W) in [0, 1]."""
+    options = {"num_frames": len(samples)} if "num_frames" in signature(vae.decode).parameters else {}
+    weight = next(vae.parameters())
+    pictures: Tensor = vae.decode(_as_it_takes(weight, samples.to(weight)), **options).sample
+    return (_as_pictures(pictures).float().cpu() / 2 + 0.5).clamp(0, 1)
 
 
 @torch.no_grad()
-def fit_colours(vae: AutoencoderKL | AutoencoderKLTemporalDecoder) -> Tensor | None:
-    """The affine map from scaled latents to RGB that fits the VAE's encoder best: (channels + 1, 3), offset last.
+def fit_colours(vae: Any) -> Tensor | None:
+    """The affine map to RGB that fits a VAE's encoder best: (channels + 1, 3), offset last.
 
     Least squares over patches of random colours, each latent cell against the mean colour of the pixels it covers. None
     if the encoder overflows, as some do in half precision.
     """
-    factor = 2 ** (len(vae.config.block_out_channels) - 1)
     patches = torch.rand(16, 3, 4, 4, generator=torch.Generator().manual_seed(0))
-    pictures = F.interpolate(patches, scale_factor=2 * factor, mode="bilinear")
+    pictures = F.interpolate(patches, scale_factor=16, mode="bilinear")
     weight = next(vae.parameters())
-    latents = vae.encode((pictures * 2 - 1).to(weight)).latent_dist.mode() * vae.config.scaling_factor
-    if not latents.isfinite().all():
+    samples = _as_pictures(vae.encode(_as_it_takes(weight, (pictures * 2 - 1).to(weight))).latent_dist.mode())
+    if not samples.isfinite().all():
         return None
-    means = F.avg_pool2d(pictures, factor).movedim(1, -1).flatten(0, -2)
-    colours: Tensor = torch.linalg.lstsq(_cells(latents), means).solution
+    means = F.avg_pool2d(pictures, pictures.shape[-1] // samples.shape[-1]).movedim(1, -1).flatten(0, -2)
+    colours: Tensor = torch.linalg.lstsq(_cells(samples), means).solution
     return colours
 
 
-def paint(latents: Tensor, colours: Tensor) -> Tensor:
-    """Scaled latents (N, channels, h, w) → pictures (N, 3, h, w) in [0, 1] through the map of `fit_colours`."""
-    n, _, h, w = latents.shape
-    return (_cells(latents) @ colours).clamp(0, 1).reshape(n, h, w, 3).movedim(-1, 1).contiguous()
+def _as_it_takes(weight: Tensor, pictures: Tensor) -> Tensor:
+    """(N, channels, h, w) as it is, or as videos of a frame (N, channels, 1, h, w) for a VAE whose kernels are 3D."""
+    return pictures.unsqueeze(2) if weight.ndim == 5 else pictures
 
 
-def _cells(latents: Tensor) -> Tensor:
-    cells = latents.detach().float().cpu().movedim(1, -1).flatten(0, -2)
+def _as_pictures(pictures: Tensor) -> Tensor:
+    """The first frames of videos (N, channels, T, h, w); pictures (N, channels, h, w) as they are."""
+    return pictures[:, :, 0] if pictures.ndim == 5 else pictures
+
+
+def paint(samples: Tensor, colours: Tensor) -> Tensor:
+    """What a VAE makes pictures of (N, channels, h, w) → (N, 3, h, w) in [0, 1], by the map of `fit_colours`."""
+    n, _, h, w = samples.shape
+    return (_cells(samples) @ colours).clamp(0, 1).reshape(n, h, w, 3).movedim(-1, 1).contiguous()
+
+
+def _cells(samples: Tensor) -> Tensor:
+    cells = samples.detach().float().cpu().movedim(1, -1).flatten(0, -2)
     return F.pad(cells, (0, 1), value=1.0)

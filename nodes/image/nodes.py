@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -10,11 +11,13 @@ from engine.errors import InputError
 from engine.models import identity, resolve
 from engine.node import Context, ModelFile, Node
 from engine.values import Image, ImageModel, Vocabulary
-from nodes.inputs import DType, Method, Seed, Side
+from nodes.inputs import DType, Method, OwnGuidance, Seed, Side
 
 
 class ImageModelLoad(Node, version=2, category="image", uses="io"):
-    """Choose a text-to-image model: an SDXL pipeline in diffusers' layout, or a single SDXL checkpoint.
+    """Choose a model that draws pictures: a folder in diffusers' layout, or a single SDXL checkpoint.
+
+    Folders may hold Stable Diffusion or SDXL, or their models for inpainting.
 
     A `card.json` beside the model's index lists the words that the model knows. A single checkpoint needs its settings
     (`model_index.json` and the components' configurations) in the same folder, or SDXL's own in the hub's cache.
@@ -48,8 +51,8 @@ class ModelVocabulary(Node, version=1, category="image", uses="io"):
         return self.model.vocabulary
 
 
-class KeyframeSampler(Node, version=2, category="image", uses="device"):
-    """Draw pictures from a prompt.
+class KeyframeSampler(Node, version=3, category="image", uses="device"):
+    """Draw pictures from a prompt, from nothing or over a picture.
 
     Picture i is drawn from the noise of seed + i alone, so it stays the same whatever the count.
     """
@@ -62,33 +65,51 @@ class KeyframeSampler(Node, version=2, category="image", uses="device"):
     """What to avoid; it has an effect only if the guidance scale is above 1."""
     count: Annotated[int, Field(ge=1, le=64)] = 1
     """How many pictures."""
-    steps: Annotated[int, Field(ge=1, le=1000)] = 30
-    """Denoising steps for each picture."""
-    guidance_scale: Annotated[float, Field(ge=1, le=50)] = 5.0
-    """Weight of the prompt in classifier-free guidance (arXiv 2207.12598); 1 turns guidance off, at half the cost."""
+    steps: Annotated[int, Field(ge=0, le=1000)] = 0
+    """Denoising steps for each picture; 0 is as many as the model is meant for."""
+    guidance_scale: OwnGuidance = 0.0
+    """Weight of the prompt in classifier-free guidance (arXiv 2207.12598); 1 turns guidance off, at half the cost. 0 is
+    the scale that the model is meant for."""
     width: Side = 0
-    """Width in pixels, a multiple of 8; 0 is the model's own."""
+    """Width in pixels, a multiple of 8; 0 is the image's or the model's own."""
     height: Side = 0
-    """Height in pixels, a multiple of 8; 0 is the model's own."""
+    """Height in pixels, a multiple of 8; 0 is the image's or the model's own."""
     seed: Seed = 0
     """Seed of the first picture's noise."""
+    image: Image | None = None
+    """What to draw over: one picture for all, or one for each."""
+    mask: Image | None = None
+    """Where to draw over the image, which has the same size: white is drawn anew, black stays."""
+    strength: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """How much of the image is drawn over: 1 leaves nothing of it, and takes all steps; 0 is the model's own, which is
+    mostly 0.6 without a mask and 1 with one."""
+
+    @classmethod
+    def check_inputs(cls, given: Mapping[str, Any]) -> None:
+        if "image" not in given or given["image"] is not None:
+            return
+        if given.get("mask", True) is not None:
+            raise InputError("there is a mask, but no image", input="mask", hint="link an image too")
+        if given.get("strength"):
+            raise InputError("only an image is drawn over with a strength", input="strength", hint="link an image too")
 
     def run(self, ctx: Context) -> Image:
-        from nodes.diffusion.pipelines import pipeline_for
-        from nodes.image.keyframes import sample
+        from nodes.image.keyframes import Drawing, draw
 
-        return sample(
-            ctx,
-            pipeline_for(ctx, self.model, "text to image"),
-            self.model,
+        self.check_inputs({name: getattr(self, name) for name in self.spec.inputs})
+        drawing = Drawing(
             prompt=self.prompt,
             negative_prompt=self.negative_prompt,
             seeds=[(self.seed + index) % 2**64 for index in range(self.count)],
             steps=self.steps,
-            guidance_scale=self.guidance_scale,
-            width=self.width or None,
-            height=self.height or None,
+            guidance=self.guidance_scale,
+            width=self.width,
+            height=self.height,
+            image=self.image,
+            mask=self.mask,
+            strength=self.strength,
         )
+        return draw(ctx, self.model, drawing)
 
 
 MAX_PIXELS = 2**28

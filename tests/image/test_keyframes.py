@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import diffusers
 import pytest
 import torch
 
@@ -11,6 +12,7 @@ from engine.values import Image, ImageModel, LoRA
 from nodes.diffusion.pipelines import pipeline_for
 from nodes.diffusion.pixels import check_finite
 from nodes.image.nodes import KeyframeSampler, PickImage, SplitImages, StackImages
+from tests.diffusion.watching import Watching, cancelled_after
 from tests.tiny import tiny_sdxl
 
 PROMPT = "a red snail on grass, in watercolour style"
@@ -51,6 +53,79 @@ def test_the_last_seed_is_followed_by_the_first(ctx: Context, model: ImageModel)
     assert torch.equal(pixels[1:], draw(ctx, model, steps=1, seed=0))
 
 
+def test_steps_and_guidance_are_the_familys_unless_they_are_given(ctx: Context, model: ImageModel) -> None:
+    torch.testing.assert_close(draw(ctx, model, steps=0), expected(7, num_inference_steps=30), atol=1e-5, rtol=0)
+    given = draw(ctx, model, guidance_scale=5.0)
+    assert torch.equal(draw(ctx, model), given)
+    assert not torch.equal(draw(ctx, model, guidance_scale=2.0), given)
+
+
+def test_a_scale_between_the_models_own_and_none_is_refused(ctx: Context, model: ImageModel) -> None:
+    with pytest.raises(ValueError, match="give 0 for the model's own, or 1 and more"):
+        draw(ctx, model, guidance_scale=0.5)
+
+
+def over(kind: str, seed: int, pixels: torch.Tensor, **options: object) -> torch.Tensor:
+    """What diffusers draws over a picture by itself."""
+    pipeline = getattr(diffusers, kind)(**tiny_sdxl().components)
+    pipeline.set_progress_bar_config(disable=True)
+    settings = {"prompt": PROMPT, "num_inference_steps": 3, "guidance_scale": 5.0, "image": pixels} | options
+    return pipeline(generator=torch.Generator().manual_seed(seed), output_type="pt", **settings).images
+
+
+def pictures(count: int, width: int = 48, height: int = 32) -> Image:
+    return Image(torch.rand(count, 3, height, width, generator=torch.Generator().manual_seed(1)))
+
+
+def test_a_picture_is_drawn_over_with_a_strength(ctx: Context, model: ImageModel) -> None:
+    image = pictures(1)
+    kind, size = "StableDiffusionXLImg2ImgPipeline", {"width": 48, "height": 32}
+    for given, taken in ((0.0, 0.6), (1.0, 1.0)):
+        pixels = draw(ctx, model, image=image, strength=given)
+        torch.testing.assert_close(pixels, over(kind, 7, image.pixels, strength=taken, **size), atol=1e-5, rtol=0)
+
+
+def test_where_the_mask_is_black_the_picture_stays(ctx: Context, model: ImageModel) -> None:
+    image, mask = pictures(1), torch.zeros(1, 3, 32, 48)
+    mask[..., 24:] = 1
+    pixels = draw(ctx, model, image=image, mask=Image(mask))
+    options = {"mask_image": mask[:, :1], "strength": 1.0, "width": 48, "height": 32}
+    torch.testing.assert_close(
+        pixels, over("StableDiffusionXLInpaintPipeline", 7, image.pixels, **options), atol=1e-5, rtol=0
+    )
+    other = draw(ctx, model, image=image, mask=Image(mask), seed=8)
+    assert (pixels - other)[..., :8].abs().max() < 0.1 * (pixels - other)[..., 40:].abs().max()
+
+
+def test_each_picture_is_drawn_over_its_own_or_all_over_one(ctx: Context, model: ImageModel) -> None:
+    image = pictures(2)
+    both = draw(ctx, model, image=image, count=2)
+    assert torch.equal(both[1:], draw(ctx, model, image=Image(image.pixels[1:]), seed=8))
+    assert draw(ctx, model, image=pictures(1), count=2).shape == (2, 3, 32, 48)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message", "name"),
+    [
+        ({"mask": pictures(1)}, "there is a mask, but no image", "mask"),
+        ({"strength": 0.5}, "only an image is drawn over with a strength", "strength"),
+        ({"image": pictures(1), "mask": pictures(1, 32)}, "the mask has 32 × 32 pixels, the image 48 × 32", "mask"),
+        ({"image": pictures(2)}, "there are 2 pictures for 1 to draw", "image"),
+        ({"image": pictures(1), "mask": pictures(3), "count": 2}, "there are 3 pictures for 2 to draw", "mask"),
+        ({"image": pictures(1), "height": 64}, "the image has 48 × 32 pixels", "height"),
+        ({"image": pictures(1, 44)}, "Stable Diffusion XL draws sizes that are multiples of 8 pixels", "image"),
+        ({"image": pictures(1), "steps": 2, "strength": 0.4}, "with strength 0.4 none of 2 steps is left", "strength"),
+    ],
+)
+def test_what_doesnt_go_together_is_refused(
+    model: ImageModel, inputs: dict[str, object], message: str, name: str
+) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        draw(Context(), model, **inputs)
+    assert caught.value.input == name
+    assert caught.value.hint
+
+
 def test_adapters_are_active_for_the_call_only(ctx: Context, model: ImageModel) -> None:
     before = draw(ctx, model)
     changed = draw(ctx, dataclasses.replace(model, adapters=(_adapter(ctx, model),)))
@@ -62,7 +137,7 @@ def test_adapters_are_removed_after_a_cancelled_call(ctx: Context, model: ImageM
     before = draw(ctx, model)
     adapted = dataclasses.replace(model, adapters=(_adapter(ctx, model),))
     with pytest.raises(Cancelled):
-        draw(_cancelled_after(ctx, 2), adapted)
+        draw(cancelled_after(ctx, 2), adapted)
     assert torch.equal(draw(ctx, model), before)
 
 
@@ -75,20 +150,6 @@ def _adapter(ctx: Context, model: ImageModel) -> LoRA:
         down={f"unet.{name}": torch.ones(1, layer.in_features)},
         name="ones",
     )
-
-
-class Watching:
-    """Listens to a node, and keeps the pictures that it shows."""
-
-    def __init__(self, ctx: Context, *, wants: bool = True) -> None:
-        self.reports: list[tuple[int, int, str]] = []
-        self.shown: list[Image] = []
-        self.ctx = dataclasses.replace(ctx, on_progress=self.listen, wants_preview=lambda: wants)
-
-    def listen(self, done: int, total: int, unit: str, preview: Image | None) -> None:
-        self.reports.append((done, total, unit))
-        if preview:
-            self.shown.append(preview)
 
 
 def test_each_step_is_reported_with_a_preview(ctx: Context, model: ImageModel) -> None:
@@ -131,16 +192,10 @@ def test_a_cancel_prevents_the_next_step(ctx: Context, model: ImageModel, steps_
     hook = pipeline_for(ctx, model, "text to image").unet.register_forward_hook(count)
     try:
         with pytest.raises(Cancelled):
-            draw(_cancelled_after(ctx, steps_allowed + 1), model)
+            draw(cancelled_after(ctx, steps_allowed + 1), model)
     finally:
         hook.remove()
     assert calls == steps_allowed
-
-
-def _cancelled_after(ctx: Context, reports: int) -> Context:
-    """A context whose run is cancelled with the given report of progress, counted from 1."""
-    asked = iter(range(1, 1000))
-    return dataclasses.replace(ctx, cancelled=lambda: next(asked) >= reports)
 
 
 def test_values_that_are_not_finite_are_an_error_with_a_hint() -> None:

@@ -26,10 +26,9 @@ def test_colours_are_recovered_where_latents_are_linear_in_them() -> None:
     torch.manual_seed(0)
     vae = FlatVAE()
     colours = torch.rand(2, 3, 5, 7)
-    latents = vae.mix(colours * 2 - 1) * vae.config.scaling_factor
     fitted = fit_colours(vae)
     assert fitted is not None
-    torch.testing.assert_close(paint(latents, fitted), colours, atol=1e-4, rtol=0)
+    torch.testing.assert_close(paint(vae.mix(colours * 2 - 1), fitted), colours, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("size", [8, 32], ids=["decoded", "painted"])
@@ -57,3 +56,10 @@ def test_a_euler_step_points_at_the_clean_latents() -> None:
 def test_the_last_step_is_its_own_result() -> None:
     before, after = torch.randn(1, 4, 8, 8), torch.randn(1, 4, 8, 8)
     torch.testing.assert_close(denoised(before, after, 0.5, 0.0), after, atol=1e-5, rtol=0)
+
+
+def test_a_step_of_a_straight_flow_points_at_the_clean_latents() -> None:
+    clean, noise = torch.rand(1, 4, 8, 8), torch.randn(1, 4, 8, 8)
+    before, after = (level * noise + (1 - level) * clean for level in (0.9, 0.6))
+    torch.testing.assert_close(denoised(before, after, 0.9, 0.6), clean, atol=1e-5, rtol=0)
+    assert denoised(None, after, 0.9, 0.6, 0.4).std() == pytest.approx(1, abs=0.4)

@@ -97,7 +97,7 @@ def test_a_document_and_a_bare_graph_are_right() -> None:
     ("graph", "where"),
     [
         (changed("2", step=3), "2.inputs: Additional properties are not allowed ('step' was unexpected)"),
-        (changed("2", steps=0), "2.inputs.steps: 0 is less than the minimum of 1"),
+        (changed("2", steps=-1), "2.inputs.steps: -1 is less than the minimum of 0"),
         (changed("2", steps="3"), "2.inputs.steps: '3' is not of type 'integer'"),
         (changed("2", prompt=...), "2.inputs: 'prompt' is a required property"),
         (changed("2", model="a"), "2.inputs.model: 'a' should not be valid under {}"),
