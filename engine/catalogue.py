@@ -22,6 +22,7 @@ def as_data(kind: type[Node]) -> dict[str, Any]:
         "saves": spec.saves or None,
         "temporary": spec.temporary,
         "volatile": spec.volatile,
+        "libraries": list(spec.libraries),
         "inputs": [
             {"name": name, "type": name_of(socket.type), "required": socket.required, "help": socket.help}
             | ({} if socket.required else {"default": socket.default})

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import re
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -74,6 +75,7 @@ __all__ = [
 Preview = Callable[[], Image | None]
 """Draws the current state of the work: the first picture of what it returns, in host memory, is shown; None is not."""
 NOTHING: Mapping[str, Any] = {}
+DISTRIBUTION = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?")
 
 logger = logging.getLogger("kinograph")
 
@@ -98,7 +100,8 @@ class Recall(Protocol):
 
 
 class Keep(Protocol):
-    """Keeps a part of a node's work; `anywhere`: it depends neither on the device nor on the versions of libraries."""
+    """Keeps a part of a node's work; `anywhere`: it depends neither on the device nor on torch, diffusers and
+    transformers, though perhaps on libraries that the kind names."""
 
     def __call__(self, name: str, outputs: Outputs, seconds: float, *, anywhere: bool = False) -> None: ...
 
@@ -190,6 +193,7 @@ class Node(BaseModel):
         temporary: bool = False,
         retries: int = 0,
         volatile: bool = False,
+        libraries: Collection[str] = (),
         deprecated: str = "",
         renamed: Mapping[str, str] = NOTHING,
         removed: Mapping[str, str] = NOTHING,
@@ -202,7 +206,8 @@ class Node(BaseModel):
         by = {old: (new,) if isinstance(new, str) else tuple(new) for old, new in replaced.items()}
         spec = Spec(cls.__name__, version, category, uses, saves, temporary, retries, about, {}, (), named=False)
         changes = Changes(dict(renamed), dict(removed), by)
-        cls.spec = replace(spec, volatile=volatile, deprecated=deprecated, changes=changes)
+        own = _distributions(cls.__name__, libraries)
+        cls.spec = replace(spec, volatile=volatile, deprecated=deprecated, changes=changes, libraries=own)
 
     @classmethod
     def __pydantic_init_subclass__(cls, **keywords: Any) -> None:
@@ -267,6 +272,13 @@ class Node(BaseModel):
     def run(self, ctx: Context) -> Any:
         """Compute the outputs. Equal inputs must give equal outputs, unless the kind is `volatile`, and no input may be
         changed in place."""
+
+
+def _distributions(kind: str, names: Collection[str]) -> tuple[str, ...]:
+    """The names of distributions in order; raises TypeError for what can't be one, such as a requirement."""
+    if isinstance(names, str) or not all(isinstance(name, str) and DISTRIBUTION.fullmatch(name) for name in names):
+        raise TypeError(f"{kind}: libraries are a tuple of names that pip knows, such as ('av',), not {names!r}")
+    return tuple(sorted(set(names)))
 
 
 def _is_own(cls: type[Node], method: str) -> bool:

@@ -241,6 +241,8 @@ class Spec:
     """Whether the class has `remarks_on` of its own."""
     has_checks: bool = False
     """Whether the class has `check_inputs` of its own."""
+    libraries: tuple[str, ...] = ()
+    """Distributions besides torch, diffusers and transformers whose versions its results depend on, in order."""
 
     @cached_property
     def required(self) -> tuple[str, ...]:

@@ -41,6 +41,8 @@ def in_full(kind: type[Node]) -> str:
     lines = [f"{spec.kind} ({', '.join(about)})", "", spec.help, ""]
     lines += [f"Deprecated: {spec.deprecated}", ""] if spec.deprecated else []
     lines += ["Volatile: it runs in every run, and so does what depends on it.", ""] if spec.volatile else []
+    libraries = f"It is computed anew with another version of {' or '.join(spec.libraries)}."
+    lines += [libraries, ""] if spec.libraries else []
     lines += ["Inputs"]
     for name, socket in spec.inputs.items():
         lines += [f"  {name}: {', '.join(_facts(socket, properties[name]))}", indent(socket.help, "      ")]

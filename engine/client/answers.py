@@ -200,6 +200,8 @@ class NodeKind(Answer):
     """What to use instead; "" unless it is deprecated."""
     volatile: bool = False
     """Whether it runs in every run, and so does what depends on it."""
+    libraries: tuple[str, ...] = ()
+    """Distributions besides torch, diffusers and transformers whose versions its results depend on."""
     inputs: tuple[Socket, ...] = ()
     outputs: tuple[Socket, ...] = ()
     input_schema: dict[str, Any] = Field({}, validation_alias="schema")

@@ -2,7 +2,8 @@
 
     sha256(format, kind, version, constants with defaults filled in, files' contents, {input: (producer's key, output)},
            for a kind from a file: the file's contents, from a pack: its name and version, from `__main__`: its code,
-           for a kind that runs on a device: the device's kind, how exactly it computes, and the libraries' versions,
+           for a kind that runs on a device: the device's kind, how exactly it computes, and versions of `LIBRARIES`,
+           for a kind that names further libraries: their versions,
            for a volatile kind: the node's id, since two such nodes give different values)
 
 Titles and positions never enter, nor do other nodes' ids. Tensors are never hashed: a value is named by how it is made.
@@ -26,6 +27,7 @@ FORMAT = 2
 """Raised when keys, or the values stored under them, change their meaning."""
 
 LIBRARIES = ("torch", "diffusers", "transformers")
+"""Whatever runs on a device depends on these; what else a kind depends on it names itself (`Spec.libraries`)."""
 
 Key = str
 """64 hexadecimal digits."""
@@ -69,7 +71,8 @@ def _step_key(step: Step, keys: Mapping[str, Key], identity: str) -> Key:
 def part_key(kind: type[Node], name: str, device: str | None) -> Key:
     """The key of a part of a node's work, from a name that states everything that determines it.
 
-    Device and libraries enter as in a step's key, unless the device is None, for a part that doesn't depend on them.
+    Device and libraries enter as in a step's key. The device is None for a part that depends neither on it nor on
+    `LIBRARIES`; the libraries that the kind names enter all the same.
     """
     return sha256(f"{_identity(kind, device)}\npart {name}".encode()).hexdigest()
 
@@ -89,10 +92,11 @@ def _linked(link: Source | Gathered, keys: Mapping[str, Key]) -> str:
 @cache
 def _head(kind: type[Node], device: str | None) -> str:
     spec = kind.spec
-    runtime = f" {_arithmetic(device)} {_libraries()}" if device and spec.uses == "device" else ""
     file = f" {kind.__module__}" if kind.__module__.startswith(FILE_MODULE) else ""  # edited without a new version
     pack = f" {spec.pack.name}=={spec.pack.version} {spec.pack.state}".rstrip() if spec.pack else ""
-    return f"{FORMAT} {spec.kind} {spec.version}{file}{pack}{runtime}"
+    on_device = [_arithmetic(device), *map(_versioned, LIBRARIES)] if device and spec.uses == "device" else []
+    own = [_versioned(name) for name in spec.libraries if not (on_device and name in LIBRARIES)]
+    return " ".join([f"{FORMAT} {spec.kind} {spec.version}{file}{pack}", *on_device, *own])
 
 
 def _code(kind: type[Node]) -> str:
@@ -107,15 +111,11 @@ def _arithmetic(device: str) -> str:
 
 
 @cache
-def _libraries() -> str:
-    return " ".join(f"{name}={_version(name)}" for name in LIBRARIES)
-
-
-def _version(library: str) -> str:
+def _versioned(library: str) -> str:
     try:
-        return version(library)
+        return f"{library}={version(library)}"
     except PackageNotFoundError:
-        return "none"
+        return f"{library}=none"
 
 
 @cache

@@ -14,7 +14,7 @@ from engine.node import Node
 from engine.packs.annotations import ClassData, Encoder
 from engine.spec import Input, Uses
 
-FORMAT = 2
+FORMAT = 3
 """Raised when the form of descriptions changes."""
 
 
@@ -48,6 +48,7 @@ class KindData(_Data):
     temporary: bool
     retries: int
     volatile: bool
+    libraries: tuple[str, ...]
     deprecated: str
     renamed: dict[str, str]
     removed: dict[str, str]
@@ -97,6 +98,7 @@ def _kind(kind: type[Node], encoder: Encoder) -> KindData:
         temporary=spec.temporary,
         retries=spec.retries,
         volatile=spec.volatile,
+        libraries=spec.libraries,
         deprecated=spec.deprecated,
         renamed=dict(spec.changes.renamed),
         removed=dict(spec.changes.removed),

@@ -23,7 +23,7 @@ from engine.packs.description import InputData, KindData
 from engine.spec import Pack
 
 KEYWORDS = {
-    *("version", "category", "uses", "saves", "temporary", "retries", "volatile"),
+    *("version", "category", "uses", "saves", "temporary", "retries", "volatile", "libraries"),
     *("deprecated", "renamed", "removed", "replaced"),
 }
 """The keywords of the class statement."""

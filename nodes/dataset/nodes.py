@@ -31,7 +31,13 @@ class CuratedClips(NamedTuple):
     """A row for each video, with its problem if it has one."""
 
 
-class LVDCurate(Node, version=10, category="dataset", uses="device"):
+class LVDCurate(
+    Node,
+    version=10,
+    category="dataset",
+    uses="device",
+    libraries=("av", "onnxruntime", "opencv-python-headless", "rapidocr", "scenedetect-headless"),
+):
     """Find the clips in raw videos, score and caption them, and filter them, as for Stable Video Diffusion's Large
     Video Dataset (arXiv 2311.15127).
 
@@ -166,7 +172,7 @@ class Filtered(NamedTuple):
     """A contact sheet of what was dropped, with the reasons, and what was kept."""
 
 
-class VideoFrameFilter(Node, version=1, category="dataset"):
+class VideoFrameFilter(Node, version=1, category="dataset", libraries=("opencv-python-headless", "pillow")):
     """Drop the clips of a table, or the frames of a video, that break rules, and show which and why.
 
     Clips are judged by their existing scores: nothing is decoded. Frames have `sharpness`, `brightness`, `clipped`, and
@@ -263,7 +269,7 @@ class SaveTable(Node, version=1, category="dataset", saves="table"):
         return Files((Media(as_csv(self.table).encode(), "csv", self.filename_prefix),))
 
 
-class SaveDataset(Node, version=6, category="dataset", saves="dataset"):
+class SaveDataset(Node, version=6, category="dataset", saves="dataset", libraries=("av", "pillow")):
     """Save a data set as a folder: clips, a manifest that Hugging Face `datasets` opens, all scores, and a report.
 
     Manifest, report and README list the models that scores and captions are from, with their revisions and settings.

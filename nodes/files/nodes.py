@@ -29,7 +29,7 @@ class Picture(NamedTuple):
     """White where it is transparent (1 − alpha), the same in all channels."""
 
 
-class LoadImage(Node, version=3, category="files", uses="io"):
+class LoadImage(Node, version=3, category="files", uses="io", libraries=("pillow",)):
     """Read a picture: PNG, JPEG, WebP, GIF, AVIF, BMP or TIFF, whatever its name. An animated GIF, WebP, PNG or AVIF
     gives all of its frames, any other file with several pictures the first.
 
@@ -47,7 +47,7 @@ class LoadImage(Node, version=3, category="files", uses="io"):
         return Picture(Image(pixels), Image(mask))
 
 
-class LoadVideo(Node, version=3, category="files"):
+class LoadVideo(Node, version=3, category="files", libraries=("av", "pillow")):
     """Read a video, without its sound: MP4, WebM, MKV, MOV, animated GIF or WebP and whatever else FFmpeg reads,
     whatever its name.
 
@@ -130,7 +130,7 @@ class PreviewImage(Node, version=1, category="files", saves="image", temporary=T
         return Files(tuple(Media(encode_png(picture), "png", PREVIEW) for picture in self.images.pixels))
 
 
-class SaveVideo(Node, version=3, category="files", saves="video"):
+class SaveVideo(Node, version=3, category="files", saves="video", libraries=("av",)):
     """Save a video as MP4 (H.264), which browsers play."""
 
     video: Video
@@ -158,7 +158,7 @@ class SaveVideo(Node, version=3, category="files", saves="video"):
         return Files((Media(data, "mp4", prefix),))
 
 
-class PreviewVideo(Node, version=2, category="files", saves="video", temporary=True):
+class PreviewVideo(Node, version=2, category="files", saves="video", temporary=True, libraries=("av",)):
     """Show a video at its own rate."""
 
     video: Video

@@ -51,7 +51,7 @@ class ModelVocabulary(Node, version=1, category="image", uses="io"):
         return self.model.vocabulary
 
 
-class KeyframeSampler(Node, version=3, category="image", uses="device"):
+class KeyframeSampler(Node, version=3, category="image", uses="device", libraries=("tokenizers",)):
     """Draw pictures from a prompt, from nothing or over a picture.
 
     Picture i is drawn from the noise of seed + i alone, so it stays the same whatever the count.

@@ -89,7 +89,7 @@ class Zipped(NamedTuple):
     """Of the best weighted sum of both."""
 
 
-class ZipLoRAMerge(Node, version=1, category="lora", uses="device"):
+class ZipLoRAMerge(Node, version=1, category="lora", uses="device", libraries=("tokenizers",)):
     """Merge a subject LoRA and a style LoRA into one that draws the subject in the style.
 
     ZipLoRA (arXiv 2311.13600) learns a scale for each column of both updates, so that the merged model predicts what

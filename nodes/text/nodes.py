@@ -100,7 +100,7 @@ class Written(NamedTuple):
     """Tokens written."""
 
 
-class LookaheadDecode(Node, version=3, category="text", uses="device"):
+class LookaheadDecode(Node, version=3, category="text", uses="device", libraries=("llguidance", "tokenizers")):
     """Write a text with a language model, several tokens for each of its passes.
 
     All methods write the same text, in float32 to the token and in half precision up to ties; they differ in how many
@@ -251,7 +251,7 @@ class TrainedHeads(NamedTuple):
     """How many tokens a pass would have written of these texts; plain decoding writes one."""
 
 
-class MedusaTrain(Node, version=2, category="text", uses="device"):
+class MedusaTrain(Node, version=2, category="text", uses="device", libraries=("tokenizers",)):
     """Train Medusa heads for a language model, which stays as it is (arXiv 2401.10774).
 
     They learn from texts or, without any, from the model's own answers to prompts. So they guess best what is like
@@ -343,7 +343,7 @@ class WrittenPrompts(NamedTuple):
     """What the pictures must not show; empty unless it was asked for."""
 
 
-class PromptWriter(Node, version=1, category="text", uses="device"):
+class PromptWriter(Node, version=1, category="text", uses="device", libraries=("llguidance", "tokenizers")):
     """Write prompts for an image model that reads free text, with a language model.
 
     Each prompt is one sentence that begins with a subject and ends with the style, whatever the size of the language

@@ -31,7 +31,7 @@ class VideoModelLoad(Node, version=1, category="video", uses="io"):
         return VideoModel(self.source, str(path), identity(self.source), self.dtype, family=row.name)
 
 
-class SVDSampler(Node, version=2, category="video", uses="device"):
+class SVDSampler(Node, version=2, category="video", uses="device", libraries=("pillow",)):
     """Animate a picture with Stable Video Diffusion.
 
     Equal to diffusers' StableVideoDiffusionPipeline for the same seed. The guidance grows evenly from the first frame

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
+import re
+import tomllib
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
+from operator import ne
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +21,7 @@ from engine.document.prepared import prepare
 from engine.document.workflow import Workflow
 from engine.graph import keys
 from engine.graph.check import check
-from engine.graph.keys import node_keys
+from engine.graph.keys import node_keys, part_key
 from engine.node import Context, InputFile, Node
 from engine.registry import Registry
 from nodes import registry
@@ -95,7 +101,26 @@ def test_results_stored_by_earlier_versions_are_found() -> None:
     }
 
 
-def test_only_kinds_that_run_on_a_device_depend_on_it(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """A function that gives libraries other versions, by name."""
+
+    def forget() -> None:
+        keys._versioned.cache_clear()
+        keys._head.cache_clear()
+
+    def pretend(**versions: str) -> None:
+        monkeypatch.setattr(keys, "version", lambda library: versions.get(library) or version(library))
+        forget()
+
+    yield pretend
+    monkeypatch.undo()
+    forget()
+
+
+def test_only_kinds_that_run_on_a_device_depend_on_it(
+    monkeypatch: pytest.MonkeyPatch, installed: Callable[..., None]
+) -> None:
     opened = node("Open")
     assert key(node("Number"), "cpu") == key(node("Number"), "cuda:0")
     on_cpu = key(node("Use", handle=["o", 0]), "cpu", o=opened)
@@ -107,13 +132,63 @@ def test_only_kinds_that_run_on_a_device_depend_on_it(monkeypatch: pytest.Monkey
         keys._head.cache_clear()
         assert on_gpu != key(node("Use", handle=["o", 0]), "cuda", o=opened)
         assert on_cpu == key(node("Use", handle=["o", 0]), "cpu", o=opened)
-    monkeypatch.setattr(keys, "version", lambda library: "99")
-    keys._libraries.cache_clear()
-    keys._head.cache_clear()
+    installed(torch="99")
     assert on_cpu != key(node("Use", handle=["o", 0]), "cpu", o=opened)
-    monkeypatch.undo()
-    keys._libraries.cache_clear()
-    keys._head.cache_clear()
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_a_kind_depends_on_the_libraries_that_it_names(device: str, installed: Callable[..., None]) -> None:
+    class Plain(Node, version=1):
+        def run(self, ctx: Context) -> int: ...
+
+    class Reads(Node, version=1, libraries=("av", "pillow", "none-such")):
+        def run(self, ctx: Context) -> int: ...
+
+    class Writes(Node, version=1, uses="device", libraries=["tokenizers", "torch"]):
+        def run(self, ctx: Context) -> int: ...
+
+    def found(**others: str) -> dict[str, tuple[str, str]]:
+        installed(**others)
+        kinds = Registry([Plain, Reads, Writes])
+        graph = check(prepare(Workflow.read({kind: node(kind) for kind in kinds}), kinds), targets=list(kinds))
+        made = node_keys(graph, device)
+        return {kind: (made[kind], part_key(kinds[kind], "part", None)) for kind in kinds}
+
+    def changed(**others: str) -> dict[str, tuple[bool, bool]]:
+        return {kind: tuple(map(ne, before[kind], after)) for kind, after in found(**others).items()}
+
+    before = found()
+    none, both = (False, False), (True, True)
+    assert changed() == {"Plain": none, "Reads": none, "Writes": none}
+    assert changed(pillow="99") == changed(**{"none-such": "1"}) == {"Plain": none, "Reads": both, "Writes": none}
+    assert changed(tokenizers="99") == changed(torch="99") == {"Plain": none, "Reads": none, "Writes": both}
+    assert changed(diffusers="99") == {"Plain": none, "Reads": none, "Writes": (True, False)}
+
+
+def test_their_order_does_not_enter() -> None:
+    def keyed(*libraries: str) -> str:
+        class Kind(Node, version=1, libraries=libraries):
+            def run(self, ctx: Context) -> int: ...
+
+        return part_key(Kind, "part", "cpu")
+
+    assert keyed("av", "pillow") == keyed("pillow", "av", "av") != keyed("av")
+
+
+@pytest.mark.parametrize("libraries", ["av", ("av>=14",), ("",), ("a b",), (1,)])
+def test_what_is_no_name_of_a_library_is_refused(libraries: Any) -> None:
+    with pytest.raises(TypeError, match="Kind: libraries are a tuple of names that pip knows"):
+
+        class Kind(Node, version=1, libraries=libraries):
+            def run(self, ctx: Context) -> int: ...
+
+
+def test_kinds_name_libraries_that_come_with_kinograph_or_its_extras() -> None:
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    needed = [*project["dependencies"], *itertools.chain(*project["optional-dependencies"].values())]
+    known = {re.split(r"[^\w.-]", line)[0] for line in needed} | {"tokenizers"}
+    for kind in registry().values():
+        assert {*kind.spec.libraries} <= known, kind.__name__
 
 
 def test_a_file_enters_by_its_contents(tmp_path: Path) -> None:

@@ -63,7 +63,9 @@ class Outputs(NamedTuple):
     text: str
 
 
-class Every(Node, version=3, category="every/kind", uses="device", retries=2, volatile=True):
+class Every(
+    Node, version=3, category="every/kind", uses="device", retries=2, volatile=True, libraries=("pydantic", "absent")
+):
     """Take all that there is.
 
     Over several lines.

@@ -57,7 +57,7 @@ def test_both_are_told_of_alike(both: tuple[Registry, Registry], tmp_path: Path)
 
 def test_both_have_the_same_spec(both: tuple[Registry, Registry]) -> None:
     plain = ("kind", "version", "category", "uses", "saves", "temporary", "retries", "help", "named", "pack")
-    derived = ("volatile", "required", "lazy", "dynamic", "storable")
+    derived = ("volatile", "libraries", "required", "lazy", "dynamic", "storable")
     for made, real in pairs(both):
         for name in (*plain, *derived):
             assert getattr(made.spec, name) == getattr(real.spec, name), name
