@@ -62,12 +62,19 @@ def _check_size(window: int, ngram: int, candidates: int) -> None:
         )
 
 
-def drafter(llm: LoadedModel, settings: Settings, heard: Callable[[int, int], None]) -> Drafter:
+def drafter(
+    llm: LoadedModel,
+    settings: Settings,
+    heard: Callable[[int, int], None],
+    on_prompt: Callable[[int, int], None] | None = None,
+) -> Drafter:
     """The drafter of the settings' method, for one text.
 
     Args:
         llm: the model that writes.
         heard: called with passes done and to do while costs are measured; what it raises ends that.
+        on_prompt: called as a draft model reads a long prompt, with the tokens read and to be read; what it raises
+            ends the decoding.
 
     Raises:
         InputError: the method's draft model or heads are missing, or the draft model can't draft for it.
@@ -93,7 +100,7 @@ def drafter(llm: LoadedModel, settings: Settings, heard: Callable[[int, int], No
         case "suffix":
             return Suffix(length)
         case "assisted":
-            return _draft_model(llm, settings.draft, length)
+            return _draft_model(llm, settings.draft, length, on_prompt)
         case "medusa":
             if settings.heads is None:
                 raise _missing("medusa")
@@ -102,15 +109,17 @@ def drafter(llm: LoadedModel, settings: Settings, heard: Callable[[int, int], No
             return Greedy()
 
 
-def _draft_model(llm: LoadedModel, draft: LoadedModel | None, length: int) -> Drafter:
+def _draft_model(
+    llm: LoadedModel, draft: LoadedModel | None, length: int, heard: Callable[[int, int], None] | None
+) -> Drafter:
     from nodes.text.decoding.assisted import DraftModel, universal_draft
 
     if draft is None:
         raise _missing("assisted")
     try:
         if draft.tokenizer.get_vocab() == llm.tokenizer.get_vocab():
-            return DraftModel(draft.model, length)
-        return universal_draft(llm.model, llm.tokenizer, draft.model, draft.tokenizer, length)
+            return DraftModel(draft.model, length, heard=heard)
+        return universal_draft(llm.model, llm.tokenizer, draft.model, draft.tokenizer, length, heard=heard)
     except ValueError as error:
         raise InputError(str(error), input="draft", hint="choose another draft model, or another method") from error
 

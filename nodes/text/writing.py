@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -101,7 +101,10 @@ def write(ctx: Context, llm: LoadedModel, chat: Sequence[Message], settings: Set
         ctx.text(answer.news())
         ctx.progress(len(answer.tokens), settings.max_new_tokens, unit="token")
 
-    guesses = drafter(llm, settings, lambda done, total: ctx.progress(done, total, unit="measurement"))
+    def counted(unit: str) -> Callable[[int, int], None]:
+        return lambda done, total: ctx.progress(done, total, unit=unit)
+
+    guesses = drafter(llm, settings, counted("measurement"), counted("draft model's prompt token"))
     sampling = _sampling(settings) | {"eos_token_id": llm.ends or None}
     if constraint is not None:
         sampling |= {"logits_processor": [constraint]}
@@ -117,7 +120,7 @@ def write(ctx: Context, llm: LoadedModel, chat: Sequence[Message], settings: Set
             pad_token_id=llm.tokenizer.eos_token_id if pad is None else pad,
             generator=torch.Generator().manual_seed(settings.seed),  # the host's: a seed means the same on all devices
             on_tokens=on_tokens,
-            on_prompt=lambda done, total: ctx.progress(done, total, unit="token of the prompt"),
+            on_prompt=counted("prompt token"),
             prefill_chunk_size=PROMPT_PART,
             tally=tally,
             **sampling,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
-from engine.errors import InputError
+from engine.errors import Cancelled, InputError
 from nodes.text import methods
 from nodes.text.decoding.assisted import DraftModel, prompt_lookup, universal_draft
 from nodes.text.decoding.auto import WINDOWS, Auto
@@ -208,6 +208,41 @@ class TestDraftModels:
         text, tally = by(universal_draft(model, tokenizer, small, tokenizer, 5), model, ids, max_new_tokens=60)
         assert text == written(model, ids, max_new_tokens=60)
         assert 0 < tally.drafted < 250
+
+    @pytest.mark.parametrize("own_tokens", [True, False])
+    def test_a_draft_model_reads_a_long_prompt_in_parts_and_may_be_stopped(
+        self, own_tokens: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        folder = bytewise(tmp_path)
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        model = tiny("llama", vocab_size=len(tokenizer), max_position_embeddings=1024)
+        draft = tiny("llama", seed=3, vocab_size=len(tokenizer), max_position_embeddings=1024)
+        ids = tokenizer("the red fish, " * 12, return_tensors="pt").input_ids
+        monkeypatch.setattr("nodes.text.decoding.assisted.PROMPT_ALONE", 100)
+        monkeypatch.setattr("nodes.text.decoding.assisted.PROMPT_PART", 64)
+        heard: list[tuple[int, int]] = []
+        passes: list[int] = []
+
+        def made(hear: Callable[[int, int], object]) -> Drafter:
+            if own_tokens:
+                return DraftModel(draft, 4, confidence=0, heard=hear)
+            return universal_draft(model, tokenizer, draft, tokenizer, 4, heard=hear)
+
+        def stop(done: int, total: int) -> None:
+            if done:
+                raise Cancelled
+
+        hook = draft.model.embed_tokens.register_forward_hook(lambda _, given, __: passes.append(given[0].shape[1]))
+        text, tally = by(made(lambda *count: heard.append(count)), model, ids)
+        assert heard == [(0, 167), (64, 167), (128, 167)]
+        assert passes[:3] == [64, 64, 39]
+        assert max(passes[3:]) <= 6, "no part is read twice"
+        assert (text, tally.drafted > 0) == (written(model, ids), True)
+        passes.clear()
+        with pytest.raises(Cancelled):
+            by(made(stop), model, ids)
+        hook.remove()
+        assert passes == [64]
 
     def test_a_draft_model_with_other_tokens_must_be_able_to_draft(self) -> None:
         with pytest.raises(ValueError, match="can't draft: it forgets"):

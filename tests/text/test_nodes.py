@@ -218,7 +218,7 @@ def test_a_long_prompt_is_read_in_parts_with_progress_and_may_be_cancelled(
     read: list[tuple[int, int]] = []
 
     def heard(done: int, total: int, unit: str, _: Any) -> None:
-        if unit == "token of the prompt":
+        if unit == "prompt token":
             read.append((done, total))
 
     monkeypatch.setattr("nodes.text.decoding.loop.PROMPT_ALONE", 40)

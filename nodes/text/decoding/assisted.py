@@ -6,7 +6,7 @@ that are certain of their tokens; Saxena, "Prompt Lookup Decoding" (2023). What 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -19,6 +19,10 @@ from nodes.text.decoding.tree import Tree
 
 UNBOUNDED = 2**31
 
+Heard = Callable[[int, int], None]
+"""Called before each pass over a part of a long text, with the tokens read and those to be read; what it raises ends
+the decoding."""
+
 
 class DraftModel:
     """Drafts by a smaller model with the same tokens, always its likeliest ones.
@@ -27,6 +31,7 @@ class DraftModel:
         model: a causal language model of transformers.
         length: how many tokens are drafted for a pass, at most; at least 1.
         confidence: a draft ends before the first token that is less likely; transformers' assisted generation has 0.4.
+        heard: told of the passes that read a long text, in parts.
 
     Raises:
         ValueError: the model can't draft.
@@ -34,12 +39,12 @@ class DraftModel:
 
     wants_hidden = False
 
-    def __init__(self, model: Any, length: int = 8, confidence: float = 0.4) -> None:
+    def __init__(self, model: Any, length: int = 8, confidence: float = 0.4, *, heard: Heard | None = None) -> None:
         from transformers import DynamicCache
 
         if length < 1:
             raise ValueError(f"need drafts of at least 1 token, not {length}")
-        self.length, self.confidence = length, confidence
+        self.length, self.confidence, self.heard = length, confidence, heard
         self.room = room_of_draft(model)
         config = model.config.get_text_config(decoder=True)
         self.reader = Reader(model, DynamicCache(config=config), self.room + 1)
@@ -66,7 +71,7 @@ class DraftModel:
         same = next((at for at, pair in enumerate(zip(read, text, strict=False)) if pair[0] != pair[1]), len(read))
         self.reader.take_back(len(read) - min(same, len(text) - 1))
         if len(text) - self.reader.cached > PROMPT_ALONE:
-            self.reader.read_prompt(text, PROMPT_PART)
+            self.reader.read_prompt(text, PROMPT_PART, self.heard)
         drafted: list[int] = []
         while len(drafted) < length:
             chain = Tree([*text, *drafted][self.reader.cached :])
@@ -137,11 +142,13 @@ def prompt_lookup(model: Any, length: int) -> Candidates:
     return Candidates(found, model.device, "prompt lookup")
 
 
-def universal_draft(model: Any, tokenizer: Any, draft: Any, draft_tokenizer: Any, length: int) -> Candidates:
+def universal_draft(
+    model: Any, tokenizer: Any, draft: Any, draft_tokenizer: Any, length: int, *, heard: Heard | None = None
+) -> Candidates:
     """Drafts by a model with other tokens: they are read as text and written in the model's tokens.
 
     Timor et al., "Accelerating LLM Inference with Lossless Speculative Decoding Algorithms for Heterogeneous
-    Vocabularies", arXiv:2502.05202.
+    Vocabularies", arXiv:2502.05202. `heard` is told of the passes that read a long prompt, in parts.
     """
     from transformers import GenerationConfig
     from transformers.generation.candidate_generator import AssistedCandidateGeneratorDifferentTokenizers
@@ -150,7 +157,7 @@ def universal_draft(model: Any, tokenizer: Any, draft: Any, draft_tokenizer: Any
     nothing = torch.zeros(1, 0, dtype=torch.long, device=draft.device)
     drafter = AssistedCandidateGeneratorDifferentTokenizers(nothing, draft, tokenizer, draft_tokenizer, settings, {})
     drafter.num_assistant_tokens = length
-    known = _Known(drafter, _vocabulary(model), draft_tokenizer, room_of_draft(draft) - length)
+    known = _Known(drafter, _vocabulary(model), room_of_draft(draft) - length, heard)
     return Candidates(known, model.device, "draft model")
 
 
@@ -158,22 +165,37 @@ class _Known:
     """A candidate generator whose drafts have only tokens of the model, while the text fits into the draft model.
 
     Args:
-        generator: as in `Candidates`.
+        generator: transformers' own for a draft model with other tokens.
         vocabulary: how many tokens the model has.
-        tokenizer: the draft model's.
-        room: how many of its tokens a text may have.
+        room: how many of the draft model's tokens a text may have.
+        heard: told of the passes that read a long prompt.
     """
 
-    def __init__(self, generator: Any, vocabulary: int, tokenizer: Any, room: int) -> None:
-        self.generator, self.vocabulary, self.tokenizer, self.room = generator, vocabulary, tokenizer, room
+    def __init__(self, generator: Any, vocabulary: int, room: int, heard: Heard | None) -> None:
+        self.generator, self.vocabulary, self.room, self.heard = generator, vocabulary, room, heard
+        self._has_read = False
 
     def get_candidates(self, input_ids: Tensor) -> tuple[Tensor, None]:
-        text = self.generator.target_tokenizer.decode(input_ids[0], skip_special_tokens=True)
-        if len(self.tokenizer(text)["input_ids"]) > self.room:
+        tokenizers = self.generator.target_tokenizer, self.generator.assistant_tokenizer
+        tokens = self.generator.convert_source_tokens_to_target_tokens(input_ids, *tokenizers)[0].tolist()
+        if len(tokens) > self.room:
             return input_ids, None
+        if not self._has_read:
+            self._read(tokens)
         found, _ = self.generator.get_candidates(input_ids)
         unknown = (found[0] >= self.vocabulary).nonzero()
         return (found[:, : int(unknown[0])] if len(unknown) else found), None
+
+    def _read(self, tokens: list[int]) -> None:
+        """Read a long text in parts; its last token, and a short text, the generator reads itself, in one pass."""
+        from transformers import DynamicCache
+
+        draft = self.generator.assistant_model
+        if len(tokens) > PROMPT_ALONE:
+            cache = DynamicCache(config=draft.config.get_text_config(decoder=True))
+            Reader(draft, cache, len(tokens) + 1).read_prompt(tokens, PROMPT_PART, self.heard)
+            self.generator.assistant_kwargs["past_key_values"] = cache
+        self._has_read = True
 
 
 def _vocabulary(model: Any) -> int:
