@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import random
+import tracemalloc
 from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
@@ -269,6 +271,37 @@ class TestSuffix:
         contexts = Contexts()
         contexts.add([1, 5, 1, 5, 1, 6, 1, 7, 1])
         assert [(guess.token, guess.share) for guess in contexts.after([1])] == [(5, 0.5), (7, 0.25), (6, 0.25)]
+
+    def test_of_a_long_text_only_the_end_is_looked_up(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(Contexts, "LEAST", 40)
+        read, written = Contexts(), Contexts()
+        read.add(range(1000))
+        for token in range(1000):
+            written.add([token])
+            assert len(written) <= 6 * 60
+        for contexts in (read, written):
+            assert contexts.text == [*range(1000)]
+            assert [guess.token for guess in contexts.after([969, 970])] == [971]
+            assert contexts.after([938, 939]) == []
+
+    def test_a_token_of_a_text_takes_few_bytes(self) -> None:
+        draw = random.Random(0)
+        text = [draw.randrange(300, 49_152) for _ in range(4096)]
+        tracemalloc.start()
+        contexts = Contexts()
+        contexts.add(text)
+        taken, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert taken / len(text) < 1000
+
+    def test_a_text_that_no_guess_comes_from_is_not_looked_up(self) -> None:
+        memory, tree = Memory(reads_text=False), Tree([1])
+        memory.begin([1, 2, 1])
+        memory.learn(_step(tree, [2, 1], {tree.root: 2}))
+        assert len(memory.text) == 0
+        assert [*memory.branches()] == []
+        memory.predict([1, 9])
+        assert [branch.path for branch in islice(memory.branches(), 1)] == [(9,)]
 
     def test_branches_come_by_probability_each_after_its_beginning(self) -> None:
         contexts = Contexts()

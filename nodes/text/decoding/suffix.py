@@ -18,6 +18,8 @@ LONGEST = 6
 """Tokens of the longest context that is looked up."""
 MOST = 4
 """Tokens that are tried after one context."""
+_TOKEN_BITS = 24
+"""More than any vocabulary needs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +36,19 @@ class Guess:
 
 
 class Contexts:
-    """What followed each sequence of 1 to `LONGEST` tokens of a text, and how often."""
+    """What followed each sequence of 1 to `LONGEST` tokens of a text, and how often.
+
+    Of a long text only the end is looked up: what is known of a token takes up to 700 bytes.
+    """
+
+    LEAST = 32_768
+    """Tokens of the end of a text that are looked up; once there are half as many more, those are forgotten."""
 
     def __init__(self) -> None:
         self.text: list[int] = []
-        self._next: dict[tuple[int, ...], dict[int, int]] = {}
+        self._looked_up = 0
+        self._next: dict[int, int | dict[int, int]] = {}
+        """What followed each context: a token, if it was seen once, or else tokens with how often they did."""
 
     def __len__(self) -> int:
         """How many contexts there are."""
@@ -46,9 +56,19 @@ class Contexts:
 
     def add(self, tokens: Sequence[int]) -> None:
         """Append to the text."""
-        for token in tokens:
+        self.skip(tokens[: -self.LEAST])
+        for token in tokens[-self.LEAST :]:
             self.follow(self.text[-LONGEST:], token)
             self.text.append(token)
+            self._looked_up += 1
+            if self._looked_up > self.LEAST + self.LEAST // 2:
+                self.clear()
+                self._looked_up = self.LEAST
+                self.add_apart(self.text[-self.LEAST :])
+
+    def skip(self, tokens: Sequence[int]) -> None:
+        """Append to the text without looking it up."""
+        self.text += tokens
 
     def add_apart(self, tokens: Sequence[int]) -> None:
         """Take in tokens that follow each other, but not the text."""
@@ -57,9 +77,18 @@ class Contexts:
 
     def follow(self, end: Sequence[int], token: int) -> None:
         """Take in that a token follows others, `LONGEST` at most."""
-        for start in range(len(end)):
-            followers = self._next.setdefault(tuple(end[start:]), {})
-            followers[token] = followers.pop(token, 0) + 1  # the most recent is last
+        for context in _contexts(end):
+            known = self._next.get(context)
+            if known is None:
+                self._next[context] = token
+            elif isinstance(known, int):
+                self._next[context] = {known: 1, token: 1} if known != token else {token: 2}
+            else:
+                known[token] = known.pop(token, 0) + 1  # the most recent is last
+
+    def clear(self) -> None:
+        """Forget what followed what; the text stays."""
+        self._next.clear()
 
     @property
     def end(self) -> list[int]:
@@ -71,13 +100,26 @@ class Contexts:
 
         Of tokens that followed equally often, the one that did last comes first.
         """
-        for length in range(min(LONGEST, len(end)), 0, -1):
-            if followers := self._next.get(tuple(end[-length:])):
+        contexts = [*_contexts(end[-LONGEST:])]
+        for length in range(len(contexts), 0, -1):
+            followers = self._next.get(contexts[length - 1])
+            if isinstance(followers, int):
+                return [Guess(followers, length, 1.0, 1)]
+            if followers:
                 total = sum(followers.values())
                 recent_first = reversed(followers.items())
                 ranked = heapq.nlargest(MOST, recent_first, key=lambda item: item[1])
                 return [Guess(token, length, count / total, total) for token, count in ranked]
         return []
+
+
+def _contexts(end: Sequence[int]) -> Iterator[int]:
+    """The last token, the last two and so on, each as one number, which takes less memory than a tuple."""
+    context = shift = 0
+    for token in reversed(end):
+        context |= (token + 1) << shift
+        shift += _TOKEN_BITS
+        yield context
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,31 +210,29 @@ class Memory:
 
     MOST = 50_000
     """Contexts of predictions that are kept; beyond these all are dropped, and collected anew."""
-    MOST_READ = 32_768
-    """Tokens of a prompt that are looked up, its last ones: 100,000 varied ones would take 200 MB."""
 
     def __init__(self, *, reads_text: bool = True) -> None:
-        self.reads_text = reads_text
         self.text, self.predicted = Contexts(), Contexts()
-        self._chances = Chance(), Chance()
+        self._add = self.text.add if reads_text else self.text.skip
+        read = (self.text, self.predicted) if reads_text else (self.predicted,)
+        self._sources = [(contexts, Chance()) for contexts in read]
 
     def begin(self, text: Sequence[int]) -> None:
         """Take in the prompt."""
-        self.text.add(text[-self.MOST_READ if self.reads_text else -LONGEST :])
+        self._add(text)
 
     def branches(self) -> Iterator[Branch]:
-        """Guesses at what follows the text, the likeliest first; those of source 1 are from predictions."""
-        sources = [*zip((self.text, self.predicted), self._chances, strict=True)]
-        return branches(self.text.end, sources[0 if self.reads_text else 1 :])
+        """Guesses at what follows the text, the likeliest first; those of the last source are from predictions."""
+        return branches(self.text.end, self._sources)
 
     def learn(self, step: Step) -> None:
         """Take in what a pass wrote and, of all drafts, what the model would have written after them."""
         for token in step.written:
-            for contexts, chance in zip((self.text, self.predicted), self._chances, strict=True):
+            for contexts, chance in self._sources:
                 guesses = contexts.after(self.text.end)
                 if guesses:
                     chance.learn(guesses[0], guesses[0].token == token)
-            self.text.add([token])
+            self._add([token])
         for node in step.tree.drafts.values():
             self._bounded().follow(step.tree.branch(node)[-LONGEST:], step.picks[node])
 
@@ -202,7 +242,7 @@ class Memory:
 
     def _bounded(self) -> Contexts:
         if len(self.predicted) > self.MOST:
-            self.predicted = Contexts()
+            self.predicted.clear()
         return self.predicted
 
 
