@@ -103,13 +103,23 @@ class Keep(Protocol):
     """Keeps a part of a node's work; `anywhere`: it depends neither on the device nor on torch, diffusers and
     transformers, though perhaps on libraries that the kind names."""
 
-    def __call__(self, name: str, outputs: Outputs, seconds: float, *, anywhere: bool = False) -> None: ...
+    def __call__(
+        self,
+        name: str,
+        outputs: Outputs,
+        seconds: float,
+        *,
+        anywhere: bool = False,
+        instead_of: Collection[str] = (),
+    ) -> None: ...
 
 
 def _recall_nothing(name: str, *, anywhere: bool = False) -> Outputs | None: ...
 
 
-def _keep_nothing(name: str, outputs: Outputs, seconds: float, *, anywhere: bool = False) -> None: ...
+def _keep_nothing(
+    name: str, outputs: Outputs, seconds: float, *, anywhere: bool = False, instead_of: Collection[str] = ()
+) -> None: ...
 
 
 @dataclass(slots=True)
@@ -130,7 +140,9 @@ class Context:
     The name must state everything that determines the outputs, except for a device that the node uses."""
     keep: Keep = _keep_nothing
     """Keeps a part of the work under a name, with the seconds it took, so that a run that was interrupted, or has other
-    settings, need not start over. The outputs must be storable."""
+    settings, need not start over. The outputs must be storable. Parts that were kept `instead_of` others, by name, are
+    removed once this one is stored, and not before: so a training that keeps its state again and again has one on the
+    disk, or two if it was killed just then."""
     may_read: MayRead = any_file
     """To be called for each file that is named in a list or table that the node reads; files that its inputs name may
     be read."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from secrets import token_hex
 
 from engine.graph.keys import Key, part_key
@@ -62,13 +63,19 @@ class Holding:
         seconds: float,
         *,
         anywhere: bool = False,
+        instead_of: Collection[str] = (),
     ) -> None:
-        """Keep a part of a node's work under a name; only for this run, unless what it makes is lasting."""
-        key = part_key(kind, name, None if anywhere else self._device)
+        """Keep a part of a node's work under a name; only for this run, unless what it makes is lasting.
+
+        The parts that it is kept `instead_of` are held no longer, as soon as it is.
+        """
+        device = None if anywhere else self._device
+        key, others = part_key(kind, name, device), [part_key(kind, other, device) for other in instead_of]
         if lasting:
-            self._cache.put(key, outputs, seconds, upstream=0, keep=True)
+            self._cache.put(key, outputs, seconds, upstream=0, keep=True, instead_of=others)
         else:
             self._put(key, passing(outputs, seconds))
+            self._cache.drop(map(self._own_key, others))
 
     def close(self) -> None:
         """Hold nothing for this run any longer."""

@@ -7,7 +7,7 @@ the lowest is evicted first, and L is the priority of the last one evicted, so t
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from threading import Lock
 from types import TracebackType
@@ -101,7 +101,16 @@ class Cache:
             self.memory.put(key, entry)
         return entry
 
-    def put(self, key: Key, outputs: tuple[Any, ...], seconds: float, *, upstream: float, keep: bool = False) -> Entry:
+    def put(
+        self,
+        key: Key,
+        outputs: tuple[Any, ...],
+        seconds: float,
+        *,
+        upstream: float,
+        keep: bool = False,
+        instead_of: Collection[Key] = (),
+    ) -> Entry:
         """Hold a node's outputs, within the budgets.
 
         Args:
@@ -110,16 +119,19 @@ class Cache:
             seconds: what `run` took.
             upstream: the sum of its sources' `restore`.
             keep: whether to store it even if computing it again is cheaper than reading it back.
+            instead_of: entries that are held no longer, those on disk once this one is there.
         """
         nbytes = sum(map(size, outputs))
         restore, reading = seconds + upstream, read_seconds(nbytes)
         worthwhile = restore > 2 * reading  # twice, since it must be written as well
         if self.disk is not None and (keep or worthwhile) and self.disk.takes(nbytes) and storable(outputs):
-            if key not in self.disk:  # on the host, so that pending writes don't fill the device
-                self.disk.write(key, _on_host(outputs), seconds, restore)
+            host = outputs if key in self.disk else _on_host(outputs)  # so that pending writes don't fill the device
+            self.disk.write(key, host, seconds, restore, instead_of)
             restore = reading
         entry = Entry(outputs, nbytes, seconds, restore, any(map(_device_size, outputs)))
         (self.device if entry.on_device else self.memory).put(key, entry)
+        if self.held(key):
+            self.drop(instead_of)
         return entry
 
     def put_passing(self, key: Key, entry: Entry) -> None:

@@ -12,7 +12,7 @@ import math
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -165,7 +165,14 @@ class Disk:
                 self._names.pop(key, None)
         return None
 
-    def write(self, key: Key, outputs: Outputs, seconds: float, restore: float | None = None) -> None:
+    def write(
+        self,
+        key: Key,
+        outputs: Outputs,
+        seconds: float,
+        restore: float | None = None,
+        instead_of: Collection[Key] = (),
+    ) -> None:
         """Store outputs that are `storable`, in the background; blocks while too much waits to be written.
 
         Args:
@@ -173,8 +180,10 @@ class Disk:
             outputs: the outputs.
             seconds: what computing them took.
             restore: what computing them again would take, with the sources that they need; `seconds` if None.
+            instead_of: the keys of entries that are removed once this one is stored; they stay if it can't be.
         """
         if key in self:
+            self._remove_later(instead_of, key)
             return
         nbytes = sum(map(size, outputs))
         with self._written:
@@ -183,6 +192,7 @@ class Disk:
             )
             self._pending[key] = nbytes
         self._writer.submit(self._write, key, outputs, seconds, seconds if restore is None else restore)
+        self._remove_later(instead_of, key)
 
     def _write(self, key: Key, outputs: Outputs, seconds: float, restore: float) -> None:
         try:
@@ -199,6 +209,25 @@ class Disk:
             with self._written:
                 del self._pending[key]
                 self._written.notify_all()
+
+    def _remove_later(self, keys: Collection[Key], stored: Key) -> None:
+        """Remove entries after all that waits to be written, if another one is stored by then."""
+        if keys:
+            self._writer.submit(self._remove, keys, stored)
+
+    def _remove(self, keys: Collection[Key], stored: Key) -> None:
+        if stored not in self._names:
+            return
+        with self._lock:
+            for entry in _scan(self.folder):  # another process may have renamed them
+                if _is_entry(entry) and _key(entry.name) in keys:
+                    try:
+                        Path(entry.path).unlink(missing_ok=True)
+                    except OSError as error:
+                        log.warning("%s can't be removed: %s", entry.path, error.strerror)
+                        continue
+                    self._names.pop(_key(entry.name), None)
+            self._nbytes = None  # measured again before the next write
 
     def _admit(self, file: Path, key: Key, nbytes: int, restore: float) -> bool:
         """Rename a complete file to an entry's name, if the budget has room for it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
@@ -13,12 +14,13 @@ import pytest
 from engine.document.workflow import Workflow
 from engine.errors import Cancelled, InputError, MissingError
 from engine.events import NodeFailed, NodeSaved
+from engine.graph.keys import part_key
 from engine.run.folder_in_work import folder_in_work
 from engine.run.saving import OutputFolder
 from engine.store.cache import Cache
 from engine.store.disk import Disk
 from engine.values import Folder
-from tests.engine.toys import Run, checked, node
+from tests.engine.toys import Run, Trains, checked, node
 
 ROOT = Path(__file__).parents[2]
 READ = {"read": node("ReadFolder", folder="in")}
@@ -75,6 +77,64 @@ class TestParts:
         other = {"read": node("ReadFolder", folder="in", joint="-")}
         run = Run(other, ["read"], cache=cache, base=tmp_path)
         assert (run.results, run.ran) == ({"read": "one-two"}, {})
+
+
+class TestStates:
+    """Parts that are kept one in place of the other, such as a training's states."""
+
+    def held(self, folder: Path) -> list[int]:
+        """Which states are on the disk."""
+        disk = Disk(folder)
+        return [count for count in range(10) if part_key(Trains, f"count {count}", "cpu") in disk]
+
+    def train(self, folder: Path | None, to: int = 5) -> Run:
+        with Cache(disk=folder and Disk(folder)) as cache:
+            return Run({"train": node("Trains", to=to)}, ["train"], cache=cache)
+
+    def test_the_last_alone_stays(self, tmp_path: Path) -> None:
+        assert self.train(tmp_path).ran["step"] == 5
+        assert self.held(tmp_path) == [5]
+        assert self.train(tmp_path, to=7).ran["step"] == 2
+        assert self.held(tmp_path) == [7]
+
+    def test_in_memory_too(self) -> None:
+        with Cache() as cache:
+            Run({"train": node("Trains", to=5)}, ["train"], cache=cache)
+            keys = [part_key(Trains, f"count {count}", "cpu") for count in range(1, 6)]
+            assert [cache.held(key) for key in keys] == [False, False, False, False, True]
+
+    def test_a_process_that_is_killed_before_the_one_before_is_removed_leaves_both(self, tmp_path: Path) -> None:
+        code = f"""
+import os, signal
+from pathlib import Path
+from engine.store.disk import Disk
+from tests.engine.test_parts import TestStates
+Disk._remove = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+TestStates().train(Path({str(tmp_path)!r}))
+"""
+        killed = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False)
+        assert killed.returncode == -9
+        left = self.held(tmp_path)
+        assert left == [1, 2]
+        assert self.train(tmp_path).ran["step"] == 3, "it goes on after the last"
+        assert self.held(tmp_path) == [5], "what was left is removed as well"
+
+    def test_one_that_cant_be_stored_does_not_replace_the_one_before(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        admit, admitted = Disk._admit, itertools.count()
+        monkeypatch.setattr(Disk, "_admit", lambda *given: next(admitted) < 3 and admit(*given))
+        self.train(tmp_path)
+        assert self.held(tmp_path) == [3]
+
+    def test_others_stay(self, tmp_path: Path) -> None:
+        write(tmp_path, a="one")
+        with Cache(disk=Disk(tmp_path / "cache")) as cache:
+            Run(READ, ["read"], cache=cache, base=tmp_path)
+        self.train(tmp_path / "cache")
+        with Cache(disk=Disk(tmp_path / "cache")) as cache:
+            other = {"read": node("ReadFolder", folder="in", joint="-")}
+            assert not Run(other, ["read"], cache=cache, base=tmp_path).ran
 
 
 class TestFolders:

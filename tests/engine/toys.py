@@ -140,6 +140,21 @@ class ReadFolder(Node, version=1, uses="io"):
         return self.joint.join(read)
 
 
+class Trains(Node, version=1):
+    """Counts, and keeps how far it has come in place of what it kept before."""
+
+    to: int
+
+    def run(self, ctx: Context) -> int:
+        begun = next((count for count in range(self.to, 0, -1) if ctx.recall(f"count {count}")), 0)
+        for count in range(begun + 1, self.to + 1):
+            ctx.progress(count, self.to)
+            RAN["step"] += 1
+            earlier = [f"count {before}" for before in range(1, count)]
+            ctx.keep(f"count {count}", (count,), 1.0, instead_of=earlier)
+        return self.to
+
+
 class SaveFolder(Node, version=1, saves="texts"):
     """Saves texts as files of a folder."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +39,16 @@ class Kept:
     def recall(self, name: str, *, anywhere: bool = False) -> Outputs | None:
         return self.parts.get(name)
 
-    def keep(self, name: str, outputs: Outputs, seconds: float, *, anywhere: bool = False) -> None:
-        self.parts[name] = outputs
+    def keep(
+        self,
+        name: str,
+        outputs: Outputs,
+        seconds: float,
+        *,
+        anywhere: bool = False,
+        instead_of: Collection[str] = (),
+    ) -> None:
+        self.parts = {kept: part for kept, part in self.parts.items() if kept not in instead_of} | {name: outputs}
 
     def context(self, models: Models, listener: Callable[..., None] = lambda *_: None) -> Context:
         return Context(models=models, recall=self.recall, keep=self.keep, on_progress=listener)
@@ -95,6 +103,9 @@ def test_a_training_that_was_interrupted_goes_on_to_the_same_bits(
     resumed = train(kept.context(shared, lambda done, total, unit, _: steps.append(done)), folder)
     assert steps == [0, *range(45, 60)]  # 0 tells that the answers are there, and none is written again
     assert same(resumed.heads, train(Context(models=shared), folder).heads)
+    states = [name for name in kept.parts if name.startswith("training ")]
+    assert len(states) == 1, "each state is kept in place of the one before"
+    assert states[0].endswith(" 60")
 
 
 def test_answers_that_are_done_are_kept(shared: Models, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,7 +33,7 @@ DISCOUNT = 0.8
 STAGES = 20
 """How often a training tells of its loss, and may keep its state."""
 KEEP_SECONDS = 60.0
-"""A training keeps its state at most this often, since it may be large."""
+"""A training keeps its state at most this often, since it may be large; each in place of the one before."""
 MEASURED = 2048
 """Most held-out states on which the loss is measured as the training goes on."""
 CHUNK = 256
@@ -106,17 +106,25 @@ def train_heads(ctx: Context, model: Any, examples: Examples, settings: TrainSet
     key = hashlib.sha256(repr((origin, settings)).encode()).hexdigest()
     boundaries = sorted({settings.steps * stage // STAGES for stage in range(1, STAGES + 1)} - {0})
     begun = _resume(ctx, training, key, boundaries)
-    kept = time.perf_counter()
+    started = kept = time.perf_counter()
     measure = _loss_on(held_out, training, tokens)
     for step in range(begun, settings.steps):
         ctx.progress(step, settings.steps, unit="step")
         loss = training.step(step)
         if step + 1 in boundaries:
             ctx.text(f"step {step + 1} of {settings.steps}: loss {loss:.3f}, held out {measure():.3f}\n")
-            if (since := time.perf_counter() - kept) >= KEEP_SECONDS:
-                ctx.keep(f"training {key} {step + 1}", (training.state(),), since)
+            if (now := time.perf_counter()) - kept >= KEEP_SECONDS:
+                # Without it all steps would have to be done again, those of earlier runs too.
+                seconds = (now - started) * (step + 1) / (step + 1 - begun)
+                earlier = [_name(key, done) for done in boundaries if done <= step]
+                ctx.keep(_name(key, step + 1), (training.state(),), seconds, instead_of=earlier)
                 kept = time.perf_counter()
     return _measured(model, training.heads(), held_out, measure())
+
+
+def _name(key: str, steps: int) -> str:
+    """What the state of a training after so many steps is kept as."""
+    return f"training {key} {steps}"
 
 
 def commonest(tokens: Tensor, most: int) -> Tensor:
@@ -217,7 +225,7 @@ def _ahead(examples: Examples, values: Tensor, heads: int) -> Tensor:
 def _resume(ctx: Context, training: _Training, key: str, boundaries: Sequence[int]) -> int:
     """Take up the latest state that was kept; returns how many steps it has done."""
     for step in reversed(boundaries):
-        if kept := ctx.recall(f"training {key} {step}"):
+        if kept := ctx.recall(_name(key, step)):
             training.restore(kept[0])
             return step
     return 0
