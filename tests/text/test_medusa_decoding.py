@@ -16,9 +16,10 @@ from engine.node import Context
 from engine.values import MedusaHeads
 from nodes.text import methods
 from nodes.text.decoding import loop
-from nodes.text.decoding.loop import Tally, tree_decode
+from nodes.text.decoding.loop import Step, Tally, tree_decode
 from nodes.text.decoding.medusa import Medusa
 from nodes.text.decoding.reader import Reader
+from nodes.text.decoding.tree import Tree
 from nodes.text.medusa.heads import Guesser
 from nodes.text.medusa.heads import Path as Branch
 from nodes.text.models import LoadedModel, language_model
@@ -113,11 +114,26 @@ def test_heads_guess_from_the_state_that_gave_the_last_token(
     ]
 
 
+def test_heads_guess_what_follows_what_must_come() -> None:
+    model, ids = tiny("llama"), prompt(1)
+    text = [*ids[0].tolist(), *written(model, ids)]
+    knowing: Any = Knowing(model, text, heads=4)
+    drafter = Medusa(knowing, 4)
+    for certain in range(6):
+        tree = Tree([text[20]])
+        tree.must(text[21 : 21 + certain])
+        drafter.learn(Step(tree, [], [text[20]], {}, knowing.states[19]))
+        drafter.plant(tree)
+        likeliest = tree.tokens[: 1 + max(certain, 4)]
+        assert likeliest == text[20 : 21 + max(certain, 4)]
+        assert all(parent not in tree.certain[:-1] for parent in tree.parents[1 + certain :])
+
+
 def test_the_tree_has_the_branches_that_are_most_often_right() -> None:
     model = tiny("llama")
     drafter = medusa(model, 4, accuracies=((0.5, 0.4, 0.0), (0.9, 0.0, 0.0)))
     expected: list[Branch] = [(0,), (0, 0), (1,), (1, 0)]
-    assert drafter.branches == expected
+    assert drafter.branches() == expected
     assert by(drafter, model, prompt(0))[0] == written(model, prompt(0))
 
 

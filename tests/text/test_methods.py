@@ -251,6 +251,23 @@ class TestDraftModels:
             universal_draft(tiny("llama"), None, tiny("gemma3_text"), None, 5)
 
 
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "greedy"])
+def test_guesses_begin_after_what_must_come(name: str) -> None:
+    text = prompt(3, 6).repeat(1, 4)[0].tolist()
+    drafter = WithForced(drafters(tiny("llama"))[name], lambda written: text[len(written) % 6 :][:2])
+    drafter.begin(text)
+    tree = Tree(text[-1:])
+    drafter.plant(tree)
+    first, second = tree.certain
+    assert [tree.tokens[node] for node in tree.certain] == text[:2]
+    assert [drafter.method_of(node) for node in tree.certain] == ["grammar", "grammar"]
+    assert [tree.parents.count(node) for node in (tree.root, first)] == [1, 1]
+    guesses = [token for parent, token in tree.drafts if parent == second]
+    assert guesses
+    if name in ("suffix", "lookahead", "prompt lookup", "auto"):
+        assert text[2] in guesses
+
+
 def test_what_a_grammar_forces_is_read_in_parts() -> None:
     forced = WithForced(Greedy(), lambda text: [7] * 20_000)
     forced.begin([1, 2])

@@ -54,9 +54,10 @@ class DraftModel:
         self._text = list(text)
 
     def plant(self, tree: Tree) -> Sequence[int]:
-        length = min(self.length, self.room - len(self._text))
+        text = [*self._text, *tree.ahead]
+        length = min(self.length, self.room - len(text))
         if length > 0:
-            tree.draft_chain(self._draft(length))
+            tree.draft_chain(self._draft(text, length))
         return ()
 
     def method_of(self, node: int) -> str:
@@ -65,9 +66,9 @@ class DraftModel:
     def learn(self, step: Step) -> None:
         self._text += step.written
 
-    def _draft(self, length: int) -> list[int]:
+    def _draft(self, text: list[int], length: int) -> list[int]:
         # What was read of the last draft and not written is taken back; the last token is always read anew.
-        read, text = self.reader.tokens, self._text
+        read = self.reader.tokens
         same = next((at for at, pair in enumerate(zip(read, text, strict=False)) if pair[0] != pair[1]), len(read))
         self.reader.take_back(len(read) - min(same, len(text) - 1))
         if len(text) - self.reader.cached > PROMPT_ALONE:
@@ -121,8 +122,9 @@ class Candidates:
         self._text = list(text)
 
     def plant(self, tree: Tree) -> Sequence[int]:
-        found, _ = self.generator.get_candidates(torch.tensor([self._text], device=self.device))
-        tree.draft_chain(found[0, len(self._text) :].tolist())
+        text = [*self._text, *tree.ahead]
+        found, _ = self.generator.get_candidates(torch.tensor([text], device=self.device))
+        tree.draft_chain(found[0, len(text) :].tolist())
         return ()
 
     def method_of(self, node: int) -> str:

@@ -45,7 +45,7 @@ class Auto:
     def plant(self, tree: Tree) -> Sequence[int]:
         last_row = self.window.plant(tree, self.memory.text.text)
         self._from_text = set()
-        for branch in self._worthwhile(len(tree.tokens)):
+        for branch in self._worthwhile(len(tree.tokens), tree.ahead):
             node = tree.draft_chain(branch.path)[-1]
             if branch.source == 0:
                 self._from_text.add(node)
@@ -54,11 +54,17 @@ class Auto:
             tree.guess(tree.root, tree.tokens[tree.root])
         return [*last_row, *tree.drafts.values()]
 
-    def _worthwhile(self, size: int) -> list[Branch]:
-        """The guesses that give the most tokens for the time, on top of `size` tokens that are read anyhow."""
+    def _worthwhile(self, size: int, ahead: Sequence[int]) -> list[Branch]:
+        """The guesses after what must come that give the most tokens for the time.
+
+        Args:
+            size: how many tokens are read anyhow.
+            ahead: those of them that must come.
+        """
         found: list[Branch] = []
-        expected, best, count = 1.0, 1.0 / self.costs.cheapest(size)[1], 0
-        for branch in self.memory.branches():
+        expected = 1.0 + len(ahead)
+        best, count = expected / self.costs.cheapest(size)[1], 0
+        for branch in self.memory.branches(ahead):
             if branch.probability < UNLIKELY or size + len(found) >= max(self.costs.most, size + 1):
                 break
             found.append(branch)
@@ -70,7 +76,7 @@ class Auto:
 
     def learn(self, step: Step) -> None:
         self.memory.learn(step)
-        for grams in self.window.learn(step, self._from_text):
+        for grams in self.window.learn(step, {*self._from_text, *step.tree.certain}):
             self.memory.predict(grams)
 
     def method_of(self, node: int) -> str:

@@ -9,7 +9,7 @@ from nodes.text.decoding.tree import Tree
 
 
 class WithForced:
-    """A drafter that first drafts what must come, and then what another one guesses.
+    """A drafter that first drafts what must come, and then what another one guesses after that.
 
     Args:
         others: the other drafter.
@@ -24,18 +24,19 @@ class WithForced:
         self.forced = forced
         self.wants_hidden = others.wants_hidden
         self._text: list[int] = []
-        self._nodes: list[int] = []
+        self._certain: set[int] = set()
 
     def begin(self, text: Sequence[int]) -> None:
         self._text = list(text)
         self.others.begin(text)
 
     def plant(self, tree: Tree) -> Sequence[int]:
-        self._nodes = tree.draft_chain(self.forced(self._text)[: self.MOST])
+        tree.must(self.forced(self._text)[: self.MOST])
+        self._certain = {*tree.certain}
         return self.others.plant(tree)
 
     def method_of(self, node: int) -> str:
-        return "grammar" if node in self._nodes else self.others.method_of(node)
+        return "grammar" if node in self._certain else self.others.method_of(node)
 
     def learn(self, step: Step) -> None:
         self._text += step.written

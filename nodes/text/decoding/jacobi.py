@@ -44,7 +44,7 @@ class Jacobi:
 
     def learn(self, step: Step) -> None:
         predicted = [step.picks[node] for node in self._nodes]
-        kept = predicted[len(step.written) - 1 :]
+        kept = predicted[max(len(step.written) - 1 - len(step.tree.certain), 0) :]
         self._guesses = kept + self._drawn(self.block - len(kept))
 
     def _drawn(self, count: int) -> list[int]:

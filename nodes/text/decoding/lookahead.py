@@ -46,7 +46,7 @@ class Window:
         """Add the branch to the tree; returns the nodes of its last row, whose predictions `advance` needs."""
         if not self.rows:
             return []
-        chain = [tree.root]
+        chain = [tree.start]
         for token in self.rows[0]:
             chain.append(tree.draft(chain[-1], token))
         self._nodes = [chain]
@@ -110,7 +110,7 @@ class Lookahead:
 
     def plant(self, tree: Tree) -> Sequence[int]:
         self._last_row = self.window.plant(tree)
-        for branch in islice(self.memory.branches(), self.most):
+        for branch in islice(self.memory.branches(tree.ahead), self.most):
             tree.draft_chain(branch.path)
         return [*self._last_row, *tree.drafts.values()]
 

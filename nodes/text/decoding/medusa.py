@@ -29,21 +29,29 @@ class Medusa:
     def __init__(self, guesser: Guesser, size: int = 8) -> None:
         if size < 1:
             raise ValueError(f"need drafts of at least 1 token, not {size}")
-        self.guesser = guesser
-        self.branches = likeliest(guesser.accuracies, size)
-        self._heads = max(map(len, self.branches), default=0)
-        self._ranks = 1 + max((rank for branch in self.branches for rank in branch), default=0)
+        self.guesser, self.size = guesser, size
         self._hidden: Tensor | None = None
+        self._branches: dict[int, list[Path]] = {}
 
     def begin(self, text: Sequence[int]) -> None:
         self._hidden = None
 
+    def branches(self, first: int = 0) -> list[Path]:
+        """The branches that are most often right, of the heads from one on, counted from 0."""
+        if first not in self._branches:
+            self._branches[first] = likeliest(self.guesser.accuracies[first:], self.size)
+        return self._branches[first]
+
     def plant(self, tree: Tree) -> Sequence[int]:
-        if self._hidden is not None and self.branches:
-            (guesses,) = self.guesser.ranked(self._hidden[None], self._ranks, self._heads).tolist()
-            nodes: dict[Path, int] = {(): tree.root}
-            for branch in self.branches:
-                token = guesses[len(branch) - 1][branch[-1]]
+        first = len(tree.certain)  # heads before it guess what is known
+        branches = self.branches(first)
+        if self._hidden is not None and branches:
+            heads = first + max(map(len, branches))
+            ranks = 1 + max(rank for branch in branches for rank in branch)
+            (guesses,) = self.guesser.ranked(self._hidden[None], ranks, heads).tolist()
+            nodes: dict[Path, int] = {(): tree.start}
+            for branch in branches:
+                token = guesses[first + len(branch) - 1][branch[-1]]
                 nodes[branch] = tree.draft(nodes[branch[:-1]], token)
         return ()
 

@@ -221,9 +221,13 @@ class Memory:
         """Take in the prompt."""
         self._add(text)
 
-    def branches(self) -> Iterator[Branch]:
-        """Guesses at what follows the text, the likeliest first; those of the last source are from predictions."""
-        return branches(self.text.end, self._sources)
+    def branches(self, ahead: Sequence[int] = ()) -> Iterator[Branch]:
+        """Guesses at what follows the text and `ahead`, the likeliest first; those of the last source are predictions.
+
+        Args:
+            ahead: tokens that are known to come first.
+        """
+        return branches([*self.text.end, *ahead][-LONGEST:], self._sources)
 
     def learn(self, step: Step) -> None:
         """Take in what a pass wrote and, of all drafts, what the model would have written after them."""
@@ -267,7 +271,7 @@ class Suffix:
         self.memory.begin(text)
 
     def plant(self, tree: Tree) -> Sequence[int]:
-        for branch in islice(self.memory.branches(), self.size):
+        for branch in islice(self.memory.branches(tree.ahead), self.size):
             if branch.probability < self.LEAST:
                 break
             tree.draft_chain(branch.path)

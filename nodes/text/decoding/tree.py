@@ -19,8 +19,24 @@ class Tree:
         self.tokens = list(chain)
         self.parents = list(range(-1, len(chain) - 1))
         self.root = len(chain) - 1
+        self.certain: list[int] = []
+        """Nodes of tokens that must follow the root, as far as they are known: guesses begin after them."""
         self.drafts: dict[tuple[int, int], int] = {}
         """Nodes that a walk may take, by parent and token."""
+
+    @property
+    def start(self) -> int:
+        """The node that guesses begin below: the last one that must come."""
+        return self.certain[-1] if self.certain else self.root
+
+    @property
+    def ahead(self) -> list[int]:
+        """The tokens that must follow the root, as far as they are known."""
+        return [self.tokens[node] for node in self.certain]
+
+    def must(self, tokens: Sequence[int]) -> None:
+        """Tokens that must follow the root; called once, before anything is guessed."""
+        self.certain = self.draft_chain(tokens)
 
     def draft(self, parent: int, token: int) -> int:
         """The child of `parent` with `token`, shared by all branches with the same beginning."""
@@ -29,8 +45,8 @@ class Tree:
         return self.drafts[parent, token]
 
     def draft_chain(self, tokens: Sequence[int]) -> list[int]:
-        """Nodes below the root with these tokens, each the child of the one before."""
-        node, nodes = self.root, []
+        """Nodes below `start` with these tokens, each the child of the one before."""
+        node, nodes = self.start, []
         for token in tokens:
             node = self.draft(node, token)
             nodes.append(node)
