@@ -64,9 +64,15 @@ class FileContents:
     changed, not their contents."""
     is_guess: bool = False
     """Whether `find` stands in for that of a pack that isn't imported: files that it doesn't find may still exist."""
+    categories: tuple[str, ...] = ()
+    """For "model": the categories of folders that hold such models (`engine.models.folders`), "loras" for example."""
+    takes: tuple[str, ...] = ()
+    """For "model": in which forms, "folder" or the endings of files without the dot; anything if empty."""
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        return handler(schema) | {"widget": self.holds}
+        about: dict[str, Any] = {"widget": self.holds}
+        about |= {"categories": [*self.categories]} if self.categories else {}
+        return handler(schema) | about | ({"takes": [*self.takes]} if self.takes else {})
 
 
 ModelFile = Annotated[str, FileContents("model")]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from engine.errors import MissingError, Problem, WorkflowError
 from engine.run import devices
-from kinograph.documents import AnyWorkflow, NodeKinds, Path_, load, with_inputs
+from kinograph.documents import AnyWorkflow, NodeKinds, Path_, folders_of, load, with_inputs
 from kinograph.results import Results
 from kinograph.session import OUT, Session, Sweep
 from kinograph.wanted import Until, wanted
@@ -160,7 +160,8 @@ def validated(
         return [*error.problems]
     for problem in document.prepared.warnings:
         warnings.warn(WorkflowWarning(problem), stacklevel=stacklevel)
-    found = examine(document.prepared, base=document.base, targets=aim.targets)
+    folders = folders_of(None)
+    found = examine(document.prepared, base=document.base, targets=aim.targets, folders=folders)
     return [*found.problems, *found.missing]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import sys
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from numbers import Integral, Real
@@ -13,12 +14,14 @@ from typing import Any, Protocol, runtime_checkable
 
 from pydantic import BaseModel
 
-from engine.document.given import described, inputs_of, no_workflow
+from engine.document.given import described, inputs_of, no_workflow, path_of
 from engine.document.prepared import prepare
 from engine.document.reading import Document, parse, read, with_files
 from engine.document.settings import with_value
 from engine.document.workflow import Workflow
 from engine.errors import UsageError, WorkflowError
+from engine.models.folders import ModelFolders
+from engine.models.given import from_environment, model_folders
 from engine.node import Node
 from engine.registry import FILE_MODULE, Registry, load_file, origin
 from kinograph.handles import Handle, Outlet
@@ -90,6 +93,25 @@ def with_inputs(document: Document, inputs: Mapping[str, Any] | None) -> Documen
 def each_of(nodes: NodeKinds) -> list[NodeKind]:
     """Kinds of node as a list; anything that is neither a kind nor several is left for `with_kinds` to refuse."""
     return [*nodes] if isinstance(nodes, Iterable) and not isinstance(nodes, str | os.PathLike | type) else [nodes]
+
+
+def folders_of(models: Path_ | Iterable[Path_] | None) -> ModelFolders:
+    """The folders of models that a caller gives, or else those of the environment; warns of what is passed over.
+
+    Raises:
+        UsageError: one isn't there, or isn't a path.
+    """
+    if models is None:
+        folders = from_environment()
+    else:
+        given = [models] if isinstance(models, str | os.PathLike) else models
+        hint = "give a folder, or a list of folders"
+        if not isinstance(given, Iterable):
+            raise UsageError(f"models: {described(models)} is not a folder", hint=hint)
+        folders = model_folders([path_of(path, "models", hint) for path in given], "models")
+    for note in folders.notes:
+        warnings.warn(note, stacklevel=4)
+    return folders
 
 
 def with_kinds(known: Registry, nodes: NodeKinds) -> Registry:

@@ -6,7 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from types import TracebackType
@@ -17,7 +17,7 @@ from engine.document.prepared import Prepared
 from engine.errors import Cancelled, UsageError
 from engine.values import brief
 from kinograph.display import show_values
-from kinograph.documents import AnyWorkflow, NodeKinds, Path_, as_data, each_of, load, with_inputs
+from kinograph.documents import AnyWorkflow, NodeKinds, Path_, as_data, each_of, folders_of, load, with_inputs
 from kinograph.results import File, Results
 from kinograph.wanted import Until, wanted
 
@@ -87,9 +87,11 @@ class Session:
         cache_disk: the budget for results on disk.
         keep: whether results outlive the session. If not, they are kept only in memory.
         nodes: kinds of node that all runs may use, besides those that come with Kinograph.
+        models: folders of models, those of ComfyUI or AUTOMATIC1111 too, or `extra_model_paths.yaml` files; by default
+            those that the environment's `KINOGRAPH_MODELS` lists.
 
     Raises:
-        UsageError: there is no such device, or the folder can't be used.
+        UsageError: there is no such device, or a folder can't be used.
     """
 
     def __init__(
@@ -102,6 +104,7 @@ class Session:
         cache_disk: Size = None,
         keep: bool = True,
         nodes: NodeKinds = (),
+        models: Path_ | Iterable[Path_] | None = None,
     ) -> None:
         from engine.run import devices
         from engine.run.resources import CacheLimits, open_resources
@@ -115,6 +118,7 @@ class Session:
         limits = CacheLimits(folder=folder, device=on_device, host=on_host, disk=on_disk, keep=keep)
         self.device = devices.best() if device in (None, "") else devices.checked(device)
         self._nodes = each_of(nodes)
+        self._folders = None if models is None else folders_of(models)
         self._open = ExitStack()
         try:
             self._shared = self._open.enter_context(open_resources(limits, self.device))
@@ -245,7 +249,8 @@ class Session:
             raise UsageError(
                 "a node can't run a workflow in the session that runs it", hint="open another session in the node"
             )
-        return with_inputs(load(workflow, nodes=[*self._nodes, *each_of(nodes)]), inputs)
+        document = load(workflow, nodes=[*self._nodes, *each_of(nodes)])
+        return with_inputs(replace(document, folders=self._folders or folders_of(None)), inputs)
 
     @contextmanager
     def _run(

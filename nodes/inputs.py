@@ -8,7 +8,21 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from engine.node import FilePrefix
+from engine.node import FileContents, FilePrefix
+
+ImageModelFile = Annotated[
+    str, FileContents("model", categories=("checkpoints", "diffusers"), takes=("safetensors", "folder"))
+]
+
+
+VideoModelFile = Annotated[str, FileContents("model", categories=("checkpoints", "diffusers"), takes=("folder",))]
+
+
+LanguageModelFile = Annotated[str, FileContents("model", categories=("llm", "text_encoders"), takes=("gguf", "folder"))]
+
+
+LoRAFile = Annotated[str, FileContents("model", categories=("loras",), takes=("safetensors", "folder"))]
+
 
 DType = Literal["float32", "float16", "bfloat16"]
 

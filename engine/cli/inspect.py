@@ -14,25 +14,26 @@ import typer
 from engine.cli.answering import answering
 from engine.cli.groups import with_groups
 from engine.cli.interrupts import Interrupts
-from engine.cli.options import CacheFolder, Chosen, Debug, Nodes, Overrides, Printing, registry
+from engine.cli.options import CacheFolder, Chosen, Debug, ModelOptions, Nodes, Overrides, Printing, registry
 from engine.errors import MissingError, UsageError, suggestion
 from engine.store.sizes import human_size, parsed_size
 
 if TYPE_CHECKING:
     from engine.document.prepared import Socket
+    from engine.models.folders import ModelFolders
 
 
 @with_groups
-def validate(chosen: Chosen, printing: Printing) -> None:
+def validate(chosen: Chosen, models: ModelOptions, printing: Printing) -> None:
     """Check a workflow without running it, and report everything that is wrong with it."""
     with answering(printing):
         from engine.graph.check import examine
 
-        document = chosen.read()
+        document = models.of(chosen.read())
         warnings = document.prepared.warnings
         for problem in () if printing.as_json else warnings:
             print(f"warning: {problem}", file=sys.stderr)
-        found = examine(document.prepared, base=document.base)
+        found = examine(document.prepared, base=document.base, folders=document.folders)
         if not found.can_run:
             raise found.error()
         if printing.as_json:
@@ -99,6 +100,7 @@ def nodes(
 @with_groups
 def models(
     overrides: Overrides,
+    places: ModelOptions,
     printing: Printing,
     file: Annotated[
         str, typer.Argument(metavar="[FILE]", help="A workflow, to list the models it needs, or a model's source.")
@@ -107,30 +109,46 @@ def models(
 ) -> None:
     """List the models on this machine, or those that a workflow needs, and fetch them."""
     with answering(printing), Interrupts() as interrupts:
-        from engine.cli.console import reporter
         from engine.models import can_fetch, find
-        from engine.models.listing import local_models
-        from engine.run.preparing import fetch_models
 
+        folders = places.folders()
         if not file:
             if fetch:
                 raise UsageError("--fetch needs a workflow or a model", hint="write kinograph models FILE --fetch")
-            found: Mapping[str, Path | None] = local_models()
-        else:
-            base: Path | None = None
-            needed: Mapping[str, tuple[Socket, ...]] = {file: ()}
-            if not can_fetch(file):
-                document = overrides.document(file)
-                base, needed = document.base, document.prepared.models
-            if fetch:
-                with reporter({}, as_json=printing.as_json, debug=printing.debug) as shown:
-                    fetch_models(needed, base, shown, interrupts)
-            found = {source: find(source, base=base) for source in needed}
+            _list_models(folders, as_json=printing.as_json)
+            return
+        base: Path | None = None
+        needed: Mapping[str, tuple[Socket, ...]] = {file: ()}
+        wanted: Mapping[str, tuple[str, ...]] = {}
+        if not can_fetch(file):
+            document = overrides.document(file)
+            base, needed, wanted = document.base, document.prepared.models, document.prepared.wanted
+        if fetch:
+            from engine.cli.console import reporter
+            from engine.run.preparing import fetch_models
+
+            fetched = {source: sockets for source, sockets in needed.items() if can_fetch(source)}
+            with reporter({}, as_json=printing.as_json, debug=printing.debug) as shown:
+                fetch_models(fetched, shown, interrupts)
+        found = {each: find(each, base=base, folders=folders, wanted=wanted.get(each, ())) for each in needed}
         for source, path in found.items():
             row = {"source": source, "path": path and str(path)}
             print(json.dumps(row) if printing.as_json else f"{source}\t{path or 'not on this machine'}")
         if None in found.values():
             raise typer.Exit(MissingError.exit_code)
+
+
+def _list_models(folders: ModelFolders, *, as_json: bool) -> None:
+    """Print the models on this machine: source, category, size, path, and why one can't be used."""
+    from engine.models.listing import available
+
+    for model in available(folders):
+        if as_json:
+            about = {"source": model.source, "category": model.category or None, "bytes": model.nbytes}
+            print(json.dumps(about | {"path": str(model.path), "problem": model.problem or None}))
+        else:
+            cells = (model.source, model.category or "-", human_size(model.nbytes), str(model.path), model.problem)
+            print(*filter(None, cells), sep="\t")
 
 
 @with_groups

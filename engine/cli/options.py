@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,6 +14,7 @@ from engine.store.sizes import parsed_size
 
 if TYPE_CHECKING:
     from engine.document.reading import Document
+    from engine.models.folders import ModelFolders
     from engine.registry import Registry
     from engine.run.resources import CacheLimits
 
@@ -26,6 +28,15 @@ Set = Annotated[
     ),
 ]
 Out = Annotated[Path, typer.Option(metavar="DIR", help="The folder that files are saved to.")]
+Models = Annotated[
+    list[Path],
+    typer.Option(
+        "--models",
+        metavar="DIR",
+        envvar="KINOGRAPH_MODELS",
+        help="A folder of models, ComfyUI's or AUTOMATIC1111's, or an extra_model_paths.yaml; may be given several times.",
+    ),
+]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the Python traceback of an error.")]
 Device = Annotated[
     str, typer.Option(help="Where models compute: cpu, cuda, cuda:1, mps; by default the best available.")
@@ -74,6 +85,21 @@ class Chosen(Overrides):
 
     def read(self) -> Document:
         return self.document(self.file)
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """Where models are, besides the workflow's folder and the working folder."""
+
+    models: Models = field(default_factory=list)
+
+    def folders(self) -> ModelFolders:
+        """The folders of models; tells what is passed over. Raises UsageError for one that isn't there."""
+        return told_folders(self.models)
+
+    def of(self, document: Document) -> Document:
+        """The document with its models looked for there too."""
+        return replace(document, folders=self.folders())
 
 
 @dataclass(frozen=True)
@@ -138,6 +164,16 @@ class ExecutionOptions(CacheOptions):
         from engine.run import devices
 
         return devices.checked(self.device) if self.device else devices.best()
+
+
+def told_folders(given: list[Path]) -> ModelFolders:
+    """The folders of models in what is given, once people are told what is passed over; raises UsageError."""
+    from engine.models.given import model_folders
+
+    folders = model_folders(given)
+    for note in folders.notes:
+        print(f"warning: {note}", file=sys.stderr)
+    return folders
 
 
 def registry(files: list[Path]) -> Registry:

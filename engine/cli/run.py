@@ -10,7 +10,7 @@ import typer
 from engine.cli.answering import answering
 from engine.cli.groups import with_groups
 from engine.cli.interrupts import Interrupts
-from engine.cli.options import Chosen, ExecutionOptions, Printing
+from engine.cli.options import Chosen, ExecutionOptions, ModelOptions, Printing
 from engine.errors import UsageError
 from engine.run.quiet import quiet_libraries
 
@@ -26,6 +26,7 @@ def run(
         str, typer.Option("--only", metavar="NODE", help="Run this node alone, on results that earlier runs have kept.")
     ] = "",
     options: ExecutionOptions,
+    models: ModelOptions,
     printing: Printing,
 ) -> None:
     """Run a workflow, save its files, and print their paths.
@@ -45,7 +46,7 @@ def run(
         limits = options.limits()
         if until and only:
             raise UsageError("--until and --only exclude each other")
-        document, target = chosen.read(), until or only
+        document, target = models.of(chosen.read()), until or only
         if target:
             document = document.up_to(target)
         device = options.chosen_device()
@@ -75,6 +76,7 @@ def sweep(
         ),
     ],
     options: ExecutionOptions,
+    models: ModelOptions,
     printing: Printing,
 ) -> None:
     """Run a workflow with every combination of values for some of its inputs.
@@ -92,7 +94,7 @@ def sweep(
             quiet_libraries()
         limits = options.limits()
         axes = [Axis.parse(text) for text in axis]
-        document = chosen.read()
+        document = models.of(chosen.read())
         made = combinations(document.imported(), axes, from_cwd=True)
         device = options.chosen_device()
         names = {f"{part}:": label_of(axes, values) for part, values in enumerate(made)}

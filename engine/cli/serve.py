@@ -10,7 +10,7 @@ import typer
 
 from engine.cli.answering import answering
 from engine.cli.groups import with_groups
-from engine.cli.options import CacheOptions, Nodes, Out, Printing, registry
+from engine.cli.options import CacheOptions, Models, Nodes, Out, Printing, registry, told_folders
 from engine.store.sizes import parsed_size
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class FolderOptions:
         "input"
     )
     out: Out = Path("output")
-    models: Annotated[Path, typer.Option(metavar="DIR", help="The folder for models.")] = Path("models")
+    models: Models = field(default_factory=list)
     data: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="The folder for the queue, history and saved workflows.", show_default=False),
@@ -52,7 +52,9 @@ class FolderOptions:
         from engine.server.http.settings import Folders
 
         data = self.data or home() / "server"
-        return Folders(self.input.absolute(), self.out.absolute(), self.models.absolute(), data)
+        given = told_folders(self.models)
+        own = next(iter(given.roots), Path("models").absolute())
+        return Folders(self.input.absolute(), self.out.absolute(), own, data, given)
 
 
 @dataclass(frozen=True)

@@ -82,6 +82,15 @@ class Prepared:
         return sources
 
     @cached_property
+    def wanted(self) -> Mapping[str, tuple[str, ...]]:
+        """The categories of models that inputs want, by the source that they name."""
+        kinds, graph, found = self.registry, self.active.graph, dict[str, tuple[str, ...]]()
+        for source, sockets in self.models.items():
+            marks = (kinds[graph[node].class_type].spec.inputs[name].file for node, name in sockets)
+            found[source] = tuple(dict.fromkeys(each for mark in marks if mark for each in mark.categories))
+        return found
+
+    @cached_property
     def saving(self) -> tuple[str, ...]:
         """The document's nodes that save, or whose subgraphs do."""
         graph, kinds = self.flat.graph, self.registry

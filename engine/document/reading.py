@@ -29,6 +29,7 @@ from engine.document.shipped import shipped
 from engine.document.tags import DOCUMENT, DRAWN, GRAPH, tags
 from engine.document.workflow import Workflow, as_constant, as_link
 from engine.errors import MissingError, UsageError, WorkflowError, path_errors, suggestion
+from engine.models.folders import NO_FOLDERS, ModelFolders
 from engine.registry import Registry
 
 SUFFIXES = {".json", ".png", ".webp", ".mp4", ".mov", ".webm", ".mkv"}
@@ -43,6 +44,8 @@ class Document:
     name: str
     base: Path | None
     """The folder to which the files it names are relative; None for standard input."""
+    folders: ModelFolders = NO_FOLDERS
+    """Where the models it names are looked for after that folder and the working folder."""
 
     @property
     def workflow(self) -> Workflow:

@@ -26,6 +26,7 @@ from engine.graph.confinement import Confinement
 from engine.graph.contents import Contents
 from engine.graph.graph import Graph, Source, Step
 from engine.models import can_fetch, find
+from engine.models.folders import NO_FOLDERS, ModelFolders
 from engine.node import Node
 from engine.registry import Registry
 from engine.spec import Input, linkable, name_of, unencodable
@@ -78,6 +79,7 @@ def check(
     base: Path | None = None,
     targets: Collection[str] | None = None,
     roots: Mapping[str, Path] | None = None,
+    folders: ModelFolders = NO_FOLDERS,
 ) -> Graph:
     """The workflow as a graph that can be planned; arguments as for `examine`.
 
@@ -85,7 +87,7 @@ def check(
         WorkflowError: with every problem found.
         MissingError: if the only problems are missing models or files.
     """
-    found = examine(prepared, base=base, targets=targets, roots=roots)
+    found = examine(prepared, base=base, targets=targets, roots=roots, folders=folders)
     if found.graph is None:
         raise found.error() if not found.can_run else MissingError.of(found.unfetched)
     return found.graph
@@ -97,6 +99,7 @@ def examine(
     base: Path | None = None,
     targets: Collection[str] | None = None,
     roots: Mapping[str, Path] | None = None,
+    folders: ModelFolders = NO_FOLDERS,
 ) -> Verdict:
     """Check a workflow; a model that a run would fetch doesn't keep it from being valid.
 
@@ -107,9 +110,11 @@ def examine(
         roots: the only folders that may be read, by name. Then media are relative to "input" and models to "models",
             unless a name ends in another folder's: `snail.png [output]`. Models that ship with Kinograph, or come from
             elsewhere (`hf:`, `pypi:`), may still be used.
+        folders: further folders of models, which are looked through last.
     """
-    confinement = None if roots is None else Confinement(roots)
-    checker = _Checker(prepared, Contents(base, confinement))
+    confinement = None if roots is None else Confinement(roots, folders)
+    files = Contents(base, confinement, folders)
+    checker = _Checker(prepared, files)
     entries = prepared.active.graph
     steps = {node: step for node, entry in entries.items() if (step := checker.step(node, entry))}
     checker.exposed()
@@ -130,6 +135,7 @@ def examine(
             warnings=prepared.warnings,
             registry=prepared.registry,
             flat=prepared.flat.graph,
+            in_folders=frozenset(files.in_folders),
         )
     missing, unfetched = prepared.divided(checker.missing) if checker.missing else ((), ())
     problems = tuple(checker.problems)

@@ -11,6 +11,8 @@ from collections.abc import Collection, Mapping
 from pathlib import Path, PureWindowsPath
 
 from engine.errors import WorkflowError
+from engine.models.folders import NO_FOLDERS, ModelFolders
+from engine.models.sources import close_name
 from engine.values import brief
 
 
@@ -28,12 +30,15 @@ class Confinement:
     Args:
         roots: the folders by name. A file's name may end in one of these, `snail.png [output]`, and is then relative to
             that folder.
+        models: further folders, of models, which need not be named.
     """
 
-    def __init__(self, roots: Mapping[str, Path]) -> None:
+    def __init__(self, roots: Mapping[str, Path], models: ModelFolders = NO_FOLDERS) -> None:
+        self._models = models
         self._roots = {name: Path(os.path.realpath(root)) for name, root in roots.items()}
-        written = (Path(os.path.abspath(root)) for root in roots.values())  # noqa: PTH100 - without following links
-        self._folders = tuple({*self._roots.values(), *written})
+        given = [*roots.values(), *(place.folder for place in models.places)]
+        written = (Path(os.path.abspath(folder)) for folder in given)  # noqa: PTH100 - without following links
+        self._folders = tuple({*(Path(os.path.realpath(folder)) for folder in given), *written})
 
     def locate(self, name: str, root: str) -> Path:
         """The path, existing or not, of a file that a workflow names, with all links followed.
@@ -54,6 +59,24 @@ class Confinement:
                 return Path(real)
         hint = f"put it into the folder '{root}' and give its name there"
         raise WorkflowError(f"{brief(name)} is outside the folders that may be read", hint=hint)
+
+    def model(self, source: str, wanted: Collection[str] = ()) -> Path:
+        """The path, existing or not, of a model that a workflow names, with all links followed.
+
+        Args:
+            source: as it is written: a name in the folders of models, or else one as for "models" in `locate`.
+            wanted: the categories that count first where several have a model of that name.
+
+        Raises:
+            WorkflowError: it is in none of the folders.
+            MissingError: it isn't known which of several models is meant.
+        """
+        found = self._models.choose(source, wanted, self.allows)
+        return Path(os.path.realpath(found)) if found else self.locate(source, "models")
+
+    def near(self, source: str) -> str | None:
+        """A hint for a model that isn't there."""
+        return close_name(source, self._models, self.allows) if self._models.places else None
 
     def named(self, path: Path) -> str:
         """A file's name within its folder; one that is in none of them stays as it is."""

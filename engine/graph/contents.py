@@ -7,9 +7,10 @@ from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
-from engine.errors import MissingError, path_errors, suggestion
+from engine.errors import MissingError, WorkflowError, path_errors, suggestion
 from engine.graph.confinement import Confinement
 from engine.models.digest import Watch, digest, states
+from engine.models.folders import NO_FOLDERS, PICKLED, ModelFolders
 from engine.models.sources import SOURCE_HINT, Local, is_path, parse
 from engine.models.sources import watch as watch_model
 from engine.spec import FileContents, Found, MayRead, any_file
@@ -31,10 +32,16 @@ class Contents:
     Args:
         base: the folder to which names are relative, before the working folder.
         confinement: the folders that may be read, if not all; names are relative to its "input" and "models" then.
+        folders: where models are looked for after the working folder, if there is no confinement.
     """
 
-    def __init__(self, base: Path | None, confinement: Confinement | None = None) -> None:
+    def __init__(
+        self, base: Path | None, confinement: Confinement | None = None, folders: ModelFolders = NO_FOLDERS
+    ) -> None:
+        self.in_folders: set[str] = set()
+        """The names that nodes get of models that were found in `folders`."""
         self._base = base
+        self._folders = folders
         self._confinement = confinement
         self._may_read = confinement.allows if confinement else any_file
         self._seen: dict[tuple[FileContents, str], Content] = {}
@@ -49,19 +56,27 @@ class Contents:
         """
         if (file, name) not in self._seen:
             with path_errors(name):
-                self._seen[file, name] = self._model(name) if file.holds == "model" else self._media(name, file)
+                self._seen[file, name] = self._model(name, file) if file.holds == "model" else self._media(name, file)
         return self._seen[file, name]
 
-    def _model(self, source: str) -> Content:
+    def _model(self, source: str, file: FileContents) -> Content:
         if self._confinement and source.strip() and is_path(source):
-            path = self._confinement.locate(source, "models")
+            path = self._confinement.model(source, file.categories)
             if not path.exists():
-                raise MissingError(f"there is no model '{source}'", hint=self._near([path]) or SOURCE_HINT)
+                hint = self._near([path]) or self._confinement.near(source) or SOURCE_HINT
+                raise MissingError(f"there is no model '{source}'", hint=hint)
+            _check_form(source, path, file)
             return Content(str(path), Local(source, path).identity())
-        place = parse(source, self._base)
-        if isinstance(place, Local) and place != parse(source):
-            return Content(str(place.path.absolute()), place.identity())
-        return Content(source, place.identity())
+        place = parse(source, self._base, self._folders, file.categories)
+        if not isinstance(place, Local):
+            return Content(source, place.identity())
+        _check_form(source, place.path, file)
+        name = source
+        if is_path(source) and place.path != (written := Path(source).expanduser()):
+            name = str(place.path.absolute())
+            if self._base is None or place.path != self._base / written:
+                self.in_folders.add(name)
+        return Content(name, place.identity())
 
     def _media(self, name: str, file: FileContents) -> Content:
         if self._confinement:
@@ -87,6 +102,13 @@ class Contents:
         folders = [path.parent for path in paths if self._may_read(path.parent) and path.parent.is_dir()]
         names = {other.name for folder in folders for other in folder.iterdir()}
         return suggestion(paths[0].name, {name for name in names if not name.startswith(".")})
+
+
+def _check_form(source: str, path: Path, file: FileContents) -> None:
+    """Refuse a file that can run code when it is read, unless the input takes it all the same; raises WorkflowError."""
+    ending = path.suffix.lower()
+    if file.takes and ending in PICKLED and ending[1:] not in file.takes and path.is_file():
+        raise WorkflowError(f"'{source}' can run code when it is read", hint="convert it to safetensors")
 
 
 def _states(files: Sequence[Path]) -> str:

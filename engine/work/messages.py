@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from engine.models.folders import NO_FOLDERS, ModelFolders
 from engine.run.devices import Device
 from engine.run.resources import CacheLimits
 
@@ -30,6 +31,8 @@ class WorkerSettings(_Message):
     queue: Path
     roots: dict[str, Path]
     """The only folders that workflows may reach: input, output, temp, models."""
+    models: ModelFolders = NO_FOLDERS
+    """All folders of models, which workflows may read too."""
     device: str = ""
     """A torch device; the best one if empty. A GPU is the only one that the worker sees (`engine.models.visible`)."""
     nodes: tuple[Path, ...] = ()

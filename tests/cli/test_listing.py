@@ -97,7 +97,7 @@ def test_nodes_knows_a_near_name(kinograph: Command) -> None:
 def test_models_lists_those_on_this_machine(kinograph: Command, index: Index) -> None:
     index.add("tiny-model", "1.2", {"weights.gguf": b"GGUF"})
     path = resolve(SOURCE)
-    assert f"{SOURCE}\t{path}" in kinograph("models").stdout.splitlines()
+    assert f"{SOURCE}\t-\t4 B\t{path}" in kinograph("models").stdout.splitlines()
 
 
 def test_models_lists_what_a_workflow_needs_and_fetches_it(kinograph: Command, index: Index) -> None:

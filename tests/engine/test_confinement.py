@@ -13,10 +13,14 @@ from engine.errors import KinographError, MissingError, Problem, WorkflowError
 from engine.graph.check import check
 from engine.graph.confinement import Confinement
 from engine.graph.graph import Graph
+from engine.models.folders import ModelFolders
+from engine.models.given import model_folders
+from engine.node import Context, Node
 from engine.registry import Registry
 from engine.run.execute import Execution
 from engine.run.sweep import joined
 from engine.store.cache import Cache
+from nodes.inputs import LoRAFile
 from tests.cli.toy_nodes import Weigh
 from tests.engine.toys import REGISTRY, node
 
@@ -232,3 +236,70 @@ def test_files_that_a_list_names_are_checked_one_by_one(roots: dict[str, Path], 
         assert not confinement.allows(Path(outside))
     detour = roots["input"] / "out" / ".." / "secret" / "a.txt"  # as written it seems to stay
     assert not confinement.allows(detour)
+
+
+@pytest.fixture
+def comfyui(tmp_path: Path) -> ModelFolders:
+    """Another program's folder of models, beside the roots."""
+    for name in ("checkpoints/a.safetensors", "loras/a.safetensors", "loras/sub/b.safetensors"):
+        path = tmp_path / "ComfyUI" / "models" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+    (tmp_path / "ComfyUI" / "models" / "loras" / "out").symlink_to(tmp_path / "secret")
+    (tmp_path / "ComfyUI" / "a.txt").write_text("of the program, not a model")
+    return model_folders([tmp_path / "ComfyUI"])
+
+
+def weighed(roots: dict[str, Path], folders: ModelFolders, model: str, kind: str = "Weigh") -> Any:
+    registry = Registry([*REGISTRY.values(), Weigh, WeighLoRA])
+    workflow = prepare(Workflow.read({"1": node(kind, model=model)}), registry)
+    return read(check(workflow, targets=["1"], roots=roots, folders=folders))
+
+
+class WeighLoRA(Node, version=1):
+    """The size of a LoRA."""
+
+    model: LoRAFile
+    """A LoRA."""
+
+    def run(self, ctx: Context) -> int:
+        return Path(self.model).stat().st_size
+
+
+def test_models_in_further_folders_may_be_named_as_other_programs_do(
+    roots: dict[str, Path], comfyui: ModelFolders
+) -> None:
+    assert weighed(roots, comfyui, "sub/b.safetensors") == len("loras/sub/b.safetensors")
+    assert weighed(roots, comfyui, "checkpoints/a.safetensors") == len("checkpoints/a.safetensors")
+    assert weighed(roots, comfyui, "a.txt") == len("of models"), "the server's own folder still counts"
+    assert weighed(roots, comfyui, "a.safetensors", "WeighLoRA") == len("loras/a.safetensors")
+    with pytest.raises(MissingError, match="is in checkpoints and in loras"):
+        weighed(roots, comfyui, "a.safetensors")
+    with pytest.raises(MissingError, match=r"there is no model 'c\.safetensors'"):
+        weighed(roots, comfyui, "c.safetensors")
+
+
+@pytest.mark.parametrize("spelling", [*LEADING_OUT, "{root}/ComfyUI/a.txt", "../../{}", "loras/../../a.txt"])
+def test_further_folders_open_no_others(
+    spelling: str, roots: dict[str, Path], comfyui: ModelFolders, tmp_path: Path
+) -> None:
+    (roots["models"] / "out").symlink_to(tmp_path / "secret")
+    with pytest.raises(WorkflowError, match="outside the folders that may be read"):
+        weighed(roots, comfyui, spelling.replace("{root}", str(tmp_path)).format("a.txt"))
+
+
+@pytest.mark.parametrize("name", ["loras/out/a.txt", "loras/out/b.txt", "out/a.txt", "out/b.txt"])
+def test_a_link_out_of_a_further_folder_leads_nowhere(name: str, roots: dict[str, Path], comfyui: ModelFolders) -> None:
+    with pytest.raises(MissingError, match=f"there is no model '{name}'"):
+        weighed(roots, comfyui, name)
+
+
+def test_a_file_that_can_run_code_is_refused_unread(
+    roots: dict[str, Path], comfyui: ModelFolders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = comfyui.roots[0] / "loras" / "c.pt"
+    path.write_bytes(b"pickle")
+    monkeypatch.setattr("engine.models.sources.digest", lambda path: pytest.fail("it was read"))
+    with pytest.raises(WorkflowError, match=r"'c\.pt' can run code when it is read") as caught:
+        weighed(roots, comfyui, "c.pt", "WeighLoRA")
+    assert caught.value.hint == "convert it to safetensors"

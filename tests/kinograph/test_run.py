@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import signal
 import threading
 from itertools import pairwise
@@ -15,6 +16,7 @@ from pydantic import Field
 
 import kinograph
 from engine.events import Event, NodeFinished, NodeProgress, NodeStarted, RunFinished
+from engine.models.sources import SHIPPED
 from kinograph import Context, Deprecated, Figure, Graph, Node
 from tests.engine.toys import (
     RAN,
@@ -517,6 +519,48 @@ class TestSharing:
     def test_a_session_that_makes_no_sense(self, how: dict[str, Any], message: str) -> None:
         with pytest.raises(kinograph.UsageError, match=message):
             kinograph.Session(**how)
+
+    @pytest.mark.parametrize(
+        ("models", "message"),
+        [
+            ("nowhere", "models .*nowhere isn't there"),
+            (["here", 5], "models: the number 5 is not a path"),
+            (5, "models: the number 5 is not a folder"),
+        ],
+    )
+    def test_folders_of_models_that_are_none(self, models: Any, message: str) -> None:
+        Path("here").mkdir()
+        with pytest.raises(kinograph.UsageError, match=message):
+            kinograph.Session(models=models)
+
+
+class TestModelsOfOtherPrograms:
+    GRAPH = {  # noqa: RUF012
+        "load": {"class_type": "LoRALoad", "inputs": {"file": "neon.safetensors"}},
+        "save": {"class_type": "LoRASave", "inputs": {"lora": ["load", 0]}},
+    }
+
+    @pytest.fixture
+    def comfyui(self) -> Path:
+        loras = Path("ComfyUI/models/loras")
+        loras.mkdir(parents=True)
+        shutil.copy(SHIPPED / "sprite" / "loras" / "neon.safetensors", loras)
+        return loras.parents[1]
+
+    def test_a_session_that_is_given_a_folder_finds_them(self, comfyui: Path) -> None:
+        with kinograph.Session("cpu", models=comfyui) as session:
+            assert len(session.run(self.GRAPH, progress=False).paths) == 1
+
+    def test_the_environment_names_folders_for_all_calls(self, comfyui: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert [problem.node for problem in kinograph.validate(self.GRAPH)] == ["load"]
+        monkeypatch.setenv("KINOGRAPH_MODELS", str(comfyui))
+        assert kinograph.validate(self.GRAPH) == []
+        assert len(kinograph.run(self.GRAPH, progress=False).paths) == 1
+
+    def test_what_is_passed_over_is_warned_of(self, comfyui: Path) -> None:
+        (comfyui / "extra_model_paths.yaml").write_text("usb:\n  base_path: nowhere")
+        with pytest.warns(UserWarning, match=r"usb\.base_path: there is no folder"):
+            kinograph.Session(models=[comfyui])
 
 
 class TestValidate:

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import re
+import shutil
 import struct
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from engine.models.given import model_folders
+from engine.models.sources import SHIPPED
+from engine.server.http.settings import ServerSettings
 from engine.store.disk import Disk
 from tests.models_sources.conftest import Index, index
-from tests.server.conftest import Server
+from tests.server.conftest import MODULES, Server
+from tests.server.live import live
 
 __all__ = ["index"]
 
@@ -26,6 +32,22 @@ def weights(index: Index) -> bytes:
     data = struct.pack("<Q", 2) + b"{}" + bytes(100_000)
     index.add("toy-models", "1.0", {"toy/model.safetensors": data})
     return data
+
+
+@pytest.fixture
+def comfyui(settings: ServerSettings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Server]:
+    """A server that was given ComfyUI's folder besides its own."""
+    monkeypatch.setenv("KINOGRAPH_HOME", str(tmp_path / "home"))
+    models = tmp_path / "ComfyUI" / "models"
+    for name in ("checkpoints/a.safetensors", "loras/a.safetensors", "loras/sdxl/b.safetensors", "unet/c.gguf"):
+        (models / name).parent.mkdir(parents=True, exist_ok=True)
+        (models / name).write_bytes(b"12345")
+    (tmp_path / "out.safetensors").touch()
+    (models / "loras" / "out.safetensors").symlink_to(tmp_path / "out.safetensors")
+    folders = replace(settings.folders, given=model_folders([tmp_path / "ComfyUI"]))
+    server = Server(replace(settings, folders=folders), [module.routes for module in MODULES])
+    yield server
+    server.close()
 
 
 def ended(server: Server) -> Any:
@@ -120,11 +142,45 @@ def test_models_are_listed_wherever_they_are(server: Server) -> None:
     (server.folders.models / "loras").mkdir()
     (server.folders.models / "loras" / "a.safetensors").write_bytes(b"1234")
     (server.folders.models / "loras" / "notes.txt").touch()
+    (server.folders.models / "loras" / "b.ckpt").write_bytes(b"12")
     found = {model["source"]: model for model in server.get(ROUTE).json}
-    path = str(server.folders.models / "loras" / "a.safetensors")
-    assert found["loras/a.safetensors"] == {"source": "loras/a.safetensors", "path": path, "bytes": 4}
-    assert "sprite/sdxl" in found
-    assert [model["source"] for model in server.get(ROUTE, folder="loras").json] == ["loras/a.safetensors"]
+    folder = server.folders.models / "loras"
+    about = {"category": "loras", "problem": None}
+    of_a = {"source": "a.safetensors", "path": str(folder / "a.safetensors"), "bytes": 4, "form": "safetensors"}
+    assert found["a.safetensors"] == of_a | about
+    assert "convert it to safetensors" in found["b.ckpt"]["problem"]
+    assert found["sprite/sdxl"]["bytes"] > 1_000_000, "a folder has the size of its files"
+    sources = [model["source"] for model in server.get(ROUTE, folder="loras").json]
+    assert sources[:2] == ["a.safetensors", "b.ckpt"]
+    assert "sprite/loras/neon.safetensors" in sources
+    assert "sprite/sdxl" not in sources
+
+
+def test_models_of_other_programs_are_listed_and_may_be_used(comfyui: Server, tmp_path: Path) -> None:
+    found = {model["source"]: model for model in comfyui.get(ROUTE).json}
+    assert (found["sdxl/b.safetensors"]["category"], found["sdxl/b.safetensors"]["bytes"]) == ("loras", 5)
+    assert "leads out of the folders" in found["out.safetensors"]["problem"]
+    names = ["a.safetensors", "sdxl/b.safetensors", "loras/a.safetensors", "out.safetensors", "c.safetensors"]
+    graph = {str(n): {"class_type": "LoRALoad", "inputs": {"file": name}} for n, name in enumerate(names)}
+    needed = comfyui.post(f"{ROUTE}/needed", {"workflow": graph}).json
+    assert [one["here"] for one in needed] == [True, True, True, False, False]
+
+
+def test_comfyuis_clients_see_the_models_of_all_folders(comfyui: Server) -> None:
+    (comfyui.folders.models / "Lora").mkdir()
+    (comfyui.folders.models / "Lora" / "own.safetensors").touch()
+    assert comfyui.get("/models/loras").json == ["a.safetensors", "own.safetensors", "sdxl/b.safetensors"]
+    assert comfyui.get("/models/unet").json == comfyui.get("/models/diffusion_models").json == ["c.gguf"]
+    assert comfyui.get("/internal/folder_paths").json["loras"] == ["Lora", "loras"]
+    files = comfyui.get("/experiment/models/loras").json
+    assert [(file["name"], file["pathIndex"]) for file in files][:2] == [("a.safetensors", 1), ("own.safetensors", 0)]
+
+
+def test_the_metadata_of_a_model_in_a_further_folder_is_served(comfyui: Server, tmp_path: Path) -> None:
+    shutil.copy(SHIPPED / "sprite" / "loras" / "neon.safetensors", tmp_path / "ComfyUI" / "models" / "loras")
+    answer = comfyui.get("/view_metadata/loras", filename="neon.safetensors")
+    assert (answer.status, answer.json["ss_base_model_version"]) == (200, "sdxl_base_v1-0")
+    assert comfyui.get("/view_metadata/loras", filename="out.safetensors").status in (400, 404)
 
 
 def test_the_models_that_a_workflow_needs_are_listed(server: Server, tmp_path: Path) -> None:
@@ -164,3 +220,18 @@ def test_the_machine_is_described(server: Server) -> None:
     (cpu,) = stats["devices"]
     assert (cpu["name"], cpu["type"], cpu["index"]) == ("cpu", "cpu", 0)
     assert 1 < cpu["vram_free"] <= cpu["vram_total"], "what is free is told as it is now, not as the worker found it"
+
+
+def test_a_worker_finds_the_models_of_another_program(tmp_path: Path) -> None:
+    loras = tmp_path / "ComfyUI" / "models" / "loras"
+    loras.mkdir(parents=True)
+    (tmp_path / "models").mkdir()
+    shutil.copy(SHIPPED / "sprite" / "loras" / "neon.safetensors", loras)
+    graph = {
+        "1": {"class_type": "LoRALoad", "inputs": {"file": "neon.safetensors"}},
+        "2": {"class_type": "LoRASave", "inputs": {"lora": ["1", 0]}},
+    }
+    with live(tmp_path, "--models", "models", "--models", str(tmp_path / "ComfyUI")) as server:
+        job = server.ended(server.submit(graph))
+    assert job["state"] == "done", job["problem"]
+    assert len([*(tmp_path / "output").iterdir()]) == 1

@@ -10,6 +10,7 @@ import type {
   Job,
   Kinds,
   Links,
+  ListedModel,
   NeededModel,
   OutputFile,
   Pack,
@@ -128,7 +129,7 @@ export const api = {
   pause: () => post<void>("pause"),
   resume: () => post<void>("resume"),
 
-  models: () => get<{ source: string; path: string; bytes?: number }[]>("models"),
+  models: () => get<ListedModel[]>("models"),
   needed: (workflow: Document) => post<NeededModel[]>("models/needed", { workflow }),
   fetchModel: (source: string) => post<void>("models/fetch", { source }),
   stopFetching: (source: string) => post<void>("models/cancel", { source }),

@@ -6,8 +6,9 @@ import { upload } from "./actions/files";
 import { viewUrl } from "./api";
 import { t } from "./i18n";
 import { readJson, stringify } from "./json";
-import { FILES_LIST, MODELS_LIST } from "./Lists";
+import { FILES_LIST } from "./Lists";
 import { kindOf } from "./media";
+import { listOf } from "./models";
 import type { Json, JsonSchema } from "./schema";
 import { emptyOf, type FieldName, lower, readNumber, stepOf, unwrapped, upper } from "./widgets";
 
@@ -228,7 +229,7 @@ function NamedField({ list, label, value, isInvalid, onChange }: FieldProps & { 
 }
 
 function ModelField(props: FieldProps) {
-  return <NamedField list={MODELS_LIST} {...props} />;
+  return <NamedField list={listOf(props.schema)} {...props} />;
 }
 
 function MediaField(props: FieldProps) {

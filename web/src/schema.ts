@@ -84,6 +84,9 @@ export interface JsonSchema {
   /** The type of an input that only a link can provide. */
   socket?: string;
   widget?: string;
+  /** Of an input that names a model: the forms that it takes, and the categories of the folders that have them. */
+  takes?: string[];
+  categories?: string[];
 }
 
 export interface InputSpec {
@@ -225,6 +228,18 @@ export interface Template {
   name: string;
   title: string;
   description: string;
+}
+
+/** A model on the server's machine. */
+export interface ListedModel {
+  source: string;
+  path: string;
+  bytes: number;
+  /** "folder", or the ending of its file. */
+  form: string;
+  category?: string | null;
+  /** Why it can't be used. */
+  problem?: string | null;
 }
 
 export interface NeededModel {

@@ -23,6 +23,7 @@ from pydantic_core import from_json
 
 from engine.atomic import naming, rename_noreplace, unfinished
 from engine.errors import MissingError, UsageError
+from engine.graph.confinement import Confinement
 from engine.server.files.paths import Root, find_file, locate, require_file, resolve_within, walk
 from engine.server.files.previews import PREVIEWS, UPLOADS
 from engine.server.files.texts import TEXTS, check_text
@@ -171,8 +172,8 @@ async def view(request: web.Request, query: ViewQuery) -> web.StreamResponse:
 
 @routes.get("/view_metadata/{folder}")
 async def view_metadata(request: web.Request, folder: str, query: MetadataQuery) -> dict[str, Any]:
-    """The metadata in the header of a safetensors file, below a folder of the models folder."""
-    return await asyncio.to_thread(_metadata, request.app[SETTINGS].folders.models, folder, query.filename)
+    """The metadata in the header of a safetensors file of a category of models."""
+    return await asyncio.to_thread(_metadata, request.app[SETTINGS].folders, folder, query.filename)
 
 
 @routes.post("/upload/image", form=ImageForm)
@@ -235,8 +236,10 @@ def headers_of(path: Path, *, save: bool = False) -> dict[str, str]:
     }
 
 
-def _metadata(models: Path, folder: str, filename: str) -> dict[str, Any]:
-    path = require_file(resolve_within(models, folder, filename), filename)
+def _metadata(folders: Folders, folder: str, filename: str) -> dict[str, Any]:
+    resolve_within(folders.models, folder, filename)  # so that other names are refused in the same words
+    confinement = Confinement(folders.roots, folders.of_models)
+    path = require_file(confinement.model(f"{folder}/{filename}"), filename)
     if path.suffix.lower() != ".safetensors":
         raise UsageError(f"the metadata of {filename} can't be read", hint="name a safetensors file")
     with path.open("rb") as file:

@@ -11,20 +11,15 @@ from aiohttp import web
 from pydantic import Field
 
 from engine.errors import UsageError
-from engine.server.files.paths import FileEntry, Root, resolve_within, walk
+from engine.graph.confinement import Confinement
+from engine.models.folders import CATEGORIES, Shelf, category_of
+from engine.models.scanning import WEIGHTS
+from engine.server.files.paths import FileEntry, Root, walk
 from engine.server.http.routes import Answer, Routes
-from engine.server.http.settings import SETTINGS
+from engine.server.http.settings import SETTINGS, Folders
 
 routes = Routes("userdata")
 
-WEIGHTS = (".safetensors", ".gguf")
-"""The file name endings of models; other formats can run code when they are loaded."""
-USUAL = (
-    *("audio_encoders", "checkpoints", "clip_vision", "controlnet", "diffusion_models", "embeddings", "gligen"),
-    *("hypernetworks", "latent_upscale_models", "loras", "model_patches", "photomaker", "style_models"),
-    *("text_encoders", "upscale_models", "vae", "vae_approx"),
-)
-"""The folders of models that the front end asks for; those that don't exist count as empty."""
 MOST_FILES = 10_000
 """In one list."""
 
@@ -34,7 +29,7 @@ class ModelFolder(Answer):
 
     name: str
     folders: list[str]
-    """Where it is: relative to the server's folder of models, never on the machine."""
+    """Where it is: the names of the folders, never where these are on the machine."""
     extensions: list[str]
 
 
@@ -52,42 +47,43 @@ class ModelFile(Answer):
 
 @routes.get("/embeddings")
 async def embeddings(request: web.Request) -> list[str]:
-    """The names of the textual embeddings in the models folder, without their endings."""
-    files = await asyncio.to_thread(_weights, request.app[SETTINGS].folders.models, "embeddings")
-    return [_name(file).rpartition(".")[0] for file in files]
+    """The names of the textual embeddings in the folders of models, without their endings."""
+    files = await asyncio.to_thread(_weights, request.app[SETTINGS].folders, "embeddings")
+    return [name.rpartition(".")[0] for name in files]
 
 
 @routes.get("/models")
 async def model_folders(request: web.Request) -> list[str]:
-    """The folders of models: those that ComfyUI's front end knows, and all others that are there."""
-    return await asyncio.to_thread(_folders, request.app[SETTINGS].folders.models)
+    """The categories of models: those that ComfyUI's front end knows, and all others that are there."""
+    return sorted(await asyncio.to_thread(_by_category, request.app[SETTINGS].folders))
 
 
 @routes.get("/models/{folder}")
 async def models_in(request: web.Request, folder: str) -> list[str]:
-    """The models in one of these folders, subfolders included; none if it doesn't exist."""
-    return [_name(file) for file in await asyncio.to_thread(_weights, request.app[SETTINGS].folders.models, folder)]
+    """The models of one of these categories, subfolders included; none if it doesn't exist."""
+    return [*await asyncio.to_thread(_weights, request.app[SETTINGS].folders, folder)]
 
 
 @routes.get("/experiment/models")
 async def model_folders_with_places(request: web.Request) -> list[ModelFolder]:
-    """The folders of models, with where they are."""
-    names = await asyncio.to_thread(_folders, request.app[SETTINGS].folders.models)
-    return [ModelFolder(name=name, folders=[name], extensions=[*WEIGHTS]) for name in names]
+    """The categories of models, with the folders of each."""
+    found = await asyncio.to_thread(_by_category, request.app[SETTINGS].folders)
+    names = {category: [shelf.folder.name for shelf in found[category]] or [category] for category in sorted(found)}
+    return [ModelFolder(name=name, folders=folders, extensions=[*WEIGHTS]) for name, folders in names.items()]
 
 
 @routes.get("/experiment/models/{folder}")
 async def model_files(request: web.Request, folder: str) -> list[ModelFile]:
-    """The models in one of these folders, with sizes and times."""
-    files = await asyncio.to_thread(_weights, request.app[SETTINGS].folders.models, folder)
-    return [ModelFile(name=_name(file), size=file.size, modified=file.modified) for file in files]
+    """The models of one of these categories, with sizes and times."""
+    found = (await asyncio.to_thread(_weights, request.app[SETTINGS].folders, folder)).items()
+    return [ModelFile(name=name, place=place, size=file.size, modified=file.modified) for name, (place, file) in found]
 
 
 @routes.get("/internal/folder_paths")
 async def folder_paths(request: web.Request) -> dict[str, list[str]]:
-    """Where each kind of model is looked for, relative to the server's folder of models."""
-    names = await asyncio.to_thread(_folders, request.app[SETTINGS].folders.models)
-    return {name: [name] for name in names}
+    """The folders in which each category of models is looked for, by their names."""
+    found = await asyncio.to_thread(_by_category, request.app[SETTINGS].folders)
+    return {category: [shelf.folder.name for shelf in found[category]] or [category] for category in sorted(found)}
 
 
 @routes.get("/internal/files/{type}")
@@ -98,21 +94,24 @@ async def files(request: web.Request, type: str) -> list[str]:
     return await asyncio.to_thread(_newest, request.app[SETTINGS].folders.roots[type])
 
 
-def _folders(root: Path) -> list[str]:
-    there = {path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")}
-    return sorted(there | {*USUAL})
+def _by_category(folders: Folders) -> dict[str, list[Shelf]]:
+    """The folders of each category, in the order in which they are looked through."""
+    confinement = Confinement(folders.roots, folders.of_models)
+    found: dict[str, list[Shelf]] = {category: [] for category in CATEGORIES}
+    for shelf in folders.of_models.shelves():
+        if shelf.category is not None and confinement.allows(shelf.folder):
+            found.setdefault(shelf.category, []).append(shelf)
+    return found
 
 
-def _weights(root: Path, folder: str) -> list[FileEntry]:
-    """The models in a folder, by name; none if it doesn't exist."""
-    if folder not in _folders(root):
-        return []
-    files = walk(resolve_within(root, folder))
-    return sorted((file for file in files if file.filename.lower().endswith(WEIGHTS)), key=_name)
-
-
-def _name(file: FileEntry) -> str:
-    return f"{file.subfolder}/{file.filename}".lstrip("/")
+def _weights(folders: Folders, name: str) -> dict[str, tuple[int, FileEntry]]:
+    """The models of a category by name, each with the number of its folder; none if there is no such category."""
+    found: dict[str, tuple[int, FileEntry]] = {}
+    for place, shelf in enumerate(_by_category(folders).get(category_of(name), ())):
+        for file in walk(shelf.folder):
+            if file.filename.lower().endswith(WEIGHTS):
+                found.setdefault(f"{file.subfolder}/{file.filename}".lstrip("/"), (place, file))
+    return dict(sorted(found.items()))
 
 
 def _newest(root: Path) -> list[str]:

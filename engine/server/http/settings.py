@@ -9,6 +9,7 @@ from typing import Any
 
 from aiohttp import web
 
+from engine.models.folders import NO_FOLDERS, ModelFolders, Shelf
 from engine.registry import Registry
 from engine.run.resources import CacheLimits
 from engine.server.http.connections import Patience
@@ -24,8 +25,11 @@ class Folders:
     output: Path
     """Files that workflows save."""
     models: Path
+    """The first folder of models."""
     data: Path
     """The queue, settings and saved workflows."""
+    given: ModelFolders = NO_FOLDERS
+    """All folders of models that it was started with."""
 
     @property
     def temp(self) -> Path:
@@ -36,6 +40,12 @@ class Folders:
     def roots(self) -> dict[str, Path]:
         """The folders in which workflows may name files."""
         return {"input": self.input, "output": self.output, "temp": self.temp, "models": self.models}
+
+    @cached_property
+    def of_models(self) -> ModelFolders:
+        """All folders of models."""
+        first = () if self.models in self.given.roots else (Shelf(self.models),)
+        return ModelFolders((*first, *self.given.places))
 
     def make(self) -> None:
         for folder in (*self.roots.values(), self.data):

@@ -64,7 +64,9 @@ def _check_count(nodes: int) -> None:
 
 def examine(prepared: Prepared, settings: ServerSettings, targets: Sequence[str] | None = None) -> Verdict:
     """Check a workflow; the first time, this takes as long as reading the files that it names."""
-    return check.examine(prepared, base=settings.folders.input, targets=targets, roots=settings.folders.roots)
+    folders = settings.folders
+    roots, models = folders.roots, folders.of_models
+    return check.examine(prepared, base=folders.input, targets=targets, roots=roots, folders=models)
 
 
 def examine_parts(

@@ -305,6 +305,7 @@ class WorkerPool:
                 name=worker.name,
                 queue=self._queue.path,
                 roots=settings.folders.roots,
+                models=settings.folders.of_models,
                 device=device,
                 nodes=settings.nodes,
                 cache=settings.cache,

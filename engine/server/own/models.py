@@ -9,7 +9,7 @@ import asyncio
 import json
 import platform
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
@@ -22,13 +22,12 @@ from engine.errors import MissingError, UsageError, WorkflowError
 from engine.graph.confinement import Confinement
 from engine.memory import memory
 from engine.models import can_fetch, find
-from engine.models.listing import local_models
+from engine.models.listing import available
 from engine.models.sources import is_path
 from engine.python import command, environment
 from engine.run import devices
 from engine.run.devices import Device
 from engine.run.resources import open_disk
-from engine.server.files.paths import walk
 from engine.server.http.routes import OWN, Answer, Body, Query, Routes
 from engine.server.http.settings import SETTINGS, Folders, ServerSettings
 from engine.server.jobs.checking import prepared
@@ -54,7 +53,7 @@ class ModelsQuery(Query):
     """Which models to list."""
 
     folder: str = ""
-    """Only those whose source begins with this, such as `loras` or `hf:`."""
+    """Only those of this category, such as `loras`, or whose source begins with this, such as `hf:`."""
 
 
 class Model(Answer):
@@ -63,8 +62,14 @@ class Model(Answer):
     source: str
     """Its name in workflows."""
     path: str
-    bytes: int | None = None
-    """The size of a single file."""
+    bytes: int
+    """Its size; that of a folder is the sum of its files."""
+    form: str
+    """`folder`, or the ending of its file without the dot."""
+    category: str | None = None
+    """What its folder says that it is, such as `loras`, if that is known."""
+    problem: str | None = None
+    """Why it can't be used, and what to do."""
 
 
 class HasWorkflow(Body):
@@ -192,21 +197,23 @@ async def fetching(app: web.Application) -> AsyncIterator[None]:
 
 @routes.get(f"{OWN}/models")
 async def models(request: web.Request, query: ModelsQuery) -> list[Model]:
-    """List the models on this machine: in the models folder, shipped with Kinograph, and fetched."""
-    available = await asyncio.to_thread(_available, request.app[SETTINGS].folders)
-    return [model for model in available if model.source.startswith(query.folder)]
+    """List the models on this machine: in the folders of models, shipped with Kinograph, and fetched."""
+    found = await asyncio.to_thread(_available, request.app[SETTINGS].folders)
+    start = query.folder
+    return [model for model in found if start in ("", model.category) or model.source.startswith(start)]
 
 
 @routes.post(f"{OWN}/models/needed")
 async def needed(request: web.Request, body: HasWorkflow) -> list[Needed]:
     """List the models that a workflow needs, and which of them are on this machine."""
     app = request.app
-    sources = (await prepared(app, body.workflow)).models
+    workflow = await prepared(app, body.workflow)
+    sources, wanted = workflow.models, workflow.wanted
 
     def listed() -> list[Needed]:
-        confinement = Confinement(app[SETTINGS].folders.roots)
+        confinement = _confinement(app[SETTINGS].folders)
         return [
-            Needed(source=source, here=_is_available(source, confinement), nodes=list(sockets))
+            Needed(source=source, here=_is_available(source, confinement, wanted[source]), nodes=list(sockets))
             for source, sockets in sources.items()
         ]
 
@@ -267,23 +274,28 @@ def _shown(device: Device) -> dict[str, JsonValue]:
 
 
 def _available(folders: Folders) -> list[Model]:
-    own = [
-        Model(source=f"{file.subfolder}/{file.filename}".lstrip("/"), path=str(file.path), bytes=file.size)
-        for file in walk(folders.models)
-        if file.filename.lower().endswith((".safetensors", ".gguf"))
-    ]
-    others = local_models().items()
-    return sorted(own, key=lambda model: model.source) + [
-        Model(source=source, path=str(path), bytes=path.stat().st_size if path.is_file() else None)
-        for source, path in others
+    return [
+        Model(
+            source=model.source,
+            path=str(model.path),
+            bytes=model.nbytes,
+            form=model.form,
+            category=model.category or None,
+            problem=model.problem or None,
+        )
+        for model in available(folders.of_models, _confinement(folders).allows)
     ]
 
 
-def _is_available(source: str, confinement: Confinement) -> bool:
+def _confinement(folders: Folders) -> Confinement:
+    return Confinement(folders.roots, folders.of_models)
+
+
+def _is_available(source: str, confinement: Confinement, wanted: Collection[str]) -> bool:
     """Whether a model is on this machine; False for paths outside the server's folders, to reveal nothing."""
     try:
         if source.strip() and is_path(source):
-            return confinement.locate(source, "models").exists()
+            return confinement.model(source, wanted).exists()
         return find(source) is not None
     except (MissingError, WorkflowError):
         return False

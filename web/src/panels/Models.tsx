@@ -4,6 +4,7 @@ import { CircleCheck, Download } from "lucide-react";
 import { trying } from "../actions/files";
 import { api } from "../api";
 import { t } from "../i18n";
+import { byCategory } from "../models";
 import type { NeededModel } from "../schema";
 import { store, useStore } from "../store";
 import { bytes } from "../ui/format";
@@ -31,16 +32,21 @@ export function Models() {
       </Loading>
       <h3>{t("models.here")}</h3>
       <Loading loaded={here}>
-        {(list) => (
-          <ul className="list plain">
-            {list.map(({ source, bytes: size }) => (
-              <li key={source} title={source}>
-                <span>{source}</span>
-                {size !== undefined && <small>{bytes(size)}</small>}
-              </li>
-            ))}
-          </ul>
-        )}
+        {(list) =>
+          byCategory(list).map(([category, models]) => (
+            <section key={category}>
+              <h4>{category || t("models.others")}</h4>
+              <ul className="list plain">
+                {models.map(({ source, bytes: size, problem }) => (
+                  <li key={source} title={problem ? `${source}: ${problem}` : source}>
+                    <span>{source}</span>
+                    {problem ? <small className="why">{problem}</small> : <small>{bytes(size)}</small>}
+                  </li>
+                ))}
+              </ul>
+            </section>
+          ))
+        }
       </Loading>
     </div>
   );
