@@ -34,7 +34,7 @@ Models = Annotated[
         "--models",
         metavar="DIR",
         envvar="KINOGRAPH_MODELS",
-        help="A folder of models, ComfyUI's or AUTOMATIC1111's, or an extra_model_paths.yaml; may be given several times.",
+        help="A folder of models, ComfyUI's or AUTOMATIC1111's, or extra_model_paths.yaml; may be given several times.",
     ),
 ]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the Python traceback of an error.")]
