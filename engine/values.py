@@ -367,6 +367,8 @@ class ImageModel(ModelReference):
 
     family: str = field(kw_only=True)
     """Name of its row in `nodes.diffusion.families`."""
+    schedule: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
+    """Settings of diffusers' scheduler in place of those of the model's folder, its class as `_class_name`."""
     adapters: tuple[LoRA, ...] = ()
     vocabulary: Vocabulary = field(default_factory=Vocabulary)
 

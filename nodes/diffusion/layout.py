@@ -9,18 +9,11 @@ from typing import Any
 
 from engine.errors import InputError, MissingError
 from engine.values import Vocabulary
-from nodes.diffusion.families import SDXL, Family, families, family_of
+from nodes.diffusion.families import Family, families, family_of
 
 INDEX = "model_index.json"
 _LOADERS = {True: "ImageModelLoad", False: "VideoModelLoad"}
 """The kinds that load models that make pictures, and others."""
-
-# Parts of tensor names that identify what a single file holds; the first that occurs decides.
-_MARKERS = (
-    ("conditioner.embedders.1.", SDXL.name, ""),
-    ("lora", "a LoRA", "LoRALoad loads it"),
-    ("model.diffusion_model.", "a checkpoint of another architecture", "SDXL is the one supported"),
-)
 
 
 def family_of_folder(source: str, path: Path, *, pictures: bool) -> Family:
@@ -30,25 +23,33 @@ def family_of_folder(source: str, path: Path, *, pictures: bool) -> Family:
         InputError: it is something else.
         MissingError: components are missing.
     """
-    wanted = f"an image model of these families: {families(pictures=True)}"
-    if not pictures:
-        wanted = f"a video model of these families: {families(pictures=False)}"
     if not (path / INDEX).is_file():
         raise InputError(
             f"{source} is not a pipeline: it has no {INDEX}",
             input="source",
-            hint=f"give a folder in the layout of diffusers' save_pretrained, of {wanted}",
+            hint=f"give a folder in the layout of diffusers' save_pretrained, of {_wanted(pictures)}",
         )
+    row = family_of_index(source, path, pictures=pictures)
+    entries = read_object(path / INDEX)
+    if missing := [name for name in component_classes(entries, row) if not (path / name).is_dir()]:
+        raise MissingError(f"{source} lacks {', '.join(missing)}", input="source", hint="fetch or copy the model again")
+    return row
+
+
+def family_of_index(source: str, path: Path, *, pictures: bool) -> Family:
+    """The family that a folder's index says, with or without weights; raises InputError if it is another."""
     entries = read_object(path / INDEX)
     found = str(entries.get("_class_name"))
     row = family_of(found, lambda name: _setting(path, entries, name))
     if row is None or row.makes_pictures != pictures:
-        hint = f"this loads {wanted}" if row is None else f"{_LOADERS[row.makes_pictures]} loads it"
+        hint = f"this loads {_wanted(pictures)}" if row is None else f"{_LOADERS[row.makes_pictures]} loads it"
         kind = found if row is None else f"{row.name} model"
         raise InputError(f"{source} holds a {kind}", input="source", hint=hint)
-    if missing := [name for name in component_classes(entries, row) if not (path / name).is_dir()]:
-        raise MissingError(f"{source} lacks {', '.join(missing)}", input="source", hint="fetch or copy the model again")
     return row
+
+
+def _wanted(pictures: bool) -> str:
+    return f"{'an image' if pictures else 'a video'} model of these families: {families(pictures=pictures)}"
 
 
 def _setting(path: Path, entries: Mapping[str, Any], name: str) -> object:
@@ -67,27 +68,6 @@ def component_classes(entries: Mapping[str, Any], row: Family) -> dict[str, tupl
         for name, kind in entries.items()
         if isinstance(kind, list) and kind[0] is not None and name not in row.without
     }
-
-
-def family_of_checkpoint(source: str, path: Path) -> Family:
-    """The family of a single file in safetensors; raises InputError if it isn't one of an image model."""
-    from safetensors import SafetensorError, safe_open
-
-    if path.suffix != ".safetensors":
-        hint = "LLMLoad loads it" if path.suffix == ".gguf" else "convert it to safetensors: pickles can run code"
-        found = f"a {path.suffix} file" if path.suffix else "a file without a suffix"
-        raise InputError(f"{source} is {found}, not a safetensors file", input="source", hint=hint)
-    try:
-        with safe_open(path, framework="np") as file:
-            names = list(file.keys())
-    except SafetensorError as error:
-        raise InputError(f"{source} is damaged: {error}", input="source", hint="fetch it again") from error
-    for part, kind, hint in _MARKERS:
-        if any(part in name for name in names):
-            if kind == SDXL.name:
-                return SDXL
-            raise InputError(f"{source} is {kind}, not an SDXL checkpoint", input="source", hint=hint)
-    raise InputError(f"{source} holds no image model", input="source", hint="give an SDXL folder or checkpoint")
 
 
 def read_vocabulary(path: Path) -> Vocabulary:

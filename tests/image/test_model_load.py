@@ -14,7 +14,7 @@ from engine.node import Context
 from engine.values import ImageModel
 from nodes.diffusion.pipelines import pipeline_for
 from nodes.image.nodes import ImageModelLoad, ModelVocabulary
-from tests.image.checkpoint import save_checkpoint
+from tests.checkpoint import save_checkpoint
 from tests.tiny import tiny_sdxl
 
 
@@ -95,8 +95,16 @@ def test_a_folder_without_a_pipeline_is_refused(tmp_path: Path) -> None:
     ("tensor", "hint"),
     [
         ("unet.mid_block.attentions.0.lora_A.weight", "LoRALoad loads it"),
-        ("model.diffusion_model.input_blocks.0.0.weight", "SDXL is the one supported"),
-        ("transformer.weight", "give an SDXL folder or checkpoint"),
+        ("model.diffusion_model.input_blocks.0.0.weight", "give a file with all parts of a model, or its folder"),
+        ("model.diffusion_model.double_blocks.0.img_attn.qkv.weight", "give the whole folder of one"),
+        ("control_model.time_embed.0.weight", "give the model that it steers"),
+        ("first_stage_model.decoder.conv_in.weight", "give a file with all parts of a model"),
+        ("body.0.rdb1.conv1.weight", "give a model that draws"),
+        ("emb_params", "give the model that it is for"),
+        (
+            "transformer.weight",
+            "known are Stable Diffusion 1.x and 2.x, SDXL, their models for inpainting",
+        ),
     ],
 )
 def test_a_file_of_another_kind_is_recognised(tmp_path: Path, tensor: str, hint: str) -> None:
@@ -153,14 +161,6 @@ def test_a_checkpoint_beside_its_settings_is_the_same_model(tmp_path: Path, fold
         read, written = (p.components[name].state_dict() for p in (pipeline, tiny_sdxl()))
         assert read.keys() == written.keys()
         assert all(torch.equal(read[key], written[key]) for key in read)
-
-
-def test_a_checkpoint_without_settings_asks_for_them(tmp_path: Path) -> None:
-    file = tmp_path / "sdxl.safetensors"
-    save_file({"conditioner.embedders.1.model.ln_final.weight": torch.zeros(1)}, file)
-    with pytest.raises(MissingError, match=r"settings of .* are not on this machine") as caught:
-        pipeline_for(Context(), load(file), "text to image")
-    assert "model_index.json" in str(caught.value)
 
 
 def test_loading_writes_nothing_to_the_terminal(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -1,25 +1,42 @@
-"""A diffusers SDXL pipeline written as the single checkpoint file that other programs use."""
+"""Pipelines written as the single files that other programs use, in the names of the models' makers."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from diffusers import StableDiffusionXLPipeline
+from diffusers import DiffusionPipeline
 from safetensors.torch import save_file
 
 Tensors = dict[str, torch.Tensor]
 
 
-def save_checkpoint(pipeline: StableDiffusionXLPipeline, file: Path) -> None:
-    """For a UNet with one layer per block and two levels, and a VAE with attention in the middle only."""
+def save_checkpoint(
+    pipeline: DiffusionPipeline,
+    file: Path,
+    *,
+    markers: Mapping[str, torch.Tensor] | None = None,
+    metadata: dict[str, str] | None = None,
+) -> None:
+    """For a UNet with one layer per block and two levels, and a VAE with attention in the middle only.
+
+    SDXL's two text encoders; of others OpenCLIP's if the activation is its "gelu", as in Stable Diffusion 2.
+    """
     tensors = {f"model.diffusion_model.{name}": t for name, t in _renamed(pipeline.unet, _UNET).items()}
     tensors |= {f"first_stage_model.{name}": t for name, t in _renamed(pipeline.vae, _VAE).items()}
     first = {name.removeprefix("text_model."): t for name, t in pipeline.text_encoder.state_dict().items()}
-    tensors |= {f"conditioner.embedders.0.transformer.text_model.{name}": t for name, t in first.items()}
-    tensors |= {f"conditioner.embedders.1.model.{name}": t for name, t in _open_clip(pipeline.text_encoder_2).items()}
-    save_file({name: tensor.contiguous().clone() for name, tensor in tensors.items()}, file)
+    if "text_encoder_2" in pipeline.components:
+        tensors |= {f"conditioner.embedders.0.transformer.text_model.{name}": t for name, t in first.items()}
+        second = _open_clip(pipeline.text_encoder_2)
+        tensors |= {f"conditioner.embedders.1.model.{name}": t for name, t in second.items()}
+    elif pipeline.text_encoder.config.hidden_act == "gelu":
+        tensors |= {f"cond_stage_model.model.{name}": t for name, t in _open_clip(pipeline.text_encoder).items()}
+    else:
+        tensors |= {f"cond_stage_model.transformer.text_model.{name}": t for name, t in first.items()}
+    tensors |= markers or {}
+    save_file({name: tensor.contiguous().clone() for name, tensor in tensors.items()}, file, metadata)
 
 
 _RESNET = (
@@ -83,8 +100,9 @@ def _renamed(module: torch.nn.Module, names: tuple[tuple[str, str], ...]) -> Ten
 def _open_clip(encoder: torch.nn.Module) -> Tensors:
     """OpenCLIP keeps the projections of queries, keys and values in one matrix, and the text projection transposed."""
     state = {name.removeprefix("text_model."): t for name, t in encoder.state_dict().items()}
-    tensors = {
-        "text_projection": state["text_projection.weight"].T,
+    projection = state.get("text_projection.weight")
+    tensors = {} if projection is None else {"text_projection": projection.T}
+    tensors |= {
         "token_embedding.weight": state["embeddings.token_embedding.weight"],
         "positional_embedding": state["embeddings.position_embedding.weight"],
         "ln_final.weight": state["final_layer_norm.weight"],
