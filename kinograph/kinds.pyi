@@ -135,12 +135,13 @@ class Kinds:
         *,
         source: str | Path,
         dtype: Literal["float32", "float16", "bfloat16"] | _Link = "float32",
+        prediction: Literal["auto", "epsilon", "v_prediction"] | _Link = "auto",
         id: str | None = None,
         title: str = "",
         mode: _Mode = "",
         partial: _Partial = "",
     ) -> Handle:
-        """Choose a model that draws pictures: a folder in diffusers' layout, or a single SDXL checkpoint."""
+        """Choose a model that draws pictures: a folder in diffusers' layout, or a single file."""
 
     def ImageScale(
         self,
