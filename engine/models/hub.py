@@ -9,6 +9,8 @@ import io
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from fnmatch import fnmatch
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -20,7 +22,8 @@ SETTINGS = ["*.json", "*.txt", "*.model", "*.jinja"]
 WEIGHTS = ["*.safetensors"]
 # A pipeline may also have the same weights as one file beside its folders: those in the folders are enough.
 PIPELINE_WEIGHTS = ["*/*.safetensors"]
-VARIANTS = ["*.fp16.*", "*.bf16.*", "*.non_ema.*", "*.fp16-*"]
+# Files of the same weights in other forms are left out, unless a folder has no others: then the first of these counts.
+VARIANTS = {"fp16": ["*.fp16.*", "*.fp16-*"], "bf16": ["*.bf16.*", "*.bf16-*"], "non_ema": ["*.non_ema.*"]}
 
 
 @dataclass(frozen=True)
@@ -96,8 +99,8 @@ class Hub:
         """The repository's settings and weights, or its one path; the settings show which weights a pipeline needs."""
         from huggingface_hub import snapshot_download
 
-        def get(patterns: list[str]) -> Path:
-            options.update(revision=self.revision, allow_patterns=patterns, ignore_patterns=VARIANTS)
+        def get(patterns: list[str], ignored: Iterable[str] = ()) -> Path:
+            options.update(revision=self.revision, allow_patterns=patterns, ignore_patterns=list(ignored))
             return Path(snapshot_download(self.repository, **options))
 
         if self.member:
@@ -106,7 +109,50 @@ class Hub:
                 raise MissingError(f"{self.repository} at '{self.revision}' holds no '{self.member}'")
             return path
         folder = get(SETTINGS)
-        return get(SETTINGS + (PIPELINE_WEIGHTS if (folder / "model_index.json").exists() else WEIGHTS))
+        weights = PIPELINE_WEIGHTS if (folder / "model_index.json").exists() else WEIGHTS
+        if not options.get("local_files_only"):
+            return get(SETTINGS + _without_repeats(self._files(), weights))
+        folder = get(SETTINGS + weights, chain.from_iterable(VARIANTS.values()))
+        if parts := _lacking(folder):
+            raise MissingError(f"{self.repository} was fetched in part: {', '.join(parts)} is missing")
+        return folder
+
+    def _files(self) -> list[str]:
+        from huggingface_hub import HfApi, constants
+
+        info = HfApi(endpoint=constants.ENDPOINT).model_info(self.repository, revision=self.revision)
+        return [file.rfilename for file in info.siblings or ()]
+
+
+def _lacking(folder: Path) -> list[str]:
+    """The folders of a pipeline that have settings of a model and no weights, or not all of their parts."""
+    settings = folder.glob("*/config.json") if (folder / "model_index.json").exists() else ()
+    return sorted(path.parent.name for path in settings if not _has_weights(path.parent))
+
+
+def _has_weights(folder: Path) -> bool:
+    names = [path.name for path in folder.glob("*.safetensors")]
+    parts = [found for name in names if (found := re.search(r"-(\d+)-of-(\d+)\.safetensors$", name))]
+    return bool(names) and (len(parts) < len(names) or len(parts) >= int(parts[0][2]))
+
+
+def _without_repeats(names: Iterable[str], patterns: list[str]) -> list[str]:
+    """The files that match the patterns, in one form of the weights for each folder."""
+    folders: dict[str, list[str]] = {}
+    for name in names:
+        if any(fnmatch(name, pattern) for pattern in patterns):
+            folders.setdefault(name.rpartition("/")[0], []).append(name)
+    return [name for files in folders.values() for name in _one_form(files)]
+
+
+def _one_form(files: list[str]) -> list[str]:
+    forms = {form: [name for name in files if _is_form(name, form)] for form in VARIANTS}
+    plain = [name for name in files if not any(_is_form(name, form) for form in VARIANTS)]
+    return next((chosen for chosen in (plain, *forms.values()) if chosen), [])
+
+
+def _is_form(name: str, form: str) -> bool:
+    return any(fnmatch(name, pattern) for pattern in VARIANTS[form])
 
 
 def _bar(progress: Progress) -> type[Any]:

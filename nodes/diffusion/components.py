@@ -5,6 +5,7 @@ Each is resident by its own contents, so that models which share a text encoder 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from importlib import import_module
 from pathlib import Path
@@ -52,9 +53,28 @@ class Folder:
         if not issubclass(kind, torch.nn.Module):
             return kind.from_pretrained(str(self.path / name), **options)
         options |= {"dtype": getattr(torch, self.dtype), "use_safetensors": True, "output_loading_info": True}
-        module, found = kind.from_pretrained(str(self.path / name), **options)
+        module, found = kind.from_pretrained(str(self.path / name), variant=_variant(self.path / name), **options)
         check_complete(name, found["missing_keys"])
         return module
+
+
+def _variant(folder: Path) -> str | None:
+    """The form of a component's weights that is there: None for the usual one, else such as "fp16".
+
+    Raises ValueError if there are none in safetensors.
+    """
+    forms = {found[1] for path in folder.glob("*.safetensors") if (found := _WEIGHTS.fullmatch(path.name))}
+    if None in forms:
+        return None
+    if not forms:
+        others = [path.name for path in folder.iterdir() if path.suffix in (".bin", ".pt", ".ckpt")]
+        there = f", but {min(others)}, which can run code: convert it" if others else ""
+        raise ValueError(f"{folder.name} has no weights in safetensors{there}")
+    return min(forms, key=lambda form: (form != "fp16", form))
+
+
+_WEIGHTS = re.compile(r"(?:model|diffusion_pytorch_model)(?:\.([a-z]\w*))?(?:-\d+-of-\d+)?\.safetensors")
+"""Names of weights' files, with the form, and in parts."""
 
 
 def check_complete(name: str, missing: Collection[str]) -> None:

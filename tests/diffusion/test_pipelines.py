@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
-from engine.errors import InputError, NodeError
+from engine.errors import InputError, MissingError, NodeError
 from engine.node import Context
 from engine.values import ImageModel
 from nodes.diffusion.pipelines import pipeline_for
@@ -82,3 +83,31 @@ def test_components_that_are_there_dont_stand_in_for_a_model_that_was_replaced(f
     pipeline_for(ctx, load(tmp_path / "model"), "text to image")
     with pytest.raises(NodeError, match="was replaced"):
         pipeline_for(ctx, model, "text to image")
+
+
+@pytest.mark.parametrize(
+    "options", [{"variant": "fp16"}, {"max_shard_size": "100KB"}, {"variant": "fp16", "max_shard_size": "100KB"}]
+)
+def test_weights_in_other_forms_and_in_parts_are_read(folder: Path, tmp_path: Path, options: dict[str, str]) -> None:
+    tiny_sdxl().save_pretrained(tmp_path, **options)
+    assert not (tmp_path / "unet" / "diffusion_pytorch_model.safetensors").exists()
+    read, whole = (pipeline_for(Context(), load(path), "text to image").unet for path in (tmp_path, folder))
+    assert all(torch.equal(weight, whole.state_dict()[name]) for name, weight in read.state_dict().items())
+
+
+def test_weights_that_are_missing_are_named(folder: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    for name, file in (("text_encoder", "model.safetensors"), ("unet", "diffusion_pytorch_model.safetensors")):
+        whole = load_file(folder / name / file)
+        lost = sorted(whole)[3]
+        save_file({key: t for key, t in whole.items() if key != lost}, copy / name / file, {"format": "pt"})
+        with pytest.raises(MissingError, match=f"{name} lacks .*{lost.rpartition('text_model.')[2]}"):
+            pipeline_for(Context(), load(copy), "text to image")
+        shutil.copy(folder / name / file, copy / name / file)
+
+
+def test_weights_as_pickles_are_refused_with_what_to_do(folder: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    (copy / "vae" / "diffusion_pytorch_model.safetensors").rename(copy / "vae" / "diffusion_pytorch_model.bin")
+    with pytest.raises(MissingError, match=r"vae has no weights in safetensors, but .*\.bin, which can run code"):
+        pipeline_for(Context(), load(copy), "text to image")

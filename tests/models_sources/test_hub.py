@@ -28,6 +28,15 @@ PIPELINE = {
     "whole.safetensors": bytes(200_000),
     "preview.png": b"png",
 }
+HALF_ONLY = {
+    "model_index.json": b"{}",
+    "unet/config.json": b"{}",
+    "unet/diffusion_pytorch_model.fp16-00001-of-00002.safetensors": bytes(1000),
+    "unet/diffusion_pytorch_model.fp16-00002-of-00002.safetensors": bytes(1000),
+    "unet/diffusion_pytorch_model.safetensors.index.fp16.json": b"{}",
+    "vae/diffusion_pytorch_model.safetensors": bytes(1000),
+    "vae/diffusion_pytorch_model.fp16.safetensors": bytes(1000),
+}
 TEXT_MODEL = {"config.json": b"{}", "model.safetensors": bytes(1000), "pytorch_model.bin": b"", "q4.gguf": b"GGUF"}
 
 
@@ -35,7 +44,7 @@ class Hub(ThreadingHTTPServer):
     daemon_threads = True
 
     def __init__(self) -> None:
-        self.repositories = {"owner/pipeline": PIPELINE, "owner/text": TEXT_MODEL}
+        self.repositories = {"owner/pipeline": PIPELINE, "owner/text": TEXT_MODEL, "owner/half": HALF_ONLY}
         self.requests: list[str] = []
         super().__init__(("127.0.0.1", 0), _Handler)
 
@@ -129,6 +138,15 @@ def test_a_pipelines_settings_and_the_weights_in_its_folders_are_fetched(hub: Hu
         "tokenizer/merges.txt",
     }
     assert find("hf:owner/pipeline") == folder
+
+
+def test_of_folders_that_have_only_weights_in_half_precision_these_are_fetched(hub: Hub) -> None:
+    folder = resolve("hf:owner/half")
+    assert names(folder) == HALF_ONLY.keys() - {"vae/diffusion_pytorch_model.fp16.safetensors"}
+    assert find("hf:owner/half") == folder
+
+    (folder / "unet" / "diffusion_pytorch_model.fp16-00002-of-00002.safetensors").unlink()
+    assert find("hf:owner/half") is None
 
 
 def test_another_models_weights_beside_its_settings_are_fetched(hub: Hub) -> None:
