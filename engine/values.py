@@ -391,6 +391,17 @@ class VideoModel(ModelReference):
 
 
 @dataclass(frozen=True, eq=False, slots=True)
+class UpscaleModel(ModelReference):
+    """A network that makes pictures larger."""
+
+    scale: int
+    """How many times."""
+
+    def __str__(self) -> str:
+        return f"UpscaleModel {self.source} in {self.dtype}, ×{self.scale}"
+
+
+@dataclass(frozen=True, eq=False, slots=True)
 class LanguageModel(ModelReference):
     """A causal language model with its tokenizer."""
 

@@ -10,13 +10,14 @@ A model *source* is a string:
 
 `find` looks without fetching, `resolve` fetches what is not on this machine, `identity` identifies the contents and
 enters cache keys, `watch` tells whether they stay the same; `digest` is that of any file or folder.
-`Models` holds the loaded models.
+`Models` holds the loaded models, and `room_on` says how much memory there is for more.
 """
 
 from engine.models.digest import digest
 from engine.models.home import home
 from engine.models.progress import Progress
 from engine.models.resident import HOST, Models
+from engine.models.room import is_out_of_memory, room_on
 from engine.models.sources import can_fetch, find, identity, is_path, is_shipped, resolve, watch
 
 __all__ = [
@@ -28,8 +29,10 @@ __all__ = [
     "find",
     "home",
     "identity",
+    "is_out_of_memory",
     "is_path",
     "is_shipped",
     "resolve",
+    "room_on",
     "watch",
 ]

@@ -9,7 +9,7 @@ from typing import Any
 from engine.errors import Cancelled, KinographError, NodeError
 from engine.events import Event, NodeRetried, problem_of
 from engine.graph.graph import Step
-from engine.models import HOST, Models
+from engine.models import HOST, Models, is_out_of_memory
 from engine.models.emptying import empty_cache
 from engine.node import Context, Node
 from engine.run import devices
@@ -63,7 +63,7 @@ class Attempts:
                 tried += 1
                 if devices.unusable(self._device):
                     raise  # no further attempt can succeed
-                if devices.is_out_of_memory(error):
+                if is_out_of_memory(error):
                     if freed:
                         raise self._out_of_memory(error) from error
                     allowed, freed, pause = allowed + 1, True, 0.0

@@ -9,11 +9,10 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from engine.models import HOST, Models
+from engine.models import HOST, Models, is_out_of_memory
 from engine.models.precision import exact_float32
 from engine.models.usage import User
 from engine.node import Context, Node
-from engine.run import devices
 from engine.run.activations import Activations, size_of
 from engine.run.threads import set_torch_threads
 from engine.run.turns import user_of
@@ -74,7 +73,7 @@ class Computing:
                 exact.enter_context(exact_float32())
                 returned = node.run(ctx)
         except Exception as error:
-            if devices.is_out_of_memory(error):
+            if is_out_of_memory(error):
                 taken = self._models.end(self._device)
                 self._activations.record_failure(kind, size, taken or self._models.kept_free(self._device))
             raise

@@ -12,21 +12,12 @@ from engine.document.given import text_of
 from engine.errors import NodeError, UsageError
 from engine.loaded import torch_if_loaded
 from engine.memory import Memory, memory
+from engine.models import is_out_of_memory
 from engine.run import nvml
 
 ACCELERATORS = ("nvidia[0-9]*", "kfd", "dxg")
 """Files in Linux's /dev that the drivers of NVIDIA, of AMD, or of Windows below it create."""
 NONE: Mapping[str, Memory] = {}
-OUT_OF_MEMORY = (
-    "can't allocate memory",  # torch, of the host
-    "CUDA error: out of memory",
-    "HIP error: out of memory",
-    "MPS backend out of memory",
-    "_STATUS_ALLOC_FAILED",  # cuBLAS, cuDNN, cuSOLVER, cuSPARSE
-    "_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",  # cuDNN since version 9
-    "_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED",
-)
-"""What errors say that have no type of their own for a lack of memory."""
 
 
 def best() -> str:
@@ -130,15 +121,6 @@ def _is_available(device: str) -> bool:
     if kind == "mps":
         return torch.backends.mps.is_available()
     return int(index or 0) < torch.cuda.device_count()
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception means that a device, or the host, has no memory left."""
-    torch = torch_if_loaded()
-    if isinstance(error, MemoryError) or (torch and isinstance(error, torch.OutOfMemoryError)):
-        return True
-    # torch.AcceleratorError, for one, is a RuntimeError, and libraries' own errors are nothing else
-    return isinstance(error, RuntimeError) and any(said in str(error) for said in OUT_OF_MEMORY)
 
 
 def unusable(device: str) -> NodeError | None:

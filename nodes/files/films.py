@@ -16,7 +16,7 @@ from PIL import Image
 from engine.errors import InputError
 from engine.values import Video
 from nodes.files.footage import Footage, Frame
-from nodes.image.scaling import fitted
+from nodes.scaling import fitted
 
 if TYPE_CHECKING:
     from engine.node import Context

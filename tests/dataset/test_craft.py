@@ -18,7 +18,7 @@ from nodes.dataset.describe import craft
 from nodes.dataset.describe.craft import Craft, CraftDetector, load_craft, words
 from nodes.dataset.nodes import LVDCurate
 from nodes.dataset.table import rows
-from nodes.dataset.weights import converted
+from nodes.weights import converted
 from tests.dataset.films import three_shots
 
 

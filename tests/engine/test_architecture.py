@@ -40,9 +40,12 @@ LAYERS = {
         *("handles", "display", "documents", "wanted", "interrupts", "results", "running", "progress", "session"),
         *("calls", "kinds", "graph", "stubs", "__main__"),
     ),
-    "nodes": ("inputs", "loading", "diffusion", "flow", "image", "files", "text", "lora", "video", "dataset"),
+    "nodes": (
+        *("inputs", "loading", "weights", "scaling", "diffusion", "upscaling"),
+        *("flow", "image", "files", "text", "lora", "video", "dataset"),
+    ),
     "nodes/dataset": (
-        *("extra", "sources", "presets", "table", "provenance", "weights", "scan", "describe", "filter", "save"),
+        *("extra", "sources", "presets", "table", "provenance", "scan", "describe", "filter", "save"),
         *("on_ray", "curate", "nodes"),
     ),
 }

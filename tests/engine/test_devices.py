@@ -15,11 +15,10 @@ from engine.document.prepared import prepare
 from engine.document.workflow import Workflow
 from engine.events import NodeFailed, NodeFinished, NodeRetried
 from engine.graph.check import check
-from engine.models import Models
+from engine.models import Models, is_out_of_memory
 from engine.models.emptying import empty_cache
 from engine.node import Context, Node
 from engine.registry import Registry
-from engine.run import devices
 from engine.run.execute import Execution
 from engine.store.cache import OVERHEAD, Cache
 from engine.values import Image
@@ -211,7 +210,7 @@ def test_on_a_gpu_values_are_spilled_to_pinned_memory() -> None:
     ],
 )
 def test_a_lack_of_memory_is_recognised_by_whoever_reports_it(error: Exception) -> None:
-    assert devices.is_out_of_memory(error)
+    assert is_out_of_memory(error)
 
 
 @pytest.mark.parametrize(
@@ -223,7 +222,7 @@ def test_a_lack_of_memory_is_recognised_by_whoever_reports_it(error: Exception) 
     ],
 )
 def test_other_errors_are_not_taken_for_a_lack_of_memory(error: Exception) -> None:
-    assert not devices.is_out_of_memory(error)
+    assert not is_out_of_memory(error)
 
 
 def test_memory_that_torch_keeps_for_later_is_given_back_on_apples_gpus_too(monkeypatch: pytest.MonkeyPatch) -> None:

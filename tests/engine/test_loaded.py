@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from engine.loaded import torch_if_loaded
-from engine.models import Models
+from engine.models import Models, is_out_of_memory
 from engine.models.emptying import empty_cache
 from engine.run import devices
 from engine.run.threads import set_torch_threads, torch_threads_restored
@@ -52,7 +52,7 @@ def importing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[threa
     ("work", "result"),
     [
         (lambda: devices.unusable("cpu"), None),
-        (lambda: devices.is_out_of_memory(ValueError()), False),
+        (lambda: is_out_of_memory(ValueError()), False),
         (empty_cache, None),
         (release_pinned, None),
         (lambda: Models().vacate(), None),

@@ -17,9 +17,9 @@ from torch.nn import functional as F
 
 from engine.errors import InputError, MissingError
 from engine.models import identity, resolve
-from nodes.dataset.weights import read_weights
 from nodes.files.footage import Picture
 from nodes.loading import loading, unchanged
+from nodes.weights import read_weights
 
 if TYPE_CHECKING:
     from engine.node import Context

