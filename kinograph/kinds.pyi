@@ -158,6 +158,21 @@ class Kinds:
     ) -> Handle:
         """Make pictures larger or smaller."""
 
+    def ImageUpscale(
+        self,
+        *,
+        model: _Link,
+        image: _Link,
+        scale: float | _Link = 0.0,
+        tile: int | _Link = 0,
+        overlap: int | _Link = 40,
+        id: str | None = None,
+        title: str = "",
+        mode: _Mode = "",
+        partial: _Partial = "",
+    ) -> Handle:
+        """Make pictures larger with a model that draws in what they lack."""
+
     def JoinVideos(
         self,
         *,
@@ -689,6 +704,18 @@ class Kinds:
     ) -> Handle:
         """Split a text into a list of its non-empty lines. A node that takes a single text runs for each of them."""
 
+    def UpscaleModelLoad(
+        self,
+        *,
+        source: str | Path,
+        dtype: Literal["float32", "float16", "bfloat16"] | _Link = "float32",
+        id: str | None = None,
+        title: str = "",
+        mode: _Mode = "",
+        partial: _Partial = "",
+    ) -> Handle:
+        """Choose a model that makes pictures larger: a file of ESRGAN or Real-ESRGAN, or a folder of Swin2SR."""
+
     def VideoFrameFilter(
         self,
         *,
@@ -724,6 +751,21 @@ class Kinds:
         partial: _Partial = "",
     ) -> Handle:
         """Choose an image-to-video model: a Stable Video Diffusion pipeline in diffusers' layout."""
+
+    def VideoUpscale(
+        self,
+        *,
+        model: _Link,
+        video: _Link,
+        scale: float | _Link = 0.0,
+        tile: int | _Link = 0,
+        overlap: int | _Link = 40,
+        id: str | None = None,
+        title: str = "",
+        mode: _Mode = "",
+        partial: _Partial = "",
+    ) -> Handle:
+        """Make a video larger with a model for pictures."""
 
     def ZipLoRAMerge(
         self,

@@ -24,6 +24,12 @@ LanguageModelFile = Annotated[str, FileContents("model", categories=("llm", "tex
 LoRAFile = Annotated[str, FileContents("model", categories=("loras",), takes=("safetensors", "folder"))]
 
 
+UpscaleModelFile = Annotated[
+    str,
+    FileContents("model", categories=("upscale_models",), takes=("safetensors", "pth", "pt", "ckpt", "bin", "folder")),
+]
+
+
 DType = Literal["float32", "float16", "bfloat16"]
 
 
@@ -42,6 +48,11 @@ def _own_or_guided(scale: float) -> float:
 
 OwnGuidance = Annotated[float, Field(ge=0, le=50), AfterValidator(_own_or_guided)]
 """A guidance scale, where 0 is the model's own."""
+
+
+Factor = Annotated[float, Field(ge=0, le=16)]
+Tile = Annotated[int, Field(ge=0, le=8192, multiple_of=8)]
+Overlap = Annotated[int, Field(ge=0, le=512)]
 
 
 Seed = Annotated[int, Field(ge=0, lt=2**64, json_schema_extra={"widget": "seed"})]

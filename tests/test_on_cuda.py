@@ -16,7 +16,7 @@ import torch
 from diffusers import AutoencoderKL, AutoencoderKLTemporalDecoder, DiffusionPipeline
 
 from engine.node import Context, Node
-from engine.values import Image, ImageModel, LoRA, Value
+from engine.values import Image, ImageModel, LoRA, UpscaleModel, Value, Video
 from nodes import registry
 from nodes.dataset.describe import craft
 from nodes.dataset.describe.describer import Describer, DescribeSettings
@@ -24,25 +24,29 @@ from nodes.dataset.nodes import LVDCurate
 from nodes.diffusion.layers import all_layers, layers
 from nodes.diffusion.pipelines import pipeline_for
 from nodes.diffusion.precision import precision_kept
-from nodes.image.nodes import ImageModelLoad, KeyframeSampler
+from nodes.image.nodes import ImageModelLoad, ImageUpscale, KeyframeSampler, UpscaleModelLoad
 from nodes.lora.nodes import LoRAApply, LoRAApplyToVideo, ZipLoRAMerge
 from nodes.lora.training import Example, TrainingSettings, train_lora
 from nodes.text.nodes import LLMLoad, LookaheadDecode, MedusaTrain, PromptWriter
-from nodes.video.nodes import SVDSampler, VideoModelLoad
+from nodes.video.nodes import SVDSampler, VideoModelLoad, VideoUpscale
 from tests.fakecuda import CudaTensor, fake_cuda
 from tests.text.conftest import babbler
 from tests.tiny import tiny_sdxl, tiny_svd
+from tests.upscaling.files import esrgan, saved
+from tests.upscaling.swin2sr import tiny_swin2sr
 
 PROMPTS = {"subject_prompt": "a red snail", "style_prompt": "a robot in watercolour style"}
 
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of tiny models: "sdxl", "svd" and "llm"."""
+    """A folder of tiny models: "sdxl", "svd", "llm", "esrgan.safetensors" and "swin2sr"."""
     folder = tmp_path_factory.mktemp("models")
     tiny_sdxl().save_pretrained(folder / "sdxl")
     tiny_svd().save_pretrained(folder / "svd")
     babbler(folder / "llm")
+    saved(esrgan(), folder / "esrgan.safetensors")
+    tiny_swin2sr().save_pretrained(folder / "swin2sr")
     return folder
 
 
@@ -112,6 +116,20 @@ def heads(models: Path, **inputs: Any) -> Node:
     return MedusaTrain(llm=llm, prompts=("say hello", "say more"), **sizes, **inputs)
 
 
+def upscaler(models: Path, source: str, dtype: str) -> UpscaleModel:
+    return UpscaleModelLoad(source=str(models / source), dtype=dtype).run(Context())
+
+
+def larger_pictures(models: Path, source: str = "esrgan.safetensors", dtype: str = "float32", **inputs: Any) -> Node:
+    pictures = torch.rand(2, 3, 20, 28, generator=torch.Generator().manual_seed(0))
+    return ImageUpscale(model=upscaler(models, source, dtype), image=Image(pictures), **inputs)
+
+
+def larger_video(models: Path, source: str = "esrgan.safetensors", dtype: str = "float32", **inputs: Any) -> Node:
+    frames = torch.rand(3, 3, 12, 20, generator=torch.Generator().manual_seed(0))
+    return VideoUpscale(model=upscaler(models, source, dtype), video=Video(frames, 7.0), **inputs)
+
+
 CASES: Mapping[type[Node], tuple[Callable[..., Node], tuple[dict[str, Any], ...]]] = {
     KeyframeSampler: (keyframes, ({"negative_prompt": "blue"}, {"dtype": "float16"}, {"dtype": "bfloat16"})),
     SVDSampler: (video, ({"decode_chunk": 2}, {"dtype": "float16", "width": 32, "height": 32})),
@@ -119,6 +137,11 @@ CASES: Mapping[type[Node], tuple[Callable[..., Node], tuple[dict[str, Any], ...]
     LookaheadDecode: (text, ({}, {"temperature": 1.0}, {"dtype": "float16"}, {"dtype": "bfloat16", "stop": ("a",)})),
     MedusaTrain: (heads, ({}, {"dtype": "bfloat16"})),
     PromptWriter: (prompts, ({"temperature": 0.0, "style": "crayon"},)),
+    ImageUpscale: (
+        larger_pictures,
+        ({"tile": 16, "overlap": 8}, {"source": "swin2sr", "scale": 1.5}, {"dtype": "float16"}),
+    ),
+    VideoUpscale: (larger_video, ({}, {"source": "swin2sr", "dtype": "bfloat16"})),
 }
 """How to make a node of each kind that is compared, and inputs to try."""
 

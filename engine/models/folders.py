@@ -41,6 +41,8 @@ INDEXES = ("model_index.json", "config.json", "adapter_config.json")
 """A folder with one of these files is a model itself."""
 PICKLED = (".ckpt", ".pt", ".pth", ".bin", ".pkl")
 """The endings of files of weights that can run code when they are read."""
+READ_AS_DATA = ("upscale_models",)
+"""Categories of which such files are read all the same, as nothing but tensors."""
 MayRead = Callable[[Path], bool]
 
 

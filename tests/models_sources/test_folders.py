@@ -98,7 +98,7 @@ def test_comfyuis_models_are_listed_by_category_under_the_names_that_it_shows(co
         "sdxl_vae.safetensors": ("vae", "safetensors", 23),
         "ipadapter/face.safetensors": ("", "safetensors", 26),
     }
-    assert problems(folders) == {"old/v1-5.ckpt": CONVERT, "4x.pth": CONVERT}
+    assert problems(folders) == {"old/v1-5.ckpt": CONVERT}, "upscalers are read as data all the same"
 
 
 def test_the_models_of_automatic1111_have_the_same_categories(webui: Path) -> None:

@@ -1,0 +1,1 @@
+"""What the fields that make pictures larger by networks share: the networks, their files, and tiles."""
