@@ -95,6 +95,7 @@ def test_comfyuis_models_are_listed_by_category_under_the_names_that_it_shows(co
         "neon.safetensors": ("loras", "safetensors", 7),
         "sdxl/snail.safetensors": ("loras", "safetensors", 8),
         "t5.safetensors": ("text_encoders", "safetensors", 22),
+        "4x.pth": ("upscale_models", "pth", 24),
         "sdxl_vae.safetensors": ("vae", "safetensors", 23),
         "ipadapter/face.safetensors": ("", "safetensors", 26),
     }
@@ -108,6 +109,7 @@ def test_the_models_of_automatic1111_have_the_same_categories(webui: Path) -> No
         "bad hands.safetensors": "embeddings",
         "neon.safetensors": "loras",
         "paint/oil.safetensors": "loras",
+        "sharp.pth": "upscale_models",
         "soft.safetensors": "vae",
     }
 
