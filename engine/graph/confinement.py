@@ -12,7 +12,6 @@ from pathlib import Path, PureWindowsPath
 
 from engine.errors import WorkflowError
 from engine.models.folders import NO_FOLDERS, ModelFolders
-from engine.models.sources import close_name
 from engine.values import brief
 
 
@@ -34,7 +33,7 @@ class Confinement:
     """
 
     def __init__(self, roots: Mapping[str, Path], models: ModelFolders = NO_FOLDERS) -> None:
-        self._models = models
+        self._opened = models.opened()
         self._roots = {name: Path(os.path.realpath(root)) for name, root in roots.items()}
         given = [*roots.values(), *(place.folder for place in models.places)]
         written = (Path(os.path.abspath(folder)) for folder in given)  # noqa: PTH100 - without following links
@@ -71,12 +70,8 @@ class Confinement:
             WorkflowError: it is in none of the folders.
             MissingError: it isn't known which of several models is meant.
         """
-        found = self._models.choose(source, wanted, self.allows)
+        found = self._opened.choose(source, wanted, self.allows)
         return Path(os.path.realpath(found)) if found else self.locate(source, "models")
-
-    def near(self, source: str) -> str | None:
-        """A hint for a model that isn't there."""
-        return close_name(source, self._models, self.allows) if self._models.places else None
 
     def named(self, path: Path) -> str:
         """A file's name within its folder; one that is in none of them stays as it is."""

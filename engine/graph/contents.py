@@ -11,10 +11,13 @@ from engine.errors import MissingError, WorkflowError, path_errors, suggestion
 from engine.graph.confinement import Confinement
 from engine.models.digest import Watch, digest, states
 from engine.models.folders import NO_FOLDERS, PICKLED, ModelFolders
+from engine.models.scanning import scan
 from engine.models.sources import SOURCE_HINT, Local, is_path, parse
 from engine.models.sources import watch as watch_model
 from engine.spec import FileContents, Found, MayRead, any_file
 
+MOST_HINTS = 20
+"""Missing models up to which similar names are looked for."""
 SHOWN = 3
 """Most files that an error lists as found instead of the wanted ones."""
 
@@ -42,6 +45,8 @@ class Contents:
         """The names that nodes get of models that were found in `folders`."""
         self._base = base
         self._folders = folders
+        self._models: list[str] | None = None
+        self._hints = 0
         self._confinement = confinement
         self._may_read = confinement.allows if confinement else any_file
         self._seen: dict[tuple[FileContents, str], Content] = {}
@@ -63,7 +68,7 @@ class Contents:
         if self._confinement and source.strip() and is_path(source):
             path = self._confinement.model(source, file.categories)
             if not path.exists():
-                hint = self._near([path]) or self._confinement.near(source) or SOURCE_HINT
+                hint = self._near([path]) or self._near_model(source) or SOURCE_HINT
                 raise MissingError(f"there is no model '{source}'", hint=hint)
             _check_form(source, path, file)
             return Content(str(path), Local(source, path).identity())
@@ -76,7 +81,23 @@ class Contents:
             name = str(place.path.absolute())
             if self._base is None or place.path != self._base / written:
                 self.in_folders.add(name)
-        return Content(name, place.identity())
+        try:
+            return Content(name, place.identity())
+        except MissingError as error:
+            is_close = "did you mean" in (error.hint or "")
+            near = None if is_close or place.find() else self._near_model(source)
+            if near and (error.hint == SOURCE_HINT or "did you mean" in near):
+                raise MissingError(error.message, hint=near) from None
+            raise
+
+    def _near_model(self, source: str) -> str | None:
+        """A hint for a model that isn't there, from those in the folders of models; only for the first ones."""
+        self._hints += 1
+        if self._hints > MOST_HINTS or not self._folders.places:
+            return None
+        if self._models is None:
+            self._models = [model.source for model in scan(self._folders, self._may_read) if not model.problem]
+        return suggestion(source, self._models)
 
     def _media(self, name: str, file: FileContents) -> Content:
         if self._confinement:

@@ -88,6 +88,23 @@ class ModelFolders:
             else:
                 yield place
 
+    def opened(self) -> OpenFolders:
+        """The same with the folders of each category as they are at this moment, to look for many models."""
+        return OpenFolders(self.roots, tuple(self.shelves()))
+
+    def choose(self, name: str, wanted: Collection[str] = ()) -> Path | None:
+        """As `OpenFolders.choose`."""
+        return self.opened().choose(name, wanted) if self.places else None
+
+
+@dataclass(frozen=True)
+class OpenFolders:
+    """Folders of models, to look for models in them."""
+
+    roots: tuple[Path, ...]
+    shelves: tuple[Shelf, ...]
+    """The folders of each category, in order."""
+
     def choose(self, name: str, wanted: Collection[str] = (), may_read: MayRead = lambda path: True) -> Path | None:
         """The path of the model that a name stands for; None if there is none.
 
@@ -100,22 +117,21 @@ class ModelFolders:
             MissingError: several categories have one, and it isn't known which is meant.
         """
         parts = _parts(name)
-        if not (parts and self.places):
+        if not parts:
             return None
 
         def there(path: Path) -> bool:
-            return may_read(path) and path.exists()
+            return os.path.lexists(path) and may_read(path) and path.exists()
 
         for root in self.roots:
             path = root.joinpath(*parts)
             if there(path) and (len(parts) > 1 or not path.is_dir() or is_model(path)):
                 return path
-        shelves = [*self.shelves()]
-        for shelf in shelves if len(parts) > 1 else ():
+        for shelf in self.shelves if len(parts) > 1 else ():
             if shelf.category == category_of(parts[0]) and there(path := shelf.folder.joinpath(*parts[1:])):
                 return path
         found: dict[str, Path] = {}
-        for shelf in shelves:
+        for shelf in self.shelves:
             assert shelf.category is not None
             if shelf.category not in found and there(path := shelf.folder.joinpath(*parts)):
                 found[shelf.category] = path

@@ -10,9 +10,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Protocol
 
-from engine.errors import MissingError, path_errors, suggestion
+from engine.errors import MissingError, path_errors
 from engine.models.digest import Watch, digest
-from engine.models.folders import NO_FOLDERS, MayRead, ModelFolders
+from engine.models.folders import NO_FOLDERS, ModelFolders
 from engine.models.progress import Progress
 
 SHIPPED = Path(__file__).resolve().parents[2] / "models"
@@ -129,14 +129,7 @@ def parse(
         here = path.exists()
     if colon and re.fullmatch(r"[a-z][a-z0-9+.-]+", scheme) and not here:
         raise MissingError(f"'{source}': '{scheme}:' is not a kind of model source", hint=_scheme_hint(scheme))
-    return Local(source, path, folders)
-
-
-def close_name(source: str, folders: ModelFolders, may_read: MayRead = lambda path: True) -> str | None:
-    """A hint for a model that isn't there, from the names of those in the folders."""
-    from engine.models.scanning import scan
-
-    return suggestion(source, [model.source for model in scan(folders, may_read) if not model.problem])
+    return Local(source, path, bool(folders.places))
 
 
 def _scheme_hint(scheme: str) -> str:
@@ -163,8 +156,8 @@ class Local:
 
     source: str
     path: Path
-    folders: ModelFolders = field(default=NO_FOLDERS, compare=False)
-    """The folders of models in which it was looked for too."""
+    in_folders: bool = field(default=False, compare=False)
+    """Whether it was looked for in folders of models too."""
 
     def find(self) -> Path | None:
         return self.path if self.path.exists() else None
@@ -189,15 +182,13 @@ class Local:
             folder, name = folder.parent, folder.name
         shipped = self.path.is_relative_to(SHIPPED)
         missing = f"there is no '{self.source}'" if not shipped else f"no model '{self.source}' ships with Kinograph"
-        also = " and in the folders of models" if self.folders.places and not shipped else ""
+        also = " and in the folders of models" if self.in_folders and not shipped else ""
         return MissingError(f"{missing}: looked for '{name}' in {folder}{also}", hint=self._hint(folder, name))
 
     def _hint(self, folder: Path, name: str) -> str:
         here = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
         if close := difflib.get_close_matches(name, here, n=1):
             return f"did you mean '{self.source.replace(name, close[0])}'?"
-        if self.folders.places and (near := close_name(self.source, self.folders)):
-            return near
         if re.fullmatch(r"[\w-]+/[\w.-]+", self.source) and not self.source.startswith("sprite/"):
             return f"write 'hf:{self.source}' to take it from the Hugging Face hub"
         return SOURCE_HINT

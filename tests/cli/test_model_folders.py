@@ -8,8 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from engine.models.given import VARIABLE
+from engine.document.prepared import prepare
+from engine.document.workflow import Workflow
+from engine.graph import contents
+from engine.graph.check import examine
+from engine.models.folders import ModelFolders
+from engine.models.given import VARIABLE, model_folders
 from engine.models.sources import SHIPPED
+from nodes import registry
 from tests.cli.conftest import Command, write
 
 LORAS = SHIPPED / "sprite" / "loras"
@@ -75,6 +81,25 @@ def test_validate_tells_a_lora_from_a_checkpoint_and_refuses_a_pickle(
     unclear = kinograph("validate", weigh, *given)
     assert unclear.exit_code == 4
     assert "write 'checkpoints/neon.safetensors' or 'loras/neon.safetensors'" in unclear.stderr
+
+
+def test_a_missing_model_is_named_with_a_close_name(kinograph: Command, comfyui: Path, neon: str) -> None:
+    def hint(source: str) -> str:
+        given = ("--models", str(comfyui), "--set", f"lora={source}", "--json")
+        (problem,) = json.loads(kinograph("validate", neon, *given).stdout)["problems"]
+        return str(problem["hint"])
+
+    assert hint("snial.safetensors") == "did you mean 'loras/sprite/snail.safetensors'?"
+    assert hint("owner/name") == "write 'hf:owner/name' to take it from the Hugging Face hub"
+
+
+def test_only_the_first_missing_models_get_hints(comfyui: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scans = list[ModelFolders]()
+    monkeypatch.setattr(contents, "scan", lambda folders, may_read: scans.append(folders) or [])
+    every = {str(n): {"class_type": "LoRALoad", "inputs": {"file": f"{n}.safetensors"}} for n in range(100)}
+    given = model_folders([comfyui])
+    found = examine(prepare(Workflow.read({"graph": every}), registry()), targets=["1"], folders=given)
+    assert (len(found.missing), len(scans)) == (100, 1)
 
 
 def test_models_lists_folders_by_category_with_sizes(kinograph: Command, comfyui: Path) -> None:

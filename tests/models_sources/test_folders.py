@@ -201,10 +201,9 @@ def test_links_to_one_file_are_one_model(make: Make) -> None:
     assert model_folders([models]).choose("a.safetensors") == models / "checkpoints" / "a.safetensors"
 
 
-def test_a_missing_model_is_named_with_a_close_name(comfyui: Path) -> None:
-    with pytest.raises(MissingError, match="and in the folders of models") as caught:
+def test_an_error_says_that_a_model_was_looked_for_there_too(comfyui: Path) -> None:
+    with pytest.raises(MissingError, match="and in the folders of models"):
         identity_in(model_folders([comfyui]), "nyon.safetensors")
-    assert caught.value.hint == "did you mean 'neon.safetensors'?"
 
 
 def identity_in(folders: ModelFolders, source: str) -> str:
