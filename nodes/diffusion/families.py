@@ -39,11 +39,25 @@ class Family:
     """Guidance scale where none is asked for; 1 is none."""
     guidance_argument: str = "guidance_scale"
     """The pipelines' argument that weighs the prompt against the negative one."""
+    guidance_offset: float = 0.0
+    """What the argument is smaller by than the guidance scale: 1 where 0 is no guidance."""
+    guidance_is_fixed: bool = False
+    """Whether the models are trained for one scale, so that no other has an effect."""
     negative_prompt: bool = True
     """Whether the pipelines take a negative prompt."""
+    no_negative_prompt: str | None = None
+    """What the pipelines take in place of one, for guidance without: None lets them choose."""
     strengths: Mapping[Task, float] = field(default_factory=lambda: {"image to image": 0.6, "inpainting": 1.0})
     """For tasks that begin with a picture: how much of the way to pure noise it is taken, where nothing else is asked
     for. Without a value the pipeline takes none."""
+    area_argument: str | None = None
+    """The pipelines' argument for how many pixels to draw, where they would choose by themselves."""
+    smallest_image: int = 1
+    """Of the sides of an image that is edited, in pixels."""
+    undecoded: frozenset[Task] = frozenset()
+    """Tasks whose pipelines forget the VAE's shift when they decode: their latents are decoded without them."""
+    call: Mapping[str, Any] = field(default_factory=dict)
+    """Further arguments of the pipelines' calls."""
     without: tuple[str, ...] = ()
     """Components of the folders that aren't loaded."""
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -110,6 +124,103 @@ SDXL_INPAINTING = replace(
     guidance=8.0,
     strengths={"inpainting": 0.99},
 )
+FLUX = Family(
+    name="Flux 1",
+    pipelines={
+        "text to image": "FluxPipeline",
+        "image to image": "FluxImg2ImgPipeline",
+        "inpainting": "FluxInpaintPipeline",
+    },
+    denoiser="transformer",
+    unit=16,
+    steps=28,
+    guidance=3.5,
+    negative_prompt=False,
+)
+FLUX_SCHNELL = replace(
+    FLUX,
+    name="Flux 1 schnell",
+    told_by={"transformer.guidance_embeds": False},
+    steps=4,
+    guidance=1.0,
+    guidance_is_fixed=True,
+    call={"max_sequence_length": 256},
+)
+FLUX_FILL = replace(FLUX, name="Flux 1 Fill", pipelines={"inpainting": "FluxFillPipeline"}, steps=50, guidance=30.0)
+FLUX_KONTEXT = replace(
+    FLUX,
+    name="Flux 1 Kontext",
+    pipelines={"text to image": "FluxKontextPipeline", "image to image": "FluxKontextPipeline"},
+    guidance=2.5,
+    strengths={},
+    area_argument="max_area",
+)
+FLUX_2 = Family(
+    name="Flux 2",
+    pipelines={"text to image": "Flux2Pipeline", "image to image": "Flux2Pipeline"},
+    denoiser="transformer",
+    unit=16,
+    steps=50,
+    guidance=4.0,
+    negative_prompt=False,
+    strengths={},
+    smallest_image=64,
+)
+FLUX_2_KLEIN_BASE = replace(
+    FLUX_2,
+    name="Flux 2 Klein Base",
+    pipelines={"text to image": "Flux2KleinPipeline", "image to image": "Flux2KleinPipeline"},
+)
+FLUX_2_KLEIN = replace(
+    FLUX_2_KLEIN_BASE,
+    name="Flux 2 Klein",
+    told_by={"is_distilled": True},
+    steps=4,
+    guidance=1.0,
+    guidance_is_fixed=True,
+)
+SD3 = Family(
+    name="Stable Diffusion 3",
+    pipelines={
+        "text to image": "StableDiffusion3Pipeline",
+        "image to image": "StableDiffusion3Img2ImgPipeline",
+        "inpainting": "StableDiffusion3InpaintPipeline",
+    },
+    denoiser="transformer",
+    unit=16,
+    steps=28,
+    guidance=7.0,
+    undecoded=frozenset({"inpainting"}),
+)
+SD3_5 = replace(SD3, name="Stable Diffusion 3.5", told_by={"transformer.qk_norm": "rms_norm"}, guidance=4.5)
+QWEN_IMAGE = Family(
+    name="Qwen-Image",
+    pipelines={
+        "text to image": "QwenImagePipeline",
+        "image to image": "QwenImageImg2ImgPipeline",
+        "inpainting": "QwenImageInpaintPipeline",
+    },
+    denoiser="transformer",
+    unit=16,
+    steps=50,
+    guidance=4.0,
+    guidance_argument="true_cfg_scale",
+    no_negative_prompt=" ",
+)
+Z_IMAGE = Family(
+    name="Z-Image",
+    pipelines={
+        "text to image": "ZImagePipeline",
+        "image to image": "ZImageImg2ImgPipeline",
+        "inpainting": "ZImageInpaintPipeline",
+    },
+    denoiser="transformer",
+    unit=16,
+    steps=50,
+    guidance=5.0,
+    guidance_offset=1.0,
+)
+Z_IMAGE_TURBO = replace(Z_IMAGE, name="Z-Image Turbo", told_by={"scheduler.shift": 3.0}, steps=9, guidance=1.0)
 SVD = Family(
     name="Stable Video Diffusion",
     pipelines={"image to video": "StableVideoDiffusionPipeline"},
@@ -120,7 +231,12 @@ SVD = Family(
     negative_prompt=False,
 )
 
-FAMILIES = (SD_INPAINTING, SD, SDXL_INPAINTING, SDXL, SVD)
+FAMILIES = (
+    *(SD_INPAINTING, SD, SDXL_INPAINTING, SDXL, SD3_5, SD3),
+    *(FLUX_SCHNELL, FLUX, FLUX_FILL, FLUX_KONTEXT, FLUX_2, FLUX_2_KLEIN, FLUX_2_KLEIN_BASE),
+    *(QWEN_IMAGE, Z_IMAGE_TURBO, Z_IMAGE),
+    SVD,
+)
 """Of those with the same pipelines, the ones that something else tells apart stand before the one that nothing does."""
 
 

@@ -11,10 +11,11 @@ from engine.errors import InputError
 from engine.values import Image
 from nodes.diffusion.adapters import applied
 from nodes.diffusion.families import Family, Task, family
+from nodes.diffusion.latents import samples
 from nodes.diffusion.pipelines import pipeline_for
-from nodes.diffusion.pixels import check_finite
+from nodes.diffusion.pixels import check_finite, to_pillow
 from nodes.diffusion.precision import precision_kept
-from nodes.diffusion.preview import StepCallback
+from nodes.diffusion.preview import StepCallback, decode
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -66,30 +67,39 @@ def draw(ctx: Context, model: ImageModel, drawing: Drawing) -> Image:
     row = family(model.family)
     row.pipeline_for(drawing.task)  # before anything is loaded
     steps = drawing.steps or row.steps
-    options = _guided(row, drawing) | _sized(row, drawing) | _strength(row, drawing, steps)
+    options = {**row.call, **_guided(row, drawing), **_sized(row, drawing), **_strength(row, drawing, steps)}
     pipeline = pipeline_for(ctx, model, drawing.task)
     size = _size_of(pipeline, options)
     pictures: list[Tensor] = []
     with applied(pipeline, model.adapters), precision_kept(pipeline.vae):
         for index, seed in enumerate(drawing.seeds):
-            (picture,) = pipeline(
+            (drawn,) = pipeline(
                 prompt=drawing.prompt,
                 num_inference_steps=steps,
                 generator=torch.Generator().manual_seed(seed),
-                output_type="pt",
+                output_type="latent" if drawing.task in row.undecoded else "pt",
                 callback_on_step_end=StepCallback(ctx, model, steps, index=index, count=len(drawing.seeds), size=size),
                 **options,
-                **_pictures_of(drawing, index),
+                **_pictures_of(row, drawing, index),
             ).images
-            pictures.append(picture.float())
+            if drawing.task in row.undecoded:
+                (drawn,) = decode(pipeline.vae, samples(pipeline.vae, drawn[None]))
+            pictures.append(drawn.float())
     return Image(check_finite(torch.stack(pictures), model.dtype))
 
 
 def _guided(row: Family, drawing: Drawing) -> dict[str, Any]:
     """The arguments that weigh the prompt; raises InputError if the family lacks one that is asked for."""
-    options: dict[str, Any] = {row.guidance_argument: drawing.guidance or row.guidance}
+    scale = drawing.guidance or row.guidance
+    if row.guidance_is_fixed and scale != row.guidance:
+        raise InputError(
+            f"{row.name} is trained for one guidance scale",
+            input="guidance_scale",
+            hint="leave it out, or give 0, which is the model's own",
+        )
+    options: dict[str, Any] = {row.guidance_argument: scale - row.guidance_offset}
     if row.negative_prompt:
-        options["negative_prompt"] = drawing.negative_prompt or None  # None: as the model was trained without a prompt
+        options["negative_prompt"] = (drawing.negative_prompt or row.no_negative_prompt) if scale > 1 else None
     elif drawing.negative_prompt:
         raise InputError(f"{row.name} takes no negative prompt", input="negative_prompt", hint="leave it empty")
     return options
@@ -97,22 +107,33 @@ def _guided(row: Family, drawing: Drawing) -> dict[str, Any]:
 
 def _sized(row: Family, drawing: Drawing) -> dict[str, Any]:
     """The arguments for the size; raises InputError if it doesn't suit the family or the pictures to draw over."""
-    asked, size = (drawing.width, drawing.height), (drawing.width, drawing.height)
+    asked = size = drawing.width, drawing.height
     if drawing.image is not None:
         size = _size(drawing.image)
-        if any(side and side != own for side, own in zip(asked, size, strict=True)):
+        if _is_edited(row, drawing):
+            if min(size) < row.smallest_image:
+                message = f"{row.name} takes images of at least {row.smallest_image} pixels a side"
+                raise InputError(message, input="image", hint="make it larger, with ImageScale for example")
+            size = asked[0] or size[0], asked[1] or size[1]
+        elif any(side and side != own for side, own in zip(asked, size, strict=True)):
             raise InputError(
                 f"the image has {size[0]} × {size[1]} pixels, which is the size of what is drawn over it",
-                input="width" if drawing.width and drawing.width != size[0] else "height",
+                input="width" if asked[0] and asked[0] != size[0] else "height",
                 hint="leave width and height out; ImageScale changes the size of the image",
             )
         _check_alike(drawing.image, drawing.mask, len(drawing.seeds))
     if any(side % row.unit for side in size):
         near = " × ".join(str(max(1, round(side / row.unit)) * row.unit) for side in size if side)
-        name = "image" if drawing.image is not None else "width" if size[0] % row.unit else "height"
+        name = "width" if size[0] % row.unit else "height"
         message = f"{row.name} draws sizes that are multiples of {row.unit} pixels"
-        raise InputError(message, input=name, hint=f"take {near}, for example")
-    return {"width": size[0] or None, "height": size[1] or None}
+        raise InputError(message, input=name if size == asked else "image", hint=f"take {near}, for example")
+    area = {row.area_argument: size[0] * size[1]} if row.area_argument and all(size) else {}
+    return {"width": size[0] or None, "height": size[1] or None} | area
+
+
+def _is_edited(row: Family, drawing: Drawing) -> bool:
+    """Whether the image is what the prompt is about, instead of what the sampling begins with."""
+    return drawing.image is not None and drawing.task not in row.strengths
 
 
 def _size_of(pipeline: Any, options: Mapping[str, Any]) -> tuple[int, int]:
@@ -148,6 +169,9 @@ def _size(image: Image) -> tuple[int, int]:
 def _strength(row: Family, drawing: Drawing, steps: int) -> dict[str, float]:
     """The argument for how far the image is taken to noise; raises InputError if no step would be left."""
     if drawing.task not in row.strengths:
+        if drawing.strength:
+            message = f"{row.name} changes an image as the prompt says, and takes no strength"
+            raise InputError(message, input="strength", hint="leave it out")
         return {}
     strength = drawing.strength or row.strengths[drawing.task]
     if steps * strength < 1:
@@ -159,11 +183,15 @@ def _strength(row: Family, drawing: Drawing, steps: int) -> dict[str, float]:
     return {"strength": strength}
 
 
-def _pictures_of(drawing: Drawing, index: int) -> dict[str, Tensor]:
-    """What the picture of an index is drawn over: pixels (1, 3, H, W) and the mask (1, 1, H, W), in [0, 1]."""
-    given: dict[str, Tensor] = {}
+def _pictures_of(row: Family, drawing: Drawing, index: int) -> dict[str, Any]:
+    """What the picture of an index is drawn over: pixels (1, 3, H, W) and the mask (1, 1, H, W), in [0, 1].
+
+    An image that is edited is given with 8 bits, as from a file: pipelines scale it, and do so best in that form.
+    """
+    given: dict[str, Any] = {}
     if drawing.image is not None:
-        given["image"] = _one_of(drawing.image.pixels, index)
+        pixels = _one_of(drawing.image.pixels, index)
+        given["image"] = to_pillow(pixels[0]) if _is_edited(row, drawing) else pixels
     if drawing.mask is not None:
         given["mask_image"] = _one_of(drawing.mask.pixels, index).mean(dim=1, keepdim=True)
     return given

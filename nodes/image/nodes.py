@@ -17,9 +17,10 @@ from nodes.inputs import DType, Factor, ImageModelFile, Method, Overlap, OwnGuid
 class ImageModelLoad(Node, version=2, category="image", uses="io"):
     """Choose a model that draws pictures: a folder in diffusers' layout, or a single file.
 
-    Folders and files may hold Stable Diffusion or SDXL, or their models for inpainting. A file needs nothing beside it;
-    if settings in diffusers' layout (`model_index.json` and the components' configurations) are in its folder, they
-    count. A `card.json` beside the model's index lists the words that the model knows.
+    Folders may hold Stable Diffusion 1 to 3.5, SDXL, Flux 1 and 2, Qwen-Image, Z-Image, or models for inpainting. Files
+    may hold Stable Diffusion 1, 2 or XL; they need nothing beside them, but if settings in diffusers' layout
+    (`model_index.json` and the components' configurations) are in the same folder, they count. A `card.json` beside the
+    model's index lists the words that the model knows.
     """
 
     source: ImageModelFile
@@ -70,7 +71,7 @@ class KeyframeSampler(Node, version=3, category="image", uses="device", librarie
     prompt: Annotated[str, Field(json_schema_extra={"widget": "multiline"})]
     """What to draw. The model's text encoders read the beginning only: 77 tokens in SDXL."""
     negative_prompt: Annotated[str, Field(json_schema_extra={"widget": "multiline"})] = ""
-    """What to avoid; it has an effect only if the guidance scale is above 1."""
+    """What to avoid; it has an effect only if the guidance scale is above 1. Flux takes none."""
     count: Annotated[int, Field(ge=1, le=64)] = 1
     """How many pictures."""
     steps: Annotated[int, Field(ge=0, le=1000)] = 0
@@ -79,13 +80,13 @@ class KeyframeSampler(Node, version=3, category="image", uses="device", librarie
     """Weight of the prompt in classifier-free guidance (arXiv 2207.12598); 1 turns guidance off, at half the cost. 0 is
     the scale that the model is meant for."""
     width: Side = 0
-    """Width in pixels, a multiple of 8; 0 is the image's or the model's own."""
+    """Width in pixels, a multiple of 8, or of 16 for transformers; 0 is the image's or the model's own."""
     height: Side = 0
-    """Height in pixels, a multiple of 8; 0 is the image's or the model's own."""
+    """Height in pixels, a multiple of 8, or of 16 for transformers; 0 is the image's or the model's own."""
     seed: Seed = 0
     """Seed of the first picture's noise."""
     image: Image | None = None
-    """What to draw over: one picture for all, or one for each."""
+    """What to draw over: one picture for all, or one for each. Kontext and Flux 2 change it as the prompt says."""
     mask: Image | None = None
     """Where to draw over the image, which has the same size: white is drawn anew, black stays."""
     strength: Annotated[float, Field(ge=0, le=1)] = 0.0

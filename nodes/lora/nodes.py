@@ -7,6 +7,7 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field
 
+from engine.errors import InputError
 from engine.models import resolve
 from engine.node import Context, Node
 from engine.values import Files, ImageModel, LoRA, Media, VideoModel
@@ -133,9 +134,13 @@ class ZipLoRAMerge(Node, version=1, category="lora", uses="device", libraries=("
 
     def run(self, ctx: Context) -> Zipped:
         from nodes.diffusion.adapters import applied
+        from nodes.diffusion.families import SDXL
         from nodes.diffusion.pipelines import pipeline_for
         from nodes.lora.ziplora import ZipSettings, zip_loras
 
+        if self.model.family != SDXL.name:
+            message = f"LoRAs of {self.model.family} can't be merged so"
+            raise InputError(message, input="model", hint=f"it works with {SDXL.name}; LoRAApply adds several LoRAs")
         settings = ZipSettings(
             steps=self.steps,
             learning_rate=self.learning_rate,

@@ -169,3 +169,10 @@ def test_a_merge_takes_deterministic_algorithms_if_that_is_asked_for(
     ZipLoRAMerge(model=model, subject=snail, style=mosaic, **PROMPTS, **options).run(watched)
     assert seen == {deterministic}
     assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_loras_of_other_families_arent_zipped(ctx: Context, model: ImageModel, snail: LoRA, mosaic: LoRA) -> None:
+    flux = replace(model, family="Flux 1")
+    with pytest.raises(InputError, match="LoRAs of Flux 1 can't be merged so") as caught:
+        ZipLoRAMerge(model=flux, subject=snail, style=mosaic, **PROMPTS, **QUICK).run(ctx)
+    assert "Stable Diffusion XL" in str(caught.value)
