@@ -158,6 +158,6 @@ def _file(llm: LoadedModel) -> Path:
     machine = torch.cuda.get_device_name(model.device) if is_cuda else f"{platform.machine()} {platform.processor()}"
     weights = [f"{name} {tuple(weight.shape)}" for name, weight in model.named_parameters()]
     of = [type(model).__name__, *weights, str(model.dtype), config._attn_implementation, str(model.device.type)]
-    of += [machine, torch.backends.cpu.get_cpu_capability(), str(torch.get_num_threads()), torch.__version__]
+    of += ["turned", machine, torch.backends.cpu.get_cpu_capability(), str(torch.get_num_threads()), torch.__version__]
     digest = hashlib.sha256("\n".join(of).encode()).hexdigest()[:32]
     return home() / "pass-costs" / f"{digest}.json"

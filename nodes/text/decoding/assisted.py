@@ -16,6 +16,7 @@ from nodes.text.decoding.loop import PROMPT_ALONE, PROMPT_PART, Step
 from nodes.text.decoding.reader import Reader
 from nodes.text.decoding.support import unsupported
 from nodes.text.decoding.tree import Tree
+from nodes.text.decoding.turned import quickened
 
 UNBOUNDED = 2**31
 
@@ -47,7 +48,7 @@ class DraftModel:
         self.length, self.confidence, self.heard = length, confidence, heard
         self.room = room_of_draft(model)
         config = model.config.get_text_config(decoder=True)
-        self.reader = Reader(model, DynamicCache(config=config), self.room + 1)
+        self.reader = Reader(quickened(model), DynamicCache(config=config), self.room + 1)
         self._text: list[int] = []
 
     def begin(self, text: Sequence[int]) -> None:

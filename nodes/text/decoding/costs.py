@@ -12,6 +12,7 @@ import torch
 
 from nodes.text.decoding.reader import Reader
 from nodes.text.decoding.tree import Tree
+from nodes.text.decoding.turned import quickened
 
 SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 """Tokens of the passes that are measured; what lies between is interpolated."""
@@ -82,7 +83,7 @@ def measure(model: Any, heard: Callable[[int, int], None], *, seconds: float = 3
 
     config = model.config.get_text_config(decoder=True)
     room = getattr(config, "max_position_embeddings", CONTEXT)
-    reader = Reader(model, DynamicCache(config=config), room + 1)
+    reader = Reader(quickened(model), DynamicCache(config=config), room + 1)
     with torch.inference_mode():
         reader.read_prompt([at % config.vocab_size for at in range(min(CONTEXT, room) + 1)], None)
     sizes = [*FIRST, *(size for size in SIZES if size not in FIRST)]

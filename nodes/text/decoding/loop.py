@@ -29,6 +29,7 @@ from nodes.text.decoding import calls
 from nodes.text.decoding.reader import Reader, watched
 from nodes.text.decoding.support import unsupported, unsupported_call
 from nodes.text.decoding.tree import Tree
+from nodes.text.decoding.turned import quickened
 
 PROMPT_ALONE = 512
 """Prompts of more tokens are read before the first tree; shorter ones are its beginning, which saves a pass."""
@@ -154,7 +155,7 @@ def tree_decode(
         raise ValueError(reason)
     tally = tally or Tally()
     clock = _Clock(tally)
-    reader = Reader(model, model_kwargs["past_key_values"], stopping_criteria.max_length)
+    reader = Reader(quickened(model), model_kwargs["past_key_values"], stopping_criteria.max_length)
     writer = _Writer(input_ids, logits_processor, stopping_criteria, generation_config, generator)
     if len(writer.tokens) - reader.cached > PROMPT_ALONE:
         reader.read_prompt(writer.tokens, generation_config.prefill_chunk_size, on_prompt)
