@@ -31,6 +31,7 @@ UpscaleModelFile = Annotated[
 
 
 DType = Literal["float32", "float16", "bfloat16"]
+OwnDType = Literal["auto", "float32", "float16", "bfloat16"]
 
 
 Method = Literal["nearest-exact", "bilinear", "area", "bicubic", "lanczos"]

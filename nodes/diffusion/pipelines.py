@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib import import_module
 from inspect import signature
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from engine.errors import InputError
 from nodes.diffusion.checkpoints import Checkpoint
 from nodes.diffusion.components import Components, Folder
+from nodes.diffusion.dtypes import chosen_dtype
 from nodes.diffusion.families import Task, family
 from nodes.loading import loading, quiet, unchanged
 
@@ -30,7 +32,7 @@ def pipeline_for(ctx: Context, model: ImageModel | VideoModel, task: Task) -> An
         MissingError: a file that it needs is missing or can't be read.
         NodeError: the model has been replaced since it was chosen.
     """
-    row = family(model.family)
+    row, model = family(model.family), replace(model, dtype=chosen_dtype(model, ctx.device))
     kind = getattr(import_module("diffusers"), row.pipeline_for(task))
     with unchanged(model.source, model.identity), loading(model.source, hint="fetch or copy the model again"):
         source = Folder(model) if Path(model.path).is_dir() else Checkpoint(model)

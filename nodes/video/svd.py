@@ -17,6 +17,7 @@ import torch
 from engine.errors import InputError
 from engine.values import Video
 from nodes.diffusion.adapters import applied
+from nodes.diffusion.dtypes import chosen_dtype
 from nodes.diffusion.pixels import check_finite, to_pillow
 from nodes.diffusion.precision import precision_kept
 from nodes.diffusion.preview import StepCallback
@@ -82,7 +83,7 @@ def sample(
             callback_on_step_end=StepCallback(ctx, model, settings.steps),
         ).frames
     frames = _decode(ctx, pipeline, latents, settings.decode_chunk or latents.shape[1])
-    return Video(check_finite(frames, model.dtype), float(settings.fps))
+    return Video(check_finite(frames, chosen_dtype(model, ctx.device)), float(settings.fps))
 
 
 def _check_size(pipeline: StableVideoDiffusionPipeline, width: int, height: int) -> None:

@@ -24,7 +24,7 @@ def load(source: Path) -> ImageModel:
 
 def test_a_folder_becomes_a_light_reference(folder: Path) -> None:
     model = load(folder)
-    assert (model.source, model.path, model.dtype, model.adapters) == (str(folder), str(folder), "float32", ())
+    assert (model.source, model.path, model.dtype, model.adapters) == (str(folder), str(folder), "auto", ())
     assert model.vocabulary.slots == {}
 
 

@@ -1,0 +1,43 @@
+"""The precision that a model is run in where none is asked for."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nodes.diffusion.families import family
+
+if TYPE_CHECKING:
+    from engine.values import ImageModel, VideoModel
+
+_HALF = {"F16": "float16", "BF16": "bfloat16"}
+"""Names of half-precision types in safetensors' headers."""
+
+
+def chosen_dtype(model: ImageModel | VideoModel, device: str) -> str:
+    """The name of the torch dtype in which a model runs on a device; raises MissingError if its files are gone.
+
+    "auto" is float32 on a CPU, where it is the fastest too, and otherwise the half precision that the weights are kept
+    in; where they are kept in another, float16 for a UNet and bfloat16 for a transformer, in which they were trained.
+    So it follows from the kind of device and the files alone, which are in the keys of what is computed.
+    """
+    if model.dtype != "auto":
+        return model.dtype
+    if device.partition(":")[0] == "cpu":
+        return "float32"
+    row = family(model.family)
+    kept = Counter(_HALF.get(dtype) for dtype in _kept(Path(model.path), row.denoiser))
+    most = kept.most_common(1)[0][0] if kept else None
+    return most or ("float16" if row.denoiser == "unet" else "bfloat16")
+
+
+def _kept(path: Path, denoiser: str) -> Iterator[str]:
+    """The type of each weight of a folder's denoiser, or of all weights of a single file, as headers name it."""
+    from safetensors import safe_open
+
+    files = [path] if path.is_file() else sorted(path.glob(f"{denoiser}/*.safetensors"))[:1]
+    for file in files:
+        with safe_open(file, framework="np") as content:
+            yield from (content.get_slice(name).get_dtype() for name in content.keys())  # noqa: SIM118
