@@ -285,6 +285,29 @@ def _words(text: str) -> Words:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
+class TrainingOptions(Value):
+    """Settings of a training, by name, that are given instead of a preset's."""
+
+    given: Mapping[str, Any]
+    """Numbers, texts, truth values and lists of texts."""
+
+    def __str__(self) -> str:
+        return f"TrainingOptions of {', '.join(self.given) or 'nothing'}"
+
+    @property
+    def nbytes(self) -> int:
+        return REFERENCE_BYTES
+
+    def to_tensors(self) -> tuple[Mapping[str, Array], dict[str, str]]:
+        return {}, {"given": json.dumps(dict(self.given))}
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Any], metadata: Mapping[str, str]) -> Self:
+        given = json.loads(metadata["given"])
+        return cls({name: tuple(value) if isinstance(value, list) else value for name, value in given.items()})
+
+
+@dataclass(frozen=True, eq=False, slots=True)
 class Vocabulary(Value):
     """The words that an image model knows, by slot ("subject", "colour", "background", "style")."""
 

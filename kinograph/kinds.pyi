@@ -20,9 +20,18 @@ class _LVDCurate(Handle):
     clips: Outlet
     videos: Outlet
 
+class _LoRATrain(Handle):
+    lora: Outlet
+    loss: Outlet
+    start_loss: Outlet
+
 class _LoadImage(Handle):
     out: Outlet
     mask: Outlet
+
+class _LoadPictures(Handle):
+    images: Outlet
+    captions: Outlet
 
 class _LookaheadDecode(Handle):
     text: Outlet
@@ -129,6 +138,19 @@ class Kinds:
         partial: _Partial = "",
     ) -> Handle:
         """Make pictures of one colour."""
+
+    def ImageGrid(
+        self,
+        *,
+        images: _Link,
+        columns: int | _Link = 0,
+        gap: int | _Link = 2,
+        id: str | None = None,
+        title: str = "",
+        mode: _Mode = "",
+        partial: _Partial = "",
+    ) -> Handle:
+        """Put pictures of the same size side by side, in rows, on white."""
 
     def ImageModelLoad(
         self,
@@ -299,6 +321,95 @@ class Kinds:
     ) -> Handle:
         """Save a LoRA, with its strength folded in and its trigger words in the header."""
 
+    def LoRATrain(
+        self,
+        *,
+        model: _Link,
+        images: _Link,
+        prompt: str | _Link = "",
+        captions: Sequence[str] | _Link = ...,
+        preset: Literal["paper", "diffusers", "kohya", "fast"] | _Link = "paper",
+        steps: int | _Link | None = None,
+        rank: int | _Link | None = None,
+        learning_rate: float | _Link | None = None,
+        options: _Link | None = None,
+        words: Any | _Link = ...,
+        name: str | _Link = "lora",
+        held_out: int | _Link = 0,
+        sample_every: int | _Link = 0,
+        sample_prompt: str | _Link = "",
+        seed: int | _Link = 0,
+        id: str | None = None,
+        title: str = "",
+        mode: _Mode = "",
+        partial: _Partial = "",
+    ) -> _LoRATrain:
+        """Train a LoRA on a few pictures of a subject, or in a style; the model stays as it is."""
+
+    def LoRATrainLayers(
+        self,
+        *,
+        options: _Link | None = None,
+        layers: Literal["attention", "linear", "all"] | _Link | None = None,
+        blocks: Sequence[str] | _Link = ...,
+        text_encoders: bool | _Link | None = None,
+        alpha: float | _Link | None = None,
+        rslora: bool | _Link | None = None,
+        dora: bool | _Link | None = None,
+        dropout: float | _Link | None = None,
+        max_norm: float | _Link | None = None,
+        id: str | None = None,
+        title: str = "",
+        mode: _Mode = "",
+        partial: _Partial = "",
+    ) -> Handle:
+        """Choose which layers `LoRATrain` trains, and how their updates are built. What isn't given is the preset's."""
+
+    def LoRATrainPictures(
+        self,
+        *,
+        options: _Link | None = None,
+        resolution: int | _Link | None = None,
+        buckets: bool | _Link | None = None,
+        flip: bool | _Link | None = None,
+        crop_conditioning: bool | _Link | None = None,
+        shuffle_captions: bool | _Link | None = None,
+        caption_dropout: float | _Link | None = None,
+        class_prompt: str | _Link = "",
+        class_pictures: int | _Link | None = None,
+        prior_weight: float | _Link | None = None,
+        snr_gamma: float | _Link | None = None,
+        noise_offset: float | _Link | None = None,
+        id: str | None = None,
+        title: str = "",
+        mode: _Mode = "",
+        partial: _Partial = "",
+    ) -> Handle:
+        """Choose how `LoRATrain` shows pictures, captions and noise. What isn't given is the preset's."""
+
+    def LoRATrainSteps(
+        self,
+        *,
+        options: _Link | None = None,
+        optimiser: Literal["adamw", "adamw8bit", "adafactor", "prodigy"] | _Link | None = None,
+        schedule: Literal["constant", "cosine", "linear"] | _Link | None = None,
+        warmup: int | _Link | None = None,
+        text_learning_rate: float | _Link | None = None,
+        weight_decay: float | _Link | None = None,
+        max_gradient_norm: float | _Link | None = None,
+        batch: int | _Link | None = None,
+        accumulation: int | _Link | None = None,
+        ema_decay: float | _Link | None = None,
+        precision: Literal["model", "bfloat16"] | _Link | None = None,
+        gradient_checkpointing: bool | _Link | None = None,
+        deterministic: bool | _Link | None = None,
+        id: str | None = None,
+        title: str = "",
+        mode: _Mode = "",
+        partial: _Partial = "",
+    ) -> Handle:
+        """Choose how `LoRATrain` descends: optimiser, rates, batches and memory. What isn't given is the preset's."""
+
     def LoadImage(
         self,
         *,
@@ -309,6 +420,17 @@ class Kinds:
         partial: _Partial = "",
     ) -> _LoadImage:
         """Read a picture: PNG, JPEG, WebP, GIF, AVIF, BMP or TIFF, whatever its name. An animated GIF, WebP, PNG or AVIF gives all of its frames, any other file with several pictures the first."""
+
+    def LoadPictures(
+        self,
+        *,
+        folder: str | Path,
+        id: str | None = None,
+        title: str = "",
+        mode: _Mode = "",
+        partial: _Partial = "",
+    ) -> _LoadPictures:
+        """Read the pictures of a folder and of those in it, and their captions: `cat.txt` holds that of `cat.png`."""
 
     def LoadScores(
         self,

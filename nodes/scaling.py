@@ -1,4 +1,4 @@
-"""Resizing pictures, (N, 3, H, W) in [0, 1]."""
+"""Resizing and arranging pictures, (N, 3, H, W) in [0, 1]."""
 
 from __future__ import annotations
 
@@ -37,6 +37,17 @@ def scaled(pictures: Tensor, width: int, height: int, method: Method) -> Tensor:
         return torch.stack([torch.stack([_lanczos(plane, width, height) for plane in picture]) for picture in pictures])
     smooth = {"antialias": True} if method in ("bilinear", "bicubic") else {}
     return F.interpolate(pictures, (height, width), mode=method, **smooth).clamp(0, 1)
+
+
+def grid(pictures: Tensor, columns: int, gap: int) -> Tensor:
+    """Pictures side by side in rows, with white between them, as one: (3, H, W)."""
+    count, _, height, width = pictures.shape
+    rows = -(-count // columns)
+    whole = torch.ones(3, rows * (height + gap) - gap, columns * (width + gap) - gap)
+    for index, picture in enumerate(pictures):
+        top, left = (height + gap) * (index // columns), (width + gap) * (index % columns)
+        whole[:, top : top + height, left : left + width] = picture
+    return whole
 
 
 def _lanczos(plane: Tensor, width: int, height: int) -> Tensor:

@@ -26,7 +26,9 @@ from nodes.diffusion.pipelines import pipeline_for
 from nodes.diffusion.precision import precision_kept
 from nodes.image.nodes import ImageModelLoad, ImageUpscale, KeyframeSampler, UpscaleModelLoad
 from nodes.lora.nodes import LoRAApply, LoRAApplyToVideo, ZipLoRAMerge
-from nodes.lora.training import Example, TrainingSettings, train_lora
+from nodes.lora.training.loop import train_lora
+from nodes.lora.training.pictures import Example
+from nodes.lora.training.settings import TrainingSettings
 from nodes.text.nodes import LLMLoad, LookaheadDecode, MedusaTrain, PromptWriter
 from nodes.video.nodes import SVDSampler, VideoModelLoad, VideoUpscale
 from tests.fakecuda import CudaTensor, fake_cuda
@@ -198,7 +200,7 @@ def test_words_are_found_on_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.full
 def test_training_gives_the_lora_of_the_cpu() -> None:
     picture = torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(0))
-    settings = TrainingSettings(rank=2, steps=2, text_targets=("q_proj",), snr_gamma=5.0, ema_decay=0.9)
+    settings = TrainingSettings(rank=2, steps=2, text_encoders=True, snr_gamma=5.0, ema_decay=0.9)
 
     def trained(device: str) -> list[torch.Tensor]:
         pipeline = tiny_sdxl().to(device)

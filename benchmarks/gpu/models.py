@@ -148,7 +148,9 @@ def trains(bench: Bench) -> Figures:
     from engine.node import Context
     from nodes.diffusion.pipelines import pipeline_for
     from nodes.image.nodes import ImageModelLoad
-    from nodes.lora.training import Example, TrainingSettings, train_lora
+    from nodes.lora.training.loop import train_lora
+    from nodes.lora.training.pictures import Example
+    from nodes.lora.training.settings import TrainingSettings
 
     draws = np.random.default_rng(0)
     scenes = [random_scene(draws, SUBJECTS, STYLES) for _ in range(2)]

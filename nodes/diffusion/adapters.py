@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
     from diffusers import DiffusionPipeline
 
+    Hook = Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]
+    """A forward hook: a layer, its inputs and its output → another output."""
+
 
 class Factors(NamedTuple):
     """The low-rank update ΔW = scale · up @ down of one layer.
@@ -67,10 +70,17 @@ def patched(pipeline: DiffusionPipeline, updates: Mapping[str, Factors]) -> Iter
 
     Differentiable in the factors. Run `backward` inside the scope: gradient checkpointing calls the layers again.
     """
+    with hooked(pipeline, {name: _update_hook(factors) for name, factors in updates.items()}):
+        yield
+
+
+@contextmanager
+def hooked(pipeline: DiffusionPipeline, hooks: Mapping[str, Hook]) -> Iterator[None]:
+    """Let `hooks`, by layer name, replace the outputs of the pipeline's layers while the scope is open."""
     modules = all_layers(pipeline)
     with _exclusive(pipeline), ExitStack() as stack:
-        for name, factors in updates.items():
-            stack.callback(modules[name].register_forward_hook(_update_hook(factors)).remove)
+        for name, hook in hooks.items():
+            stack.callback(modules[name].register_forward_hook(hook).remove)
         yield
 
 
@@ -183,7 +193,7 @@ def _added(one: Change, other: Change) -> Change:
     return Change(*(a if b is None else b if a is None else a + b for a, b in zip(one, other, strict=True)))
 
 
-def _change_hook(added: Change) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
+def _change_hook(added: Change) -> Hook:
     weight, bias = added
 
     def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
@@ -213,7 +223,7 @@ def _after_channels(module: nn.Module, x: Tensor) -> int:
     return len(module.kernel_size) if isinstance(module, nn.Conv2d | nn.Conv3d) else 0
 
 
-def _update_hook(factors: Factors) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
+def _update_hook(factors: Factors) -> Hook:
     def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
         (x,) = inputs
         up, down, scale = factors.to(x)

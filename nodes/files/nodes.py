@@ -9,10 +9,13 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import Field
 
 from engine.errors import InputError
-from engine.node import Context, InputFile, Node
+from engine.node import Context, FileContents, InputFile, Node
 from engine.values import Files, Image, Media, Video
+from nodes.files import captioned
 from nodes.inputs import Prefix
 
+PictureFolder = Annotated[str, FileContents("files", captioned.watched)]
+"""A folder of pictures."""
 Scale = Annotated[int, Field(ge=1, le=16)]
 PREVIEW = "preview"
 """The start of the file names of previews."""
@@ -45,6 +48,36 @@ class LoadImage(Node, version=3, category="files", uses="io", libraries=("pillow
 
         pixels, mask = read(Path(self.image))
         return Picture(Image(pixels), Image(mask))
+
+
+class CaptionedPictures(NamedTuple):
+    """The pictures of a folder, in the order of their names."""
+
+    images: tuple[Image, ...]
+    """The pictures, each of its own size."""
+    captions: tuple[str, ...]
+    """The caption of each, empty where there is none."""
+
+
+class LoadPictures(Node, version=1, category="files", uses="io", libraries=("pillow",)):
+    """Read the pictures of a folder and of those in it, and their captions: `cat.txt` holds that of `cat.png`.
+
+    They are rotated as their EXIF data says, and white where they are transparent. Of animations the first frame is
+    taken. Other files are passed over.
+    """
+
+    folder: PictureFolder
+    """The folder."""
+
+    def run(self, ctx: Context) -> CaptionedPictures:
+        found = captioned.pairs(Path(self.folder), ctx.may_read)
+        images = []
+        for done, (picture, _) in enumerate(found):
+            ctx.progress(done, len(found), unit="picture")
+            images.append(Image(captioned.read_on_white(picture)))
+        return CaptionedPictures(
+            tuple(images), tuple(captioned.read_caption(text) if text else "" for _, text in found)
+        )
 
 
 class LoadVideo(Node, version=3, category="files", libraries=("av", "pillow")):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import ceil
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -279,3 +280,36 @@ class StackImages(Node, version=1, category="image", uses="io"):
                     hint="make all of the same size",
                 )
         return Image(torch.cat([image.pixels for image in self.images]))
+
+
+MAX_GRID_PIXELS = 2**26
+"""Most pixels of a grid: 800 MB of memory."""
+
+
+class ImageGrid(Node, version=1, category="image"):
+    """Put pictures of the same size side by side, in rows, on white."""
+
+    images: tuple[Image, ...]
+    """The pictures, or batches of them, in order."""
+    columns: Annotated[int, Field(ge=0, le=1000)] = 0
+    """How many are in a row; 0 makes about as many rows as columns."""
+    gap: Annotated[int, Field(ge=0, le=256)] = 2
+    """Pixels between them."""
+
+    def run(self, ctx: Context) -> Image:
+        from nodes.scaling import grid
+
+        count = sum(len(image.pixels) for image in self.images)
+        if not count:
+            raise InputError("there is no picture to show", input="images", hint="link a list of pictures")
+        height, width = self.images[0].pixels.shape[2:]
+        columns = min(self.columns or ceil(count**0.5), count)
+        pixels = columns * (width + self.gap) * ceil(count / columns) * (height + self.gap)
+        if pixels > MAX_GRID_PIXELS:
+            raise InputError(
+                f"the grid has {pixels:,} pixels, more than {MAX_GRID_PIXELS:,}",
+                input="images",
+                hint="make the pictures smaller, or fewer",
+            )
+        pictures = StackImages(images=self.images).run(ctx).pixels
+        return Image(grid(pictures, columns, self.gap)[None])

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import json
 import struct
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 import torch
 from safetensors.torch import save
 
+from engine.errors import InputError
 from nodes.diffusion.adapters import factors_of
 from nodes.lora.header import WORDS_KEY
 from nodes.lora.kohya import kohya_name
@@ -22,18 +24,29 @@ if TYPE_CHECKING:
     from engine.values import LoRA
 
 Format = Literal["kohya", "peft"]
+DORA = frozenset({"up", "down", "row_norms"})
+"""The parts of a layer that is a DoRA as most trainers make it."""
 
 
 def write_lora(lora: LoRA, format: Format = "kohya") -> bytes:
     """The file of a LoRA, its strength folded in; equal LoRAs give equal bytes.
 
     Kohya's alpha is the rank, a scale of 1. Where layers differ in rank it is the largest of them in every layer, and
-    `up` makes up for it: diffusers (0.42) ignores alphas that differ between layers. Raises InputError for a LoRA that
-    has more than two matrices a layer.
+    `up` makes up for it: diffusers (0.42) ignores alphas that differ between layers. Layers may be DoRAs whose rows
+    have lengths; raises InputError for updates of other forms, and for DoRAs at another strength than 1, which no
+    lengths express.
     """
-    factors = factors_of(lora)
+    plain, norms = _split(lora)
+    factors = factors_of(plain)
     alpha = max(len(down) for _, down, _ in factors.values())
     tensors: dict[str, Tensor] = {}
+    for layer, lengths in norms.items():
+        if format == "kohya":
+            # (out, 1): a column says that rows are scaled.
+            column = lengths.view(-1, *(1 for _ in factors[layer].down.shape[1:]))
+            tensors[f"{kohya_name(layer)}.dora_scale"] = column
+        else:
+            tensors[f"{layer}.lora_magnitude_vector"] = lengths
     for layer, (own, down, _) in factors.items():
         scale = len(down) / alpha if format == "kohya" else 1
         up = own if scale == 1 else own.float() * scale
@@ -45,7 +58,24 @@ def write_lora(lora: LoRA, format: Format = "kohya") -> bytes:
             tensors |= {f"{layer}.lora_B.weight": up, f"{layer}.lora_A.weight": down}
     # The library refuses views and tensors that share memory.
     apart = {key: tensor.clone(memory_format=torch.contiguous_format) for key, tensor in tensors.items()}
-    return _with_sorted_header(save(apart, _header(lora, alpha)))
+    return _with_sorted_header(save(apart, _header(plain, alpha)))
+
+
+def _split(lora: LoRA) -> tuple[LoRA, dict[str, Tensor]]:
+    """A LoRA with the matrices of all layers, and the lengths of rows of those that are DoRAs."""
+    doras = {name: parts for name, parts in lora.other.items() if parts.keys() == DORA and name not in lora.up}
+    if not doras:
+        return lora, {}
+    if lora.strength != 1:
+        raise InputError(
+            f"the LoRA {lora.name!r} is a DoRA, whose strength {lora.strength:g} can't be folded into a file",
+            hint="save it at a strength of 1, and apply it at another",
+        )
+    up = {name: parts["up"] for name, parts in doras.items()}
+    down = {name: parts["down"] for name, parts in doras.items()}
+    rest = {name: parts for name, parts in lora.other.items() if name not in doras}
+    plain = replace(lora, up={**lora.up, **up}, down={**lora.down, **down}, other=rest)
+    return plain, {name: parts["row_norms"] for name, parts in doras.items()}
 
 
 def _header(lora: LoRA, alpha: int) -> dict[str, str]:

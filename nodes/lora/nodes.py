@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field
 
 from engine.errors import InputError
 from engine.models import resolve
 from engine.node import Context, Node
-from engine.values import Files, ImageModel, LoRA, Media, VideoModel
-from nodes.inputs import LoRAFile, Prefix, Seed
+from engine.values import Files, Image, ImageModel, LoRA, Media, TrainingOptions, VideoModel
+from nodes.inputs import LoRAFile, Prefix, Seed, Side
+from nodes.lora.training.settings import Layers, Optimiser, Precision, Preset, Schedule, require, settled
 from nodes.lora.words import joined
 
 Strength = Annotated[float, Field(ge=-4, le=4)]
@@ -166,6 +168,193 @@ class ZipLoRAMerge(Node, version=1, category="lora", uses="device", libraries=("
                 progress=ctx.progress,
             )
         return Zipped(lora, report.merged, report.direct, report.scaled)
+
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Rate = Annotated[float, Field(gt=0, le=10)]
+
+
+class TrainedLoRA(NamedTuple):
+    """A LoRA, and its mean squared error at fixed noise, on pictures that were held out if there are any."""
+
+    lora: LoRA
+    loss: float
+    start_loss: float
+    """That of the model without the LoRA."""
+
+
+class LoRATrain(Node, version=1, category="lora", uses="device", libraries=("pillow", "tokenizers")):
+    """Train a LoRA on a few pictures of a subject, or in a style; the model stays as it is.
+
+    A preset says how, and other inputs, if they are given, instead of it; `LoRATrainLayers`, `LoRATrainSteps` and
+    `LoRATrainPictures` have the rarer ones. A run that was interrupted goes on where it was, to the same bits.
+    """
+
+    model: ImageModel
+    """The model to train for, an SDXL in float32 or bfloat16; adapters applied to it stay active."""
+    images: tuple[Image, ...]
+    """The pictures, or batches of them. Their sizes may differ."""
+    prompt: Annotated[str, Field(json_schema_extra={"widget": "multiline"})] = ""
+    """What all pictures show, with a word for what is learnt: "a photo of a snail". It comes before each caption."""
+    captions: tuple[str, ...] = ()
+    """What each picture shows, in their order; without any, the prompt alone is learnt."""
+    preset: Preset = "paper"
+    """Where settings come from that aren't given: ZipLoRA's paper, the examples for the training scripts of diffusers
+    and of kohya's sd-scripts, or a short course for a first look."""
+    steps: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    """Gradient steps; the preset's if none are given: 1000, 500, 1000, 150."""
+    rank: Annotated[int, Field(ge=1, le=1024)] | None = None
+    """Rank of the matrices: 64, 4, 32, 8."""
+    learning_rate: Rate | None = None
+    """The optimiser's learning rate: 5e-5, 1e-4, 1e-4, 5e-4; of Prodigy 1, what its own is multiplied with."""
+    options: TrainingOptions | None = None
+    """Further settings, which come before the preset's."""
+    words: dict[str, tuple[str, ...]] = {}  # noqa: RUF012
+    """Trigger words by vocabulary slot, such as {"subject": ["snail"]}, which prompts must then contain."""
+    name: Annotated[str, Field(min_length=1, max_length=200)] = "lora"
+    """What the LoRA is called in its file."""
+    held_out: Annotated[int, Field(ge=0, le=1000)] = 0
+    """How many of the pictures, the last ones, aren't learnt from: the loss is measured on them."""
+    sample_every: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    """Steps after which a picture is drawn as a preview, if someone watches; 0 draws none."""
+    sample_prompt: Annotated[str, Field(json_schema_extra={"widget": "multiline"})] = ""
+    """What it shows; if empty, what the first picture shows."""
+    seed: Seed = 0
+    """Seed of the matrices at the start, of the noise and of the order of the pictures."""
+
+    @classmethod
+    def check_inputs(cls, given: Mapping[str, Any]) -> None:
+        if given.get("prompt") == "" and given.get("captions") == ():
+            hint = "say in prompt what they show, or give captions"
+            raise InputError("nothing says what the pictures show", input="prompt", hint=hint)
+        if not given.get("options", True) and given.keys() >= {"preset", "steps"}:
+            settled(given["preset"], {"steps": given["steps"]})
+
+    def run(self, ctx: Context) -> TrainedLoRA:
+        from nodes.diffusion.pipelines import pipeline_for
+        from nodes.lora.training.run import Task, examples_of, train
+
+        self.check_inputs({name: getattr(self, name) for name in self.spec.inputs})
+        options = dict(self.options.given) if self.options else {}
+        class_prompt, class_pictures = options.pop("class_prompt", ""), options.pop("class_pictures", None)
+        own = ("steps", "rank", "learning_rate", "held_out", "seed")
+        settings = settled(self.preset, options, {name: getattr(self, name) for name in own})
+        examples = examples_of(self.images, self.prompt, self.captions)
+        task = Task(
+            self.name,
+            self.words,
+            class_prompt=class_prompt,
+            class_pictures=class_pictures or 50,
+            sample_prompt=self.sample_prompt,
+            sample_every=self.sample_every,
+        )
+        pipeline = pipeline_for(ctx, self.model, "text to image")
+        return TrainedLoRA(*train(ctx, pipeline, self.model, examples, settings, task))
+
+
+def _with(options: TrainingOptions | None, node: Node) -> TrainingOptions:
+    """Options with those that a node gives."""
+    own = {name: getattr(node, name) for name in node.spec.inputs if name != "options"}
+    before = dict(options.given) if options else {}
+    return TrainingOptions(before | {name: value for name, value in own.items() if value not in (None, (), "")})
+
+
+class LoRATrainLayers(Node, version=1, category="lora", uses="io"):
+    """Choose which layers `LoRATrain` trains, and how their updates are built. What isn't given is the preset's."""
+
+    options: TrainingOptions | None = None
+    """Options that these are added to; where both say something, these count."""
+    layers: Layers | None = None
+    """Layers of the denoiser: projections of attention, all matrices of transformers, or convolutions too."""
+    blocks: tuple[str, ...] = ()
+    """Only layers in these blocks, such as "up_blocks.0" or "mid_block"; without any, in all."""
+    text_encoders: bool | None = None
+    """Train the attention of the text encoders too; captions are then encoded in each step."""
+    alpha: Annotated[float, Field(gt=0, le=100_000)] | None = None
+    """The update is alpha / rank times the product of its matrices. Presets have the rank, kohya's half of it."""
+    rslora: bool | None = None
+    """Divide by the square root of the rank instead (arXiv 2312.03732)."""
+    dora: bool | None = None
+    """Train the lengths of the weights' rows apart from their directions (DoRA, arXiv 2402.09353)."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
+    """Share of each layer's ranks that are left out, chosen anew for each picture and step."""
+    max_norm: Annotated[float, Field(gt=0, le=1e6)] | None = None
+    """The largest norm of a layer's update: after each step, larger ones are scaled down to it."""
+
+    def run(self, ctx: Context) -> TrainingOptions:
+        return _with(self.options, self)
+
+
+class LoRATrainSteps(Node, version=1, category="lora", uses="io"):
+    """Choose how `LoRATrain` descends: optimiser, rates, batches and memory. What isn't given is the preset's."""
+
+    options: TrainingOptions | None = None
+    """Options that these are added to; where both say something, these count."""
+    optimiser: Optimiser | None = None
+    """AdamW, the same with 8 bits of memory (needs bitsandbytes), Adafactor, or Prodigy (needs prodigyopt)."""
+    schedule: Schedule | None = None
+    """What the learning rate does after the warm-up: it stays, or falls to 0 as a cosine or a line."""
+    warmup: Annotated[int, Field(ge=0, le=100_000)] | None = None
+    """Steps in which the learning rate rises from 0."""
+    text_learning_rate: Rate | None = None
+    """The learning rate of text encoders."""
+    weight_decay: Annotated[float, Field(ge=0, le=10)] | None = None
+    """How much of the matrices is taken away in each step, times the learning rate."""
+    max_gradient_norm: Annotated[float, Field(gt=0, le=1e6)] | None = None
+    """Gradients that are longer are scaled down to this."""
+    batch: Annotated[int, Field(ge=1, le=256)] | None = None
+    """Pictures in each pass."""
+    accumulation: Annotated[int, Field(ge=1, le=1024)] | None = None
+    """Batches that a step learns from: as a larger batch, but in the memory of one."""
+    ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Return a moving average of the matrices, with this decay in each step, rather than the last ones."""
+    precision: Precision | None = None
+    """Compute in the model's own type, or in bfloat16 where torch's autocast does. Matrices stay in float32."""
+    gradient_checkpointing: bool | None = None
+    """Recompute activations instead of keeping them: slower, but in much less memory."""
+    deterministic: bool | None = None
+    """Give equal digits in every run on a GPU too, at some cost in speed."""
+
+    @classmethod
+    def check_inputs(cls, given: Mapping[str, Any]) -> None:
+        if optimiser := given.get("optimiser"):
+            require(optimiser)
+
+    def run(self, ctx: Context) -> TrainingOptions:
+        return _with(self.options, self)
+
+
+class LoRATrainPictures(Node, version=1, category="lora", uses="io"):
+    """Choose how `LoRATrain` shows pictures, captions and noise. What isn't given is the preset's."""
+
+    options: TrainingOptions | None = None
+    """Options that these are added to; where both say something, these count."""
+    resolution: Side | None = None
+    """Pictures are scaled to about as many pixels as a square of this side; 0 is the model's own."""
+    buckets: bool | None = None
+    """Keep about the proportions of each picture, up to 1:4; otherwise the middle square is shown."""
+    flip: bool | None = None
+    """Show pictures mirrored half of the time."""
+    crop_conditioning: bool | None = None
+    """Tell the model each picture's own size and how it was cropped; otherwise, that it is whole."""
+    shuffle_captions: bool | None = None
+    """Put the parts of captions, between commas, in a new order each time; the prompt stays in front."""
+    caption_dropout: Share | None = None
+    """Share of captions left out, so that guidance keeps working."""
+    class_prompt: Annotated[str, Field(json_schema_extra={"widget": "multiline"})] = ""
+    """What the class of the subject is called in a prompt: "a photo of an animal". The model draws pictures of it,
+    which are learnt too, so that not all of the class becomes the subject (DreamBooth's prior preservation)."""
+    class_pictures: Annotated[int, Field(ge=1, le=1000)] | None = None
+    """How many of these; 50 if it isn't said."""
+    prior_weight: Annotated[float, Field(ge=0, le=100)] | None = None
+    """Weight of the loss on these, beside that on the pictures."""
+    snr_gamma: Annotated[float, Field(gt=0, le=1000)] | None = None
+    """Weigh the loss by min(SNR, gamma) (arXiv 2303.09556): little noise counts less. 5 is usual."""
+    noise_offset: Share | None = None
+    """Noise that is the same everywhere in a picture, beside that of each place: for very dark and bright ones."""
+
+    def run(self, ctx: Context) -> TrainingOptions:
+        return _with(self.options, self)
 
 
 class LoRASave(Node, version=2, category="lora", uses="io", saves="lora"):

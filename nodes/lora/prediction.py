@@ -72,15 +72,22 @@ def noise_schedule(pipeline: StableDiffusionXLPipeline) -> DDPMScheduler:
 
 
 def predict(
-    pipeline: StableDiffusionXLPipeline, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning
+    pipeline: StableDiffusionXLPipeline,
+    noisy: Tensor,
+    timesteps: Tensor,
+    conditioning: Conditioning,
+    sizes: Tensor | None = None,
 ) -> Tensor:
     """The UNet's prediction for noisy latents (n, C, h, w) at integer timesteps (n,), in float32 at least.
 
-    The size conditioning says that the picture has its original size and is uncropped.
+    `sizes` (n, 6) are the size conditioning: a picture's own height and width, what was cropped at the top and left,
+    and its present height and width. By default the picture has its original size and is uncropped.
     """
     dtype = pipeline.unet.dtype
-    height, width = (side * pipeline.vae_scale_factor for side in noisy.shape[-2:])
-    time_ids = torch.tensor([[height, width, 0, 0, height, width]], dtype=dtype, device=noisy.device)
+    if sizes is None:
+        height, width = (side * pipeline.vae_scale_factor for side in noisy.shape[-2:])
+        sizes = torch.tensor([[height, width, 0, 0, height, width]])
+    time_ids = sizes.to(dtype=dtype, device=noisy.device)
     prediction: Tensor = pipeline.unet(
         noisy.to(dtype),
         timesteps,

@@ -14,7 +14,19 @@ from safetensors import serialize_file
 from xxhash import xxh3_64_hexdigest
 
 from engine.store.encoding import CorruptFileError, load, save, storable
-from engine.values import Files, Image, ImageModel, Latents, LoRA, Media, MedusaHeads, Messages, Video, Vocabulary
+from engine.values import (
+    Files,
+    Image,
+    ImageModel,
+    Latents,
+    LoRA,
+    Media,
+    MedusaHeads,
+    Messages,
+    TrainingOptions,
+    Video,
+    Vocabulary,
+)
 from tests.engine.toys import Handle
 
 WORDS = {"subject": ("snail", "fox"), "style": ()}
@@ -49,6 +61,7 @@ def same(a: Any, b: Any) -> bool:
         (Latents(torch.tensor(0.5)), Latents(torch.zeros(0, 4))),
         (lora(),),
         (MedusaHeads(torch.randn(2, 1, 4, 4), torch.randn(2, 1, 4)),),
+        (TrainingOptions({"rank": 4, "ema_decay": 0.99, "dora": True, "blocks": ("up", "mid"), "layers": "all"}),),
         (
             MedusaHeads(
                 torch.randn(2, 1, 4, 4, dtype=torch.bfloat16),

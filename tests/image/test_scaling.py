@@ -13,7 +13,7 @@ from torch import Tensor
 from engine.errors import InputError
 from engine.node import Context
 from engine.values import Image
-from nodes.image.nodes import EmptyImage, ImageScale
+from nodes.image.nodes import EmptyImage, ImageGrid, ImageScale
 
 SOFT = torch.nn.functional.avg_pool2d(torch.rand(2, 3, 50, 70, generator=torch.Generator().manual_seed(0)), 5, 1)
 """(2, 3, 46, 66)."""
@@ -79,3 +79,30 @@ def test_pictures_of_one_colour() -> None:
 def test_more_than_fits_into_memory_is_refused() -> None:
     with pytest.raises(InputError, match="more than 268,435,456"):
         EmptyImage(width=16384, height=16384, batch_size=4096).run(Context())
+
+
+def test_a_grid_has_pictures_in_rows_on_white() -> None:
+    batch = Image(torch.stack([torch.full((3, 2, 3), level / 10) for level in range(5)]))
+    pixels = ImageGrid(images=(batch,), columns=3, gap=1).run(Context()).pixels
+    assert pixels.shape == (1, 3, 2 * 2 + 1, 3 * 3 + 2)
+    assert torch.equal(pixels[0, :, 3:, 4:7], batch.pixels[4])
+    assert torch.equal(pixels[0, :, :2, 8:], batch.pixels[2])
+    assert (pixels[0, :, 2] == 1).all()
+    assert (pixels[0, :, 3:, 8:] == 1).all()
+
+
+@pytest.mark.parametrize(("count", "shape"), [(1, (2, 2)), (2, (2, 4)), (4, (4, 4)), (5, (4, 6))])
+def test_a_grid_is_about_square(count: int, shape: tuple[int, int]) -> None:
+    images = tuple(Image(torch.zeros(1, 3, 2, 2)) for _ in range(count))
+    assert ImageGrid(images=images, gap=0).run(Context()).pixels.shape[2:] == shape
+
+
+def test_a_grid_of_many_large_pictures_is_refused() -> None:
+    large = Image(torch.zeros(1, 3, 1, 1).expand(1, 3, 8192, 8192))
+    with pytest.raises(InputError, match="the grid has 268,566,544 pixels, more than 67,108,864"):
+        ImageGrid(images=(large,) * 4).run(Context())
+
+
+def test_a_grid_of_nothing_is_refused() -> None:
+    with pytest.raises(InputError, match="there is no picture to show"):
+        ImageGrid(images=()).run(Context())

@@ -9,7 +9,7 @@ from diffusers import StableDiffusionXLPipeline
 
 from engine.values import LoRA
 from nodes.diffusion.layers import layers
-from nodes.lora.training import ATTENTION, CONVOLUTIONS, FEED_FORWARD, PROJECTIONS, TEXT_ATTENTION
+from nodes.lora.training.layers import ATTENTION, CONVOLUTIONS, FEED_FORWARD, PROJECTIONS, TEXT_ATTENTION
 from tests.lora.reference import Make
 from tests.tiny import tiny_sdxl
 

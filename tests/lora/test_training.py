@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import replace
 
 import pytest
@@ -18,19 +19,15 @@ from engine.errors import Cancelled, InputError
 from engine.values import LoRA
 from nodes.diffusion.adapters import applied
 from nodes.lora.prediction import noise_schedule
-from nodes.lora.training import (
-    ATTENTION,
-    CONVOLUTIONS,
-    FEED_FORWARD,
-    PROJECTIONS,
-    TEXT_ATTENTION,
-    Example,
-    TrainingSettings,
-    snr_weights,
-    train_lora,
-)
+from nodes.lora.training.family import family_of
+from nodes.lora.training.layers import PROJECTIONS
+from nodes.lora.training.loop import snr_weights, train_lora
+from nodes.lora.training.optimisers import rate_at
+from nodes.lora.training.pictures import Example
+from nodes.lora.training.settings import TrainingSettings
 from tests.lora.reference import Names, output, state, untouched
 
+SHAPES = ("constant", "linear", "cosine")
 FEW = TrainingSettings(rank=2, steps=3, batch=2, learning_rate=1e-2)
 PICTURES = [
     Example(torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(i)), caption)
@@ -64,7 +61,7 @@ def test_a_model_with_the_lora_predicts_the_pictures_better(
     pipeline: StableDiffusionXLPipeline, velocity: StableDiffusionXLPipeline, prediction: str
 ) -> None:
     model = velocity if prediction == "v_prediction" else pipeline
-    settings = replace(FEW, rank=4, alpha=2.0, steps=15, targets=(*ATTENTION, *CONVOLUTIONS, *PROJECTIONS))
+    settings = replace(FEW, rank=4, alpha=2.0, steps=15, layers="all")
     watching = replace(settings, learning_rate=0.0, steps=5)
     before = losses(model, watching)
     with applied(model, [train(model, settings)]):
@@ -74,7 +71,7 @@ def test_a_model_with_the_lora_predicts_the_pictures_better(
 
 def test_the_pipeline_is_left_as_it_was(pipeline: StableDiffusionXLPipeline) -> None:
     before, drawn = state(pipeline), output(pipeline)
-    train(pipeline, replace(FEW, text_targets=TEXT_ATTENTION, gradient_checkpointing=True))
+    train(pipeline, replace(FEW, text_encoders=True, gradient_checkpointing=True))
     assert untouched(pipeline, before)
     assert torch.equal(output(pipeline), drawn)
     assert not pipeline.unet.is_gradient_checkpointing
@@ -98,16 +95,28 @@ def test_a_seed_repeats_a_training(pipeline: StableDiffusionXLPipeline) -> None:
 
 
 def test_gradient_checkpointing_changes_memory_only(pipeline: StableDiffusionXLPipeline) -> None:
-    settings = replace(FEW, targets=(*ATTENTION, *CONVOLUTIONS))
+    settings = replace(FEW, layers="all")
     assert losses(pipeline, replace(settings, gradient_checkpointing=True)) == pytest.approx(losses(pipeline, settings))
 
 
-def test_targets_choose_the_layers(pipeline: StableDiffusionXLPipeline, names: Names) -> None:
-    attention = train(pipeline)
-    assert sorted(attention.up) == sorted(names["attention"])
-    everything = train(pipeline, replace(FEW, targets=(*CONVOLUTIONS, *PROJECTIONS, *FEED_FORWARD)))
-    assert sorted(everything.up) == sorted(names["convolutions"])
+def test_layers_are_chosen(pipeline: StableDiffusionXLPipeline, names: Names) -> None:
+    one = replace(FEW, steps=1)
+    assert sorted(train(pipeline, one).up) == sorted(names["attention"])
+    everything = train(pipeline, replace(one, layers="all"))
+    assert sorted(everything.up) == sorted(names["attention"] + names["convolutions"])
     assert {len(down) for down in everything.down.values()} == {2}
+    matrices = train(pipeline, replace(one, layers="linear"))
+    assert set(names["attention"]) < set(matrices.up) < set(everything.up)
+    assert all(down.ndim == 2 for down in matrices.down.values())
+    assert any(name.endswith(PROJECTIONS) for name in matrices.up)
+
+
+def test_blocks_are_chosen(pipeline: StableDiffusionXLPipeline, names: Names) -> None:
+    some = train(pipeline, replace(FEW, steps=1, blocks=("mid_block", "up_blocks.0")))
+    assert sorted(some.up) == sorted(
+        name for name in names["attention"] if "mid_block" in name or "up_blocks.0" in name
+    )
+    assert len(some.up) < len(names["attention"])
 
 
 def test_words_and_name_are_kept(pipeline: StableDiffusionXLPipeline) -> None:
@@ -116,7 +125,7 @@ def test_words_and_name_are_kept(pipeline: StableDiffusionXLPipeline) -> None:
 
 
 def test_text_encoders_are_trained_if_asked(pipeline: StableDiffusionXLPipeline, names: Names) -> None:
-    lora = train(pipeline, replace(FEW, text_targets=TEXT_ATTENTION, text_learning_rate=1e-2))
+    lora = train(pipeline, replace(FEW, text_encoders=True, text_learning_rate=1e-2))
     assert sorted(lora.up) == sorted(names["attention"] + names["text"])
     # The last layer's output is not used by SDXL, which takes the one before: nothing is learnt there.
     used = [name for name in names["text"] if ".layers.0." in name]
@@ -126,7 +135,7 @@ def test_text_encoders_are_trained_if_asked(pipeline: StableDiffusionXLPipeline,
 @pytest.mark.parametrize("alpha", [None, 6.0])
 def test_the_result_is_what_was_trained(pipeline: StableDiffusionXLPipeline, alpha: float | None) -> None:
     """The loss that the second step sees is that of a model with the LoRA of the first."""
-    settings = replace(FEW, alpha=alpha, steps=2, targets=(*ATTENTION, *CONVOLUTIONS), text_targets=TEXT_ATTENTION)
+    settings = replace(FEW, alpha=alpha, steps=2, layers="all", text_encoders=True)
     _, expected = losses(pipeline, settings)
     with applied(pipeline, [train(pipeline, replace(settings, steps=1))]):
         _, found = losses(pipeline, replace(settings, learning_rate=0.0, text_learning_rate=0.0))
@@ -157,10 +166,13 @@ def test_dropped_captions_do_not_matter(pipeline: StableDiffusionXLPipeline) -> 
 
 
 def test_schedules_change_the_learning_rate(pipeline: StableDiffusionXLPipeline) -> None:
-    """With a rate of 0 in the first warm-up step, nothing has been learnt after it."""
-    lora = train(pipeline, replace(FEW, steps=1, warmup=10))
-    assert all(up.abs().max() == 0 for up in lora.up.values())
-    assert not same(train(pipeline), train(pipeline, replace(FEW, schedule="cosine")))
+    assert not same(train(pipeline, replace(FEW, schedule="cosine")), train(pipeline))
+    shares = {
+        name: [rate_at(step, replace(FEW, steps=8, warmup=2, schedule=name)) for step in range(8)] for name in SHAPES
+    }
+    assert shares["constant"] == [0, 0.5, 1, 1, 1, 1, 1, 1]
+    assert shares["linear"] == pytest.approx([0, 0.5, 1, 5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6])
+    assert shares["cosine"] == pytest.approx([0, 0.5, *((1 + math.cos(math.pi * k / 6)) / 2 for k in range(6))])
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
@@ -185,12 +197,14 @@ def test_zero_terminal_snr_gets_a_finite_weight(velocity: StableDiffusionXLPipel
     ("pictures", "settings", "message"),
     [
         ([], FEW, "no pictures"),
-        ([PICTURES[0], Example(torch.zeros(3, 64, 32), "a")], FEW, "different shapes"),
-        ([Example(torch.zeros(1, 64, 64), "a")], FEW, r"shape \(1, 64, 64\)"),
-        ([Example(torch.zeros(3, 60, 64), "a")], FEW, "multiples of 8"),
+        ([Example(torch.zeros(1, 64, 64), "a")], FEW, r"picture 1 has shape \(1, 64, 64\)"),
+        ([PICTURES[0], Example(torch.zeros(3, 64, 7), "a")], FEW, "picture 2 has 7 × 64 pixels, fewer than 8"),
+        ([Example(torch.full((3, 64, 64), float("nan")), "a")], FEW, "picture 1 has values that are not finite"),
         (PICTURES, replace(FEW, rank=0), "at least 1"),
-        (PICTURES, replace(FEW, targets=("to_x",)), "no layer of the model is called 'to_x'"),
-        (PICTURES, replace(FEW, targets=()), "no layers to train"),
+        (PICTURES, replace(FEW, blocks=("up_blocks.7",)), "in a block called 'up_blocks.7'"),
+        (PICTURES, replace(FEW, warmup=3), "the warm-up takes 3 steps, and the training only 3"),
+        (PICTURES, replace(FEW, resolution=4), "resolution 4 is below 8"),
+        (PICTURES, replace(FEW, held_out=3), "3 of 3 pictures are held out"),
     ],
 )
 def test_bad_input_is_refused(
@@ -210,3 +224,11 @@ def test_models_without_usable_gradients_are_refused(pipeline: StableDiffusionXL
     for scheduler in (FlowMatchEulerDiscreteScheduler(), EDMEulerScheduler(prediction_type="v_prediction")):
         with pytest.raises(InputError, match=f"scheduler is {type(scheduler).__name__}"):
             train(StableDiffusionXLPipeline(**components | {"scheduler": scheduler}, add_watermarker=False))
+
+
+def test_models_of_other_families_are_refused() -> None:
+    class StableDiffusionPipeline:
+        pass
+
+    with pytest.raises(InputError, match="LoRAs can't be trained for a StableDiffusionPipeline"):
+        family_of(StableDiffusionPipeline())

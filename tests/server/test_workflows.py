@@ -284,3 +284,13 @@ def test_a_template_can_be_run_as_it_is(server: Server) -> None:
     picture.write_bytes(b"mine")
     server.get("/api/kinograph/templates/image_to_video")
     assert picture.read_bytes() == b"mine"
+
+
+def test_a_template_brings_the_folders_that_it_reads(server: Server) -> None:
+    document = server.get("/api/kinograph/templates/train_and_zip").json
+    examined = examine(prepare(Workflow.read(document), registry()), server.settings)
+    assert examined.can_run
+    pictures = server.folders.input / "pictures"
+    assert {folder.name for folder in pictures.iterdir()} == {"rocket", "neon"}
+    assert (pictures / "neon" / "neon_1.txt").read_text() == "a purple boat in the sky in neon style\n"
+    assert not (server.folders.input / "boat.png").exists()

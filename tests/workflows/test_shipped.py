@@ -17,6 +17,7 @@ from engine.graph.check import check
 from engine.run.execute import Execution
 from engine.store.cache import Cache
 from nodes import registry
+from nodes.lora.reading import read_lora
 from tests.tiny import tiny_sdxl, tiny_svd
 
 SHIPPED = shipped()
@@ -63,6 +64,24 @@ def test_a_picture_is_set_moving_and_saved(tmp_path: Path) -> None:
         assert stream.average_rate == 7
         assert Workflow.parse(container.metadata["kinograph"]).graph["video"].inputs["steps"] == 2
     assert np.stack(frames).shape == (14, 256, 256, 3)
+
+
+@pytest.mark.full
+def test_two_loras_are_trained_zipped_and_drawn_with(tmp_path: Path) -> None:
+    tiny_sdxl().save_pretrained(tmp_path / "sdxl")
+    short = {"subject.steps": 2, "style.steps": 2, "zipped.steps": 1, "zipped.pictures": 1, "zipped.sampling_steps": 1}
+    drawn = {"image_model.source": str(tmp_path / "sdxl"), "keyframes.count": 3, "keyframes.steps": 1}
+    saved = run("train_and_zip", short | drawn, tmp_path)
+    assert sorted(path.name for path in saved) == [
+        "neon_00001.safetensors",
+        "rocket_00001.safetensors",
+        "trained_and_zipped_00001.png",
+    ]
+    (grid,) = (path for path in saved if path.suffix == ".png")
+    with PIL.Image.open(grid) as picture:
+        assert picture.size == (4 * (2 * 64 + 2), 4 * (2 * 64 + 2))
+    rocket = next(path for path in saved if path.name.startswith("rocket"))
+    assert read_lora(rocket).words == {"subject": ("rocket",)}
 
 
 def run(name: str, settings: dict[str, object], folder: Path) -> list[Path]:

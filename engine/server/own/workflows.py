@@ -344,9 +344,9 @@ def _document(path: Path) -> dict[str, Any]:
 
 
 def _template(name: str, path: Path, inputs: Path) -> dict[str, Any]:
-    for media in shipped_media(name):
-        if not (inputs / media.name).exists():
-            write(inputs / media.name, media.read_bytes(), durable=True)
+    for place, media in shipped_media(name).items():
+        if not (inputs / place).exists():
+            write(inputs / place, media.read_bytes(), durable=True)
     return _document(path)
 
 

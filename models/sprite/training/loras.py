@@ -20,15 +20,9 @@ from models.sprite.training.data import pictures
 from models.sprite.training.loop import CHECKPOINTS, Run, machine
 from models.sprite.training.sdxl import VARIETY
 from nodes.lora.formats import write_lora
-from nodes.lora.training import (
-    ATTENTION,
-    CONVOLUTIONS,
-    FEED_FORWARD,
-    PROJECTIONS,
-    Example,
-    TrainingSettings,
-    train_lora,
-)
+from nodes.lora.training.loop import train_lora
+from nodes.lora.training.pictures import Example
+from nodes.lora.training.settings import TrainingSettings
 
 CONCEPTS = (*world.HELD_OUT_SUBJECTS, *world.HELD_OUT_STYLES)
 SUBJECT_PICTURES = 5
@@ -110,7 +104,7 @@ def train_concept(base: Path, concept: str, folder: Path, steps: int = STEPS) ->
     slot = "subject" if concept in world.HELD_OUT_SUBJECTS else "style"
     settings = TrainingSettings(
         rank=_RANKS[slot],
-        targets=(*ATTENTION, *FEED_FORWARD, *PROJECTIONS, *CONVOLUTIONS),
+        layers="all",
         steps=steps,
         batch=BATCH,
         learning_rate=_RATES.get(concept, _RATE),

@@ -12,6 +12,7 @@ const HUES: Record<string, number> = {
   Messages: 120,
   MedusaHeads: 180,
   Table: 190,
+  TrainingOptions: 64,
   Vocabulary: 96,
   str: 140,
   int: 245,

@@ -1,0 +1,1 @@
+"""Training LoRAs on captioned pictures."""
