@@ -11,7 +11,7 @@ share of the time that isn't the model's. A way is `same` on a prompt if it writ
 
 With `--prompt-tokens`, what it costs to read a prompt of that length, up to the first token: CPU time of one thread,
 and memory beside the model (the peak of the process in between, without what it held before; on Linux). Greedy decoding
-and the node's default way take turns, each in a process of its own.
+and `auto`, at once and in parts as the node reads, take turns, each in a process of its own.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from transformers.generation.streamers import BaseStreamer
 
 from engine.node import Context
 from nodes.text.decoding.lookahead import Lookahead
-from nodes.text.decoding.loop import Drafter, tree_decode
+from nodes.text.decoding.loop import PROMPT_PART, Drafter, tree_decode
 from nodes.text.decoding.medusa import Medusa
 from nodes.text.medusa.files import read_heads
 from nodes.text.medusa.heads import Guesser
@@ -129,11 +129,12 @@ WAYS: dict[str, Way] = {
     "jacobi": method("jacobi"),
     "suffix": method("suffix"),
     "auto": method("auto"),
+    "auto in parts": lambda llm: method("auto")(llm) | {"prefill_chunk_size": PROMPT_PART},
     "assisted": assisted,
     "medusa": by(medusa),
 }
 
-LONG = ("greedy", "auto")
+LONG = ("greedy", "auto", "auto in parts")
 """The ways in which a long prompt is read."""
 
 
@@ -296,7 +297,7 @@ def main() -> None:
         "--ways",
         nargs="+",
         choices=WAYS,
-        default=[way for way in WAYS if way not in ("assisted", "medusa")],
+        default=[way for way in WAYS if way not in ("assisted", "medusa", "auto in parts")],
         metavar="NAME",
         help=", ".join(WAYS),
     )
