@@ -157,8 +157,10 @@ def path_errors(name: str) -> Iterator[None]:
 
 
 def plainly(message: str) -> str:
-    """What pydantic says of a value, without the "Input" or "Value error" that it begins with."""
-    return message.removeprefix("Input ").removeprefix("Value error, ")
+    """What pydantic says of a value, without what it is called there, and of lists as workflows have them."""
+    for start in ("Input ", "Value error, ", "String ", "Tuple ", "List "):
+        message = message.removeprefix(start)
+    return message.replace("should be a valid tuple", "should be a list")
 
 
 def suggestion(name: object, names: Collection[str]) -> str | None:

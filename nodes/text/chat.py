@@ -84,13 +84,18 @@ def _is_taken(llm: LoadedModel, chat: Sequence[Message]) -> bool:
     return False
 
 
-def check_room(llm: LoadedModel, length: int, new: int) -> None:
-    """Raise InputError unless a chat of `length` tokens and `new` ones fit into the model's context."""
+def check_room(llm: LoadedModel, length: int, new: int, inputs: tuple[str, str] = ("prompt", "max_new_tokens")) -> None:
+    """Raise InputError unless a chat of `length` tokens and `new` ones fit into the model's context.
+
+    Args:
+        inputs: the node's, that the chat is made of, and that says how much is written.
+    """
     if llm.room is not None and length + new > llm.room:
+        asked, written = inputs
         raise InputError(
             f"{length} tokens and {new} new ones don't fit into the model's context of {llm.room}",
-            input="prompt",
-            hint="shorten the text or lower max_new_tokens",
+            input=written if new > length else asked,
+            hint=f"shorten {asked} or lower {written}",
         )
 
 

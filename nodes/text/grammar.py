@@ -120,7 +120,11 @@ def pattern_grammar(pattern: str) -> str:
     """
     from llguidance import LLMatcher
 
-    return _checked(LLMatcher.grammar_from_regex(pattern))
+    try:
+        return _checked(LLMatcher.grammar_from_regex(pattern))
+    except GrammarError as error:
+        reason = str(error).rpartition("error: ")[2]  # before it, where in llguidance's form of the grammar
+        raise GrammarError(f"not a regular expression that can be followed: {reason}") from error
 
 
 def _checked(grammar: str) -> str:

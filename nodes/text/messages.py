@@ -64,7 +64,7 @@ def asked(prompt: str, system: str, messages: Messages | Sequence[Message]) -> l
     One that ends with the assistant's words is to be continued from there.
 
     Raises:
-        InputError: nobody but the system says anything, or there are two system prompts.
+        InputError: nobody but the system says anything, or blanks alone, or there are two system prompts.
     """
     chat = listed(messages)
     if system:
@@ -75,6 +75,6 @@ def asked(prompt: str, system: str, messages: Messages | Sequence[Message]) -> l
         chat.insert(0, {"role": "system", "content": system})
     if prompt:
         chat.append({"role": "user", "content": prompt})
-    if all(message["role"] == "system" for message in chat):
+    if all(message["role"] == "system" or not message["content"].strip() for message in chat):
         raise InputError("there is nothing to answer", input="prompt", hint="give a prompt, or messages")
     return chat

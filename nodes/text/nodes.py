@@ -173,9 +173,13 @@ class LookaheadDecode(Node, version=3, category="text", uses="device", libraries
     @classmethod
     def check_inputs(cls, given: Mapping[str, Any]) -> None:
         check_given(given)
+        if "" in given.get("stop", ()):
+            raise InputError(
+                "an empty text would end every answer before it begins", input="stop", hint="leave the empty text out"
+            )
         words = given.get("vocabulary")
         if words and (words.slots or words.required):
-            if not given.get("prompt") or listed(given.get("messages", ())):
+            if not given.get("prompt", "").strip() or listed(given.get("messages", ())):
                 raise InputError(
                     "with a vocabulary the prompt is a theme", input="prompt", hint="give one, and no messages"
                 )
@@ -379,6 +383,8 @@ class PromptWriter(Node, version=1, category="text", uses="device", libraries=("
 
     @classmethod
     def check_inputs(cls, given: Mapping[str, Any]) -> None:
+        if not given.get("theme", "theme").strip():
+            raise InputError("the theme is blank", input="theme", hint="say what the pictures are about")
         subjects = spaced(given.get("subjects", ())) if "subjects" in given else None
         if given.get("temperature") == 0 and subjects is not None and given.get("count", 1) > max(len(subjects), 1):
             raise InputError(
@@ -395,7 +401,11 @@ class PromptWriter(Node, version=1, category="text", uses="device", libraries=("
         self.check_inputs({name: getattr(self, name) for name in self.spec.inputs})
         wish = Wish(self.theme, " ".join(self.style.split()), self.instructions, listed(self.messages))
         settings = Settings(
-            max_new_tokens=self.max_new_tokens, temperature=self.temperature, top_p=self.top_p, seed=self.seed
+            max_new_tokens=self.max_new_tokens,
+            temperature=self.temperature,
+            top_p=self.top_p,
+            seed=self.seed,
+            asked="theme",
         )
         llm, tally, subjects = language_model(ctx, self.llm), Tally(), spaced(self.subjects)
         prompts = write_prompts(ctx, llm, wish, subjects, self.count, settings, tally)

@@ -63,6 +63,8 @@ class Settings:
     stop: tuple[str, ...] = ()
     grammar: str = ""
     """What the text keeps to, as `nodes.text.grammar` writes it; "" for none."""
+    asked: str = "prompt"
+    """The node's input that the chat is made of."""
     may_be_cut: bool = False
     """Whether a text may end before its grammar does, at `max_new_tokens`."""
 
@@ -86,13 +88,9 @@ def write(ctx: Context, llm: LoadedModel, chat: Sequence[Message], settings: Set
 
     if reason := unsupported(llm.model):
         raise InputError(reason, input="llm")
-    if "" in settings.stop:
-        raise InputError(
-            "an empty text would end every answer before it begins", input="stop", hint="leave the empty text out"
-        )
     ids = encode(llm, chat)
     constraint = _constraint(llm, settings.grammar, ids.shape[1])
-    check_room(llm, ids.shape[1], settings.max_new_tokens)
+    check_room(llm, ids.shape[1], settings.max_new_tokens, (settings.asked, "max_new_tokens"))
     pad = llm.tokenizer.pad_token_id
     continues = chat[-1]["role"] == "assistant"
     answer = Answer(llm.tokenizer, ids, settings.stop, continues=continues, exact=constraint is not None)

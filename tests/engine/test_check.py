@@ -63,6 +63,7 @@ def test_a_valid_workflow_becomes_steps_in_order() -> None:
             "node 1, input style: should be 'crayon' or 'pencil', not 'crayons' (did you mean 'crayon'?)",
         ),
         (node("Style", weights=[1, "x"]), "node 1, input weights: [1] should be a valid number, not 'x'"),
+        (node("Style", weights="x"), "node 1, input weights: should be a list, not 'x'"),
         (
             node("Style", style="a\ud800"),
             "node 1, input style: holds U+D800, half of a surrogate pair, which is no character (leave it out)",

@@ -164,6 +164,18 @@ def test_more_prompts_than_subjects_need_chance(ctx: Context, folder: Path) -> N
     assert len(written(ctx, folder, subjects=FOXES, count=2, temperature=0.0).prompts) == 2
 
 
+def test_a_theme_that_is_too_long_is_named(ctx: Context, folder: Path) -> None:
+    with pytest.raises(InputError, match="tokens and 48 new ones don't fit into the model's context") as caught:
+        written(ctx, folder, theme="winter " * 200, max_new_tokens=48)
+    assert caught.value.input == "theme"
+
+
+def test_a_theme_says_something() -> None:
+    with pytest.raises(InputError, match="the theme is blank"):
+        PromptWriter.check_inputs({"theme": " \n"})
+    PromptWriter.check_inputs({})  # it is linked, and not known yet
+
+
 def test_a_subject_that_is_too_long_is_an_error(ctx: Context, folder: Path) -> None:
     with pytest.raises(InputError, match=r"the subject “a very .* old fox” has more tokens than a prompt"):
         written(ctx, folder, subjects=("a very " * 10 + "old fox",), count=1)

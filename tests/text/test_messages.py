@@ -68,6 +68,7 @@ def test_the_prompt_is_what_the_user_says_last() -> None:
     [
         ("", (), "there is nothing to answer"),
         ("be brief", (), "there is nothing to answer"),
+        ("", ({"role": "user", "content": " \n"},), "there is nothing to answer"),
         ("", (BRIEF,), "there is nothing to answer"),
         ("be kind", (BRIEF, HELLO), "the messages begin with a system prompt of their own"),
     ],

@@ -131,6 +131,8 @@ def test_how_a_model_is_run_is_not_its_configurations_to_say(ctx: Context, tmp_p
 def test_an_empty_stop_string_is_refused(ctx: Context, folder: Path) -> None:
     with pytest.raises(InputError, match="an empty text would end every answer before it begins"):
         decode(ctx, folder, stop=("red", ""))
+    with pytest.raises(InputError, match="an empty text would end every answer before it begins"):
+        LookaheadDecode.check_inputs({"stop": ("",)})
 
 
 SAMPLED = {"temperature": 2.0, "top_p": 0.9}

@@ -78,4 +78,8 @@ def test_the_room_for_a_text_is_that_of_the_models_decoder() -> None:
     check_room(llm, 70, 7)
     with pytest.raises(InputError, match="70 tokens and 8 new ones don't fit into the model's context of 77"):
         check_room(llm, 70, 8)
+    for length, new, named in ((70, 8, "theme"), (8, 70, "max_new_tokens")):
+        with pytest.raises(InputError, match="context of 77") as caught:
+            check_room(llm, length, new, ("theme", "max_new_tokens"))
+        assert (caught.value.input, caught.value.hint) == (named, "shorten theme or lower max_new_tokens")
     assert LoadedModel(SimpleNamespace(config=MambaConfig()), None).room is None

@@ -123,7 +123,7 @@ def own_answers(
         InputError: a prompt and its answer don't fit into the model's context.
     """
     chats = [encode(llm, [{"role": "user", "content": prompt}])[0].tolist() for prompt in prompts]
-    check_room(llm, max(map(len, chats)), length)
+    check_room(llm, max(map(len, chats)), length, ("prompts", "answer_tokens"))
     parts: list[Examples] = []
     batches = [chats[at : at + BATCH] for at in range(0, len(chats), BATCH)]
 
