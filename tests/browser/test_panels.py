@@ -128,3 +128,26 @@ def test_a_missing_model_is_fetched(beside_an_index: Live, index: Index, browser
         needed.get_by_role("button", name="Fetch").click()
         expect(needed.get_by_text("available", exact=True)).to_be_visible()
         assert editor.complaints == []
+
+
+def test_models_of_comfyui_are_listed_by_category_and_offered_where_they_fit(tmp_path: Path, browser: Browser) -> None:
+    files = {"loras/sdxl/paint.safetensors": 70_000, "checkpoints/base.safetensors": 5, "checkpoints/old.ckpt": 5}
+    for name, nbytes in files.items():
+        path = tmp_path / "ComfyUI" / "models" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(bytes(nbytes))
+    with (
+        live(tmp_path / "server", "--models", str(tmp_path / "ComfyUI")) as server,
+        Editor.opened(browser, server) as editor,
+    ):
+        editor.new()
+        editor.add("LoRA load", 500, 150)
+        panel = editor.panel("Models")
+        expect(panel.locator("section", has_text="checkpoints")).to_contain_text("convert it to safetensors")
+        expect(panel.locator("section", has_text="loras").get_by_text("sdxl/paint.safetensors")).to_be_visible()
+        expect(panel.locator("li", has_text="sdxl/paint.safetensors")).to_contain_text("70 kB")
+        field = editor.field("LoRA load", "file")
+        offered = field.evaluate("field => [...field.list.options].map(option => option.value)")
+        assert "sdxl/paint.safetensors" in offered
+        assert {"base.safetensors", "old.ckpt"}.isdisjoint(offered)
+        assert editor.complaints == []
