@@ -74,6 +74,7 @@ class Every(
     picture: Image
     """A picture."""
     model: ModelFile
+    lora: Annotated[str, FileContents("model", categories=("loras",), takes=("safetensors", "folder"))] = "sprite/loras"
     source: InputFile | None = None
     dated: Annotated[str, FileContents("files", of_dates)] = "2024@here"
     text: Annotated[

@@ -44,6 +44,9 @@ def comfyui(settings: ServerSettings, monkeypatch: pytest.MonkeyPatch, tmp_path:
         (models / name).write_bytes(b"12345")
     (tmp_path / "out.safetensors").touch()
     (models / "loras" / "out.safetensors").symlink_to(tmp_path / "out.safetensors")
+    (models / "vae").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "soft.safetensors").touch()
     folders = replace(settings.folders, given=model_folders([tmp_path / "ComfyUI"]))
     server = Server(replace(settings, folders=folders), [module.routes for module in MODULES])
     yield server
@@ -159,7 +162,8 @@ def test_models_are_listed_wherever_they_are(server: Server) -> None:
 def test_models_of_other_programs_are_listed_and_may_be_used(comfyui: Server, tmp_path: Path) -> None:
     found = {model["source"]: model for model in comfyui.get(ROUTE).json}
     assert (found["sdxl/b.safetensors"]["category"], found["sdxl/b.safetensors"]["bytes"]) == ("loras", 5)
-    assert "leads out of the folders" in found["out.safetensors"]["problem"]
+    assert all("leads out of the folders" in found[name]["problem"] for name in ("out.safetensors", "vae"))
+    assert "soft.safetensors" not in found
     names = ["a.safetensors", "sdxl/b.safetensors", "loras/a.safetensors", "out.safetensors", "c.safetensors"]
     graph = {str(n): {"class_type": "LoRALoad", "inputs": {"file": name}} for n, name in enumerate(names)}
     needed = comfyui.post(f"{ROUTE}/needed", {"workflow": graph}).json
@@ -171,6 +175,7 @@ def test_comfyuis_clients_see_the_models_of_all_folders(comfyui: Server) -> None
     (comfyui.folders.models / "Lora" / "own.safetensors").touch()
     assert comfyui.get("/models/loras").json == ["a.safetensors", "own.safetensors", "sdxl/b.safetensors"]
     assert comfyui.get("/models/unet").json == comfyui.get("/models/diffusion_models").json == ["c.gguf"]
+    assert comfyui.get("/models/vae").json == [], "it is a link that leads out"
     assert comfyui.get("/internal/folder_paths").json["loras"] == ["Lora", "loras"]
     files = comfyui.get("/experiment/models/loras").json
     assert [(file["name"], file["pathIndex"]) for file in files][:2] == [("a.safetensors", 1), ("own.safetensors", 0)]
