@@ -872,7 +872,28 @@ class Kinds:
         mode: _Mode = "",
         partial: _Partial = "",
     ) -> Handle:
-        """Choose an image-to-video model: a Stable Video Diffusion pipeline in diffusers' layout."""
+        """Choose a model that makes videos: a pipeline in diffusers' layout, of Stable Video Diffusion, Wan 2.1 or 2.2, LTX-Video or CogVideoX."""
+
+    def VideoSampler(
+        self,
+        *,
+        model: _Link,
+        prompt: str | _Link,
+        negative_prompt: str | _Link = "",
+        image: _Link | None = None,
+        frames: int | _Link = 0,
+        width: int | _Link = 0,
+        height: int | _Link = 0,
+        fps: int | _Link = 0,
+        steps: int | _Link = 0,
+        guidance_scale: float | _Link = 0.0,
+        seed: int | _Link = 0,
+        id: str | None = None,
+        title: str = "",
+        mode: _Mode = "",
+        partial: _Partial = "",
+    ) -> Handle:
+        """Draw a video from a prompt, or from a picture that it sets moving, with a model of any family but Stable Video Diffusion, which `SVDSampler` takes."""
 
     def VideoUpscale(
         self,

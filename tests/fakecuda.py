@@ -308,11 +308,13 @@ def _index(device: Any) -> int:
 
 
 def _check_devices(func: Any, args: Sequence[Any], leaves: list[Any], inputs: list[torch.Tensor]) -> None:
-    """Refuse what a GPU refuses: tensors in host memory beside those on the device, but for numbers and indices."""
-    if not any(map(_is_here, inputs)):
-        return
+    """Refuse what a GPU refuses: generators of the host, and tensors in host memory beside those on the device, but for
+    numbers and indices.
+    """
     if any(isinstance(leaf, torch.Generator) and leaf.device.type != DEVICE.type for leaf in leaves):
         raise RuntimeError(f"{func}: expected a 'cuda' device type for generator but found 'cpu'")
+    if not any(map(_is_here, inputs)):
+        return
     if func in INDEXED and _is_here(args[0]):
         return
     if any(tensor.ndim and not _is_here(tensor) for tensor in inputs):

@@ -30,10 +30,11 @@ from nodes.lora.training.loop import train_lora
 from nodes.lora.training.pictures import Example
 from nodes.lora.training.settings import TrainingSettings
 from nodes.text.nodes import LLMLoad, LookaheadDecode, MedusaTrain, PromptWriter
-from nodes.video.nodes import SVDSampler, VideoModelLoad, VideoUpscale
+from nodes.video.nodes import SVDSampler, VideoModelLoad, VideoSampler, VideoUpscale
 from tests.fakecuda import CudaTensor, fake_cuda
 from tests.text.conftest import babbler
 from tests.tiny import tiny_sdxl, tiny_svd
+from tests.tiny_video import tiny_ltx, tiny_wan_5b
 from tests.upscaling.files import esrgan, saved
 from tests.upscaling.swin2sr import tiny_swin2sr
 
@@ -42,10 +43,12 @@ PROMPTS = {"subject_prompt": "a red snail", "style_prompt": "a robot in watercol
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of tiny models: "sdxl", "svd", "llm", "esrgan.safetensors" and "swin2sr"."""
+    """A folder of tiny models: "sdxl", "svd", "wan", "ltx", "llm", "esrgan.safetensors" and "swin2sr"."""
     folder = tmp_path_factory.mktemp("models")
     tiny_sdxl().save_pretrained(folder / "sdxl")
     tiny_svd().save_pretrained(folder / "svd")
+    tiny_wan_5b().save_pretrained(folder / "wan")
+    tiny_ltx(denoises=True).save_pretrained(folder / "ltx")
     babbler(folder / "llm")
     saved(esrgan(), folder / "esrgan.safetensors")
     tiny_swin2sr().save_pretrained(folder / "swin2sr")
@@ -97,6 +100,12 @@ def video(models: Path, **inputs: Any) -> Node:
     return SVDSampler(model=model, image=Image(picture), **{"steps": 2, "frames": 3} | inputs)
 
 
+def clip(models: Path, source: str = "wan", dtype: str = "float32", *, picture: bool = False) -> Node:
+    model = VideoModelLoad(source=str(models / source), dtype=dtype).run(Context())
+    image = Image(torch.rand(1, 3, 32, 64, generator=torch.Generator().manual_seed(0))) if picture else None
+    return VideoSampler(model=model, prompt="a red snail", image=image, steps=2, frames=9, width=64, height=32)
+
+
 def merge(models: Path, **inputs: Any) -> Node:
     quick = {"steps": 1, "pictures": 1, "sampling_steps": 1} | inputs
     return ZipLoRAMerge(model=image_model(models), subject=lora(1), style=lora(2), **PROMPTS, **quick)
@@ -135,6 +144,7 @@ def larger_video(models: Path, source: str = "esrgan.safetensors", dtype: str = 
 CASES: Mapping[type[Node], tuple[Callable[..., Node], tuple[dict[str, Any], ...]]] = {
     KeyframeSampler: (keyframes, ({"negative_prompt": "blue"}, {"dtype": "float16"}, {"dtype": "bfloat16"})),
     SVDSampler: (video, ({"decode_chunk": 2}, {"dtype": "float16", "width": 32, "height": 32})),
+    VideoSampler: (clip, ({"picture": True}, {"dtype": "bfloat16"})),
     ZipLoRAMerge: (merge, ({"steps": 2}, {"start": "closed-form", "gradient_checkpointing": True})),
     LookaheadDecode: (text, ({}, {"temperature": 1.0}, {"dtype": "float16"}, {"dtype": "bfloat16", "stop": ("a",)})),
     MedusaTrain: (heads, ({}, {"dtype": "bfloat16"})),
@@ -174,6 +184,14 @@ def test_results_are_those_of_the_cpu(make: Callable[..., Node], inputs: dict[st
         assert gpu.peak > 0, "nothing was on the device"
     assert all(a.equal(b) if isinstance(a, torch.Tensor) else a == b for a, b in zip(found, expected, strict=True))
     assert not any(isinstance(picture.pixels, CudaTensor) for picture in shown if picture)
+
+
+@pytest.mark.full
+def test_noise_that_a_pipeline_draws_in_its_own_way_is_drawn_on_the_host(models: Path) -> None:
+    expected = clip(models, "ltx", picture=True).run(Context()).frames
+    with fake_cuda():
+        found = clip(models, "ltx", picture=True).run(Context("cuda")).frames
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
 
 
 @pytest.mark.full

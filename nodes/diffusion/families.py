@@ -14,8 +14,31 @@ from engine.errors import InputError
 
 Task = Literal["text to image", "image to image", "inpainting", "text to video", "image to video"]
 
+Layout = Literal["channels first", "frames first", "packed"]
+"""How latents of videos are laid out in pipelines: (B, C, T, h, w), (B, T, C, h, w) or (B, T · h · w, C)."""
+
 PICTURES: frozenset[Task] = frozenset({"text to image", "image to image", "inpainting"})
 """The tasks of image models; the others are those of video models."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clips:
+    """What the videos of a family are like."""
+
+    frames: int
+    """How many frames where no number is asked for."""
+    spacing: int = 1
+    """Numbers of frames are one more than a multiple of this."""
+    fps: int
+    """Frames per second."""
+    fps_argument: str = ""
+    """The pipelines' argument that tells the model of the frame rate, if it is told."""
+    size: tuple[int, int] | None = None
+    """Width and height where none are asked for; None: the denoiser's configuration says."""
+    latents: Layout = "channels first"
+    """How the pipelines lay out latents."""
+    padding: int = 0
+    """How many frames of the latents come before those of the video's first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +85,10 @@ class Family:
     """Components of the folders that aren't loaded."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """Further arguments of the pipelines' constructors."""
+    one_task: bool = False
+    """Whether a model does only the task of the pipeline that its index names, though the family does more."""
+    clips: Clips | None = None
+    """What its videos are like, for a family that `VideoSampler` takes."""
 
     @property
     def makes_pictures(self) -> bool:
@@ -231,11 +258,91 @@ SVD = Family(
     negative_prompt=False,
 )
 
+_WAN: Mapping[Task, str] = {"text to video": "WanPipeline", "image to video": "WanImageToVideoPipeline"}
+WAN_5B = Family(
+    name="Wan 2.2 5B",
+    pipelines=_WAN,
+    told_by={"expand_timesteps": True},
+    denoiser="transformer",
+    unit=32,
+    steps=50,
+    guidance=5.0,
+    clips=Clips(frames=121, spacing=4, fps=24, size=(1280, 704)),
+)
+WAN_2_2 = Family(
+    name="Wan 2.2",
+    pipelines=_WAN,
+    told_by={"transformer_2": ["diffusers", "WanTransformer3DModel"]},
+    one_task=True,
+    denoiser="transformer",
+    unit=16,
+    steps=40,
+    guidance=3.5,
+    clips=Clips(frames=81, spacing=4, fps=16, size=(1280, 720)),
+)
+WAN = Family(
+    name="Wan 2.1",
+    pipelines=_WAN,
+    one_task=True,
+    denoiser="transformer",
+    unit=16,
+    steps=50,
+    guidance=5.0,
+    clips=Clips(frames=81, spacing=4, fps=16, size=(832, 480)),
+)
+_LTX_CALL = {"decode_timestep": 0.05, "decode_noise_scale": 0.025}
+_LTX_CLIPS = Clips(frames=161, spacing=8, fps=25, fps_argument="frame_rate", size=(704, 512), latents="packed")
+LTX = Family(
+    name="LTX-Video",
+    pipelines={"text to video": "LTXPipeline", "image to video": "LTXImageToVideoPipeline"},
+    denoiser="transformer",
+    unit=32,
+    steps=50,
+    guidance=3.0,
+    call=_LTX_CALL,
+    clips=_LTX_CLIPS,
+)
+LTX_0_9_5 = Family(
+    name="LTX-Video 0.9.5",
+    pipelines={"text to video": "LTXConditionPipeline", "image to video": "LTXConditionPipeline"},
+    denoiser="transformer",
+    unit=32,
+    steps=50,
+    guidance=3.0,
+    call=_LTX_CALL | {"image_cond_noise_scale": 0.025},
+    clips=_LTX_CLIPS,
+)
+_COGVIDEOX: Mapping[Task, str] = {
+    "text to video": "CogVideoXPipeline",
+    "image to video": "CogVideoXImageToVideoPipeline",
+}
+COGVIDEOX_1_5 = Family(
+    name="CogVideoX 1.5",
+    pipelines=_COGVIDEOX,
+    told_by={"transformer.patch_size_t": 2},
+    one_task=True,
+    denoiser="transformer",
+    unit=16,
+    steps=50,
+    guidance=6.0,
+    clips=Clips(frames=81, spacing=8, fps=16, latents="frames first", padding=1),
+)
+COGVIDEOX = Family(
+    name="CogVideoX",
+    pipelines=_COGVIDEOX,
+    one_task=True,
+    denoiser="transformer",
+    unit=16,
+    steps=50,
+    guidance=6.0,
+    clips=Clips(frames=49, spacing=8, fps=8, latents="frames first"),
+)
+
 FAMILIES = (
     *(SD_INPAINTING, SD, SDXL_INPAINTING, SDXL, SD3_5, SD3),
     *(FLUX_SCHNELL, FLUX, FLUX_FILL, FLUX_KONTEXT, FLUX_2, FLUX_2_KLEIN, FLUX_2_KLEIN_BASE),
     *(QWEN_IMAGE, Z_IMAGE_TURBO, Z_IMAGE),
-    SVD,
+    *(SVD, WAN_5B, WAN_2_2, WAN, LTX, LTX_0_9_5, COGVIDEOX_1_5, COGVIDEOX),
 )
 """Of those with the same pipelines, the ones that something else tells apart stand before the one that nothing does."""
 

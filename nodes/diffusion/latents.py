@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
     from torch import Tensor
@@ -36,11 +38,24 @@ def samples(vae: Any, latents: Tensor) -> Tensor:
         n, channels, h, w = patches.shape
         cells = patches.reshape(n, channels // 4, 2, 2, h, w).permute(0, 1, 4, 2, 5, 3)
         return cells.reshape(n, channels // 4, 2 * h, 2 * w)
-    mean, std = getattr(config, "latents_mean", None), getattr(config, "latents_std", None)
+    mean, std = _statistic(vae, "latents_mean"), _statistic(vae, "latents_std")
     if std is not None:
-        latents = latents * _by_channel(latents.new_tensor(std), latents)
+        latents = latents * _by_channel(std, latents)
     latents = latents / getattr(config, "scaling_factor", 1.0) + (getattr(config, "shift_factor", None) or 0.0)
-    return latents if mean is None else latents + _by_channel(latents.new_tensor(mean), latents)
+    return latents if mean is None else latents + _by_channel(mean, latents)
+
+
+def cell_pixels(vae: Any) -> int:
+    """The side of the square of pixels that a cell of a VAE's latents stands for."""
+    side = getattr(vae, "spatial_compression_ratio", None)
+    return int(side) if side else 2 ** (len(vae.config.block_out_channels) - 1)
+
+
+def _statistic(vae: Any, name: str) -> Tensor | None:
+    """A number for each channel, which some VAEs hold as a buffer and others configure; None without it."""
+    found = dict(vae.named_buffers(recurse=False)).get(name)
+    found = getattr(vae.config, name, None) if found is None else found
+    return None if found is None else torch.as_tensor(found)
 
 
 def _by_channel(values: Tensor, latents: Tensor) -> Tensor:

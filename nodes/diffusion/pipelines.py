@@ -28,7 +28,7 @@ def pipeline_for(ctx: Context, model: ImageModel | VideoModel, task: Task) -> An
     by all callers.
 
     Raises:
-        InputError: the model's family can't do the task.
+        InputError: the model, or all of its family, can't do the task.
         MissingError: a file that it needs is missing or can't be read.
         NodeError: the model has been replaced since it was chosen.
     """
@@ -36,6 +36,8 @@ def pipeline_for(ctx: Context, model: ImageModel | VideoModel, task: Task) -> An
     kind = getattr(import_module("diffusers"), row.pipeline_for(task))
     with unchanged(model.source, model.identity), loading(model.source, hint="fetch or copy the model again"):
         source = Folder(model) if Path(model.path).is_dir() else Checkpoint(model)
+        if row.one_task:
+            _check_task(model, str(source.index.get("_class_name")), task)
         parts = {name: _resident(ctx, model, source, name) for name in source.classes}
     parts["scheduler"] = _rescheduled(parts["scheduler"], getattr(model, "schedule", {}))
     # Components that the index lists without a class, and those that aren't loaded, are None.
@@ -46,6 +48,18 @@ def pipeline_for(ctx: Context, model: ImageModel | VideoModel, task: Task) -> An
         pipeline = kind(**{name: value for name, value in arguments.items() if name in expected})
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
+
+
+_INSTEAD = {"image to video": "give it a picture", "text to video": "leave the picture out"}
+
+
+def _check_task(model: ImageModel | VideoModel, own: str, task: Task) -> None:
+    """Raise InputError for a task other than that of the pipeline that a model's index names."""
+    row = family(model.family)
+    able = next((able for able, pipeline in row.pipelines.items() if pipeline == own), task)
+    if able != task:
+        hint = f"{_INSTEAD[able]}, or load the {row.name} model for {task}"
+        raise InputError(f"{model.source} is the {row.name} model for {able}", input="model", hint=hint)
 
 
 def _resident(ctx: Context, model: ImageModel | VideoModel, source: Components, name: str) -> Any:

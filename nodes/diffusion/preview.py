@@ -10,9 +10,11 @@ import torch
 import torch.nn.functional as F
 
 from engine.values import Image
-from nodes.diffusion.latents import samples, unpacked
+from nodes.diffusion.latents import cell_pixels, samples, unpacked
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from diffusers import DiffusionPipeline, SchedulerMixin
     from torch import Tensor
 
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 
 # Latent cells up to which the VAE itself is cheap to run; larger pictures are painted cell by cell.
 _SMALL = 16 * 16
+# The timestep that decoders which denoise take for latents that have been sampled to the end.
+_CLEAN = 0.05
 
 
 class StepCallback:
@@ -30,6 +34,7 @@ class StepCallback:
         steps: how many the pipeline was asked for.
         index, count: which call of the pipeline these steps belong to, out of how many.
         size: width and height in pixels, for pipelines whose latents don't show them.
+        shown: takes what is shown, (1, channels, h, w), out of a pipeline's latents; without it the first picture.
     """
 
     def __init__(
@@ -41,8 +46,10 @@ class StepCallback:
         index: int = 0,
         count: int = 1,
         size: tuple[int, int] | None = None,
+        shown: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
-        self._ctx, self._model, self._index, self._count, self._size = ctx, model, index, count, size
+        self._ctx, self._model, self._index, self._count = ctx, model, index, count
+        self._size, self._shown = size, shown
         self._last: Tensor | None = None
         ctx.progress(index * steps, count * steps)
 
@@ -54,7 +61,8 @@ class StepCallback:
         def preview() -> Image | None:
             levels = _levels(pipeline.scheduler, step)
             clean = latents if levels is None else denoised(last, latents, *levels)
-            picture = self._picture(pipeline.vae, samples(pipeline.vae, unpacked(pipeline, clean, self._size)))
+            cells = self._shown(clean) if self._shown else unpacked(pipeline, clean, self._size)
+            picture = self._picture(pipeline.vae, samples(pipeline.vae, cells))
             return Image(picture) if picture is not None and bool(picture.isfinite().all()) else None
 
         self._last = latents
@@ -82,6 +90,8 @@ class Levels(NamedTuple):
 def _levels(scheduler: SchedulerMixin, step: int) -> Levels | None:
     """The levels of noise around a step, or None where the scheduler keeps latents at constant variance."""
     sigmas, initial = getattr(scheduler, "sigmas", None), getattr(scheduler, "init_noise_sigma", None)
+    if sigmas is not None and scheduler.config.get("use_flow_sigmas"):
+        initial = None
     if sigmas is None or (initial is not None and initial <= 1):
         return None
     index = getattr(scheduler, "step_index", None)  # of the next step: those over a picture begin with a later one
@@ -108,8 +118,12 @@ def denoised(
 @torch.no_grad()
 def decode(vae: Any, samples: Tensor) -> Tensor:
     """What a VAE makes pictures of (N, channels, h, w) → pictures (N, 3, H, W) in [0, 1]."""
-    options = {"num_frames": len(samples)} if "num_frames" in signature(vae.decode).parameters else {}
     weight = next(vae.parameters())
+    options: dict[str, Any] = {}
+    if "num_frames" in signature(vae.decode).parameters:
+        options["num_frames"] = len(samples)
+    if getattr(vae.config, "timestep_conditioning", False):
+        options["temb"] = torch.full((len(samples),), _CLEAN).to(weight)
     pictures: Tensor = vae.decode(_as_it_takes(weight, samples.to(weight)), **options).sample
     return (_as_pictures(pictures).float().cpu() / 2 + 0.5).clamp(0, 1)
 
@@ -122,7 +136,7 @@ def fit_colours(vae: Any) -> Tensor | None:
     if the encoder overflows, as some do in half precision.
     """
     patches = torch.rand(16, 3, 4, 4, generator=torch.Generator().manual_seed(0))
-    pictures = F.interpolate(patches, scale_factor=16, mode="bilinear")
+    pictures = F.interpolate(patches, scale_factor=max(16, 2 * cell_pixels(vae)), mode="bilinear")
     weight = next(vae.parameters())
     samples = _as_pictures(vae.encode(_as_it_takes(weight, (pictures * 2 - 1).to(weight))).latent_dist.mode())
     if not samples.isfinite().all():

@@ -72,7 +72,7 @@ class LoRAApplyToVideo(Node, version=1, category="lora", uses="io"):
     model: VideoModel
     """The model to adapt."""
     lora: LoRA
-    """The adapter, made for Stable Video Diffusion."""
+    """The adapter, made for the same model."""
     strength: Strength = 1.0
     """Scale of the update, on top of the LoRA's own strength."""
 

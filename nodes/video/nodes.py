@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from pydantic import Field
 
@@ -10,13 +10,18 @@ from engine.errors import InputError
 from engine.models import identity, resolve
 from engine.node import Context, Node
 from engine.values import Image, UpscaleModel, Video, VideoModel
+from nodes.diffusion.families import SVD
 from nodes.inputs import Factor, Overlap, OwnDType, Seed, Side, Tile, VideoModelFile
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Guidance = Annotated[float, Field(ge=1, le=50)]
 
 
 class VideoModelLoad(Node, version=1, category="video", uses="io"):
-    """Choose an image-to-video model: a Stable Video Diffusion pipeline in diffusers' layout."""
+    """Choose a model that makes videos: a pipeline in diffusers' layout, of Stable Video Diffusion, Wan 2.1 or 2.2,
+    LTX-Video or CogVideoX."""
 
     source: VideoModelFile
     """A folder, `hf:owner/name[@revision]`, `pypi:package==version/path`, or a model shipped with Kinograph."""
@@ -71,11 +76,11 @@ class SVDSampler(Node, version=2, category="video", uses="device", libraries=("p
         from nodes.diffusion.pipelines import pipeline_for
         from nodes.video.svd import Settings, sample
 
-        count = len(self.image.pixels)
-        if count != 1:
+        if self.model.family != SVD.name:
             raise InputError(
-                f"one picture is needed, not a batch of {count}", input="image", hint="choose one with PickImage"
+                f"SVDSampler takes no {self.model.family} model", input="model", hint="VideoSampler takes it"
             )
+        picture = _only_picture(self.image)
         if self.frames == 1:
             raise InputError(
                 "a video needs more than one frame",
@@ -102,7 +107,66 @@ class SVDSampler(Node, version=2, category="video", uses="device", libraries=("p
             decode_chunk=self.decode_chunk or None,
         )
         pipeline = pipeline_for(ctx, self.model, "image to video")
-        return sample(ctx, pipeline, self.model, self.image.pixels[0], settings)
+        return sample(ctx, pipeline, self.model, picture, settings)
+
+
+class VideoSampler(Node, version=1, category="video", uses="device", libraries=("ftfy", "pillow", "tokenizers")):
+    """Draw a video from a prompt, or from a picture that it sets moving, with a model of any family but Stable Video
+    Diffusion, which `SVDSampler` takes.
+
+    Equal to diffusers' pipelines for the same seed.
+    """
+
+    model: VideoModel
+    """The model, with its adapters applied. Some make videos of prompts alone, some of pictures, some of both."""
+    prompt: Annotated[str, Field(json_schema_extra={"widget": "multiline"})]
+    """What to draw, or what happens in the picture."""
+    negative_prompt: Annotated[str, Field(json_schema_extra={"widget": "multiline"})] = ""
+    """What to avoid; it has an effect only if the guidance scale is above 1."""
+    image: Image | None = None
+    """The picture that the video starts from, rounded to 8 bits as if it came from a file, and scaled to the video's
+    size. Without one the video is drawn from the prompt alone."""
+    frames: Annotated[int, Field(ge=0, le=1024)] = 0
+    """How many frames; 0 is the model's own number. Most models draw one more than a multiple of 4 or 8."""
+    width: Side = 0
+    """Width in pixels; 0 is the model's own, or with a picture its proportions at the model's own area."""
+    height: Side = 0
+    """Height in pixels; 0 is as for the width."""
+    fps: Annotated[int, Field(ge=0, le=120)] = 0
+    """Frames per second at which the video plays, and of which models that heed it are told; 0 is the model's own."""
+    steps: Annotated[int, Field(ge=0, le=1000)] = 0
+    """Denoising steps; 0 is the model's own number."""
+    guidance_scale: Annotated[float, Field(ge=0, le=50)] = 0.0
+    """Weight of the prompt; 0 is the model's own, 1 turns guidance off, mostly at half the cost."""
+    seed: Seed = 0
+    """Seed of the noise."""
+
+    def run(self, ctx: Context) -> Video:
+        from nodes.video.sampling import Settings, sample
+
+        if self.model.family == SVD.name:
+            raise InputError(f"VideoSampler takes no {SVD.name} model", input="model", hint="SVDSampler takes it")
+        settings = Settings(
+            prompt=self.prompt,
+            negative_prompt=self.negative_prompt,
+            frames=self.frames or None,
+            width=self.width or None,
+            height=self.height or None,
+            fps=self.fps or None,
+            steps=self.steps or None,
+            guidance_scale=self.guidance_scale or None,
+            seed=self.seed,
+        )
+        return sample(ctx, self.model, None if self.image is None else _only_picture(self.image), settings)
+
+
+def _only_picture(image: Image) -> Tensor:
+    """The picture (3, H, W) in a batch of one; raises InputError if there are others."""
+    if (count := len(image.pixels)) != 1:
+        raise InputError(
+            f"one picture is needed, not a batch of {count}", input="image", hint="choose one with PickImage"
+        )
+    return image.pixels[0]
 
 
 class JoinVideos(Node, version=2, category="video"):

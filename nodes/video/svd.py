@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from engine.errors import InputError
 from engine.values import Video
 from nodes.diffusion.adapters import applied
 from nodes.diffusion.dtypes import chosen_dtype
 from nodes.diffusion.pixels import check_finite, to_pillow
 from nodes.diffusion.precision import precision_kept
 from nodes.diffusion.preview import StepCallback
+from nodes.diffusion.sizes import check_size
 from nodes.video.decoding import decode
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def sample(
         NodeError: the result is not finite.
     """
     height, width = settings.height or picture.shape[1], settings.width or picture.shape[2]
-    _check_size(pipeline, width, height)
+    check_size(width, height, _unit(pipeline), input="image")
     with applied(pipeline, model.adapters), precision_kept(pipeline.vae):
         latents = pipeline(
             to_pillow(picture),
@@ -86,16 +86,10 @@ def sample(
     return Video(check_finite(frames, chosen_dtype(model, ctx.device)), float(settings.fps))
 
 
-def _check_size(pipeline: StableVideoDiffusionPipeline, width: int, height: int) -> None:
+def _unit(pipeline: StableVideoDiffusionPipeline) -> int:
     """The latents must halve evenly on every level of the UNet, and diffusers wants multiples of 8."""
-    unit = max(8, pipeline.vae_scale_factor * 2 ** (len(pipeline.unet.config.block_out_channels) - 1))
-    if width % unit or height % unit:
-        near = " × ".join(str(max(1, round(side / unit)) * unit) for side in (width, height))
-        raise InputError(
-            f"{width} × {height} pixels don't suit the model: it needs multiples of {unit}",
-            input="image",
-            hint=f"set width and height, to {near} for example",
-        )
+    levels = len(pipeline.unet.config.block_out_channels)
+    return max(8, int(pipeline.vae_scale_factor) << (levels - 1))
 
 
 def _decode(ctx: Context, pipeline: StableVideoDiffusionPipeline, latents: Tensor, chunk: int) -> Tensor:

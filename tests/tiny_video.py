@@ -1,0 +1,227 @@
+"""Tiny random-weight pipelines of videos in the real diffusers classes, beside `tests.tiny.tiny_svd`.
+
+VAEs compress as those of the published models do, so that sizes and numbers of frames are checked as they are there.
+The pipelines are shared by all tests of a session: leave them as you found them.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from tests.tiny import WORDS
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKLWan, WanTransformer3DModel
+    from transformers import CLIPImageProcessorPil, CLIPVisionModel, T5EncoderModel, T5Tokenizer
+
+TEXT_WIDTH = 32
+"""Of what the T5 encoders give."""
+
+
+@cache
+def tiny_wan(*, picture: bool = False) -> Any:
+    """A WanPipeline as of Wan 2.1, or a WanImageToVideoPipeline with `picture`."""
+    from diffusers import WanImageToVideoPipeline, WanPipeline
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        if not picture:
+            return WanPipeline(**_wan_parts(), transformer=_wan_transformer(16, 16))
+        transformer = _wan_transformer(36, 16, image_dim=8, added_kv_proj_dim=24)
+        vision = {"image_encoder": _vision(8), "image_processor": _image_processor()}
+        return WanImageToVideoPipeline(**_wan_parts(), transformer=transformer, **vision)
+
+
+@cache
+def tiny_wan_2_2(*, picture: bool = False) -> Any:
+    """A WanPipeline as of Wan 2.2, or a WanImageToVideoPipeline with `picture`: two transformers."""
+    from diffusers import WanImageToVideoPipeline, WanPipeline
+
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        kind, channels = (WanImageToVideoPipeline, 36) if picture else (WanPipeline, 16)
+        two = {name: _wan_transformer(channels, 16) for name in ("transformer", "transformer_2")}
+        return kind(**_wan_parts(), **two, boundary_ratio=0.9)
+
+
+@cache
+def tiny_wan_5b() -> Any:
+    """A WanPipeline as of Wan 2.2 5B: timesteps of each token, and a VAE that compresses more."""
+    from diffusers import AutoencoderKLWan, WanPipeline
+
+    with torch.random.fork_rng():
+        torch.manual_seed(2)
+        means = [index / 48 for index in range(48)]
+        vae = AutoencoderKLWan(
+            base_dim=8,
+            z_dim=48,
+            dim_mult=[1, 1, 1, 1],
+            num_res_blocks=1,
+            latents_mean=means,
+            latents_std=[1 + mean for mean in means],
+            is_residual=True,
+            in_channels=12,
+            out_channels=12,
+            patch_size=2,
+            scale_factor_spatial=16,
+        )
+        parts = _wan_parts() | {"vae": vae.eval()}
+        return WanPipeline(**parts, transformer=_wan_transformer(48, 48), expand_timesteps=True)
+
+
+def _wan_parts() -> dict[str, Any]:
+    from diffusers import UniPCMultistepScheduler
+    from transformers import UMT5Config, UMT5EncoderModel
+
+    tokenizer = t5_tokenizer()
+    config = UMT5Config(
+        vocab_size=len(tokenizer),
+        d_model=TEXT_WIDTH,
+        d_kv=8,
+        d_ff=32,
+        num_layers=1,
+        num_heads=2,
+        initializer_factor=2.0,
+    )
+    scheduler = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0)
+    encoder = UMT5EncoderModel(config).eval()
+    return {"tokenizer": tokenizer, "text_encoder": encoder, "vae": _wan_vae(), "scheduler": scheduler}
+
+
+def _wan_vae() -> AutoencoderKLWan:
+    from diffusers import AutoencoderKLWan
+
+    return AutoencoderKLWan(base_dim=8, dim_mult=[1, 1, 1, 1], num_res_blocks=1).eval()
+
+
+def _wan_transformer(in_channels: int, out_channels: int, **options: int) -> WanTransformer3DModel:
+    from diffusers import WanTransformer3DModel
+
+    return WanTransformer3DModel(
+        num_attention_heads=2,
+        attention_head_dim=12,
+        in_channels=in_channels,
+        out_channels=out_channels,
+        text_dim=TEXT_WIDTH,
+        freq_dim=16,
+        ffn_dim=32,
+        num_layers=2,
+        rope_max_seq_len=32,
+        **options,
+    ).eval()
+
+
+def _vision(width: int) -> CLIPVisionModel:
+    from transformers import CLIPVisionConfig, CLIPVisionModel
+
+    sizes = {"hidden_size": width, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+    return CLIPVisionModel(CLIPVisionConfig(**sizes, image_size=32, patch_size=16)).eval()
+
+
+def _image_processor() -> CLIPImageProcessorPil:
+    from transformers import CLIPImageProcessorPil
+
+    return CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
+
+
+@cache
+def t5_tokenizer() -> T5Tokenizer:
+    """Words, letters, and T5's special tokens."""
+    from transformers import T5Tokenizer
+
+    pieces = [*(f"▁{word}" for word in WORDS), "▁", *"abcdefghijklmnopqrstuvwxyz0123456789.,"]
+    special = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]
+    vocabulary = [*special, *((piece, -1.0 - index / 100) for index, piece in enumerate(pieces))]
+    return T5Tokenizer(vocab=vocabulary, extra_ids=0, model_max_length=128)
+
+
+@cache
+def tiny_ltx(kind: str = "LTXPipeline", *, denoises: bool = False) -> Any:
+    """An LTX-Video pipeline of the class `kind`; with `denoises` its decoder does, as from 0.9.1 on."""
+    import diffusers
+    from diffusers import AutoencoderKLLTXVideo, FlowMatchEulerDiscreteScheduler, LTXVideoTransformer3DModel
+
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        transformer = LTXVideoTransformer3DModel(
+            in_channels=8,
+            out_channels=8,
+            num_attention_heads=2,
+            attention_head_dim=12,
+            cross_attention_dim=24,
+            num_layers=2,
+            caption_channels=TEXT_WIDTH,
+        )
+        vae = AutoencoderKLLTXVideo(
+            latent_channels=8,
+            block_out_channels=(8, 8, 8, 8),
+            decoder_block_out_channels=(8, 8, 8, 8),
+            layers_per_block=(1, 1, 1, 1, 1),
+            decoder_layers_per_block=(1, 1, 1, 1, 1),
+            timestep_conditioning=denoises,
+        )
+        vae.latents_mean.uniform_(-1, 1)
+        vae.latents_std.uniform_(0.5, 2)
+        return getattr(diffusers, kind)(
+            scheduler=FlowMatchEulerDiscreteScheduler(),
+            vae=vae.eval(),
+            text_encoder=t5_encoder(),
+            tokenizer=t5_tokenizer(),
+            transformer=transformer.eval(),
+        )
+
+
+@cache
+def tiny_cogvideox(*, picture: bool = False, later: bool = False) -> Any:
+    """A CogVideoXPipeline, or a CogVideoXImageToVideoPipeline with `picture`; `later`: as of CogVideoX 1.5."""
+    import diffusers
+    from diffusers import (
+        AutoencoderKLCogVideoX,
+        CogVideoXDDIMScheduler,
+        CogVideoXDPMScheduler,
+        CogVideoXTransformer3DModel,
+    )
+
+    with torch.random.fork_rng():
+        torch.manual_seed(4)
+        transformer = CogVideoXTransformer3DModel(
+            num_attention_heads=2,
+            attention_head_dim=16,
+            in_channels=16 if picture else 8,
+            out_channels=8,
+            time_embed_dim=8,
+            text_embed_dim=TEXT_WIDTH,
+            num_layers=2,
+            sample_width=6,
+            sample_height=4,
+            sample_frames=9,
+            patch_size_t=2 if later else None,
+            patch_bias=not later,
+            ofs_embed_dim=8 if later and picture else None,
+            use_rotary_positional_embeddings=True,
+            use_learned_positional_embeddings=picture and not later,
+        )
+        vae = AutoencoderKLCogVideoX(
+            block_out_channels=(8, 8, 8, 8), latent_channels=8, layers_per_block=1, norm_num_groups=2
+        )
+        scheduler = CogVideoXDPMScheduler if later else CogVideoXDDIMScheduler
+        kind = diffusers.CogVideoXImageToVideoPipeline if picture else diffusers.CogVideoXPipeline
+        return kind(
+            tokenizer=t5_tokenizer(),
+            text_encoder=t5_encoder(),
+            vae=vae.eval(),
+            transformer=transformer.eval(),
+            scheduler=scheduler(prediction_type="v_prediction", rescale_betas_zero_snr=True),
+        )
+
+
+def t5_encoder() -> T5EncoderModel:
+    """A T5 encoder of the vocabulary of `t5_tokenizer`."""
+    from transformers import T5Config, T5EncoderModel
+
+    sizes = {"d_model": TEXT_WIDTH, "d_kv": 8, "d_ff": 32, "num_layers": 1, "num_heads": 2}
+    config = T5Config(vocab_size=len(t5_tokenizer()), **sizes, initializer_factor=2.0, feed_forward_proj="gated-gelu")
+    return T5EncoderModel(config).eval()
