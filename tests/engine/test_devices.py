@@ -15,7 +15,8 @@ from engine.document.prepared import prepare
 from engine.document.workflow import Workflow
 from engine.events import NodeFailed, NodeFinished, NodeRetried
 from engine.graph.check import check
-from engine.models import Models, is_out_of_memory
+from engine.memory import memory
+from engine.models import Models, is_out_of_memory, room_on
 from engine.models.emptying import empty_cache
 from engine.node import Context, Node
 from engine.registry import Registry
@@ -223,6 +224,13 @@ def test_a_lack_of_memory_is_recognised_by_whoever_reports_it(error: Exception) 
 )
 def test_other_errors_are_not_taken_for_a_lack_of_memory(error: Exception) -> None:
     assert not is_out_of_memory(error)
+
+
+def test_room_is_what_is_free_where_models_compute() -> None:
+    assert 0 < room_on("cpu") <= memory().total
+    with fake_cuda(capacity=1000):
+        held = torch.ones(100, device="cuda")
+        assert room_on("cuda") == 1000 - held.nbytes
 
 
 def test_memory_that_torch_keeps_for_later_is_given_back_on_apples_gpus_too(monkeypatch: pytest.MonkeyPatch) -> None:

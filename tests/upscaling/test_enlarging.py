@@ -151,13 +151,26 @@ def test_a_video_is_made_larger_frame_by_frame(
     torch.testing.assert_close(video.frames, larger, atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize(("size", "tile"), [((40, 70), 0), ((8, 8), 32)])
 def test_frames_that_do_not_fit_together_are_computed_by_fewer(
-    model: UpscaleModel, larger: Tensor, monkeypatch: pytest.MonkeyPatch
+    size: tuple[int, int],
+    tile: int,
+    model: UpscaleModel,
+    state: Mapping[str, Tensor],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    seen = watched(monkeypatch, "DenseNet", most=40 * 70)
-    video = VideoUpscale(model=model, video=Video(PICTURES, 7.0)).run(Context())
+    frames = PICTURES[:, :, : size[0], : size[1]]
+    seen = watched(monkeypatch, "DenseNet", most=size[0] * size[1])
+    video = VideoUpscale(model=model, video=Video(frames, 7.0), tile=tile).run(Context())
     assert [shape[0] for shape in seen] == [3, 1, 1, 1]
-    torch.testing.assert_close(video.frames, larger, atol=1e-5, rtol=0)
+    torch.testing.assert_close(video.frames, by_esrgan(state, frames).clamp(0, 1), atol=1e-5, rtol=0)
+
+
+def test_tiles_of_frames_that_are_computed_together_are_reported_together(model: UpscaleModel) -> None:
+    progress: list[tuple[int, int, str]] = []
+    ctx = Context(on_progress=lambda *report: progress.append(report[:3]))
+    VideoUpscale(model=model, video=Video(PICTURES, 7.0), tile=40).run(ctx)
+    assert progress == [(0, 6, "tile"), (3, 6, "tile"), (6, 6, "tile")]
 
 
 def test_what_does_not_fit_on_a_gpu_is_made_in_smaller_tiles_there(

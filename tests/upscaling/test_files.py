@@ -36,11 +36,12 @@ def enlarge(model: UpscaleModel, pictures: Tensor = PICTURES, **inputs: Any) -> 
         (dict, ""),
         (dict, "params"),
         (dict, "params_ema"),
+        (dict, "state_dict"),
         (first_release, ""),
         (second_release, ""),
         (lambda state: {f"module.{name}": weight for name, weight in state.items()}, ""),
     ],
-    ids=["real-esrgan", "params", "params_ema", "first release", "second release", "of several devices"],
+    ids=["real-esrgan", "params", "params_ema", "state_dict", "first release", "second release", "of several devices"],
 )
 def test_every_spelling_of_esrgan_is_the_same_network(
     spelled: Callable[[Mapping[str, Tensor]], dict[str, Tensor]],
@@ -153,8 +154,9 @@ def test_a_pth_that_runs_code_is_refused_in_one_line_and_runs_none(tmp_path: Pat
         {3: torch.zeros(2)},
         {"conv_first.weight": torch.zeros(1).expand(2**40)},
         {"conv_first.weight": torch.zeros(3, 3).to_sparse()},
+        {"conv_first.weight": torch.zeros(3, 3, device="meta")},
     ],
-    ids=["a list", "other things", "numbers for names", "a terabyte of nothing", "sparse"],
+    ids=["a list", "other things", "numbers for names", "a terabyte of nothing", "sparse", "no numbers"],
 )
 def test_a_pth_that_holds_anything_but_named_tensors_is_refused(content: object, tmp_path: Path) -> None:
     torch.save(content, tmp_path / "x4.pth")
@@ -223,7 +225,7 @@ def test_what_is_no_upscaler_is_refused(tmp_path: Path) -> None:
         ({"body.1.rdb2.conv3.weight": None}, r"body\.1\.rdb2\.conv3\.weight is missing"),
         ({"extra.weight": torch.zeros(1)}, r"extra\.weight is unknown"),
         ({"conv_hr.weight": torch.zeros(4, 7, 3, 3)}, r"conv_hr\.weight is \(4, 7, 3, 3\), not \(4, 4, 3, 3\)"),
-        ({"body.7.rdb1.conv1.weight": torch.zeros(2, 4, 3, 3)}, r"body\.2\.rdb1\.conv1\.bias is missing"),
+        ({"body.999999999.rdb1.conv1.weight": torch.zeros(2, 4, 3, 3)}, r"body\.2\.rdb1\.conv1\.bias is missing"),
         ({"conv_last.weight": None}, r"conv_last\.weight is missing"),
         ({"conv_first.weight": torch.zeros(4, 3)}, r"conv_first\.weight is \(4, 3\), which isn't a convolution's"),
         ({"conv_first.weight": torch.zeros(4, 5, 3, 3)}, "it reads 5 channels"),
