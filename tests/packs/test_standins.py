@@ -64,6 +64,8 @@ def test_both_have_the_same_spec(both: tuple[Registry, Registry]) -> None:
         assert made.spec.named_files == real.spec.named_files
         for name, socket in real.spec.inputs.items():
             mine = made.spec.inputs[name]
+            if mine.file and socket.file:
+                assert (mine.file.categories, mine.file.takes) == (socket.file.categories, socket.file.takes)
             assert (mine.default, mine.help, mine.holds, mine.lazy, mine.names_files) == (
                 *(socket.default, socket.help, socket.holds, socket.lazy, socket.names_files),
             )
