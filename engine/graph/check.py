@@ -6,6 +6,7 @@ one error.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -243,6 +244,8 @@ class _Checker:
         if producer is None:
             message = f"links to node {link.node}, which doesn't exist"
             hint = self._near(link.node, self.graph)
+            if isinstance(link.slot, str) and socket.item is str:  # two texts look like a link to a named output
+                hint = f"if it is a list of two texts, write {json.dumps({'__value__': [link.node, link.slot]})}"
         elif kind is None:
             return None  # reported with that node
         elif index is None:

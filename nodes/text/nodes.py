@@ -15,7 +15,7 @@ from engine.values import Files, LanguageModel, Media, MedusaHeads, Messages, Ro
 from nodes.inputs import DType, LanguageModelFile, Prefix, Seed
 from nodes.text.free_prompts import INSTRUCTIONS, Wish, spaced, write_avoided, write_prompts
 from nodes.text.grammar import grammar_of, schema_text
-from nodes.text.medusa.limits import check_training
+from nodes.text.medusa.limits import check_texts, check_training
 from nodes.text.messages import Conversation, asked, listed
 from nodes.text.methods import Method, check_given
 
@@ -309,6 +309,7 @@ class MedusaTrain(Node, version=2, category="text", uses="device", libraries=("t
         )
         llm = language_model(ctx, self.llm)
         examples, origin = self._examples(ctx, llm)
+        check_texts(len(examples.ends), "texts" if self.texts else "prompts")
         return TrainedHeads(*train_heads(ctx, llm.model, examples, settings, origin=origin))
 
     def _examples(self, ctx: Context, llm: LoadedModel) -> tuple[Examples, str]:

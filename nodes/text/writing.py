@@ -87,7 +87,7 @@ def write(ctx: Context, llm: LoadedModel, chat: Sequence[Message], settings: Set
     from transformers.generation.stopping_criteria import StoppingCriteriaList
 
     if reason := unsupported(llm.model):
-        raise InputError(reason, input="llm")
+        raise InputError(reason, input="llm", hint="choose another language model")
     ids = encode(llm, chat)
     constraint = _constraint(llm, settings.grammar, ids.shape[1])
     check_room(llm, ids.shape[1], settings.max_new_tokens, (settings.asked, "max_new_tokens"))

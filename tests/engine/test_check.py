@@ -76,6 +76,11 @@ def test_a_valid_workflow_becomes_steps_in_order() -> None:
         (node("Use", handle={}), "node 1, input handle: takes Handle, not {} (link it to an output that gives one)"),
         (node("Use", handle=["9", 0]), "node 1, input handle: takes Handle, but 'out' of node 9 is Media"),
         (node("Mix", a=["7", 0]), "node 1, input a: links to node 7, which doesn't exist (available: 1, 9)"),
+        (
+            node("SaveFolder", texts=["a fox", "a crow"]),
+            "node 1, input texts: links to node a fox, which doesn't exist"
+            ' (if it is a list of two texts, write {"__value__": ["a fox", "a crow"]})',
+        ),
         (node("Mix", a=["9", 1]), "node 1, input a: node 9 (SaveNumber) has no output 1 (available: out)"),
         (node("Mix", a=["9", "ut"]), "node 1, input a: node 9 (SaveNumber) has no output ut (did you mean 'out'?)"),
         (

@@ -156,7 +156,8 @@ def test_a_pickle_with_more_than_weights_is_not_run(tmp_path: Path) -> None:
     [
         ("heads.safetensors", b"no tensors", "is not a safetensors file"),
         ("heads.pt", b"no tensors", r"heads\.pt"),
-        ("heads.pt", b".", r"heads\.pt can't be read as Medusa heads: pop from empty list"),
+        ("heads.pt", b".", r"heads\.pt can't be read as Medusa heads: it isn't a file of PyTorch's"),
+        ("heads.pt", b"hello there", r"heads\.pt can't be read as Medusa heads: it isn't a file of PyTorch's"),
         ("heads.bin", b"", r"heads\.bin"),
     ],
 )

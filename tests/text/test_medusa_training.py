@@ -179,6 +179,8 @@ def test_too_little_or_too_much_is_refused(ctx: Context, folder: Path, inputs: d
     with pytest.raises(InputError, match=message) as error:
         train(ctx, folder, **inputs)
     assert error.value.hint
+    if "two texts" in message:
+        assert error.value.input == next(iter(inputs))
 
 
 def test_what_would_fill_the_memory_is_refused_before_a_run() -> None:

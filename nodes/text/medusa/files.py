@@ -144,8 +144,8 @@ def _pytorch(file: Path) -> tuple[dict[str, Tensor], None]:
     except InputError:
         raise
     except Exception as error:  # unpickling foreign bytes may raise anything
-        message = f"{file.name} can't be read as Medusa heads: {_reason(error)}"
-        raise InputError(message, input="file", hint=hint) from error
+        reason = _reason(error) if isinstance(error, OSError | RuntimeError) else "it isn't a file of PyTorch's"
+        raise InputError(f"{file.name} can't be read as Medusa heads: {reason}", input="file", hint=hint) from error
     named = isinstance(state, dict) and all(isinstance(key, str) for key in state)
     if not named or not all(isinstance(tensor, Tensor) for tensor in state.values()):
         _fail(f"{file.name} can't be read as Medusa heads: it should hold tensors by name", hint)
