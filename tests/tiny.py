@@ -139,7 +139,9 @@ def image_vae() -> AutoencoderKL:
     ).eval()
 
 
-def clip_text_encoder(kind: type[CLIPTextModel] | type[CLIPTextModelWithProjection], width: int) -> torch.nn.Module:
+def clip_text_encoder(
+    kind: type[CLIPTextModel] | type[CLIPTextModelWithProjection], width: int, *, positions: int = 24
+) -> torch.nn.Module:
     """One of CLIP's text encoders, whose states have this width."""
     from transformers import CLIPTextConfig
 
@@ -152,7 +154,7 @@ def clip_text_encoder(kind: type[CLIPTextModel] | type[CLIPTextModelWithProjecti
             projection_dim=width,
             num_hidden_layers=2,
             num_attention_heads=2,
-            max_position_embeddings=24,
+            max_position_embeddings=positions,
             bos_token_id=tokens - 2,
             eos_token_id=tokens - 1,
             pad_token_id=tokens - 1,

@@ -11,11 +11,20 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from tests.tiny import WORDS
+from tests.tiny import WORDS, clip_text_encoder, clip_tokenizer
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKLWan, WanTransformer3DModel
-    from transformers import CLIPImageProcessorPil, CLIPVisionModel, T5EncoderModel, T5Tokenizer
+    from transformers import (
+        CLIPImageProcessorPil,
+        CLIPVisionModel,
+        LlamaConfig,
+        LlamaModel,
+        LlavaForConditionalGeneration,
+        PreTrainedTokenizerFast,
+        T5EncoderModel,
+        T5Tokenizer,
+    )
 
 TEXT_WIDTH = 32
 """Of what the T5 encoders give."""
@@ -31,7 +40,7 @@ def tiny_wan(*, picture: bool = False) -> Any:
         if not picture:
             return WanPipeline(**_wan_parts(), transformer=_wan_transformer(16, 16))
         transformer = _wan_transformer(36, 16, image_dim=8, added_kv_proj_dim=24)
-        vision = {"image_encoder": _vision(8), "image_processor": _image_processor()}
+        vision = {"image_encoder": _vision(8), "image_processor": _image_processor(32)}
         return WanImageToVideoPipeline(**_wan_parts(), transformer=transformer, **vision)
 
 
@@ -121,10 +130,10 @@ def _vision(width: int) -> CLIPVisionModel:
     return CLIPVisionModel(CLIPVisionConfig(**sizes, image_size=32, patch_size=16)).eval()
 
 
-def _image_processor() -> CLIPImageProcessorPil:
+def _image_processor(side: int) -> CLIPImageProcessorPil:
     from transformers import CLIPImageProcessorPil
 
-    return CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
+    return CLIPImageProcessorPil(size={"shortest_edge": side}, crop_size={"height": side, "width": side})
 
 
 @cache
@@ -225,3 +234,91 @@ def t5_encoder() -> T5EncoderModel:
     sizes = {"d_model": TEXT_WIDTH, "d_kv": 8, "d_ff": 32, "num_layers": 1, "num_heads": 2}
     config = T5Config(vocab_size=len(t5_tokenizer()), **sizes, initializer_factor=2.0, feed_forward_proj="gated-gelu")
     return T5EncoderModel(config).eval()
+
+
+@cache
+def tiny_hunyuan_video(*, picture: str = "") -> Any:
+    """A HunyuanVideoPipeline, or a HunyuanVideoImageToVideoPipeline that takes the picture in the way `picture` names:
+    "latent_concat" or "token_replace".
+    """
+    import diffusers
+    from diffusers import AutoencoderKLHunyuanVideo, FlowMatchEulerDiscreteScheduler, HunyuanVideoTransformer3DModel
+    from transformers import CLIPTextModel
+
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        transformer = HunyuanVideoTransformer3DModel(
+            in_channels=17 if picture == "latent_concat" else 8,
+            out_channels=8,
+            num_attention_heads=2,
+            attention_head_dim=10,
+            num_layers=1,
+            num_single_layers=1,
+            num_refiner_layers=1,
+            guidance_embeds=picture != "latent_concat",
+            text_embed_dim=16,
+            pooled_projection_dim=16,
+            rope_axes_dim=(2, 4, 4),
+            image_condition_type=picture or None,
+        )
+        vae = AutoencoderKLHunyuanVideo(
+            latent_channels=8, block_out_channels=(8, 8, 8, 8), layers_per_block=1, norm_num_groups=4
+        )
+        parts = {
+            "tokenizer": llama_tokenizer(),
+            "text_encoder": _llava() if picture else _llama(),
+            "tokenizer_2": clip_tokenizer(),
+            "text_encoder_2": clip_text_encoder(CLIPTextModel, 16, positions=77),
+            "transformer": transformer.eval(),
+            "vae": vae.eval(),
+            "scheduler": FlowMatchEulerDiscreteScheduler(shift=7.0),
+        }
+        if not picture:
+            return diffusers.HunyuanVideoPipeline(**parts)
+        return diffusers.HunyuanVideoImageToVideoPipeline(**parts, image_processor=_image_processor(48))
+
+
+def _llama_config() -> LlamaConfig:
+    from transformers import LlamaConfig
+
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2}
+    special = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+    return LlamaConfig(vocab_size=len(llama_tokenizer()), **sizes, **special, initializer_range=0.5)
+
+
+def _llama() -> LlamaModel:
+    from transformers import LlamaModel
+
+    return LlamaModel(_llama_config()).eval()
+
+
+def _llava() -> LlavaForConditionalGeneration:
+    """Its pictures become 576 tokens, as the pipeline expects."""
+    from transformers import CLIPVisionConfig, LlavaConfig, LlavaForConditionalGeneration
+
+    sizes = {"hidden_size": 8, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+    vision = CLIPVisionConfig(**sizes, image_size=48, patch_size=2)
+    image = llama_tokenizer().convert_tokens_to_ids("<image>")
+    config = LlavaConfig(vision_config=vision, text_config=_llama_config(), image_token_id=image, pad_token_id=0)
+    config.image_token_index = image
+    return LlavaForConditionalGeneration(config).eval()
+
+
+@cache
+def llama_tokenizer() -> PreTrainedTokenizerFast:
+    """Words, and Llama 3's special tokens, of which one starts each text."""
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from tokenizers.pre_tokenizers import Whitespace
+    from tokenizers.processors import TemplateProcessing
+    from transformers import PreTrainedTokenizerFast
+
+    special = ("<pad>", "<bos>", "<eos>", "<unk>", "<image>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")
+    tokens = [*special, "\n\n", *WORDS]
+    plain = Tokenizer(WordLevel({token: index for index, token in enumerate(tokens)}, unk_token="<unk>"))
+    plain.pre_tokenizer = Whitespace()
+    plain.post_processor = TemplateProcessing(single="<bos> $A", special_tokens=[("<bos>", 1)])
+    names = {"pad_token": "<pad>", "bos_token": "<bos>", "eos_token": "<eos>", "unk_token": "<unk>"}
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=plain, **names, padding_side="right")
+    tokenizer.add_special_tokens({"additional_special_tokens": [*special[4:], "\n\n"]})
+    return tokenizer

@@ -337,12 +337,23 @@ COGVIDEOX = Family(
     guidance=6.0,
     clips=Clips(frames=49, spacing=8, fps=8, latents="frames first"),
 )
+HUNYUAN_VIDEO = Family(
+    name="HunyuanVideo",
+    pipelines={"text to video": "HunyuanVideoPipeline", "image to video": "HunyuanVideoImageToVideoPipeline"},
+    one_task=True,
+    denoiser="transformer",
+    unit=16,
+    steps=50,
+    guidance=6.0,  # which the transformer is told, so that it costs nothing
+    negative_prompt=False,
+    clips=Clips(frames=129, spacing=4, fps=24, size=(1280, 720)),
+)
 
 FAMILIES = (
     *(SD_INPAINTING, SD, SDXL_INPAINTING, SDXL, SD3_5, SD3),
     *(FLUX_SCHNELL, FLUX, FLUX_FILL, FLUX_KONTEXT, FLUX_2, FLUX_2_KLEIN, FLUX_2_KLEIN_BASE),
     *(QWEN_IMAGE, Z_IMAGE_TURBO, Z_IMAGE),
-    *(SVD, WAN_5B, WAN_2_2, WAN, LTX, LTX_0_9_5, COGVIDEOX_1_5, COGVIDEOX),
+    *(SVD, WAN_5B, WAN_2_2, WAN, LTX, LTX_0_9_5, COGVIDEOX_1_5, COGVIDEOX, HUNYUAN_VIDEO),
 )
 """Of those with the same pipelines, the ones that something else tells apart stand before the one that nothing does."""
 

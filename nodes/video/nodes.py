@@ -21,7 +21,7 @@ Guidance = Annotated[float, Field(ge=1, le=50)]
 
 class VideoModelLoad(Node, version=1, category="video", uses="io"):
     """Choose a model that makes videos: a pipeline in diffusers' layout, of Stable Video Diffusion, Wan 2.1 or 2.2,
-    LTX-Video or CogVideoX."""
+    LTX-Video, HunyuanVideo or CogVideoX."""
 
     source: VideoModelFile
     """A folder, `hf:owner/name[@revision]`, `pypi:package==version/path`, or a model shipped with Kinograph."""

@@ -22,7 +22,7 @@ from nodes.diffusion.families import FAMILIES, Task
 from nodes.diffusion.layers import layers
 from nodes.lora.nodes import LoRAApplyToVideo
 from nodes.video.nodes import SVDSampler, VideoModelLoad, VideoSampler
-from tests.tiny_video import tiny_cogvideox, tiny_ltx, tiny_wan, tiny_wan_2_2, tiny_wan_5b
+from tests.tiny_video import tiny_cogvideox, tiny_hunyuan_video, tiny_ltx, tiny_wan, tiny_wan_2_2, tiny_wan_5b
 
 LEVELS = torch.randint(0, 256, (40, 48, 3), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
 PICTURE = Image(LEVELS.movedim(-1, 0)[None] / 255)
@@ -43,6 +43,11 @@ class Case:
     guidance: str = "guidance_scale"
     own: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """Further arguments of the pipeline's that the sampler gives."""
+
+    @property
+    def prompts(self) -> dict[str, str]:
+        """Without a negative one for a family that takes none."""
+        return {"prompt": PROMPTS["prompt"]} if self.family == "HunyuanVideo" else PROMPTS
 
     def fps(self, rate: int) -> dict[str, int]:
         """The pipeline's argument of a frame rate, if it has one."""
@@ -76,6 +81,13 @@ CASES = {
     "LTX 0.9.5": Case(later_ltx, "text to video", "LTX-Video 0.9.5", "LTXConditionPipeline", 9, 64, own=LTX),
     "LTX 0.9.5 I2V": Case(
         later_ltx, "image to video", "LTX-Video 0.9.5", "LTXConditionPipeline", 9, 64, own=LTX | IMAGE_NOISE
+    ),
+    "HunyuanVideo": Case(tiny_hunyuan_video, "text to video", "HunyuanVideo", "HunyuanVideoPipeline"),
+    "HunyuanVideo I2V": Case(
+        lambda: tiny_hunyuan_video(picture="token_replace"),
+        "image to video",
+        "HunyuanVideo",
+        "HunyuanVideoImageToVideoPipeline",
     ),
     "CogVideoX": Case(tiny_cogvideox, "text to video", "CogVideoX", "CogVideoXPipeline", 9, 48),
     "CogVideoX I2V": Case(
@@ -120,7 +132,7 @@ Load = Callable[[str], VideoModel]
 
 def draw(ctx: Context, model: VideoModel, case: Case, **inputs: Any) -> Video:
     size = {"frames": case.frames, "width": case.width, "height": case.height}
-    given = PROMPTS | size | {"steps": 2, "seed": 7, "image": case.image} | inputs
+    given = case.prompts | size | {"steps": 2, "seed": 7, "image": case.image} | inputs
     return VideoSampler(model=model, **given).run(ctx)
 
 
@@ -129,7 +141,7 @@ def expected(model: VideoModel, case: Case, **options: Any) -> Tensor:
     pipeline = getattr(diffusers, case.pipeline).from_pretrained(model.path)
     pipeline.set_progress_bar_config(disable=True)
     size = {"num_frames": case.frames, "width": case.width, "height": case.height}
-    given = PROMPTS | size | dict(case.own) | {"num_inference_steps": 2} | options
+    given = case.prompts | size | dict(case.own) | {"num_inference_steps": 2} | options
     if case.image:
         given["image"] = Pillow.fromarray(LEVELS.numpy())
     return pipeline(**given, generator=torch.Generator().manual_seed(7), output_type="pt").frames[0]
@@ -203,6 +215,7 @@ def asked(name: str, model: VideoModel, ctx: Context, **inputs: Any) -> tuple[Ma
         ("Wan 2.2 5B", 121, (1280, 704), 50, 5.0, 24),
         ("LTX", 161, (704, 512), 50, 3.0, 25),
         ("LTX 0.9.5", 161, (704, 512), 50, 3.0, 25),
+        ("HunyuanVideo", 129, (1280, 720), 50, 6.0, 24),
         ("CogVideoX", 49, (48, 32), 50, 6.0, 8),  # the size is that of its configuration
         ("CogVideoX 1.5", 81, (48, 32), 50, 6.0, 16),
     ],
@@ -333,6 +346,7 @@ ADAPTED = {
     "Wan 2.2": ("transformer_2", "attn1.to_v"),
     "LTX": ("transformer", "attn1.to_v"),
     "CogVideoX": ("transformer", "attn1.to_v"),
+    "HunyuanVideo": ("transformer", "attn.to_v"),
 }
 
 
@@ -347,7 +361,7 @@ def test_adapters_of_the_model_are_applied_while_it_samples(name: str, ctx: Cont
             layers(theirs)[layer].weight += 0.5 * lora.up[layer] @ lora.down[layer]
     size = {"num_frames": case.frames, "width": case.width, "height": case.height, "num_inference_steps": 2}
     noise = torch.Generator().manual_seed(7)
-    wanted = theirs(**PROMPTS, **size, **{case.guidance: 4.0}, generator=noise, output_type="pt").frames[0]
+    wanted = theirs(**case.prompts, **size, **{case.guidance: 4.0}, generator=noise, output_type="pt").frames[0]
     plain = draw(ctx, model, case, guidance_scale=4.0).frames
     adapted = LoRAApplyToVideo(model=model, lora=lora, strength=0.5).run(ctx)
     found = draw(ctx, adapted, case, guidance_scale=4.0).frames
@@ -371,6 +385,7 @@ def test_a_lora_of_another_family_is_refused_by_the_layer_that_is_missing(ctx: C
         ("Wan 2.1", {"frames": 1}, "more than one frame", "give 5 or more"),
         ("Wan 2.1", {"width": 40}, "40 × 32 pixels don't suit the model: it needs multiples of 16", "to 32 × 32"),
         ("Wan 2.2 5B", {"height": 48}, "64 × 48 pixels don't suit the model: it needs multiples of 32", "to 64 × 64"),
+        ("HunyuanVideo", {"negative_prompt": "a robot"}, "HunyuanVideo takes no negative prompt", "leave it empty"),
         ("LTX", {"frames": 12}, "LTX-Video draws one frame more than a multiple of 8, not 12", "give 9 or 17"),
         ("CogVideoX I2V", {"width": 64}, "draws videos of 48 × 32 pixels only", "leave width and height 0"),
         ("Wan 2.1", {"image": PICTURE}, "is the Wan 2.1 model for text to video", "leave the picture out"),
