@@ -872,7 +872,7 @@ class Kinds:
         mode: _Mode = "",
         partial: _Partial = "",
     ) -> Handle:
-        """Choose a model that makes videos: a pipeline in diffusers' layout, of Stable Video Diffusion, Wan 2.1 or 2.2, LTX-Video or CogVideoX."""
+        """Choose a model that makes videos: a pipeline in diffusers' layout, of Stable Video Diffusion, Wan 2.1 or 2.2, LTX-Video, HunyuanVideo or CogVideoX."""
 
     def VideoSampler(
         self,
