@@ -394,6 +394,10 @@ class ImageModel(ModelReference):
     """Settings of diffusers' scheduler in place of those of the model's folder, its class as `_class_name`."""
     adapters: tuple[LoRA, ...] = ()
     vocabulary: Vocabulary = field(default_factory=Vocabulary)
+    steps: int = 0
+    """Denoising steps that it is meant for; 0: as many as its family."""
+    guidance: float = 0.0
+    """Guidance scale that it is meant for; 0: that of its family."""
 
     @property
     def nbytes(self) -> int:

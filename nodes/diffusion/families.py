@@ -108,6 +108,9 @@ class Family:
 
 _INPAINTING = {"unet.in_channels": 9}
 """A UNet that sees the mask and what is around it beside the latents."""
+_LCM = {"scheduler._class_name": "LCMScheduler"}
+_FEW_STEPS = {"scheduler.timestep_spacing": "trailing", "scheduler.prediction_type": "epsilon"}
+"""What the schedulers of models say that were distilled adversarially: Turbo, Lightning."""
 
 SD = Family(
     name="Stable Diffusion",
@@ -128,6 +131,19 @@ SD_INPAINTING = replace(
     name="Stable Diffusion Inpainting",
     pipelines={"inpainting": "StableDiffusionInpaintPipeline"},
     told_by=_INPAINTING,
+)
+SD_LCM = replace(SD, name="Stable Diffusion LCM", told_by=_LCM, steps=4, guidance=1.0)
+SD_TURBO = replace(SD, name="Stable Diffusion Turbo", told_by=_FEW_STEPS, steps=4, guidance=1.0)
+LCM = replace(
+    SD,
+    name="Latent Consistency Model",
+    pipelines={
+        "text to image": "LatentConsistencyModelPipeline",
+        "image to image": "LatentConsistencyModelImg2ImgPipeline",
+    },
+    steps=4,
+    guidance=8.5,
+    negative_prompt=False,
 )
 SDXL = Family(
     name="Stable Diffusion XL",
@@ -150,6 +166,15 @@ SDXL_INPAINTING = replace(
     steps=20,
     guidance=8.0,
     strengths={"inpainting": 0.99},
+)
+SDXL_LCM = replace(SDXL, name="Stable Diffusion XL LCM", told_by=_LCM, steps=4, guidance=1.0)
+SDXL_TURBO = replace(SDXL, name="Stable Diffusion XL Turbo", told_by=_FEW_STEPS, steps=4, guidance=1.0)
+SDXL_REFINER = replace(
+    SDXL,
+    name="Stable Diffusion XL Refiner",
+    pipelines={"image to image": "StableDiffusionXLImg2ImgPipeline"},
+    told_by={"requires_aesthetics_score": True},
+    strengths={"image to image": 0.3},
 )
 FLUX = Family(
     name="Flux 1",
@@ -350,7 +375,9 @@ HUNYUAN_VIDEO = Family(
 )
 
 FAMILIES = (
-    *(SD_INPAINTING, SD, SDXL_INPAINTING, SDXL, SD3_5, SD3),
+    *(SD_INPAINTING, SD_LCM, SD_TURBO, SD, LCM),
+    *(SDXL_INPAINTING, SDXL_REFINER, SDXL_LCM, SDXL_TURBO, SDXL),
+    *(SD3_5, SD3),
     *(FLUX_SCHNELL, FLUX, FLUX_FILL, FLUX_KONTEXT, FLUX_2, FLUX_2_KLEIN, FLUX_2_KLEIN_BASE),
     *(QWEN_IMAGE, Z_IMAGE_TURBO, Z_IMAGE),
     *(SVD, WAN_5B, WAN_2_2, WAN, LTX, LTX_0_9_5, COGVIDEOX_1_5, COGVIDEOX, HUNYUAN_VIDEO),

@@ -87,6 +87,25 @@ def read_vocabulary(path: Path) -> Vocabulary:
     return Vocabulary({slot: tuple(words) for slot, words in slots.items()}, {}, phrases)
 
 
+def own_settings(path: Path) -> dict[str, Any]:
+    """What a model folder's card.json says of sampling: `steps`, and `guidance` by its `guidance_scale`.
+
+    Raises InputError if they are out of range.
+    """
+    card = path / "card.json"
+    content = read_object(card) if card.is_file() else {}
+    own: dict[str, Any] = {}
+    if (steps := content.get("steps")) is not None:
+        if not isinstance(steps, int) or isinstance(steps, bool) or not 1 <= steps <= 1000:
+            raise InputError(f"{card}: 'steps' must be a whole number from 1 to 1000", input="source")
+        own["steps"] = steps
+    if (scale := content.get("guidance_scale")) is not None:
+        if not isinstance(scale, int | float) or isinstance(scale, bool) or not 1 <= scale <= 50:
+            raise InputError(f"{card}: 'guidance_scale' must be a number from 1 to 50; 1 is none", input="source")
+        own["guidance"] = float(scale)
+    return own
+
+
 def _are_words(words: object) -> bool:
     return isinstance(words, list) and bool(words) and all(isinstance(word, str) and word for word in words)
 

@@ -67,8 +67,8 @@ def draw(ctx: Context, model: ImageModel, drawing: Drawing) -> Image:
     """
     row = family(model.family)
     row.pipeline_for(drawing.task)  # before anything is loaded
-    steps = drawing.steps or row.steps
-    options = {**row.call, **_guided(row, drawing), **_sized(row, drawing), **_strength(row, drawing, steps)}
+    steps = drawing.steps or model.steps or row.steps
+    options = {**row.call, **_guided(row, model, drawing), **_sized(row, drawing), **_strength(row, drawing, steps)}
     pipeline = pipeline_for(ctx, model, drawing.task)
     size = _size_of(pipeline, options)
     pictures: list[Tensor] = []
@@ -89,10 +89,11 @@ def draw(ctx: Context, model: ImageModel, drawing: Drawing) -> Image:
     return Image(check_finite(torch.stack(pictures), chosen_dtype(model, ctx.device)))
 
 
-def _guided(row: Family, drawing: Drawing) -> dict[str, Any]:
+def _guided(row: Family, model: ImageModel, drawing: Drawing) -> dict[str, Any]:
     """The arguments that weigh the prompt; raises InputError if the family lacks one that is asked for."""
-    scale = drawing.guidance or row.guidance
-    if row.guidance_is_fixed and scale != row.guidance:
+    own = model.guidance or row.guidance
+    scale = drawing.guidance or own
+    if row.guidance_is_fixed and scale != own:
         raise InputError(
             f"{row.name} is trained for one guidance scale",
             input="guidance_scale",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from math import ceil
 from typing import Annotated, Any, Literal
 
@@ -33,7 +34,8 @@ class ImageModelLoad(Node, version=2, category="image", uses="io"):
     Folders may hold Stable Diffusion 1 to 3.5, SDXL, Flux 1 and 2, Qwen-Image, Z-Image, or models for inpainting. Files
     may hold Stable Diffusion 1, 2 or XL; they need nothing beside them, but if settings in diffusers' layout
     (`model_index.json` and the components' configurations) are in the same folder, they count. A `card.json` beside the
-    model's index lists the words that the model knows.
+    model's index lists the words that the model knows, and may say how many `steps` and which `guidance_scale` it is
+    meant for, as no other file of SD 3.5 Turbo does, for one. LCM, Turbo and Lightning are known by their schedulers.
     """
 
     source: ImageModelFile
@@ -48,7 +50,7 @@ class ImageModelLoad(Node, version=2, category="image", uses="io"):
 
     def run(self, ctx: Context) -> ImageModel:
         from nodes.diffusion.checkpoints import family_of_checkpoint, schedule_of
-        from nodes.diffusion.layout import family_of_folder, read_vocabulary
+        from nodes.diffusion.layout import family_of_folder, own_settings, read_vocabulary
 
         path = resolve(self.source, progress=lambda done, total: ctx.progress(done, total, unit="B"))
         if path.is_dir():
@@ -57,11 +59,9 @@ class ImageModelLoad(Node, version=2, category="image", uses="io"):
             row, schedule = family_of_checkpoint(self.source, path), schedule_of(self.source, path)
         if self.prediction != "auto":
             schedule["prediction_type"] = self.prediction
-        vocabulary = read_vocabulary(path if path.is_dir() else path.parent)
-        contents = identity(self.source)
-        return ImageModel(
-            self.source, str(path), contents, self.dtype, (), vocabulary, family=row.name, schedule=schedule
-        )
+        folder, contents = path if path.is_dir() else path.parent, identity(self.source)
+        model = ImageModel(self.source, str(path), contents, self.dtype, family=row.name, schedule=schedule)
+        return replace(model, vocabulary=read_vocabulary(folder), **own_settings(folder))
 
 
 class ModelVocabulary(Node, version=1, category="image", uses="io"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from functools import cache
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ TEXT: Task = "text to image"
 OVER: Task = "image to image"
 INTO: Task = "inpainting"
 
+STEPS = 4
+"""So few that tests are fast, and enough for one over a picture by SDXL's refiner."""
 PROMPT = "a red snail on grass, in watercolour style"
 
 
@@ -87,6 +90,32 @@ def _both(kind: str, **own: Any) -> dict[Task, tuple[str, dict[str, Any]]]:
     return dict.fromkeys((TEXT, OVER), (f"{kind}Pipeline", own))
 
 
+def _unguided(kind: str) -> dict[Task, tuple[str, dict[str, Any]]]:
+    return {TEXT: (f"{kind}Pipeline", {"guidance_scale": 1.0})}
+
+
+ROWS += (
+    Row("Stable Diffusion Turbo", tiny.sd_turbo, 4, _unguided("StableDiffusion")),
+    Row("Stable Diffusion LCM", tiny.sd_lcm, 4, _unguided("StableDiffusion")),
+    Row("Stable Diffusion XL Turbo", tiny.sdxl_turbo, 4, _unguided("StableDiffusionXL")),
+    Row("Stable Diffusion XL LCM", tiny.sdxl_lcm, 4, _unguided("StableDiffusionXL")),
+    Row(
+        "Latent Consistency Model",
+        tiny.lcm,
+        4,
+        {
+            TEXT: ("LatentConsistencyModelPipeline", {"guidance_scale": 8.5}),
+            OVER: ("LatentConsistencyModelImg2ImgPipeline", {"guidance_scale": 8.5, "strength": 0.6}),
+        },
+        negative_prompt=False,
+    ),
+    Row(
+        "Stable Diffusion XL Refiner",
+        tiny.sdxl_refiner,
+        30,
+        {OVER: ("StableDiffusionXLImg2ImgPipeline", {"guidance_scale": 5.0, "strength": 0.3})},
+    ),
+)
 _KONTEXT = ("FluxKontextPipeline", {"guidance_scale": 2.5, "max_area": 64 * 48})
 ROWS += (
     Row("Flux 1", flows.flux, 28, _three("Flux", guidance_scale=3.5), negative_prompt=False, unit=16),
@@ -190,7 +219,7 @@ def given(task: Task) -> dict[str, Image]:
 
 
 def draw(ctx: Context, model: ImageModel, task: Task, **inputs: Any) -> torch.Tensor:
-    settings: dict[str, Any] = {"prompt": PROMPT, "steps": 3, "seed": 7} | given(task)
+    settings: dict[str, Any] = {"prompt": PROMPT, "steps": STEPS, "seed": 7} | given(task)
     edits = any(row.edits for row in ROWS if row.name == model.family)
     if task == TEXT or edits:
         settings |= {"width": 64, "height": 48}
@@ -204,10 +233,11 @@ def plain(row: Row, task: Task, **options: Any) -> torch.Tensor:
     kind, own = row.calls[task]
     parts = dict(row.build().components)
     parts["scheduler"] = type(parts["scheduler"]).from_config(parts["scheduler"].config)
-    flags = {"requires_safety_checker": False} if "safety_checker" in parts else {}
-    pipeline = getattr(diffusers, kind)(**parts, **flags)
+    maker = getattr(diffusers, kind)
+    settings = {name: value for name, value in row.build().config.items() if name in signature(maker).parameters}
+    pipeline = maker(**settings | parts)
     pipeline.set_progress_bar_config(disable=True)
-    arguments: dict[str, Any] = {"prompt": PROMPT, "num_inference_steps": 3, "width": 64, "height": 48} | own
+    arguments: dict[str, Any] = {"prompt": PROMPT, "num_inference_steps": STEPS, "width": 64, "height": 48} | own
     if task != TEXT:
         arguments["image"] = as_from_a_file(picture(height=64)) if row.edits else picture().pixels
     if task == INTO:

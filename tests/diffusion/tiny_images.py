@@ -100,3 +100,64 @@ def sdxl_inpainting() -> DiffusionPipeline:
     torch.manual_seed(1)
     unet = type(parts["unet"])(**config | {"in_channels": 9})
     return put_together(StableDiffusionXLInpaintPipeline, **parts | {"unet": unet})
+
+
+@cache
+def sd_turbo() -> DiffusionPipeline:
+    """Stable Diffusion Turbo."""
+    from diffusers import EulerDiscreteScheduler
+
+    return _sd(EulerDiscreteScheduler(timestep_spacing="trailing", steps_offset=1, **NOISE))
+
+
+@cache
+def sd_lcm() -> DiffusionPipeline:
+    """Stable Diffusion, distilled to a consistency model by an adapter that is merged."""
+    from diffusers import LCMScheduler
+
+    return _sd(LCMScheduler(steps_offset=1, **NOISE))
+
+
+@cache
+def lcm() -> DiffusionPipeline:
+    """A latent consistency model that is told its guidance."""
+    from diffusers import LCMScheduler
+
+    return _sd(LCMScheduler(steps_offset=1, **NOISE), kind="LatentConsistencyModelPipeline", time_cond_proj_dim=16)
+
+
+def _sdxl(scheduler: SchedulerMixin) -> DiffusionPipeline:
+    from diffusers import StableDiffusionXLPipeline
+
+    from tests.tiny import tiny_sdxl
+
+    return put_together(StableDiffusionXLPipeline, **tiny_sdxl().components | {"scheduler": scheduler})
+
+
+@cache
+def sdxl_turbo() -> DiffusionPipeline:
+    """SDXL Turbo."""
+    from diffusers import EulerAncestralDiscreteScheduler
+
+    return _sdxl(EulerAncestralDiscreteScheduler(timestep_spacing="trailing", steps_offset=1, **NOISE))
+
+
+@cache
+def sdxl_lcm() -> DiffusionPipeline:
+    """SDXL, distilled to a consistency model."""
+    from diffusers import LCMScheduler
+
+    return _sdxl(LCMScheduler(steps_offset=1, **NOISE))
+
+
+@cache
+def sdxl_refiner() -> DiffusionPipeline:
+    """SDXL's refiner, which reads the second text encoder alone, and a score of aesthetics."""
+    from diffusers import StableDiffusionXLImg2ImgPipeline
+
+    from tests.tiny import tiny_sdxl
+
+    parts = tiny_sdxl().components | {"text_encoder": None, "tokenizer": None}
+    settings = {"projection_class_embeddings_input_dim": 5 * 8 + 24, "addition_time_embed_dim": 8}
+    parts["unet"] = _unet(width=24, addition_embed_type="text_time", **settings)
+    return put_together(StableDiffusionXLImg2ImgPipeline, **parts, requires_aesthetics_score=True)

@@ -60,6 +60,11 @@ def test_steps_and_guidance_are_the_familys_unless_they_are_given(ctx: Context, 
     assert not torch.equal(draw(ctx, model, guidance_scale=2.0), given)
 
 
+def test_the_models_card_counts_more_than_its_family(ctx: Context, model: ImageModel) -> None:
+    meant = dataclasses.replace(model, steps=2, guidance=1.0)
+    assert torch.equal(draw(ctx, meant, steps=0), draw(ctx, model, steps=2, guidance_scale=1.0))
+
+
 def test_a_scale_between_the_models_own_and_none_is_refused(ctx: Context, model: ImageModel) -> None:
     with pytest.raises(ValueError, match="give 0 for the model's own, or 1 and more"):
         draw(ctx, model, guidance_scale=0.5)

@@ -52,9 +52,21 @@ def test_the_card_lists_the_vocabulary(tmp_path: Path) -> None:
     assert vocabulary.phrases == {"red": "in red"}
 
 
+def test_the_card_says_which_steps_and_guidance_the_model_is_meant_for(tmp_path: Path) -> None:
+    write(tmp_path / "model_index.json", {"_class_name": "StableDiffusionXLPipeline"})
+    assert (load(tmp_path).steps, load(tmp_path).guidance) == (0, 0.0)
+    write(tmp_path / "card.json", {"steps": 8, "guidance_scale": 1})
+    assert (load(tmp_path).steps, load(tmp_path).guidance) == (8, 1.0)
+
+
 @pytest.mark.parametrize(
     "card",
     [
+        {"steps": 0},
+        {"steps": "8"},
+        {"steps": True},
+        {"guidance_scale": 0},
+        {"guidance_scale": "none"},
         {"vocabulary": ["cat"]},
         {"vocabulary": {"subject": "cat"}},
         {"vocabulary": {"subject": []}},
