@@ -411,6 +411,8 @@ class VideoModel(ModelReference):
     family: str = field(kw_only=True)
     """Name of its row in `nodes.diffusion.families`."""
     adapters: tuple[LoRA, ...] = ()
+    motion: ModelReference | None = None
+    """What sets the pictures of an image model moving, for one that is made of both."""
 
     @property
     def nbytes(self) -> int:

@@ -18,6 +18,9 @@ ImageModelFile = Annotated[
 VideoModelFile = Annotated[str, FileContents("model", categories=("checkpoints", "diffusers"), takes=("folder",))]
 
 
+MotionFile = Annotated[str, FileContents("model", categories=("animatediff_models",), takes=("folder",))]
+
+
 LanguageModelFile = Annotated[str, FileContents("model", categories=("llm", "text_encoders"), takes=("gguf", "folder"))]
 
 

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from tests.diffusion.tiny_images import sd
 from tests.tiny import WORDS, clip_text_encoder, clip_tokenizer
 
 if TYPE_CHECKING:
-    from diffusers import AutoencoderKLWan, WanTransformer3DModel
+    from diffusers import AutoencoderKLWan, MotionAdapter, WanTransformer3DModel
     from transformers import (
         CLIPImageProcessorPil,
         CLIPVisionModel,
@@ -234,6 +235,35 @@ def t5_encoder() -> T5EncoderModel:
     sizes = {"d_model": TEXT_WIDTH, "d_kv": 8, "d_ff": 32, "num_layers": 1, "num_heads": 2}
     config = T5Config(vocab_size=len(t5_tokenizer()), **sizes, initializer_factor=2.0, feed_forward_proj="gated-gelu")
     return T5EncoderModel(config).eval()
+
+
+@cache
+def motion_adapter() -> MotionAdapter:
+    """Fits `tests.diffusion.tiny_images.sd`."""
+    from diffusers import MotionAdapter
+
+    with torch.random.fork_rng():
+        torch.manual_seed(6)
+        adapter = MotionAdapter(
+            block_out_channels=(16, 32),
+            motion_layers_per_block=1,
+            motion_num_attention_heads=2,
+            motion_norm_num_groups=8,
+            motion_max_seq_length=6,
+        )
+        for name, weight in adapter.named_parameters():
+            if "proj_out" in name:  # which are zero before training
+                torch.nn.init.normal_(weight, std=0.3)
+    return adapter.eval()
+
+
+@cache
+def tiny_animatediff() -> Any:
+    """An AnimateDiffPipeline of `tests.diffusion.tiny_images.sd` and `motion_adapter`."""
+    from diffusers import AnimateDiffPipeline, DDIMScheduler
+
+    parts = {name: sd().components[name] for name in ("vae", "text_encoder", "tokenizer", "unet")}
+    return AnimateDiffPipeline(**parts, motion_adapter=motion_adapter(), scheduler=DDIMScheduler(clip_sample=False))
 
 
 @cache

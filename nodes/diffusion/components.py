@@ -18,7 +18,7 @@ from nodes.diffusion.families import family
 from nodes.diffusion.layout import INDEX, component_classes, read_object
 
 if TYPE_CHECKING:
-    from engine.values import ImageModel, VideoModel
+    from engine.values import ImageModel, ModelReference, VideoModel
 
 
 class Components(Protocol):
@@ -56,6 +56,43 @@ class Folder:
         module, found = kind.from_pretrained(str(self.path / name), variant=_variant(self.path / name), **options)
         check_complete(name, found["missing_keys"])
         return module
+
+
+class Animated(Folder):
+    """A folder of an image model, of whose UNet and a motion adapter one for videos is made."""
+
+    def __init__(self, model: ImageModel | VideoModel, motion: ModelReference) -> None:
+        super().__init__(model)
+        self.motion = motion
+        self.classes |= {"unet": ("diffusers", "UNetMotionModel"), "scheduler": ("diffusers", "DDIMScheduler")}
+
+    def identity(self, name: str) -> str:
+        own = super().identity(name)
+        return f"{own}/{self.motion.identity}" if name in ("unet", "scheduler") else own
+
+    def load(self, name: str) -> Any:
+        kind, folder = component_class(*self.classes[name]), self.path / name
+        if name == "scheduler":  # motion adapters were trained with this one, whatever the image model's is
+            settings = read_object(folder / "scheduler_config.json")
+            return kind.from_config(settings | _MOTION_SCHEDULE)
+        if name != "unet":
+            return super().load(name)
+        parts = {"UNet2DConditionModel": folder, "MotionAdapter": Path(self.motion.path)}
+        unet, adapter = (
+            component_class("diffusers", part).from_pretrained(
+                str(path), variant=_variant(path), dtype=getattr(torch, self.dtype), local_files_only=True
+            )
+            for part, path in parts.items()
+        )
+        return kind.from_unet2d(unet, adapter).to(getattr(torch, self.dtype))
+
+
+_MOTION_SCHEDULE = {
+    "beta_schedule": "linear",
+    "clip_sample": False,
+    "timestep_spacing": "linspace",
+    "steps_offset": 1,
+}
 
 
 def _variant(folder: Path) -> str | None:

@@ -373,6 +373,16 @@ HUNYUAN_VIDEO = Family(
     negative_prompt=False,
     clips=Clips(frames=129, spacing=4, fps=24, size=(1280, 720)),
 )
+ANIMATEDIFF = Family(
+    name="AnimateDiff",
+    pipelines={"text to video": "AnimateDiffPipeline"},
+    denoiser="unet",
+    unit=8,
+    steps=25,
+    guidance=7.5,
+    without=("safety_checker", "feature_extractor", "image_encoder", "motion_adapter"),
+    clips=Clips(frames=16, fps=8),
+)
 
 FAMILIES = (
     *(SD_INPAINTING, SD_LCM, SD_TURBO, SD, LCM),
@@ -380,7 +390,7 @@ FAMILIES = (
     *(SD3_5, SD3),
     *(FLUX_SCHNELL, FLUX, FLUX_FILL, FLUX_KONTEXT, FLUX_2, FLUX_2_KLEIN, FLUX_2_KLEIN_BASE),
     *(QWEN_IMAGE, Z_IMAGE_TURBO, Z_IMAGE),
-    *(SVD, WAN_5B, WAN_2_2, WAN, LTX, LTX_0_9_5, COGVIDEOX_1_5, COGVIDEOX, HUNYUAN_VIDEO),
+    *(SVD, WAN_5B, WAN_2_2, WAN, LTX, LTX_0_9_5, COGVIDEOX_1_5, COGVIDEOX, HUNYUAN_VIDEO, ANIMATEDIFF),
 )
 """Of those with the same pipelines, the ones that something else tells apart stand before the one that nothing does."""
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from engine.errors import InputError, MissingError
 from engine.values import Vocabulary
-from nodes.diffusion.families import Family, families, family_of
+from nodes.diffusion.families import ANIMATEDIFF, SD, Family, families, family_of
 
 INDEX = "model_index.json"
 _LOADERS = {True: "ImageModelLoad", False: "VideoModelLoad"}
@@ -46,6 +46,20 @@ def family_of_index(source: str, path: Path, *, pictures: bool) -> Family:
         kind = found if row is None else f"{row.name} model"
         raise InputError(f"{source} holds a {kind}", input="source", hint=hint)
     return row
+
+
+def animated_family(source: str, path: Path, motion: str, motion_path: Path) -> Family:
+    """The family of an image model's folder with a motion adapter; raises InputError if they don't go together."""
+    settings = motion_path / "config.json"
+    found = read_object(settings).get("_class_name", "model of another kind") if settings.is_file() else "nothing"
+    if found != "MotionAdapter":
+        hint = "give a MotionAdapter in the layout of diffusers' save_pretrained"
+        raise InputError(f"{motion} holds no motion adapter, but {found}", input="motion", hint=hint)
+    if not path.is_dir() or (row := family_of_folder(source, path, pictures=True)) is not SD:
+        kind = f"a {row.name} model" if path.is_dir() else "a single file"
+        hint = f"give the folder of a {SD.name} 1.5 model"
+        raise InputError(f"{source} is {kind}, which no motion adapter fits", input="source", hint=hint)
+    return ANIMATEDIFF
 
 
 def _wanted(pictures: bool) -> str:

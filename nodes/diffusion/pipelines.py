@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from importlib import import_module
 from inspect import signature
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.errors import InputError
 from nodes.diffusion.checkpoints import Checkpoint
-from nodes.diffusion.components import Components, Folder
+from nodes.diffusion.components import Animated, Components, Folder
 from nodes.diffusion.dtypes import chosen_dtype
 from nodes.diffusion.families import Task, family
 from nodes.loading import loading, quiet, unchanged
@@ -35,7 +36,7 @@ def pipeline_for(ctx: Context, model: ImageModel | VideoModel, task: Task) -> An
     row, model = family(model.family), replace(model, dtype=chosen_dtype(model, ctx.device))
     kind = getattr(import_module("diffusers"), row.pipeline_for(task))
     with unchanged(model.source, model.identity), loading(model.source, hint="fetch or copy the model again"):
-        source = Folder(model) if Path(model.path).is_dir() else Checkpoint(model)
+        source = _source(model)
         if row.one_task:
             _check_task(model, str(source.index.get("_class_name")), task)
         parts = {name: _resident(ctx, model, source, name) for name in source.classes}
@@ -62,11 +63,20 @@ def _check_task(model: ImageModel | VideoModel, own: str, task: Task) -> None:
         raise InputError(f"{model.source} is the {row.name} model for {able}", input="model", hint=hint)
 
 
+def _source(model: ImageModel | VideoModel) -> Components:
+    """Where the components of a model come from."""
+    if motion := getattr(model, "motion", None):
+        return Animated(model, motion)
+    return Folder(model) if Path(model.path).is_dir() else Checkpoint(model)
+
+
 def _resident(ctx: Context, model: ImageModel | VideoModel, source: Components, name: str) -> Any:
     """A component, on the device."""
 
     def load() -> Any:
-        with unchanged(model.source, model.identity):  # or it would be kept for what it isn't
+        with ExitStack() as stack:
+            for part in filter(None, (model, getattr(model, "motion", None))):
+                stack.enter_context(unchanged(part.source, part.identity))  # or it would be kept for what it isn't
             return source.load(name)
 
     key = (source.classes[name][1], source.identity(name), model.dtype, ctx.device)

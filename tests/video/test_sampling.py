@@ -20,9 +20,22 @@ from engine.node import Context
 from engine.values import Image, LoRA, Video, VideoModel
 from nodes.diffusion.families import FAMILIES, Task
 from nodes.diffusion.layers import layers
+from nodes.diffusion.pipelines import pipeline_for
+from nodes.image.nodes import ImageModelLoad
 from nodes.lora.nodes import LoRAApplyToVideo
 from nodes.video.nodes import SVDSampler, VideoModelLoad, VideoSampler
-from tests.tiny_video import tiny_cogvideox, tiny_hunyuan_video, tiny_ltx, tiny_wan, tiny_wan_2_2, tiny_wan_5b
+from tests.diffusion.tiny_images import sd
+from tests.tiny import tiny_sdxl
+from tests.tiny_video import (
+    motion_adapter,
+    tiny_animatediff,
+    tiny_cogvideox,
+    tiny_hunyuan_video,
+    tiny_ltx,
+    tiny_wan,
+    tiny_wan_2_2,
+    tiny_wan_5b,
+)
 
 LEVELS = torch.randint(0, 256, (40, 48, 3), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
 PICTURE = Image(LEVELS.movedim(-1, 0)[None] / 255)
@@ -41,6 +54,8 @@ class Case:
     width: int = 32
     height: int = 32
     guidance: str = "guidance_scale"
+    motion: Callable[[], Any] | None = None
+    """Makes a motion adapter."""
     own: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """Further arguments of the pipeline's that the sampler gives."""
 
@@ -82,6 +97,8 @@ CASES = {
     "LTX 0.9.5 I2V": Case(
         later_ltx, "image to video", "LTX-Video 0.9.5", "LTXConditionPipeline", 9, 64, own=LTX | IMAGE_NOISE
     ),
+    "AnimateDiff": Case(sd, "text to video", "AnimateDiff", "AnimateDiffPipeline", frames=4, motion=motion_adapter),
+    "AnimateDiff folder": Case(tiny_animatediff, "text to video", "AnimateDiff", "AnimateDiffPipeline", frames=4),
     "HunyuanVideo": Case(tiny_hunyuan_video, "text to video", "HunyuanVideo", "HunyuanVideoPipeline"),
     "HunyuanVideo I2V": Case(
         lambda: tiny_hunyuan_video(picture="token_replace"),
@@ -124,7 +141,12 @@ def load(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], VideoModel
         make().save_pretrained(path)
         return path
 
-    return cache(lambda name: VideoModelLoad(source=str(folder(CASES[name].make))).run(Context()))
+    def loaded(name: str) -> VideoModel:
+        case = CASES[name]
+        motion = str(folder(case.motion)) if case.motion else None
+        return VideoModelLoad(source=str(folder(case.make)), motion=motion).run(Context())
+
+    return cache(loaded)
 
 
 Load = Callable[[str], VideoModel]
@@ -136,10 +158,21 @@ def draw(ctx: Context, model: VideoModel, case: Case, **inputs: Any) -> Video:
     return VideoSampler(model=model, **given).run(ctx)
 
 
+def theirs(model: VideoModel, case: Case) -> Any:
+    """diffusers' own pipeline of the model's files."""
+    parts: dict[str, Any] = {}
+    if model.motion:
+        schedule = {"beta_schedule": "linear", "clip_sample": False, "timestep_spacing": "linspace", "steps_offset": 1}
+        parts["motion_adapter"] = diffusers.MotionAdapter.from_pretrained(model.motion.path)
+        parts["scheduler"] = diffusers.DDIMScheduler.from_pretrained(model.path, subfolder="scheduler", **schedule)
+    pipeline = getattr(diffusers, case.pipeline).from_pretrained(model.path, **parts)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
 def expected(model: VideoModel, case: Case, **options: Any) -> Tensor:
     """What diffusers makes by itself."""
-    pipeline = getattr(diffusers, case.pipeline).from_pretrained(model.path)
-    pipeline.set_progress_bar_config(disable=True)
+    pipeline = theirs(model, case)
     size = {"num_frames": case.frames, "width": case.width, "height": case.height}
     given = case.prompts | size | dict(case.own) | {"num_inference_steps": 2} | options
     if case.image:
@@ -215,6 +248,7 @@ def asked(name: str, model: VideoModel, ctx: Context, **inputs: Any) -> tuple[Ma
         ("Wan 2.2 5B", 121, (1280, 704), 50, 5.0, 24),
         ("LTX", 161, (704, 512), 50, 3.0, 25),
         ("LTX 0.9.5", 161, (704, 512), 50, 3.0, 25),
+        ("AnimateDiff", 16, (64, 64), 25, 7.5, 8),
         ("HunyuanVideo", 129, (1280, 720), 50, 6.0, 24),
         ("CogVideoX", 49, (48, 32), 50, 6.0, 8),  # the size is that of its configuration
         ("CogVideoX 1.5", 81, (48, 32), 50, 6.0, 16),
@@ -318,8 +352,6 @@ def test_a_cancel_prevents_the_next_step(ctx: Context, load: Load) -> None:
 @pytest.mark.parametrize("part", ["transformer", "vae"])
 def test_a_cancel_ends_a_step_and_decoding_at_the_next_block(part: str, ctx: Context, load: Load) -> None:
     case, model = CASES["Wan 2.1"], load("Wan 2.1")
-    from nodes.diffusion.pipelines import pipeline_for
-
     pipeline = pipeline_for(ctx, model, case.task)
     first, last = {
         "transformer": (pipeline.transformer.blocks[0], pipeline.transformer.blocks[-1]),
@@ -346,6 +378,7 @@ ADAPTED = {
     "Wan 2.2": ("transformer_2", "attn1.to_v"),
     "LTX": ("transformer", "attn1.to_v"),
     "CogVideoX": ("transformer", "attn1.to_v"),
+    "AnimateDiff": ("unet", "attn1.to_v"),
     "HunyuanVideo": ("transformer", "attn.to_v"),
 }
 
@@ -353,15 +386,14 @@ ADAPTED = {
 @pytest.mark.parametrize("name", ADAPTED)
 def test_adapters_of_the_model_are_applied_while_it_samples(name: str, ctx: Context, load: Load) -> None:
     case, model, (component, ending) = CASES[name], load(name), ADAPTED[name]
-    theirs = getattr(diffusers, case.pipeline).from_pretrained(model.path)
-    theirs.set_progress_bar_config(disable=True)
-    lora = adapter(getattr(theirs, component), component, ending)
+    changed = theirs(model, case)
+    lora = adapter(getattr(changed, component), component, ending)
     with torch.no_grad():
         for layer in lora.layers:
-            layers(theirs)[layer].weight += 0.5 * lora.up[layer] @ lora.down[layer]
+            layers(changed)[layer].weight += 0.5 * lora.up[layer] @ lora.down[layer]
     size = {"num_frames": case.frames, "width": case.width, "height": case.height, "num_inference_steps": 2}
     noise = torch.Generator().manual_seed(7)
-    wanted = theirs(**case.prompts, **size, **{case.guidance: 4.0}, generator=noise, output_type="pt").frames[0]
+    wanted = changed(**case.prompts, **size, **{case.guidance: 4.0}, generator=noise, output_type="pt").frames[0]
     plain = draw(ctx, model, case, guidance_scale=4.0).frames
     adapted = LoRAApplyToVideo(model=model, lora=lora, strength=0.5).run(ctx)
     found = draw(ctx, adapted, case, guidance_scale=4.0).frames
@@ -385,6 +417,8 @@ def test_a_lora_of_another_family_is_refused_by_the_layer_that_is_missing(ctx: C
         ("Wan 2.1", {"frames": 1}, "more than one frame", "give 5 or more"),
         ("Wan 2.1", {"width": 40}, "40 × 32 pixels don't suit the model: it needs multiples of 16", "to 32 × 32"),
         ("Wan 2.2 5B", {"height": 48}, "64 × 48 pixels don't suit the model: it needs multiples of 32", "to 64 × 64"),
+        ("AnimateDiff", {"frames": 7}, "the motion adapter draws 6 frames at most, not 7", "give 6 or fewer"),
+        ("AnimateDiff", {"image": PICTURE}, "AnimateDiff can't do image to video", "Wan 2.1"),
         ("HunyuanVideo", {"negative_prompt": "a robot"}, "HunyuanVideo takes no negative prompt", "leave it empty"),
         ("LTX", {"frames": 12}, "LTX-Video draws one frame more than a multiple of 8, not 12", "give 9 or 17"),
         ("CogVideoX I2V", {"width": 64}, "draws videos of 48 × 32 pixels only", "leave width and height 0"),
@@ -421,3 +455,27 @@ def test_a_pipeline_that_is_not_known_is_refused_with_the_families(tmp_path: Pat
     with pytest.raises(InputError, match="holds a WanVACEPipeline") as caught:
         VideoModelLoad(source=str(tmp_path)).run(Context())
     assert "Wan 2.1" in str(caught.value.hint)
+
+
+def test_what_is_no_motion_adapter_or_fits_none_is_refused(tmp_path: Path, load: Load) -> None:
+    image_model, adapter = load("AnimateDiff").path, load("AnimateDiff").motion
+    assert adapter is not None
+    with pytest.raises(InputError, match="holds no motion adapter, but nothing") as caught:
+        VideoModelLoad(source=image_model, motion=str(tmp_path)).run(Context())
+    assert caught.value.input == "motion"
+    (tmp_path / "config.json").write_text(json.dumps({"_class_name": "ControlNetModel"}))
+    with pytest.raises(InputError, match="holds no motion adapter, but ControlNetModel"):
+        VideoModelLoad(source=image_model, motion=str(tmp_path)).run(Context())
+    tiny_sdxl().save_pretrained(tmp_path / "sdxl")
+    with pytest.raises(InputError, match="is a Stable Diffusion XL model, which no motion adapter fits"):
+        VideoModelLoad(source=str(tmp_path / "sdxl"), motion=adapter.path).run(Context())
+
+
+def test_image_model_and_motion_adapter_share_what_they_can(ctx: Context, load: Load) -> None:
+    """The text encoder and the VAE are those of the pictures' model, once in memory; the UNet is another."""
+    model, image_model = load("AnimateDiff"), ImageModelLoad(source=load("AnimateDiff").path).run(Context())
+    video, picture = pipeline_for(ctx, model, "text to video"), pipeline_for(ctx, image_model, "text to image")
+    assert video.text_encoder is picture.text_encoder
+    assert video.vae is picture.vae
+    assert video.unet is not picture.unet
+    assert type(video.scheduler).__name__ == "DDIMScheduler"
