@@ -867,12 +867,13 @@ class Kinds:
         *,
         source: str | Path,
         dtype: Literal["auto", "float32", "float16", "bfloat16"] | _Link = "auto",
+        motion: str | Path | None = None,
         id: str | None = None,
         title: str = "",
         mode: _Mode = "",
         partial: _Partial = "",
     ) -> Handle:
-        """Choose a model that makes videos: a pipeline in diffusers' layout, of Stable Video Diffusion, Wan 2.1 or 2.2, LTX-Video, HunyuanVideo or CogVideoX."""
+        """Choose a model that makes videos: a pipeline in diffusers' layout, of Stable Video Diffusion, Wan 2.1 or 2.2, LTX-Video, HunyuanVideo, CogVideoX or AnimateDiff."""
 
     def VideoSampler(
         self,
