@@ -20,6 +20,10 @@ class _LVDCurate(Handle):
     clips: Outlet
     videos: Outlet
 
+class _LoRAInspect(Handle):
+    report: Outlet
+    plot: Outlet
+
 class _LoRATrain(Handle):
     lora: Outlet
     loss: Outlet
@@ -295,6 +299,34 @@ class Kinds:
     ) -> Handle:
         """Add a LoRA to a video model, after any that it already has; it is applied while a node samples from the model."""
 
+    def LoRAExtract(
+        self,
+        *,
+        base: _Link,
+        tuned: _Link,
+        rank: int | _Link = 32,
+        keep: float | _Link = 1.0,
+        name: str | _Link = "extracted",
+        id: str | None = None,
+        title: str = "",
+        mode: _Mode = "",
+        partial: _Partial = "",
+    ) -> Handle:
+        """Make a LoRA of the difference between a model and the one that it was trained from."""
+
+    def LoRAInspect(
+        self,
+        *,
+        lora: _Link | None = None,
+        file: str | Path | None = None,
+        other: _Link | None = None,
+        id: str | None = None,
+        title: str = "",
+        mode: _Mode = "",
+        partial: _Partial = "",
+    ) -> _LoRAInspect:
+        """Show what a LoRA is made of: its form, ranks, alphas and norms by layer, its base model, trigger words and metadata."""
+
     def LoRALoad(
         self,
         *,
@@ -307,6 +339,38 @@ class Kinds:
         partial: _Partial = "",
     ) -> Handle:
         """Load a LoRA from a safetensors file, as written by kohya's trainers, diffusers, PEFT, LyCORIS or others."""
+
+    def LoRAMerge(
+        self,
+        *,
+        first: _Link,
+        second: _Link = ...,
+        third: _Link = ...,
+        fourth: _Link = ...,
+        weights: Sequence[Any] | _Link = ...,
+        method: Literal["sum", "average", "svd", "magnitude_prune", "ties", "dare", "dare_ties"] | _Link = "sum",
+        density: float | _Link = 0.2,
+        rank: int | _Link = 0,
+        seed: int | _Link = 0,
+        id: str | None = None,
+        title: str = "",
+        mode: _Mode = "",
+        partial: _Partial = "",
+    ) -> Handle:
+        """Merge any number of LoRAs into one without training, by a published method."""
+
+    def LoRAResize(
+        self,
+        *,
+        lora: _Link,
+        rank: int | _Link = 16,
+        keep: float | _Link = 1.0,
+        id: str | None = None,
+        title: str = "",
+        mode: _Mode = "",
+        partial: _Partial = "",
+    ) -> Handle:
+        """Give the layers of a LoRA a lower rank, and so a smaller file."""
 
     def LoRASave(
         self,

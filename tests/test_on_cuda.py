@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from shutil import copytree
 from typing import Any
 
 import cv2
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKL, AutoencoderKLTemporalDecoder, DiffusionPipeline
+from safetensors.torch import load_file, save_file
 
 from engine.node import Context, Node
 from engine.values import Image, ImageModel, LoRA, UpscaleModel, Value, Video
@@ -25,7 +27,7 @@ from nodes.diffusion.layers import all_layers, layers
 from nodes.diffusion.pipelines import pipeline_for
 from nodes.diffusion.precision import precision_kept
 from nodes.image.nodes import ImageModelLoad, ImageUpscale, KeyframeSampler, UpscaleModelLoad
-from nodes.lora.nodes import LoRAApply, LoRAApplyToVideo, ZipLoRAMerge
+from nodes.lora.nodes import LoRAApply, LoRAApplyToVideo, LoRAExtract, LoRAMerge, ZipLoRAMerge
 from nodes.lora.training.loop import train_lora
 from nodes.lora.training.pictures import Example
 from nodes.lora.training.settings import TrainingSettings
@@ -111,6 +113,19 @@ def merge(models: Path, **inputs: Any) -> Node:
     return ZipLoRAMerge(model=image_model(models), subject=lora(1), style=lora(2), **PROMPTS, **quick)
 
 
+def sum_of(models: Path, **inputs: Any) -> Node:
+    return LoRAMerge(first=(lora(1),), second=(lora(2),), density=0.5, **inputs)
+
+
+def extract(models: Path, **inputs: Any) -> Node:
+    base = ImageModelLoad(source=str(models / "sdxl")).run(Context())
+    copytree(models / "sdxl", models / "tuned", dirs_exist_ok=True)
+    weights = load_file(unet := models / "tuned/unet/diffusion_pytorch_model.safetensors")
+    save_file({name: weight * 1.5 for name, weight in weights.items()}, unet)
+    tuned = ImageModelLoad(source=str(models / "tuned")).run(Context())
+    return LoRAExtract(base=base, tuned=tuned, **inputs)
+
+
 def text(models: Path, **inputs: Any) -> Node:
     llm = LLMLoad(source=str(models / "llm"), dtype=inputs.pop("dtype", "float32")).run(Context())
     return LookaheadDecode(llm=llm, prompt="say hello", max_new_tokens=24, **inputs)
@@ -146,6 +161,8 @@ CASES: Mapping[type[Node], tuple[Callable[..., Node], tuple[dict[str, Any], ...]
     SVDSampler: (video, ({"decode_chunk": 2}, {"dtype": "float16", "width": 32, "height": 32})),
     VideoSampler: (clip, ({"picture": True}, {"dtype": "bfloat16"})),
     ZipLoRAMerge: (merge, ({"steps": 2}, {"start": "closed-form", "gradient_checkpointing": True})),
+    LoRAMerge: (sum_of, ({"method": "ties"}, {"method": "dare", "rank": 2})),
+    LoRAExtract: (extract, ({"rank": 2},)),
     LookaheadDecode: (text, ({}, {"temperature": 1.0}, {"dtype": "float16"}, {"dtype": "bfloat16", "stop": ("a",)})),
     MedusaTrain: (heads, ({}, {"dtype": "bfloat16"})),
     PromptWriter: (prompts, ({"temperature": 0.0, "style": "crayon"},)),

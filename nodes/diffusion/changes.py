@@ -22,6 +22,7 @@ float64 a few rows or columns at a time, and takes little more memory than it ha
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -122,10 +123,10 @@ def _weight_change(
         base, own = weight[rows].to(inner), exact(rows)
         total = _sum(own, base)
         if "row_norms" in own:
-            total = _with_norms(base + total, own["row_norms"]) - base
+            total = _with_norms(base + total, own["row_norms"]).sub_(base)
         if factors is not None:
-            total = (base + total) * factors - base
-        found[rows] = (total * strength).to(dtype)
+            total = (base + total).mul_(factors).sub_(base)
+        found[rows] = total if strength == 1 else total * strength
     return found
 
 
@@ -151,10 +152,8 @@ def _exactly(parts: Parts, inner: torch.dtype) -> Callable[[slice], dict[str, Te
 
 
 def _sum(parts: Parts, base: Tensor) -> Tensor:
-    total = torch.zeros_like(base)
-    for term in _terms(parts, base):
-        total += term.reshape(base.shape)
-    return total
+    terms = [term.reshape(base.shape) for term in _terms(parts, base)]
+    return reduce(torch.add, terms) if terms else torch.zeros_like(base)
 
 
 def _column_factors(norms: Tensor, exact: Callable[[slice], dict[str, Tensor]], weight: Tensor) -> Tensor:
@@ -163,7 +162,7 @@ def _column_factors(norms: Tensor, exact: Callable[[slice], dict[str, Tensor]], 
     for rows in _blocks(weight):
         base = weight[rows].to(norms)
         others = [i for i in range(base.ndim) if i != 1]
-        squares += (base + _sum(exact(rows), base)).square().sum(others, keepdim=True)
+        squares += (base + _sum(exact(rows), base)).square_().sum(others, keepdim=True)
     return _along(norms, weight, 1) / squares.sqrt().clamp(min=_TINY)
 
 
@@ -220,9 +219,9 @@ def _products(left: Tensor, right: Tensor) -> Tensor:
 
 
 def _with_norms(rows: Tensor, norms: Tensor) -> Tensor:
-    """The rows at the norms given; rows of zeros stay zeros."""
+    """The rows, changed in place, at the norms given; rows of zeros stay zeros."""
     now: Tensor = torch.linalg.vector_norm(rows, dim=[*range(1, rows.ndim)], keepdim=True)
-    return rows * (_along(norms, rows, 0) / now.clamp(min=_TINY))
+    return rows.mul_(_along(norms, rows, 0) / now.clamp(min=_TINY))
 
 
 def _turn(blocks: Tensor, rescale: Tensor | None, base: Tensor, strength: float) -> Tensor:

@@ -16,6 +16,7 @@ from nodes.inputs import LoRAFile, Prefix, Seed, Side
 from nodes.lora.training.settings import Layers, Optimiser, Precision, Preset, Schedule, require, settled
 from nodes.lora.words import joined
 
+Rank = Annotated[int, Field(ge=0, le=4096)]
 Strength = Annotated[float, Field(ge=-4, le=4)]
 Prompt = Annotated[str, Field(min_length=1, json_schema_extra={"widget": "multiline"})]
 
@@ -355,6 +356,152 @@ class LoRATrainPictures(Node, version=1, category="lora", uses="io"):
 
     def run(self, ctx: Context) -> TrainingOptions:
         return _with(self.options, self)
+
+
+class LoRAMerge(Node, version=1, category="lora", uses="device"):
+    """Merge any number of LoRAs into one without training, by a published method.
+
+    `sum` adds them, times their weights (task arithmetic, arXiv 2212.04089). `average` divides that by the sum of the
+    weights (model soups, arXiv 2203.05482). `svd` cuts the sum to a rank. `magnitude_prune` adds only the largest
+    elements of each. `ties` averages, of the largest elements, those that have the elected sign (arXiv 2306.01708).
+    `dare` adds elements by chance, rescaled (arXiv 2311.03099), and `dare_ties` elects signs among these. Each is done
+    layer by layer, as in PEFT.
+    """
+
+    first: tuple[LoRA, ...]
+    """A LoRA, or a list of them. All are of one base model, with two matrices a layer; their strengths count."""
+    second: tuple[LoRA, ...] = ()
+    """More of them."""
+    third: tuple[LoRA, ...] = ()
+    """More of them."""
+    fourth: tuple[LoRA, ...] = ()
+    """More of them."""
+    weights: tuple[Annotated[float, Field(ge=-10, le=10)], ...] = ()
+    """A weight for each, in the same order; none for 1 each."""
+    method: Literal["sum", "average", "svd", "magnitude_prune", "ties", "dare", "dare_ties"] = "sum"
+    """How they are merged."""
+    density: Annotated[float, Field(gt=0, le=1)] = 0.2
+    """The share of each layer's elements that magnitude_prune, ties, dare and dare_ties keep."""
+    rank: Rank = 0
+    """The largest rank of the result's layers. 0: what `sum` and `average` need to be exact, the LoRAs' largest for the
+    other methods."""
+    seed: Seed = 0
+    """Seed of the elements that dare and dare_ties keep."""
+
+    def run(self, ctx: Context) -> LoRA:
+        from nodes.lora.merging import MergeSettings, merged_loras
+        from nodes.lora.truncation import Limit, figures
+
+        loras = (*self.first, *self.second, *self.third, *self.fourth)
+        settings = MergeSettings(self.method, self.density, Limit(self.rank), self.seed)
+        lora, losses = merged_loras(loras, self.weights, settings, ctx.device, ctx.progress)
+        ctx.report(figures(losses))
+        return lora
+
+
+class LoRAResize(Node, version=1, category="lora"):
+    """Give the layers of a LoRA a lower rank, and so a smaller file.
+
+    Each layer gets the nearest update that there is, by the singular values of its two matrices' product (Eckart and
+    Young 1936), and what that loses is reported. Layers whose rank is low enough stay as they are.
+    """
+
+    lora: LoRA
+    """The LoRA, with two matrices a layer."""
+    rank: Rank = 16
+    """The largest rank of a layer; 0: only `keep` counts."""
+    keep: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """The share of a layer's norm for which a rank is enough, though it be smaller."""
+
+    def run(self, ctx: Context) -> LoRA:
+        from nodes.lora.resizing import resized
+        from nodes.lora.truncation import Limit, figures
+
+        lora, losses = resized(self.lora, Limit(self.rank, self.keep), ctx.progress)
+        ctx.report(figures(losses))
+        return lora
+
+
+class LoRAExtract(Node, version=1, category="lora", uses="device"):
+    """Make a LoRA of the difference between a model and the one that it was trained from.
+
+    Each layer of the UNet and its text encoders, or of the transformer, convolutions too, gets the nearest update of
+    the rank, by singular values. Weights are read from the safetensors files one by one, so neither model is loaded.
+    What differs in biases, norms and embeddings is no part of it, and the node says so; the VAE isn't compared.
+    """
+
+    base: ImageModel | VideoModel
+    """The model before."""
+    tuned: ImageModel | VideoModel
+    """The model after, of the same family; LoRAs that are applied to either don't count and are refused."""
+    rank: Annotated[int, Field(ge=1, le=4096)] = 32
+    """The largest rank of a layer."""
+    keep: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """The share of a layer's norm for which a rank is enough, though it be smaller."""
+    name: str = "extracted"
+    """The LoRA's name."""
+
+    def run(self, ctx: Context) -> LoRA:
+        from nodes.loading import unchanged
+        from nodes.lora.extraction import check_models, extracted
+        from nodes.lora.truncation import Limit, figures
+
+        check_models(self.base, self.tuned)
+        limit = Limit(self.rank, self.keep)
+        with unchanged(self.base.source, self.base.identity), unchanged(self.tuned.source, self.tuned.identity):
+            lora, losses, beside = extracted(self.base, self.tuned, limit, self.name, ctx.device, ctx.progress)
+        if beside:
+            ctx.text(f"{len(beside)} biases, norms or embeddings differ too, such as {beside[0]}, and are left out\n")
+        ctx.report(figures(losses))
+        return lora
+
+
+class Inspected(NamedTuple):
+    """What a LoRA is made of."""
+
+    report: str
+    """In Markdown: form, base model, trigger words, a table of all layers, and the file's metadata."""
+    plot: Image
+    """The norms of the layers' updates, or of blocks of many."""
+
+
+class LoRAInspect(Node, version=1, category="lora", uses="io"):
+    """Show what a LoRA is made of: its form, ranks, alphas and norms by layer, its base model, trigger words and
+    metadata.
+    """
+
+    lora: LoRA | None = None
+    """The LoRA, or none if a file is given."""
+    file: LoRAFile | None = None
+    """Its file or folder, which says more: alphas and metadata."""
+    other: LoRA | None = None
+    """Another one to compare it with, such as the one that it was resized from: adds how far each layer is from it."""
+
+    @classmethod
+    def check_inputs(cls, given: Mapping[str, Any]) -> None:
+        there = [name for name in ("lora", "file") if given.get(name, "linked") is not None]
+        if not there:
+            raise InputError("there is no LoRA to inspect", input="lora", hint="link one, or give a file")
+        if len(there) > 1:
+            raise InputError("a LoRA and a file are both given", input="file", hint="leave one of them out")
+
+    def run(self, ctx: Context) -> Inspected:
+        from nodes.lora.inspection import bars_of, layers_of, report
+        from nodes.lora.plot import bar_plot
+        from nodes.lora.reading import ReadLoRA, read_file
+
+        self.check_inputs({"lora": self.lora, "file": self.file})
+        if self.lora is not None:
+            read = ReadLoRA(self.lora, {}, {})
+        else:
+            path = resolve(str(self.file), progress=lambda done, total: ctx.progress(done, total, unit="B"))
+            read = read_file(path, ctx.text)
+        layers = layers_of(read.lora, read.alphas, self.other)
+        title = f"Norm of each layer's update: {read.lora.name}"
+        bars = bars_of(layers)
+        if len(bars) < len(layers):
+            title = f"Norm of each block's update: {read.lora.name}"
+        return Inspected(report(read.lora, layers, read.header), bar_plot(title, bars, "depends on the model"))
 
 
 class LoRASave(Node, version=2, category="lora", uses="io", saves="lora"):

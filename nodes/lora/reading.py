@@ -55,7 +55,7 @@ _FAMILIES = (
 """What only keys of LoRAs for other models have."""
 
 
-class LoRAFile(NamedTuple):
+class ReadLoRA(NamedTuple):
     """What was read of a file or folder."""
 
     lora: LoRA
@@ -74,12 +74,12 @@ def read_lora(path: Path, tell: Tell = lambda line: None) -> LoRA:
     return read_file(path, tell).lora
 
 
-def read_file(path: Path, tell: Tell = lambda line: None) -> LoRAFile:
+def read_file(path: Path, tell: Tell = lambda line: None) -> ReadLoRA:
     """As `read_lora`, with what the file says beside the numbers."""
     read = _Reading(path.name, tell)
     for file, component, peft in _files(path):
         read.add(file, component, peft)
-    return LoRAFile(read.finished(), read.header, read.alphas())
+    return ReadLoRA(read.finished(), read.header, read.alphas())
 
 
 @dataclass(slots=True)

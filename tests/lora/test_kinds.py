@@ -579,10 +579,10 @@ def test_a_lack_of_memory_is_no_fault_of_the_lora(
     layer, _, raw = CASES["loha"]
     adapter = read_lora(written(tmp_path, layer, raw))
 
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(torch, "zeros_like", full)
+    monkeypatch.setattr(torch, "empty", full)
     with pytest.raises(torch.OutOfMemoryError), applied(exact, [adapter]):
         pass
 
