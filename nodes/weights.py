@@ -50,7 +50,8 @@ def read_weights(path: Path, what: str, within: Sequence[str] = ()) -> dict[str,
                 warnings.simplefilter("ignore")  # about pickles that others than torch have written
                 state = torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
-        raise MissingError(f"{path} holds more than weights, so it isn't read", hint="give safetensors") from error
+        message = f"{path} is damaged or holds more than weights, so it isn't read"
+        raise MissingError(message, hint="fetch it again, or give safetensors") from error
     except (SafetensorError, *DAMAGED) as error:
         reason = str(error).partition("\n")[0]
         raise MissingError(f"{path} can't be read as {what}: {reason}") from error

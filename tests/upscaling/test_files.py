@@ -165,11 +165,11 @@ def test_a_pth_that_holds_anything_but_named_tensors_is_refused(content: object,
     assert str(caught.value).count("\n") == 0
 
 
-@pytest.mark.parametrize("content", [b"", b"\xff" * 64, b"\x80\x02]q\x00.", b"\x80\x02e.", b"PK\x03\x04"])
+@pytest.mark.parametrize("content", [b"", b"\xff" * 64, b"\x80\x02]q\x00.", b"\x80\x02e.", b"PK\x03\x04", b"<html>"])
 @pytest.mark.parametrize("ending", ["pth", "safetensors"])
 def test_a_damaged_file_is_refused_in_one_line(content: bytes, ending: str, tmp_path: Path) -> None:
     (tmp_path / f"x4.{ending}").write_bytes(content)
-    with pytest.raises(KinographError) as caught:
+    with pytest.raises(KinographError, match=r"damaged|can't be read") as caught:
         load(tmp_path / f"x4.{ending}")
     assert str(caught.value).count("\n") == 0
 
