@@ -268,6 +268,16 @@ def test_guesses_begin_after_what_must_come(name: str) -> None:
         assert text[2] in guesses
 
 
+def test_jacobi_keeps_predictions_in_their_places_after_what_must_come() -> None:
+    drafter, tree, after = Jacobi(4), Tree([2]), Tree([9])
+    drafter.begin([1, 2])
+    tree.must([7, 8])
+    picks = {node: 100 + place for place, node in enumerate(drafter.plant(tree))}
+    drafter.learn(_step(tree, [7, 8, 9], picks, tree.certain))
+    drafter.plant(after)
+    assert after.tokens[1:] == [100, 101, 102, 103]
+
+
 def test_what_a_grammar_forces_is_read_in_parts() -> None:
     forced = WithForced(Greedy(), lambda text: [7] * 20_000)
     forced.begin([1, 2])
