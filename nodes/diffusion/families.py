@@ -168,7 +168,20 @@ SDXL_INPAINTING = replace(
     strengths={"inpainting": 0.99},
 )
 SDXL_LCM = replace(SDXL, name="Stable Diffusion XL LCM", told_by=_LCM, steps=4, guidance=1.0)
-SDXL_TURBO = replace(SDXL, name="Stable Diffusion XL Turbo", told_by=_FEW_STEPS, steps=4, guidance=1.0)
+SDXL_TURBO = replace(
+    SDXL,
+    name="Stable Diffusion XL Turbo",
+    told_by=_FEW_STEPS | {"unet.sample_size": 64},  # others of its scheduler, for 1024 pixels, take many steps
+    steps=4,
+    guidance=1.0,
+)
+SDXL_LIGHTNING = replace(
+    SDXL,
+    name="Stable Diffusion XL Lightning",
+    told_by=_FEW_STEPS | {"scheduler._class_name": "EulerDiscreteScheduler"},
+    steps=4,
+    guidance=1.0,
+)
 SDXL_REFINER = replace(
     SDXL,
     name="Stable Diffusion XL Refiner",
@@ -386,7 +399,7 @@ ANIMATEDIFF = Family(
 
 FAMILIES = (
     *(SD_INPAINTING, SD_LCM, SD_TURBO, SD, LCM),
-    *(SDXL_INPAINTING, SDXL_REFINER, SDXL_LCM, SDXL_TURBO, SDXL),
+    *(SDXL_INPAINTING, SDXL_REFINER, SDXL_LCM, SDXL_TURBO, SDXL_LIGHTNING, SDXL),
     *(SD3_5, SD3),
     *(FLUX_SCHNELL, FLUX, FLUX_FILL, FLUX_KONTEXT, FLUX_2, FLUX_2_KLEIN, FLUX_2_KLEIN_BASE),
     *(QWEN_IMAGE, Z_IMAGE_TURBO, Z_IMAGE),

@@ -82,6 +82,14 @@ class LoRAApplyToVideo(Node, version=1, category="lora", uses="io"):
         return replace(self.model, adapters=(*self.model.adapters, adapter))
 
 
+def _check_sdxl(model: ImageModel, done: str) -> None:
+    """Raise InputError if something can't be done with LoRAs of the model's family."""
+    from nodes.diffusion.families import SDXL
+
+    if model.family != SDXL.name:
+        raise InputError(f"LoRAs of {model.family} can't be {done}", input="model", hint=f"take a model of {SDXL.name}")
+
+
 class Zipped(NamedTuple):
     """A merged LoRA, and reconstruction losses on held-out noise, relative to the model without LoRAs."""
 
@@ -137,13 +145,10 @@ class ZipLoRAMerge(Node, version=1, category="lora", uses="device", libraries=("
 
     def run(self, ctx: Context) -> Zipped:
         from nodes.diffusion.adapters import applied
-        from nodes.diffusion.families import SDXL
         from nodes.diffusion.pipelines import pipeline_for
         from nodes.lora.ziplora import ZipSettings, zip_loras
 
-        if self.model.family != SDXL.name:
-            message = f"LoRAs of {self.model.family} can't be merged so"
-            raise InputError(message, input="model", hint=f"it works with {SDXL.name}; LoRAApply adds several LoRAs")
+        _check_sdxl(self.model, "merged so")
         settings = ZipSettings(
             steps=self.steps,
             learning_rate=self.learning_rate,
@@ -236,6 +241,7 @@ class LoRATrain(Node, version=1, category="lora", uses="device", libraries=("pil
         from nodes.lora.training.run import Task, examples_of, train
 
         self.check_inputs({name: getattr(self, name) for name in self.spec.inputs})
+        _check_sdxl(self.model, "trained")
         options = dict(self.options.given) if self.options else {}
         class_prompt, class_pictures = options.pop("class_prompt", ""), options.pop("class_pictures", None)
         own = ("steps", "rank", "learning_rate", "held_out", "seed")

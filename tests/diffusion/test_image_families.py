@@ -98,6 +98,7 @@ ROWS += (
     Row("Stable Diffusion Turbo", tiny.sd_turbo, 4, _unguided("StableDiffusion")),
     Row("Stable Diffusion LCM", tiny.sd_lcm, 4, _unguided("StableDiffusion")),
     Row("Stable Diffusion XL Turbo", tiny.sdxl_turbo, 4, _unguided("StableDiffusionXL")),
+    Row("Stable Diffusion XL Lightning", tiny.sdxl_lightning, 4, _unguided("StableDiffusionXL")),
     Row("Stable Diffusion XL LCM", tiny.sdxl_lcm, 4, _unguided("StableDiffusionXL")),
     Row(
         "Latent Consistency Model",
@@ -253,25 +254,21 @@ def plain(row: Row, task: Task, **options: Any) -> torch.Tensor:
 
 
 @cases
-def test_pictures_are_those_of_diffusers(ctx: Context, load: Callable[[Row], ImageModel], row: Row, task: Task) -> None:
-    model = load(row)
-    assert model.family == row.name
-    torch.testing.assert_close(draw(ctx, model, task), plain(row, task), atol=1e-5, rtol=0)
-
-
-@cases
-def test_each_step_is_shown_and_the_last_shows_the_picture(
+def test_pictures_and_the_last_preview_are_those_of_diffusers(
     ctx: Context, load: Callable[[Row], ImageModel], row: Row, task: Task
 ) -> None:
-    watching = Watching(ctx)
-    pixels = draw(watching.ctx, load(row), task)
+    model, watching = load(row), Watching(ctx)
+    assert model.family == row.name
+    pixels = draw(watching.ctx, model, task)
+    torch.testing.assert_close(pixels, plain(row, task), atol=1e-5, rtol=0)
     assert len(watching.shown) == len(watching.reports) - 1
     torch.testing.assert_close(watching.shown[-1].pixels, pixels, atol=1e-4, rtol=0)
 
 
-@cases
-def test_a_cancel_prevents_the_next_step(ctx: Context, load: Callable[[Row], ImageModel], row: Row, task: Task) -> None:
-    pipeline, calls = pipeline_for(ctx, load(row), task), []
+@rows
+def test_a_cancel_prevents_the_next_step(ctx: Context, load: Callable[[Row], ImageModel], row: Row) -> None:
+    task, calls = next(iter(row.calls)), []
+    pipeline = pipeline_for(ctx, load(row), task)
     denoiser = pipeline.unet if hasattr(pipeline, "unet") else pipeline.transformer
     hook = denoiser.register_forward_hook(lambda *_: calls.append(1))
     try:

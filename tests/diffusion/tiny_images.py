@@ -126,20 +126,33 @@ def lcm() -> DiffusionPipeline:
     return _sd(LCMScheduler(steps_offset=1, **NOISE), kind="LatentConsistencyModelPipeline", time_cond_proj_dim=16)
 
 
-def _sdxl(scheduler: SchedulerMixin) -> DiffusionPipeline:
+def _sdxl(scheduler: SchedulerMixin, **settings: Any) -> DiffusionPipeline:
     from diffusers import StableDiffusionXLPipeline
 
     from tests.tiny import tiny_sdxl
 
-    return put_together(StableDiffusionXLPipeline, **tiny_sdxl().components | {"scheduler": scheduler})
+    parts = tiny_sdxl().components
+    config = {name: value for name, value in parts["unet"].config.items() if not name.startswith("_")}
+    torch.manual_seed(1)
+    unet = type(parts["unet"])(**config | settings)
+    return put_together(StableDiffusionXLPipeline, **parts | {"scheduler": scheduler, "unet": unet})
 
 
 @cache
 def sdxl_turbo() -> DiffusionPipeline:
-    """SDXL Turbo."""
+    """SDXL Turbo, made for smaller pictures."""
     from diffusers import EulerAncestralDiscreteScheduler
 
-    return _sdxl(EulerAncestralDiscreteScheduler(timestep_spacing="trailing", steps_offset=1, **NOISE))
+    scheduler = EulerAncestralDiscreteScheduler(timestep_spacing="trailing", steps_offset=1, **NOISE)
+    return _sdxl(scheduler, sample_size=64)
+
+
+@cache
+def sdxl_lightning() -> DiffusionPipeline:
+    """SDXL Lightning."""
+    from diffusers import EulerDiscreteScheduler
+
+    return _sdxl(EulerDiscreteScheduler(timestep_spacing="trailing", steps_offset=1, **NOISE))
 
 
 @cache

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -358,3 +359,10 @@ def test_a_missing_optimiser_is_told_before_a_run(monkeypatch: pytest.MonkeyPatc
 def test_values_out_of_range_are_refused(kind: Any, inputs: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         kind(**inputs)
+
+
+def test_a_model_of_another_family_is_refused(model: ImageModel) -> None:
+    node = LoRATrain(model=replace(model, family="Flux 1"), images=(Image(torch.rand(1, 3, 64, 64)),), prompt="a snail")
+    with pytest.raises(InputError, match="LoRAs of Flux 1 can't be trained") as caught:
+        node.run(Context())
+    assert (caught.value.input, caught.value.hint) == ("model", "take a model of Stable Diffusion XL")
