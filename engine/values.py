@@ -390,6 +390,8 @@ class ImageModel(ModelReference):
 
     family: str = field(kw_only=True)
     """Name of its row in `nodes.diffusion.families`."""
+    parts: Mapping[str, ModelReference] = field(default_factory=dict, kw_only=True)
+    """Components that come from elsewhere, by name: the transformer of a file of its own, another VAE."""
     schedule: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
     """Settings of diffusers' scheduler in place of those of the model's folder, its class as `_class_name`."""
     adapters: tuple[LoRA, ...] = ()
@@ -410,6 +412,8 @@ class VideoModel(ModelReference):
 
     family: str = field(kw_only=True)
     """Name of its row in `nodes.diffusion.families`."""
+    parts: Mapping[str, ModelReference] = field(default_factory=dict, kw_only=True)
+    """Components that come from elsewhere, by name: the transformer of a file of its own, another VAE."""
     adapters: tuple[LoRA, ...] = ()
     motion: ModelReference | None = None
     """What sets the pictures of an image model moving, for one that is made of both."""

@@ -162,6 +162,8 @@ class Kinds:
         source: str | Path,
         dtype: Literal["auto", "float32", "float16", "bfloat16"] | _Link = "auto",
         prediction: Literal["auto", "epsilon", "v_prediction"] | _Link = "auto",
+        rest: str | Path | None = None,
+        vae: str | Path | None = None,
         id: str | None = None,
         title: str = "",
         mode: _Mode = "",

@@ -11,8 +11,16 @@ from pydantic import AfterValidator, Field
 from engine.node import FileContents, FilePrefix
 
 ImageModelFile = Annotated[
-    str, FileContents("model", categories=("checkpoints", "diffusers"), takes=("safetensors", "folder"))
+    str,
+    FileContents(
+        "model",
+        categories=("checkpoints", "diffusers", "diffusion_models"),
+        takes=("safetensors", "gguf", "folder"),
+    ),
 ]
+
+
+VAEFile = Annotated[str, FileContents("model", categories=("vae",), takes=("safetensors", "folder"))]
 
 
 VideoModelFile = Annotated[str, FileContents("model", categories=("checkpoints", "diffusers"), takes=("folder",))]

@@ -59,7 +59,7 @@ def applied(pipeline: DiffusionPipeline, adapters: Sequence[LoRA]) -> Iterator[N
     modules = all_layers(pipeline)
     fitted = [conformed(pipeline, adapter) for adapter in adapters]
     update = summed([factors_of(replace(adapter, other={})) for adapter in fitted])
-    placed = {name: factors.to(modules[name].weight) for name, factors in update.items()}
+    placed = {name: factors.to(_like(modules[name])) for name, factors in update.items()}
     with patched(pipeline, placed), _changed(modules, fitted):
         yield
 
@@ -149,13 +149,25 @@ def conformed(pipeline: DiffusionPipeline, adapter: LoRA) -> LoRA:
         raise InputError(message, hint=hint)
     up, down = {}, {}
     for name, own in adapter.up.items():
-        weight, update = tuple(modules[name].weight.shape), (len(own), *adapter.down[name].shape[1:])
+        weight, update = _shape(modules[name]), (len(own), *adapter.down[name].shape[1:])
         if not fits(update, weight):
             message = f"the LoRA {adapter.name!r} changes {name} by {update} where this model's weight is {weight}"
             raise InputError(message, hint=hint)
         up[name] = own.reshape(*own.shape[:2], *(1 for _ in weight[2:]))
         down[name] = adapter.down[name].reshape(-1, *weight[1:])
     return replace(adapter, up=up, down=down)
+
+
+def _shape(module: Layer) -> tuple[int, ...]:
+    """The shape of a layer's weight, also if it is quantised, and packed."""
+    return (module.out_features, module.in_features) if isinstance(module, nn.Linear) else tuple(module.weight.shape)
+
+
+def _like(module: Layer) -> Tensor:
+    """A tensor of the type that a layer computes in, on its device: its weight, unless that is quantised."""
+    weight: Tensor = module.weight
+    computes: Any = getattr(module, "compute_dtype", None)
+    return weight if weight.is_floating_point() else torch.empty((), dtype=computes, device=weight.device)
 
 
 def _base_hint(adapter: LoRA) -> str:
@@ -176,6 +188,9 @@ def _changed(modules: Mapping[str, Layer], adapters: Sequence[LoRA]) -> Iterator
     for adapter in adapters:
         for name, parts in adapter.other.items():
             module = modules[name]
+            if not module.weight.is_floating_point():
+                message = f"the LoRA {adapter.name!r} changes {name} by more than two matrices, which is quantised"
+                raise InputError(message, hint="use a plain LoRA, or the model in float16 or bfloat16")
             try:
                 found = change(parts, module.weight.detach(), module.bias, adapter.strength)
             except ValueError as error:

@@ -147,6 +147,11 @@ class Checkpoint:
     def identity(self, name: str) -> str:
         return f"{self.model.identity}/{name}"
 
+    def settings(self, name: str) -> dict[str, Any]:
+        if self.published is None:
+            return read_object(self.path.parent / name / "config.json")
+        return dict(self.published.unet if name == "unet" else self.published.vae)
+
     def load(self, name: str) -> Any:
         return self._all[name]
 

@@ -32,6 +32,9 @@ class Components(Protocol):
     def identity(self, name: str) -> str:
         """A digest of what a component is made of."""
 
+    def settings(self, name: str) -> dict[str, Any]:
+        """The settings of a component with weights."""
+
     def load(self, name: str) -> Any:
         """A component in host memory, in the model's dtype; raises what libraries raise."""
 
@@ -46,6 +49,9 @@ class Folder:
 
     def identity(self, name: str) -> str:
         return digest(self.path / name)
+
+    def settings(self, name: str) -> dict[str, Any]:
+        return read_object(self.path / name / "config.json")
 
     def load(self, name: str) -> Any:
         kind = component_class(*self.classes[name])

@@ -28,7 +28,8 @@ def chosen_dtype(model: ImageModel | VideoModel, device: str) -> str:
     if device.partition(":")[0] == "cpu":
         return "float32"
     row = family(model.family)
-    kept = Counter(_HALF.get(dtype) for dtype in _kept(Path(model.path), row.denoiser))
+    path = model.parts[row.denoiser].path if row.denoiser in model.parts else model.path
+    kept = Counter(_HALF.get(dtype) for dtype in _kept(Path(path), row.denoiser))
     most = kept.most_common(1)[0][0] if kept else None
     return most or ("float16" if row.denoiser == "unet" else "bfloat16")
 
@@ -38,6 +39,6 @@ def _kept(path: Path, denoiser: str) -> Iterator[str]:
     from safetensors import safe_open
 
     files = [path] if path.is_file() else sorted(path.glob(f"{denoiser}/*.safetensors"))[:1]
-    for file in files:
+    for file in files if path.suffix != ".gguf" else ():
         with safe_open(file, framework="np") as content:
             yield from (content.get_slice(name).get_dtype() for name in content.keys())  # noqa: SIM118

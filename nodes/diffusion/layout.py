@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,11 @@ _LOADERS = {True: "ImageModelLoad", False: "VideoModelLoad"}
 """The kinds that load models that make pictures, and others."""
 
 
-def family_of_folder(source: str, path: Path, *, pictures: bool) -> Family:
+def family_of_folder(source: str, path: Path, *, pictures: bool, given: Collection[str] = ()) -> Family:
     """The family of a diffusers folder of an image model, or of a video model, that has all of its components.
+
+    Args:
+        given: components that come from elsewhere, or "denoiser" for the one that is.
 
     Raises:
         InputError: it is something else.
@@ -31,7 +34,8 @@ def family_of_folder(source: str, path: Path, *, pictures: bool) -> Family:
         )
     row = family_of_index(source, path, pictures=pictures)
     entries = read_object(path / INDEX)
-    if missing := [name for name in component_classes(entries, row) if not (path / name).is_dir()]:
+    there = {row.denoiser if name == "denoiser" else name for name in given}
+    if missing := [n for n in component_classes(entries, row) if n not in there and not (path / n).is_dir()]:
         raise MissingError(f"{source} lacks {', '.join(missing)}", input="source", hint="fetch or copy the model again")
     return row
 

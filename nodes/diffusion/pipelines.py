@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
@@ -12,14 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 from engine.errors import InputError
 from nodes.diffusion.checkpoints import Checkpoint
-from nodes.diffusion.components import Animated, Components, Folder
+from nodes.diffusion.components import Animated, Components, Folder, component_class
 from nodes.diffusion.dtypes import chosen_dtype
 from nodes.diffusion.families import Task, family
+from nodes.diffusion.parts import load_part
 from nodes.loading import loading, quiet, unchanged
 
 if TYPE_CHECKING:
     from engine.node import Context
-    from engine.values import ImageModel, VideoModel
+    from engine.values import ImageModel, ModelReference, VideoModel
 
 
 def pipeline_for(ctx: Context, model: ImageModel | VideoModel, task: Task) -> Any:
@@ -72,6 +74,8 @@ def _source(model: ImageModel | VideoModel) -> Components:
 
 def _resident(ctx: Context, model: ImageModel | VideoModel, source: Components, name: str) -> Any:
     """A component, on the device."""
+    if name in model.parts:
+        return _resident_part(ctx, replace(model.parts[name], dtype=model.dtype), source, name)
 
     def load() -> Any:
         with ExitStack() as stack:
@@ -81,6 +85,19 @@ def _resident(ctx: Context, model: ImageModel | VideoModel, source: Components, 
 
     key = (source.classes[name][1], source.identity(name), model.dtype, ctx.device)
     return ctx.models.get(key, load, ctx.device)
+
+
+def _resident_part(ctx: Context, part: ModelReference, source: Components, name: str) -> Any:
+    """A component that comes from elsewhere, on the device."""
+    settings = source.settings(name)
+
+    def load() -> Any:
+        with unchanged(part.source, part.identity):
+            return load_part(name, component_class(*source.classes[name]), part, settings)
+
+    with unchanged(part.source, part.identity), loading(part.source, hint=f"give a {name} of the same family"):
+        key = (source.classes[name][1], part.identity, json.dumps(settings, sort_keys=True), part.dtype, ctx.device)
+        return ctx.models.get(key, load, ctx.device)
 
 
 def _rescheduled(scheduler: Any, settings: Mapping[str, Any]) -> Any:

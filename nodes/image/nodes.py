@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from math import ceil
 from typing import Annotated, Any, Literal
 
@@ -25,6 +24,7 @@ from nodes.inputs import (
     Side,
     Tile,
     UpscaleModelFile,
+    VAEFile,
 )
 
 
@@ -33,9 +33,10 @@ class ImageModelLoad(Node, version=2, category="image", uses="io"):
 
     Folders may hold Stable Diffusion 1 to 3.5, SDXL, Flux 1 and 2, Qwen-Image, Z-Image, or models for inpainting. Files
     may hold Stable Diffusion 1, 2 or XL; they need nothing beside them, but if settings in diffusers' layout
-    (`model_index.json` and the components' configurations) are in the same folder, they count. A `card.json` beside the
-    model's index lists the words that the model knows, and may say how many `steps` and which `guidance_scale` it is
-    meant for, as no other file of SD 3.5 Turbo does, for one. LCM, Turbo and Lightning are known by their schedulers.
+    (`model_index.json` and the components' configurations) are in the same folder, they count. Files of the others hold
+    the transformer alone, and need the `rest`. A `card.json` beside the model's index lists the words that the model
+    knows, and may say how many `steps` and which `guidance_scale` it is meant for, as no other file of SD 3.5 Turbo
+    does, for one. LCM, Turbo and Lightning are known by their schedulers.
     """
 
     source: ImageModelFile
@@ -47,21 +48,18 @@ class ImageModelLoad(Node, version=2, category="image", uses="io"):
     """What the model predicts: the noise, or the velocity. Folders say it, and so do many files, by a tensor `v_pred`
     or in their metadata. Stable Diffusion 2's files that don't are taken for those of 768 pixels, which predict the
     velocity; for those of 512 pixels ("base"), which predict the noise, choose "epsilon"."""
+    rest: ImageModelFile | None = None
+    """For a source that is a transformer or UNet alone, such as a Flux file, in safetensors or GGUF: the folder of a
+    model of the same family, which has the text encoders, the VAE and the settings. Its own transformer or UNet needn't
+    be there."""
+    vae: VAEFile | None = None
+    """A VAE in place of the model's own: a file, or a folder with its settings."""
 
     def run(self, ctx: Context) -> ImageModel:
-        from nodes.diffusion.checkpoints import family_of_checkpoint, schedule_of
-        from nodes.diffusion.layout import family_of_folder, own_settings, read_vocabulary
+        from nodes.image.choosing import Choice, chosen
 
-        path = resolve(self.source, progress=lambda done, total: ctx.progress(done, total, unit="B"))
-        if path.is_dir():
-            row, schedule = family_of_folder(self.source, path, pictures=True), {}
-        else:
-            row, schedule = family_of_checkpoint(self.source, path), schedule_of(self.source, path)
-        if self.prediction != "auto":
-            schedule["prediction_type"] = self.prediction
-        folder, contents = path if path.is_dir() else path.parent, identity(self.source)
-        model = ImageModel(self.source, str(path), contents, self.dtype, family=row.name, schedule=schedule)
-        return replace(model, vocabulary=read_vocabulary(folder), **own_settings(folder))
+        choice = Choice(source=self.source, dtype=self.dtype, prediction=self.prediction, rest=self.rest, vae=self.vae)
+        return chosen(choice, lambda done, total: ctx.progress(done, total, unit="B"))
 
 
 class ModelVocabulary(Node, version=1, category="image", uses="io"):
