@@ -81,6 +81,8 @@ class Family:
     """Tasks whose pipelines forget the VAE's shift when they decode: their latents are decoded without them."""
     call: Mapping[str, Any] = field(default_factory=dict)
     """Further arguments of the pipelines' calls."""
+    classes: Mapping[str, str] = field(default_factory=dict)
+    """Classes of transformers that do for components in place of the folders' own, which need other libraries."""
     without: tuple[str, ...] = ()
     """Components of the folders that aren't loaded."""
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -230,11 +232,13 @@ FLUX_2 = Family(
     negative_prompt=False,
     strengths={},
     smallest_image=64,
+    classes={"tokenizer": "AutoTokenizer"},  # its processor of texts and pictures is given texts alone
 )
 FLUX_2_KLEIN_BASE = replace(
     FLUX_2,
     name="Flux 2 Klein Base",
     pipelines={"text to image": "Flux2KleinPipeline", "image to image": "Flux2KleinPipeline"},
+    classes={},
 )
 FLUX_2_KLEIN = replace(
     FLUX_2_KLEIN_BASE,

@@ -82,7 +82,7 @@ def _setting(path: Path, entries: Mapping[str, Any], name: str) -> object:
 def component_classes(entries: Mapping[str, Any], row: Family) -> dict[str, tuple[str, str]]:
     """Library and class of each component that is loaded of a folder, given what its index says."""
     return {
-        name: (kind[0], kind[1])
+        name: ("transformers", row.classes[name]) if name in row.classes else (kind[0], kind[1])
         for name, kind in entries.items()
         if isinstance(kind, list) and kind[0] is not None and name not in row.without
     }

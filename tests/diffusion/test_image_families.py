@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import shutil
 from collections.abc import Callable
 from functools import cache
 from inspect import signature
@@ -362,3 +364,13 @@ def test_larger_pictures_are_shown_by_the_colours_of_their_cells(
     watching = Watching(ctx)
     draw(watching.ctx, load(next(row for row in ROWS if row.name == name)), TEXT, width=96, height=64, steps=1)
     assert [tuple(shown.pixels.shape) for shown in watching.shown] == [(1, 3, 16, 24)]
+
+
+def test_flux_2_needs_no_processor_of_pictures(ctx: Context, load: Callable[[Row], ImageModel], tmp_path: Path) -> None:
+    flux_2 = next(row for row in ROWS if row.name == "Flux 2")
+    folder = shutil.copytree(load(flux_2).path, tmp_path / "published")
+    index = json.loads((folder / "model_index.json").read_text())
+    index["tokenizer"] = ["transformers", "PixtralProcessor"]
+    (folder / "model_index.json").write_text(json.dumps(index))
+    published = ImageModelLoad(source=str(folder)).run(ctx)
+    assert torch.equal(draw(ctx, published, TEXT), draw(ctx, load(flux_2), TEXT))
