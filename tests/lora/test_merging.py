@@ -242,3 +242,11 @@ def test_loras_of_all_inputs_are_merged_in_order(three: tuple[LoRA, ...]) -> Non
     by_input, lora, _ = merged((snail,), second=(neon,), fourth=(fox,), weights=WEIGHTS)
     assert lora.name == "snail+neon+fox"
     assert close(by_input, merged(three, weights=WEIGHTS)[0])
+
+
+def test_of_a_sum_of_nothing_plus_is_elected_as_in_peft() -> None:
+    deltas = [torch.tensor([[2.0, 4.0]]), torch.tensor([[-2.0, -4.0]])]
+    assert elected(deltas, torch.ones(2)).tolist() == [[2.0, 4.0]]
+    assert torch.equal(
+        merge_utils.ties(deltas, torch.ones(2), 0.999), elected([trimmed(d, 0.999) for d in deltas], torch.ones(2))
+    )
