@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
@@ -31,6 +32,8 @@ from nodes.lora.nodes import (
     LoRATrainSteps,
     TrainedLoRA,
 )
+from nodes.lora.training.loop import training
+from nodes.lora.training.pictures import Example
 from nodes.lora.training.settings import TrainingSettings
 from tests.engine.test_encoding import same
 from tests.lora.reference import Make, Names, state, untouched
@@ -131,7 +134,7 @@ def test_other_pictures_captions_or_settings_do_not_take_up_a_training(
 ) -> None:
     monkeypatch.setattr(run, "KEEP_SECONDS", 0.0)
     kept = Kept()
-    train(kept.context(shared), model)
+    train(kept.context(shared), model, steps=2)
     adapted = LoRAApply(model=model, lora=make(names["attention"][:1])).run(Context())
     changes: list[dict[str, Any]] = [
         {"seed": 1},
@@ -140,11 +143,15 @@ def test_other_pictures_captions_or_settings_do_not_take_up_a_training(
         {"images": (Image(PICTURES * 0.9),)},
         {"said": {"flip": True}},
         {"base": adapted},
+        {"base": replace(model, schedule={"prediction_type": "v_prediction"})},
     ]
     for change in [*changes, {}]:
         steps: list[int] = []
-        train(kept.context(shared, lambda done, *_, steps=steps: steps.append(done)), **{"base": model} | change)
-        assert steps[0] == (0 if change else 3)
+        train(
+            kept.context(shared, lambda done, *_, steps=steps: steps.append(done)),
+            **{"base": model, "steps": 2} | change,
+        )
+        assert steps[0] == (0 if change else 1)
 
 
 @pytest.mark.parametrize("where", ["encoding", "step", "class pictures"])
@@ -201,11 +208,6 @@ def test_little_memory_is_told_with_what_to_do(
 
 def test_the_memory_that_is_foreseen_is_what_a_step_keeps(pipeline: StableDiffusionXLPipeline) -> None:
     """Counted on small pictures, it is near what a pass over the real ones keeps."""
-    from dataclasses import replace
-
-    from nodes.lora.training.loop import training
-    from nodes.lora.training.pictures import Example
-
     pictures = [Example(torch.rand(3, 128, 128), "a red snail")]
     settings = TrainingSettings(rank=2, batch=3, resolution=128)
     with training(pipeline, pictures, settings) as course:
@@ -249,18 +251,18 @@ def test_a_sample_shows_its_own_prompt(shared: Models, model: ImageModel) -> Non
 def test_class_pictures_are_drawn_once_and_learnt(shared: Models, model: ImageModel) -> None:
     kept, counts = Kept(), []
     options = {"class_prompt": "a robot", "class_pictures": 2}
-    plain = train(Context(models=shared), model)
-    first = train(kept.context(shared), model, options)
+    plain = train(Context(models=shared), model, steps=2)
+    first = train(kept.context(shared), model, options, steps=2)
     assert not same(plain.lora, first.lora)
     assert len([name for name in kept.parts if name.startswith("class picture")]) == 2
     pipeline = pipeline_for(Context(models=shared), model, "text to image")
     handle = pipeline.vae.decoder.register_forward_hook(lambda *_: counts.append(1))
-    again = train(kept.context(shared), model, options | {"prior_weight": 0.5})
+    again = train(kept.context(shared), model, options | {"prior_weight": 0.5}, steps=2)
     handle.remove()
     assert counts == []
     assert not same(first.lora, again.lora)
-    assert not same(first.lora, train(kept.context(shared), model, options | {"class_pictures": 1}).lora)
-    assert not same(first.lora, train(kept.context(shared), model, options | {"class_prompt": "a snail"}).lora)
+    assert not same(first.lora, train(kept.context(shared), model, options | {"class_pictures": 1}, steps=2).lora)
+    assert not same(first.lora, train(kept.context(shared), model, options | {"class_prompt": "a snail"}, steps=2).lora)
 
 
 def test_adapters_of_the_model_stay_active(shared: Models, model: ImageModel, make: Make, names: Names) -> None:
@@ -299,8 +301,6 @@ def test_bad_input_is_told_in_one_line(shared: Models, model: ImageModel, inputs
 
 
 def test_a_model_that_has_no_noise_schedule_is_refused(shared: Models, model: ImageModel, tmp_path: Path) -> None:
-    import shutil
-
     folder = tmp_path / "flow"
     shutil.copytree(model.path, folder)
     about = json.loads((folder / "model_index.json").read_text())

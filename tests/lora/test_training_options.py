@@ -24,8 +24,10 @@ from nodes.lora.reading import read_lora
 from nodes.lora.training.family import SDXL
 from nodes.lora.training.loop import Course, train_lora, training
 from nodes.lora.training.network import Network
+from nodes.lora.training.optimisers import _leaves, _put
 from nodes.lora.training.pictures import Example, Pictures, bucket, framed
 from nodes.lora.training.settings import PRESETS, TrainingSettings, settled
+from tests.engine.test_encoding import same as same_state
 from tests.lora.reference import Names, output, state, untouched
 
 FEW = TrainingSettings(rank=2, steps=3, batch=2, learning_rate=1e-2)
@@ -246,7 +248,7 @@ def test_a_missing_optimiser_is_told_with_what_to_install(
     monkeypatch.setattr("nodes.lora.training.settings.find_spec", lambda name: None)
     with pytest.raises(MissingError, match=f"the optimiser {optimiser} needs {package}") as refusal:
         train(pipeline, replace(FEW, optimiser=optimiser))
-    assert refusal.value.hint == f"pip install {package}, or choose adamw"
+    assert refusal.value.hint == f'pip install "kinograph[train]" or {package}, or choose adamw'
 
 
 @pytest.mark.parametrize(
@@ -291,6 +293,16 @@ def test_a_state_goes_on_to_the_same_bits(pipeline: StableDiffusionXLPipeline, o
             course.step(step)
         course.descent.finish()
         assert same(course.network.lora("snail", {}), expected)
+
+
+def test_a_state_within_a_state_is_kept_too() -> None:
+    """As that of bitsandbytes, whose numbers of 8 bits have scales beside them."""
+    given = {"step": 2, "quantised": {"state1": torch.ones(3, dtype=torch.uint8), "more": {"scale": torch.ones(1)}}}
+    back: dict[str, Any] = {}
+    for path, part in _leaves(given):
+        assert not isinstance(part, dict)
+        _put(back, path, part)
+    assert same_state(back, given)
 
 
 def test_text_encoders_have_a_rate_of_their_own(pipeline: StableDiffusionXLPipeline, names: Names) -> None:

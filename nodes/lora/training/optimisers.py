@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -82,7 +82,7 @@ class Descent:
         tensors |= {f"average.{name}": kept for name, kept in self.average.items()}
         state, rest = self.optimiser.state_dict(), {}
         for index, parts in state["state"].items():
-            for name, part in parts.items():
+            for name, part in _leaves(parts):
                 if isinstance(part, Tensor):
                     tensors[f"state.{index}.{name}"] = part
                 else:
@@ -103,12 +103,29 @@ class Descent:
                 self.average[rest].copy_(tensor)
             else:
                 index, _, part = rest.partition(".")
-                state.setdefault(int(index), {})[part] = tensor.clone()
+                _put(state.setdefault(int(index), {}), part, tensor.clone())
         for name, value in said["rest"].items():
             index, _, part = name.partition(".")
-            state.setdefault(int(index), {})[part] = value
+            _put(state.setdefault(int(index), {}), part, value)
         self.optimiser.load_state_dict({"state": state, "param_groups": said["groups"]})
         self.network.changed()
+
+
+def _leaves(parts: Mapping[str, Any], start: str = "") -> Iterator[tuple[str, Any]]:
+    """What an optimiser remembers of a parameter, by path: bitsandbytes has a mapping within it."""
+    for name, part in parts.items():
+        if isinstance(part, Mapping):
+            yield from _leaves(part, f"{start}{name}/")
+        else:
+            yield f"{start}{name}", part
+
+
+def _put(parts: dict[str, Any], path: str, value: Any) -> None:
+    """Undo `_leaves`."""
+    *folders, name = path.split("/")
+    for folder in folders:
+        parts = parts.setdefault(folder, {})
+    parts[name] = value
 
 
 def rate_at(number: int, settings: TrainingSettings) -> float:

@@ -180,5 +180,5 @@ def require(optimiser: Optimiser) -> None:
         raise MissingError(
             f"the optimiser {optimiser} needs {package}, which is not installed",
             input="optimiser",
-            hint=f"pip install {package}, or choose adamw",
+            hint=f'pip install "kinograph[train]" or {package}, or choose adamw',
         )
