@@ -122,7 +122,7 @@ def test_heads_guess_what_follows_what_must_come() -> None:
     for certain in range(6):
         tree = Tree([text[20]])
         tree.must(text[21 : 21 + certain])
-        drafter.learn(Step(tree, [], [text[20]], {}, knowing.states[19]))
+        drafter.learn(Step(tree, [], [text[20]], {}, [], knowing.states[19]))
         drafter.plant(tree)
         likeliest = tree.tokens[: 1 + max(certain, 4)]
         assert likeliest == text[20 : 21 + max(certain, 4)]

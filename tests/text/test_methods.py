@@ -142,10 +142,11 @@ def test_auto_stops_a_window_that_does_not_pay_and_tries_it_again() -> None:
     auto = Auto(Costs({1: 1.0, 256: 1.0}))
     auto.begin(range(100))
     read: list[bool] = []
+    columns = auto.window.columns
     for token in range(100, 400):
         tree = Tree([token - 1])
         wanted = auto.plant(tree)
-        read.append(bool(wanted))
+        read.append(len(tree.tokens) > len(tree.drafts) + 1 or len(tree.tokens) > columns)
         picks = dict.fromkeys((tree.root, *wanted), 1000 + token)
         auto.learn(_step(tree, [token], picks))
     assert read[0]
@@ -156,7 +157,8 @@ def test_auto_stops_a_window_that_does_not_pay_and_tries_it_again() -> None:
 def _step(tree: Tree, tokens: list[int], picks: dict[int, int], path: Sequence[int] = ()) -> Any:
     from nodes.text.decoding.loop import Step
 
-    return Step(tree, list(path), tokens, picks, None)
+    rows = [torch.eye(512)[token] for token in tokens]
+    return Step(tree, list(path), tokens, picks, rows, None)
 
 
 class TestDraftModels:

@@ -51,6 +51,8 @@ class Step:
     """The tokens that it wrote: those of the path, and one more."""
     picks: dict[int, int]
     """The likeliest next token at the root and the nodes that the drafter had asked for, before any processor."""
+    walked: list[Tensor]
+    """(vocabulary,): the model's logits for each token that it wrote, before any processor."""
     hidden: Tensor | None
     """(hidden size,): what the last written token was predicted from, for drafters that want it."""
 
@@ -181,7 +183,9 @@ def tree_decode(
             reader.keep(tree, path)
             last = reader.row(path[-1] if path else tree.root, nodes)
             clock.lap("choice")
-            drafter.learn(Step(tree, path, writer.tokens[start:], picks, hidden[0][0, last] if hidden else None))
+            walked = [rows[node] for node in (tree.root, *path)]
+            state = hidden[0][0, last] if hidden else None
+            drafter.learn(Step(tree, path, writer.tokens[start:], picks, walked, state))
             clock.lap("guesses")
             tally.add(tree, len(writer.tokens) - start, [drafter.method_of(node) for node in path])
             for token in writer.tokens[start:] if streamer is not None else ():

@@ -7,10 +7,11 @@ arXiv:2411.04975; its suffix tree is a table of contexts of bounded length here.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
+from nodes.text.decoding.alternatives import Alternatives, Rates, likeliest
 from nodes.text.decoding.loop import Step
 from nodes.text.decoding.tree import Tree
 
@@ -18,6 +19,8 @@ LONGEST = 6
 """Tokens of the longest context that is looked up."""
 MOST = 4
 """Tokens that are tried after one context."""
+LEAST = 0.001
+"""Paths of guesses that are less likely aren't followed."""
 _TOKEN_BITS = 24
 """More than any vocabulary needs."""
 
@@ -137,33 +140,43 @@ Source = tuple["Contexts", "Chance"]
 """Where guesses come from, and the probability that one is right if all before it are."""
 
 
-def branches(end: Sequence[int], sources: Sequence[Source]) -> Iterator[Branch]:
+Others = Callable[[tuple[int, ...], dict[int, float]], Iterator[tuple[int, float]]]
+"""What else may come after a path of guesses, with the probabilities, given those of tokens that are tried anyhow."""
+
+
+def branches(end: Sequence[int], sources: Sequence[Source], others: Others | None = None) -> Iterator[Branch]:
     """Paths of guesses that may follow a text, the likeliest first; each comes after its own beginning.
 
     Args:
         end: the last `LONGEST` tokens of the text.
         sources: what a later one guesses counts where the earlier ones are wrong.
+        others: what may come where all sources are wrong; it counts as the last one's.
     """
     waiting: list[tuple[float, int, tuple[int, ...], int]] = []
     number = 0
 
-    def push(path: tuple[int, ...], probability: float) -> None:
+    def push(path: tuple[int, ...], probability: float, source: int) -> None:
         nonlocal number
+        if probability >= LEAST:
+            heapq.heappush(waiting, (-probability, number, path, source))
+            number += 1
+
+    def go_on(path: tuple[int, ...], probability: float) -> None:
         known: dict[int, float] = {}
         for source, (contexts, chance) in enumerate(sources):
             left = max(1 - sum(known.values()), 0.0)
             for guess in contexts.after((*end, *path)):
                 if guess.token not in known:
                     known[guess.token] = left * chance(guess)
-                    item = (-probability * known[guess.token], number, (*path, guess.token), source)
-                    heapq.heappush(waiting, item)
-                    number += 1
+                    push((*path, guess.token), probability * known[guess.token], source)
+        for token, chance_of in others(path, known) if others else ():
+            push((*path, token), probability * chance_of, len(sources) - 1)
 
-    push((), 1.0)
+    go_on((), 1.0)
     while waiting:
         negative, _, path, source = heapq.heappop(waiting)
         yield Branch(path, -negative, source)
-        push(path, -negative)
+        go_on(path, -negative)
 
 
 class Chance:
@@ -174,27 +187,17 @@ class Chance:
 
     PRIOR = (0.3, 0.45, 0.6, 0.7, 0.8, 0.85)
     """The rate by tokens matched, before anything is known."""
-    WEIGHT = 6.0
-    """How many guesses the prior is worth."""
-    FADING = 0.97
-    """What earlier guesses of the same sort count with each further one, so that what the text was doesn't last."""
 
     def __init__(self) -> None:
-        self._right: dict[tuple[int, int], float] = {}
-        self._expected: dict[tuple[int, int], float] = {}
+        self._rates = Rates(weight=6.0, fading=0.97)
 
     def __call__(self, guess: Guess) -> float:
         """The probability that a guess is right."""
-        sort = self._sort(guess)
-        prior = self.PRIOR[guess.matched - 1]
-        right = self._right.get(sort, 0.0) + self.WEIGHT * prior
-        return min(guess.share * right / (self._expected.get(sort, 0.0) + self.WEIGHT), 0.995)
+        return min(guess.share * self._rates(self._sort(guess), self.PRIOR[guess.matched - 1]), 0.995)
 
     def learn(self, guess: Guess, right: bool) -> None:
         """Take in whether the first guess of a context was right."""
-        sort = self._sort(guess)
-        self._right[sort] = self._right.get(sort, 0.0) * self.FADING + right
-        self._expected[sort] = self._expected.get(sort, 0.0) * self.FADING + guess.share
+        self._rates.learn(self._sort(guess), guess.share, right)
 
     @staticmethod
     def _sort(guess: Guess) -> tuple[int, int]:
@@ -202,7 +205,8 @@ class Chance:
 
 
 class Memory:
-    """What the text has had, and what the model has predicted besides: in its window, and after wrong guesses.
+    """What the text has had, and what the model has predicted besides: in its window, after wrong guesses, and as its
+    next best.
 
     Args:
         reads_text: whether guesses come from the text too.
@@ -216,10 +220,13 @@ class Memory:
         self._add = self.text.add if reads_text else self.text.skip
         read = (self.text, self.predicted) if reads_text else (self.predicted,)
         self._sources = [(contexts, Chance()) for contexts in read]
+        self._alternatives = Alternatives() if reads_text else None
 
     def begin(self, text: Sequence[int]) -> None:
         """Take in the prompt."""
         self._add(text)
+        if self._alternatives:
+            self._alternatives.begin(text)
 
     def branches(self, ahead: Sequence[int] = ()) -> Iterator[Branch]:
         """Guesses at what follows the text and `ahead`, the likeliest first; those of the last source are predictions.
@@ -227,15 +234,27 @@ class Memory:
         Args:
             ahead: tokens that are known to come first.
         """
-        return branches([*self.text.end, *ahead][-LONGEST:], self._sources)
+        end = [*self.text.end, *ahead][-LONGEST:]
+        alternatives = self._alternatives
+        if alternatives is None or not end:
+            return branches(end, self._sources)
+
+        def others(path: tuple[int, ...], known: dict[int, float]) -> Iterator[tuple[int, float]]:
+            return alternatives.after((*end, *path)[-1], known, is_next=not ahead and not path)
+
+        return branches(end, self._sources, others)
 
     def learn(self, step: Step) -> None:
         """Take in what a pass wrote and, of all drafts, what the model would have written after them."""
-        for token in step.written:
+        for token, likely in zip(step.written, likeliest(step.walked), strict=True):
+            looked_up: set[int] = set()
             for contexts, chance in self._sources:
                 guesses = contexts.after(self.text.end)
+                looked_up.update(guess.token for guess in guesses)
                 if guesses:
                     chance.learn(guesses[0], guesses[0].token == token)
+            if self._alternatives and self.text.end:
+                self._alternatives.learn(self.text.end[-1], looked_up, token, likely)
             self._add([token])
         for node in step.tree.drafts.values():
             self._bounded().follow(step.tree.branch(node)[-LONGEST:], step.picks[node])
