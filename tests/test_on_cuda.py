@@ -27,7 +27,7 @@ from nodes.diffusion.layers import all_layers, layers
 from nodes.diffusion.pipelines import pipeline_for
 from nodes.diffusion.precision import precision_kept
 from nodes.image.nodes import ImageModelLoad, ImageUpscale, KeyframeSampler, UpscaleModelLoad
-from nodes.lora.nodes import LoRAApply, LoRAApplyToVideo, LoRAExtract, LoRAMerge, ZipLoRAMerge
+from nodes.lora.nodes import LoRAApply, LoRAApplyToVideo, LoRAExtract, LoRAMerge, LoRATrain, ZipLoRAMerge
 from nodes.lora.training.loop import train_lora
 from nodes.lora.training.pictures import Example
 from nodes.lora.training.settings import TrainingSettings
@@ -113,6 +113,12 @@ def merge(models: Path, **inputs: Any) -> Node:
     return ZipLoRAMerge(model=image_model(models), subject=lora(1), style=lora(2), **PROMPTS, **quick)
 
 
+def training(models: Path, **inputs: Any) -> Node:
+    pictures = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    quick = {"prompt": "a red snail", "steps": 2, "rank": 2} | inputs
+    return LoRATrain(model=image_model(models), images=(Image(pictures),), **quick)
+
+
 def sum_of(models: Path, **inputs: Any) -> Node:
     return LoRAMerge(first=(lora(1),), second=(lora(2),), density=0.5, **inputs)
 
@@ -161,6 +167,7 @@ CASES: Mapping[type[Node], tuple[Callable[..., Node], tuple[dict[str, Any], ...]
     SVDSampler: (video, ({"decode_chunk": 2}, {"dtype": "float16", "width": 32, "height": 32})),
     VideoSampler: (clip, ({"picture": True}, {"dtype": "bfloat16"})),
     ZipLoRAMerge: (merge, ({"steps": 2}, {"start": "closed-form", "gradient_checkpointing": True})),
+    LoRATrain: (training, ({}, {"held_out": 1, "sample_every": 1})),
     LoRAMerge: (sum_of, ({"method": "ties"}, {"method": "dare", "rank": 2})),
     LoRAExtract: (extract, ({"rank": 2},)),
     LookaheadDecode: (text, ({}, {"temperature": 1.0}, {"dtype": "float16"}, {"dtype": "bfloat16", "stop": ("a",)})),

@@ -64,7 +64,7 @@ def peak(device: torch.device) -> int | None:
 def _kept(course: Course, side: int) -> int:
     """Bytes that a pass over one square picture keeps for its gradients."""
     weights = [p for model in course.family.models() for p in model.parameters()]
-    known = {part.untyped_storage().data_ptr() for part in (*weights, *course.descent.parameters.values())}
+    known = {_storage(part) for part in (*weights, *course.descent.parameters.values())}
     latents = torch.zeros(1, *_latent(course, side)).to(course.family.device)
     batch = Batch(latents, [Framing(side, side, 0, 0)], [""])
     held: list[Tensor] = []
@@ -75,8 +75,13 @@ def _kept(course: Course, side: int) -> int:
 
     with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         course.errors(batch, torch.tensor([0]), torch.Generator().manual_seed(0))
-    storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in held}
-    return sum(nbytes for address, nbytes in storages.items() if address not in known)
+    storages = {_storage(tensor): tensor.untyped_storage().nbytes() for tensor in held}
+    return sum(nbytes for number, nbytes in storages.items() if number not in known)
+
+
+def _storage(tensor: Tensor) -> int:
+    """What tells the storage of a tensor from that of others as long as both exist."""
+    return int(tensor.untyped_storage()._cdata)
 
 
 def _latent(course: Course, side: int) -> tuple[int, int, int]:
