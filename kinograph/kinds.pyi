@@ -939,7 +939,7 @@ class Kinds:
         mode: _Mode = "",
         partial: _Partial = "",
     ) -> Handle:
-        """Choose a model that makes videos: a pipeline in diffusers' layout, of Stable Video Diffusion, Wan 2.1 or 2.2, LTX-Video, HunyuanVideo, CogVideoX or AnimateDiff."""
+        """Choose a model that makes videos: a pipeline in diffusers' layout, of Stable Video Diffusion, Wan 2.1 or 2.2, LTX-Video, LTX-2, HunyuanVideo, CogVideoX or AnimateDiff."""
 
     def VideoSampler(
         self,

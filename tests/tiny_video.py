@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from transformers import (
         CLIPImageProcessorPil,
         CLIPVisionModel,
+        Gemma3ForConditionalGeneration,
         LlamaConfig,
         LlamaModel,
         LlavaForConditionalGeneration,
@@ -226,6 +227,93 @@ def tiny_cogvideox(*, picture: bool = False, later: bool = False) -> Any:
             transformer=transformer.eval(),
             scheduler=scheduler(prediction_type="v_prediction", rescale_betas_zero_snr=True),
         )
+
+
+@cache
+def tiny_ltx_2(*, later: bool = False) -> Any:
+    """An LTX2Pipeline; `later`: as of LTX-2.3."""
+    from diffusers import (
+        AutoencoderKLLTX2Audio,
+        AutoencoderKLLTX2Video,
+        FlowMatchEulerDiscreteScheduler,
+        LTX2Pipeline,
+        LTX2VideoTransformer3DModel,
+    )
+    from diffusers.pipelines.ltx2 import LTX2TextConnectors, LTX2Vocoder
+
+    with torch.random.fork_rng():
+        torch.manual_seed(7)
+        transformer = LTX2VideoTransformer3DModel(
+            in_channels=8,
+            out_channels=8,
+            num_attention_heads=2,
+            attention_head_dim=8,
+            cross_attention_dim=16,
+            audio_in_channels=4,
+            audio_out_channels=4,
+            audio_num_attention_heads=2,
+            audio_attention_head_dim=4,
+            audio_cross_attention_dim=8,
+            num_layers=2,
+            caption_channels=16,
+            rope_double_precision=False,
+            rope_type="split",
+            perturbed_attn=later,
+        )
+        sides = {f"{side}_connector_num_layers": 1 for side in ("video", "audio")}
+        sides |= {f"{side}_connector_num_learnable_registers": None for side in ("video", "audio")}
+        sides |= {f"{side}_connector_num_attention_heads": 2 for side in ("video", "audio")}
+        sides |= {f"{side}_connector_attention_head_dim": 8 for side in ("video", "audio")}
+        connectors = LTX2TextConnectors(
+            caption_channels=16,
+            text_proj_in_factor=3,
+            **sides,
+            connector_rope_base_seq_len=32,
+            rope_double_precision=False,
+            rope_type="split",
+        )
+        vae = AutoencoderKLLTX2Video(
+            latent_channels=8,
+            block_out_channels=(8, 16, 32, 64),
+            decoder_block_out_channels=(8, 16, 32),
+            layers_per_block=(1, 1, 1, 1, 1),
+            decoder_layers_per_block=(1, 1, 1, 1),
+            spatial_compression_ratio=32,
+            temporal_compression_ratio=8,
+        )
+        audio_vae = AutoencoderKLLTX2Audio(
+            base_channels=4, ch_mult=(1,), num_res_blocks=1, resolution=32, latent_channels=2, mel_bins=8
+        )
+        vocoder = LTX2Vocoder(
+            in_channels=16,
+            hidden_channels=32,
+            upsample_kernel_sizes=[4, 4],
+            upsample_factors=[2, 2],
+            resnet_kernel_sizes=[3],
+            resnet_dilations=[[1, 3, 5]],
+            output_sampling_rate=16000,
+        )
+        return LTX2Pipeline(
+            scheduler=FlowMatchEulerDiscreteScheduler(),
+            vae=vae.eval(),
+            audio_vae=audio_vae.eval(),
+            text_encoder=_gemma(),
+            tokenizer=llama_tokenizer(),
+            connectors=connectors.eval(),
+            transformer=transformer.eval(),
+            vocoder=vocoder.eval(),
+        )
+
+
+def _gemma() -> Gemma3ForConditionalGeneration:
+    from transformers import Gemma3Config, Gemma3ForConditionalGeneration, Gemma3TextConfig, SiglipVisionConfig
+
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+    text = Gemma3TextConfig(vocab_size=len(llama_tokenizer()), **sizes, num_key_value_heads=1, head_dim=8)
+    vision = SiglipVisionConfig(**sizes, image_size=32, patch_size=16)
+    tokens = {"boi_token_index": 4, "eoi_token_index": 5, "image_token_id": 6}
+    config = Gemma3Config(text_config=text, vision_config=vision, mm_tokens_per_image=4, **tokens)
+    return Gemma3ForConditionalGeneration(config).eval()
 
 
 def t5_encoder() -> T5EncoderModel:

@@ -354,6 +354,31 @@ LTX_0_9_5 = Family(
     call=_LTX_CALL | {"image_cond_noise_scale": 0.025},
     clips=_LTX_CLIPS,
 )
+_LTX_2: Mapping[Task, str] = {"text to video": "LTX2Pipeline", "image to video": "LTX2ImageToVideoPipeline"}
+_LTX_2_CLIPS = Clips(frames=121, spacing=8, fps=24, fps_argument="frame_rate", size=(768, 512), latents="packed")
+LTX_2_3 = Family(
+    name="LTX-2.3",
+    pipelines=_LTX_2,
+    told_by={"transformer.perturbed_attn": True},
+    denoiser="transformer",
+    unit=32,
+    steps=30,
+    guidance=3.0,
+    clips=_LTX_2_CLIPS,
+)
+LTX_2 = Family(
+    name="LTX-2",
+    pipelines=_LTX_2,
+    denoiser="transformer",
+    unit=32,
+    steps=40,
+    guidance=4.0,
+    call={
+        **{"stg_scale": 0.0, "modality_scale": 1.0, "guidance_rescale": 0.0, "use_cross_timestep": False},
+        **dict.fromkeys(("audio_guidance_scale", "audio_stg_scale", "audio_modality_scale", "audio_guidance_rescale")),
+    },
+    clips=_LTX_2_CLIPS,
+)
 _COGVIDEOX: Mapping[Task, str] = {
     "text to video": "CogVideoXPipeline",
     "image to video": "CogVideoXImageToVideoPipeline",
@@ -407,7 +432,7 @@ FAMILIES = (
     *(SD3_5, SD3),
     *(FLUX_SCHNELL, FLUX, FLUX_FILL, FLUX_KONTEXT, FLUX_2, FLUX_2_KLEIN, FLUX_2_KLEIN_BASE),
     *(QWEN_IMAGE, Z_IMAGE_TURBO, Z_IMAGE),
-    *(SVD, WAN_5B, WAN_2_2, WAN, LTX, LTX_0_9_5, COGVIDEOX_1_5, COGVIDEOX, HUNYUAN_VIDEO, ANIMATEDIFF),
+    *(SVD, WAN_5B, WAN_2_2, WAN, LTX, LTX_0_9_5, LTX_2_3, LTX_2, COGVIDEOX_1_5, COGVIDEOX, HUNYUAN_VIDEO, ANIMATEDIFF),
 )
 """Of those with the same pipelines, the ones that something else tells apart stand before the one that nothing does."""
 

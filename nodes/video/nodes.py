@@ -22,7 +22,7 @@ Guidance = Annotated[float, Field(ge=1, le=50)]
 
 class VideoModelLoad(Node, version=1, category="video", uses="io"):
     """Choose a model that makes videos: a pipeline in diffusers' layout, of Stable Video Diffusion, Wan 2.1 or 2.2,
-    LTX-Video, HunyuanVideo, CogVideoX or AnimateDiff."""
+    LTX-Video, LTX-2, HunyuanVideo, CogVideoX or AnimateDiff."""
 
     source: VideoModelFile
     """A folder, `hf:owner/name[@revision]`, `pypi:package==version/path`, or a model shipped with Kinograph."""
@@ -127,7 +127,7 @@ class VideoSampler(Node, version=1, category="video", uses="device", libraries=(
     """Draw a video from a prompt, or from a picture that it sets moving, with a model of any family but Stable Video
     Diffusion, which `SVDSampler` takes.
 
-    Equal to diffusers' pipelines for the same seed.
+    Equal to diffusers' pipelines for the same seed. The sound that LTX-2 makes with a video is left out.
     """
 
     model: VideoModel

@@ -6,6 +6,7 @@ Loop and decoding are diffusers' own, so results are its results for the same se
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from copy import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -63,6 +64,8 @@ def sample(ctx: Context, model: VideoModel, picture: Tensor | None, settings: Se
     frames = _frames(row, row.clips, settings.frames)
     check_size(settings.width or row.unit, settings.height or row.unit, row.unit)
     pipeline = pipeline_for(ctx, model, "text to video" if picture is None else "image to video")
+    if "tokenizer" in pipeline.components:  # a pipeline may set the side that it pads, for all who share it
+        pipeline.tokenizer = copy(pipeline.tokenizer)
     most = getattr(pipeline, row.denoiser).config.get("motion_max_seq_length", frames)
     if frames > most:
         message = f"the motion adapter draws {most} frames at most, not {frames}"

@@ -32,6 +32,7 @@ from tests.tiny_video import (
     tiny_cogvideox,
     tiny_hunyuan_video,
     tiny_ltx,
+    tiny_ltx_2,
     tiny_wan,
     tiny_wan_2_2,
     tiny_wan_5b,
@@ -77,6 +78,17 @@ LTX = {"decode_timestep": 0.05, "decode_noise_scale": 0.025}
 IMAGE_NOISE = {"image_cond_noise_scale": 0.025}
 
 
+LTX_2 = {
+    **{"stg_scale": 0.0, "modality_scale": 1.0, "guidance_rescale": 0.0, "use_cross_timestep": False},
+    **{"audio_guidance_scale": None, "audio_stg_scale": None},
+    **{"audio_modality_scale": None, "audio_guidance_rescale": None},
+}
+
+
+def ltx_2_3() -> Any:
+    return tiny_ltx_2(later=True)
+
+
 def denoising_ltx() -> Any:
     return tiny_ltx(denoises=True)
 
@@ -106,6 +118,10 @@ CASES = {
         "HunyuanVideo",
         "HunyuanVideoImageToVideoPipeline",
     ),
+    "LTX-2": Case(tiny_ltx_2, "text to video", "LTX-2", "LTX2Pipeline", 9, 64, 64, own=LTX_2),
+    "LTX-2 I2V": Case(tiny_ltx_2, "image to video", "LTX-2", "LTX2ImageToVideoPipeline", 9, 64, 64, own=LTX_2),
+    "LTX-2.3": Case(ltx_2_3, "text to video", "LTX-2.3", "LTX2Pipeline", 9, 64, 64),
+    "LTX-2.3 I2V": Case(ltx_2_3, "image to video", "LTX-2.3", "LTX2ImageToVideoPipeline", 9, 64, 64),
     "CogVideoX": Case(tiny_cogvideox, "text to video", "CogVideoX", "CogVideoXPipeline", 9, 48),
     "CogVideoX I2V": Case(
         lambda: tiny_cogvideox(picture=True), "image to video", "CogVideoX", "CogVideoXImageToVideoPipeline", 9, 48
@@ -247,6 +263,8 @@ def asked(name: str, model: VideoModel, ctx: Context, **inputs: Any) -> tuple[Ma
         ("Wan 2.2", 81, (1280, 720), 40, 3.5, 16),
         ("Wan 2.2 5B", 121, (1280, 704), 50, 5.0, 24),
         ("LTX", 161, (704, 512), 50, 3.0, 25),
+        ("LTX-2", 121, (768, 512), 40, 4.0, 24),
+        ("LTX-2.3", 121, (768, 512), 30, 3.0, 24),
         ("LTX 0.9.5", 161, (704, 512), 50, 3.0, 25),
         ("AnimateDiff", 16, (64, 64), 25, 7.5, 8),
         ("HunyuanVideo", 129, (1280, 720), 50, 6.0, 24),
@@ -303,6 +321,14 @@ def test_steps_are_reported_with_previews(name: str, ctx: Context, load: Load) -
     video = draw(listener(ctx, reports, shown), load(name), case)
     assert reports == [(done, 2, "step") for done in range(3)]
     assert [picture.shape for picture in shown] == [(1, *video.frames.shape[1:])] * 2
+
+
+def test_what_a_pipeline_does_to_its_tokenizer_is_its_own_affair(ctx: Context, load: Load) -> None:
+    """LTX-2 pads on the left, HunyuanVideo on the right; here their tokenizers have the same contents."""
+    case, model = CASES["HunyuanVideo"], load("HunyuanVideo")
+    before = draw(ctx, model, case).frames
+    draw(ctx, load("LTX-2"), CASES["LTX-2"])
+    assert torch.equal(draw(ctx, model, case).frames, before)
 
 
 def test_ltx_is_told_of_the_frame_rate(ctx: Context, load: Load) -> None:
