@@ -11,7 +11,7 @@ share of the time that isn't the model's. A way is `same` on a prompt if it writ
 
 With `--prompt-tokens`, what it costs to read a prompt of that length, up to the first token: CPU time of one thread,
 and memory beside the model (the peak of the process in between, without what it held before; on Linux). Greedy decoding
-and `auto`, at once and in parts as the node reads, take turns, each in a process of its own.
+and `auto`, at once as the node reads and in parts of 1,024, take turns, each in a process of its own.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from transformers.generation.streamers import BaseStreamer
 
 from engine.node import Context
 from nodes.text.decoding.lookahead import Lookahead
-from nodes.text.decoding.loop import PROMPT_PART, Drafter, tree_decode
+from nodes.text.decoding.loop import Drafter, tree_decode
 from nodes.text.decoding.medusa import Medusa
 from nodes.text.medusa.files import read_heads
 from nodes.text.medusa.heads import Guesser
@@ -129,7 +129,7 @@ WAYS: dict[str, Way] = {
     "jacobi": method("jacobi"),
     "suffix": method("suffix"),
     "auto": method("auto"),
-    "auto in parts": lambda llm: method("auto")(llm) | {"prefill_chunk_size": PROMPT_PART},
+    "auto in parts": lambda llm: method("auto")(llm) | {"prefill_chunk_size": 1024},
     "assisted": assisted,
     "medusa": by(medusa),
 }

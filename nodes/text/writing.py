@@ -14,7 +14,7 @@ from engine.values import Message
 from nodes.text.answer import Answer
 from nodes.text.chat import check_room, encode
 from nodes.text.decoding.forced import WithForced
-from nodes.text.decoding.loop import PROMPT_PART, Tally, tree_decode
+from nodes.text.decoding.loop import Tally, tree_decode
 from nodes.text.decoding.support import unsupported
 from nodes.text.grammar import Constraint, following
 from nodes.text.methods import Method, drafter
@@ -119,7 +119,6 @@ def write(ctx: Context, llm: LoadedModel, chat: Sequence[Message], settings: Set
             generator=torch.Generator().manual_seed(settings.seed),  # the host's: a seed means the same on all devices
             on_tokens=on_tokens,
             on_prompt=counted("prompt token"),
-            prefill_chunk_size=PROMPT_PART,
             tally=tally,
             **sampling,
         )

@@ -214,7 +214,7 @@ def test_what_it_took_is_reported(folder: Path) -> None:
     }
 
 
-def test_a_long_prompt_is_read_in_parts_with_progress_and_may_be_cancelled(
+def test_a_long_prompt_is_read_with_progress_and_may_be_cancelled_between_layers(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[tuple[int, int]] = []
@@ -224,11 +224,17 @@ def test_a_long_prompt_is_read_in_parts_with_progress_and_may_be_cancelled(
             read.append((done, total))
 
     monkeypatch.setattr("nodes.text.decoding.loop.PROMPT_ALONE", 40)
-    monkeypatch.setattr("nodes.text.writing.PROMPT_PART", 20)
-    ctx = Context(on_progress=heard, cancelled=lambda: len(read) >= 3)
+    decode(Context(on_progress=heard), folder, prompt="the red fish " * 8)
+    ((_, total), *_) = read
+    assert read == [(0, total), (total // 2, total)], "the model has two layers"
+
+    read.clear()
+    ctx = Context(on_progress=heard, cancelled=lambda: len(read) >= 1)
     with pytest.raises(Cancelled):
         decode(ctx, folder, prompt="the red fish " * 8)
-    assert [done for done, _ in read] == [0, 20, 40]
+    assert read == [(0, total)]
+    decode(Context(), folder, prompt="the red fish " * 8)
+    assert read == [(0, total)], "nothing listens any more"
 
 
 def test_a_cancel_takes_effect_before_the_next_pass(folder: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nodes.text.decoding.loop import PROMPT_ALONE, PROMPT_PART, Step
+from nodes.text.decoding.loop import PROMPT_ALONE, Step
 from nodes.text.decoding.reader import Reader
 from nodes.text.decoding.support import unsupported
 from nodes.text.decoding.tree import Tree
@@ -32,7 +32,7 @@ class DraftModel:
         model: a causal language model of transformers.
         length: how many tokens are drafted for a pass, at most; at least 1.
         confidence: a draft ends before the first token that is less likely; transformers' assisted generation has 0.4.
-        heard: told of the passes that read a long text, in parts.
+        heard: told how far a long text is read.
 
     Raises:
         ValueError: the model can't draft.
@@ -73,7 +73,7 @@ class DraftModel:
         same = next((at for at, pair in enumerate(zip(read, text, strict=False)) if pair[0] != pair[1]), len(read))
         self.reader.take_back(len(read) - min(same, len(text) - 1))
         if len(text) - self.reader.cached > PROMPT_ALONE:
-            self.reader.read_prompt(text, PROMPT_PART, self.heard)
+            self.reader.read_prompt(text, heard=self.heard)
         drafted: list[int] = []
         while len(drafted) < length:
             chain = Tree([*text, *drafted][self.reader.cached :])
@@ -151,7 +151,7 @@ def universal_draft(
     """Drafts by a model with other tokens: they are read as text and written in the model's tokens.
 
     Timor et al., "Accelerating LLM Inference with Lossless Speculative Decoding Algorithms for Heterogeneous
-    Vocabularies", arXiv:2502.05202. `heard` is told of the passes that read a long prompt, in parts.
+    Vocabularies", arXiv:2502.05202. `heard` is told how far a long prompt is read.
     """
     from transformers import GenerationConfig
     from transformers.generation.candidate_generator import AssistedCandidateGeneratorDifferentTokenizers
@@ -190,13 +190,13 @@ class _Known:
         return (found[:, : int(unknown[0])] if len(unknown) else found), None
 
     def _read(self, tokens: list[int]) -> None:
-        """Read a long text in parts; its last token, and a short text, the generator reads itself, in one pass."""
+        """Read a long text; its last token, and a short text, the generator reads itself, in one pass."""
         from transformers import DynamicCache
 
         draft = self.generator.assistant_model
         if len(tokens) > PROMPT_ALONE:
             cache = DynamicCache(config=draft.config.get_text_config(decoder=True))
-            Reader(draft, cache, len(tokens) + 1).read_prompt(tokens, PROMPT_PART, self.heard)
+            Reader(draft, cache, len(tokens) + 1).read_prompt(tokens, heard=self.heard)
             self.generator.assistant_kwargs["past_key_values"] = cache
         self._has_read = True
 

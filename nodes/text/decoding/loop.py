@@ -33,8 +33,6 @@ from nodes.text.decoding.turned import quickened
 
 PROMPT_ALONE = 512
 """Prompts of more tokens are read before the first tree; shorter ones are its beginning, which saves a pass."""
-PROMPT_PART = 1024
-"""A good number of tokens of a long prompt for one pass: between passes there is progress, and cancelling."""
 
 PHASES = ("prompt", "model", "guesses", "choice")
 """Reading the prompt; later passes; making guesses and learning from them; choosing tokens and trimming the cache."""
@@ -141,8 +139,9 @@ def tree_decode(
         generator: where sampling draws from, on its own device, perhaps another than the model's; torch's default
             generator of the model's device if None.
         on_tokens: called after each pass with the tokens it wrote; what it raises ends the decoding.
-        on_prompt: called before each pass over a part of a long prompt with the tokens read, and those to be read
-            before the first one is written; what it raises ends the decoding. `prefill_chunk_size` is a part's size.
+        on_prompt: called before each layer that reads a long prompt, with the tokens read, in proportion, and those to
+            be read before the first one is written; what it raises ends the decoding. It is read in passes over
+            `prefill_chunk_size` tokens if that is given.
         tally: what it took is added to it.
         tokenizer: taken so that `generate` gets it, for its `stop_strings`.
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from nodes.text.decoding.tree import Tree
 
@@ -30,25 +30,25 @@ class Reader:
         self.picks_rows = "logits_to_keep" in inspect.signature(model.forward).parameters
 
     def read_prompt(
-        self, tokens: Sequence[int], chunk: int | None, heard: Callable[[int, int], None] | None = None
+        self, tokens: Sequence[int], chunk: int | None = None, heard: Callable[[int, int], None] | None = None
     ) -> None:
         """Read all tokens but the last, as `generate` does: in one pass, or in passes over `chunk` tokens.
 
-        The model knows a plain text's mask, so none is built: it would have a number for each pair of tokens. `heard`
-        is called before each pass, with the tokens read and those to be read.
+        The model knows a plain text's mask, so none is built: it would have a number for each pair of tokens. In parts
+        it takes one from the second on, and with it another way of computing attention, which is slower. `heard` is
+        called before each layer of a pass, with the tokens read, in proportion, and those to be read.
         """
         device, end = self.model.device, len(tokens) - 1
         for start in range(self.cached, end, chunk or end):
-            if heard:
-                heard(start, end)
             stop = min(start + (chunk or end), end)
-            self.model(
-                input_ids=torch.tensor([tokens[start:stop]], device=device),
-                position_ids=torch.arange(start, stop, device=device)[None],
-                past_key_values=self.cache,
-                use_cache=True,
-                **({"logits_to_keep": 1} if self.picks_rows else {}),
-            )
+            with _told(self.model, range(start, stop), end, heard):
+                self.model(
+                    input_ids=torch.tensor([tokens[start:stop]], device=device),
+                    position_ids=torch.arange(start, stop, device=device)[None],
+                    past_key_values=self.cache,
+                    use_cache=True,
+                    **({"logits_to_keep": 1} if self.picks_rows else {}),
+                )
         self.tokens += tokens[self.cached : end]
         self.cached = end
 
@@ -147,6 +147,21 @@ def windows(config: Any) -> dict[str, int | None]:
         if kind not in ("full_attention", "sliding_attention") or not known or found.setdefault(kind, window) != window:
             raise ValueError(f"no mask describes its layers of the kind {kind}")
     return found
+
+
+@contextmanager
+def _told(model: Any, read: range, total: int, heard: Callable[[int, int], None] | None) -> Iterator[None]:
+    """Within it `heard` is called before each layer of a pass that reads tokens, out of a total."""
+    layers = next((module for module in model.modules() if isinstance(module, nn.ModuleList)), ()) if heard else ()
+
+    def tell(layer: int) -> Callable[..., None]:
+        done = read.start + len(read) * layer // len(layers)
+        return lambda *_: heard(done, total) if heard else None
+
+    with ExitStack() as stack:
+        for layer, module in enumerate(layers):
+            stack.callback(module.register_forward_pre_hook(tell(layer)).remove)
+        yield
 
 
 @contextmanager
