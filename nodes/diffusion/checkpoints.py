@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from engine.errors import InputError
+from engine.models import digest
 from nodes.diffusion.components import check_complete, component_class
 from nodes.diffusion.families import SD_INPAINTING, SDXL_INPAINTING, Family, family
 from nodes.diffusion.layout import INDEX, component_classes, family_of_index, read_object
-from nodes.diffusion.published import PLAYGROUND, SD1, SD2_BASE, SD2_V, XL, Published, scheduler, tokenizer
+from nodes.diffusion.published import DDIM, PLAYGROUND, SD1, SD2_BASE, SD2_V, XL, Published, scheduler, tokenizer
 
 if TYPE_CHECKING:
     from engine.values import ImageModel, VideoModel
@@ -59,36 +62,96 @@ def read_header(source: str, path: Path) -> Header:
         raise InputError(f"{source} is damaged: {error}", input="source", hint="fetch it again") from error
 
 
-def family_of_checkpoint(source: str, path: Path) -> Family:
+def settings_beside(source: str, path: Path) -> Path | None:
+    """The folder of a single file, if it has settings in diffusers' layout.
+
+    Not in the hub's cache: there they lie only where other files of the repository have been fetched as well.
+    """
+    return path.parent if (path.parent / INDEX).is_file() and not source.startswith("hf:") else None
+
+
+def family_of_checkpoint(source: str, path: Path, prediction: str | None = None) -> Family:
     """The family of a single file; raises InputError if it doesn't hold a whole image model."""
     header = read_header(source, path)
-    if (path.parent / INDEX).is_file() and header.has("model.diffusion_model."):
-        return family_of_index(source, path.parent, pictures=True)
-    return recognised(source, header).family
+    if (beside := settings_beside(source, path)) and header.has("model.diffusion_model."):
+        return family_of_index(source, beside, pictures=True)
+    return recognised(source, path, prediction).family
 
 
-def recognised(source: str, header: Header) -> Published:
-    """The published model that a file is one of, by its tensors; raises InputError if it is none."""
-    if header.has("conditioner.embedders.1."):
-        found = XL
-    elif header.has("cond_stage_model.transformer."):
-        found = SD1
-    elif header.has("cond_stage_model.model."):
-        found = SD2_BASE if _prediction(header) == "epsilon" else SD2_V
-    else:
-        raise _other(source, header)
+def recognised(source: str, path: Path, prediction: str | None = None) -> Published:
+    """The published model that a file is one of, by its tensors, with the settings that the file itself gives.
+
+    Args:
+        prediction: what the model predicts; None leaves it to the file.
+
+    Raises InputError if it is none.
+    """
+    header = read_header(source, path)
+    check_scales(source, header)
+    prediction = prediction or _prediction(header)
+    found = _published(source, header, prediction)
     missing = [what for what, name in _PARTS.items() if not header.has(name)]
     if missing:
         hint = "give a file with all parts of a model, or its folder"
         raise InputError(f"{source} lacks {' and '.join(missing)}", input="source", hint=hint)
-    match header.shapes.get(_UNET_INPUT, (0, 4))[1]:
-        case 4:
-            return found
-        case 9:
-            return replace(found, family=SDXL_INPAINTING if found is XL else SD_INPAINTING)
-        case channels:
-            message = f"{source} has a UNet of {channels} input channels"
-            raise InputError(message, input="source", hint="4 draw pictures, 9 are for inpainting")
+    channels = _channels(header)
+    if channels not in (4, 9):
+        message = f"{source} has a UNet of {channels} input channels"
+        raise InputError(message, input="source", hint="4 draw pictures, 9 are for inpainting")
+    row = found.family if channels == 4 else SDXL_INPAINTING if found is XL else SD_INPAINTING
+    unet, vae = {**found.unet, "in_channels": channels}, {**found.vae, **_standardised(path, header)}
+    return replace(found, family=row, unet=unet, vae=vae, scheduler=_schedule(found, header, prediction))
+
+
+def _published(source: str, header: Header, prediction: str | None) -> Published:
+    if header.has("conditioner.embedders.1."):
+        return XL
+    if header.has("cond_stage_model.transformer."):
+        return SD1
+    if header.has("cond_stage_model.model."):
+        # Of models that don't say, those of 768 pixels predict velocity, and those for inpainting, of 512, the noise.
+        usual = "epsilon" if _channels(header) == 9 else "v_prediction"
+        return SD2_BASE if (prediction or usual) == "epsilon" else SD2_V
+    raise _other(source, header)
+
+
+def _channels(header: Header) -> int:
+    return header.shapes.get(_UNET_INPUT, (0, 4))[1]
+
+
+def check_scales(source: str, header: Header) -> None:
+    """Refuse weights in 8 bits that have to be multiplied with scales of their own, which diffusers leaves out."""
+    ends = (".scale_weight", ".weight_scale", ".scale_input", ".input_scale", "scaled_fp8")
+    if any(name.endswith(ends) for name in header.shapes):
+        message = f"{source} has weights in 8 bits with scales of their own, which aren't read"
+        raise InputError(message, input="source", hint="take the file in float16 or bfloat16, or in GGUF")
+
+
+def _standardised(path: Path, header: Header) -> dict[str, Any]:
+    """Settings of the VAE that a file gives: how Playground 2.5's latents are standardised."""
+    from safetensors import safe_open
+
+    if "edm_mean" not in header.shapes:
+        return {}
+    with safe_open(path, framework="pt") as file:
+        mean, deviation = (file.get_tensor(name).flatten().tolist() for name in ("edm_mean", "edm_std"))
+    return {"latents_mean": mean, "latents_std": deviation, "scaling_factor": 0.5}
+
+
+def _schedule(found: Published, header: Header, prediction: str | None) -> dict[str, Any]:
+    """The settings of the scheduler, with what a file says of its noise schedule.
+
+    Names of tensors that programs agreed on say that a model predicts velocity (`v_pred`), was trained down to a signal
+    of zero (`ztsnr`), or has EDM's preconditioning (`edm_mean`, Playground 2.5); the metadata may say what it predicts.
+    """
+    if "edm_mean" in header.shapes:
+        return dict(PLAYGROUND)
+    settings = dict(found.scheduler)
+    if "ztsnr" in header.shapes:
+        if settings["_class_name"] == "PNDMScheduler":  # which has no such schedule
+            settings = dict(DDIM)
+        settings |= {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
+    return settings | ({"prediction_type": prediction} if prediction else {})
 
 
 _PARTS = {"the UNet": "model.diffusion_model.", "the VAE": "first_stage_model."}
@@ -110,23 +173,6 @@ def _other(source: str, header: Header) -> InputError:
 _KNOWN = ("Stable Diffusion 1.x and 2.x", "SDXL", "their models for inpainting")
 
 
-def schedule_of(source: str, path: Path) -> dict[str, Any]:
-    """What a file says of the noise schedule that differs from the usual one: settings of diffusers' scheduler.
-
-    Names of tensors that programs agreed on say that a model predicts velocity (`v_pred`), was trained down to a signal
-    of zero (`ztsnr`), or has EDM's preconditioning (`edm_mean`, Playground 2.5); the metadata may say what it predicts.
-    """
-    header = read_header(source, path)
-    if "edm_mean" in header.shapes:
-        return dict(PLAYGROUND)
-    settings: dict[str, Any] = {}
-    if (prediction := _prediction(header)) is not None:
-        settings["prediction_type"] = prediction
-    if "ztsnr" in header.shapes:
-        settings |= {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
-    return settings
-
-
 def _prediction(header: Header) -> str | None:
     """What a file says that its model predicts; None where it doesn't say."""
     if "v_pred" in header.shapes:
@@ -140,12 +186,13 @@ class Checkpoint:
 
     def __init__(self, model: ImageModel | VideoModel) -> None:
         self.model, self.path = model, Path(model.path)
-        self.published = None if (self.path.parent / INDEX).is_file() else self._recognised()
+        self.beside = settings_beside(model.source, self.path)
+        self.published = None if self.beside else self._recognised()
         self.index = self.published.model_index if self.published else read_object(self.path.parent / INDEX)
         self.classes = component_classes(self.index, family(model.family))
 
     def identity(self, name: str) -> str:
-        return f"{self.model.identity}/{name}"
+        return f"{self.model.identity}/{name}/{self._settings_digest(name)}"
 
     def settings(self, name: str) -> dict[str, Any]:
         if self.published is None:
@@ -156,12 +203,15 @@ class Checkpoint:
         return self._all[name]
 
     def _recognised(self) -> Published:
-        found = recognised(self.model.source, read_header(self.model.source, self.path))
-        return SD2_BASE if found is SD2_V and self._schedule.get("prediction_type") == "epsilon" else found
+        schedule = getattr(self.model, "schedule", {})
+        return recognised(self.model.source, self.path, schedule.get("prediction_type"))
 
-    @property
-    def _schedule(self) -> Mapping[str, Any]:
-        return getattr(self.model, "schedule", {})
+    def _settings_digest(self, name: str) -> str:
+        """What tells a component from one of the same weights with other settings."""
+        if self.published is None:
+            return digest(self.path.parent / name)
+        settings = self.published.all_settings.get(name, {})
+        return sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
     @cached_property
     def _all(self) -> dict[str, Any]:
@@ -169,7 +219,7 @@ class Checkpoint:
             return self._taken_apart(self.path.parent)
         given = {name: tokenizer(padding) for name, padding in self.published.padding.items()}
         with TemporaryDirectory() as folder:
-            self.published.write(Path(folder), unet=self._unet, vae=self._vae)
+            self.published.write(Path(folder))
             return self._taken_apart(Path(folder), scheduler=scheduler(self.published.scheduler), **given)
 
     def _taken_apart(self, settings: Path, **given: Any) -> dict[str, Any]:
@@ -203,20 +253,3 @@ class Checkpoint:
             given = {name: torch.empty(shape) for name, shape in header.shapes.items()}
         found: Mapping[str, Any] = convert(config=whole.config, checkpoint=given)
         return set(whole.state_dict()) - set(found)
-
-    @property
-    def _unet(self) -> dict[str, Any]:
-        """Settings of the UNet that the file's own shapes give."""
-        shape = read_header(self.model.source, self.path).shapes.get(_UNET_INPUT)
-        return {"in_channels": shape[1]} if shape else {}
-
-    @property
-    def _vae(self) -> dict[str, Any]:
-        """Settings of the VAE that the file gives: how Playground 2.5's latents are standardised."""
-        from safetensors import safe_open
-
-        with safe_open(self.path, framework="pt") as file:
-            if "edm_mean" not in file.keys():  # noqa: SIM118
-                return {}
-            mean, deviation = (file.get_tensor(name).flatten().tolist() for name in ("edm_mean", "edm_std"))
-        return {"latents_mean": mean, "latents_std": deviation, "scaling_factor": 0.5}

@@ -35,6 +35,9 @@ def family_of_folder(source: str, path: Path, *, pictures: bool, given: Collecti
     row = family_of_index(source, path, pictures=pictures)
     entries = read_object(path / INDEX)
     there = {row.denoiser if name == "denoiser" else name for name in given}
+    if row.denoiser in there and not (path / row.denoiser / "config.json").is_file():
+        hint = f"its {row.denoiser} needn't have weights, but settings"
+        raise MissingError(f"{source} lacks {row.denoiser}/config.json", input="rest", hint=hint)
     if missing := [n for n in component_classes(entries, row) if n not in there and not (path / n).is_dir()]:
         raise MissingError(f"{source} lacks {', '.join(missing)}", input="source", hint="fetch or copy the model again")
     return row

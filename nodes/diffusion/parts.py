@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from engine.errors import InputError
+from nodes.diffusion.checkpoints import check_scales, read_header
 from nodes.diffusion.components import check_complete
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ def check_part(source: str, path: Path, input: str) -> None:
     elif path.suffix not in SUFFIXES:
         hint = "convert it to safetensors: pickles can run code"
         raise InputError(f"{source} is neither in safetensors nor GGUF", input=input, hint=hint)
+    elif path.suffix == ".safetensors":
+        check_scales(source, read_header(source, path))
 
 
 def load_part(name: str, kind: Any, part: ModelReference, settings: Mapping[str, Any]) -> torch.nn.Module:

@@ -41,14 +41,18 @@ class Published:
     padding: Mapping[str, str]
     """What pads a prompt, by tokenizer."""
 
-    def write(self, folder: Path, *, unet: Config, vae: Config) -> None:
-        """Write the settings in the layout of a diffusers folder, with others for the UNet and the VAE."""
-        configs = {name: settings for name, (_, settings) in self.text_encoders.items()}
-        configs |= {"unet": dict(self.unet) | dict(unet), "vae": dict(self.vae) | dict(vae)}
-        for name, settings in configs.items():
+    def write(self, folder: Path) -> None:
+        """Write the settings in the layout of a diffusers folder."""
+        for name, settings in self.all_settings.items():
             (folder / name).mkdir()
-            (folder / name / "config.json").write_text(json.dumps(dict(settings)))
+            (folder / name / "config.json").write_text(json.dumps(settings))
         (folder / "model_index.json").write_text(json.dumps(self.model_index))
+
+    @property
+    def all_settings(self) -> dict[str, dict[str, Any]]:
+        """The settings of all components that have some, by name."""
+        encoders = {name: dict(settings) for name, (_, settings) in self.text_encoders.items()}
+        return {"unet": dict(self.unet), "vae": dict(self.vae), "scheduler": dict(self.scheduler), **encoders}
 
     @property
     def model_index(self) -> dict[str, Any]:
@@ -92,7 +96,7 @@ def _unet(levels: str, channels: list[int], **other: Any) -> Config:
 _NOISE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "steps_offset": 1}
 _EULER = {"_class_name": "EulerDiscreteScheduler", **_NOISE, "timestep_spacing": "leading"}
 _PNDM = {"_class_name": "PNDMScheduler", **_NOISE, "set_alpha_to_one": False, "skip_prk_steps": True}
-_DDIM = {"_class_name": "DDIMScheduler", **_NOISE, "set_alpha_to_one": False, "clip_sample": False}
+DDIM = {"_class_name": "DDIMScheduler", **_NOISE, "set_alpha_to_one": False, "clip_sample": False}
 PLAYGROUND = {"_class_name": "EDMDPMSolverMultistepScheduler", "sigma_min": 0.002, "sigma_max": 80.0, "rho": 7.0}
 """The scheduler of Playground 2.5, an SDXL whose latents are standardised (arXiv 2402.17245)."""
 
@@ -117,7 +121,7 @@ SD2_V = Published(
     family=SD,
     unet={**_SD2, "sample_size": 96, "upcast_attention": True},
     vae={**_VAE, "sample_size": 768},
-    scheduler={**_DDIM, "prediction_type": "v_prediction"},
+    scheduler={**DDIM, "prediction_type": "v_prediction"},
     text_encoders={"text_encoder": ("CLIPTextModel", _VIT_H)},
     padding={"tokenizer": "!"},
 )

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from engine.errors import InputError
 from engine.models import identity, resolve
 from engine.values import ImageModel, ModelReference
-from nodes.diffusion.checkpoints import family_of_checkpoint, schedule_of
+from nodes.diffusion.checkpoints import family_of_checkpoint
 from nodes.diffusion.layout import family_of_folder, own_settings, read_vocabulary
 from nodes.diffusion.parts import check_part
 
@@ -38,7 +38,7 @@ def chosen(choice: Choice, progress: Progress) -> ImageModel:
         return _model(choice, choice.source, path, parts)
     rest = resolve(choice.rest, progress=progress)
     if not rest.is_dir():
-        hint = "give a folder in diffusers' layout; its own transformer or UNet needn't be there"
+        hint = "give a folder in diffusers' layout; of its own transformer or UNet only `config.json` is needed"
         raise InputError(f"{choice.rest} is a file", input="rest", hint=hint)
     row = family_of_folder(choice.rest, rest, pictures=True, given=["denoiser", *parts])
     parts[row.denoiser] = _part(choice.source, choice.dtype, "source", progress)
@@ -52,18 +52,17 @@ def _part(source: str, dtype: str, name: str, progress: Progress) -> ModelRefere
 
 
 def _model(choice: Choice, source: str, path: Path, parts: dict[str, ModelReference]) -> ImageModel:
-    schedule: dict[str, Any] = {}
+    prediction = None if choice.prediction == "auto" else choice.prediction
+    folder: Path | None = path
     if path.is_dir():
         row = family_of_folder(source, path, pictures=True, given=parts)
     elif path.suffix == ".gguf":
         hint = "give the folder of a model of its family as `rest`, which has what the file lacks"
         raise InputError(f"{source} holds no whole model", input="source", hint=hint)
     else:
-        row, schedule = family_of_checkpoint(source, path), schedule_of(source, path)
-    if choice.prediction != "auto":
-        schedule["prediction_type"] = choice.prediction
-    folder = path if path.is_dir() else path.parent
+        row, folder = family_of_checkpoint(source, path, prediction), None if source.startswith("hf:") else path.parent
+    schedule = {"prediction_type": prediction} if prediction else {}
     model = ImageModel(
         source, str(path), identity(source), choice.dtype, family=row.name, schedule=schedule, parts=parts
     )
-    return replace(model, vocabulary=read_vocabulary(folder), **own_settings(folder))
+    return replace(model, vocabulary=read_vocabulary(folder), **own_settings(folder)) if folder else model

@@ -50,8 +50,8 @@ class ImageModelLoad(Node, version=2, category="image", uses="io"):
     velocity; for those of 512 pixels ("base"), which predict the noise, choose "epsilon"."""
     rest: ImageModelFile | None = None
     """For a source that is a transformer or UNet alone, such as a Flux file, in safetensors or GGUF: the folder of a
-    model of the same family, which has the text encoders, the VAE and the settings. Its own transformer or UNet needn't
-    be there."""
+    model of the same family, which has the text encoders, the VAE and the settings. Of its own transformer or UNet only
+    the settings are needed (`config.json`)."""
     vae: VAEFile | None = None
     """A VAE in place of the model's own: a file, or a folder with its settings."""
 

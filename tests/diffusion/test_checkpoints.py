@@ -12,6 +12,7 @@ import torch
 import transformers
 from diffusers import (
     AutoencoderKL,
+    DDIMScheduler,
     DiffusionPipeline,
     StableDiffusionInpaintPipeline,
     StableDiffusionPipeline,
@@ -32,15 +33,15 @@ KINDS = {"StableDiffusionPipeline": StableDiffusionPipeline, "StableDiffusionXLP
 PROMPT = "a photo of a cat, (really) 東京!"
 
 
-def small(whole: Published) -> Published:
-    """The same model with few channels."""
+def small(whole: Published, side: int = 8) -> Published:
+    """The same model with few channels, for latents of a side."""
     encoders, widths = {}, (16, 24)[: len(whole.text_encoders)]
     for width, (name, (kind, config)) in zip(widths, whole.text_encoders.items(), strict=True):
         size = {"hidden_size": width, "projection_dim": width, "intermediate_size": 32}
         encoders[name] = (kind, {**config, **size, "num_hidden_layers": 2, "num_attention_heads": 2})
     unet = {
         **whole.unet,
-        "sample_size": 8,
+        "sample_size": side,
         "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D"],
         "up_block_types": ["CrossAttnUpBlock2D", "UpBlock2D"],
         "block_out_channels": [16, 32],
@@ -87,7 +88,8 @@ def random_pipeline(model: Published, *, unet: Mapping[str, Any] | None = None, 
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch) -> dict[str, Published]:
     """The published models, small."""
-    models = {name: small(getattr(published, name)) for name in ("SD1", "SD2_V", "SD2_BASE", "XL")}
+    models = {name: small(getattr(published, name)) for name in ("SD1", "SD2_BASE", "XL")}
+    models["SD2_V"] = small(published.SD2_V, side=12)
     for name, model in models.items():
         monkeypatch.setattr(checkpoints, name, model)
     return models
@@ -97,8 +99,9 @@ def load(file: Path, **inputs: Any) -> ImageModel:
     return ImageModelLoad(source=str(file), **inputs).run(Context())
 
 
-def drawn(model: ImageModel, **inputs: Any) -> torch.Tensor:
-    return KeyframeSampler(model=model, prompt=PROMPT, steps=2, guidance_scale=3.0, **inputs).run(Context()).pixels
+def drawn(model: ImageModel, ctx: Context | None = None, **inputs: Any) -> torch.Tensor:
+    node = KeyframeSampler(model=model, prompt=PROMPT, steps=2, guidance_scale=3.0, **inputs)
+    return node.run(ctx or Context()).pixels
 
 
 def expected(pipeline: DiffusionPipeline, **options: Any) -> torch.Tensor:
@@ -124,10 +127,10 @@ def test_files_of_stable_diffusion_2_that_predict_noise_are_chosen(tiny: dict[st
     pipeline = random_pipeline(tiny["SD2_BASE"])
     save_checkpoint(pipeline, tmp_path / "chosen.safetensors")
     save_checkpoint(pipeline, tmp_path / "said.safetensors", metadata={"modelspec.prediction_type": "epsilon"})
-    wanted = expected(pipeline)
+    wanted, ctx = expected(pipeline), Context()
+    assert drawn(load(tmp_path / "chosen.safetensors"), ctx).shape[-1] == 48, "taken for the larger one"
     for model in (load(tmp_path / "chosen.safetensors", prediction="epsilon"), load(tmp_path / "said.safetensors")):
-        torch.testing.assert_close(drawn(model), wanted, atol=1e-5, rtol=0)
-    assert not torch.allclose(drawn(load(tmp_path / "chosen.safetensors")), wanted, atol=1e-2)
+        torch.testing.assert_close(drawn(model, ctx), wanted, atol=1e-5, rtol=0)
 
 
 def test_markers_of_velocity_and_of_zero_signal_are_heeded(tiny: dict[str, Published], tmp_path: Path) -> None:
@@ -151,8 +154,9 @@ def test_standardised_latents_are_heeded(tiny: dict[str, Published], tmp_path: P
     torch.testing.assert_close(pictures, expected(pipeline), atol=1e-5, rtol=0)
 
 
-def test_a_file_for_inpainting_is_one(tiny: dict[str, Published], tmp_path: Path) -> None:
-    pipeline = random_pipeline(tiny["SD1"], unet={"in_channels": 9})
+@pytest.mark.parametrize("name", ["SD1", "SD2_BASE"])
+def test_a_file_for_inpainting_is_one(tiny: dict[str, Published], name: str, tmp_path: Path) -> None:
+    pipeline = random_pipeline(tiny[name], unet={"in_channels": 9})
     save_checkpoint(pipeline, tmp_path / "model.safetensors")
     model = load(tmp_path / "model.safetensors")
     assert model.family == "Stable Diffusion Inpainting"
@@ -165,6 +169,52 @@ def test_a_file_for_inpainting_is_one(tiny: dict[str, Published], tmp_path: Path
     inpainting.set_progress_bar_config(disable=True)
     wanted = expected(inpainting, image=square.pixels, mask_image=mask.pixels[:, :1], height=32, width=32)
     torch.testing.assert_close(pictures, wanted, atol=1e-5, rtol=0)
+
+
+def test_another_vae_keeps_what_the_file_says_of_latents(tiny: dict[str, Published], tmp_path: Path) -> None:
+    file, markers = tmp_path / "model.safetensors", {"edm_mean": torch.ones(4), "edm_std": torch.full((4,), 2.0)}
+    save_checkpoint(random_pipeline(tiny["XL"]), file, markers=markers)
+    beginning = "first_stage_model."
+    vae = {name.removeprefix(beginning): t for name, t in load_file(file).items() if name.startswith(beginning)}
+    save_file(vae, tmp_path / "vae.safetensors")
+    whole = load(file)
+    assert torch.equal(drawn(load(file, vae=str(tmp_path / "vae.safetensors"))), drawn(whole))
+
+
+def test_a_schedule_down_to_zero_is_heeded_in_stable_diffusion_1_too(
+    tiny: dict[str, Published], tmp_path: Path
+) -> None:
+    pipeline = random_pipeline(tiny["SD1"])
+    markers = {"v_pred": torch.tensor([]), "ztsnr": torch.tensor([])}
+    save_checkpoint(pipeline, tmp_path / "model.safetensors", markers=markers)
+    settings = {"prediction_type": "v_prediction", "rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
+    pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config, clip_sample=False, **settings)
+    pictures = drawn(load(tmp_path / "model.safetensors"))
+    torch.testing.assert_close(pictures, expected(pipeline), atol=1e-5, rtol=0)
+
+
+def test_weights_in_8_bits_with_scales_are_refused(tiny: dict[str, Published], tmp_path: Path) -> None:
+    scales = {"model.diffusion_model.time_embed.0.scale_weight": torch.ones(1)}
+    save_checkpoint(random_pipeline(tiny["SD1"]), tmp_path / "model.safetensors", markers=scales)
+    with pytest.raises(InputError, match="weights in 8 bits with scales of their own"):
+        load(tmp_path / "model.safetensors")
+
+
+def test_what_lies_beside_a_file_in_the_hubs_cache_doesnt_count(
+    tiny: dict[str, Published], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It lies there only if other files of the repository have been fetched as well."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    folder = tmp_path / "models--owner--name" / "snapshots" / "abc"
+    (tmp_path / "models--owner--name" / "refs").mkdir(parents=True)
+    (tmp_path / "models--owner--name" / "refs" / "main").write_text("abc")
+    folder.mkdir(parents=True)
+    pipeline = random_pipeline(tiny["SD1"])
+    save_checkpoint(pipeline, folder / "model.safetensors")
+    alone = drawn(ImageModelLoad(source="hf:owner/name/model.safetensors").run(Context()))
+    pipeline.scheduler = DDIMScheduler(timestep_spacing="trailing", clip_sample=False)
+    pipeline.save_pretrained(folder)
+    assert torch.equal(drawn(ImageModelLoad(source="hf:owner/name/model.safetensors").run(Context())), alone)
 
 
 def test_a_missing_tensor_is_named(tiny: dict[str, Published], tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -138,6 +139,20 @@ def test_a_file_of_another_family_is_refused(rest: Path, tmp_path: Path) -> None
     with pytest.raises(MissingError, match=r"other\.safetensors can't be loaded") as caught:
         drawn(load(tmp_path / "other.safetensors", rest=rest))
     assert "same family" in str(caught.value)
+
+
+def test_a_rest_without_the_transformers_settings_is_refused(rest: Path, tmp_path: Path) -> None:
+    save_file(flux().transformer.state_dict(), tmp_path / "flux.safetensors")
+    bare = shutil.copytree(rest, tmp_path / "bare", ignore=shutil.ignore_patterns("transformer"))
+    with pytest.raises(MissingError, match=r"lacks transformer/config\.json"):
+        load(tmp_path / "flux.safetensors", rest=bare)
+
+
+def test_a_transformer_in_8_bits_with_scales_is_refused(rest: Path, tmp_path: Path) -> None:
+    weights = {**flux().transformer.state_dict(), "scaled_fp8": torch.zeros(2)}
+    save_file(weights, tmp_path / "flux.safetensors")
+    with pytest.raises(InputError, match="weights in 8 bits with scales of their own"):
+        load(tmp_path / "flux.safetensors", rest=rest)
 
 
 def test_a_gguf_file_alone_is_told_what_it_lacks(tmp_path: Path) -> None:
