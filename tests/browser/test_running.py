@@ -210,7 +210,7 @@ def test_a_problem_leads_from_the_form_to_its_node(editor: Editor) -> None:
     editor.add("paint", 250, 150)
     editor.fill("Paint", "rows", 9999)
     editor.button("Form").click()
-    editor.button(re.compile("problems?$")).click()
+    editor.button("2 problems").click()  # the menu lists those that are known when it opens
     editor.choose("Paint, rows:")
     expect(editor.page.locator(":focus")).to_have_attribute("aria-label", "Paint")
 

@@ -45,7 +45,7 @@ def names() -> Names:
         ("%date:yyyddd%", "yyy099"),
         ("a_%batch_num%", "a_3"),
         ("%KeyframeSampler.seed%", "7"),
-        ("%1.seed% %Second.steps%", "7 30"),
+        ("%1.seed% %Second.steps%", "7 0"),
         ("%KeyframeSampler.guidance%", "6"),
         ("%KeyframeSampler.prompt%", "a fish_ red_blue_"),
         ("%Unknown.on% %Unknown.list% %5.none%", "true 1,2.5 "),

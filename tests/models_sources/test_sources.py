@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 from engine.errors import MissingError
-from engine.models import find, home, identity, listing, resolve, sources
-
-digest = import_module("engine.models.digest")  # the package has a function of its name
+from engine.models import digest, find, home, identity, listing, resolve, sources
 
 
 def test_a_local_path_is_found_in_the_workflows_folder_and_then_in_the_working_folder(

@@ -103,7 +103,10 @@ def test_a_document_and_a_bare_graph_are_right() -> None:
         (changed("2", model="a"), "2.inputs.model: 'a' should not be valid under {}"),
         (changed("2", model=["1"]), "2.inputs.model: ['1'] is too short"),
         (changed("1", source=["2", 0]), "1.inputs.source: ['2', 0] is not of type 'string'"),
-        (changed("1", dtype="float3"), "1.inputs.dtype: 'float3' is not one of ['float32', 'float16', 'bfloat16']"),
+        (
+            changed("1", dtype="float3"),
+            "1.inputs.dtype: 'float3' is not one of ['auto', 'float32', 'float16', 'bfloat16']",
+        ),
         (FISH | {"3": {"class_type": "SaveImag"}}, "3.class_type: 'SaveImag' does not match '\\\\.json$'"),
         (FISH | {"3": {"inputs": {}}}, "3: 'class_type' is a required property"),
         (FISH | {"3": {"class_type": "SaveImage"}}, "3: 'inputs' is a required property"),
