@@ -55,13 +55,9 @@ class Folder:
 
     def load(self, name: str) -> Any:
         kind = component_class(*self.classes[name])
-        options: dict[str, Any] = {"local_files_only": True}
         if not issubclass(kind, torch.nn.Module):
-            return kind.from_pretrained(str(self.path / name), **options)
-        options |= {"dtype": getattr(torch, self.dtype), "use_safetensors": True, "output_loading_info": True}
-        module, found = kind.from_pretrained(str(self.path / name), variant=_variant(self.path / name), **options)
-        check_complete(name, found["missing_keys"])
-        return module
+            return kind.from_pretrained(str(self.path / name), local_files_only=True)
+        return load_weights(name, kind, self.path / name, self.dtype)
 
 
 class Animated(Folder):
@@ -83,12 +79,13 @@ class Animated(Folder):
             return kind.from_config(settings | _MOTION_SCHEDULE)
         if name != "unet":
             return super().load(name)
-        parts = {"UNet2DConditionModel": folder, "MotionAdapter": Path(self.motion.path)}
+        parts = {
+            "UNet2DConditionModel": (name, folder),
+            "MotionAdapter": (f"the motion adapter {self.motion.source}", Path(self.motion.path)),
+        }
         unet, adapter = (
-            component_class("diffusers", part).from_pretrained(
-                str(path), variant=_variant(path), dtype=getattr(torch, self.dtype), local_files_only=True
-            )
-            for part, path in parts.items()
+            load_weights(called, component_class("diffusers", part), path, self.dtype)
+            for part, (called, path) in parts.items()
         )
         return kind.from_unet2d(unet, adapter).to(getattr(torch, self.dtype))
 
@@ -99,6 +96,21 @@ _MOTION_SCHEDULE = {
     "timestep_spacing": "linspace",
     "steps_offset": 1,
 }
+
+
+def load_weights(name: str, kind: Any, folder: Path, dtype: str) -> Any:
+    """A component with weights, of the class `kind`, from its own folder, in host memory.
+
+    Args:
+        name: what it is called in errors.
+        dtype: the name of a torch dtype.
+
+    Raises what libraries raise, and ValueError if weights are missing, or aren't in safetensors.
+    """
+    options = {"dtype": getattr(torch, dtype), "use_safetensors": True, "local_files_only": True}
+    module, found = kind.from_pretrained(str(folder), variant=_variant(folder), output_loading_info=True, **options)
+    check_complete(name, found["missing_keys"])
+    return module
 
 
 def _variant(folder: Path) -> str | None:

@@ -57,8 +57,8 @@ def family_of_index(source: str, path: Path, *, pictures: bool) -> Family:
 
 def animated_family(source: str, path: Path, motion: str, motion_path: Path) -> Family:
     """The family of an image model's folder with a motion adapter; raises InputError if they don't go together."""
-    settings = motion_path / "config.json"
-    found = read_object(settings).get("_class_name", "model of another kind") if settings.is_file() else "nothing"
+    adapter = read_object(file) if (file := motion_path / "config.json").is_file() else {"_class_name": "nothing"}
+    found = adapter.get("_class_name", "model of another kind")
     if found != "MotionAdapter":
         hint = "give a MotionAdapter in the layout of diffusers' save_pretrained"
         raise InputError(f"{motion} holds no motion adapter, but {found}", input="motion", hint=hint)
@@ -66,7 +66,18 @@ def animated_family(source: str, path: Path, motion: str, motion_path: Path) -> 
         kind = f"a {row.name} model" if path.is_dir() else "a single file"
         hint = f"give the folder of a {SD.name} 1.5 model"
         raise InputError(f"{source} is {kind}, which no motion adapter fits", input="source", hint=hint)
+    unet = read_object(path / "unet" / "config.json")
+    if unet.get("cross_attention_dim") == _WIDTH_OF_SD_2:
+        message = f"{source} is a {SD.name} 2 model, which no motion adapter fits"
+        raise InputError(message, input="source", hint=f"give the folder of a {SD.name} 1.5 model")
+    if unet.get("block_out_channels") != adapter.get("block_out_channels"):
+        hint = f"give an adapter for {SD.name} 1.5"
+        raise InputError(f"{motion} doesn't fit the UNet of {source}: its blocks differ", input="motion", hint=hint)
     return ANIMATEDIFF
+
+
+_WIDTH_OF_SD_2 = 1024
+"""Of what its text encoder gives to the UNet; that of 1.5 gives 768."""
 
 
 def _wanted(pictures: bool) -> str:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
@@ -13,9 +14,10 @@ import diffusers
 import pytest
 import torch
 from PIL import Image as Pillow
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from engine.errors import Cancelled, InputError
+from engine.errors import Cancelled, InputError, MissingError
 from engine.node import Context
 from engine.values import Image, LoRA, Video, VideoModel
 from nodes.diffusion.families import FAMILIES, Task
@@ -495,6 +497,48 @@ def test_what_is_no_motion_adapter_or_fits_none_is_refused(tmp_path: Path, load:
     tiny_sdxl().save_pretrained(tmp_path / "sdxl")
     with pytest.raises(InputError, match="is a Stable Diffusion XL model, which no motion adapter fits"):
         VideoModelLoad(source=str(tmp_path / "sdxl"), motion=adapter.path).run(Context())
+
+
+@pytest.fixture
+def animated(tmp_path: Path, load: Load) -> tuple[Path, Path]:
+    """Copies of the folders of an image model and a motion adapter that fits it."""
+    model = load("AnimateDiff")
+    assert model.motion is not None
+    return shutil.copytree(model.path, tmp_path / "image"), shutil.copytree(model.motion.path, tmp_path / "adapter")
+
+
+def with_motion(image_model: Path, adapter: Path) -> VideoModel:
+    return VideoModelLoad(source=str(image_model), motion=str(adapter)).run(Context())
+
+
+@pytest.mark.parametrize(
+    ("setting", "message", "input"),
+    [
+        ({"cross_attention_dim": 1024}, "image is a Stable Diffusion 2 model, which no motion adapter fits", "source"),
+        ({"block_out_channels": [16, 64]}, "adapter doesn't fit the UNet of .*image: its blocks differ", "motion"),
+    ],
+)
+def test_an_image_model_that_the_adapter_doesnt_fit_is_refused_at_once(
+    animated: tuple[Path, Path], setting: dict[str, Any], message: str, input: str
+) -> None:
+    config = animated[0] / "unet" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | setting))
+    with pytest.raises(InputError, match=message) as caught:
+        with_motion(*animated)
+    assert caught.value.input == input
+    assert "Stable Diffusion 1.5" in str(caught.value)
+
+
+@pytest.mark.parametrize(("part", "named"), [("unet", "unet"), ("adapter", r"the motion adapter .*adapter")])
+def test_weights_that_a_unet_or_its_motion_adapter_lacks_are_named(
+    animated: tuple[Path, Path], part: str, named: str
+) -> None:
+    file = (animated[0] / "unet" if part == "unet" else animated[1]) / "diffusion_pytorch_model.safetensors"
+    whole = load_file(file)
+    lost = min(whole)
+    save_file({name: weight for name, weight in whole.items() if name != lost}, file, {"format": "pt"})
+    with pytest.raises(MissingError, match=f"can't be loaded: {named} lacks {lost}"):
+        pipeline_for(Context(), with_motion(*animated), "text to video")
 
 
 def test_image_model_and_motion_adapter_share_what_they_can(ctx: Context, load: Load) -> None:
