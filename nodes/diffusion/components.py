@@ -140,7 +140,29 @@ def check_complete(name: str, missing: Collection[str]) -> None:
 
 
 def component_class(library: str, name: str) -> Any:
-    """The class of a component by what an index says; libraries may be a pipeline's own folder in diffusers."""
-    if library not in ("diffusers", "transformers"):
-        library = f"diffusers.pipelines.{library}"
-    return getattr(import_module(library), name)
+    """The class of a component by what an index says; libraries may be a pipeline's own folder in diffusers.
+
+    Raises ValueError if it isn't the class of a model, tokenizer, scheduler or processor, or needs another library.
+    """
+    module = library if library in ("diffusers", "transformers") else f"diffusers.pipelines.{library}"
+    try:
+        kind = getattr(import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"there is no {name} in {library}, which {INDEX} names") from error
+    if needed := getattr(kind, "_backends", None):  # what stands in for it without them
+        raise ValueError(f"{name}, which {INDEX} names, needs {' and '.join(needed)}")
+    fits = isinstance(kind, type) and issubclass(kind, _component_bases())
+    if not fits:
+        raise ValueError(f"{name} of {library}, which {INDEX} names, is no model, tokenizer, scheduler or processor")
+    return kind
+
+
+def _component_bases() -> tuple[type, ...]:
+    """What the classes of components derive from; AutoTokenizer chooses one that does."""
+    import diffusers
+    import transformers
+
+    own = (diffusers.ModelMixin, diffusers.SchedulerMixin)
+    texts = (transformers.PreTrainedModel, transformers.PreTrainedTokenizerBase, transformers.AutoTokenizer)
+    pictures = (transformers.ProcessorMixin, transformers.FeatureExtractionMixin, transformers.ImageProcessingMixin)
+    return own + texts + pictures

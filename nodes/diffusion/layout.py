@@ -94,12 +94,25 @@ def _setting(path: Path, entries: Mapping[str, Any], name: str) -> object:
 
 
 def component_classes(entries: Mapping[str, Any], row: Family) -> dict[str, tuple[str, str]]:
-    """Library and class of each component that is loaded of a folder, given what its index says."""
+    """Library and class of each component that is loaded of a folder, given what its index says.
+
+    Raises InputError for an entry that isn't two plain names, or nulls for a component that isn't there.
+    """
+    listed = {name: kind for name, kind in entries.items() if isinstance(kind, list) and name not in row.without}
+    for name, kind in listed.items():
+        if not _is_plain(name) or len(kind) != 2 or (kind != [None, None] and not all(map(_is_plain, kind))):
+            message = f"{INDEX} says {json.dumps({name: kind})}, which is no component"
+            raise InputError(message, input="source", hint="a component has two plain names: its library and its class")
     return {
         name: ("transformers", row.classes[name]) if name in row.classes else (kind[0], kind[1])
-        for name, kind in entries.items()
-        if isinstance(kind, list) and kind[0] is not None and name not in row.without
+        for name, kind in listed.items()
+        if kind != [None, None]
     }
+
+
+def _is_plain(name: object) -> bool:
+    """Whether a name in an index leads nowhere else: neither to a folder nor into a package."""
+    return isinstance(name, str) and name.isascii() and name.isidentifier()
 
 
 def read_vocabulary(path: Path) -> Vocabulary:

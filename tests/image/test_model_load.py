@@ -5,6 +5,7 @@ import json
 import shutil
 from pathlib import Path
 
+import diffusers
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -146,6 +147,54 @@ def test_missing_components_are_named(tmp_path: Path, folder: Path) -> None:
     copy = shutil.copytree(folder, tmp_path / "copy", ignore=shutil.ignore_patterns("unet", "vae"))
     with pytest.raises(MissingError, match="lacks unet, vae"):
         load(copy)
+
+
+def says(folder: Path, entries: dict[str, object]) -> Path:
+    """The folder, whose index says something else of some components."""
+    index = folder / "model_index.json"
+    write(index, json.loads(index.read_text()) | entries)
+    return folder
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"unet": []},
+        {"unet": ["diffusers"]},
+        {"unet": ["diffusers", "UNet2DConditionModel", "more"]},
+        {"unet": ["diffusers", None]},
+        {"unet": [3, "UNet2DConditionModel"]},
+        {"unet": ["..", "x"]},
+        {"unet": ["diffusers.models", "UNet2DConditionModel"]},
+        {"../x": ["diffusers", "UNet2DConditionModel"]},
+    ],
+    ids=json.dumps,
+)
+def test_what_is_no_component_in_an_index_is_refused(tmp_path: Path, folder: Path, entry: dict[str, object]) -> None:
+    copy = says(shutil.copytree(folder, tmp_path / "copy"), entry)
+    with pytest.raises(InputError, match=r"model_index\.json says .*, which is no component") as caught:
+        load(copy)
+    assert json.dumps(entry) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        (["nowhere", "X"], "there is no X in nowhere"),
+        (["diffusers", "NoSuchModel"], "there is no NoSuchModel in diffusers"),
+        (["transformers", "pipeline"], "pipeline of transformers, .*, is no model"),
+        (["diffusers", "DiffusionPipeline"], "DiffusionPipeline of diffusers, .*, is no model"),
+        (["diffusers", "Absent"], "Absent, .*, needs torchsde"),
+    ],
+)
+def test_a_class_that_can_be_no_component_is_one_clear_line(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, entry: list[str], message: str
+) -> None:
+    stands_in = type("Absent", (), {"_backends": ["torchsde"]})  # as diffusers has them for lack of a library
+    monkeypatch.setattr(diffusers, "Absent", stands_in, raising=False)
+    copy = says(shutil.copytree(folder, tmp_path / "copy"), {"tokenizer": entry})
+    with pytest.raises(MissingError, match=f"copy can't be loaded: {message}"):
+        pipeline_for(Context(), load(copy), "text to image")
 
 
 def test_missing_weights_are_named(tmp_path: Path, folder: Path) -> None:
