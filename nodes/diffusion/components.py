@@ -5,7 +5,6 @@ Each is resident by its own contents, so that models which share a text encoder 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection
 from importlib import import_module
 from pathlib import Path
@@ -16,6 +15,7 @@ import torch
 from engine.models.digest import digest
 from nodes.diffusion.families import family
 from nodes.diffusion.layout import INDEX, component_classes, read_object
+from nodes.diffusion.weights import variant
 
 if TYPE_CHECKING:
     from engine.values import ImageModel, ModelReference, VideoModel
@@ -108,28 +108,9 @@ def load_weights(name: str, kind: Any, folder: Path, dtype: str) -> Any:
     Raises what libraries raise, and ValueError if weights are missing, or aren't in safetensors.
     """
     options = {"dtype": getattr(torch, dtype), "use_safetensors": True, "local_files_only": True}
-    module, found = kind.from_pretrained(str(folder), variant=_variant(folder), output_loading_info=True, **options)
+    module, found = kind.from_pretrained(str(folder), variant=variant(folder), output_loading_info=True, **options)
     check_complete(name, found["missing_keys"])
     return module
-
-
-def _variant(folder: Path) -> str | None:
-    """The form of a component's weights that is there: None for the usual one, else such as "fp16".
-
-    Raises ValueError if there are none in safetensors.
-    """
-    forms = {found[1] for path in folder.glob("*.safetensors") if (found := _WEIGHTS.fullmatch(path.name))}
-    if None in forms:
-        return None
-    if not forms:
-        others = [path.name for path in folder.iterdir() if path.suffix in (".bin", ".pt", ".ckpt")]
-        there = f", but {min(others)}, which can run code: convert it" if others else ""
-        raise ValueError(f"{folder.name} has no weights in safetensors{there}")
-    return min(forms, key=lambda form: (form != "fp16", form))
-
-
-_WEIGHTS = re.compile(r"(?:model|diffusion_pytorch_model)(?:\.([a-z]\w*))?(?:-\d+-of-\d+)?\.safetensors")
-"""Names of weights' files, with the form, and in parts."""
 
 
 def check_complete(name: str, missing: Collection[str]) -> None:

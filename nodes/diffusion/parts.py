@@ -12,7 +12,7 @@ import torch
 
 from engine.errors import InputError
 from nodes.diffusion.checkpoints import check_scales, read_header
-from nodes.diffusion.components import check_complete
+from nodes.diffusion.components import check_complete, load_weights
 
 if TYPE_CHECKING:
     from engine.values import ModelReference
@@ -46,10 +46,7 @@ def load_part(name: str, kind: Any, part: ModelReference, settings: Mapping[str,
     """
     path, dtype = Path(part.path), getattr(torch, part.dtype)
     if path.is_dir():
-        options = {"dtype": dtype, "use_safetensors": True, "local_files_only": True, "output_loading_info": True}
-        module, found = kind.from_pretrained(str(path), **options)
-        check_complete(name, found["missing_keys"])
-        return module  # type: ignore[no-any-return]  # diffusers has no types
+        return load_weights(name, kind, path, part.dtype)  # type: ignore[no-any-return]  # diffusers has no types
     with TemporaryDirectory() as folder:
         Path(folder, "config.json").write_text(json.dumps(dict(settings)))
         options = {"dtype": dtype, **_quantised(path, dtype)}
