@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from engine.node import Context
-    from engine.values import ModelReference
+    from engine.values import ImageModel, VideoModel
 
 # Latent cells up to which the VAE itself is cheap to run; larger pictures are painted cell by cell.
 _SMALL = 16 * 16
@@ -40,7 +40,7 @@ class StepCallback:
     def __init__(
         self,
         ctx: Context,
-        model: ModelReference,
+        model: ImageModel | VideoModel,
         steps: int,
         *,
         index: int = 0,
@@ -74,7 +74,9 @@ class StepCallback:
         """What the VAE makes pictures of (1, channels, h, w), as one; None if the VAE gives no colours."""
         if samples.shape[-2] * samples.shape[-1] <= _SMALL:
             return decode(vae, samples)
-        key = ("latent colours", self._model.identity, self._model.dtype, self._ctx.device)
+        another = self._model.parts.get("vae")
+        vae_of = self._model.identity if another is None else another.identity
+        key = ("latent colours", vae_of, self._model.dtype, self._ctx.device)
         colours = self._ctx.models.get(key, lambda: fit_colours(vae))
         return None if colours is None else paint(samples, colours)
 

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from engine.node import Context
-from engine.values import Image, ImageModel
+from engine.values import Image, ImageModel, ModelReference
 from nodes.diffusion.preview import StepCallback, denoised, fit_colours, paint
 
 
@@ -45,6 +47,20 @@ def test_where_the_vae_overflows_there_is_no_preview(size: int) -> None:
         step(pipeline, index, torch.tensor(0), {"latents": torch.zeros(1, 4, size, size)})
     assert shown == [None, None, None]
     assert len(ctx.models) == (size > 16), "that there are no colours is found once"
+
+
+def test_models_of_one_folder_with_different_vaes_have_colours_of_their_own() -> None:
+    ctx, colours = Context(wants_preview=lambda: True), []
+    ctx = replace(ctx, on_progress=lambda done, total, unit, preview: colours.append(preview))
+    own = ImageModel("a", "/a", "a", "float32", family="Stable Diffusion XL")
+    for number, model in enumerate((own, replace(own, parts={"vae": ModelReference("b", "/b", "b", "float32")}))):
+        torch.manual_seed(number)
+        vae = FlatVAE()
+        pipeline = type("Pipeline", (), {"vae": vae, "scheduler": type("Scheduler", (), {})(), "num_timesteps": 1})()
+        picture = torch.rand(1, 3, 32, 32)
+        latents = vae.mix(picture * 2 - 1) * vae.config.scaling_factor
+        StepCallback(ctx, model, 1)(pipeline, 0, torch.tensor(0), {"latents": latents})
+        torch.testing.assert_close(colours[-1].pixels, picture, atol=1e-4, rtol=0)
 
 
 def test_a_euler_step_points_at_the_clean_latents() -> None:
