@@ -70,6 +70,7 @@ def draw(ctx: Context, model: ImageModel, drawing: Drawing) -> Image:
     steps = drawing.steps or model.steps or row.steps
     options = {**row.call, **_guided(row, model, drawing), **_sized(row, drawing), **_strength(row, drawing, steps)}
     pipeline = pipeline_for(ctx, model, drawing.task)
+    _check_steps(pipeline, options, steps)
     size = _size_of(pipeline, options)
     pictures: list[Tensor] = []
     with applied(pipeline, model.adapters), precision_kept(pipeline.vae):
@@ -183,6 +184,24 @@ def _strength(row: Family, drawing: Drawing, steps: int) -> dict[str, float]:
             hint="take more steps, or more strength",
         )
     return {"strength": strength}
+
+
+def _check_steps(pipeline: Any, options: Mapping[str, Any], steps: int) -> None:
+    """Raise InputError for more steps than a consistency model takes: they are some of those it was distilled of.
+
+    Pipelines that are made for such models take fewer over a picture, according to the strength.
+    """
+    if (original := pipeline.scheduler.config.get("original_inference_steps")) is None:
+        return
+    own = type(pipeline).__name__.startswith("LatentConsistencyModel")
+    most = int(original * options.get("strength", 1.0)) if own else original
+    if steps > most:
+        over = f" with strength {options['strength']:g}" if most < original else ""
+        raise InputError(
+            f"the model takes {most} steps at most{over}, not {steps}",
+            input="steps",
+            hint=f"give {most} or fewer{', or more strength' if over else ''}",
+        )
 
 
 def _pictures_of(row: Family, drawing: Drawing, index: int) -> dict[str, Any]:

@@ -351,6 +351,24 @@ def test_a_scale_that_would_have_no_effect_is_refused(ctx: Context, load: Callab
         draw(ctx, load(schnell), TEXT, guidance_scale=3.5)
 
 
+@pytest.mark.parametrize(
+    ("name", "task", "most", "message"),
+    [
+        ("Latent Consistency Model", TEXT, 50, "takes 50 steps at most, not 51"),
+        ("Latent Consistency Model", OVER, 12, "takes 12 steps at most with strength 0.25, not 13"),
+        ("Stable Diffusion LCM", OVER, 50, "takes 50 steps at most, not 51"),
+    ],
+)
+def test_a_consistency_model_takes_no_more_steps_than_it_was_distilled_of(
+    ctx: Context, load: Callable[[Row], ImageModel], name: str, task: Task, most: int, message: str
+) -> None:
+    model = load(next(row for row in ROWS if row.name == name))
+    inputs = {"strength": 0.25} if task == OVER else {}
+    with pytest.raises(InputError, match=message) as caught:
+        draw(ctx, model, task, steps=most + 1, **inputs)
+    assert caught.value.input == "steps"
+
+
 def test_an_image_that_is_too_small_to_edit_is_refused(ctx: Context, load: Callable[[Row], ImageModel]) -> None:
     flux_2 = next(row for row in ROWS if row.name == "Flux 2")
     with pytest.raises(InputError, match="Flux 2 takes images of at least 64 pixels a side"):
