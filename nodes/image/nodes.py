@@ -100,7 +100,7 @@ class KeyframeSampler(Node, version=3, category="image", uses="device", librarie
     image: Image | None = None
     """What to draw over: one picture for all, or one for each. Kontext and Flux 2 change it as the prompt says."""
     mask: Image | None = None
-    """Where to draw over the image, which has the same size: white is drawn anew, black stays."""
+    """Where to draw over the image, which has the same size: white is drawn anew, black stays but for what the VAE changes."""
     strength: Annotated[float, Field(ge=0, le=1)] = 0.0
     """How much of the image is drawn over: 1 leaves nothing of it, and takes all steps; 0 is the model's own, which is
     mostly 0.6 without a mask and 1 with one."""

@@ -12,7 +12,7 @@ from engine.models import identity, resolve
 from engine.node import Context, Node
 from engine.values import Image, ModelReference, UpscaleModel, Video, VideoModel
 from nodes.diffusion.families import SVD
-from nodes.inputs import Factor, MotionFile, Overlap, OwnDType, Seed, Side, Tile, VideoModelFile
+from nodes.inputs import Factor, MotionFile, Overlap, OwnDType, OwnGuidance, Seed, Side, Tile, VideoModelFile
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -149,7 +149,7 @@ class VideoSampler(Node, version=1, category="video", uses="device", libraries=(
     """Frames per second at which the video plays, and of which models that heed it are told; 0 is the model's own."""
     steps: Annotated[int, Field(ge=0, le=1000)] = 0
     """Denoising steps; 0 is the model's own number."""
-    guidance_scale: Annotated[float, Field(ge=0, le=50)] = 0.0
+    guidance_scale: OwnGuidance = 0.0
     """Weight of the prompt; 0 is the model's own, 1 turns guidance off, mostly at half the cost."""
     seed: Seed = 0
     """Seed of the noise."""

@@ -499,6 +499,11 @@ def test_what_is_no_motion_adapter_or_fits_none_is_refused(tmp_path: Path, load:
         VideoModelLoad(source=str(tmp_path / "sdxl"), motion=adapter.path).run(Context())
 
 
+def test_a_scale_between_the_models_own_and_none_is_refused(ctx: Context, load: Load) -> None:
+    with pytest.raises(ValueError, match="give 0 for the model's own, or 1 and more"):
+        draw(ctx, load("AnimateDiff"), CASES["AnimateDiff"], guidance_scale=0.5)
+
+
 @pytest.fixture
 def animated(tmp_path: Path, load: Load) -> tuple[Path, Path]:
     """Copies of the folders of an image model and a motion adapter that fits it."""
