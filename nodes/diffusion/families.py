@@ -442,6 +442,13 @@ def family(name: str) -> Family:
     return next(row for row in FAMILIES if row.name == name)
 
 
+def own_figures(row: Family, *, steps: int | None, guidance: float | None) -> dict[str, float | str]:
+    """What a sampler reports of the settings that are the model's own, which are None where others are asked for."""
+    taken = {"steps": steps, "guidance scale": guidance}
+    figures: dict[str, float | str] = {name: value for name, value in taken.items() if value is not None}
+    return figures | {"family": row.name} if figures else {}
+
+
 def family_of(pipeline: str, setting: Callable[[str], object]) -> Family | None:
     """The family of a folder that holds a pipeline of this class, if there is one.
 

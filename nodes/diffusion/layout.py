@@ -9,7 +9,7 @@ from typing import Any
 
 from engine.errors import InputError, MissingError
 from engine.values import Vocabulary
-from nodes.diffusion.families import ANIMATEDIFF, SD, Family, families, family_of
+from nodes.diffusion.families import ANIMATEDIFF, FAMILIES, SD, Family, families, family_of
 
 INDEX = "model_index.json"
 _LOADERS = {True: "ImageModelLoad", False: "VideoModelLoad"}
@@ -44,15 +44,28 @@ def family_of_folder(source: str, path: Path, *, pictures: bool, given: Collecti
 
 
 def family_of_index(source: str, path: Path, *, pictures: bool) -> Family:
-    """The family that a folder's index says, with or without weights; raises InputError if it is another."""
+    """The family that a folder's card or index says, with or without weights; raises InputError if it is another."""
     entries = read_object(path / INDEX)
     found = str(entries.get("_class_name"))
-    row = family_of(found, lambda name: _setting(path, entries, name))
+    row = _said_by_card(path, found) or family_of(found, lambda name: _setting(path, entries, name))
     if row is None or row.makes_pictures != pictures:
         hint = f"this loads {_wanted(pictures)}" if row is None else f"{_LOADERS[row.makes_pictures]} loads it"
         kind = found if row is None else f"{row.name} model"
         raise InputError(f"{source} holds a {kind}", input="source", hint=hint)
     return row
+
+
+def _said_by_card(path: Path, pipeline: str) -> Family | None:
+    """The `family` in a folder's card.json; raises InputError unless pipelines of this class are of that family."""
+    card = path / "card.json"
+    said = read_object(card).get("family") if card.is_file() else None
+    able = {row.name: row for row in FAMILIES if pipeline in row.pipelines.values()}
+    if said is None or not able:
+        return None
+    if not isinstance(said, str) or said not in able:
+        hint = f"of a {pipeline} it can be {', '.join(able)}"
+        raise InputError(f"{card}: 'family' can't be {json.dumps(said)}", input="source", hint=hint)
+    return able[said]
 
 
 def animated_family(source: str, path: Path, motion: str, motion_path: Path) -> Family:

@@ -11,7 +11,7 @@ from engine.errors import InputError
 from engine.values import Image
 from nodes.diffusion.adapters import applied
 from nodes.diffusion.dtypes import chosen_dtype
-from nodes.diffusion.families import Family, Task, family
+from nodes.diffusion.families import Family, Task, family, own_figures
 from nodes.diffusion.latents import samples
 from nodes.diffusion.pipelines import pipeline_for
 from nodes.diffusion.pixels import check_finite, to_pillow
@@ -71,6 +71,13 @@ def draw(ctx: Context, model: ImageModel, drawing: Drawing) -> Image:
     options = {**row.call, **_guided(row, model, drawing), **_sized(row, drawing), **_strength(row, drawing, steps)}
     pipeline = pipeline_for(ctx, model, drawing.task)
     _check_steps(pipeline, options, steps)
+    own = own_figures(
+        row,
+        steps=None if drawing.steps else steps,
+        guidance=None if drawing.guidance else model.guidance or row.guidance,
+    )
+    if own:
+        ctx.report(own)
     size = _size_of(pipeline, options)
     pictures: list[Tensor] = []
     with applied(pipeline, model.adapters), precision_kept(pipeline.vae):

@@ -36,7 +36,8 @@ class ImageModelLoad(Node, version=2, category="image", uses="io"):
     (`model_index.json` and the components' configurations) are in the same folder, they count. Files of the others hold
     the transformer alone, and need the `rest`. A `card.json` beside the model's index lists the words that the model
     knows, and may say how many `steps` and which `guidance_scale` it is meant for, as no other file of SD 3.5 Turbo
-    does, for one. LCM, Turbo and Lightning are known by their schedulers.
+    does, for one. LCM, Turbo and Lightning are known by their schedulers; where that misleads, the card says the
+    `family`, such as "Stable Diffusion XL".
     """
 
     source: ImageModelFile
@@ -75,7 +76,8 @@ class ModelVocabulary(Node, version=1, category="image", uses="io"):
 class KeyframeSampler(Node, version=3, category="image", uses="device", libraries=("tokenizers",)):
     """Draw pictures from a prompt, from nothing or over a picture.
 
-    Picture i is drawn from the noise of seed + i alone, so it stays the same whatever the count.
+    Picture i is drawn from the noise of seed + i alone, so it stays the same whatever the count. Steps and a guidance
+    scale that are the model's own are reported, with its family.
     """
 
     model: ImageModel
@@ -100,7 +102,8 @@ class KeyframeSampler(Node, version=3, category="image", uses="device", librarie
     image: Image | None = None
     """What to draw over: one picture for all, or one for each. Kontext and Flux 2 change it as the prompt says."""
     mask: Image | None = None
-    """Where to draw over the image, which has the same size: white is drawn anew, black stays but for what the VAE changes."""
+    """Where to draw over the image, which has the same size: white is drawn anew, black stays but for
+    what the VAE changes."""
     strength: Annotated[float, Field(ge=0, le=1)] = 0.0
     """How much of the image is drawn over: 1 leaves nothing of it, and takes all steps; 0 is the model's own, which is
     mostly 0.6 without a mask and 1 with one."""

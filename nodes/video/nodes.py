@@ -128,6 +128,7 @@ class VideoSampler(Node, version=1, category="video", uses="device", libraries=(
     Diffusion, which `SVDSampler` takes.
 
     Equal to diffusers' pipelines for the same seed. The sound that LTX-2 makes with a video is left out.
+    Steps and a guidance scale that are the model's own are reported, with its family.
     """
 
     model: VideoModel

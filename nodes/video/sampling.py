@@ -18,7 +18,7 @@ from engine.values import Video
 from nodes.diffusion.adapters import applied
 from nodes.diffusion.cancelling import cancellable
 from nodes.diffusion.dtypes import chosen_dtype
-from nodes.diffusion.families import Clips, Family, Layout, family
+from nodes.diffusion.families import Clips, Family, Layout, family, own_figures
 from nodes.diffusion.latents import cell_pixels
 from nodes.diffusion.noise import HostNoise
 from nodes.diffusion.pipelines import pipeline_for
@@ -72,6 +72,13 @@ def sample(ctx: Context, model: VideoModel, picture: Tensor | None, settings: Se
         raise InputError(message, input="frames", hint=f"give {most} or fewer")
     width, height = _size(row, row.clips, pipeline, picture, settings)
     steps, fps = settings.steps or row.steps, settings.fps or row.clips.fps
+    own = own_figures(
+        row,
+        steps=None if settings.steps else steps,
+        guidance=None if settings.guidance_scale else row.guidance,
+    )
+    if own:
+        ctx.report(own)
     if row.clips.fps_argument:
         arguments[row.clips.fps_argument] = fps
     if picture is not None:

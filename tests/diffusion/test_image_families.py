@@ -345,6 +345,22 @@ def test_an_edited_image_keeps_its_size_unless_another_is_given(
         draw(ctx, load(row), OVER, strength=0.5)
 
 
+def test_the_settings_that_are_the_models_own_are_reported_with_its_family(
+    ctx: Context, load: Callable[[Row], ImageModel]
+) -> None:
+    reports: list[dict[str, object]] = []
+    listening = dataclasses.replace(
+        ctx, on_report=lambda report: reports.append({name: figure.value for name, figure in report.items()})
+    )
+    lightning = load(next(row for row in ROWS if row.name == "Stable Diffusion XL Lightning"))
+    draw(listening, lightning, TEXT, steps=0)
+    assert reports.pop() == {"steps": 4, "guidance scale": 1.0, "family": "Stable Diffusion XL Lightning"}
+    draw(listening, lightning, TEXT, steps=2)
+    assert reports.pop() == {"guidance scale": 1.0, "family": "Stable Diffusion XL Lightning"}
+    draw(listening, lightning, TEXT, steps=2, guidance_scale=2.0)
+    assert reports == []
+
+
 def test_a_scale_that_would_have_no_effect_is_refused(ctx: Context, load: Callable[[Row], ImageModel]) -> None:
     schnell = next(row for row in ROWS if row.name == "Flux 1 schnell")
     with pytest.raises(InputError, match="Flux 1 schnell is trained for one guidance scale"):

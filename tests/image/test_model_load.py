@@ -60,9 +60,24 @@ def test_the_card_says_which_steps_and_guidance_the_model_is_meant_for(tmp_path:
     assert (load(tmp_path).steps, load(tmp_path).guidance) == (8, 1.0)
 
 
+def test_the_card_says_the_family_where_the_scheduler_misleads(tmp_path: Path) -> None:
+    write(tmp_path / "model_index.json", {"_class_name": "StableDiffusionXLPipeline"})
+    (tmp_path / "scheduler").mkdir()
+    trailing = {"timestep_spacing": "trailing", "prediction_type": "epsilon"}
+    write(tmp_path / "scheduler/scheduler_config.json", trailing | {"_class_name": "EulerDiscreteScheduler"})
+    assert load(tmp_path).family == "Stable Diffusion XL Lightning"
+    write(tmp_path / "card.json", {"family": "Stable Diffusion XL"})
+    assert load(tmp_path).family == "Stable Diffusion XL"
+    write(tmp_path / "card.json", {"family": "Flux 1"})
+    with pytest.raises(InputError, match=r"card\.json: 'family' can't be \"Flux 1\"") as caught:
+        load(tmp_path)
+    assert "Stable Diffusion XL Turbo" in str(caught.value)
+
+
 @pytest.mark.parametrize(
     "card",
     [
+        {"family": 3},
         {"steps": 0},
         {"steps": "8"},
         {"steps": True},
