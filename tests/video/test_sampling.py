@@ -499,6 +499,18 @@ def test_what_is_no_motion_adapter_or_fits_none_is_refused(tmp_path: Path, load:
         VideoModelLoad(source=str(tmp_path / "sdxl"), motion=adapter.path).run(Context())
 
 
+def test_the_settings_that_are_the_models_own_are_reported_with_its_family(ctx: Context, load: Load) -> None:
+    reports: list[dict[str, object]] = []
+    listening = dataclasses.replace(
+        ctx, on_report=lambda report: reports.append({name: figure.value for name, figure in report.items()})
+    )
+    model, case = load("AnimateDiff"), CASES["AnimateDiff"]
+    draw(listening, model, case)
+    assert reports.pop() == {"guidance scale": 7.5, "family": "AnimateDiff"}
+    draw(listening, model, case, guidance_scale=2.0)
+    assert reports == []
+
+
 def test_a_scale_between_the_models_own_and_none_is_refused(ctx: Context, load: Load) -> None:
     with pytest.raises(ValueError, match="give 0 for the model's own, or 1 and more"):
         draw(ctx, load("AnimateDiff"), CASES["AnimateDiff"], guidance_scale=0.5)
