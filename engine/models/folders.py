@@ -57,6 +57,11 @@ def is_model(folder: Path) -> bool:
     return any((folder / name).is_file() for name in INDEXES)
 
 
+def is_shelf(folder: Path) -> bool:
+    """Whether a folder in one of models holds models: one that is called like a category does, whatever is in it."""
+    return category_of(folder.name) in CATEGORIES or not is_model(folder)
+
+
 @dataclass(frozen=True)
 class Shelf:
     """A folder of models."""
@@ -148,7 +153,7 @@ def _shelves_in(root: Path) -> Iterator[Shelf]:
     except OSError:  # removed meanwhile, or not readable, which listing them tells
         return
     for name in names:
-        if name.lower() not in WITHOUT_MODELS and (root / name).is_dir() and not is_model(root / name):
+        if name.lower() not in WITHOUT_MODELS and (root / name).is_dir() and is_shelf(root / name):
             yield Shelf(root / name, category_of(name))
 
 

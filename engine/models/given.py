@@ -12,6 +12,8 @@ from engine.models.folders import CATEGORIES, ModelFolders, Shelf, category_of, 
 
 VARIABLE = "KINOGRAPH_MODELS"
 """The environment variable that lists such folders, separated as in PATH."""
+PIPELINE = "model_index.json"
+"""In a pipeline, whose parts are called like categories. A `config.json` may be a program's settings as well."""
 HINT = "give a folder of models, that of ComfyUI or AUTOMATIC1111, or an extra_model_paths.yaml"
 
 
@@ -45,8 +47,12 @@ def model_folders(given: Iterable[Path], option: str = "--models") -> ModelFolde
 
 def from_environment() -> ModelFolders:
     """The folders that `KINOGRAPH_MODELS` lists; raises UsageError as `model_folders`."""
-    listed = os.environ.get(VARIABLE, "").split(os.pathsep)
-    return model_folders([Path(path) for path in listed if path], VARIABLE)
+    return model_folders(in_environment(), VARIABLE)
+
+
+def in_environment() -> list[Path]:
+    """What `KINOGRAPH_MODELS` lists. An empty part is nothing, and not the working folder."""
+    return [Path(path) for path in os.environ.get(VARIABLE, "").split(os.pathsep) if path]
 
 
 def _here(path: Path, option: str) -> Path:
@@ -63,13 +69,14 @@ def _here(path: Path, option: str) -> Path:
 
 def _in_folder(folder: Path) -> list[Shelf]:
     """The folders of models in a folder: itself, or that of the program which it is the folder of."""
-    if is_model(folder):
-        raise UsageError(f"{folder} is a model, not a folder of models", hint="give the folder that it is in")
     if _has_categories(folder / "models"):
         embeddings = [Shelf(folder / "embeddings", "embeddings")]  # where AUTOMATIC1111 has them
         return [Shelf(folder / "models"), *(shelf for shelf in embeddings if shelf.folder.is_dir())]
-    only_lists = (folder / NAME).is_file() and not _has_categories(folder)
-    return [] if only_lists else [Shelf(folder)]
+    if _has_categories(folder) and not (folder / PIPELINE).is_file():
+        return [Shelf(folder)]
+    if is_model(folder):
+        raise UsageError(f"{folder} is a model, not a folder of models", hint="give the folder that it is in")
+    return [] if (folder / NAME).is_file() else [Shelf(folder)]
 
 
 def _has_categories(folder: Path) -> bool:

@@ -17,7 +17,7 @@ from engine.models.folders import (
     ModelFolders,
     Shelf,
     category_of,
-    is_model,
+    is_shelf,
 )
 
 WEIGHTS = (".safetensors", ".gguf")
@@ -137,7 +137,7 @@ def _on_shelf(shelf: Shelf, may_read: MayRead) -> Iterator[_Found]:
             if entry.is_symlink() and not may_read(Path(entry.path)):
                 yield _Found(category, below, Path(entry.path), _form(entry.name), problem=LEADS_OUT)
             elif _is_folder(entry):
-                if not is_one and not (is_root and not is_model(Path(entry.path))):
+                if not is_one and not (is_root and is_shelf(Path(entry.path))):
                     waiting.append((Path(entry.path), below))
             elif not (is_one and _PARTS.match(entry.name)):
                 yield from _file(category, below, entry)

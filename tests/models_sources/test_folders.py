@@ -79,6 +79,10 @@ def listed(folders: ModelFolders) -> dict[str, tuple[str, str, int]]:
     return {one.source: (one.category, one.form, one.nbytes) for one in scan(folders) if not one.problem}
 
 
+def categories(folders: ModelFolders) -> dict[str, str]:
+    return {source: category for source, (category, _, _) in listed(folders).items()}
+
+
 def problems(folders: ModelFolders) -> dict[str, str]:
     return {one.source: one.problem for one in scan(folders) if one.problem}
 
@@ -103,7 +107,7 @@ def test_comfyuis_models_are_listed_by_category_under_the_names_that_it_shows(co
 
 
 def test_the_models_of_automatic1111_have_the_same_categories(webui: Path) -> None:
-    assert {source: category for source, (category, _, _) in listed(model_folders([webui])).items()} == {
+    assert categories(model_folders([webui])) == {
         "dream.safetensors": "checkpoints",
         "depth.safetensors": "controlnet",
         "bad hands.safetensors": "embeddings",
@@ -112,6 +116,22 @@ def test_the_models_of_automatic1111_have_the_same_categories(webui: Path) -> No
         "sharp.pth": "upscale_models",
         "soft.safetensors": "vae",
     }
+
+
+def test_the_settings_of_a_program_do_not_make_its_folder_a_model(webui: Path) -> None:
+    before = scan(model_folders([webui]))
+    (webui / "config.json").write_text('{"sd_model_checkpoint": "dream.safetensors"}')
+    assert scan(model_folders([webui])) == before
+    (webui / "models/config.json").touch()
+    assert scan(model_folders([webui / "models"])) == [one for one in before if one.category != "embeddings"]
+
+
+def test_a_folder_that_is_called_like_a_category_is_no_model_whatever_it_holds(comfyui: Path) -> None:
+    before = model_folders([comfyui])
+    models, shelves = scan(before), [*before.shelves()]
+    (comfyui / "models/vae/config.json").touch()
+    assert [*model_folders([comfyui]).shelves()] == shelves
+    assert scan(model_folders([comfyui])) == models
 
 
 def test_every_listed_name_leads_to_its_model(comfyui: Path, webui: Path, make: Make) -> None:
@@ -381,12 +401,15 @@ def test_a_wrong_yaml_is_told_in_one_line_with_file_and_key(text: str, message: 
         ("~nobody-of-that-name/models", "can't be the name of a folder"),
         ("a\0b", "--models a\0b"),
         ("sdxl", "is a model, not a folder of models"),
+        ("model", "is a model, not a folder of models"),
     ],
 )
 def test_what_is_no_folder_of_models_is_refused(given: str, message: str) -> None:
     Path("file.txt").touch()
-    Path("sdxl").mkdir()
+    Path("sdxl/vae").mkdir(parents=True)
     Path("sdxl/model_index.json").touch()
+    Path("model").mkdir()
+    Path("model/config.json").touch()
     with pytest.raises(UsageError) as caught:
         model_folders([Path(given)])
     assert message in caught.value.message
