@@ -28,12 +28,23 @@ Set = Annotated[
     ),
 ]
 Out = Annotated[Path, typer.Option(metavar="DIR", help="The folder that files are saved to.")]
+
+
+def _without_empty(ctx: typer.Context, param: typer.CallbackParam, given: list[Path]) -> list[Path]:
+    """What the environment lists without its empty parts, each of which typer takes for the working folder."""
+    from engine.models.given import in_environment
+
+    source = ctx.get_parameter_source(param.name or "")
+    return in_environment() if source is not None and source.name == "ENVIRONMENT" else given
+
+
 Models = Annotated[
     list[Path],
     typer.Option(
         "--models",
         metavar="DIR",
         envvar="KINOGRAPH_MODELS",
+        callback=_without_empty,
         help="A folder of models, ComfyUI's or AUTOMATIC1111's, or extra_model_paths.yaml; may be given several times.",
     ),
 ]

@@ -69,6 +69,18 @@ def test_folders_may_come_from_the_environment(
     assert kinograph("validate", neon).exit_code == 0
 
 
+@pytest.mark.parametrize("listed", [":{}", "{}:", ":", "{}::{}/models"])
+def test_an_empty_part_of_what_the_environment_lists_is_not_the_working_folder(
+    listed: str, kinograph: Command, comfyui: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("loras").mkdir()
+    Path("loras/stray.safetensors").touch()
+    monkeypatch.setenv(VARIABLE, listed.format(comfyui, comfyui))
+    sources = [line.partition("\t")[0] for line in kinograph("models").stdout.splitlines()]
+    assert "stray.safetensors" not in sources
+    assert ("loras/neon.safetensors" in sources) == ("{}" in listed)
+
+
 def test_validate_tells_a_lora_from_a_checkpoint_and_refuses_a_pickle(
     kinograph: Command, comfyui: Path, neon: str
 ) -> None:
