@@ -10,7 +10,7 @@ has one name, ComfyUI's. `engine.models.given` reads which folders people give.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 
@@ -113,6 +113,8 @@ class OpenFolders:
     def choose(self, name: str, wanted: Collection[str] = (), may_read: MayRead = lambda path: True) -> Path | None:
         """The path of the model that a name stands for; None if there is none.
 
+        A folder that is no model, and may only sort others, counts where there is nothing else of that name.
+
         Args:
             name: a path within one of the folders, or within that of a category, with or without the category.
             wanted: the categories that count first where several have a model of that name.
@@ -128,9 +130,16 @@ class OpenFolders:
         def there(path: Path) -> bool:
             return os.path.lexists(path) and may_read(path) and path.exists()
 
+        def model(path: Path) -> bool:
+            return there(path) and (not path.is_dir() or is_model(path))
+
+        return self._choose(parts, wanted, model) or self._choose(parts, wanted, there)
+
+    def _choose(self, parts: Sequence[str], wanted: Collection[str], there: Callable[[Path], bool]) -> Path | None:
+        """The path of the parts of a name that is there, in a root or else on a shelf."""
         for root in self.roots:
             path = root.joinpath(*parts)
-            if there(path) and (len(parts) > 1 or not path.is_dir() or is_model(path)):
+            if there(path) and (len(parts) > 1 or not path.is_dir() or not is_shelf(path)):
                 return path
         for shelf in self.shelves if len(parts) > 1 else ():
             if shelf.category == category_of(parts[0]) and there(path := shelf.folder.joinpath(*parts[1:])):

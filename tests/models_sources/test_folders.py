@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -156,6 +157,33 @@ def test_every_listed_name_leads_to_its_model(comfyui: Path, webui: Path, make: 
         "loras/sdxl/snail.safetensors",
         "loras/sprite/a.safetensors",
     }
+
+
+TREES = [
+    # Folders that only sort models are called like models.
+    {"checkpoints/sdxl/a.safetensors": 1, "loras/sdxl.safetensors": 2, "diffusers/sdxl/model_index.json": 3},
+    {"loras/sdxl/a.safetensors": 1, "unet/sdxl/config.json": 2, "vae/sdxl/config.json": 3, "sdxl/model_index.json": 4},
+    {"checkpoints/loras/a.safetensors": 1, "loras/a.safetensors": 2, "loras/x/config.json": 3, "vae/a/config.json": 4},
+    # Categories are called like models, and hold what makes a folder one.
+    {"vae/config.json": 1, "vae/a.safetensors": 2, "diffusers/vae/model_index.json": 3},
+    {"other/sdxl/config.json": 1, "checkpoints/other/sdxl/config.json": 2, "other/vae/a.safetensors": 3},
+    # Models are in folders of models.
+    {"sdxl/config.json": 1, "sdxl/fine.safetensors": 2, "loras/sdxl/fine.safetensors": 3, "vae/sdxl/x/config.json": 4},
+]
+
+
+@pytest.mark.parametrize(("first", "second"), [*itertools.product(range(len(TREES)), repeat=2)])
+def test_every_listed_name_leads_to_its_model_in_odd_folders_too(first: int, second: int, make: Make) -> None:
+    folders = model_folders([make("first", TREES[first]), make("second", TREES[second])])
+    found = scan(folders)
+    assert {one.source: folders.choose(one.source) for one in found} == {one.source: one.path for one in found}
+
+
+def test_a_folder_that_only_sorts_models_counts_where_there_is_no_model_of_its_name(make: Make) -> None:
+    folders = model_folders([make("models", {"checkpoints/sdxl/a.safetensors": 1})])
+    assert folders.choose("sdxl") == folders.roots[0] / "checkpoints/sdxl"
+    folders = model_folders([make("models", {"diffusers/sdxl/model_index.json": 1})])
+    assert folders.choose("sdxl") == folders.roots[0] / "diffusers/sdxl"
 
 
 @pytest.mark.parametrize(
