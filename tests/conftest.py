@@ -41,6 +41,6 @@ def largest_file(nbytes: int) -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _costs_are_kept_apart(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """What passes of tests' models cost isn't kept in the user's cache."""
+    """What passes of tests' models cost, and how they are computed, isn't kept in the user's cache."""
     folder = tmp_path_factory.getbasetemp() / "costs"
-    monkeypatch.setattr("nodes.text.methods.home", lambda: folder)
+    monkeypatch.setattr("nodes.text.kept.home", lambda: folder)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import platform
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from engine.atomic import replacing
 from engine.errors import InputError
-from engine.models import home
+from nodes.text.kept import keep, place
 
 if TYPE_CHECKING:
     from nodes.text.decoding.costs import Costs
@@ -141,11 +138,8 @@ def costs(llm: LoadedModel, heard: Callable[[int, int], None]) -> Costs:
         return Costs({int(size): float(time) for size, time in json.loads(kept.read_text()).items()})
     except (OSError, ValueError, AttributeError):  # not measured yet, or not readable
         measured = measure(llm.model, heard)
-        if not measured.is_plausible:
-            return measured
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(kept) as part:
-            part.write_text(json.dumps(dict(measured.times)))
+        if measured.is_plausible:
+            keep(kept, dict(measured.times))
         return measured
 
 
@@ -154,10 +148,7 @@ def _file(llm: LoadedModel) -> Path:
     import torch
 
     model, config = llm.model, llm.model.config.get_text_config(decoder=True)
-    is_cuda = model.device.type == "cuda"
-    machine = torch.cuda.get_device_name(model.device) if is_cuda else f"{platform.machine()} {platform.processor()}"
+    device = torch.cuda.get_device_name(model.device) if model.device.type == "cuda" else None
     weights = [f"{name} {tuple(weight.shape)}" for name, weight in model.named_parameters()]
     of = [type(model).__name__, *weights, str(model.dtype), config._attn_implementation, str(model.device.type)]
-    of += ["turned", machine, torch.backends.cpu.get_cpu_capability(), str(torch.get_num_threads()), torch.__version__]
-    digest = hashlib.sha256("\n".join(of).encode()).hexdigest()[:32]
-    return home() / "pass-costs" / f"{digest}.json"
+    return place([*of, "turned"], device)

@@ -405,7 +405,7 @@ class TestCosts:
     def test_they_are_measured_once_and_kept(
         self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        monkeypatch.setattr(methods, "home", lambda: tmp_path)
+        monkeypatch.setattr("nodes.text.kept.home", lambda: tmp_path)
         llm, heard = LoadedModel(tiny("llama"), None), []
         first = methods.costs(llm, lambda done, total: heard.append(done))
         count = len(heard)

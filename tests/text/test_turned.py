@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -102,6 +103,24 @@ def test_the_clock_decides_what_is_quicker(factor: float, is_turned: bool, monke
     monkeypatch.setattr(turned.nn.functional, "linear", taking(1.0, turned.nn.functional.linear))
     monkeypatch.setattr(turned, "turned", taking(factor, turned.turned))
     state = torch.random.get_rng_state()
-    sizes = quicker_sizes.__wrapped__(((4, 8), (8, 4)), 1)
+    sizes = turned.measured([(4, 8), (8, 4)])
     assert sizes == (frozenset(range(1, turned.MOST + 1)) if is_turned else frozenset())
     assert torch.equal(torch.random.get_rng_state(), state), "what is drawn afterwards doesn't change"
+
+
+def test_a_machine_decides_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Another process might measure other times, and results would differ in their last digits."""
+    decisions = iter([{2, 3}, {1}, {4}, {5}])
+
+    def in_another_process(*shapes: tuple[int, int]) -> set[int]:
+        return {*quicker_sizes.__wrapped__(shapes, torch.get_num_threads())}
+
+    monkeypatch.setattr("nodes.text.kept.home", lambda: tmp_path)
+    monkeypatch.setattr(turned, "measured", lambda shapes: frozenset(next(decisions)))
+    assert [in_another_process((4, 8)) for _ in range(2)] == [{2, 3}, {2, 3}]
+    assert [in_another_process((8, 4)) for _ in range(2)] == [{1}, {1}]
+    for kept in (tmp_path / "pass-costs").iterdir():
+        kept.write_text("[[1]]")
+    assert [in_another_process((4, 8)) for _ in range(2)] == [{4}, {4}], "a file that can't be read is written anew"
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 77)
+    assert in_another_process((4, 8)) == {5}

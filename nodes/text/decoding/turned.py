@@ -2,20 +2,25 @@
 
 A linear layer computes states · weightsᵀ. For a few states weights · statesᵀ may be quicker: with MKL on an AMD
 processor it takes half the time for two tokens. For how many tokens it is so depends on the library and the processor,
-and is measured. Results differ by rounding, as between passes of other sizes.
+and is measured, once on a machine: it is kept in the user's cache, so that the clock changes no results from process to
+process. They differ from plain ones by rounding, as between passes of other sizes.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Sequence
 from functools import cache
 from itertools import cycle, islice
+from pathlib import Path
 from time import thread_time
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from nodes.text.kept import keep, place
 
 MOST = 6
 """Tokens of the largest passes for which it may be quicker."""
@@ -87,6 +92,26 @@ def quicker_sizes(shapes: tuple[tuple[int, int], ...], threads: int) -> frozense
         shapes: (out, in) of each.
         threads: of torch, at present.
     """
+    kept = place(["turned products", str(shapes)])
+    if (known := _read(kept)) is None:
+        found = measured(shapes)
+        if (known := _read(kept)) is None:  # else another process has decided meanwhile
+            keep(kept, sorted(known := found))
+    return known
+
+
+def _read(kept: Path) -> frozenset[int] | None:
+    """The numbers of states that a file has; None if it isn't there or can't be read."""
+    try:
+        sizes = json.loads(kept.read_text())
+    except (OSError, ValueError):
+        return None
+    is_known = isinstance(sizes, list) and all(size in range(1, MOST + 1) for size in sizes)
+    return frozenset(sizes) if is_known else None
+
+
+def measured(shapes: Sequence[tuple[int, int]]) -> frozenset[int]:
+    """The same, by this machine's clock."""
     weights = [*_weights(shapes)]
     states = {width: torch.ones(MOST, width) for _, width in shapes}
     plain, other = dict[int, float](), dict[int, float]()
@@ -101,7 +126,7 @@ def quicker_sizes(shapes: tuple[tuple[int, int], ...], threads: int) -> frozense
     return frozenset(size for size in plain if other[size] < GAIN * plain[size])
 
 
-def _weights(shapes: tuple[tuple[int, int], ...]) -> Iterator[Tensor]:
+def _weights(shapes: Sequence[tuple[int, int]]) -> Iterator[Tensor]:
     """Weights of the shapes in turn, until there are enough; of large ones, some rows."""
     left = MEASURED
     for rows, width in islice(cycle(shapes), 1000):
