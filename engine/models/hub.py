@@ -61,10 +61,11 @@ class Hub:
                 f"'{self.source}' is not on this machine yet", hint="fetch it with kinograph models FILE --fetch"
             )
         commit = path.parents[len(self.member.parts) - 1].name if self.member else path.name
-        return f"hf:{self.repository}{f'/{self.member}' if self.member else ''}@{commit}"
+        forms = "".join(f"+{folder}:{form}" for folder, form in _forms(path))
+        return f"hf:{self.repository}{f'/{self.member}' if self.member else ''}@{commit}{forms}"
 
     def watched(self) -> Iterable[Path]:
-        return ()  # a revision's files never change; which revision a branch stands for is in the identity
+        return ()  # a revision's files never change; which revision and which forms are in the identity
 
     def fetch(self, progress: Progress) -> Path:
         from huggingface_hub import constants, errors
@@ -88,8 +89,8 @@ class Hub:
             ) from error
         except errors.RevisionNotFoundError as error:
             raise MissingError(f"'{self.repository}' has no revision '{self.revision}'") from error
-        except OSError as error:  # the hub's errors, connections', a full disk's
-            reason = str(error.__cause__ or error).splitlines()[0]
+        except _failures() as error:
+            reason = next(iter(str(error.__cause__ or error).splitlines()), type(error).__name__)
             raise MissingError(
                 f"'{self.source}' can't be downloaded: {reason}",
                 hint="check the network and run again, which keeps what is downloaded already; or give a local folder",
@@ -122,6 +123,24 @@ class Hub:
 
         info = HfApi(endpoint=constants.ENDPOINT).model_info(self.repository, revision=self.revision)
         return [file.rfilename for file in info.siblings or ()]
+
+
+def _failures() -> Any:
+    """The hub's errors, connections' and a full disk's; those of its HTTP library need not be OSErrors."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    return OSError, *HfHubHTTPError.__bases__
+
+
+def _forms(model: Path) -> list[tuple[str, str]]:
+    """The folders of a model with weights in another form only, and that form; else the usual one would count."""
+    folders: dict[str, list[str]] = {}
+    for path in model.rglob("*.safetensors") if model.is_dir() else ():
+        folders.setdefault(path.parent.relative_to(model).as_posix(), []).append(path.name)
+    if (model / "model_index.json").exists():
+        folders.pop(".", None)
+    chosen = {folder: _one_form(names)[0] for folder, names in folders.items()}
+    return sorted((folder, form) for folder, name in chosen.items() for form in VARIANTS if _is_form(name, form))
 
 
 def _lacking(folder: Path) -> list[str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
-from huggingface_hub import constants
+from huggingface_hub import constants, snapshot_download
 
 from engine.errors import MissingError
 from engine.models import find, identity, resolve
@@ -174,6 +174,17 @@ def test_the_identity_is_the_commit_that_a_revision_stands_for(hub: Hub) -> None
     assert identity("hf:owner/pipeline") == identity("hf:owner/pipeline@main") == f"hf:owner/pipeline@{COMMIT}"
 
 
+def test_the_identity_says_where_only_weights_in_half_precision_are_there(hub: Hub) -> None:
+    folder = resolve("hf:owner/half")
+    assert identity("hf:owner/half") == f"hf:owner/half@{COMMIT}+unet:fp16"
+    assert identity("hf:owner/half/unet") == f"hf:owner/half/unet@{COMMIT}+.:fp16"
+
+    (folder / "whole.fp16.safetensors").touch()  # isn't read
+    (folder / "unet/diffusion_pytorch_model.safetensors").touch()  # is read instead, once it is there
+    assert identity("hf:owner/half") == f"hf:owner/half@{COMMIT}"
+    assert identity("hf:owner/half/unet") == f"hf:owner/half/unet@{COMMIT}"
+
+
 def test_fetched_models_are_listed(hub: Hub) -> None:
     folder = resolve("hf:owner/text")
     assert local_models()["hf:owner/text@main"] == folder
@@ -224,6 +235,14 @@ def test_offline_a_fetched_model_is_found(hub: Hub, monkeypatch: pytest.MonkeyPa
 
 
 def test_an_unreachable_hub_is_one_plain_message(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    use("http://127.0.0.1:9", monkeypatch)
+    with pytest.raises(MissingError, match="can't be downloaded") as error:
+        resolve("hf:owner/pipeline")
+    assert "\n" not in error.value.message
+
+
+def test_so_it_is_when_the_settings_are_there_already(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    snapshot_download("owner/pipeline", allow_patterns=["*.json", "*.txt"])
     use("http://127.0.0.1:9", monkeypatch)
     with pytest.raises(MissingError, match="can't be downloaded") as error:
         resolve("hf:owner/pipeline")
