@@ -209,7 +209,7 @@ class UpscaleModelLoad(Node, version=1, category="image", uses="io"):
         return UpscaleModel(self.source, str(path), identity(self.source), self.dtype, scale)
 
 
-class ImageUpscale(Node, version=1, category="image", uses="device"):
+class ImageUpscale(Node, version=1, category="image", uses="device", libraries=("pillow",)):
     """Make pictures larger with a model that draws in what they lack."""
 
     model: UpscaleModel

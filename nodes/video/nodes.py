@@ -213,7 +213,7 @@ def _describe(video: Video) -> str:
     return f"{width} × {height} pixels at {video.fps:g} frames a second"
 
 
-class VideoUpscale(Node, version=1, category="video", uses="device"):
+class VideoUpscale(Node, version=1, category="video", uses="device", libraries=("pillow",)):
     """Make a video larger with a model for pictures.
 
     Each frame is made larger by itself, so what the model draws in may flicker where it changes from frame to frame.

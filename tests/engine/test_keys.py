@@ -191,6 +191,11 @@ def test_kinds_name_libraries_that_come_with_kinograph_or_its_extras() -> None:
         assert {*kind.spec.libraries} <= known, kind.__name__
 
 
+@pytest.mark.parametrize("kind", ["ImageUpscale", "VideoUpscale", "LoRAInspect", "LoadImage", "SaveDataset"])
+def test_kinds_that_resize_or_draw_with_pillow_name_it(kind: str) -> None:
+    assert "pillow" in registry()[kind].spec.libraries
+
+
 def test_a_file_enters_by_its_contents(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("same")
     (tmp_path / "b.txt").write_text("same")
