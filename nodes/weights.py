@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
+from zipfile import ZIP_STORED, BadZipFile, ZipFile, is_zipfile
 
 import torch
 from torch import Tensor
@@ -21,7 +22,7 @@ LEFT_OVER = (".*.part", ".tmp*")
 """What processes that are killed leave beside the weights: files of `replacing`, and those of safetensors' own."""
 DAMAGED = (
     *(OSError, EOFError, RuntimeError, ValueError, ImportError, LookupError),
-    *(ArithmeticError, AssertionError, AttributeError, TypeError, struct.error),
+    *(ArithmeticError, AssertionError, AttributeError, TypeError, struct.error, BadZipFile),
 )
 """What torch raises for files that are damaged, or made to look like weights."""
 EXCESS = 4
@@ -46,6 +47,7 @@ def read_weights(path: Path, what: str, within: Sequence[str] = ()) -> dict[str,
         if path.suffix == ".safetensors":
             state: Any = load_file(path)
         else:
+            _check_packing(path)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # about pickles that others than torch have written
                 state = torch.load(path, map_location="cpu", weights_only=True)
@@ -62,6 +64,18 @@ def read_weights(path: Path, what: str, within: Sequence[str] = ()) -> dict[str,
     if sum(weight.nbytes for weight in state.values()) > EXCESS * path.stat().st_size:
         raise MissingError(f"{path} can't be read as {what}: its tensors are larger than the file")
     return state
+
+
+def _check_packing(path: Path) -> None:
+    """Raise ValueError if torch would unpack more of a file than it may hold. Files before torch 1.6 aren't packed."""
+    if not is_zipfile(path):
+        return
+    with ZipFile(path) as archive:
+        entries = archive.infolist()
+    if any(entry.compress_type != ZIP_STORED for entry in entries):
+        raise ValueError("it is compressed, as torch compresses none")
+    if sum(entry.file_size for entry in entries) > EXCESS * path.stat().st_size:
+        raise ValueError("its parts are larger than the file")
 
 
 def _is_plain(name: object, weight: object) -> bool:

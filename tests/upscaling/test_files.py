@@ -6,6 +6,7 @@ import pickle
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile
 
 import pytest
 import torch
@@ -127,6 +128,22 @@ def test_tensors_that_share_memory_are_converted_too(state: dict[str, Tensor], t
     torch.save(shared, tmp_path / "x4.pth")
     found = enlarge(load(tmp_path / "x4.pth"))
     torch.testing.assert_close(found, by_esrgan(shared, PICTURES).clamp(0, 1), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("packing", "times", "message"),
+    [(ZIP_DEFLATED, 1, "it is compressed, as torch compresses none"), (ZIP_STORED, 9, "its parts are larger")],
+)
+def test_a_pth_that_would_fill_the_memory_is_refused_before_it_is_unpacked(
+    packing: int, times: int, message: str, tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ZipFile(tmp_path / "x4.pth", "w", packing) as packed:
+        packed.writestr("archive/data.pkl", pickle.dumps({}))
+        packed.writestr("archive/data/0", bytes(10**5))
+        packed.filelist += [packed.getinfo("archive/data/0")] * (times - 1)  # several names of the same bytes
+    monkeypatch.setattr(torch, "load", None)
+    with pytest.raises(MissingError, match=message):
+        load(tmp_path / "x4.pth")
 
 
 def test_a_pth_that_runs_code_is_refused_in_one_line_and_runs_none(tmp_path: Path, home: Path) -> None:
