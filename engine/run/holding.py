@@ -70,7 +70,7 @@ class Holding:
         The parts that it is kept `instead_of` are held no longer, as soon as it is.
         """
         device = None if anywhere else self._device
-        key, others = part_key(kind, name, device), [part_key(kind, other, device) for other in instead_of]
+        key, others = part_key(kind, name, device), [part_key(kind, other, device) for other in {*instead_of} - {name}]
         if lasting:
             self._cache.put(key, outputs, seconds, upstream=0, keep=True, instead_of=others)
         else:

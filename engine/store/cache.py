@@ -121,6 +121,7 @@ class Cache:
             keep: whether to store it even if computing it again is cheaper than reading it back.
             instead_of: entries that are held no longer, those on disk once this one is there.
         """
+        instead_of = {*instead_of} - {key}
         nbytes = sum(map(size, outputs))
         restore, reading = seconds + upstream, read_seconds(nbytes)
         worthwhile = restore > 2 * reading  # twice, since it must be written as well

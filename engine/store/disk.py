@@ -216,11 +216,12 @@ class Disk:
             self._writer.submit(self._remove, keys, stored)
 
     def _remove(self, keys: Collection[Key], stored: Key) -> None:
-        if stored not in self._names:
-            return
         with self._lock:
-            for entry in _scan(self.folder):  # another process may have renamed them
-                if _is_entry(entry) and _key(entry.name) in keys:
+            entries = [entry for entry in _scan(self.folder) if _is_entry(entry)]
+            if stored not in {_key(entry.name) for entry in entries}:  # another process may have removed it
+                return
+            for entry in entries:
+                if _key(entry.name) in keys:
                     try:
                         Path(entry.path).unlink(missing_ok=True)
                     except OSError as error:

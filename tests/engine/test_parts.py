@@ -16,6 +16,7 @@ from engine.errors import Cancelled, InputError, MissingError
 from engine.events import NodeFailed, NodeSaved
 from engine.graph.keys import part_key
 from engine.run.folder_in_work import folder_in_work
+from engine.run.holding import Holding
 from engine.run.saving import OutputFolder
 from engine.store.cache import Cache
 from engine.store.disk import Disk
@@ -102,6 +103,33 @@ class TestStates:
             Run({"train": node("Trains", to=5)}, ["train"], cache=cache)
             keys = [part_key(Trains, f"count {count}", "cpu") for count in range(1, 6)]
             assert [cache.held(key) for key in keys] == [False, False, False, False, True]
+
+    @pytest.mark.parametrize("lasting", [True, False])
+    def test_what_is_kept_in_its_own_place_stays(self, lasting: bool, tmp_path: Path) -> None:
+        with Cache(disk=Disk(tmp_path)) as cache:
+            holding = Holding(cache, "cpu", grows=True)
+            for _ in range(2):
+                holding.keep(Trains, lasting, "count 1", (1,), 1.0, instead_of=["count 1"])
+                assert holding.recall(Trains, lasting, "count 1") == (1,)
+        assert self.held(tmp_path) == ([1] if lasting else [])
+
+    def test_an_entry_is_not_put_in_place_of_itself(self, tmp_path: Path) -> None:
+        key = part_key(Trains, "count 1", "cpu")
+        with Cache(disk=Disk(tmp_path)) as cache:
+            cache.put(key, (1,), 1.0, upstream=0, keep=True, instead_of=[key])
+            assert key in cache.memory
+        assert self.held(tmp_path) == [1]
+
+    def test_one_that_another_process_has_removed_does_not_replace_the_one_before(self, tmp_path: Path) -> None:
+        first, second = (part_key(Trains, f"count {count}", "cpu") for count in (1, 2))
+        with Cache(disk=Disk(tmp_path)) as cache:
+            for key in (first, second):
+                cache.put(key, (key,), 1.0, upstream=0, keep=True)
+        with Cache(disk=Disk(tmp_path)) as cache:
+            for file in tmp_path.glob(f"{second}.*"):
+                file.unlink()
+            cache.put(second, (second,), 1.0, upstream=0, keep=True, instead_of=[first])
+        assert self.held(tmp_path) == [1]
 
     def test_a_process_that_is_killed_before_the_one_before_is_removed_leaves_both(self, tmp_path: Path) -> None:
         code = f"""
