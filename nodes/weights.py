@@ -44,7 +44,7 @@ def read_weights(path: Path, what: str, within: Sequence[str] = ()) -> dict[str,
     from safetensors.torch import load_file
 
     try:
-        if path.suffix == ".safetensors":
+        if path.suffix.lower() == ".safetensors":
             state: Any = load_file(path)
         else:
             _check_packing(path)
@@ -87,7 +87,7 @@ def _is_plain(name: object, weight: object) -> bool:
 
 def converted(path: Path, what: str, within: Sequence[str] = ()) -> Path:
     """A PyTorch file as safetensors, converted once per contents; arguments and errors are those of `read_weights`."""
-    if path.suffix == ".safetensors":
+    if path.suffix.lower() == ".safetensors":
         return path
     try:
         contents = digest(path)

@@ -80,6 +80,11 @@ def scan(folders: ModelFolders, may_read: MayRead = lambda path: True) -> list[L
     return sorted(listed.values(), key=lambda one: (not one.category, one.category, one.source))
 
 
+def readable(category: str) -> tuple[str, ...]:
+    """The endings, in lower case, of the files of weights of a category that are read."""
+    return (*WEIGHTS, *PICKLED) if category in READ_AS_DATA else WEIGHTS
+
+
 def size_of(model: Path) -> int:
     """The bytes of a file, or of all files in a folder but hidden ones."""
     total, waiting, seen = 0, [model], set[str]()
@@ -155,8 +160,7 @@ def _file(category: str, name: str, entry: os.DirEntry[str]) -> Iterator[_Found]
         broken = "is a link that leads nowhere" if entry.is_symlink() else f"can't be read: {error.strerror}"
         yield _Found(category, name, path, form, problem=broken)
         return
-    runs_code = ending in PICKLED and category not in READ_AS_DATA
-    yield _Found(category, name, path, form, nbytes, CONVERT if runs_code else "")
+    yield _Found(category, name, path, form, nbytes, "" if ending in readable(category) else CONVERT)
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -104,9 +104,10 @@ def _shapes(source: str, path: Path) -> Shapes:
 
 def _safetensors(source: str, path: Path) -> Path:
     """A single file as safetensors; raises InputError if it is of a kind that can't be, else as `converted` does."""
-    if path.suffix == ".safetensors":
+    ending = path.suffix.lower()
+    if ending == ".safetensors":
         return path
-    if path.suffix not in PICKLES:
+    if ending not in PICKLES:
         found = f"a {path.suffix} file" if path.suffix else "a file without a suffix"
         raise InputError(f"{source} is {found}", input="source", hint="give a .safetensors or .pth file, or a folder")
     from nodes.weights import converted

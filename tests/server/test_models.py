@@ -159,6 +159,17 @@ def test_models_are_listed_wherever_they_are(server: Server) -> None:
     assert "sprite/sdxl" not in sources
 
 
+def test_upscalers_are_listed_for_comfyui_too_as_they_are_read(server: Server) -> None:
+    for name in ("upscale_models/4x.PTH", "upscale_models/2x.safetensors", "loras/old.pth"):
+        (server.folders.models / name).parent.mkdir(exist_ok=True)
+        (server.folders.models / name).touch()
+    assert server.get("/models/upscale_models").json == ["2x.safetensors", "4x.PTH"]
+    assert server.get("/models/ESRGAN").json == ["2x.safetensors", "4x.PTH"]
+    assert server.get("/models/loras").json == []
+    extensions = {about["name"]: about["extensions"] for about in server.get("/experiment/models").json}
+    assert (".pth" in extensions["upscale_models"], ".pth" in extensions["loras"]) == (True, False)
+
+
 def test_models_of_other_programs_are_listed_and_may_be_used(comfyui: Server, tmp_path: Path) -> None:
     found = {model["source"]: model for model in comfyui.get(ROUTE).json}
     assert (found["sdxl/b.safetensors"]["category"], found["sdxl/b.safetensors"]["bytes"]) == ("loras", 5)

@@ -10,6 +10,7 @@ from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from engine.errors import InputError, KinographError, MissingError, NodeError
@@ -56,6 +57,13 @@ def test_every_spelling_of_esrgan_is_the_same_network(
         content = {within: content}
     model = load(saved(content, tmp_path / f"x4.{ending}"))
     assert model.scale == 4
+    torch.testing.assert_close(enlarge(model), by_esrgan(state, PICTURES).clamp(0, 1), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["x4.SafeTensors", "x4.PTH"])
+def test_an_ending_in_capitals_is_the_same(name: str, state: dict[str, Tensor], tmp_path: Path) -> None:
+    save_file(state, tmp_path / name) if name.endswith("SafeTensors") else torch.save(state, tmp_path / name)
+    model = load(tmp_path / name)
     torch.testing.assert_close(enlarge(model), by_esrgan(state, PICTURES).clamp(0, 1), atol=1e-5, rtol=0)
 
 

@@ -13,7 +13,7 @@ from pydantic import Field
 from engine.errors import UsageError
 from engine.graph.confinement import Confinement
 from engine.models.folders import CATEGORIES, Shelf, category_of
-from engine.models.scanning import WEIGHTS
+from engine.models.scanning import readable
 from engine.server.files.paths import FileEntry, Root, walk
 from engine.server.http.routes import Answer, Routes
 from engine.server.http.settings import SETTINGS, Folders
@@ -69,7 +69,7 @@ async def model_folders_with_places(request: web.Request) -> list[ModelFolder]:
     """The categories of models, with the folders of each."""
     found = await asyncio.to_thread(_by_category, request.app[SETTINGS].folders)
     names = {category: [shelf.folder.name for shelf in found[category]] or [category] for category in sorted(found)}
-    return [ModelFolder(name=name, folders=folders, extensions=[*WEIGHTS]) for name, folders in names.items()]
+    return [ModelFolder(name=name, folders=folders, extensions=[*readable(name)]) for name, folders in names.items()]
 
 
 @routes.get("/experiment/models/{folder}")
@@ -107,9 +107,10 @@ def _by_category(folders: Folders) -> dict[str, list[Shelf]]:
 def _weights(folders: Folders, name: str) -> dict[str, tuple[int, FileEntry]]:
     """The models of a category by name, each with the number of its folder; none if there is no such category."""
     found: dict[str, tuple[int, FileEntry]] = {}
-    for place, shelf in enumerate(_by_category(folders).get(category_of(name), ())):
+    category = category_of(name)
+    for place, shelf in enumerate(_by_category(folders).get(category, ())):
         for file in walk(shelf.folder):
-            if file.filename.lower().endswith(WEIGHTS):
+            if file.filename.lower().endswith(readable(category)):
                 found.setdefault(f"{file.subfolder}/{file.filename}".lstrip("/"), (place, file))
     return dict(sorted(found.items()))
 
