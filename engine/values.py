@@ -376,12 +376,23 @@ class ModelReference(Value):
     dtype: str
     """Name of a torch dtype, such as "float32"."""
 
+    @property
+    def made_of(self) -> str:
+        """What all its weights are made of, in which type: equal for references to the same weights."""
+        return f"{self.identity}.{self.dtype}"
+
     def __str__(self) -> str:
         return f"{type(self).__name__} {self.source} in {self.dtype}"
 
     @property
     def nbytes(self) -> int:
         return REFERENCE_BYTES
+
+
+def _with_parts(model: ModelReference, parts: Mapping[str, ModelReference]) -> str:
+    """What a model is made of where some of its components come from elsewhere; they get the model's type."""
+    others = "".join(f"+{name}={parts[name].identity}" for name in sorted(parts))
+    return f"{model.identity}{others}.{model.dtype}"
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -402,6 +413,10 @@ class ImageModel(ModelReference):
     """Guidance scale that it is meant for; 0: that of its family."""
 
     @property
+    def made_of(self) -> str:
+        return _with_parts(self, self.parts)
+
+    @property
     def nbytes(self) -> int:
         return REFERENCE_BYTES + sum(adapter.nbytes for adapter in self.adapters)
 
@@ -417,6 +432,10 @@ class VideoModel(ModelReference):
     adapters: tuple[LoRA, ...] = ()
     motion: ModelReference | None = None
     """What sets the pictures of an image model moving, for one that is made of both."""
+
+    @property
+    def made_of(self) -> str:
+        return _with_parts(self, {**self.parts} if self.motion is None else {**self.parts, "motion": self.motion})
 
     @property
     def nbytes(self) -> int:

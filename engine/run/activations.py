@@ -87,5 +87,5 @@ def _size_of(value: Any) -> str:
     if isinstance(value, int):
         return str(value)
     if isinstance(value, ModelReference):
-        return f"{value.identity[:16]}.{value.dtype}"
+        return value.made_of
     return f"2^{size(value).bit_length()}"

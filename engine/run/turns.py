@@ -75,6 +75,6 @@ def user_of(kind: str, device: str, inputs: Iterable[Any]) -> User:
 def _references(values: Iterable[Any]) -> Iterable[str]:
     for value in values:
         if isinstance(value, ModelReference):
-            yield f"{value.identity}.{value.dtype}"
+            yield value.made_of
         elif isinstance(value, tuple):
             yield from _references(value)

@@ -74,9 +74,7 @@ class StepCallback:
         """What the VAE makes pictures of (1, channels, h, w), as one; None if the VAE gives no colours."""
         if samples.shape[-2] * samples.shape[-1] <= _SMALL:
             return decode(vae, samples)
-        another = self._model.parts.get("vae")
-        vae_of = self._model.identity if another is None else another.identity
-        key = ("latent colours", vae_of, self._model.dtype, self._ctx.device)
+        key = ("latent colours", self._model.made_of, self._ctx.device)
         colours = self._ctx.models.get(key, lambda: fit_colours(vae))
         return None if colours is None else paint(samples, colours)
 

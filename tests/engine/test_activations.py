@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,7 +20,7 @@ from engine.node import Context, Node
 from engine.registry import Registry
 from engine.run.activations import FILE_ENTRIES, Activations, size_of
 from engine.run.execute import Execution
-from engine.values import Image, ImageModel
+from engine.values import Image, ImageModel, ModelReference
 from nodes.inputs import Seed
 from tests.engine.far import FarMemory, Movable, far
 from tests.engine.toys import node
@@ -248,8 +249,10 @@ def test_the_size_of_a_node_is_in_its_numbers_models_and_values() -> None:
     picture = Image(torch.zeros(1, 3, 4, 4))
     model = ImageModel("sprite/sdxl", "/models", "0123456789abcdef0123", "float16", family="Stable Diffusion XL")
     size = size_of(Described(prompt="a fish", image=picture, model=model, seed=7))
-    assert size == "image=2^8 model=0123456789abcdef.float16 width=8"
+    assert size == "image=2^8 model=0123456789abcdef0123.float16 width=8"
     assert size == size_of(Described(prompt="a boat", image=picture, model=model, strength=0.7))
+    other = replace(model, parts={"unet": ModelReference("large.gguf", "/large.gguf", "b", "float16")})
+    assert size != size_of(Described(prompt="a fish", image=picture, model=other))
 
 
 def test_a_gpu_is_measured_as_torch_and_the_driver_see_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from operator import itemgetter
 from pathlib import Path
@@ -27,7 +27,7 @@ from engine.run.execute import Execution
 from engine.run.schedule import Schedule, Task
 from engine.run.turns import user_of
 from engine.store.cache import Entry, passing
-from engine.values import ImageModel
+from engine.values import ImageModel, ModelReference, VideoModel
 from tests.engine.far import FarArray, FarMemory, Movable, Numbers
 from tests.engine.toys import node
 
@@ -98,6 +98,26 @@ def make(monkeypatch: pytest.MonkeyPatch) -> Callable[..., FarMemory]:
         return device
 
     return make
+
+
+def test_a_model_is_told_from_another_by_its_parts_its_motion_and_its_type() -> None:
+    part, other = (ModelReference(name, "", name, "float16") for name in ("part", "other"))
+    image = ImageModel("sdxl", "", "sdxl", "float16", family="Stable Diffusion XL")
+    video = VideoModel("svd", "", "svd", "float16", family="Stable Video Diffusion")
+    models = [
+        *(replace(model, dtype=dtype) for model in (image, video, part) for dtype in ("float16", "float32")),
+        *(
+            replace(model, parts=parts)
+            for model in (image, video)
+            for parts in ({"unet": part}, {"unet": other}, {"vae": part})
+        ),
+        replace(video, motion=part),
+        replace(video, motion=other),
+    ]
+    users = {user_of("Draw", "cuda:0", [model]) for model in models}
+    assert len(users) == len(models)
+    typed = replace(part, dtype="float32")  # a part gets the model's type, whatever its own
+    assert replace(image, parts={"unet": typed}).made_of == replace(image, parts={"unet": part}).made_of
 
 
 def sweep(device: FarMemory, count: int, *, needs: int = 0, models: tuple[str, ...] = ()) -> list[str]:

@@ -22,7 +22,7 @@ from engine.errors import Cancelled, InputError, MissingError
 from engine.figures import Report
 from engine.models import Models, identity
 from engine.node import Context, Figure, Outputs
-from engine.values import Image, ImageModel, TrainingOptions
+from engine.values import Image, ImageModel, ModelReference, TrainingOptions
 from nodes.diffusion.pipelines import pipeline_for
 from nodes.lora.nodes import (
     LoRAApply,
@@ -135,6 +135,8 @@ def test_other_pictures_captions_or_settings_do_not_take_up_a_training(
     monkeypatch.setattr(run, "KEEP_SECONDS", 0.0)
     kept = Kept()
     train(kept.context(shared), model, steps=2)
+    file = f"{model.path}/unet/diffusion_pytorch_model.safetensors"
+    unet = ModelReference(file, file, identity(file), "float32")
     adapted = LoRAApply(model=model, lora=make(names["attention"][:1])).run(Context())
     changes: list[dict[str, Any]] = [
         {"seed": 1},
@@ -144,6 +146,7 @@ def test_other_pictures_captions_or_settings_do_not_take_up_a_training(
         {"said": {"flip": True}},
         {"base": adapted},
         {"base": replace(model, schedule={"prediction_type": "v_prediction"})},
+        {"base": replace(model, parts={"unet": unet})},
     ]
     for change in [*changes, {}]:
         steps: list[int] = []

@@ -75,9 +75,9 @@ class Kept:
 
 
 def identity_of(model: ImageModel, examples: Sequence[Example]) -> str:
-    """What identifies a model with its adapters, and pictures with their captions."""
+    """What identifies a model with its parts, its schedule and its adapters, and pictures with their captions."""
     settings = sorted(model.schedule.items())
-    digest = hashlib.sha256(repr((model.identity, model.family, model.dtype, settings)).encode())
+    digest = hashlib.sha256(repr((model.made_of, model.family, settings)).encode())
     for adapter in model.adapters:
         tensors, about = adapter.to_tensors()
         digest.update(repr(about).encode())
