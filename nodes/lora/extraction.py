@@ -28,7 +28,8 @@ class Extracted(NamedTuple):
 
 
 def check_models(base: ModelReference, tuned: ModelReference) -> None:
-    """Raise InputError for models of different families, or with LoRAs applied, which no file of them holds."""
+    """Raise InputError for models of different families, or with LoRAs applied, which no file of them holds, or whose
+    weights aren't all in safetensors files of one folder, or in one file."""
     if type(base) is not type(tuned):
         kinds = {"ImageModel": "an image model", "VideoModel": "a video model"}
         tuned_kind, base_kind = (kinds.get(type(of).__name__, type(of).__name__) for of in (tuned, base))
@@ -38,6 +39,22 @@ def check_models(base: ModelReference, tuned: ModelReference) -> None:
         if getattr(model, "adapters", ()):
             message = f"{model.source} has a LoRA applied to it, which its files don't hold"
             raise InputError(message, input=name, hint="give the model without, and merge LoRAs by LoRAMerge")
+        _check_whole(name, model)
+
+
+def _check_whole(name: str, model: ModelReference) -> None:
+    """Raise InputError for a model of several sources, apart from its VAE, which isn't compared, or of GGUF."""
+    if getattr(model, "motion", None) is not None:
+        message = f"{model.source} is moved by a motion adapter, which is a part of no LoRA"
+        raise InputError(message, input=name, hint="compare the image models")
+    others = {part: of for part, of in getattr(model, "parts", {}).items() if part != "vae"}
+    for of in (model, *others.values()):
+        if of.path.lower().endswith(".gguf"):
+            message = f"{of.source} is a GGUF file, whose weights are quantised"
+            raise InputError(message, input=name, hint="give the model in safetensors, from which it was made")
+    for part, of in others.items():
+        message = f"{model.source} has the {part} of {of.source}, and only weights of one source are compared"
+        raise InputError(message, input=name, hint="give a folder, or a file, that holds the whole model")
 
 
 def extracted(
@@ -59,8 +76,11 @@ def extracted(
     losses: dict[str, Loss] = {}
     beside: list[str] = []
     with StoredWeights(base) as before, StoredWeights(tuned) as after:
+        _check_known("base", before)
+        _check_known("tuned", after)
         _check_alike(before, after)
-        names = [each for each in before.names if each in {*after.names}]
+        there = {*after.names}
+        names = [each for each in before.names if each in there]
         for done, each in enumerate(names, 1):
             delta = _difference(each, before, after, device)
             if delta is not None and _is_layer(each, delta.ndim):
@@ -74,6 +94,13 @@ def extracted(
         message = f"no layer of {tuned.source} differs from that of {base.source}"
         raise InputError(message, input="tuned", hint="give a model that was trained further")
     return Extracted(LoRA(up, down, name), losses, tuple(beside))
+
+
+def _check_known(name: str, weights: StoredWeights) -> None:
+    """Raise InputError where no weight of a denoiser has a name that is known: others may be in single files."""
+    if not any(each.startswith(("unet.", "transformer.")) for each in weights.names):
+        message = f"{weights.source} holds no weights of a UNet or transformer by names that are known"
+        raise InputError(message, input=name, hint="give the model as a folder in diffusers' layout")
 
 
 def _is_layer(name: str, dimensions: int) -> bool:

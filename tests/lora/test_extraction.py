@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,36 @@ def extract(base: ModelReference, tuned: ModelReference, **inputs: Any) -> tuple
     node = LoRAExtract(base=base, tuned=tuned, **inputs)
     lora = node.run(Context(on_report=told.append, on_text=said.append))
     return lora, {name: figure.value for name, figure in told[-1].items()}, "".join(said)
+
+
+def test_a_model_of_several_sources_is_refused(base: ImageModel) -> None:
+    part, packed = (ModelReference(name, name, name, "float32") for name in ("other.safetensors", "unet.gguf"))
+    for parts, message in (
+        ({"unet": part}, "has the unet of other.safetensors"),
+        ({"unet": packed}, "unet.gguf is a GGUF file, whose weights are quantised"),
+    ):
+        with pytest.raises(InputError, match=message) as error:
+            extract(base, replace(base, parts=parts))
+        assert error.value.input == "tuned"
+    video = VideoModel("svd", "", "svd", "float32", family="Stable Video Diffusion")
+    with pytest.raises(InputError, match="is moved by a motion adapter") as error:
+        extract(replace(video, motion=part), video)
+    assert error.value.input == "base"
+
+
+def test_another_vae_does_not_count(base: ImageModel, make: Make, names: Names, tmp_path: Path) -> None:
+    put_in = make(names["attention"][:1])
+    other = ModelReference("vae.safetensors", "vae.safetensors", "vae", "float32")
+    lora, _, _ = extract(base, replace(image_model(trained(base, tmp_path, put_in)), parts={"vae": other}))
+    assert set(lora.up) == set(put_in.up)
+
+
+def test_a_file_with_names_that_are_not_known_is_refused(base: ImageModel, tmp_path: Path) -> None:
+    file = tmp_path / "flux.safetensors"
+    save_file({"double_blocks.0.img_attn.qkv.weight": torch.zeros(2, 2)}, file)
+    with pytest.raises(InputError, match="no weights of a UNet or transformer by names that are known") as error:
+        extract(base, image_model(file))
+    assert error.value.input == "tuned"
 
 
 def lost(found: Tensor, wanted: Tensor) -> float:
