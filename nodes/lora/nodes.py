@@ -189,7 +189,7 @@ class TrainedLoRA(NamedTuple):
     """That of the model without the LoRA."""
 
 
-class LoRATrain(Node, version=1, category="lora", uses="device", libraries=("pillow", "tokenizers")):
+class LoRATrain(Node, version=2, category="lora", uses="device", libraries=("pillow", "tokenizers")):
     """Train a LoRA on a few pictures of a subject, or in a style; the model stays as it is.
 
     A preset says how, and other inputs, if they are given, instead of it; `LoRATrainLayers`, `LoRATrainSteps` and

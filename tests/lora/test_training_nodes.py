@@ -129,6 +129,24 @@ def test_a_run_that_was_interrupted_goes_on_to_the_same_bits(
     assert (resumed.loss, resumed.start_loss) == (whole.loss, whole.start_loss)
 
 
+def test_a_training_in_bfloat16_goes_on_to_the_same_bits_with_captions_encoded_anew(
+    shared: Models, model: ImageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "KEEP_SECONDS", 0.0)
+    monkeypatch.setattr(loop, "REMEMBERED", 1)
+    kept = Kept()
+
+    def interrupt(done: int, total: int, unit: str, preview: object) -> None:
+        if unit == "step" and done == 3:
+            raise Cancelled
+
+    said: dict[str, Any] = {"said": {"precision": "bfloat16"}, "captions": ("on grass", "on a wall", "in the rain")}
+    with pytest.raises(Cancelled):
+        train(kept.context(shared, interrupt), model, **said)
+    resumed = train(kept.context(shared), model, **said)
+    assert same(resumed.lora, train(Context(models=shared), model, **said).lora)
+
+
 def test_other_pictures_captions_or_settings_do_not_take_up_a_training(
     shared: Models, model: ImageModel, make: Make, names: Names, monkeypatch: pytest.MonkeyPatch
 ) -> None:

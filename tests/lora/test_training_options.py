@@ -440,6 +440,15 @@ def test_captions_are_encoded_once(pipeline: StableDiffusionXLPipeline, monkeypa
     assert same(fewer, train(pipeline, replace(FEW, caption_dropout=0.5)))
 
 
+def test_it_does_not_matter_when_a_caption_is_encoded(
+    pipeline: StableDiffusionXLPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = replace(SMALL, precision="bfloat16")
+    many = train(pipeline, settings)
+    monkeypatch.setattr(loop, "REMEMBERED", 1)  # so that most are encoded within a step
+    assert same(train(pipeline, settings), many)
+
+
 def test_an_offset_is_the_same_all_over_a_picture(
     pipeline: StableDiffusionXLPipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -116,7 +116,10 @@ def check_held_out(count: int, settings: TrainingSettings) -> int:
 
 
 class Captions:
-    """The conditioning of captions, encoded when first needed, or each time anew where text encoders are trained."""
+    """The conditioning of captions, encoded when first needed, or each time anew where text encoders are trained.
+
+    What is kept is encoded in the encoders' own type, within autocast too: it must not matter when that happens.
+    """
 
     def __init__(self, family: Family, *, kept: bool) -> None:
         self.family, self.kept = family, kept
@@ -140,7 +143,8 @@ class Captions:
         if caption not in self._known:
             if len(self._known) >= REMEMBERED:
                 self._known.pop(next(iter(self._known)))
-            self._known[caption] = self.family.encode_captions([caption])
+            with torch.autocast(self.family.device.type, enabled=False):
+                self._known[caption] = self.family.encode_captions([caption])
         return self._known[caption]
 
 
