@@ -36,7 +36,10 @@ def watched(path: Path, may_read: MayRead = any_file) -> Sequence[Path]:
 
 
 def pairs(path: Path, may_read: MayRead = any_file) -> list[Pair]:
-    """The pictures in a folder and below, in order of their paths, with their captions. Hidden files don't count.
+    """The pictures in a folder and below, in order of their paths, with their captions.
+
+    Endings of names may be in capitals. Hidden files don't count, and what is neither picture nor caption is passed
+    over.
 
     Raises:
         InputError: there is no picture, or a caption has none.
@@ -51,10 +54,13 @@ def pairs(path: Path, may_read: MayRead = any_file) -> list[Pair]:
             input="folder",
             hint="remove it, or give the picture the same name",
         )
-    there = set(texts)
+    by_end: dict[tuple[Path, str], Path] = {}
+    for text in texts:
+        by_end.setdefault((text.with_suffix(""), text.suffix.lower()), text)
+    stems = [picture.with_suffix("") for picture in pictures]
     return [
-        Pair(picture, next((text for end in CAPTIONS if (text := picture.with_suffix(end)) in there), None))
-        for picture in pictures
+        Pair(picture, next((by_end[stem, end] for end in CAPTIONS if (stem, end) in by_end), None))
+        for picture, stem in zip(pictures, stems, strict=True)
     ]
 
 

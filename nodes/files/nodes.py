@@ -59,7 +59,7 @@ class CaptionedPictures(NamedTuple):
     """The caption of each, empty where there is none."""
 
 
-class LoadPictures(Node, version=1, category="files", uses="io", libraries=("pillow",)):
+class LoadPictures(Node, version=2, category="files", uses="io", libraries=("pillow",)):
     """Read the pictures of a folder and of those in it, and their captions: `cat.txt` holds that of `cat.png`.
 
     They are rotated as their EXIF data says, and white where they are transparent. Of animations the first frame is

@@ -40,6 +40,13 @@ def test_pictures_come_in_order_with_their_captions(folder: Path) -> None:
     assert torch.equal(images[1].pixels, torch.tensor([1.0, 0, 0]).view(1, 3, 1, 1).expand(1, 3, 3, 4))
 
 
+@pytest.mark.parametrize("end", [".TXT", ".Caption"])
+def test_endings_of_captions_may_be_in_capitals(tmp_path: Path, end: str) -> None:
+    picture(tmp_path / "a.PNG")
+    (tmp_path / f"a{end}").write_text("a red thing")
+    assert LoadPictures(folder=str(tmp_path)).run(Context()).captions == ("a red thing",)
+
+
 def test_transparency_is_white(tmp_path: Path) -> None:
     picture(tmp_path / "a.png", colour=(255, 0, 0, 0))
     images, _ = LoadPictures(folder=str(tmp_path)).run(Context())
