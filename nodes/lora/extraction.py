@@ -71,6 +71,7 @@ def extracted(
     and may raise to stop. Raises InputError where one model lacks a layer of the other, has it in another shape, or
     nothing differs, and MissingError where files can't be read.
     """
+    device = "cpu" if device.startswith("mps") else device  # Apple's GPUs have no float64
     up: dict[str, Tensor] = {}
     down: dict[str, Tensor] = {}
     losses: dict[str, Loss] = {}

@@ -88,8 +88,10 @@ def nearest(matrix: Tensor, limit: Limit) -> Truncated:
     """The nearest update to a whole matrix (out, in) or (out, in, k, k) within a limit, in float32 at least.
 
     From the eigenvectors of the smaller of M Mᵀ and Mᵀ M, in float64: singular values below 1e-8 of the largest are
-    lost in rounding.
+    lost in rounding. Of a matrix on one of Apple's GPUs, which have no float64, that is done on the host.
     """
+    if matrix.device.type == "mps":
+        matrix = matrix.cpu()
     dtype = torch.promote_types(matrix.dtype, torch.float32)
     flat = matrix.flatten(1).double()
     tall = len(flat) > flat.shape[1]

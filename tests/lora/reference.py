@@ -18,6 +18,20 @@ Make = Callable[..., LoRA]
 Names = dict[str, list[str]]
 
 
+class OnApple(Tensor):
+    """A tensor that is told to be on a GPU without float64, and has none until it is moved to the host."""
+
+    @property
+    def device(self) -> torch.device:  # type: ignore[override]
+        return torch.device("mps")
+
+    def cpu(self, *_: object) -> Tensor:
+        return self.as_subclass(Tensor)
+
+    def double(self, *_: object) -> Tensor:
+        raise TypeError("Cannot convert a MPS Tensor to float64")
+
+
 def output(pipeline: StableDiffusionXLPipeline, caption: str = "a red snail") -> Tensor:
     """What the pipeline's text encoders and UNet make of a caption and fixed noise."""
     noise = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(5))

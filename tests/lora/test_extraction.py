@@ -21,7 +21,8 @@ from nodes.diffusion.adapters import applied
 from nodes.diffusion.layers import all_layers
 from nodes.lora.nodes import LoRAApply, LoRAExtract
 from nodes.lora.stored import StoredWeights
-from tests.lora.reference import Make, Names, dense
+from nodes.lora.truncation import Limit, nearest
+from tests.lora.reference import Make, Names, OnApple, dense
 from tests.tiny import tiny_sdxl, tiny_svd
 
 UNET = Path("unet/diffusion_pytorch_model.safetensors")
@@ -103,6 +104,19 @@ def test_a_file_with_names_that_are_not_known_is_refused(base: ImageModel, tmp_p
     with pytest.raises(InputError, match="no weights of a UNet or transformer by names that are known") as error:
         extract(base, image_model(file))
     assert error.value.input == "tuned"
+
+
+def test_float64_is_computed_on_the_host_where_the_device_has_none(
+    base: ImageModel, make: Make, names: Names, tmp_path: Path
+) -> None:
+    put_in = make(names["attention"][:1])
+    tuned = image_model(trained(base, tmp_path, put_in))
+    found = LoRAExtract(base=base, tuned=tuned, rank=3).run(Context(device="mps"))
+    (name,) = found.up
+    assert lost(dense(found)[name], dense(put_in)[name]) < 1e-5
+    matrix = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
+    apples = nearest(matrix.as_subclass(OnApple), Limit(2))
+    assert torch.equal(apples.up, nearest(matrix, Limit(2)).up)
 
 
 def lost(found: Tensor, wanted: Tensor) -> float:

@@ -28,7 +28,7 @@ from nodes.lora.training.optimisers import _leaves, _put
 from nodes.lora.training.pictures import Example, Pictures, bucket, framed
 from nodes.lora.training.settings import PRESETS, TrainingSettings, settled
 from tests.engine.test_encoding import same as same_state
-from tests.lora.reference import Names, output, state, untouched
+from tests.lora.reference import Names, OnApple, output, state, untouched
 
 FEW = TrainingSettings(rank=2, steps=3, batch=2, learning_rate=1e-2)
 SMALL = replace(FEW, resolution=32)
@@ -447,6 +447,14 @@ def test_it_does_not_matter_when_a_caption_is_encoded(
     many = train(pipeline, settings)
     monkeypatch.setattr(loop, "REMEMBERED", 1)  # so that most are encoded within a step
     assert same(train(pipeline, settings), many)
+
+
+def test_the_loss_is_averaged_on_the_host_where_the_device_has_no_float64(
+    pipeline: StableDiffusionXLPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with course_of(pipeline, SMALL) as course:
+        monkeypatch.setattr(course, "errors", lambda *_, **__: torch.ones(1).as_subclass(OnApple))
+        assert course.measure() == 1.0
 
 
 def test_an_offset_is_the_same_all_over_a_picture(

@@ -204,7 +204,7 @@ class Course:
             level = int(((index % MEASURED) + 0.5) * steps / MEASURED)
             batch = pictures.plain(index % len(pictures.examples))
             errors.append(self.errors(batch, torch.tensor([level]), generator, plain=True))
-        return float(torch.cat(errors).double().mean())
+        return float(torch.cat(errors).cpu().double().mean())  # Apple's GPUs have no float64
 
     def errors(self, batch: Batch, timesteps: Tensor, generator: torch.Generator, *, plain: bool = False) -> Tensor:
         """The mean squared error of the prediction for each picture of a batch, (n,), at these noise levels."""
