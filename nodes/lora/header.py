@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat, TypeAdapter, ValidationError
 
 from engine.errors import InputError
+from engine.values import brief
+from nodes.lora.patterns import matches, parsed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,6 +24,7 @@ WORDS_KEY = "kinograph.words"
 DAMAGED = "the file may be damaged: save or fetch it again"
 _FEW = 3
 """More tags that are on every picture describe the pictures and trigger nothing."""
+_MOST_RANKS = 1_000_000
 _CHANGE_THE_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
 """Ways to begin a training by which the base model's own weights change."""
 
@@ -46,7 +49,7 @@ class Peft(BaseModel):
     rank_pattern: Patterns = Field(default_factory=dict)
     use_rslora: bool = False
     use_dora: bool = False
-    init_lora_weights: Any = True
+    init_lora_weights: bool | str | None = True
     modules_to_save: Any = None
     layer_replication: Any = None
     coft: bool = False
@@ -72,7 +75,7 @@ class Peft(BaseModel):
     def scales_inputs(self, path: str) -> bool | None:
         """Whether IA³ scales the inputs of the layer at a path within its component, if that is said."""
         if isinstance(self.feedforward_modules, str):
-            return re.fullmatch(self.feedforward_modules, path) is not None
+            return matches(self.feedforward_modules, path)
         return None if self.feedforward_modules is None else path.endswith(tuple(self.feedforward_modules))
 
     @property
@@ -89,7 +92,8 @@ class Peft(BaseModel):
     @property
     def component(self) -> str | None:
         """The component that it was trained on, if it says so."""
-        trained = str((self.auto_mapping or {}).get("base_model_class"))
+        said = (self.auto_mapping or {}).get("base_model_class")
+        trained = said if isinstance(said, str) else ""
         classes = {"CLIPTextModelWithProjection": "text_encoder_2", "CLIPTextModel": "text_encoder"}
         return classes.get(trained, "unet" if "UNet" in trained else None)
 
@@ -106,18 +110,21 @@ def peft_of(file: str, settings: Mapping[str, Any]) -> Peft:
         peft = Peft.model_validate(settings)
     except ValidationError as error:
         fault = error.errors()[0]
-        message = f"{file}: {'.'.join(map(str, fault['loc']))} is {fault['input']!r} in PEFT's configuration"
+        message = f"{file}: {'.'.join(map(str, fault['loc']))} is {brief(fault['input'])} in PEFT's configuration"
         raise InputError(message, input="file", hint=f"{fault['msg'].lower()}: {DAMAGED}") from error
-    for key, value in {**peft.alpha_pattern, **peft.rank_pattern}.items():
-        _check_pattern(file, key)
-        if not value:
-            raise InputError(f"{file}: {key} is 0 in PEFT's configuration", input="file", hint=DAMAGED)
+    for patterns in (peft.alpha_pattern, peft.rank_pattern):
+        for key, value in patterns.items():
+            _check_pattern(file, key)
+            if not value or (value < 0 and patterns is peft.rank_pattern):
+                message = f"{file}: {key} is {value:g} in PEFT's configuration"
+                raise InputError(message, input="file", hint=DAMAGED)
     if isinstance(peft.feedforward_modules, str):
         _check_pattern(file, peft.feedforward_modules)
     names = ("alpha", "r") if peft.peft_type.upper() in _BY_ALPHA else ("lora_alpha", "r")
     for name in names if peft.has_alphas else ():
-        if not getattr(peft, name):
-            raise InputError(f"{file}: {name} is 0 in PEFT's configuration", input="file", hint=DAMAGED)
+        value = getattr(peft, name)
+        if not value or (name == "r" and value < 0):
+            raise InputError(f"{file}: {name} is {value:g} in PEFT's configuration", input="file", hint=DAMAGED)
     for name, what in (
         ("modules_to_save", "whole layers beside the adapter"),
         ("layer_replication", "copies of layers"),
@@ -173,9 +180,10 @@ def rank_wanted(header: Mapping[str, str], convolution: bool) -> float | None:
     said = header.get("ss_network_dim")
     said = _network_arguments(header).get("conv_dim", said) if convolution else said
     try:
-        return float(said) if said is not None else None
+        rank = float(said) if said is not None else 0.0
     except (TypeError, ValueError):
         return None  # "Dynamic", for one
+    return rank if 0 < rank <= _MOST_RANKS else None
 
 
 def _network_arguments(header: Mapping[str, str]) -> dict[str, Any]:
@@ -215,11 +223,11 @@ _BASES = (
 
 def _check_pattern(file: str, pattern: str) -> None:
     try:
-        re.compile(pattern)
-    except re.error as error:
-        message = f"{file}: {pattern!r} is no pattern in PEFT's configuration"
-        raise InputError(message, input="file", hint=f"{error}: {DAMAGED}") from error
+        parsed(pattern)
+    except ValueError as error:
+        message = f"{file}: {brief(pattern)} is no pattern that can be followed in PEFT's configuration ({error})"
+        raise InputError(message, input="file", hint="name the layers, or say .*name") from error
 
 
 def _of_pattern(patterns: Mapping[str, float], path: str, otherwise: float) -> float:
-    return next((value for key, value in patterns.items() if re.fullmatch(rf"(.*\.)?({key})", path)), otherwise)
+    return next((value for key, value in patterns.items() if matches(key, path, behind_a_dot=True)), otherwise)

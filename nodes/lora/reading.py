@@ -286,7 +286,7 @@ def _with_config(file: Path, component: str | None) -> tuple[Path, str | None, P
         return file, component, None
     try:
         settings = json.loads(config.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{name} is not JSON: {error}", input="file", hint=DAMAGED) from error
     if not isinstance(settings, dict):
         raise InputError(f"{name} must hold a JSON object", input="file", hint=DAMAGED)

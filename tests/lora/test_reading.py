@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from engine.errors import InputError
 from engine.values import LoRA
 from nodes.diffusion.adapters import applied, conformed
 from nodes.diffusion.layers import all_layers
-from nodes.lora.header import peft_of
+from nodes.lora.header import peft_of, rank_wanted
 from nodes.lora.reading import read_lora
 from tests.tiny import tiny_svd
 
@@ -445,6 +446,14 @@ def configured(folder: Path, **settings: Any) -> Path:
         ({"lora_alpha": float("nan")}, "lora_alpha is nan"),
         ({"lora_alpha": 0}, "lora_alpha is 0"),
         ({"r": 0}, "r is 0"),
+        ({"r": -4, "use_rslora": True}, "r is -4"),
+        ({"rank_pattern": {"to_q": -4}}, "to_q is -4"),
+        ({"alpha_pattern": {"(a+)+b": 4}}, r"'\(a\+\)\+b' is no pattern"),
+        ({"alpha_pattern": {"(to_q|to_k){2,9}": 4}}, "is no pattern that can be followed"),
+        ({"alpha_pattern": {r"(to)_\1": 4}}, "is no pattern that can be followed"),
+        ({"alpha_pattern": {"a" * 3000: 4}}, "longer than 2,000 characters"),
+        ({"alpha_pattern": {"(" * 500 + ")" * 500: 4}}, "too many parentheses"),
+        ({"init_lora_weights": [[]]}, "init_lora_weights.* in PEFT's"),
         ({"peft_type": "LOHA", "alpha": 0}, "alpha is 0"),
         ({"peft_type": "LOKR", "alpha": 0}, "alpha is 0"),
         ({"alpha_pattern": {"to_q": None}}, r"alpha_pattern\.to_q is None"),
@@ -472,13 +481,49 @@ def test_an_alpha_that_is_not_said_is_that_of_peft(tmp_path: Path) -> None:
     assert torch.equal(read_lora(tmp_path).up[TO_Q], UP * 4)
 
 
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "attn1.to_q",
+        "to_q",
+        "to",
+        r".*to_[qk]",
+        r".*\.attn\d\.to_(q|k)",
+        r"^mid_block\.attentions\.\d+\..*to_q$",
+        r"^attn1\.to_q$",
+        r"(?:down|mid)_blocks?.*",
+        r"[^.]+\.attn1\.\w+?",
+        r"(attn1\.)?to_q|conv_in",
+        "transformer_blocks.0.attn2.to_q",
+        "",
+    ],
+)
+def test_patterns_mean_what_regular_expressions_do(pattern: str) -> None:
+    paths = [PATH, "to_q", "attn1.to_q", "down_blocks.10.attentions.1.proj_in", "conv_in", TEXT, "a.to_k", "."]
+    peft = peft_of("adapter_config.json", {"r": 2, "alpha_pattern": {pattern: 5}, "lora_alpha": 3})
+    found = [path for path in paths if peft.alpha_of(path) == 5]
+    assert found == [path for path in paths if re.fullmatch(rf"(.*\.)?({pattern})", path)]
+    fed = peft_of("adapter_config.json", {"peft_type": "IA3", "feedforward_modules": pattern})
+    assert [path for path in paths if fed.scales_inputs(path)] == [p for p in paths if re.fullmatch(pattern, p)]
+
+
+def test_no_pattern_takes_long() -> None:
+    peft = peft_of("adapter_config.json", {"r": 2, "alpha_pattern": {r".*a\d*" * 40 + "b": 5}})
+    assert peft.alpha_of("a1" * 100) == 8
+
+
+@pytest.mark.parametrize("rank", ["-4", "1e300", "nan", "Dynamic"])
+def test_a_rank_in_a_header_that_can_be_none_counts_for_nothing(rank: str) -> None:
+    assert rank_wanted({"ss_network_dim": rank}, False) is None
+
+
 @pytest.mark.parametrize("kind", ["LOHA", "LOKR"])
 @pytest.mark.parametrize(("said", "scale"), [({}, 4), ({"alpha": 6}, 3), ({"alpha": 6, "lora_alpha": 2}, 3)])
 def test_alphas_of_loha_and_lokr_have_a_name_of_their_own(kind: str, said: dict[str, int], scale: float) -> None:
     assert peft_of("adapter_config.json", {"peft_type": kind, "r": 2} | said).scale("conv_in", 2) == scale
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{"])
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"a":' * 100_000])
 def test_configurations_that_are_no_json_objects_are_refused(text: str, tmp_path: Path) -> None:
     (configured(tmp_path) / "adapter_config.json").write_text(text)
     with pytest.raises(InputError, match=r"adapter_config\.json (is not JSON|must hold)"):
