@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from nodes.diffusion.adapters import Factors, patched
 from nodes.diffusion.layers import layers
 from nodes.lora.prediction import encode_captions, predict
+from nodes.lora.training.layers import check_not_quantised
 
 if TYPE_CHECKING:
     from diffusers import StableDiffusionXLPipeline
@@ -138,9 +139,11 @@ def _input_rows(module: nn.Module, x: Tensor) -> Tensor:
 def _groups(pipeline: StableDiffusionXLPipeline, updates: Iterable[Iterable[str]]) -> Iterator[dict[str, nn.Module]]:
     """The layers of some LoRAs, in consecutive groups whose second moments fit in memory together."""
     modules = layers(pipeline)
+    names = list(dict.fromkeys(chain.from_iterable(updates)))
+    check_not_quantised({name: modules[name] for name in names}, "merged from a closed-form start")
     group: dict[str, nn.Module] = {}
     used = 0
-    for name in dict.fromkeys(chain.from_iterable(updates)):
+    for name in names:
         module = modules[name]
         needed = 4 * module.weight[0].numel() ** 2
         if group and used + needed > MEMORY:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +21,8 @@ import nodes.lora.training.loop as loop
 from engine.errors import InputError, MissingError, NodeError
 from engine.values import LoRA
 from nodes.diffusion.adapters import applied
+from nodes.diffusion.layers import layers
+from nodes.lora.closed_form import closed_form_passes
 from nodes.lora.formats import write_lora
 from nodes.lora.reading import read_lora
 from nodes.lora.training.family import SDXL
@@ -509,3 +513,14 @@ def test_a_short_course_shortens_the_warm_up_of_a_preset() -> None:
     assert settled("fast", {"steps": 4}).warmup == 1
     with pytest.raises(InputError, match="the warm-up takes 10 steps, and the training only 4"):
         settled("fast", {"steps": 4, "warmup": 10})
+
+
+def test_quantised_layers_are_refused(pipeline: StableDiffusionXLPipeline, names: Names) -> None:
+    packed = StableDiffusionXLPipeline(**copy.deepcopy(pipeline.components), add_watermarker=False)
+    name = names["attention"][0]
+    layers(packed)[name].weight = nn.Parameter(torch.zeros(4, 34, dtype=torch.uint8), requires_grad=False)
+    with pytest.raises(InputError, match=f"{re.escape(name)} is quantised, for which LoRAs can't be trained") as error:
+        train(packed)
+    assert error.value.input == "model"
+    with pytest.raises(InputError, match="can't be merged from a closed-form start"):
+        closed_form_passes(packed, [[name]], 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from engine.errors import InputError
@@ -53,7 +54,16 @@ def chosen(pipeline: DiffusionPipeline, denoiser: str, settings: TrainingSetting
         names += [name for name in everything if name.startswith(TEXT) and _ends(name, TEXT_ATTENTION)]
     if not names:
         raise InputError(f"the model has no {settings.layers} layers to train", input="layers")
+    check_not_quantised({name: everything[name] for name in names}, "trained")
     return {name: everything[name] for name in everything if name in set(names)}
+
+
+def check_not_quantised(modules: Mapping[str, nn.Module], done: str) -> None:
+    """Raise InputError for layers with packed weights, of which neither the shapes nor the numbers can be used."""
+    for name, module in modules.items():
+        if not module.weight.is_floating_point():
+            message = f"the model's layer {name} is quantised, for which LoRAs can't be {done}"
+            raise InputError(message, input="model", hint="take the model in bfloat16 or float32; the LoRA fits both")
 
 
 def _ends(name: str, ends: tuple[str, ...]) -> bool:
