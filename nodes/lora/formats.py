@@ -15,7 +15,8 @@ from safetensors.torch import save
 
 from engine.errors import InputError
 from nodes.diffusion.adapters import factors_of
-from nodes.lora.header import WORDS_KEY
+from nodes.diffusion.bases import base_of_widths
+from nodes.lora.header import SDXL, SVD, WORDS_KEY
 from nodes.lora.kohya import kohya_name
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from engine.values import LoRA
 
 Format = Literal["kohya", "peft"]
+_VERSIONS = {SDXL: "sdxl_base_v1-0", SVD: "svd", "Stable Diffusion 1.x": "sd_v1", "Stable Diffusion 2.x": "sd_v2"}
+"""What headers call the base models that widths of layers tell; others aren't said."""
 DORA = frozenset({"up", "down", "row_norms"})
 """The parts of a layer that is a DoRA as most trainers make it."""
 
@@ -33,9 +36,11 @@ def write_lora(lora: LoRA, format: Format = "kohya") -> bytes:
 
     Kohya's alpha is the rank, a scale of 1. Where layers differ in rank it is the largest of them in every layer, and
     `up` makes up for it: diffusers (0.42) ignores alphas that differ between layers. Layers may be DoRAs whose rows
-    have lengths; raises InputError for updates of other forms, and for DoRAs at another strength than 1, which no
-    lengths express.
+    have lengths; raises InputError for updates of other forms, for DoRAs at another strength than 1, which no lengths
+    express, for layers that kohya's format has no names for, and where there are none at all.
     """
+    if not lora.layers:
+        raise InputError(f"the LoRA {lora.name!r} has no layers to save", input="lora", hint="give one that has")
     plain, norms = _split(lora)
     factors = factors_of(plain)
     alpha = max(len(down) for _, down, _ in factors.values())
@@ -83,10 +88,11 @@ def _header(lora: LoRA, alpha: int) -> dict[str, str]:
     ranks = {len(down) for down in lora.down.values()}
     rank = str(alpha) if len(ranks) == 1 else "Dynamic"
     convolutions = any(down.ndim == 4 for down in lora.down.values())
+    base = _VERSIONS.get(base_of_widths({name: down.shape[1] for name, down in lora.down.items()}) or "")
     return {
         "format": "pt",
-        "ss_v2": "False",
-        "ss_base_model_version": "sdxl_base_v1-0",
+        "ss_v2": str(base == "sd_v2"),
+        **({"ss_base_model_version": base} if base else {}),
         "ss_network_module": "networks.lora",
         "ss_network_dim": rank,
         "ss_network_alpha": str(alpha),

@@ -58,6 +58,15 @@ class Key(NamedTuple):
     part: str
 
 
+def read_own_key(key: str) -> Key | None:
+    """What a key says that we wrote in PEFT's format for a layer of a transformer; None if it is no such key."""
+    if key.startswith("transformer."):
+        for pattern, part in _ENDS:
+            if match := pattern.fullmatch(key):
+                return Key(match["stem"], part or match["part"])
+    return None
+
+
 def read_key(key: str, component: str | None = None) -> Key | None:
     """What a key says; None if it names no part of an adapter, or no layer of a UNet or of CLIP's text encoders.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 
+from engine.errors import InputError
 from nodes.diffusion.layers import layer_name
 
 COMPONENTS = {
@@ -49,9 +50,15 @@ _SGM_ONLY = {"add_embedding.linear_1": "label_emb.0.0", "add_embedding.linear_2"
 
 
 def kohya_name(layer: str) -> str:
-    """`unet.mid_block.attentions.0.proj_in` → `lora_unet_mid_block_attentions_0_proj_in`."""
+    """`unet.mid_block.attentions.0.proj_in` → `lora_unet_mid_block_attentions_0_proj_in`.
+
+    Raises InputError for a layer of a component that has no such names here, such as a transformer.
+    """
     component, _, path = layer.partition(".")
-    prefix = next(prefix for prefix, name in COMPONENTS.items() if name == component)
+    prefix = next((prefix for prefix, name in COMPONENTS.items() if name == component), None)
+    if prefix is None:
+        message = f"the layer {layer} has no name in kohya's format"
+        raise InputError(message, input="format", hint="save the LoRA as peft")
     return f"{prefix}_{_SGM_ONLY.get(path, path).replace('.', '_')}"
 
 

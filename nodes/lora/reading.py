@@ -25,6 +25,7 @@ from nodes.lora.header import (
     DAMAGED,
     SDXL,
     SVD,
+    WORDS_KEY,
     Peft,
     entry,
     peft_of,
@@ -33,7 +34,7 @@ from nodes.lora.header import (
     says_stabilised,
     words_of,
 )
-from nodes.lora.keys import layer_of, read_key, stem_of
+from nodes.lora.keys import layer_of, read_key, read_own_key, stem_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -105,7 +106,8 @@ class _Reading:
             self.peft |= dict.fromkeys([component] if component else COMPONENTS, peft)
         self.peft |= _peft_of_header(path.name, header)
         for key, tensor in tensors.items():
-            if (said := read_key(key, component)) is None:
+            said = read_key(key, component) or (read_own_key(key) if WORDS_KEY in header else None)
+            if said is None:
                 self.stray.append(key)
                 continue
             other = self.keys.setdefault(said, key)
@@ -214,7 +216,8 @@ class _Reading:
         base, why = next(
             ((base, why) for base, why in ((by_key, "keys"), (shown, "layers"), (said, "header")) if base), (None, "")
         )
-        if base not in (None, SDXL, SVD):
+        own = WORDS_KEY in self.header  # what was saved here can be for any model that LoRAs are made for here
+        if base not in (None, SDXL, SVD) and not (own and self.parts):
             message = f"{self.file} is a LoRA for {base}, as its {why} say{'s' * (why == 'header')}"
             raise InputError(message, input="file", hint="give one for SDXL or Stable Video Diffusion")
         if not self.parts:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import struct
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load, save_file
 from torch import Tensor
 
+from engine.errors import InputError
 from engine.values import LoRA
 from nodes.diffusion.adapters import applied
 from nodes.diffusion.layers import layers
@@ -72,6 +74,65 @@ def test_what_is_written_is_read_back(
         torch.testing.assert_close(delta, expected[name], rtol=1e-5, atol=1e-6)
 
 
+def with_widths(lora: LoRA, widths: dict[str, int]) -> LoRA:
+    """Only layers of these widths in place of those of their names, beside all others."""
+    up = {name: torch.ones(8, 4) for name in widths}
+    down = {name: torch.ones(4, width) for name, width in widths.items()}
+    others = [name for name in lora.up if not name.endswith(("attn2.to_k", "attn2.to_v"))]
+    return replace(
+        lora,
+        up={name: lora.up[name] for name in others} | up,
+        down={name: lora.down[name] for name in others} | down,
+    )
+
+
+@pytest.mark.parametrize(
+    ("base", "widths"),
+    [
+        (
+            "sd_v1",
+            {
+                "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k": 768,
+                "text_encoder.text_model.encoder.layers.0.self_attn.q_proj": 768,
+            },
+        ),
+        (
+            "svd",
+            {
+                "unet.down_blocks.0.attentions.0.temporal_transformer_blocks.0.attn1.to_q": 320,
+                "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k": 1024,
+            },
+        ),
+        (
+            None,
+            {
+                "transformer.transformer_blocks.0.attn.to_out.0": 3072,
+                "transformer.single_transformer_blocks.0.proj_mlp": 3072,
+                "transformer.x_embedder": 64,
+            },
+        ),
+    ],
+    ids=["Stable Diffusion 1.5", "Stable Video Diffusion", "Flux"],
+)
+def test_what_is_saved_for_another_base_is_read_back(base: str | None, widths: dict[str, int], tmp_path: Path) -> None:
+    lora = with_widths(LoRA({}, {}, "other"), widths)
+    file = write_lora(lora, "peft")
+    assert header(file)["__metadata__"].get("ss_base_model_version") == base
+    (tmp_path / "lora.safetensors").write_bytes(file)
+    back = read_lora(tmp_path / "lora.safetensors")
+    assert {*back.up} == {*widths}
+    assert all(torch.equal(back.down[name], lora.down[name]) for name in widths)
+    if base is None:
+        with pytest.raises(InputError, match=r"transformer\..* has no name in kohya's format") as error:
+            write_lora(lora)
+        assert (error.value.input, error.value.hint) == ("format", "save the LoRA as peft")
+
+
+def test_a_lora_without_layers_is_not_saved() -> None:
+    with pytest.raises(InputError, match="has no layers to save"):
+        write_lora(LoRA({}, {}, "nothing"))
+
+
 def test_equal_loras_give_equal_bytes(make: Make, names: Names) -> None:
     files = {
         write_lora(make(names["attention"], words={"subject": ("snail",), "style": ("mosaic",)})) for _ in range(8)
@@ -81,6 +142,8 @@ def test_equal_loras_give_equal_bytes(make: Make, names: Names) -> None:
 
 def test_the_header_has_what_other_tools_read(make: Make, names: Names) -> None:
     lora = make(names["all"], ranks=(4,), words={"subject": ("snail",)}, name="snail")
+    assert "ss_base_model_version" not in header(write_lora(lora))["__metadata__"]  # small models may be any
+    lora = with_widths(lora, {"unet.down_blocks.1.attentions.0.transformer_blocks.0.attn2.to_k": 2048})
     metadata = header(write_lora(lora))["__metadata__"]
     expected = {
         "ss_v2": "False",
