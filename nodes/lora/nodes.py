@@ -189,7 +189,13 @@ class TrainedLoRA(NamedTuple):
     """That of the model without the LoRA."""
 
 
-class LoRATrain(Node, version=2, category="lora", uses="device", libraries=("pillow", "tokenizers")):
+class LoRATrain(
+    Node,
+    version=2,
+    category="lora",
+    uses="device",
+    libraries=("bitsandbytes", "pillow", "prodigyopt", "tokenizers"),
+):
     """Train a LoRA on a few pictures of a subject, or in a style; the model stays as it is.
 
     A preset says how, and other inputs, if they are given, instead of it; `LoRATrainLayers`, `LoRATrainSteps` and
@@ -355,8 +361,8 @@ class LoRATrainPictures(Node, version=1, category="lora", uses="io"):
     """How many of these; 50 if it isn't said."""
     prior_weight: Annotated[float, Field(ge=0, le=100)] | None = None
     """Weight of the loss on these, beside that on the pictures."""
-    snr_gamma: Annotated[float, Field(gt=0, le=1000)] | None = None
-    """Weigh the loss by min(SNR, gamma) (arXiv 2303.09556): little noise counts less. 5 is usual."""
+    snr_gamma: Annotated[float, Field(ge=0, le=1000)] | None = None
+    """Weigh the loss by min(SNR, gamma) (arXiv 2303.09556): little noise counts less. 5 is usual, 0 is none."""
     noise_offset: Share | None = None
     """Noise that is the same everywhere in a picture, beside that of each place: for very dark and bright ones."""
 
@@ -510,7 +516,7 @@ class LoRAInspect(Node, version=1, category="lora", uses="io", libraries=("pillo
         return Inspected(report(read.lora, layers, read.header), bar_plot(title, bars, "depends on the model"))
 
 
-class LoRASave(Node, version=2, category="lora", uses="io", saves="lora"):
+class LoRASave(Node, version=3, category="lora", uses="io", saves="lora"):
     """Save a LoRA, with its strength folded in and its trigger words in the header."""
 
     lora: LoRA

@@ -292,6 +292,27 @@ def test_adapters_of_the_model_stay_active(shared: Models, model: ImageModel, ma
     assert plain.start_loss != on_it.start_loss
 
 
+def test_class_pictures_are_drawn_by_deterministic_algorithms(shared: Models, model: ImageModel) -> None:
+    seen: list[bool] = []
+    vae = pipeline_for(Context(models=shared), model, "text to image").vae
+    handle = vae.decoder.register_forward_hook(lambda *_: seen.append(torch.are_deterministic_algorithms_enabled()))
+    options = {"class_prompt": "a robot", "class_pictures": 1, "deterministic": True}
+    train(Context(models=shared), model, options, steps=1)
+    handle.remove()
+    assert seen == [True]
+
+
+def test_a_dora_is_not_trained_over_adapters(shared: Models, model: ImageModel, make: Make, names: Names) -> None:
+    adapted = LoRAApply(model=model, lora=make(names["attention"][:1])).run(Context())
+    with pytest.raises(InputError, match="a DoRA scales the model's own weights, and this one has LoRAs") as error:
+        train(Context(models=shared), adapted, {"dora": True})
+    assert error.value.input == "model"
+
+
+def test_results_depend_on_the_libraries_of_optimisers() -> None:
+    assert {"prodigyopt", "bitsandbytes"} <= {*LoRATrain.spec.libraries}
+
+
 def test_captions_follow_the_prompt(shared: Models, model: ImageModel) -> None:
     ctx = Context(models=shared)
     captions = ("on grass", "on sand", "")
@@ -374,7 +395,7 @@ def test_a_missing_optimiser_is_told_before_a_run(monkeypatch: pytest.MonkeyPatc
         (LoRATrainSteps, {"batch": 0}),
         (LoRATrainSteps, {"ema_decay": 1.0}),
         (LoRATrainPictures, {"resolution": 60}),
-        (LoRATrainPictures, {"snr_gamma": 0.0}),
+        (LoRATrainPictures, {"snr_gamma": -1.0}),
     ],
 )
 def test_values_out_of_range_are_refused(kind: Any, inputs: dict[str, Any]) -> None:

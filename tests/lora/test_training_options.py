@@ -60,6 +60,10 @@ def plain(pipeline: StableDiffusionXLPipeline) -> LoRA:
     return train(pipeline, SMALL)
 
 
+def test_a_limit_of_0_weighs_all_noise_alike(pipeline: StableDiffusionXLPipeline, plain: LoRA) -> None:
+    assert same(train(pipeline, replace(SMALL, snr_gamma=0.0)), plain)
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -353,6 +357,7 @@ def test_buckets_keep_proportions(pipeline: StableDiffusionXLPipeline) -> None:
     assert pictures(pipeline, several).sizes == [(64, 64), (40, 96), (96, 40), (32, 128)]
     assert pictures(pipeline, several, buckets=False).sizes == [(64, 64)]
     assert bucket(1024, 1024, 1024, 32) == (1024, 1024)
+    assert bucket(500, 500, 1000, 64) == (960, 960)
     height, width = bucket(1600, 900, 1024, 32)
     assert height * width <= 1024**2
     assert width / height == pytest.approx(16 / 9, rel=0.05)

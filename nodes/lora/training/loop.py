@@ -227,7 +227,7 @@ class Course:
 
 def snr_weights(schedule: DDPMScheduler, timesteps: Tensor, gamma: float | None) -> Tensor:
     """min(SNR, γ) / SNR for noise prediction, min(SNR, γ) / (SNR + 1) for velocity (Hang et al. 2023, section 3.4)."""
-    if gamma is None:
+    if not gamma:
         return torch.ones(len(timesteps), device=timesteps.device)
     signal = schedule.alphas_cumprod.to(timesteps.device)[timesteps]
     snr = signal / (1 - signal)

@@ -190,7 +190,9 @@ def _square(side: int, multiple: int) -> tuple[int, int]:
 
 
 def _sizes(side: int, grid: int) -> Iterator[tuple[int, int]]:
-    """Heights and widths on the grid: for each shorter side the longest other one."""
+    """Heights and widths on the grid: a square, and for each shorter side the longest other one."""
+    square = side // grid * grid  # which is none of the others where the side is no multiple
+    yield square, square
     for short in range(grid, side + 1, grid):
         long = side * side // short // grid * grid
         if long <= WIDEST * short:

@@ -12,6 +12,7 @@ from engine.errors import Cancelled, InputError
 from engine.values import Image
 from nodes.diffusion.adapters import applied
 from nodes.diffusion.pixels import check_finite
+from nodes.lora.determinism import deterministic
 from nodes.lora.training.loop import training
 from nodes.lora.training.pictures import Example, enlarged
 from nodes.lora.training.state import Kept, identity_of
@@ -94,8 +95,12 @@ def train(
         if ctx.cancelled():
             raise Cancelled
 
+    if settings.dora and model.adapters:
+        message = "a DoRA scales the model's own weights, and this one has LoRAs applied, which it can't scale"
+        raise InputError(message, input="model", hint="train it on the model without them, or a plain LoRA")
     with applied(pipeline, model.adapters):
-        prior = _class_examples(ctx, pipeline, model, settings, task, tick)
+        with deterministic(settings.deterministic):
+            prior = _class_examples(ctx, pipeline, model, settings, task, tick)
         with training(pipeline, examples, settings, prior=prior, tick=tick) as course:
             if few := enlarged(course.own):
                 ctx.text(f"{few} of {len(course.own.examples)} pictures are enlarged\n")

@@ -78,7 +78,7 @@ class TrainingSettings:
     """Weight of the prior-preservation loss, where there are prior pictures."""
     # The noise.
     snr_gamma: float | None = None
-    """Limit of the signal-to-noise weighting (min-SNR, Hang et al. 2023); 5 is usual, None weighs all noise alike."""
+    """Limit of the signal-to-noise weighting (min-SNR, Hang et al. 2023); 5 is usual; None or 0: none."""
     noise_offset: float = 0.0
     """How much noise each channel has in common over the whole picture, beside that of each place."""
     held_out: int = 0
