@@ -6,6 +6,7 @@ The formulas are those of the libraries that write such files: kohya's trainers,
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import prod
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -106,6 +107,16 @@ def kind_of(parts: Parts) -> str | None:
     return next(iter(known), None)
 
 
+MOST_NUMBERS = 2**28
+"""Of a layer's update: no model has a layer of more."""
+
+
+def _check_size(*shape: int) -> None:
+    """Raise ValueError for an update that is larger than any layer, before it is made of small factors."""
+    if prod(shape) > MOST_NUMBERS:
+        raise ValueError(f"changes a weight of {shape}, which is more than any layer has")
+
+
 def form_of(parts: Parts, settings: Settings) -> Form:
     """A layer's update; raises ValueError, or IndexError, where the parts don't go together."""
     layer = _Layer(parts, settings)
@@ -176,6 +187,7 @@ def _loha(layer: _Layer) -> None:
     (up, down), (up_2, down_2) = (
         _factors(given[f"hada_w{i}_a"], given[f"hada_w{i}_b"], given.get(f"hada_t{i}")) for i in (1, 2)
     )
+    _check_size(len(up), *down.shape[1:])
     if (one := (len(up), *down.shape[1:])) != (other := (len(up_2), *down_2.shape[1:])):
         raise ValueError(f"has factors of {one} and {other}, which should be alike")
     layer.made |= {"up_1": layer.scaled(up, len(down)), "down_1": down, "up_2": up_2, "down_2": down_2}
@@ -193,6 +205,7 @@ def _factors(a: Tensor, b: Tensor, core: Tensor | None) -> tuple[Tensor, Tensor]
 
 def _core(core: Tensor, down: Tensor) -> Tensor:
     """A core (m, n, k, k) times down (n, in): a convolution's down (m, in, k, k)."""
+    _check_size(len(core), *down.shape[1:], *core.shape[2:])
     return torch.einsum("mn...,ni->mi...", core.double(), down.double()).float()
 
 
@@ -202,17 +215,20 @@ def _lokr(layer: _Layer) -> None:
         a, b = given["lokr_w1_a"], given["lokr_w1_b"]
         if not (a.ndim == b.ndim == 2 and a.shape[1] == len(b)):
             raise ValueError(f"has factors {tuple(a.shape)} and {tuple(b.shape)}, which do not multiply")
+        _check_size(len(a), b.shape[1])
         left = a.double() @ b.double()
         ranks.append(len(b))
     if (right := given.get("lokr_w2")) is None:
         b, core = given["lokr_w2_b"], given.get("lokr_t2")
         kernel = b.shape[2:]
         up, down = _factors(given["lokr_w2_a"], b, core)
+        _check_size(len(up), *down.shape[1:])
         right = low_rank(up.double(), down.double())
         right = right.view(len(right), -1, *kernel) if core is None else right
         ranks.append(len(b))
     if left.ndim != 2 or right.ndim < 2:
         raise ValueError(f"has factors {tuple(left.shape)} and {tuple(right.shape)}, which have no product")
+    _check_size(len(left), len(right), left.shape[1], *right.shape[1:])
     scaled = layer.scaled(left.float() if ranks else left, ranks[-1] if ranks else None)
     layer.made |= {"left": scaled, "right": right.float() if right.dtype == torch.float64 and ranks else right}
 
@@ -261,6 +277,7 @@ def _oft_of_peft(layer: _Layer) -> None:
     if triangles.ndim != 2 or size * (size - 1) // 2 != triangles.shape[1]:
         raise ValueError(f"has triangles of {tuple(triangles.shape)}, which are no rotations")
     rows, columns = torch.triu_indices(size, size, 1)
+    _check_size(len(triangles), size, size)
     turn = torch.zeros(len(triangles), size, size, dtype=torch.float64)
     turn[:, rows, columns] = triangles
     turn = turn - turn.mT

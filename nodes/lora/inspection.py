@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
+from math import hypot, inf, isfinite, prod
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -13,6 +14,7 @@ import torch
 from nodes.diffusion.adapters import check_low_rank
 from nodes.diffusion.bases import base_of_widths
 from nodes.diffusion.changes import change, shapes_of
+from nodes.lora.forms import MOST_NUMBERS
 from nodes.lora.header import said_base
 from nodes.lora.plot import Bar
 from nodes.lora.truncation import Limit, decomposed
@@ -28,6 +30,8 @@ MOST = 0.99
 """The share of an update's norm for which ranks are told."""
 MOST_BARS = 48
 """More layers than that are plotted by block."""
+ONLY_OTHER = "only in the other"
+"""In place of a form of layers that only the LoRA has that another is compared with."""
 CHARACTERS = 160
 """Of an entry of the header that are shown."""
 
@@ -52,7 +56,8 @@ class Layer(NamedTuple):
     needed: int | None
     """How many singular values have 99 % of the norm."""
     difference: float | None
-    """The norm of what another LoRA's update lacks of this one, or has beside it, over this one's norm."""
+    """The norm of what another LoRA's update lacks of this one, or has beside it, over this one's norm; infinite for a
+    layer that only the other has."""
 
 
 def layers_of(lora: LoRA, alphas: Mapping[str, float], other: LoRA | None = None) -> list[Layer]:
@@ -64,13 +69,15 @@ def layers_of(lora: LoRA, alphas: Mapping[str, float], other: LoRA | None = None
         check_low_rank(one)
     return [
         _layer(name, _parts(lora, name), lora.strength, alphas.get(name), _parts(other, name) if other else None, other)
-        for name in sorted(lora.layers, key=_naturally)
+        for name in sorted({*lora.layers, *(other.layers if other else ())}, key=_naturally)
     ]
 
 
 def _layer(
     name: str, parts: Parts, strength: float, alpha: float | None, theirs: Parts | None, other: LoRA | None
 ) -> Layer:
+    if not parts:
+        return Layer(name, ONLY_OTHER, None, None, 0.0, None, inf)
     rank = next((len(parts[down]) for down in ("down", "down_1") if down in parts), None)
     norm, needed = _norm(parts), None
     if parts.keys() - {"bias"} == {"up", "down"}:
@@ -78,10 +85,12 @@ def _layer(
     difference = None
     if other is not None and norm:
         difference = _distance(parts, strength, theirs or {}, other.strength) / (norm * abs(strength) or 1.0)
-    return Layer(name, form_of(parts), rank, alpha, None if norm is None else norm * abs(strength), needed, difference)
+    norm = None if norm is None or not isfinite(norm) else norm * abs(strength)
+    return Layer(name, form_of(parts), rank, alpha, norm, needed, difference)
 
 
 def _parts(lora: LoRA, name: str) -> Parts:
+    """A layer's parts; none if the LoRA leaves it alone."""
     own = {"up": lora.up[name], "down": lora.down[name]} if name in lora.up else {}
     return own | dict(lora.other.get(name, {}))
 
@@ -124,7 +133,9 @@ def _norm(parts: Parts) -> float | None:
         return _length(decomposed(parts["up"], parts["down"])[1])
     if terms == {"left", "right"}:
         return _length(parts["left"]) * _length(parts["right"])
-    found = change({name: parts[name] for name in terms}, torch.zeros(next(shapes_of(parts))), None).weight
+    if prod(shape := next(shapes_of(parts))) > MOST_NUMBERS:
+        return None  # the parts are far smaller
+    found = change({name: parts[name] for name in terms}, torch.zeros(shape), None).weight
     assert found is not None, "there are terms"
     return _length(found)
 
@@ -152,7 +163,7 @@ def bars_of(layers: Sequence[Layer]) -> list[Bar]:
     bars = []
     for block, group in groupby(layers, lambda layer: _block(layer.name)):
         norms = [layer.norm for layer in group if layer.norm is not None]
-        norm = sum(norm**2 for norm in norms) ** 0.5 if norms else None
+        norm = hypot(*norms) if norms else None
         bars.append(Bar(block, norm, block.partition(".")[0]))
     return bars
 
@@ -169,7 +180,8 @@ def _naturally(name: str) -> list[tuple[int, str]]:
 
 def report(lora: LoRA, layers: Sequence[Layer], header: Mapping[str, str]) -> str:
     """All that is known of a LoRA, in Markdown."""
-    lines = [f"# LoRA {lora.name!r}", "", *_facts(lora, layers, header), "", *_table(layers)]
+    own = [layer for layer in layers if layer.form != ONLY_OTHER]
+    lines = [f"# LoRA {lora.name!r}", "", *_facts(lora, own, header), "", *_table(layers)]
     if header:
         lines += ["", "## Metadata", "", *(f"- {key}: {_brief(header[key])}" for key in sorted(header))]
     return "\n".join(lines) + "\n"
@@ -178,7 +190,7 @@ def report(lora: LoRA, layers: Sequence[Layer], header: Mapping[str, str]) -> st
 def _facts(lora: LoRA, layers: Sequence[Layer], header: Mapping[str, str]) -> list[str]:
     norms = [layer.norm for layer in layers if layer.norm is not None]
     unknown = len(layers) - len(norms)
-    total = f"{sum(norm**2 for norm in norms) ** 0.5:.4g}" if norms else "unknown"
+    total = f"{hypot(*norms):.4g}" if norms else "unknown"
     beside = f", without {unknown} layers whose norm depends on the model" if unknown and norms else ""
     components = Counter(layer.name.partition(".")[0] for layer in layers)
     return [

@@ -477,7 +477,7 @@ class Inspected(NamedTuple):
     """The norms of the layers' updates, or of blocks of many."""
 
 
-class LoRAInspect(Node, version=1, category="lora", uses="io", libraries=("pillow",)):
+class LoRAInspect(Node, version=2, category="lora", uses="io", libraries=("pillow",)):
     """Show what a LoRA is made of: its form, ranks, alphas and norms by layer, its base model, trigger words and
     metadata.
     """

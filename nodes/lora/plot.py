@@ -17,6 +17,10 @@ FONT, ROW, GAP = 13, 20, 12
 """The height of letters, of a bar with the space around it, and the space around the plot, in pixels."""
 LENGTH = 420
 """Of the longest bar."""
+MOST_ROWS, LONGEST_LABEL, LONGEST_TITLE = 400, 120, 240
+"""More bars are left out; longer texts are cut, in characters."""
+SMALLEST = 1e-300
+"""Values below that are drawn as 0."""
 TICKS = 4
 """Lines that the bars are read by, at least about so many."""
 PALETTE = ((57, 106, 177), (62, 150, 81), (218, 124, 48), (146, 36, 40), (107, 76, 154))
@@ -34,11 +38,17 @@ class Bar(NamedTuple):
 
 def bar_plot(title: str, bars: Sequence[Bar], unknown: str) -> Image:
     """Horizontal bars from the top down with their labels and values; `unknown` stands where there is no value."""
+    if len(bars) > MOST_ROWS:
+        title = f"{title} (the first {MOST_ROWS} of {len(bars):,})"
+        bars = bars[:MOST_ROWS]
+    bars = [Bar(_cut(bar.label), _known(bar.value), bar.group) for bar in bars]
+    title = _cut(title, LONGEST_TITLE)
     font, bold = ImageFont.load_default(FONT), ImageFont.load_default(FONT + 3)
     texts = [unknown if bar.value is None else f"{bar.value:.3g}" for bar in bars]
     left = GAP + math.ceil(max([font.getlength(bar.label) for bar in bars], default=0)) + GAP
     top = GAP + FONT + 3 + GAP + ROW
-    highest = max([bar.value or 0.0 for bar in bars], default=0.0) or 1.0
+    highest = max([bar.value or 0.0 for bar in bars], default=0.0)
+    highest = highest if highest > SMALLEST else 1.0
     right = max(
         [font.getlength(text) + (LENGTH * (bar.value or 0) / highest) for text, bar in zip(texts, bars, strict=True)],
         default=0,
@@ -64,6 +74,15 @@ def bar_plot(title: str, bars: Sequence[Bar], unknown: str) -> Image:
         pen.text((end + 5, y + ROW // 2), text, FAINT if bar.value is None else INK, font, anchor="lm")
     pen.line((left, top - 3, left, top + ROW * len(bars)), FAINT)
     return Image(torch.from_numpy(np.asarray(page).copy()).movedim(-1, 0)[None].float().div(255))
+
+
+def _cut(text: str, longest: int = LONGEST_LABEL) -> str:
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
+
+def _known(value: float | None) -> float | None:
+    """A value, unless it isn't finite."""
+    return value if value is not None and math.isfinite(value) else None
 
 
 def ticks(highest: float) -> list[float]:

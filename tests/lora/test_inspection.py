@@ -206,6 +206,37 @@ def test_all_text_is_within_the_plot() -> None:
     assert (pixels[..., -GAP // 2 :, :] == 1).all()
 
 
+def test_a_plot_has_a_size_that_can_be_drawn() -> None:
+    pixels = bar_plot("t" * 10**6, [Bar("long" * 10**5, 1.0, "x")] * 2000, "unknown").pixels
+    assert pixels.shape[2] < 9000
+    assert pixels.shape[3] < 4000
+    unknown = bar_plot("title", [Bar("a", None, "x"), Bar("b", 1.0, "x")], "unknown").pixels
+    for value in (float("inf"), float("nan")):
+        assert torch.equal(bar_plot("title", [Bar("a", value, "x"), Bar("b", 1.0, "x")], "unknown").pixels, unknown)
+
+
+def test_norms_of_immense_numbers_are_added_up() -> None:
+    large = torch.full((1, 1), 1e100, dtype=torch.float64)
+    other = {f"unet.mid_block.x.0.l{i}": {"left": large, "right": large} for i in range(64)}
+    layers = layers_of(LoRA({}, {}, "x", other=other), {})
+    assert [bar.value for bar in bars_of(layers)] == [pytest.approx(8e200)]
+    assert "norm of the update: 8e+200" in inspected(lora=LoRA({}, {}, "x", other=other))[0]
+
+
+def test_an_update_that_no_machine_can_hold_has_no_norm() -> None:
+    wide = torch.ones(1, 2**20)
+    parts = {"up_1": wide.T, "down_1": wide, "up_2": wide.T, "down_2": wide}
+    (layer,) = layers_of(LoRA({}, {}, "x", other={CONV: parts}), {})
+    assert layer.norm is None
+
+
+def test_layers_that_only_the_other_has_are_listed(make: Make, names: Names) -> None:
+    report, _ = inspected(lora=make(names["attention"][:1]), other=make(names["attention"][:2]))
+    cells = row(report, names["attention"][1])
+    assert (cells[1], cells[-1]) == ("only in the other", "inf %")
+    assert "- layers: 1 (" in report
+
+
 def test_a_lora_of_nothing_and_of_zeros_can_be_plotted() -> None:
     for bars in ([], [Bar("a", 0.0, "x")], [Bar("a", None, "x")]):
         assert bar_plot("title", bars, "unknown").pixels.shape[1] == 3

@@ -25,6 +25,7 @@ from nodes.diffusion.adapters import applied, conformed, factors_of
 from nodes.diffusion.changes import change, low_rank
 from nodes.diffusion.layers import all_layers
 from nodes.lora.formats import write_lora
+from nodes.lora.forms import Settings, form_of
 from nodes.lora.kohya import kohya_name
 from nodes.lora.reading import read_lora
 from nodes.lora.ziplora import merged_lora
@@ -648,3 +649,18 @@ def test_rows_of_zeros_stay_zeros_in_a_dora(exact: StableDiffusionXLPipeline) ->
     assert found is not None
     assert torch.isfinite(found).all()
     assert not found[3].any()
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"lokr_w1": (2**15, 2**10), "lokr_w2": (2**10, 2)},
+        {"lokr_w1_a": (2**18, 1), "lokr_w1_b": (1, 2**18), "lokr_w2": (1, 1)},
+        {"lokr_w1": (1, 1), "lokr_w2_a": (2**18, 1), "lokr_w2_b": (1, 2**18)},
+        {f"hada_w{i}_{side}": shape for i in (1, 2) for side, shape in (("a", (2**18, 1)), ("b", (1, 2**18)))},
+    ],
+    ids=lambda parts: min(parts),
+)
+def test_a_product_that_no_layer_is_as_large_as_is_never_made(parts: dict[str, tuple[int, ...]]) -> None:
+    with pytest.raises(ValueError, match="which is more than any layer has"):
+        form_of({name: torch.zeros(shape) for name, shape in parts.items()}, Settings(lambda rank: 1.0))
