@@ -104,9 +104,10 @@ def _fits(match: re.Match[str]) -> Callable[[str], bool]:
     if match["class"] or match["kind"]:
         text = match[0] if match["class"] else _KINDS[match["kind"]]
         try:
-            return lambda letter, own=re.compile(text): own.fullmatch(letter) is not None
+            own = re.compile(text)
         except re.error as error:
             raise ValueError(str(error)) from error
+        return lambda letter: own.fullmatch(letter) is not None
     wanted = match["escaped"] or match["plain"]
     return lambda letter: letter == wanted
 

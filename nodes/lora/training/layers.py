@@ -58,7 +58,7 @@ def chosen(pipeline: DiffusionPipeline, denoiser: str, settings: TrainingSetting
     return {name: everything[name] for name in everything if name in set(names)}
 
 
-def check_not_quantised(modules: Mapping[str, nn.Module], done: str) -> None:
+def check_not_quantised(modules: Mapping[str, nn.Linear | nn.Conv2d], done: str) -> None:
     """Raise InputError for layers with packed weights, of which neither the shapes nor the numbers can be used."""
     for name, module in modules.items():
         if not module.weight.is_floating_point():
