@@ -156,7 +156,7 @@ def trains(bench: Bench) -> Figures:
     scenes = [random_scene(draws, SUBJECTS, STYLES) for _ in range(2)]
     examples = [Example(torch.from_numpy(draw(one)).permute(2, 0, 1).float() / 255, one.subject) for one in scenes]
     ctx = Context(bench.device, models=Models())
-    pipeline = pipeline_for(ctx, ImageModelLoad(source="sprite/sdxl").run(ctx), "text to image")
+    pipeline = pipeline_for(ctx, ImageModelLoad(source="sprite/sdxl", dtype="float32").run(ctx), "text to image")
     before = {name: weight.detach().cpu().clone() for name, weight in pipeline.unet.named_parameters()}
     losses: list[float] = []
     steps = bench.size(60, 2)

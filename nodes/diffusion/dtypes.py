@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,6 +39,12 @@ def chosen_dtype(model: ImageModel | VideoModel, device: str) -> str:
         kept = Counter(_HALF.get(dtype) for dtype in _kept(_weights(Path(source.path), "" if part else row.denoiser)))
     most = kept.most_common(1)[0][0] if kept else None
     return most or ("float16" if row.denoiser == "unet" else "bfloat16")
+
+
+def trainable(model: ImageModel, device: str) -> ImageModel:
+    """The model in a precision that it can be trained in: in float16 gradients vanish, so "auto" is bfloat16 then."""
+    halved = model.dtype == "auto" and chosen_dtype(model, device) == "float16"
+    return replace(model, dtype="bfloat16") if halved else model
 
 
 def _weights(path: Path, component: str) -> Path:

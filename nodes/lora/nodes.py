@@ -145,6 +145,7 @@ class ZipLoRAMerge(Node, version=1, category="lora", uses="device", libraries=("
 
     def run(self, ctx: Context) -> Zipped:
         from nodes.diffusion.adapters import applied
+        from nodes.diffusion.dtypes import trainable
         from nodes.diffusion.pipelines import pipeline_for
         from nodes.lora.ziplora import ZipSettings, zip_loras
 
@@ -162,7 +163,7 @@ class ZipLoRAMerge(Node, version=1, category="lora", uses="device", libraries=("
             deterministic=self.deterministic,
             seed=self.seed,
         )
-        pipeline = pipeline_for(ctx, self.model, "text to image")
+        pipeline = pipeline_for(ctx, trainable(self.model, ctx.device), "text to image")
         with applied(pipeline, self.model.adapters):
             lora, report = zip_loras(
                 pipeline,
@@ -243,6 +244,7 @@ class LoRATrain(
             settled(given["preset"], {"steps": given["steps"]})
 
     def run(self, ctx: Context) -> TrainedLoRA:
+        from nodes.diffusion.dtypes import trainable
         from nodes.diffusion.pipelines import pipeline_for
         from nodes.lora.training.run import Task, examples_of, train
 
@@ -261,7 +263,7 @@ class LoRATrain(
             sample_prompt=self.sample_prompt,
             sample_every=self.sample_every,
         )
-        pipeline = pipeline_for(ctx, self.model, "text to image")
+        pipeline = pipeline_for(ctx, trainable(self.model, ctx.device), "text to image")
         return TrainedLoRA(*train(ctx, pipeline, self.model, examples, settings, task))
 
 

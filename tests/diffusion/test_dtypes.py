@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import shutil
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +10,7 @@ from diffusers import FluxTransformer2DModel
 
 from engine.errors import MissingError
 from engine.node import Context
-from nodes.diffusion.dtypes import chosen_dtype
+from nodes.diffusion.dtypes import chosen_dtype, trainable
 from nodes.diffusion.parts import load_part
 from nodes.diffusion.pipelines import pipeline_for
 from nodes.image.nodes import ImageModelLoad
@@ -58,9 +57,9 @@ def test_of_weights_in_two_forms_those_that_are_loaded_count(tmp_path: Path) -> 
 
 @pytest.fixture
 def transformer_apart(tmp_path: Path) -> Path:
-    """A folder with Flux without its transformer, and beside it the transformer's in float16, in that form alone."""
+    """A folder with Flux without its transformer's weights, and beside it those in float16, in that form alone."""
     flux().save_pretrained(tmp_path / "rest")
-    shutil.rmtree(tmp_path / "rest" / "transformer")
+    (tmp_path / "rest" / "transformer" / "diffusion_pytorch_model.safetensors").unlink()
     deepcopy(flux().transformer).to(torch.float16).save_pretrained(tmp_path / "part", variant="fp16")
     return tmp_path
 
@@ -82,6 +81,14 @@ def test_a_damaged_part_is_named(transformer_apart: Path) -> None:
     model = ImageModelLoad(source=part, rest=rest).run(Context())
     with pytest.raises(MissingError, match="part can't be loaded: "):
         chosen_dtype(model, "cuda")
+
+
+def test_what_would_run_in_float16_is_trained_in_bfloat16(tmp_path: Path) -> None:
+    deepcopy(tiny_sdxl()).to(torch.float16).save_pretrained(tmp_path)
+    model = ImageModelLoad(source=str(tmp_path)).run(Context())
+    assert [trainable(model, device).dtype for device in ("cuda", "cpu")] == ["bfloat16", "auto"]
+    chosen = ImageModelLoad(source=str(tmp_path), dtype="float16").run(Context())
+    assert trainable(chosen, "cuda").dtype == "float16"
 
 
 def test_what_is_asked_for_counts(tmp_path: Path) -> None:
