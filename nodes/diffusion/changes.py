@@ -92,13 +92,18 @@ def _check_fit(parts: Parts, weight: Tensor) -> None:
     for name, axis in (("rows", 0), ("columns", 1), ("row_norms", 0), ("column_norms", 1), ("rescale", 0)):
         if name in parts:
             _along(parts[name], weight, axis)
+    if "base_up" in parts:
+        mixed = len(parts["base_up"]), parts["base_down"].flatten(1).shape[1]
+        if weight.ndim < 2 or mixed != (weight.shape[1],) * 2:
+            message = f"mixes {mixed[0]} input channels into {mixed[1]} where this model's weight is"
+            raise ValueError(f"{message} {tuple(weight.shape)}")
     if "rotation" in parts and weight.ndim < 2:
         raise ValueError(f"rotates rows where this model's weight is {tuple(weight.shape)}")
 
 
 def shapes_of(parts: Parts) -> Iterator[tuple[int, ...]]:
     """The shapes of the terms that don't depend on the weight."""
-    for up, down in (("up", "down"), ("up_1", "down_1")):
+    for up, down in (("up", "down"), ("up_1", "down_1"), ("up_2", "down_2")):
         if up in parts:
             yield len(parts[up]), *parts[down].shape[1:]
     if "left" in parts:
@@ -201,8 +206,6 @@ def _terms(parts: Parts, base: Tensor) -> Iterator[Tensor]:
 
 def _mixed(base: Tensor, up: Tensor, down: Tensor) -> Tensor:
     """W @ (up @ down) over the input channels, by way of W @ up: up @ down may be far larger than all three."""
-    if base.ndim < 2 or base.shape[1] != len(up):
-        raise ValueError(f"mixes {len(up)} input channels where this model's weight is {tuple(base.shape)}")
     return torch.einsum("or...,rj->oj...", torch.einsum("oi...,ir->or...", base, up), down)
 
 

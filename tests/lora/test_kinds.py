@@ -664,3 +664,21 @@ def test_rows_of_zeros_stay_zeros_in_a_dora(exact: StableDiffusionXLPipeline) ->
 def test_a_product_that_no_layer_is_as_large_as_is_never_made(parts: dict[str, tuple[int, ...]]) -> None:
     with pytest.raises(ValueError, match="which is more than any layer has"):
         form_of({name: torch.zeros(shape) for name, shape in parts.items()}, Settings(lambda rank: 1.0))
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"base_up": torch.zeros(8, 2), "base_down": torch.zeros(2, 7)},
+        {"base_up": torch.zeros(7, 2), "base_down": torch.zeros(2, 8)},
+        {
+            "up_1": torch.zeros(4, 2),
+            "down_1": torch.zeros(2, 8),
+            "up_2": torch.zeros(4, 2),
+            "down_2": torch.zeros(2, 7),
+        },
+    ],
+)
+def test_parts_of_another_width_are_refused(parts: dict[str, Tensor]) -> None:
+    with pytest.raises(ValueError, match=r"weight is \(4, 8\)"):
+        change(parts, torch.zeros(4, 8), None)
