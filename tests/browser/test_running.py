@@ -75,7 +75,7 @@ def test_a_video_is_made_from_an_empty_page_and_plays_in_its_node(server: Live, 
 def test_the_main_workflow_is_built_by_hand_and_its_video_plays(server: Live, browser: Browser) -> None:
     graph = json.loads(shipped()["prompt_to_video"].read_text())
     kinds = server.get("/api/kinograph/nodes")
-    size = {"width": 1440, "height": 1000}
+    size = {"width": 1440, "height": 1300}
     with Editor.opened(browser, server, reduced_motion="no-preference", viewport=size) as editor:
         editor.new()
         for _ in range(3):
